@@ -1,0 +1,100 @@
+"""Run the data tests on a sample and collect what they found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from check_data.ks import KSResult, sidak
+from stepkit.columns import Columns
+
+EXAMPLES = 20
+"""How many rows are shown for each broken rule."""
+
+
+@dataclass
+class Checked:
+    """What the data tests look at, and what they leave behind."""
+
+    sample: pd.DataFrame
+    columns: Columns
+    reference: pd.DataFrame | None
+    no_reference: str
+    ks_alpha: float
+    results: list[KSResult] = field(default_factory=list)
+    blamed: list[pd.DataFrame] = field(default_factory=list)
+    outcomes: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def ks_level(self) -> float:
+        return sidak(self.ks_alpha, max(1, len(self.columns.numeric)))
+
+    def blame(self, broken: pd.Series, column: str, rule: str) -> None:
+        """Keep the first rows that break a rule: row number, column, rule and value."""
+        if not broken.empty:
+            first = broken.head(EXAMPLES)
+            self.blamed.append(
+                pd.DataFrame({"row": first.index, "column": column, "rule": rule, "value": first.values})
+            )
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        return [outcome for outcome in self.outcomes if outcome["outcome"] == "failed"]
+
+    @property
+    def offending_rows(self) -> pd.DataFrame:
+        return pd.concat(self.blamed, ignore_index=True) if self.blamed else pd.DataFrame()
+
+
+class _Plugin:
+    """Hands the checked data to the tests and takes down their outcomes."""
+
+    def __init__(self, checked: Checked) -> None:
+        self.data = checked
+
+    @pytest.fixture
+    def checked(self) -> Checked:
+        return self.data
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "column" in metafunc.fixturenames:
+            metafunc.parametrize("column", self.data.columns.names)
+        if "ks_column" in metafunc.fixturenames:
+            metafunc.parametrize("ks_column", self.data.columns.numeric)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.passed:
+            return
+        check = report.nodeid.split("::")[-1].removeprefix("test_")
+        self.data.outcomes.append({"check": check, "outcome": report.outcome, "detail": detail_of(report)})
+
+
+def detail_of(report: pytest.TestReport) -> str:
+    """The message of a failed or skipped test, in one line."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return crash.message.splitlines()[0].removeprefix("AssertionError: ") if crash else ""
+
+
+def run_checks(checked: Checked) -> Checked:
+    """Run every data test on `checked.sample` in this process; the outcomes stand in the returned object."""
+    tests = Path(__file__).with_name("data_tests.py")
+    quiet = [
+        "-q",
+        "--no-header",
+        "--no-summary",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
+    alone = ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest", "-p", "no:randomly"]
+    pytest.main([str(tests), *quiet, *alone], plugins=[_Plugin(checked)])
+    return checked

@@ -1,0 +1,56 @@
+"""The data tests, as pytest runs them inside of the step: one test per column and rule, named by both."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from check_data.checks import Checked
+from check_data.rules import RULES, broken_rows, unknown_class
+from check_data.ks import ks_test
+
+
+def test_columns(checked: Checked) -> None:
+    """The sample has every described column and the target, and no other."""
+    expected = [*checked.columns.names, checked.columns.target]
+    missing = [name for name in expected if name not in checked.sample]
+    extra = [name for name in checked.sample if name not in expected]
+    assert not missing and not extra, f"missing: {missing or 'none'}; not described: {extra or 'none'}"
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_values(checked: Checked, column: str, rule: str) -> None:
+    if column not in checked.sample:
+        pytest.skip("the column is missing")
+    broken = broken_rows(checked.sample, checked.columns, column, rule)
+    checked.blame(broken, column, rule)
+    assert broken.empty, f"{len(broken):,} of {len(checked.sample):,} rows: {shown(broken)}"
+
+
+def test_target_classes(checked: Checked) -> None:
+    """The target holds 0 and 1, both, and nothing else."""
+    values = checked.sample[checked.columns.target]
+    broken = values[unknown_class(values)]
+    checked.blame(broken, checked.columns.target, "target classes")
+    assert broken.empty, f"{len(broken):,} rows are neither 0 nor 1: {shown(broken)}"
+    assert values.nunique() == 2, f"only one class is present: {values.iloc[0]}"
+
+
+def test_distribution(checked: Checked, ks_column: str) -> None:
+    """Kolmogorov-Smirnov: the column is distributed as in the reference."""
+    if checked.reference is None:
+        pytest.skip(checked.no_reference)
+    if ks_column not in checked.reference or ks_column not in checked.sample:
+        pytest.fail("the column is missing from the sample or the reference")
+    result = ks_test(checked.sample[ks_column], checked.reference[ks_column], checked.ks_level)
+    checked.results.append(result)
+    assert not result.differs, (
+        f"differs from the reference: KS {result.statistic:.4f}, p {result.p_value:.2e} below {result.alpha:.2e}"
+    )
+
+
+def shown(values: pd.Series, most: int = 5) -> str:
+    """The commonest broken values with their counts, for a message."""
+    counts = values.astype("string").fillna("missing").value_counts()
+    more = f" and {len(counts) - most} others" if len(counts) > most else ""
+    return ", ".join(f"{value} ({count}x)" for value, count in counts.head(most).items()) + more

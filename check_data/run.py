@@ -1,0 +1,112 @@
+"""check_data: reference + sample -> data tests (types, classes, known codes, Kolmogorov-Smirnov) and their tables."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+from check_data.checks import Checked, run_checks
+from check_data.ks import as_table
+from stepkit import tables
+from stepkit.args import share, step_parser
+from stepkit.champion import champion_of
+from stepkit.errors import DataCheckFailed, UpstreamMissing
+from stepkit.lineage import address_of, artifact_of, find_upstream, run_of
+from stepkit.run import StepRun, step_run
+
+log = logging.getLogger("step")
+
+
+def reference_address(run: StepRun, artifact: str, model_name: str) -> tuple[str, str]:
+    """Return where the reference is and "", or "" and the reason why there is none.
+
+    An address (runs:/ID/NAME, a URL, a path) is taken as it is; a plain name is looked up behind the champion.
+    """
+    if artifact.startswith("runs:/") or ("/" in artifact and Path(artifact).is_file()):
+        return artifact, ""
+    champion = champion_of(run.client, model_name)
+    if champion is None:
+        return "", f"no reference: {model_name} has no champion yet, so there is no earlier training data"
+    holder = find_upstream(run.client, champion.run_id, artifact)
+    if holder is None:
+        raise UpstreamMissing(
+            f"the champion (version {champion.version}, run {champion.run_id}) was trained without an artifact "
+            f"'{artifact}'. Pin a reference instead: data.reference_dataset=runs:/ID/NAME."
+        )
+    return address_of(holder, artifact), ""
+
+
+def read_reference(run: StepRun, address: str) -> pd.DataFrame:
+    path = run.fetch(run_of(address), artifact_of(address)) if address.startswith("runs:/") else Path(address)
+    reference = tables.read_table(path, text=run.columns.text)
+    run.log_dataset(reference, path.name, tables.sha256_of(path), address, context="reference")
+    return reference
+
+
+def publish(run: StepRun, checked: Checked) -> None:
+    run.publish_text(pd.DataFrame(checked.outcomes).to_csv(index=False), "data_checks.csv")
+    if checked.results:
+        run.publish_text(as_table(checked.results).to_csv(index=False), "ks_statistics.csv")
+    if not checked.offending_rows.empty:
+        run.publish_text(checked.offending_rows.to_csv(index=False), "offending_rows.csv")
+    counts = pd.Series([outcome["outcome"] for outcome in checked.outcomes]).value_counts()
+    mlflow.log_metrics(
+        {f"checks_{name}": float(counts.get(name, 0)) for name in ("passed", "failed", "skipped")}
+    )
+
+
+def complaint(checked: Checked, most: int = 12) -> str:
+    """What failed, one line per check, then example rows."""
+    failures = checked.failures
+    lines = [f"  {failure['check']}: {failure['detail']}" for failure in failures[:most]]
+    if len(failures) > most:
+        lines.append(f"  and {len(failures) - most} more, in data_checks.csv")
+    if not checked.offending_rows.empty:
+        lines += [
+            "  example rows (more in offending_rows.csv):",
+            checked.offending_rows.head(most).to_string(index=False),
+        ]
+    return f"{len(failures)} of {len(checked.outcomes)} data checks failed\n" + "\n".join(lines)
+
+
+def summary(checked: Checked) -> str:
+    passed = sum(outcome["outcome"] == "passed" for outcome in checked.outcomes)
+    ks = checked.no_reference and f"; KS skipped: {checked.no_reference}"
+    if checked.results:
+        worst = max(checked.results, key=lambda result: result.statistic)
+        ks = f"; largest KS distance {worst.statistic:.4f} ({worst.column})"
+    return f"{passed} data checks passed{ks}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(__doc__, "input_step", "input_run_id")
+    parser.add_argument("--sample_artifact", required=True, help="artifact of input_step to check")
+    parser.add_argument(
+        "--reference_artifact",
+        required=True,
+        help="what it is compared with: the artifact of this name behind the current champion, or an address",
+    )
+    parser.add_argument("--ks_alpha", type=share, default=0.05, help="family-wise error rate of the KS tests")
+    parser.add_argument(
+        "--model_name", default="credit_default", help="registered model whose champion is meant"
+    )
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        source = run.source(args.input_step, args.input_run_id)
+        sample = run.read_table(args.input_step, args.sample_artifact, source, context="sample")
+        address, reason = reference_address(run, args.reference_artifact, args.model_name)
+        if address == address_of(source, args.sample_artifact) and address != args.reference_artifact:
+            address, reason = "", "no reference: the champion was trained on this very sample"
+        reference = read_reference(run, address) if address else None
+        checked = run_checks(Checked(sample, run.columns, reference, reason, args.ks_alpha))
+        publish(run, checked)
+        if checked.failures:
+            raise DataCheckFailed(complaint(checked))
+        run.say(summary(checked))
+
+
+if __name__ == "__main__":
+    main()

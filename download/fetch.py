@@ -1,0 +1,123 @@
+"""Bring a file from an address to a folder: http(s), file, s3 and the like, with time limits and retries."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+import fsspec
+from fsspec.callbacks import Callback
+from tenacity import (
+    RetryError,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
+
+from download.unpack import PACKED
+from stepkit.errors import DownloadFailed
+from stepkit.tables import READABLE
+
+log = logging.getLogger("step")
+
+SECONDS_BETWEEN_LINES = 2.0
+MAGIC = {b"PK\x03\x04": ".zip", b"PAR1": ".parquet", b"\xd0\xcf\x11\xe0": ".xls", b"\x1f\x8b": ".csv.gz"}
+
+
+class Interrupted(Exception):
+    """The transfer failed in a way that another try may mend."""
+
+
+class Progress(Callback):
+    """Logs how much has arrived, every few seconds."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.spoke = time.monotonic()
+
+    def call(self, hook_name: str | None = None, **kwargs: object) -> None:
+        if time.monotonic() - self.spoke > SECONDS_BETWEEN_LINES:
+            self.spoke = time.monotonic()
+            whole = f" of {self.size / 1e6:,.1f}" if self.size else ""
+            log.info("%s: %.1f%s MB", self.name, self.value / 1e6, whole)
+
+
+def fetch(url: str, folder: Path, attempts: int, stall_seconds: float) -> Path:
+    """Copy what `url` names into `folder` and return the file, its name ending with its format.
+
+    Args:
+        url: an address that fsspec knows, or a path.
+        attempts: how often a broken or refused transfer is begun, with growing pauses (1, 2, 4 ... 20 s).
+        stall_seconds: how long a server may send nothing before the try counts as broken.
+
+    Raises:
+        DownloadFailed: not found, refused, or broken on every try.
+    """
+    target = folder / (file_name(url) + ".partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    again = Retrying(
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential(multiplier=1, max=20),
+        retry=retry_if_exception_type(Interrupted),
+        before_sleep=before_sleep_log(log, logging.INFO),
+    )
+    try:
+        again(_transfer, url, target, stall_seconds)
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise DownloadFailed(f"{url} failed on each of {attempts} tries; the last: {cause}.") from cause
+    return with_ending(target.rename(target.with_suffix("")))
+
+
+def file_name(url: str) -> str:
+    return Path(unquote(urlsplit(url).path)).name or "download"
+
+
+def _transfer(url: str, target: Path, stall_seconds: float) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        system, path = fsspec.core.url_to_fs(url, **_options(url, stall_seconds))
+        system.get_file(path, str(target), callback=Progress(file_name(url)))
+    except FileNotFoundError as error:
+        raise DownloadFailed(f"nothing found at {url} (404 or no such file). Check data.file_url.") from error
+    except aiohttp.ClientResponseError as error:
+        _refused(url, error)
+    except (TimeoutError, fsspec.exceptions.FSTimeoutError) as error:
+        raise Interrupted(f"no data for {stall_seconds:g} s") from error
+    except (aiohttp.ClientError, ConnectionError) as error:
+        raise Interrupted(f"{type(error).__name__}: {error}") from error
+    except (ImportError, ValueError, IsADirectoryError, PermissionError) as error:
+        raise DownloadFailed(f"{url} cannot be read: {error}") from error
+
+
+def _options(url: str, stall_seconds: float) -> dict[str, object]:
+    if not url.startswith(("http://", "https://")):
+        return {}
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=stall_seconds, sock_read=stall_seconds)
+    # a cached file system would carry the time limits of an earlier call
+    return {"client_kwargs": {"timeout": limits}, "skip_instance_cache": True}
+
+
+def _refused(url: str, error: aiohttp.ClientResponseError) -> None:
+    """A server's error may pass (5xx, too many requests); a refusal (4xx) will not."""
+    if error.status >= 500 or error.status in (408, 429):
+        raise Interrupted(f"the server answered {error.status} {error.message}") from error
+    raise DownloadFailed(
+        f"{url} was refused: {error.status} {error.message}. Check the address and your rights."
+    ) from error
+
+
+def with_ending(path: Path) -> Path:
+    """Return `path`, renamed to end as its first bytes say where its name does not."""
+    if path.name.lower().endswith(READABLE + PACKED):
+        return path
+    with path.open("rb") as file:
+        start = file.read(4)
+    ending = next((ending for magic, ending in MAGIC.items() if start.startswith(magic)), ".csv")
+    return path.rename(path.with_name(path.name + ending))

@@ -1,0 +1,93 @@
+"""download: a URL or path (csv, csv.gz, zip, parquet, xls, xlsx) -> raw_data.csv, with its sha256 and source."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mlflow
+import yaml
+
+from download.fetch import fetch
+from download.unpack import unpacked
+from stepkit import tables
+from stepkit.args import step_parser
+from stepkit.columns import Columns, columns_from
+from stepkit.errors import BadParameter, WrongDigest
+from stepkit.run import StepRun, step_run
+from stepkit.tracking import ROOT
+
+log = logging.getLogger("step")
+
+
+def read_description(dataset: str) -> Columns:
+    """Return the columns of a data set named by `dataset`: a name in data/, a path, or an artifact's address.
+
+    Raises:
+        BadParameter: no such data set, or its description is wrong.
+    """
+    if dataset.startswith("runs:/"):
+        path = Path(mlflow.artifacts.download_artifacts(dataset))
+    else:
+        path = ROOT / (dataset if dataset.endswith((".yaml", ".yml")) else f"data/{dataset}.yaml")
+    if not path.is_file():
+        known = sorted(file.stem for file in (ROOT / "data").glob("*.yaml"))
+        raise BadParameter(f"no data set '{dataset}'. Known: {', '.join(known)}, or the path of a YAML file.")
+    return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+
+
+def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
+    """Accept the download if it, or what was unpacked from it, has one of the `accepted` sha256.
+
+    Raises:
+        WrongDigest: neither has.
+    """
+    found = [tables.sha256_of(file) for file in files]
+    if accepted and not set(found) & set(accepted):
+        raise WrongDigest(
+            f"{url} has sha256 {found[0]}, expected {' or '.join(accepted)}. If the new file is meant, "
+            "set data.sha256 to its digest (or to null, to accept any)."
+        )
+
+
+def resolve(url: str) -> str:
+    """A relative path means: relative to the repository, wherever the command was typed."""
+    return url if "://" in url else str((ROOT / url).resolve())
+
+
+def publish_raw(run: StepRun, url: str, file: Path, name: str) -> None:
+    """Publish a CSV as it came, byte for byte, and any other format as the table that it holds."""
+    raw = tables.read_table(
+        file, text=run.columns.text, header=[*run.columns.names, run.columns.source_target]
+    )
+    run.publish_table(raw, name, file if file.suffix == ".csv" and name.endswith(".csv") else None)
+    run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
+    run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(__doc__, "artifact_name", "artifact_description")
+    parser.add_argument("--file_url", required=True, help="address or path of the table")
+    parser.add_argument(
+        "--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file"
+    )
+    parser.add_argument(
+        "--sha256", default="", help="accepted sha256 digests of the file, separated by commas"
+    )
+    parser.add_argument("--attempts", type=int, default=4, help="how often a broken transfer is begun")
+    parser.add_argument("--stall_seconds", type=float, default=30.0, help="longest silence of a server")
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        run.describe(read_description(args.dataset))
+        url = resolve(args.file_url)
+        log.info("fetching %s", url)
+        file = fetch(url, run.folder / "download", args.attempts, args.stall_seconds)
+        table = unpacked(file)
+        expect_digest([file, table], [digest for digest in args.sha256.split(",") if digest], url)
+        mlflow.log_metric("bytes", file.stat().st_size)
+        mlflow.set_tags({"source_url": url, "sha256": tables.sha256_of(file)})
+        publish_raw(run, url, table, args.artifact_name)
+
+
+if __name__ == "__main__":
+    main()

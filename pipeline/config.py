@@ -1,0 +1,156 @@
+"""The schema of config.yaml, and one clear line for a configuration that does not fit it."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import Annotated, Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+
+from stepkit.columns import Columns, Strict, first_problem
+from stepkit.settings import ModelSettings
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+TableName = Annotated[str, Field(pattern=r"^[\w./-]+\.(csv|parquet)$")]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; its text is one line that says which key and what to write instead."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value or []
+
+
+class Main(Strict):
+    mlflow_tracking_url: str | None
+    experiment_name: str | None
+    execute_steps: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    random_seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Data(Columns):
+    """data/*.yaml together with the keys of config.yaml's `data`."""
+
+    name: str
+    description: str = ""
+    file_url: str
+    sha256: Annotated[list[str], BeforeValidator(_as_list)] = []
+    reference_dataset: str | None = None
+    ks_alpha: Share
+    test_size: Share
+    val_size: Share
+    stratify: str | None = None
+
+
+class Download(Strict):
+    artifact_name: TableName
+    artifact_description: str
+    attempts: PositiveInt
+    stall_seconds: PositiveFloat
+
+
+class Preprocess(Strict):
+    artifact_name: TableName
+    artifact_description: str
+
+
+class CheckData(Strict):
+    reference_artifact: str
+
+
+class Segregate(Strict):
+    artifact_root: Annotated[str, Field(pattern=r"^[\w-]+$")]
+
+
+class Evaluate(Strict):
+    verdict: str
+
+
+class Register(Strict):
+    model_name: Annotated[str, Field(pattern=r"^[^/:]+$")]
+
+
+class Config(Strict):
+    main: Main
+    data: Data
+    download: Download
+    preprocess: Preprocess
+    check_data: CheckData
+    segregate: Segregate
+    random_forest_pipeline: ModelSettings
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+
+
+def split_options(argv: list[str]) -> list[str]:
+    """Return Hydra's arguments: `mlflow run` hands all of hydra_options on as one shell word."""
+    if argv[:1] != ["--hydra_options"]:
+        return argv
+    try:
+        return [word for option in argv[1:] for word in shlex.split(option)]
+    except ValueError as error:
+        raise ConfigError(
+            f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}"
+        ) from error
+
+
+def checked(composed: DictConfig) -> Config:
+    """Return the composed configuration, resolved and checked.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value, or an interpolation that leads nowhere.
+    """
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_one_line(error)) from error
+    try:
+        return Config(**values)  # type: ignore[arg-type]  # keys of a composed configuration are strings
+    except ValidationError as error:
+        raise ConfigError(_problem(error, composed)) from error
+
+
+def _problem(error: ValidationError, composed: DictConfig) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
+    return (
+        f"configuration key {first_problem(error)} (found: {OmegaConf.select(composed, key, default=None)})"
+    )
+
+
+def _schema_keys(model: type[Strict], prefix: str = "") -> list[str]:
+    """Every dotted key of the schema, as deep as models are nested."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        keys.append(key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Strict):
+            keys += _schema_keys(field.annotation, key + ".")
+    return keys
+
+
+def suggestion(key: str, known: list[str]) -> str:
+    """Return '; did you mean ...?' or ', see config.yaml' for a key that is not known."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ". The known keys stand in config.yaml."
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> str:
+    """One line for what Hydra did not accept."""
+    text = _one_line(error)
+    if text.startswith("Could not override '"):
+        key = text.split("'")[1]
+        return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
+    return text
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).split("Config search path")[0].splitlines()
+    return " ".join(line.strip() for line in lines if line.strip())

@@ -1,0 +1,94 @@
+"""What a person sees while the pipeline runs: one line per step, live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "not run"
+_STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", FAILED: "bold red", SKIPPED: "dim"}
+
+
+@dataclass
+class Line:
+    """One step's line: its state, when it began, how long it took, and the last that it said."""
+
+    name: str
+    state: str = WAITING
+    began: float = 0.0
+    seconds: float = 0.0
+    said: str = ""
+
+    @property
+    def state_text(self) -> str:
+        if self.state == RUNNING:
+            return f"running {time.monotonic() - self.began:4.0f} s"
+        return f"{self.state} in {self.seconds:.1f} s" if self.state in (DONE, FAILED) else self.state
+
+
+class Display:
+    """The lines of all steps of one pipeline."""
+
+    def __init__(self, console: Console, names: list[str]) -> None:
+        self.console = console
+        self.lines = {name: Line(name) for name in names}
+        self._live: Live | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        if not self.console.is_terminal:
+            yield self
+            return
+        with Live(self, console=self.console, refresh_per_second=8, transient=False) as self._live:
+            yield self
+
+    def __rich__(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=16)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for line in self.lines.values():
+            style = _STYLES[line.state]
+            state = (
+                Spinner("dots", Text(line.state_text, style))
+                if line.state == RUNNING
+                else Text(line.state_text, style)
+            )
+            table.add_row(line.name, state, Text(line.said, "dim" if line.state == RUNNING else ""))
+        return table
+
+    def start(self, name: str) -> None:
+        line = self.lines[name]
+        line.state, line.began = RUNNING, time.monotonic()
+        self._plain(line)
+
+    def say(self, name: str, text: str) -> None:
+        self.lines[name].said = text
+
+    def end(self, name: str, state: str, said: str) -> None:
+        line = self.lines[name]
+        line.state, line.seconds, line.said = state, time.monotonic() - line.began, said
+        self._plain(line)
+
+    def skip_waiting(self) -> None:
+        for line in self.lines.values():
+            if line.state == WAITING:
+                line.state = SKIPPED
+
+    def _plain(self, line: Line) -> None:
+        if not self.console.is_terminal:
+            state = RUNNING if line.state == RUNNING else line.state_text
+            self.console.print(
+                f"{line.name:<14}  {state:<16}  {line.said}".rstrip(),
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )

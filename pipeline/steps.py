@@ -1,0 +1,148 @@
+"""The table of steps: one row per step, in order, with what it reads and which parameters it gets."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.config import Config, ConfigError
+
+Parameters = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the pipeline.
+
+    Attributes:
+        name: its folder, its key in config.yaml and its name in main.execute_steps.
+        reads: for each run-id parameter, the step whose run it names.
+        parameters: its other parameters, from the configuration and the address of the pipeline run's artifacts.
+        after: steps that must have succeeded before, although nothing of them is read.
+        tag: the `step` tag and name of its runs, where that is not its folder's name.
+    """
+
+    name: str
+    parameters: Callable[[Config, str], Parameters]
+    reads: dict[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    tag: str = ""
+
+    @property
+    def run_name(self) -> str:
+        return self.tag or self.name
+
+
+def _ending(config: Config) -> str:
+    return config.preprocess.artifact_name.rsplit(".", 1)[-1]
+
+
+DATA_CONFIG = "config/data.yaml"
+MODEL_CONFIG = "config/random_forest.yaml"
+
+STEPS = (
+    Step(
+        "download",
+        tag="download_data",
+        parameters=lambda config, here: {
+            "file_url": config.data.file_url,
+            "sha256": ",".join(config.data.sha256),
+            "dataset": f"{here}/{DATA_CONFIG}",
+            "artifact_name": config.download.artifact_name,
+            "artifact_description": config.download.artifact_description,
+            "attempts": str(config.download.attempts),
+            "stall_seconds": f"{config.download.stall_seconds:g}",
+        },
+    ),
+    Step(
+        "preprocess",
+        reads={"input_run_id": "download"},
+        parameters=lambda config, here: {
+            "input_step": "download_data",
+            "input_artifact": config.download.artifact_name,
+            "artifact_name": config.preprocess.artifact_name,
+            "artifact_description": config.preprocess.artifact_description,
+        },
+    ),
+    Step(
+        "check_data",
+        reads={"input_run_id": "preprocess"},
+        parameters=lambda config, here: {
+            "input_step": "preprocess",
+            "sample_artifact": config.preprocess.artifact_name,
+            "reference_artifact": config.data.reference_dataset or config.check_data.reference_artifact,
+            "ks_alpha": f"{config.data.ks_alpha}",
+            "model_name": config.register_.model_name,
+        },
+    ),
+    Step(
+        "segregate",
+        reads={"input_run_id": "preprocess"},
+        parameters=lambda config, here: {
+            "input_step": "preprocess",
+            "input_artifact": config.preprocess.artifact_name,
+            "artifact_root": config.segregate.artifact_root,
+            "test_size": f"{config.data.test_size}",
+            "stratify": config.data.stratify or "",
+            "random_seed": str(config.main.random_seed),
+        },
+    ),
+    Step(
+        "random_forest",
+        reads={"input_run_id": "segregate"},
+        after=("check_data",),
+        parameters=lambda config, here: {
+            "input_step": "segregate",
+            "train_data": f"{config.segregate.artifact_root}/data_train.{_ending(config)}",
+            "model_config": f"{here}/{MODEL_CONFIG}",
+            "export_artifact": config.random_forest_pipeline.export_artifact,
+            "random_seed": str(config.main.random_seed),
+            "val_size": f"{config.data.val_size}",
+            "stratify": config.data.stratify or "",
+        },
+    ),
+    Step(
+        "evaluate",
+        reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
+        parameters=lambda config, here: {
+            "input_model_step": "random_forest",
+            "model_export": config.random_forest_pipeline.export_artifact,
+            "input_data_step": "segregate",
+            "test_data": f"{config.segregate.artifact_root}/data_test.{_ending(config)}",
+            "model_name": config.register_.model_name,
+        },
+    ),
+    Step(
+        "register",
+        reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
+        parameters=lambda config, here: {
+            "input_model_step": "random_forest",
+            "model_export": config.random_forest_pipeline.export_artifact,
+            "input_verdict_step": "evaluate",
+            "verdict": config.evaluate.verdict,
+            "model_name": config.register_.model_name,
+        },
+    ),
+)
+
+BY_NAME = {step.name: step for step in STEPS}
+
+
+def chosen_steps(names: list[str]) -> list[Step]:
+    """Return the steps to execute, in their order in the table, whatever the order of `names`.
+
+    Raises:
+        ConfigError: a name that is no step.
+    """
+    wanted = {_step_name(name) for name in names} if names != ["all"] else set(BY_NAME)
+    return [step for step in STEPS if step.name in wanted]
+
+
+def _step_name(name: str) -> str:
+    for step in STEPS:
+        if name in (step.name, step.run_name):
+            return step.name
+    close = difflib.get_close_matches(name, list(BY_NAME), n=1)
+    meant = f"; did you mean '{close[0]}'?" if close else ""
+    raise ConfigError(f"main.execute_steps: unknown step '{name}'{meant} (steps: all, {', '.join(BY_NAME)})")

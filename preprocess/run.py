@@ -1,0 +1,74 @@
+"""preprocess: raw_data.csv -> preprocessed_data.csv (target named, id, duplicates and empty rows gone, types fixed).
+
+It mends the form of the table and judges nothing: a value that does not fit its column stays as it came, and
+check_data names it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+
+from stepkit.args import step_parser
+from stepkit.columns import Column, Columns
+from stepkit.errors import TableUnfit
+from stepkit.run import step_run
+
+log = logging.getLogger("step")
+
+
+def expect_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
+    """Raise TableUnfit if the raw table lacks the target or an input column."""
+    missing = [name for name in (*columns.names, columns.source_target) if name not in raw.columns]
+    if missing:
+        raise TableUnfit(
+            f"{artifact} lacks {len(missing)} of {len(columns.names) + 1} columns: {', '.join(missing)}. It has: "
+            f"{', '.join(map(str, raw.columns))}. Mend the source, or describe its columns in data/<name>.yaml."
+        )
+
+
+def as_type(values: pd.Series, column: Column) -> pd.Series:
+    """Return the column in its type; unchanged if any value would be lost by that."""
+    if column.type == "text":
+        return values.astype("string")
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().sum() > values.isna().sum():
+        return values
+    whole = column.type == "integer" and bool((numbers.dropna() % 1 == 0).all())
+    return numbers.astype("Int64") if whole else numbers.astype(float)
+
+
+def as_target(values: pd.Series, columns: Columns) -> pd.Series:
+    """Return the target as 0 and 1; a value that is neither class stays as it came."""
+    classes = {str(value): number for value, number in columns.classes.items()}
+    text = values.astype("string").str.removesuffix(".0")
+    mapped = text.map(classes)
+    if mapped.isna().any():
+        return mapped.astype(object).where(mapped.notna(), values)
+    return mapped.astype("Int64")
+
+
+def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched."""
+    without_id = raw.drop(columns=[columns.id_column or ""], errors="ignore")
+    kept = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
+    typed = {name: as_type(kept[name], column) for name, column in columns.columns.items()}
+    return pd.DataFrame({**typed, columns.target: as_target(kept[columns.source_target], columns)})
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(
+        __doc__, "input_step", "input_run_id", "input_artifact", "artifact_name", "artifact_description"
+    )
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
+        expect_columns(raw, run.columns, args.input_artifact)
+        clean = tidy(raw, run.columns)
+        run.publish_table(clean, args.artifact_name)
+        run.say(f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Turn a fitted pipeline into the exported model: ONNX graph, proof of equality, MLflow model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import skops.io
+from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, Schema
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.pipeline import Pipeline
+
+from random_forest.pipeline import FOREST, features_of
+from stepkit.columns import Columns
+from stepkit.errors import ExportUnequal
+from stepkit.settings import ModelSettings
+from stepkit.tables import as_model_input
+
+log = logging.getLogger("step")
+
+LARGEST_DIFFERENCE = 1e-5
+"""Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
+
+EXAMPLE_ROWS = 5
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
+PREDICTOR = Path(__file__).with_name("predictor.py")
+
+
+def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelProto:
+    """Convert the pipeline to an ONNX graph with one named (n, 1) input per raw column."""
+    types = [
+        (name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs
+    ]
+    return to_onnx(model, initial_types=types, options={id(model.named_steps[FOREST]): {"zipmap": False}})
+
+
+def largest_difference(
+    model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]
+) -> float:
+    """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
+    from random_forest.predictor import as_inputs
+
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    ours = session.run(["probabilities"], as_inputs(rows, inputs, text))[0]
+    return float(np.abs(ours - model.predict_proba(rows)).max())
+
+
+def expect_equal(difference: float, rows: int) -> None:
+    """Raise ExportUnequal unless the graph answers as scikit-learn does."""
+    if not difference < LARGEST_DIFFERENCE:
+        raise ExportUnequal(
+            f"the ONNX graph differs from scikit-learn by up to {difference:.2e} on {rows:,} validation rows "
+            f"(allowed: {LARGEST_DIFFERENCE:.0e}). Try other versions of skl2onnx and onnxruntime, or simpler features."
+        )
+
+
+def signature_of(inputs: list[str], text: list[str]) -> ModelSignature:
+    """Doubles and texts in (all may be missing), probability and class out."""
+    columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
+    answer = [ColSpec(DataType.double, "probability"), ColSpec(DataType.long, "class")]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema(answer))
+
+
+def requirements() -> list[str]:
+    return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+
+
+def export(
+    model: Pipeline,
+    settings: ModelSettings,
+    columns: Columns,
+    validation: pd.DataFrame,
+    folder: Path,
+    name: str,
+) -> tuple[ModelInfo, float]:
+    """Log the model under `name` after proving it equal on the whole validation set.
+
+    Args:
+        validation: m rows with the input columns.
+        folder: a place for the files before they are uploaded.
+
+    Returns:
+        MLflow's description of the logged model, and the largest difference of probabilities.
+
+    Raises:
+        ExportUnequal: the graph answers otherwise than the pipeline.
+    """
+    inputs = features_of(settings.features, columns)
+    text = [column for column in inputs if column in columns.text]
+    files = {
+        "onnx": folder / "model.onnx",
+        "settings": folder / "settings.json",
+        "sklearn": folder / "model.skops",
+    }
+    files["onnx"].write_bytes(to_graph(model, inputs, text).SerializeToString())
+    rows = as_model_input(validation, columns)
+    difference = largest_difference(model, files["onnx"], rows, inputs, text)
+    expect_equal(difference, len(rows))
+    files["settings"].write_text(
+        json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold})
+    )
+    skops.io.dump(model, files["sklearn"])
+    info = mlflow.pyfunc.log_model(
+        name=name,
+        python_model=str(PREDICTOR),
+        artifacts={key: str(path) for key, path in files.items()},
+        signature=signature_of(inputs, text),
+        input_example=rows[inputs].head(EXAMPLE_ROWS).reset_index(drop=True),
+        pip_requirements=requirements(),
+    )
+    return info, difference

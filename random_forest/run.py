@@ -1,0 +1,107 @@
+"""random_forest: data/data_train.csv -> model_export (ONNX inside), validated on a part held out of the training data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.pipeline import Pipeline
+
+from random_forest.export import export
+from random_forest.pipeline import build, importances
+from stepkit import plots
+from stepkit.args import share, step_parser
+from stepkit.columns import first_problem
+from stepkit.errors import BadParameter, TableUnfit
+from stepkit.metrics import scores
+from stepkit.run import StepRun, step_run
+from stepkit.settings import ModelSettings
+from stepkit.split import split
+from stepkit.tables import as_model_input
+
+log = logging.getLogger("step")
+
+
+def read_settings(model_config: str) -> ModelSettings:
+    """Read the model's settings from a file beside this one, a path, or an artifact's address.
+
+    Raises:
+        BadParameter: no such file, or a setting is unknown or of the wrong type.
+    """
+    if model_config.startswith("runs:/"):
+        path = Path(mlflow.artifacts.download_artifacts(model_config))
+    else:
+        path = Path(__file__).parent / model_config
+    if not path.is_file():
+        raise BadParameter(
+            f"no model configuration at {path}. The one that comes with this step: rf_config.yaml"
+        )
+    try:
+        return ModelSettings(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+    except ValueError as error:
+        raise BadParameter(f"{path.name}: {first_problem(error)}") from error
+
+
+def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
+    """Return the target as (n,) of 0 and 1.
+
+    Raises:
+        TableUnfit: another value is in it, or only one class.
+    """
+    values = sorted(map(str, table[target].unique()))
+    if values != ["0", "1"]:
+        raise TableUnfit(
+            f"the target '{target}' must hold both 0 and 1, and holds: {', '.join(values[:10])}."
+        )
+    labels: np.ndarray = table[target].to_numpy(dtype=int)
+    return labels
+
+
+def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
+    importance = importances(model)
+    run.publish_text(
+        importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv"
+    )
+    run.publish_figure(plots.feature_importance(importance, "Feature importance"), "feature_importance.png")
+    matrix = plots.confusion_matrix(labels, predicted, "Validation split")
+    run.publish_figure(matrix, "confusion_matrix.png")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(__doc__, "input_step", "input_run_id", "stratify", "random_seed")
+    parser.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
+    parser.add_argument(
+        "--model_config", default="rf_config.yaml", help="file beside run.py, a path, or runs:/ID/file"
+    )
+    parser.add_argument("--export_artifact", default="model_export", help="name of the logged model")
+    parser.add_argument(
+        "--val_size", type=share, required=True, help="share of the training rows for validation"
+    )
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
+        settings = read_settings(args.model_config)
+        labels_of(table, run.columns.target)
+        train, validation = split(table, args.val_size, args.stratify, args.random_seed)
+        model = build(settings, run.columns, args.random_seed)
+        model.fit(as_model_input(train, run.columns), labels_of(train, run.columns.target))
+        labels = labels_of(validation, run.columns.target)
+        probability = model.predict_proba(as_model_input(validation, run.columns))[:, 1]
+        predicted = probability >= settings.threshold
+        found = scores(labels, probability, predicted)
+        mlflow.log_metrics({f"val_{name}": value for name, value in found.items()})
+        publish_plots(run, model, labels, predicted)
+        info, difference = export(model, settings, run.columns, validation, run.folder, args.export_artifact)
+        mlflow.log_metric("onnx_largest_difference", difference)
+        mlflow.set_tag("model_uri", info.model_uri)
+        run.say(
+            f"validation AUC {found['roc_auc']:.4f} on {len(validation):,} rows, ONNX equal to {difference:.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()

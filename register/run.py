@@ -1,0 +1,94 @@
+"""register: verdict.json + model_export -> a registered version, its tags, `challenger`, and `champion` if it passed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+
+from stepkit.args import step_parser
+from stepkit.champion import CHALLENGER, CHAMPION
+from stepkit.errors import VerdictUnfit
+from stepkit.lineage import OUTPUT, address_of, inputs_of, origin_of, run_of
+from stepkit.run import StepRun, step_run
+
+log = logging.getLogger("step")
+
+
+def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: str) -> None:
+    """Raise VerdictUnfit unless the verdict is about this very model."""
+    judged = inputs_of(run.client.get_run(verdict_run)).get(model_export)
+    if judged != address_of(model_run, model_export):
+        raise VerdictUnfit(
+            f"the verdict of run {verdict_run} is about {judged}, not about the model of run {model_run}. "
+            "Run evaluate again, then register."
+        )
+
+
+def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[str, str]:
+    """Say on the version where it comes from: pipeline run, data, commit, and how it did."""
+    train_name, train_address = next(iter(inputs_of(training).items()))
+    segregate = run.client.get_run(run_of(train_address))
+    origin = origin_of(run.client, training.info.run_id)
+    own = run.client.get_run(run.run_id).data.tags
+    return {
+        "pipeline_run_id": own.get("mlflow.parentRunId", run.run_id),
+        "training_run_id": training.info.run_id,
+        "data_source": origin.data.tags.get("source_url", "unknown"),
+        "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown"),
+        "test_auc": f"{verdict['metrics']['roc_auc']:.6f}",
+        "git_commit": own.get("mlflow.source.git.commit", "unknown"),
+        "verdict": "passed" if verdict["passed"] else "rejected",
+    }
+
+
+def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) -> str:
+    """What a person wants to know of a version, in a few sentences."""
+    found = verdict["metrics"]
+    reasons = "; ".join(rule["reason"] for rule in verdict["rules"])
+    return (
+        f"Random forest, trained on {tags['data_source']}.\n\n"
+        f"Test split: ROC AUC {found['roc_auc']:.4f}, average precision {found['average_precision']:.4f}, "
+        f"precision {found['precision']:.3f} and recall {found['recall']:.3f} at the model's threshold. "
+        f"Validation AUC {training.data.metrics['val_roc_auc']:.4f}.\n\n"
+        f"Verdict: {tags['verdict']} ({reasons}).\n\n"
+        "Takes raw rows (missing values and unknown codes are legal) and answers with `probability` and `class`."
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(__doc__, "model_export")
+    parser.add_argument("--input_model_step", required=True, help="step that logged the model")
+    parser.add_argument(
+        "--input_model_run_id", default="", help="exact run of the model; empty: the current one"
+    )
+    parser.add_argument("--input_verdict_step", required=True, help="step that published the verdict")
+    parser.add_argument(
+        "--input_verdict_run_id", default="", help="exact run of the verdict; empty: the current one"
+    )
+    parser.add_argument("--verdict", default="verdict.json", help="artifact with the verdict")
+    parser.add_argument("--model_name", default="credit_default", help="name of the registered model")
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        verdict_run = run.source(args.input_verdict_step, args.input_verdict_run_id)
+        verdict = json.loads(run.fetch(verdict_run, args.verdict).read_text(encoding="utf-8"))
+        model_run = run.source(args.input_model_step, args.input_model_run_id)
+        expect_judged(run, verdict_run, model_run, args.model_export)
+        training = run.client.get_run(model_run)
+        tags = version_tags(run, training, verdict)
+        version = mlflow.register_model(address_of(model_run, args.model_export), args.model_name, tags=tags)
+        run.client.update_model_version(
+            args.model_name, version.version, description(training, verdict, tags)
+        )
+        aliases = [CHALLENGER, CHAMPION] if verdict["passed"] else [CHALLENGER]
+        for alias in aliases:
+            run.client.set_registered_model_alias(args.model_name, alias, version.version)
+        mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
+        run.say(f"{args.model_name} version {version.version} is {' and '.join(aliases)}")
+
+
+if __name__ == "__main__":
+    main()

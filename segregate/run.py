@@ -1,0 +1,40 @@
+"""segregate: preprocessed_data.csv -> data/data_train.csv and data/data_test.csv (stratified, seeded)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from stepkit.args import share, step_parser
+from stepkit.run import step_run
+from stepkit.split import split
+
+log = logging.getLogger("step")
+
+
+def default_share(table: pd.DataFrame, target: str) -> str:
+    shares = pd.to_numeric(table[target], errors="coerce").mean()
+    return f"{len(table):,} rows ({shares:.4f} positive)"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
+    parser.add_argument(
+        "--artifact_root", default="data", help="folder of the two artifacts, and stem of their names"
+    )
+    parser.add_argument("--test_size", type=share, required=True, help="share of the rows for the test split")
+    args = parser.parse_args(argv)
+    with step_run(args) as run:
+        table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
+        train, test = split(table, args.test_size, args.stratify, args.random_seed)
+        ending = Path(args.input_artifact).suffix
+        for part, name in ((train, "train"), (test, "test")):
+            run.publish_table(part, f"{args.artifact_root}/data_{name}{ending}")
+        target = run.columns.target
+        run.say(f"train {default_share(train, target)}, test {default_share(test, target)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The flags that steps share; a step names those it takes, so that a flag means the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+FLAGS: dict[str, dict[str, object]] = {
+    "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
+    "input_step": {"required": True, "help": "step whose artifact is read"},
+    "input_run_id": {
+        "default": "",
+        "help": "exact run to read from; empty: the newest current run of input_step",
+    },
+    "input_artifact": {"required": True, "help": "artifact of input_step to read"},
+    "artifact_name": {"required": True, "help": "artifact to publish; .csv or .parquet"},
+    "artifact_description": {"default": "", "help": "what the published artifact is, for people"},
+    "stratify": {
+        "default": "",
+        "help": "column whose shares stay equal in both parts of the split; empty: none",
+    },
+    "random_seed": {"type": int, "default": 42, "help": "seed of every random choice of this step"},
+    "model_export": {"required": True, "help": "name of the logged model"},
+}
+
+
+def step_parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
+    """Return a parser for `--step` and the shared `flags`, described by a step's docstring."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("step", *flags):
+        parser.add_argument(f"--{flag}", **FLAGS[flag])  # type: ignore[arg-type]  # the table above is checked by use
+    return parser
+
+
+def share(text: str) -> float:
+    """Parse a share between 0 and 1, both excluded.
+
+    Raises:
+        argparse.ArgumentTypeError: not a number, or outside.
+    """
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1, both excluded")
+    return value

@@ -1,0 +1,113 @@
+"""The description of a data set: its target, its columns, and what is known of their values (data/*.yaml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stepkit.errors import BadParameter
+
+COLUMNS_ARTIFACT = "columns.yaml"
+"""Every step that publishes a table publishes this file beside it, so that the next step knows the columns."""
+
+ColumnType = Literal["integer", "float", "text"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Strict):
+    """One input column: how it is stored (`type`), how the model takes it (`role`), what may stand in it."""
+
+    type: ColumnType = "integer"
+    role: Literal["numeric", "categorical"] = "numeric"
+    values: list[int | float | str] | None = None
+    min: float | None = None
+    max: float | None = None
+    max_missing: float = Field(0.0, ge=0.0, le=1.0)
+    meaning: str = ""
+
+    @model_validator(mode="after")
+    def _text_is_categorical(self) -> Self:
+        if self.type == "text" and self.role != "categorical":
+            raise ValueError("a text column must have role: categorical")
+        return self
+
+
+class Columns(Strict):
+    """The columns of one data set, and the target before (`source_target`) and after preprocess (`target`)."""
+
+    source_target: str
+    target: str
+    negative: int | str = 0
+    positive: int | str = 1
+    id_column: str | None = None
+    columns: dict[str, Column] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        for name in (self.source_target, self.target, self.id_column):
+            if name in self.columns:
+                raise ValueError(f"'{name}' is the target or the id, so it cannot be an input column too")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Input columns in their order, without the target."""
+        return list(self.columns)
+
+    @property
+    def numeric(self) -> list[str]:
+        return [name for name, column in self.columns.items() if column.role == "numeric"]
+
+    @property
+    def categorical(self) -> list[str]:
+        return [name for name, column in self.columns.items() if column.role == "categorical"]
+
+    @property
+    def text(self) -> list[str]:
+        return [name for name, column in self.columns.items() if column.type == "text"]
+
+    @property
+    def classes(self) -> dict[int | str, int]:
+        """The target's values in the source, and the 0 or 1 that they become."""
+        return {self.negative: 0, self.positive: 1}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
+
+
+def columns_from(settings: dict[str, Any], where: str) -> Columns:
+    """Take the column description out of a data set's settings.
+
+    Raises:
+        BadParameter: a key is missing, unknown or of the wrong type; the message names it and `where`.
+    """
+    if "columns" not in settings:
+        raise BadParameter(
+            f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'."
+        )
+    known = {key: settings[key] for key in Columns.model_fields if key in settings}
+    try:
+        return Columns(**known)
+    except ValueError as error:
+        raise BadParameter(f"{where}: {first_problem(error)}") from error
+
+
+def read_columns(path: Path) -> Columns:
+    return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+
+
+def first_problem(error: ValueError) -> str:
+    """One line for the first thing that a pydantic model did not accept: where and why."""
+    problems = getattr(error, "errors", None)
+    if problems is None:
+        return str(error)
+    first = problems()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason

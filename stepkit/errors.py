@@ -1,0 +1,53 @@
+"""Every error that a person can mend, on one page. Each message says what, where, and what to type next."""
+
+
+class StepError(Exception):
+    """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
+
+
+class BadParameter(StepError):
+    """A parameter has a value that the step cannot work with."""
+
+
+class DownloadFailed(StepError):
+    """The source of the data did not answer, refused, or broke off."""
+
+
+class WrongDigest(StepError):
+    """A file is not the one that was asked for: its sha256 differs."""
+
+
+class TableUnreadable(StepError):
+    """A file is not a table: empty, of another format, in another encoding, cut off."""
+
+
+class TableUnfit(StepError):
+    """A table can be read but lacks what the step needs (a column, a class, enough rows)."""
+
+
+class UpstreamMissing(StepError):
+    """No finished current run of the step that this one reads from."""
+
+
+class ArtifactMissing(StepError):
+    """The run that should hold an artifact does not hold it (deleted, or never made)."""
+
+
+class ArtifactDamaged(StepError):
+    """An artifact is not the one that its step published: its sha256 differs."""
+
+
+class DataCheckFailed(StepError):
+    """The data are readable but not as the data set's description or the reference says."""
+
+
+class ExportUnequal(StepError):
+    """The exported model does not answer as the trained one does."""
+
+
+class VerdictUnfit(StepError):
+    """The verdict is not about the model that is to be registered."""
+
+
+class TrackingUnreachable(StepError):
+    """The tracking server does not answer."""

@@ -1,0 +1,167 @@
+"""What a step reads and publishes while its run is open; every hand-off between steps goes through here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from stepkit import lineage, tables, tracking
+from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
+from stepkit.datasets import as_dataset
+from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
+
+log = logging.getLogger("step")
+
+
+class StepRun:
+    """What a step's `main` holds while its run is open."""
+
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, folder: Path) -> None:
+        self.client = client
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self.folder = folder
+        self._columns: Columns | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """The data set's columns, known once a table was read (or described, in the first step)."""
+        if self._columns is None:
+            raise BadParameter("no table was read yet, so its columns are not known")
+        return self._columns
+
+    def describe(self, columns: Columns) -> None:
+        """Say which columns the tables that this step publishes have."""
+        self._columns = columns
+
+    def source(self, step: str, run_id: str = "") -> str:
+        """Return the run to read from: the exact one if given, else the newest current one of `step`."""
+        if run_id:
+            return run_id
+        found = lineage.current_run(self.client, self.experiment_id, step).info.run_id
+        log.info("reading the current run of %s: %s", step, found)
+        return str(found)
+
+    def fetch(self, run_id: str, artifact: str, record: bool = True) -> Path:
+        """Download one artifact, see that it is what its run published, and record it as an input.
+
+        Raises:
+            ArtifactMissing: the run or the artifact in it is gone.
+            ArtifactDamaged: the file's sha256 is not the one recorded when it was published.
+        """
+        address = lineage.address_of(run_id, artifact)
+        run = self._get_run(run_id)
+        target = self.folder / "inputs" / run_id
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            path = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(target)))
+        except (OSError, MlflowException) as error:
+            if tracking.is_unreachable(error):
+                raise
+            step = run.data.tags.get(lineage.STEP, "its step")
+            raise ArtifactMissing(
+                f"{address} is not in the artifact store. Run {step} again to make it anew."
+            ) from error
+        self._expect_digest(path, address, run.data.tags.get(lineage.OUTPUT + artifact))
+        if record:
+            self.client.set_tag(self.run_id, lineage.INPUT + artifact, address)
+        return path
+
+    def read_table(self, step: str, artifact: str, run_id: str = "", context: str = "input") -> pd.DataFrame:
+        """Fetch and read a table of an upstream step; log it as an MLflow dataset and learn its columns."""
+        source = self.source(step, run_id)
+        if self._columns is None:
+            self._columns = read_columns(self.fetch(source, COLUMNS_ARTIFACT, record=False))
+        path = self.fetch(source, artifact)
+        table = tables.read_table(path, text=self.columns.text)
+        self.log_dataset(
+            table, artifact, tables.sha256_of(path), lineage.address_of(source, artifact), context
+        )
+        return table
+
+    def load_model(self, step: str, name: str, run_id: str = "") -> mlflow.pyfunc.PyFuncModel:
+        """Load the model that an upstream run logged under `name`, and record it as an input.
+
+        Raises:
+            ArtifactMissing: the run logged no such model, or its files are gone.
+        """
+        source = self.source(step, run_id)
+        address = lineage.address_of(source, name)
+        try:
+            model = mlflow.pyfunc.load_model(address)
+        except (OSError, MlflowException) as error:
+            if tracking.is_unreachable(error):
+                raise
+            raise ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.") from error
+        self.client.set_tag(self.run_id, lineage.INPUT + name, address)
+        return model
+
+    def log_dataset(self, table: pd.DataFrame, name: str, sha256: str, source: str, context: str) -> None:
+        """Log `table` as an input of this run, with `source` as where it came from."""
+        mlflow.log_input(as_dataset(table, name, sha256, source), context=context)
+
+    def publish_table(self, table: pd.DataFrame, name: str, file: Path | None = None) -> None:
+        """Publish `table` as the artifact `name` (.csv or .parquet) together with the description of its columns.
+
+        Args:
+            file: the table as it came; given, it is published byte for byte instead of being written anew.
+        """
+        path = file or self.folder / "outputs" / name
+        if not file:
+            tables.write_table(table, path)
+        self.publish_file(path, name)
+        self.publish_text(self.columns.to_yaml(), COLUMNS_ARTIFACT)
+        mlflow.log_metric(f"rows.{Path(name).stem}", len(table))
+
+    def publish_file(self, path: Path, name: str) -> None:
+        """Upload `path` as the artifact `name` and record its sha256."""
+        parent = str(Path(name).parent)
+        if path.name != Path(name).name:
+            path = Path(shutil.copyfile(path, self.folder / Path(name).name))
+        self.client.log_artifact(self.run_id, str(path), None if parent == "." else parent)
+        self.client.set_tag(self.run_id, lineage.OUTPUT + name, f"sha256:{tables.sha256_of(path)}")
+
+    def publish_text(self, text: str, name: str) -> None:
+        path = self.folder / "outputs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        self.publish_file(path, name)
+
+    def publish_json(self, value: Any, name: str) -> None:
+        self.publish_text(json.dumps(value, indent=2) + "\n", name)
+
+    def publish_figure(self, figure: Figure, name: str) -> None:
+        path = self.folder / "outputs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        self.publish_file(path, name)
+
+    def say(self, summary: str) -> None:
+        """Log the one line that sums this step up; the pipeline shows it beside the step's name."""
+        log.info(summary)
+        self.client.set_tag(self.run_id, lineage.SUMMARY, summary)
+
+    def _get_run(self, run_id: str) -> Run:
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if tracking.is_unreachable(error):
+                raise
+            raise ArtifactMissing(f"run {run_id} is not on {mlflow.get_tracking_uri()}: {error}") from error
+
+    @staticmethod
+    def _expect_digest(path: Path, address: str, recorded: str | None) -> None:
+        if recorded and path.is_file() and recorded != f"sha256:{tables.sha256_of(path)}":
+            raise ArtifactDamaged(
+                f"{address} is not the file that was published (another sha256). Run its step again."
+            )

@@ -1,0 +1,58 @@
+"""Plots as functions that return a figure; whoever calls them saves it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn import metrics
+
+SIZE = (6.0, 4.8)
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
+    """Shares of each true class, with the counts below them."""
+    counts = metrics.confusion_matrix(labels, predicted, labels=[0, 1])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.1%}\n{counts[row, column]:,}"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
+    axes.set(title=title, xlabel="predicted class", ylabel="true class", xticks=[0, 1], yticks=[0, 1])
+    return figure
+
+
+def roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
+    area = metrics.roc_auc_score(labels, probability)
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    axes.plot(false_positive, true_positive, label=f"model (AUC {area:.4f})")
+    axes.plot([0, 1], [0, 1], "--", color="grey", label="chance (AUC 0.5)")
+    axes.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    precision, recall, _ = metrics.precision_recall_curve(labels, probability)
+    area = metrics.average_precision_score(labels, probability)
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    axes.plot(recall, precision, label=f"model (average precision {area:.4f})")
+    axes.axhline(labels.mean(), ls="--", color="grey", label=f"share of positives ({labels.mean():.3f})")
+    axes.set(title=title, xlabel="recall", ylabel="precision", ylim=(0, 1.02))
+    axes.legend(loc="upper right")
+    return figure
+
+
+def feature_importance(importance: pd.Series, title: str, most: int = 20) -> Figure:
+    """Bars for the `most` largest of (k,) importances, the largest on top."""
+    top = importance.nlargest(most)[::-1]
+    figure = Figure(figsize=(6.0, 0.28 * len(top) + 1.2))
+    axes = figure.subplots()
+    axes.barh([str(name) for name in top.index], top.to_numpy())
+    axes.set(title=title, xlabel="importance (share of impurity removed)")
+    return figure

@@ -1,0 +1,106 @@
+"""Open a step's run and end it: FINISHED and current, FAILED with a message, or KILLED."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
+
+from stepkit import lineage, tracking
+from stepkit.errors import StepError, TrackingUnreachable
+from stepkit.handoff import StepRun
+
+__all__ = ["StepRun", "step_run"]
+
+
+@contextmanager
+def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
+    """Open the run of a step; end it FINISHED and current, FAILED with a message, or KILLED.
+
+    Leaves by `SystemExit` (status 1) after a mistake that the person can mend, and by 130 after Ctrl-C or SIGTERM.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _end_on_sigterm()
+    try:
+        tracking.connect()
+        with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
+            yield run
+    except TrackingUnreachable as error:
+        _leave(str(error))
+    except (MlflowException, OSError) as error:
+        if not tracking.is_unreachable(error):
+            raise
+        _leave(_gone(error))
+
+
+@contextmanager
+def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
+    launched = os.environ.get("MLFLOW_RUN_ID")
+    client = MlflowClient()
+    active = mlflow.start_run(run_id=launched or None, run_name=None if launched else args.step)
+    run = StepRun(client, active.info.run_id, active.info.experiment_id, folder)
+    try:
+        client.set_tag(run.run_id, lineage.STEP, args.step)
+        if not launched:
+            mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
+        yield run
+    except StepError as error:
+        _fail(run, error)
+    except KeyboardInterrupt:
+        _end(run, RunStatus.KILLED)
+        sys.exit(130)
+    except BaseException:
+        _end(run, RunStatus.FAILED)
+        raise
+    mlflow.end_run(RunStatus.to_string(RunStatus.FINISHED))
+    lineage.mark_current(client, run.run_id)
+
+
+def _fail(run: StepRun, error: StepError) -> None:
+    """Leave the message where a person looks: on the run (tag and description) and as the last line of the log."""
+    with suppress(MlflowException, OSError):
+        run.client.set_tag(run.run_id, lineage.ERROR, str(error)[:5000])
+        run.client.set_tag(run.run_id, "mlflow.note.content", f"**{type(error).__name__}**: {error}")
+    _end(run, RunStatus.FAILED)
+    _leave(f"{type(error).__name__}: {error}")
+
+
+def _end(run: StepRun, status: int) -> None:
+    # when the server is the trouble, the first error is the one to show, not that the status cannot be set either
+    with suppress(MlflowException, OSError):
+        mlflow.end_run(RunStatus.to_string(status))
+
+
+def _gone(error: Exception) -> str:
+    return (
+        f"TrackingUnreachable: the tracking server {mlflow.get_tracking_uri()} went away in the middle "
+        f"({type(error).__name__}). Nothing was marked current; run the same command again when it is back."
+    )
+
+
+def _leave(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _end_on_sigterm() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with suppress(
+        ValueError
+    ):  # only a main thread may set handlers; a step called from a thread keeps its caller's
+        signal.signal(signal.SIGTERM, interrupt)

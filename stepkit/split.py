@@ -1,0 +1,43 @@
+"""Split a table in two with equal shares of a column's values; used for the test and the validation split."""
+
+from __future__ import annotations
+
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from stepkit.errors import TableUnfit
+
+
+def split(
+    table: pd.DataFrame, size: float, stratify: str, random_seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (the larger part, the part of share `size`), both with the rows shuffled by `random_seed`.
+
+    Args:
+        table: n rows.
+        size: share of the second part, between 0 and 1.
+        stratify: column whose values keep their shares in both parts; empty for a plain random split.
+
+    Raises:
+        TableUnfit: no such column, or too few rows of one of its values for both parts.
+    """
+    by = _strata(table, size, stratify) if stratify else None
+    first, second = train_test_split(table, test_size=size, stratify=by, random_state=random_seed)
+    return first, second
+
+
+def _strata(table: pd.DataFrame, size: float, stratify: str) -> pd.Series:
+    if stratify not in table.columns:
+        raise TableUnfit(
+            f"cannot stratify by '{stratify}': the columns are {', '.join(map(str, table.columns))}."
+        )
+    counts = table[stratify].value_counts(dropna=False)
+    smallest, rows = counts.index[-1], int(counts.iloc[-1])
+    parts = (int(len(table) * size), int(len(table) * (1 - size)))
+    if rows < 2 or min(parts) < len(counts):
+        raise TableUnfit(
+            f"{len(table):,} rows are too few to split by '{stratify}' into {1 - size:g} and {size:g}: value "
+            f"{smallest} has {rows} row{'s'[: rows != 1]}, each value needs one on both sides. Get more rows, or "
+            "stratify by nothing."
+        )
+    return table[stratify]

@@ -1,0 +1,147 @@
+"""Read and write tables: CSV, Parquet and Excel, with one message for what is no table."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from stepkit.columns import Columns
+from stepkit.errors import TableUnreadable
+
+EXCEL_HEADER_ROWS = 10
+"""How many rows of a sheet are searched for the header: titles and groupings often stand above it."""
+
+READABLE = (".csv", ".parquet", ".xls", ".xlsx")
+WRITABLE = (".csv", ".parquet")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(path: Path, text: Collection[str] = (), header: Collection[str] = ()) -> pd.DataFrame:
+    """Read a table of n rows from `path`; its ending says the format.
+
+    Args:
+        path: a file that ends with one of `READABLE`.
+        text: columns kept as text, so that a code such as "007" keeps its zeros.
+        header: column names by which the header row of a spreadsheet is found.
+
+    Raises:
+        TableUnreadable: no known ending, empty, no rows, an HTML page, another encoding, cut off.
+    """
+    ending = ending_of(path)
+    if path.stat().st_size == 0:
+        raise TableUnreadable(f"{path.name} is empty (0 bytes). Ask the source for the file again.")
+    if ending == ".parquet":
+        table = _read_parquet(path)
+    elif ending in (".xls", ".xlsx"):
+        table = _read_excel(path, header)
+    else:
+        table = _read_csv(path, text)
+    return _with_rows(table, path)
+
+
+def ending_of(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending in READABLE:
+        return ending
+    raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write `table` without its index, as the ending of `path` says (`WRITABLE`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    elif path.suffix == ".csv":
+        table.to_csv(path, index=False, lineterminator="\n")
+    else:
+        raise TableUnreadable(f"'{path.name}' must end with one of {', '.join(WRITABLE)}.")
+
+
+def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
+    _refuse_markup(path)
+    dtypes = dict.fromkeys(text, "string")
+    try:
+        with warnings.catch_warnings():
+            # a wrong type is judged later, with the rows that show it; pandas' hint would only precede that
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+            table = pd.read_csv(path, dtype=dtypes, low_memory=False, float_precision="round_trip")
+    except UnicodeDecodeError as error:
+        raise TableUnreadable(
+            f"{path.name} is not UTF-8 text (byte {error.start}: 0x{error.object[error.start]:02x}). "
+            "Save it as UTF-8 and try again."
+        ) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, OSError) as error:
+        raise TableUnreadable(f"{path.name} cannot be read as CSV: {str(error).strip()}.") from error
+    if len(table.columns) == 1:
+        _refuse_other_delimiter(path, str(table.columns[0]))
+    return table
+
+
+def _refuse_markup(path: Path) -> None:
+    """A server that answers "200 OK" with a page about an error is the commonest fault of a download."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise TableUnreadable(
+            f"{path.name} is a web page, not a table. Open its address in a browser to see why."
+        )
+
+
+def _refuse_other_delimiter(path: Path, header: str) -> None:
+    for delimiter, name in ((";", "semicolon"), ("\t", "tab"), ("|", "bar")):
+        if delimiter in header:
+            raise TableUnreadable(
+                f"{path.name} is separated by the {name} '{delimiter.strip() or 'tab'}', not by commas. "
+                "Save it with commas and try again."
+            )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableUnreadable(f"{path.name} cannot be read as Parquet: {str(error).strip()}") from error
+
+
+def _read_excel(path: Path, header: Collection[str]) -> pd.DataFrame:
+    try:
+        sheet = pd.read_excel(path, header=None)
+    except (ValueError, zipfile.BadZipFile, OSError, AssertionError, KeyError) as error:
+        raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {str(error).strip()}") from error
+    top = header_row(sheet, header)
+    table = sheet.iloc[top + 1 :].reset_index(drop=True)
+    table.columns = pd.Index([str(name) for name in sheet.iloc[top]])
+    return table.infer_objects()
+
+
+def header_row(sheet: pd.DataFrame, header: Collection[str]) -> int:
+    """Return the first of the top rows of `sheet` that holds every name of `header`, else 0."""
+    wanted = set(header)
+    for row in range(min(EXCEL_HEADER_ROWS, len(sheet))):
+        if wanted and wanted <= {str(cell) for cell in sheet.iloc[row]}:
+            return row
+    return 0
+
+
+def _with_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if table.empty:
+        raise TableUnreadable(f"{path.name} has a header and no rows.")
+    return table
+
+
+def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return the input columns as a model takes them: doubles, and texts whose gaps are the empty text."""
+    numbers = [name for name in columns.names if name not in columns.text]
+    texts = table[columns.text].astype(object)
+    doubles = table[numbers].astype(float)
+    return table[columns.names].assign(**doubles, **texts.where(texts.notna(), "").astype(str))

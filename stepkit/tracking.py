@@ -1,0 +1,59 @@
+"""Which tracking server is used, and whether it answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mlflow
+import requests
+from mlflow.exceptions import MlflowException
+
+from stepkit.errors import TrackingUnreachable
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
+ANSWER_SECONDS = 5.0
+REQUEST_RETRIES = "3"
+"""MLflow's own default of 7 keeps a person waiting for minutes before it says that the server is gone."""
+
+_CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
+
+
+def connect(configured: str | None = None) -> str:
+    """Choose the tracking URI, see that it answers, and hand it to MLflow.
+
+    Args:
+        configured: `main.mlflow_tracking_url`; wins over MLFLOW_TRACKING_URI, which wins over the
+            SQLite file in the repository root.
+
+    Raises:
+        TrackingUnreachable: a server address that does not answer.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if uri.startswith(("http://", "https://")):
+        _expect_answer(uri)
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+def _expect_answer(uri: str) -> None:
+    hint = "Start it (mlflow server --port ...), or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise TrackingUnreachable(
+            f"the tracking server {uri} does not answer ({type(error).__name__}). {hint}"
+        ) from error
+    if not answer.ok:
+        raise TrackingUnreachable(
+            f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}"
+        )
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether `error` of an MLflow call says that the server could not be reached (as opposed to: it refused)."""
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return True
+    return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)
