@@ -29,11 +29,7 @@ failures: list[Exception] = []
 @hydra.main(version_base="1.3", config_path=".", config_name="config")
 def run(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    job = (
-        ""
-        if hydra_config.mode == RunMode.RUN
-        else f"{hydra_config.job.num}: {hydra_config.job.override_dirname}"
-    )
+    job = "" if hydra_config.mode == RunMode.RUN else f"{hydra_config.job.num}: {hydra_config.job.override_dirname}"
     try:
         run_pipeline(checked(composed), console, launched, job)
     except (ConfigError, StepFailed, StepError) as error:

@@ -69,8 +69,14 @@ class _Plugin:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.passed:
             return
-        check = report.nodeid.split("::")[-1].removeprefix("test_")
-        self.data.outcomes.append({"check": check, "outcome": report.outcome, "detail": detail_of(report)})
+        self.data.outcomes.append({"check": name_of(report), "outcome": report.outcome, "detail": detail_of(report)})
+
+
+def name_of(report: pytest.TestReport) -> str:
+    """test_values[type-AGE] -> "AGE: type"; test_distribution[AGE] -> "AGE: distribution"."""
+    test, _, parameters = report.nodeid.split("::")[-1].removeprefix("test_").removesuffix("]").partition("[")
+    rule, _, column = parameters.rpartition("-") if test == "values" else (test, "", parameters)
+    return f"{column}: {rule}" if column else test.replace("_", " ")
 
 
 def detail_of(report: pytest.TestReport) -> str:
@@ -82,19 +88,15 @@ def detail_of(report: pytest.TestReport) -> str:
 
 
 def run_checks(checked: Checked) -> Checked:
-    """Run every data test on `checked.sample` in this process; the outcomes stand in the returned object."""
+    """Run every data test on `checked.sample` in this process; the outcomes stand in the returned object.
+
+    Raises:
+        RuntimeError: pytest did not run the tests to their end, so that no failure would mean nothing.
+    """
     tests = Path(__file__).with_name("data_tests.py")
-    quiet = [
-        "-q",
-        "--no-header",
-        "--no-summary",
-        "-p",
-        "no:terminal",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-    ]
-    alone = ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest", "-p", "no:randomly"]
-    pytest.main([str(tests), *quiet, *alone], plugins=[_Plugin(checked)])
+    silent = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    alone = ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest"]
+    status = pytest.main([str(tests), *silent, *alone], plugins=[_Plugin(checked)])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not checked.outcomes:
+        raise RuntimeError(f"the data tests in {tests} did not run: pytest ended with {status!r}")
     return checked

@@ -6,16 +6,17 @@ import pandas as pd
 import pytest
 
 from check_data.checks import Checked
-from check_data.rules import RULES, broken_rows, unknown_class
 from check_data.ks import ks_test
+from check_data.rules import RULES, broken_rows, unknown_class
 
 
 def test_columns(checked: Checked) -> None:
     """The sample has every described column and the target, and no other."""
     expected = [*checked.columns.names, checked.columns.target]
     missing = [name for name in expected if name not in checked.sample]
-    extra = [name for name in checked.sample if name not in expected]
-    assert not missing and not extra, f"missing: {missing or 'none'}; not described: {extra or 'none'}"
+    extra = [str(name) for name in checked.sample if name not in expected]
+    assert not missing, f"missing: {', '.join(missing)}"
+    assert not extra, f"not described: {', '.join(extra)}"
 
 
 @pytest.mark.parametrize("rule", list(RULES))

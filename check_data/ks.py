@@ -30,12 +30,10 @@ def sidak(alpha: float, tests: int) -> float:
     Source: Z. Sidak (1967), Rectangular confidence regions for the means of multivariate normal
     distributions, Journal of the American Statistical Association 62 (318), 626-633.
     """
-    return 1.0 - (1.0 - alpha) ** (1.0 / tests)
+    return float(1.0 - (1.0 - alpha) ** (1.0 / tests))
 
 
-def ks_tests(
-    sample: pd.DataFrame, reference: pd.DataFrame, columns: list[str], alpha: float
-) -> list[KSResult]:
+def ks_tests(sample: pd.DataFrame, reference: pd.DataFrame, columns: list[str], alpha: float) -> list[KSResult]:
     """Test each of `columns` for a difference in distribution; gaps are left out of both sides."""
     level = sidak(alpha, len(columns))
     return [ks_test(sample[name], reference[name], level) for name in columns]
@@ -49,9 +47,7 @@ def ks_test(sample: pd.Series, reference: pd.Series, alpha: float) -> KSResult:
         p_value = 1.0 if ours.empty and theirs.empty else 0.0
         return KSResult(str(sample.name), 1.0 - p_value, p_value, alpha, len(ours), len(theirs))
     result = stats.ks_2samp(ours, theirs)
-    return KSResult(
-        str(sample.name), float(result.statistic), float(result.pvalue), alpha, len(ours), len(theirs)
-    )
+    return KSResult(str(sample.name), float(result.statistic), float(result.pvalue), alpha, len(ours), len(theirs))
 
 
 def as_table(results: list[KSResult]) -> pd.DataFrame:

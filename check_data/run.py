@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def reference_address(run: StepRun, artifact: str, model_name: str) -> tuple[str
     champion = champion_of(run.client, model_name)
     if champion is None:
         return "", f"no reference: {model_name} has no champion yet, so there is no earlier training data"
-    holder = find_upstream(run.client, champion.run_id, artifact)
+    holder = find_upstream(run.client, str(champion.run_id), artifact)
     if holder is None:
         raise UpstreamMissing(
             f"the champion (version {champion.version}, run {champion.run_id}) was trained without an artifact "
@@ -53,9 +54,7 @@ def publish(run: StepRun, checked: Checked) -> None:
     if not checked.offending_rows.empty:
         run.publish_text(checked.offending_rows.to_csv(index=False), "offending_rows.csv")
     counts = pd.Series([outcome["outcome"] for outcome in checked.outcomes]).value_counts()
-    mlflow.log_metrics(
-        {f"checks_{name}": float(counts.get(name, 0)) for name in ("passed", "failed", "skipped")}
-    )
+    mlflow.log_metrics({f"checks_{name}": float(counts.get(name, 0)) for name in ("passed", "failed", "skipped")})
 
 
 def complaint(checked: Checked, most: int = 12) -> str:
@@ -81,19 +80,21 @@ def summary(checked: Checked) -> str:
     return f"{passed} data checks passed{ks}"
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "input_step", "input_run_id")
-    parser.add_argument("--sample_artifact", required=True, help="artifact of input_step to check")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "input_step", "input_run_id")
+    flags.add_argument("--sample_artifact", required=True, help="artifact of input_step to check")
+    flags.add_argument(
         "--reference_artifact",
         required=True,
         help="what it is compared with: the artifact of this name behind the current champion, or an address",
     )
-    parser.add_argument("--ks_alpha", type=share, default=0.05, help="family-wise error rate of the KS tests")
-    parser.add_argument(
-        "--model_name", default="credit_default", help="registered model whose champion is meant"
-    )
-    args = parser.parse_args(argv)
+    flags.add_argument("--ks_alpha", type=share, default=0.05, help="family-wise error rate of the KS tests")
+    flags.add_argument("--model_name", default="credit_default", help="registered model whose champion is meant")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         source = run.source(args.input_step, args.input_run_id)
         sample = run.read_table(args.input_step, args.sample_artifact, source, context="sample")

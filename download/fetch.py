@@ -33,7 +33,7 @@ class Interrupted(Exception):
     """The transfer failed in a way that another try may mend."""
 
 
-class Progress(Callback):
+class Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
     """Logs how much has arrived, every few seconds."""
 
     def __init__(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -57,26 +58,24 @@ def resolve(url: str) -> str:
 
 def publish_raw(run: StepRun, url: str, file: Path, name: str) -> None:
     """Publish a CSV as it came, byte for byte, and any other format as the table that it holds."""
-    raw = tables.read_table(
-        file, text=run.columns.text, header=[*run.columns.names, run.columns.source_target]
-    )
+    raw = tables.read_table(file, text=run.columns.text, header=[*run.columns.names, run.columns.source_target])
     run.publish_table(raw, name, file if file.suffix == ".csv" and name.endswith(".csv") else None)
     run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "artifact_name", "artifact_description")
+    flags.add_argument("--file_url", required=True, help="address or path of the table")
+    flags.add_argument("--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file")
+    flags.add_argument("--sha256", default="", help="accepted sha256 digests of the file, separated by commas")
+    flags.add_argument("--attempts", type=int, default=4, help="how often a broken transfer is begun")
+    flags.add_argument("--stall_seconds", type=float, default=30.0, help="longest silence of a server")
+    return flags
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "artifact_name", "artifact_description")
-    parser.add_argument("--file_url", required=True, help="address or path of the table")
-    parser.add_argument(
-        "--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file"
-    )
-    parser.add_argument(
-        "--sha256", default="", help="accepted sha256 digests of the file, separated by commas"
-    )
-    parser.add_argument("--attempts", type=int, default=4, help="how often a broken transfer is begun")
-    parser.add_argument("--stall_seconds", type=float, default=30.0, help="longest silence of a server")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         run.describe(read_description(args.dataset))
         url = resolve(args.file_url)

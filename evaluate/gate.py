@@ -38,7 +38,5 @@ def judge(found: dict[str, float], champion: dict[str, float] | None) -> Verdict
     else:
         theirs = champion["roc_auc"]
         words = "at least" if ours >= theirs else "below"
-        rule = Rule(
-            "roc_auc", ours, theirs, ours >= theirs, f"AUC {ours:.4f} is {words} the champion's {theirs:.4f}"
-        )
+        rule = Rule("roc_auc", ours, theirs, ours >= theirs, f"AUC {ours:.4f} is {words} the champion's {theirs:.4f}")
     return Verdict(rule.passed, [rule])

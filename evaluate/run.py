@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc import PyFuncModel
 
 from evaluate.gate import judge
 from stepkit import plots
@@ -22,21 +24,16 @@ log = logging.getLogger("step")
 VERDICT = "verdict.json"
 
 
-def score(model: mlflow.pyfunc.PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return probability and class of n rows, as the model answers anyone."""
-    answer: pd.DataFrame = model.predict(as_model_input(table, columns))
-    return answer
+    return pd.DataFrame(model.predict(as_model_input(table, columns)))
 
 
 def scores_of(table: pd.DataFrame, answer: pd.DataFrame, columns: Columns) -> dict[str, float]:
-    return scores(
-        table[columns.target].to_numpy(int), answer["probability"].to_numpy(), answer["class"].to_numpy()
-    )
+    return scores(table[columns.target].to_numpy(int), answer["probability"].to_numpy(), answer["class"].to_numpy())
 
 
-def champion_scores(
-    run: StepRun, table: pd.DataFrame, model_name: str
-) -> tuple[str, dict[str, float] | None]:
+def champion_scores(run: StepRun, table: pd.DataFrame, model_name: str) -> tuple[str, dict[str, float] | None]:
     """Return the champion's version and its metrics on the same rows, or "" and None if there is none."""
     champion = champion_of(run.client, model_name)
     if champion is None:
@@ -56,25 +53,21 @@ def publish_plots(run: StepRun, labels: np.ndarray, answer: pd.DataFrame) -> Non
     run.publish_figure(matrix, "confusion_matrix.png")
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "model_export")
+    flags.add_argument("--input_model_step", required=True, help="step that logged the model")
+    flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
+    flags.add_argument("--input_data_step", required=True, help="step that published the test split")
+    flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current one")
+    flags.add_argument("--test_data", required=True, help="artifact with the test split")
+    flags.add_argument("--model_name", default="credit_default", help="registered model whose champion is compared")
+    return flags
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "model_export")
-    parser.add_argument("--input_model_step", required=True, help="step that logged the model")
-    parser.add_argument(
-        "--input_model_run_id", default="", help="exact run of the model; empty: the current one"
-    )
-    parser.add_argument("--input_data_step", required=True, help="step that published the test split")
-    parser.add_argument(
-        "--input_data_run_id", default="", help="exact run of the test split; empty: the current one"
-    )
-    parser.add_argument("--test_data", required=True, help="artifact with the test split")
-    parser.add_argument(
-        "--model_name", default="credit_default", help="registered model whose champion is compared"
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
-        table = run.read_table(
-            args.input_data_step, args.test_data, args.input_data_run_id, context="testing"
-        )
+        table = run.read_table(args.input_data_step, args.test_data, args.input_data_run_id, context="testing")
         model = run.load_model(args.input_model_step, args.model_export, args.input_model_run_id)
         answer = score(model, table, run.columns)
         found = scores_of(table, answer, run.columns)

@@ -30,9 +30,7 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
                 client.set_tag(pipeline_run_id, tag, run.data.tags[tag])
 
 
-def closing_table(
-    client: MlflowClient, pipeline_run_id: str, done: dict[str, str], uri: str, seconds: float
-) -> Table:
+def closing_table(client: MlflowClient, pipeline_run_id: str, done: dict[str, str], uri: str, seconds: float) -> Table:
     """Return the table that is printed after a pipeline that went well."""
     runs = _runs(client, done)
     run = client.get_run(pipeline_run_id)
@@ -55,9 +53,7 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
     rows = []
     if "evaluate" in runs:
         found = runs["evaluate"].data.metrics
-        rows.append(
-            ("test metrics", ", ".join(f"{_words(name)} {found[f'test_{name}']:.4f}" for name in _SHOWN))
-        )
+        rows.append(("test metrics", ", ".join(f"{_words(name)} {found[f'test_{name}']:.4f}" for name in _SHOWN)))
         rows.append(("verdict", runs["evaluate"].data.tags["verdict"]))
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))
@@ -73,16 +69,10 @@ def _words(name: str) -> str:
 
 def _next(runs: dict[str, Run], uri: str) -> list[tuple[str, str]]:
     look = (
-        "make ui"
-        if uri == DEFAULT_URI
-        else uri
-        if uri.startswith("http")
-        else f"mlflow ui --backend-store-uri {uri}"
+        "make ui" if uri == DEFAULT_URI else uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
     )
     rows = [("look", look)]
     if "register" in runs:
         name = runs["register"].data.tags["model_name"]
-        rows.append(
-            ("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001")
-        )
+        rows.append(("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001"))
     return rows

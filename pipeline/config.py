@@ -39,7 +39,7 @@ class Data(Columns):
     name: str
     description: str = ""
     file_url: str
-    sha256: Annotated[list[str], BeforeValidator(_as_list)] = []
+    sha256: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
     reference_dataset: str | None = None
     ks_alpha: Share
     test_size: Share
@@ -94,9 +94,7 @@ def split_options(argv: list[str]) -> list[str]:
     try:
         return [word for option in argv[1:] for word in shlex.split(option)]
     except ValueError as error:
-        raise ConfigError(
-            f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}"
-        ) from error
+        raise ConfigError(f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}") from error
 
 
 def checked(composed: DictConfig) -> Config:
@@ -120,9 +118,7 @@ def _problem(error: ValidationError, composed: DictConfig) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
-    return (
-        f"configuration key {first_problem(error)} (found: {OmegaConf.select(composed, key, default=None)})"
-    )
+    return f"configuration key {first_problem(error)} (found: {OmegaConf.select(composed, key, default=None)})"
 
 
 def _schema_keys(model: type[Strict], prefix: str = "") -> list[str]:

@@ -58,9 +58,7 @@ class Display:
         for line in self.lines.values():
             style = _STYLES[line.state]
             state = (
-                Spinner("dots", Text(line.state_text, style))
-                if line.state == RUNNING
-                else Text(line.state_text, style)
+                Spinner("dots", Text(line.state_text, style)) if line.state == RUNNING else Text(line.state_text, style)
             )
             table.add_row(line.name, state, Text(line.said, "dim" if line.state == RUNNING else ""))
         return table

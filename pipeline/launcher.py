@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,8 @@ class StepProcess(SubmittedRun):  # type: ignore[misc]  # MLflow does not type i
             self.process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError):  # it may end by itself in between
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass  # it ended by itself in between
 
 
 class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not type its base class
@@ -88,9 +87,7 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         env_manager = backend_config[PROJECT_ENV_MANAGER]
         mlflow.MlflowClient().set_tag(run.info.run_id, MLFLOW_PROJECT_ENV, env_manager)
         activate = activation(env_manager, folder)
-        command = " && ".join(
-            [*activate, *get_entry_point_command(load_project(folder), entry_point, params, None)]
-        )
+        command = " && ".join([*activate, *get_entry_point_command(load_project(folder), entry_point, params, None)])
         with Path(backend_config[LOG_FILE]).open("ab") as output:
             process = subprocess.Popen(
                 ["bash", "-c", command],
@@ -128,9 +125,7 @@ def activation(env_manager: str, folder: str) -> list[str]:
     if env_manager == "conda":
         from mlflow.utils.conda import get_or_create_conda_env
 
-        return list(
-            get_or_create_conda_env(project.env_config_path, capture_output=True).get_activate_command()
-        )
+        return list(get_or_create_conda_env(project.env_config_path, capture_output=True).get_activate_command())
     from mlflow.utils import virtualenv
     from mlflow.utils.environment import _PythonEnv
 
@@ -139,7 +134,11 @@ def activation(env_manager: str, folder: str) -> list[str]:
     name = virtualenv._get_virtualenv_name(python_env, Path(folder))
     directory = Path(virtualenv._get_mlflow_virtualenv_root()) / name
     command = virtualenv._create_virtualenv(
-        Path(folder), python_env, directory, env_manager=env_manager, capture_output=True
+        Path(folder),
+        python_env,
+        directory,
+        env_manager=env_manager,  # type: ignore[arg-type]  # MLflow has checked it: uv or virtualenv
+        capture_output=True,
     )
     return [str(command)]
 
@@ -148,7 +147,7 @@ def launch(
     folder: Path, parameters: dict[str, str], experiment_id: str, env_manager: str, name: str, log: Path
 ) -> StepProcess:
     """Start the project in `folder` under the active run and return at once."""
-    loader.MLFLOW_BACKENDS.setdefault(BACKEND, StepBackend)
+    loader.MLFLOW_BACKENDS.setdefault(BACKEND, StepBackend)  # type: ignore[arg-type]  # typed too narrowly
     submitted = mlflow.projects.run(
         uri=str(folder),
         parameters=parameters,

@@ -77,9 +77,7 @@ def run_pipeline(config: Config, console: Console, launched: Launched, job: str 
             for step in steps:
                 execute(pipeline, step, show)
         log_headline(pipeline.client, active.info.run_id, pipeline.done)
-    console.print(
-        closing_table(pipeline.client, active.info.run_id, pipeline.done, uri, time.monotonic() - began)
-    )
+    console.print(closing_table(pipeline.client, active.info.run_id, pipeline.done, uri, time.monotonic() - began))
     return pipeline.done
 
 

@@ -72,12 +72,10 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
         active = mlflow.start_run(run_id=launched.run_id)
     else:
         parent = {SWEEP_PARENT: launched.run_id} if job and _same_place(launched, uri, experiment_id) else {}
-        active = mlflow.start_run(
-            experiment_id=experiment_id, run_name=f"pipeline {job}".strip(), tags=parent or None
-        )
+        active = mlflow.start_run(experiment_id=experiment_id, run_name=f"pipeline {job}".strip(), tags=parent or None)
         _point_to(active.info.run_id, launched, uri)
     try:
-        _log_config(config)
+        _log_config(config, active.info.run_id)
         yield active
     except KeyboardInterrupt:
         mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
@@ -106,7 +104,7 @@ def _point_to(run_id: str, launched: Launched, uri: str) -> None:
         client.set_tag(launched.run_id, PIPELINE, run_id)
 
 
-def _log_config(config: Config) -> None:
+def _log_config(config: Config, run_id: str) -> None:
     """Log the resolved configuration, whole and in the two parts that steps read."""
     whole = config.model_dump(by_alias=True, exclude_none=False)
     parts = {
@@ -119,4 +117,4 @@ def _log_config(config: Config) -> None:
     settings = config.random_forest_pipeline.random_forest.model_dump()
     mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed})
     mlflow.log_params({f"random_forest.{key}": value for key, value in settings.items()})
-    mlflow.set_tag(PIPELINE, mlflow.active_run().info.run_id)
+    mlflow.set_tag(PIPELINE, run_id)

@@ -6,6 +6,7 @@ check_data names it.
 
 from __future__ import annotations
 
+import argparse
 import logging
 
 import pandas as pd
@@ -57,11 +58,12 @@ def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame({**typed, columns.target: as_target(kept[columns.source_target], columns)})
 
 
+def parser() -> argparse.ArgumentParser:
+    return step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "artifact_name", "artifact_description")
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(
-        __doc__, "input_step", "input_run_id", "input_artifact", "artifact_name", "artifact_description"
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         expect_columns(raw, run.columns, args.input_artifact)

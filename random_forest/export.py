@@ -15,12 +15,13 @@ import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.pipeline import Pipeline
 
 from random_forest.pipeline import FOREST, features_of
+from random_forest.predictor import CLASS, PROBABILITY, as_inputs
 from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
 from stepkit.settings import ModelSettings
@@ -38,18 +39,15 @@ PREDICTOR = Path(__file__).with_name("predictor.py")
 
 def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelProto:
     """Convert the pipeline to an ONNX graph with one named (n, 1) input per raw column."""
-    types = [
-        (name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs
-    ]
-    return to_onnx(model, initial_types=types, options={id(model.named_steps[FOREST]): {"zipmap": False}})
+    types = [(name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs]
+    graph: onnx.ModelProto = to_onnx(
+        model, initial_types=types, options={id(model.named_steps[FOREST]): {"zipmap": False}}
+    )
+    return graph
 
 
-def largest_difference(
-    model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]
-) -> float:
+def largest_difference(model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]) -> float:
     """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
-    from random_forest.predictor import as_inputs
-
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     ours = session.run(["probabilities"], as_inputs(rows, inputs, text))[0]
     return float(np.abs(ours - model.predict_proba(rows)).max())
@@ -66,8 +64,10 @@ def expect_equal(difference: float, rows: int) -> None:
 
 def signature_of(inputs: list[str], text: list[str]) -> ModelSignature:
     """Doubles and texts in (all may be missing), probability and class out."""
-    columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
-    answer = [ColSpec(DataType.double, "probability"), ColSpec(DataType.long, "class")]
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs
+    ]
+    answer: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
     return ModelSignature(inputs=Schema(columns), outputs=Schema(answer))
 
 
@@ -106,9 +106,7 @@ def export(
     rows = as_model_input(validation, columns)
     difference = largest_difference(model, files["onnx"], rows, inputs, text)
     expect_equal(difference, len(rows))
-    files["settings"].write_text(
-        json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold})
-    )
+    files["settings"].write_text(json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold}))
     skops.io.dump(model, files["sklearn"])
     info = mlflow.pyfunc.log_model(
         name=name,

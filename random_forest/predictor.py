@@ -46,9 +46,7 @@ class Predictor(PythonModel):
         self.names: list[str] = settings["columns"]
         self.text: list[str] = settings["text"]
         self.threshold: float = settings["threshold"]
-        self.session = onnxruntime.InferenceSession(
-            context.artifacts["onnx"], providers=["CPUExecutionProvider"]
-        )
+        self.session = onnxruntime.InferenceSession(context.artifacts["onnx"], providers=["CPUExecutionProvider"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -1,7 +1,8 @@
-"""random_forest: data/data_train.csv -> model_export (ONNX inside), validated on a part held out of the training data."""
+"""random_forest: data/data_train.csv -> model_export (ONNX inside), validated on a part held out of them."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -37,9 +38,7 @@ def read_settings(model_config: str) -> ModelSettings:
     else:
         path = Path(__file__).parent / model_config
     if not path.is_file():
-        raise BadParameter(
-            f"no model configuration at {path}. The one that comes with this step: rf_config.yaml"
-        )
+        raise BadParameter(f"no model configuration at {path}. The one that comes with this step: rf_config.yaml")
     try:
         return ModelSettings(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
     except ValueError as error:
@@ -54,34 +53,30 @@ def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
     """
     values = sorted(map(str, table[target].unique()))
     if values != ["0", "1"]:
-        raise TableUnfit(
-            f"the target '{target}' must hold both 0 and 1, and holds: {', '.join(values[:10])}."
-        )
+        raise TableUnfit(f"the target '{target}' must hold both 0 and 1, and holds: {', '.join(values[:10])}.")
     labels: np.ndarray = table[target].to_numpy(dtype=int)
     return labels
 
 
 def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
     importance = importances(model)
-    run.publish_text(
-        importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv"
-    )
+    run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
     run.publish_figure(plots.feature_importance(importance, "Feature importance"), "feature_importance.png")
     matrix = plots.confusion_matrix(labels, predicted, "Validation split")
     run.publish_figure(matrix, "confusion_matrix.png")
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "input_step", "input_run_id", "stratify", "random_seed")
+    flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
+    flags.add_argument("--model_config", default="rf_config.yaml", help="file beside run.py, a path, or runs:/ID/file")
+    flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
+    flags.add_argument("--val_size", type=share, required=True, help="share of the training rows for validation")
+    return flags
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "input_step", "input_run_id", "stratify", "random_seed")
-    parser.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
-    parser.add_argument(
-        "--model_config", default="rf_config.yaml", help="file beside run.py, a path, or runs:/ID/file"
-    )
-    parser.add_argument("--export_artifact", default="model_export", help="name of the logged model")
-    parser.add_argument(
-        "--val_size", type=share, required=True, help="share of the training rows for validation"
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
         settings = read_settings(args.model_config)
@@ -98,9 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         info, difference = export(model, settings, run.columns, validation, run.folder, args.export_artifact)
         mlflow.log_metric("onnx_largest_difference", difference)
         mlflow.set_tag("model_uri", info.model_uri)
-        run.say(
-            f"validation AUC {found['roc_auc']:.4f} on {len(validation):,} rows, ONNX equal to {difference:.1e}"
-        )
+        run.say(f"validation AUC {found['roc_auc']:.4f} on {len(validation):,} rows, ONNX equal to {difference:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""register: verdict.json + model_export -> a registered version, its tags, `challenger`, and `champion` if it passed."""
+"""register: verdict.json + model_export -> a registered version, its tags, `challenger`, and `champion` if passed."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 from typing import Any
@@ -12,7 +13,7 @@ from mlflow.entities import Run
 from stepkit.args import step_parser
 from stepkit.champion import CHALLENGER, CHAMPION
 from stepkit.errors import VerdictUnfit
-from stepkit.lineage import OUTPUT, address_of, inputs_of, origin_of, run_of
+from stepkit.lineage import INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
 from stepkit.run import StepRun, step_run
 
 log = logging.getLogger("step")
@@ -59,30 +60,29 @@ def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) ->
     )
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "model_export")
+    flags.add_argument("--input_model_step", required=True, help="step that logged the model")
+    flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
+    flags.add_argument("--input_verdict_step", required=True, help="step that published the verdict")
+    flags.add_argument("--input_verdict_run_id", default="", help="exact run of the verdict; empty: the current one")
+    flags.add_argument("--verdict", default="verdict.json", help="artifact with the verdict")
+    flags.add_argument("--model_name", default="credit_default", help="name of the registered model")
+    return flags
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "model_export")
-    parser.add_argument("--input_model_step", required=True, help="step that logged the model")
-    parser.add_argument(
-        "--input_model_run_id", default="", help="exact run of the model; empty: the current one"
-    )
-    parser.add_argument("--input_verdict_step", required=True, help="step that published the verdict")
-    parser.add_argument(
-        "--input_verdict_run_id", default="", help="exact run of the verdict; empty: the current one"
-    )
-    parser.add_argument("--verdict", default="verdict.json", help="artifact with the verdict")
-    parser.add_argument("--model_name", default="credit_default", help="name of the registered model")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         verdict_run = run.source(args.input_verdict_step, args.input_verdict_run_id)
         verdict = json.loads(run.fetch(verdict_run, args.verdict).read_text(encoding="utf-8"))
         model_run = run.source(args.input_model_step, args.input_model_run_id)
         expect_judged(run, verdict_run, model_run, args.model_export)
+        run.client.set_tag(run.run_id, INPUT + args.model_export, address_of(model_run, args.model_export))
         training = run.client.get_run(model_run)
         tags = version_tags(run, training, verdict)
         version = mlflow.register_model(address_of(model_run, args.model_export), args.model_name, tags=tags)
-        run.client.update_model_version(
-            args.model_name, version.version, description(training, verdict, tags)
-        )
+        run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
         aliases = [CHALLENGER, CHAMPION] if verdict["passed"] else [CHALLENGER]
         for alias in aliases:
             run.client.set_registered_model_alias(args.model_name, alias, version.version)

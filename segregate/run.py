@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -19,13 +20,15 @@ def default_share(table: pd.DataFrame, target: str) -> str:
     return f"{len(table):,} rows ({shares:.4f} positive)"
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
+    flags.add_argument("--artifact_root", default="data", help="folder of the two artifacts, and stem of their names")
+    flags.add_argument("--test_size", type=share, required=True, help="share of the rows for the test split")
+    return flags
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
-    parser.add_argument(
-        "--artifact_root", default="data", help="folder of the two artifacts, and stem of their names"
-    )
-    parser.add_argument("--test_size", type=share, required=True, help="share of the rows for the test split")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         train, test = split(table, args.test_size, args.stratify, args.random_seed)

@@ -88,9 +88,7 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
         BadParameter: a key is missing, unknown or of the wrong type; the message names it and `where`.
     """
     if "columns" not in settings:
-        raise BadParameter(
-            f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'."
-        )
+        raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
     known = {key: settings[key] for key in Columns.model_fields if key in settings}
     try:
         return Columns(**known)

@@ -45,7 +45,7 @@ class RunArtifactSource(DatasetSource):  # type: ignore[misc]  # MLflow does not
         return cls(source_dict["uri"])
 
 
-register_dataset_source(RunArtifactSource)
+register_dataset_source(RunArtifactSource)  # type: ignore[arg-type]  # MLflow takes the class, and says instance
 
 
 def as_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> PandasDataset:
@@ -53,9 +53,7 @@ def as_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> Pand
     try:
         resolved = resolve_dataset_source(source)
     except MlflowException:
-        resolved = RunArtifactSource(
-            source
-        )  # an address of a kind that MLflow does not know is still worth keeping
+        resolved = RunArtifactSource(source)  # an address of a kind that MLflow does not know is still worth keeping
     with warnings.catch_warnings():
         # MLflow hints that integer columns cannot hold missing values; the model's own signature is of doubles
         warnings.simplefilter("ignore", UserWarning)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 
 from stepkit import lineage, tables, tracking
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
@@ -84,12 +85,10 @@ class StepRun:
             self._columns = read_columns(self.fetch(source, COLUMNS_ARTIFACT, record=False))
         path = self.fetch(source, artifact)
         table = tables.read_table(path, text=self.columns.text)
-        self.log_dataset(
-            table, artifact, tables.sha256_of(path), lineage.address_of(source, artifact), context
-        )
+        self.log_dataset(table, artifact, tables.sha256_of(path), lineage.address_of(source, artifact), context)
         return table
 
-    def load_model(self, step: str, name: str, run_id: str = "") -> mlflow.pyfunc.PyFuncModel:
+    def load_model(self, step: str, name: str, run_id: str = "") -> PyFuncModel:
         """Load the model that an upstream run logged under `name`, and record it as an input.
 
         Raises:
@@ -98,7 +97,7 @@ class StepRun:
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         try:
-            model = mlflow.pyfunc.load_model(address)
+            model: PyFuncModel = mlflow.pyfunc.load_model(address)
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
@@ -162,6 +161,4 @@ class StepRun:
     @staticmethod
     def _expect_digest(path: Path, address: str, recorded: str | None) -> None:
         if recorded and path.is_file() and recorded != f"sha256:{tables.sha256_of(path)}":
-            raise ArtifactDamaged(
-                f"{address} is not the file that was published (another sha256). Run its step again."
-            )
+            raise ArtifactDamaged(f"{address} is not the file that was published (another sha256). Run its step again.")

@@ -100,7 +100,5 @@ def _end_on_sigterm() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with suppress(
-        ValueError
-    ):  # only a main thread may set handlers; a step called from a thread keeps its caller's
+    with suppress(ValueError):  # only a main thread may set handlers; a step called from a thread keeps its caller's
         signal.signal(signal.SIGTERM, interrupt)

@@ -8,9 +8,7 @@ from sklearn.model_selection import train_test_split
 from stepkit.errors import TableUnfit
 
 
-def split(
-    table: pd.DataFrame, size: float, stratify: str, random_seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (the larger part, the part of share `size`), both with the rows shuffled by `random_seed`.
 
     Args:
@@ -28,9 +26,7 @@ def split(
 
 def _strata(table: pd.DataFrame, size: float, stratify: str) -> pd.Series:
     if stratify not in table.columns:
-        raise TableUnfit(
-            f"cannot stratify by '{stratify}': the columns are {', '.join(map(str, table.columns))}."
-        )
+        raise TableUnfit(f"cannot stratify by '{stratify}': the columns are {', '.join(map(str, table.columns))}.")
     counts = table[stratify].value_counts(dropna=False)
     smallest, rows = counts.index[-1], int(counts.iloc[-1])
     parts = (int(len(table) * size), int(len(table) * (1 - size)))

@@ -92,9 +92,7 @@ def _refuse_markup(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise TableUnreadable(
-            f"{path.name} is a web page, not a table. Open its address in a browser to see why."
-        )
+        raise TableUnreadable(f"{path.name} is a web page, not a table. Open its address in a browser to see why.")
 
 
 def _refuse_other_delimiter(path: Path, header: str) -> None:

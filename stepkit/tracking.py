@@ -47,9 +47,7 @@ def _expect_answer(uri: str) -> None:
             f"the tracking server {uri} does not answer ({type(error).__name__}). {hint}"
         ) from error
     if not answer.ok:
-        raise TrackingUnreachable(
-            f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}"
-        )
+        raise TrackingUnreachable(f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}")
 
 
 def is_unreachable(error: BaseException) -> bool:

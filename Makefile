@@ -1,0 +1,51 @@
+# One vocabulary for people and CI. Needs Python 3.11 or newer and make; everything else comes from the locks.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+options ?=
+
+help: ## list the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
+	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
+
+test: .venv/test.stamp ## all tests
+	pytest --numprocesses 2 --dist loadgroup tests
+
+check: .venv/test.stamp ## format, lint, types
+	ruff format --check .
+	ruff check .
+	mypy .
+
+bench: .venv/test.stamp ## measure: how near the sample is to the real data
+	PYTHONPATH=. python benchmarks/sample_fidelity.py ../shared/data/default_of_credit_card_clients.csv
+
+ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
+	mlflow run ./simulate --env-manager local
+
+lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
+	for name in run test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
+
+clean: ## remove the environment and caches; runs and models stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "cannot make .venv: on Debian and Ubuntu, install python3-venv first" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements/run.lock)"
+
+.venv/%.stamp: requirements/%.lock .venv/bin/uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $<
+	@touch $@
+
+.PHONY: help run test check bench ui sample lock clean
