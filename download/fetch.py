@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zipfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,22 +12,28 @@ import aiohttp
 import fsspec
 from fsspec.callbacks import Callback
 from tenacity import (
+    RetryCallState,
     RetryError,
     Retrying,
-    before_sleep_log,
     retry_if_exception_type,
     stop_after_attempt,
     wait_exponential,
 )
 
-from download.unpack import PACKED
 from stepkit.errors import DownloadFailed
-from stepkit.tables import READABLE
 
 log = logging.getLogger("step")
 
 SECONDS_BETWEEN_LINES = 2.0
-MAGIC = {b"PK\x03\x04": ".zip", b"PAR1": ".parquet", b"\xd0\xcf\x11\xe0": ".xls", b"\x1f\x8b": ".csv.gz"}
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 20.0
+MAGIC = {
+    b"PK\x03\x04": (".zip", ".xlsx"),
+    b"PAR1": (".parquet",),
+    b"\xd0\xcf\x11\xe0": (".xls",),
+    b"\x1f\x8b": (".csv.gz", ".gz"),
+}
+"""The first bytes of a format, and the endings that a file's name may have then."""
 
 
 class Interrupted(Exception):
@@ -63,16 +70,24 @@ def fetch(url: str, folder: Path, attempts: int, stall_seconds: float) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     again = Retrying(
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential(multiplier=1, max=20),
+        wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
         retry=retry_if_exception_type(Interrupted),
-        before_sleep=before_sleep_log(log, logging.INFO),
+        before_sleep=_say_again,
     )
     try:
         again(_transfer, url, target, stall_seconds)
     except RetryError as error:
         cause = error.last_attempt.exception()
-        raise DownloadFailed(f"{url} failed on each of {attempts} tries; the last: {cause}.") from cause
+        raise DownloadFailed(
+            f"{url} failed on each of {attempts} tries; the last: {cause}. Try again later, or with more patience: "
+            "download.attempts, download.stall_seconds."
+        ) from cause
     return with_ending(target.rename(target.with_suffix("")))
+
+
+def _say_again(state: RetryCallState) -> None:
+    cause = state.outcome and state.outcome.exception()
+    log.info("try %d failed: %s; the next in %.1f s", state.attempt_number, cause, state.upcoming_sleep)
 
 
 def file_name(url: str) -> str:
@@ -92,8 +107,10 @@ def _transfer(url: str, target: Path, stall_seconds: float) -> None:
         raise Interrupted(f"no data for {stall_seconds:g} s") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise Interrupted(f"{type(error).__name__}: {error}") from error
-    except (ImportError, ValueError, IsADirectoryError, PermissionError) as error:
-        raise DownloadFailed(f"{url} cannot be read: {error}") from error
+    except (ImportError, ValueError, OSError) as error:
+        raise DownloadFailed(f"{url} cannot be read: {error}. Check data.file_url.") from error
+    if not target.is_file():
+        raise DownloadFailed(f"{url} is a folder, not a file. Name the table in it: data.file_url.")
 
 
 def _options(url: str, stall_seconds: float) -> dict[str, object]:
@@ -114,10 +131,31 @@ def _refused(url: str, error: aiohttp.ClientResponseError) -> None:
 
 
 def with_ending(path: Path) -> Path:
-    """Return `path`, renamed to end as its first bytes say where its name does not."""
-    if path.name.lower().endswith(READABLE + PACKED):
+    """Return `path`, renamed to end as its first bytes say where its name does not.
+
+    A server may send something else than the name promises: an error page for a .zip, a .gz unpacked on the way.
+    """
+    endings = _endings(path)
+    if not endings or path.name.lower().endswith(endings):
         return path
+    return path.rename(path.with_name(path.name + endings[0]))
+
+
+def _endings(path: Path) -> tuple[str, ...]:
+    """The endings that fit the first bytes, the one to add first; none where the bytes are of no known format."""
     with path.open("rb") as file:
-        start = file.read(4)
-    ending = next((ending for magic, ending in MAGIC.items() if start.startswith(magic)), ".csv")
-    return path.rename(path.with_name(path.name + ending))
+        start = file.read(512)
+    found = next((endings for magic, endings in MAGIC.items() if start.startswith(magic)), ())
+    if ".zip" in found and _is_workbook(path):
+        return (".xlsx",)
+    if not found and b"\0" not in start:
+        return (".csv",)
+    return found
+
+
+def _is_workbook(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False

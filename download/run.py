@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import yaml
 
 from download.fetch import fetch
@@ -14,21 +15,23 @@ from download.unpack import unpacked
 from stepkit import tables
 from stepkit.args import step_parser
 from stepkit.columns import Columns, columns_from
-from stepkit.errors import BadParameter, WrongDigest
+from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
+from stepkit.lineage import artifact_of, run_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import ROOT
 
 log = logging.getLogger("step")
 
 
-def read_description(dataset: str) -> Columns:
+def read_description(run: StepRun, dataset: str) -> Columns:
     """Return the columns of a data set named by `dataset`: a name in data/, a path, or an artifact's address.
 
     Raises:
         BadParameter: no such data set, or its description is wrong.
+        ArtifactMissing: no such artifact.
     """
     if dataset.startswith("runs:/"):
-        path = Path(mlflow.artifacts.download_artifacts(dataset))
+        path = run.fetch(run_of(dataset), artifact_of(dataset), record=False)
     else:
         path = ROOT / (dataset if dataset.endswith((".yaml", ".yml")) else f"data/{dataset}.yaml")
     if not path.is_file():
@@ -56,9 +59,21 @@ def resolve(url: str) -> str:
     return url if "://" in url else str((ROOT / url).resolve())
 
 
-def publish_raw(run: StepRun, url: str, file: Path, name: str) -> None:
+def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFrame]:
+    """Return the table file in a download, and what it holds.
+
+    Raises:
+        TableUnreadable: it holds no table; the message says where it came from.
+    """
+    try:
+        file = unpacked(packed)
+        return file, tables.read_table(file, text=columns.text, header=[*columns.names, columns.source_target])
+    except TableUnreadable as error:
+        raise TableUnreadable(f"{error} It came from {url}") from error
+
+
+def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str) -> None:
     """Publish a CSV as it came, byte for byte, and any other format as the table that it holds."""
-    raw = tables.read_table(file, text=run.columns.text, header=[*run.columns.names, run.columns.source_target])
     run.publish_table(raw, name, file if file.suffix == ".csv" and name.endswith(".csv") else None)
     run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
@@ -77,15 +92,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
-        run.describe(read_description(args.dataset))
+        run.describe(read_description(run, args.dataset))
         url = resolve(args.file_url)
         log.info("fetching %s", url)
-        file = fetch(url, run.folder / "download", args.attempts, args.stall_seconds)
-        table = unpacked(file)
-        expect_digest([file, table], [digest for digest in args.sha256.split(",") if digest], url)
-        mlflow.log_metric("bytes", file.stat().st_size)
-        mlflow.set_tags({"source_url": url, "sha256": tables.sha256_of(file)})
-        publish_raw(run, url, table, args.artifact_name)
+        packed = fetch(url, run.folder / "download", args.attempts, args.stall_seconds)
+        # read before the digests are compared: "a web page" or "cut off" tells more than "another sha256"
+        file, raw = read_raw(url, packed, run.columns)
+        expect_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)
+        mlflow.log_metric("bytes", packed.stat().st_size)
+        mlflow.set_tags({"source_url": url, "sha256": tables.sha256_of(packed)})
+        publish_raw(run, url, file, raw, args.artifact_name)
 
 
 if __name__ == "__main__":

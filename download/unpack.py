@@ -22,12 +22,14 @@ def unpacked(path: Path) -> Path:
     """
     if path.suffix.lower() not in PACKED:
         return path
-    if path.stat().st_size == 0:
-        raise TableUnreadable(f"{path.name} is empty (0 bytes). Ask the source for the file again.")
     try:
         return _from_gzip(path) if path.suffix.lower() == ".gz" else _from_zip(path)
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise TableUnreadable(f"{path.name} is damaged or cut off: {error}.") from error
+        raise TableUnreadable(
+            f"{path.name} is damaged or cut off: {error}. Ask the source for the file again."
+        ) from error
+    except RuntimeError as error:  # zipfile's word for a password or an unknown compression
+        raise TableUnreadable(f"{path.name} cannot be unpacked: {error}. Unpack it yourself and name that.") from error
 
 
 def _from_gzip(path: Path) -> Path:
@@ -39,11 +41,18 @@ def _from_gzip(path: Path) -> Path:
 
 def _from_zip(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(READABLE)]
+        names = [name for name in archive.namelist() if name.lower().endswith(READABLE) and _is_content(name)]
         if len(names) != 1:
             held = ", ".join(names) or "none"
-            raise TableUnreadable(f"{path.name} must hold exactly one table, and holds {len(names)}: {held}.")
+            raise TableUnreadable(
+                f"{path.name} must hold exactly one table, and holds {len(names)}: {held}. Unpack it and name one."
+            )
         plain = path.with_name(Path(names[0]).name)
         with archive.open(names[0]) as packed, plain.open("wb") as file:
             shutil.copyfileobj(packed, file)
     return plain
+
+
+def _is_content(name: str) -> bool:
+    """macOS packs a shadow of every file, which ends like it and holds no table."""
+    return not name.startswith("__MACOSX/")

@@ -1,0 +1,114 @@
+"""sample_fidelity: data/sample.csv.gz and the real table -> how alike they are.
+
+Exit status 1 if a limit is broken.
+
+Run from the repository root: PYTHONPATH=. python benchmarks/sample_fidelity.py REAL_CSV
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import ks_2samp
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from simulate.figures import COLUMNS, PEOPLE, STATUSES, TARGET
+
+SAMPLE = Path(__file__).resolve().parent.parent / "data" / "sample.csv.gz"
+CODE_LIMIT, AMOUNT_LIMIT = 0.05, 0.10
+KS_LIMITS = {name: CODE_LIMIT if name in (*PEOPLE, *STATUSES) else AMOUNT_LIMIT for name in COLUMNS[1:-1]}
+SHARE_RANGE = (0.21, 0.23)
+AUC_RANGE = (0.74, 0.80)
+PAIRS = (
+    ("BILL_AMT1", "BILL_AMT2"),
+    ("BILL_AMT1", "BILL_AMT6"),
+    ("BILL_AMT2", "PAY_AMT1"),
+    ("PAY_0", "PAY_2"),
+    ("PAY_2", "BILL_AMT2"),
+    ("LIMIT_BAL", "PAY_0"),
+    ("LIMIT_BAL", "AGE"),
+    ("LIMIT_BAL", TARGET),
+    ("PAY_0", TARGET),
+)
+
+Row = tuple[str, float, float, str, bool]
+
+
+def ks_distance(sample: pd.Series, real: pd.Series) -> float:
+    """Return the two-sample Kolmogorov-Smirnov distance, 0 (alike) to 1."""
+    return float(ks_2samp(sample, real).statistic)
+
+
+def forest_auc(table: pd.DataFrame) -> float:
+    """Return the ROC AUC of the project's forest: trained on 70 % of `table`, scored on the other 30 %."""
+    features, target = table.drop(columns=["ID", TARGET]), table[TARGET]
+    parts = train_test_split(features, target, test_size=0.3, stratify=target, random_state=42)
+    train, test, train_target, test_target = parts
+    forest = RandomForestClassifier(100, max_depth=13, class_weight="balanced", random_state=42, n_jobs=2)
+    chance = forest.fit(train, train_target).predict_proba(test)[:, 1]
+    return float(roc_auc_score(test_target, chance))
+
+
+def distance_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+    """Return each column's distance; the real table's own distance is 0."""
+    distances = {name: ks_distance(sample[name], real[name]) for name in KS_LIMITS}
+    return [
+        (f"KS {name}", distance, 0.0, f"<= {KS_LIMITS[name]:.2f}", distance <= KS_LIMITS[name])
+        for name, distance in distances.items()
+    ]
+
+
+def range_row(name: str, sample: float, real: float, limits: tuple[float, float]) -> Row:
+    low, high = limits
+    return name, sample, real, f"{low:.2f} to {high:.2f}", low <= sample <= high
+
+
+def correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+    """Return rank correlations side by side; they are for reading and have no limit."""
+    found, wanted = sample.corr("spearman"), real.corr("spearman")
+    apart = (found - wanted).abs().to_numpy()[np.triu_indices(len(found), k=1)]
+    pairs = [(f"{left} / {right}", found[left][right], wanted[left][right]) for left, right in PAIRS]
+    pairs += [("mean difference of all", apart.mean(), 0.0), ("largest difference of all", apart.max(), 0.0)]
+    return [
+        (f"rank correlation {name}", float(ours), float(theirs), "", True) for name, ours, theirs in pairs
+    ]
+
+
+def compare(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+    """Return all comparisons of two tables with the columns of the real one."""
+    features = [name for name in COLUMNS if name != "ID"]
+    return [
+        *distance_rows(sample, real),
+        range_row("default share", sample[TARGET].mean(), real[TARGET].mean(), SHARE_RANGE),
+        range_row("forest ROC AUC", forest_auc(sample), forest_auc(real), AUC_RANGE),
+        *correlation_rows(sample[features], real[features]),
+    ]
+
+
+def as_table(rows: list[Row]) -> Table:
+    table = Table("measure", "sample", "real", "limit", "ok")
+    for name, sample, real, limit, is_ok in rows:
+        table.add_row(
+            name, f"{sample:.4f}", f"{real:.4f}", limit, ("yes" if is_ok else "NO") if limit else ""
+        )
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("real_csv", type=Path, help="the UCI table, data set 350, as CSV")
+    parser.add_argument("--sample", type=Path, default=SAMPLE)
+    args = parser.parse_args(argv)
+    rows = compare(pd.read_csv(args.sample), pd.read_csv(args.real_csv))
+    Console(width=100).print(as_table(rows))
+    sys.exit(0 if all(row[-1] for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Fixtures that every ring shares: the repository, the real data, a real MLflow store, a way to run a step."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from stepkit.tracking import ROOT
+
+REAL_DATA = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
+STEP_TAGS = {"download": "download_data"}
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real table of clients (30,000 rows); it lies beside the repository, never in it."""
+    if not REAL_DATA.is_file():
+        pytest.skip(f"the real data set is not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a real SQLite tracking store, one per worker; `mlflow` and every child process use it."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    os.environ.pop("MLFLOW_TRACKING_URI")
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@dataclass
+class Experiment:
+    """An experiment of a test's own, in the shared store, with its artifacts in the test's own folder."""
+
+    name: str
+    id: str
+    client: MlflowClient
+
+    def runs(self, step: str) -> list[Run]:
+        """All runs of a step, newest first."""
+        tag = STEP_TAGS.get(step, step)
+        found = self.client.search_runs([self.id], f"tags.step = '{tag}'", order_by=["attributes.start_time DESC"])
+        return list(found)
+
+    def current(self, step: str) -> list[Run]:
+        return [run for run in self.runs(step) if run.data.tags.get("current") == "true"]
+
+
+def new_experiment(name: str, folder: Path) -> Experiment:
+    client = MlflowClient()
+    experiment_id = client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
+    return Experiment(name, experiment_id, client)
+
+
+@pytest.fixture
+def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
+    """A fresh experiment, made the active one, so that steps called in this process run in it."""
+    mlflow.set_tracking_uri(store)
+    own = new_experiment(f"{request.node.nodeid}", tmp_path)
+    mlflow.set_experiment(own.name)
+    return own
+
+
+@dataclass
+class Ended:
+    """How a step ended: its exit status, what it said last (on standard error), and its log before that."""
+
+    status: int
+    message: str
+    log: str = ""
+
+
+def defaults_of(step: str) -> dict[str, str]:
+    """The parameters that a step's MLproject gives a default, as `mlflow run ./STEP` would pass them."""
+    project = yaml.safe_load((ROOT / step / "MLproject").read_text(encoding="utf-8"))
+    parameters = project["entry_points"]["main"]["parameters"]
+    return {name: kind["default"] for name, kind in parameters.items() if isinstance(kind, dict) and "default" in kind}
+
+
+@pytest.fixture
+def run_step(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """Call a step's real `main` in this process: run_step("preprocess", input_artifact="raw_data.csv", ...).
+
+    A flag that is not given has the default of the step's MLproject.
+    """
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+    def call(name: str, **flags: object) -> Ended:
+        module = importlib.import_module(f"{name}.run")
+        given = {**defaults_of(name), **flags}
+        capsys.readouterr()
+        status = 0
+        try:
+            module.main([word for flag, value in given.items() for word in (f"--{flag}", str(value))])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capsys.readouterr()
+        return Ended(status, said.err.strip() if status else "", said.out)
+
+    yield call
+    # a step logs to the standard output of its process, which is this test's own and closes with it
+    logging.getLogger().handlers.clear()
+
+
+def run_command(*words: str, cwd: Path = ROOT, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment (python, mlflow ...) to its end, with its output captured as text.
+
+    The time limit only keeps a hanging test from blocking the rest; it is no statement about speed.
+    """
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        words, cwd=cwd, env={**os.environ, "PATH": here, **env}, text=True, capture_output=True, timeout=timeout
+    )

@@ -1,0 +1,132 @@
+"""Real servers for tests: PostgreSQL and `mlflow server`, on free ports, ended and removed by their context."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+import requests
+
+POSTGRES_USER = "tester"
+SECONDS_TO_START = 120.0
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECONDS_TO_START) -> None:
+    """Wait for a condition, looking ten times a second; fail with `what` when it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+        time.sleep(0.1)
+
+
+def postgres_binary(name: str) -> str:
+    """Return the path of a PostgreSQL program; skip the test, saying why, where there is none."""
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
+    found = str(debian[0]) if debian else shutil.which(name)
+    if not found:
+        pytest.skip(f"no PostgreSQL on this machine: '{name}' is neither on PATH nor in /usr/lib/postgresql")
+    return found
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Start a PostgreSQL of its own and yield the URI of an empty database."""
+    initdb, server = postgres_binary("initdb"), postgres_binary("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    owner = _unprivileged(folder)
+    data, port = folder / "data", free_port()
+    subprocess.run(
+        [initdb, "-D", data, "-U", POSTGRES_USER, "--auth=trust", "--no-sync"],
+        check=True, capture_output=True, cwd=folder, user=owner,
+    )  # fmt: skip
+    options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
+    process = subprocess.Popen([server, *options], cwd=folder, user=owner, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uri = f"postgresql://{POSTGRES_USER}@127.0.0.1:{port}/postgres"
+    try:
+        wait_until(lambda: _answers(uri), "PostgreSQL accepts connections")
+        yield uri
+    finally:
+        process.send_signal(signal.SIGINT)  # its "fast shutdown": clients are sent away
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+def _unprivileged(folder: Path) -> str | int | None:
+    """PostgreSQL refuses to run as root: give the folder to another account and return it."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    owner = "postgres" if "postgres" in names else "nobody"
+    shutil.chown(folder, owner)
+    return owner
+
+
+def _answers(uri: str) -> bool:
+    try:
+        psycopg2.connect(uri).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+class MlflowServer:
+    """A real `mlflow server` in its own process group; it can be stopped and started again on its port."""
+
+    def __init__(self, backend_uri: str, folder: Path) -> None:
+        self.backend_uri = backend_uri
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--backend-store-uri", self.backend_uri, "--artifacts-destination", str(self.folder / "served")]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options, *address],
+                stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            )  # fmt: skip
+        wait_until(self.answers, f"mlflow server at {self.uri}")
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.uri}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def stop(self) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(30)
+            self.process = None
+
+
+@contextmanager
+def mlflow_server(backend_uri: str, folder: Path) -> Iterator[MlflowServer]:
+    server = MlflowServer(backend_uri, folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
