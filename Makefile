@@ -45,7 +45,7 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements/run.lock)"
 
 .venv/%.stamp: requirements/%.lock .venv/bin/uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $<
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
 .PHONY: help run test check bench ui sample lock clean

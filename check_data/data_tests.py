@@ -7,7 +7,7 @@ import pytest
 
 from check_data.checks import Checked
 from check_data.ks import ks_test
-from check_data.rules import RULES, broken_rows, unknown_class
+from check_data.rules import RULES, broken_rows, plain, unknown_class
 
 
 def test_columns(checked: Checked) -> None:
@@ -52,6 +52,6 @@ def test_distribution(checked: Checked, ks_column: str) -> None:
 
 def shown(values: pd.Series, most: int = 5) -> str:
     """The commonest broken values with their counts, for a message."""
-    counts = values.astype("string").fillna("missing").value_counts()
+    counts = plain(values).fillna("missing").value_counts()
     more = f" and {len(counts) - most} others" if len(counts) > most else ""
     return ", ".join(f"{value} ({count}x)" for value, count in counts.head(most).items()) + more

@@ -23,7 +23,7 @@ def unknown_value(values: pd.Series, column: Column) -> pd.Series:
     if column.values is None:
         return pd.Series(False, index=values.index)
     known = pd.Series(column.values).astype(str)
-    return values.notna() & ~_plain(values).isin(set(known))
+    return values.notna() & ~plain(values).isin(set(known))
 
 
 def out_of_range(values: pd.Series, column: Column) -> pd.Series:
@@ -42,10 +42,10 @@ def too_many_missing(values: pd.Series, column: Column) -> pd.Series:
 
 def unknown_class(values: pd.Series) -> pd.Series:
     """True where the target is neither 0 nor 1."""
-    return ~_plain(values).isin({"0", "1"})
+    return ~plain(values).isin({"0", "1"})
 
 
-def _plain(values: pd.Series) -> pd.Series:
+def plain(values: pd.Series) -> pd.Series:
     """Values as text, whole numbers without a fraction: 1.0 and 1 are the same code."""
     return values.astype("string").str.removesuffix(".0")
 

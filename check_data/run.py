@@ -14,30 +14,44 @@ from check_data.ks import as_table
 from stepkit import tables
 from stepkit.args import share, step_parser
 from stepkit.champion import champion_of
-from stepkit.errors import DataCheckFailed, UpstreamMissing
-from stepkit.lineage import address_of, artifact_of, find_upstream, run_of
+from stepkit.errors import BadParameter, DataCheckFailed, UpstreamMissing
+from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
 from stepkit.run import StepRun, step_run
 
 log = logging.getLogger("step")
 
 
-def reference_address(run: StepRun, artifact: str, model_name: str) -> tuple[str, str]:
+def reference_address(run: StepRun, sample: str, reference: str, model_name: str) -> tuple[str, str]:
     """Return where the reference is and "", or "" and the reason why there is none.
 
-    An address (runs:/ID/NAME, a URL, a path) is taken as it is; a plain name is looked up behind the champion.
+    Args:
+        sample: address of the sample (runs:/ID/NAME).
+        reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion.
+
+    Raises:
+        BadParameter: an address of another kind, or of nothing.
+        UpstreamMissing: the champion was trained without such an artifact.
     """
-    if artifact.startswith("runs:/") or ("/" in artifact and Path(artifact).is_file()):
-        return artifact, ""
+    if reference.startswith("runs:/") or Path(reference).is_file():
+        return reference, ""
+    if "://" in reference or Path(reference).is_absolute():
+        raise BadParameter(
+            f"no reference at '{reference}'. Set data.reference_dataset to an artifact's address (runs:/ID/NAME), or "
+            "to the path of a file."
+        )
     champion = champion_of(run.client, model_name)
     if champion is None:
         return "", f"no reference: {model_name} has no champion yet, so there is no earlier training data"
-    holder = find_upstream(run.client, str(champion.run_id), artifact)
+    holder = find_upstream(run.client, str(champion.run_id), reference)
     if holder is None:
         raise UpstreamMissing(
             f"the champion (version {champion.version}, run {champion.run_id}) was trained without an artifact "
-            f"'{artifact}'. Pin a reference instead: data.reference_dataset=runs:/ID/NAME."
+            f"'{reference}'. Pin a reference instead: data.reference_dataset=runs:/ID/NAME."
         )
-    return address_of(holder, artifact), ""
+    address = address_of(holder, reference)
+    if digest_of(run.client, address) == digest_of(run.client, sample):
+        return "", f"no reference: the champion (version {champion.version}) was trained on this very data"
+    return address, ""
 
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:
@@ -98,9 +112,8 @@ def main(argv: list[str] | None = None) -> None:
     with step_run(args) as run:
         source = run.source(args.input_step, args.input_run_id)
         sample = run.read_table(args.input_step, args.sample_artifact, source, context="sample")
-        address, reason = reference_address(run, args.reference_artifact, args.model_name)
-        if address == address_of(source, args.sample_artifact) and address != args.reference_artifact:
-            address, reason = "", "no reference: the champion was trained on this very sample"
+        here = address_of(source, args.sample_artifact)
+        address, reason = reference_address(run, here, args.reference_artifact, args.model_name)
         reference = read_reference(run, address) if address else None
         checked = run_checks(Checked(sample, run.columns, reference, reason, args.ks_alpha))
         publish(run, checked)

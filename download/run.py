@@ -37,7 +37,10 @@ def read_description(run: StepRun, dataset: str) -> Columns:
     if not path.is_file():
         known = sorted(file.stem for file in (ROOT / "data").glob("*.yaml"))
         raise BadParameter(f"no data set '{dataset}'. Known: {', '.join(known)}, or the path of a YAML file.")
-    return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+    try:
+        return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadParameter(f"{path.name} is not YAML: {error}") from error
 
 
 def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
@@ -57,6 +60,11 @@ def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
 def resolve(url: str) -> str:
     """A relative path means: relative to the repository, wherever the command was typed."""
     return url if "://" in url else str((ROOT / url).resolve())
+
+
+def shown(url: str) -> str:
+    """The address as it is recorded: within the repository, the path from its root, which holds on any machine."""
+    return str(Path(url).relative_to(ROOT)) if Path(url).is_relative_to(ROOT) else url
 
 
 def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFrame]:
@@ -100,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
         file, raw = read_raw(url, packed, run.columns)
         expect_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)
         mlflow.log_metric("bytes", packed.stat().st_size)
-        mlflow.set_tags({"source_url": url, "sha256": tables.sha256_of(packed)})
+        mlflow.set_tags({"source_url": shown(url), "sha256": tables.sha256_of(packed)})
+        mlflow.set_tag("data_description", run.columns.description)
         publish_raw(run, url, file, raw, args.artifact_name)
 
 

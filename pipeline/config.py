@@ -37,7 +37,6 @@ class Data(Columns):
     """data/*.yaml together with the keys of config.yaml's `data`."""
 
     name: str
-    description: str = ""
     file_url: str
     sha256: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
     reference_dataset: str | None = None
@@ -88,13 +87,21 @@ class Config(Strict):
 
 
 def split_options(argv: list[str]) -> list[str]:
-    """Return Hydra's arguments: `mlflow run` hands all of hydra_options on as one shell word."""
+    """Return Hydra's arguments, flags first, which Hydra insists on; overrides in any place are what people type.
+
+    `mlflow run` hands all of hydra_options on as one shell word, which is split here.
+    """
     if argv[:1] != ["--hydra_options"]:
-        return argv
+        return _flags_first(argv)
     try:
-        return [word for option in argv[1:] for word in shlex.split(option)]
+        return _flags_first([word for option in argv[1:] for word in shlex.split(option)])
     except ValueError as error:
         raise ConfigError(f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}") from error
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    return [word for word in words if word not in overrides] + overrides
 
 
 def checked(composed: DictConfig) -> Config:

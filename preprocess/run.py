@@ -30,24 +30,23 @@ def expect_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
 
 
 def as_type(values: pd.Series, column: Column) -> pd.Series:
-    """Return the column in its type; unchanged if any value would be lost by that."""
+    """Return the column as text or, as the model's signature has numbers, as doubles; unchanged if that loses values.
+
+    Doubles stay doubles in CSV (24.0), which MLflow's own tools insist on: it reads 24 as an integer, and refuses
+    integers for a signature of doubles (`mlflow models predict -t csv`).
+    """
     if column.type == "text":
         return values.astype("string")
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.isna().sum() > values.isna().sum():
-        return values
-    whole = column.type == "integer" and bool((numbers.dropna() % 1 == 0).all())
-    return numbers.astype("Int64") if whole else numbers.astype(float)
+    return values if numbers.isna().sum() > values.isna().sum() else numbers.astype(float)
 
 
 def as_target(values: pd.Series, columns: Columns) -> pd.Series:
     """Return the target as 0 and 1; a value that is neither class stays as it came."""
     classes = {str(value): number for value, number in columns.classes.items()}
     text = values.astype("string").str.removesuffix(".0")
-    mapped = text.map(classes)
-    if mapped.isna().any():
-        return mapped.astype(object).where(mapped.notna(), values)
-    return mapped.astype("Int64")
+    mapped = text.map(classes).astype("Int64")
+    return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
 def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:

@@ -33,6 +33,9 @@ LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
 
 EXAMPLE_ROWS = 5
+TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
+"""What skops must be told to trust to load model.skops: two data types of known libraries, no code."""
+
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
 

@@ -18,6 +18,7 @@ from stepkit import plots
 from stepkit.args import share, step_parser
 from stepkit.columns import first_problem
 from stepkit.errors import BadParameter, TableUnfit
+from stepkit.lineage import artifact_of, run_of
 from stepkit.metrics import scores
 from stepkit.run import StepRun, step_run
 from stepkit.settings import ModelSettings
@@ -28,21 +29,27 @@ log = logging.getLogger("step")
 
 
 def read_settings(model_config: str) -> ModelSettings:
-    """Read the model's settings from a file beside this one, a path, or an artifact's address.
+    """Read the model's settings from a file beside this one, or a path.
 
     Raises:
         BadParameter: no such file, or a setting is unknown or of the wrong type.
     """
-    if model_config.startswith("runs:/"):
-        path = Path(mlflow.artifacts.download_artifacts(model_config))
-    else:
-        path = Path(__file__).parent / model_config
+    path = Path(__file__).parent / model_config
     if not path.is_file():
         raise BadParameter(f"no model configuration at {path}. The one that comes with this step: rf_config.yaml")
     try:
-        return ModelSettings(**(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        return ModelSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except ValueError as error:
         raise BadParameter(f"{path.name}: {first_problem(error)}") from error
+    except yaml.YAMLError as error:
+        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+
+
+def fetched(run: StepRun, model_config: str) -> str:
+    """Return the path of a model configuration that may be an artifact's address (runs:/ID/file)."""
+    if not model_config.startswith("runs:/"):
+        return model_config
+    return str(run.fetch(run_of(model_config), artifact_of(model_config), record=False))
 
 
 def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
-        settings = read_settings(args.model_config)
+        settings = read_settings(fetched(run, args.model_config))
         labels_of(table, run.columns.target)
         train, validation = split(table, args.val_size, args.stratify, args.random_seed)
         model = build(settings, run.columns, args.random_seed)

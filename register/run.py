@@ -38,6 +38,7 @@ def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[s
     return {
         "pipeline_run_id": own.get("mlflow.parentRunId", run.run_id),
         "training_run_id": training.info.run_id,
+        "data": origin.data.tags.get("data_description", ""),
         "data_source": origin.data.tags.get("source_url", "unknown"),
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown"),
         "test_auc": f"{verdict['metrics']['roc_auc']:.6f}",
@@ -51,7 +52,7 @@ def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) ->
     found = verdict["metrics"]
     reasons = "; ".join(rule["reason"] for rule in verdict["rules"])
     return (
-        f"Random forest, trained on {tags['data_source']}.\n\n"
+        f"Random forest, trained on {tags['data_source']}: {tags['data'] or 'not described'}.\n\n"
         f"Test split: ROC AUC {found['roc_auc']:.4f}, average precision {found['average_precision']:.4f}, "
         f"precision {found['precision']:.3f} and recall {found['recall']:.3f} at the model's threshold. "
         f"Validation AUC {training.data.metrics['val_roc_auc']:.4f}.\n\n"

@@ -89,6 +89,11 @@ def artifact_of(address: str) -> str:
     return address.removeprefix("runs:/").split("/", 1)[1]
 
 
+def digest_of(client: MlflowClient, address: str) -> str:
+    """Return "sha256:..." of an artifact as its run recorded it, or the address itself if it recorded none."""
+    return str(client.get_run(run_of(address)).data.tags.get(OUTPUT + artifact_of(address), address))
+
+
 def origin_of(client: MlflowClient, run_id: str) -> Run:
     """Return the run at the beginning of the chain that `run_id` reads from (the download)."""
     run = client.get_run(run_id)

@@ -52,6 +52,11 @@ class Experiment:
     id: str
     client: MlflowClient
 
+    @property
+    def id_name(self) -> str:
+        """A name for a registered model that no other test uses."""
+        return f"model_{self.id}"
+
     def runs(self, step: str) -> list[Run]:
         """All runs of a step, newest first."""
         tag = STEP_TAGS.get(step, step)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
 import requests
 
@@ -59,7 +59,9 @@ def postgres() -> Iterator[str]:
         check=True, capture_output=True, cwd=folder, user=owner,
     )  # fmt: skip
     options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
-    process = subprocess.Popen([server, *options], cwd=folder, user=owner, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [server, *options], cwd=folder, user=owner, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     uri = f"postgresql://{POSTGRES_USER}@127.0.0.1:{port}/postgres"
     try:
         wait_until(lambda: _answers(uri), "PostgreSQL accepts connections")
@@ -82,8 +84,8 @@ def _unprivileged(folder: Path) -> str | int | None:
 
 def _answers(uri: str) -> bool:
     try:
-        psycopg2.connect(uri).close()
-    except psycopg2.OperationalError:
+        psycopg.connect(uri).close()
+    except psycopg.OperationalError:
         return False
     return True
 

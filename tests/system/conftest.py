@@ -1,0 +1,88 @@
+"""Fixtures for faults: a step that must fail, held to everything that a failure promises."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from simulate.clients import clients
+from tests.conftest import STEP_TAGS, Ended, Experiment
+from tests.system.faulty_server import FaultyServer
+
+ROWS = 300
+
+
+@pytest.fixture(scope="session")
+def few_clients() -> pd.DataFrame:
+    """A few hundred synthetic clients as a source has them: ID, 23 columns, `default payment next month`."""
+    return clients(ROWS, seed=8)  # one without repeated rows
+
+
+@pytest.fixture
+def faulty_server() -> Iterator[FaultyServer]:
+    with FaultyServer() as server:
+        yield server
+
+
+def artifacts(experiment: Experiment) -> dict[str, bytes]:
+    """Every file below the experiment's artifact folder, by its path there."""
+    location = Path(unquote(urlsplit(experiment.client.get_experiment(experiment.id).artifact_location).path))
+    return {str(path.relative_to(location)): path.read_bytes() for path in location.rglob("*") if path.is_file()}
+
+
+def marks(experiment: Experiment) -> dict[str, tuple[str, str]]:
+    """Status and `current` tag of every run of the experiment, by run id."""
+    runs = experiment.client.search_runs([experiment.id])
+    return {run.info.run_id: (run.info.status, run.data.tags.get("current", "")) for run in runs}
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, a fresh one, so that a test can see what is left in it."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def refuse(experiment: Experiment, run_step: Callable[..., Ended], scratch: Path) -> Callable[..., Run]:
+    """Run a step that must fail, and see that it does so cleanly: refuse("download", "DownloadFailed", "404", ...).
+
+    The words are those that the message must have. `publishes` names the artifacts that the failed run may hold.
+    `first` says that no earlier run of this step is there; otherwise an older current one must be, and stay so.
+    """
+
+    def call(
+        step: str, error: str, *words: str, publishes: tuple[str, ...] = (), first: bool = False, **flags: object
+    ) -> Run:
+        tag = str(flags.get("step", STEP_TAGS.get(step, step)))
+        assert first or len(experiment.current(tag)) == 1, f"the test needs an older current run of {tag}"
+        runs, files, temporary = marks(experiment), artifacts(experiment), set(scratch.iterdir())
+
+        ended = run_step(step, **flags)
+
+        assert ended.status == 1
+        (run_id,) = marks(experiment).keys() - runs.keys()
+        run = experiment.client.get_run(run_id)
+        assert run.info.status == "FAILED"
+        assert ended.message == f"{error}: {run.data.tags['error']}"
+        assert [word for word in words if word not in ended.message] == [], ended.message
+        assert "Traceback" not in ended.log + ended.message
+        assert "current" not in run.data.tags
+        assert {key: value for key, value in marks(experiment).items() if key != run_id} == runs
+        own = f"{run_id}/artifacts/"
+        assert artifacts(experiment) == files | {
+            name: body for name, body in artifacts(experiment).items() if name.startswith(own)
+        }
+        assert {name.removeprefix(own) for name in artifacts(experiment).keys() - files.keys()} == set(publishes)
+        assert set(scratch.iterdir()) == temporary
+        return run
+
+    return call

@@ -1,0 +1,168 @@
+"""A real HTTP server on a free port that misbehaves as the path asks: /BEHAVIOUR/FILE, e.g. /cut/raw.csv."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Please sign in to see this file.</body></html>\n"
+PIECES = 15
+SECONDS_BETWEEN_PIECES = 0.1
+
+
+class FaultyServer:
+    """Serves `files` (bytes by name); counts the requests for each path; used as a context manager.
+
+    Behaviours: good, missing (404), forbidden (403), broken (500), broken_twice (then good), page (HTML with status
+    200), cut and cut_once (half of the file, then the line is closed), stall and stall_once (half of the file, then
+    silence), slow (in small pieces with pauses), wrong_type (Content-Type of a picture), redirect (to good),
+    circle (redirects to itself), gzipped (Content-Encoding: gzip over a file that is packed already).
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.set()  # lets go of the stalled requests, which server_close waits for
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/{path}"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path.lstrip("/")
+                behaviour, _, name = path.partition("/")
+                server.asked[path] += 1
+                BEHAVIOURS[behaviour](server, self, name, server.asked[path])
+
+            def log_message(self, format: str, *args: object) -> None:
+                """The requests are counted instead."""
+
+        # server_close waits for threads that are no daemons, so that nothing outlives the test
+        ThreadingHTTPServer.daemon_threads = False
+        return Handler
+
+
+Behaviour = Callable[[FaultyServer, BaseHTTPRequestHandler, str, int], None]
+
+
+def _head(request: BaseHTTPRequestHandler, length: int, **headers: str) -> None:
+    request.send_response(HTTPStatus.OK)
+    request.send_header("Content-Length", str(length))
+    for name, value in headers.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.end_headers()
+
+
+def good(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    body = server.files[name]
+    _head(request, len(body), Content_Type="text/csv")
+    request.wfile.write(body)
+
+
+def missing(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_error(HTTPStatus.NOT_FOUND)
+
+
+def forbidden(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_error(HTTPStatus.FORBIDDEN)
+
+
+def broken(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def broken_twice(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    (broken if time <= 2 else good)(server, request, name, time)
+
+
+def page(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    _head(request, len(PAGE), Content_Type="text/html")
+    request.wfile.write(PAGE)
+
+
+def cut(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    body = server.files[name]
+    _head(request, len(body))
+    request.wfile.write(body[: len(body) // 2])
+    request.close_connection = True
+
+
+def cut_once(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    (cut if time == 1 else good)(server, request, name, time)
+
+
+def stall(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    cut(server, request, name, time)
+    server.closing.wait()
+
+
+def stall_once(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    (stall if time == 1 else good)(server, request, name, time)
+
+
+def slow(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    body = server.files[name]
+    _head(request, len(body))
+    step = len(body) // PIECES + 1
+    for start in range(0, len(body), step):
+        request.wfile.write(body[start : start + step])
+        server.closing.wait(SECONDS_BETWEEN_PIECES)
+
+
+def wrong_type(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    body = server.files[name]
+    _head(request, len(body), Content_Type="image/png", Content_Disposition="attachment")
+    request.wfile.write(body)
+
+
+def redirect(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_response(HTTPStatus.FOUND)
+    request.send_header("Location", server.url(f"good/{name}"))
+    request.send_header("Content-Length", "0")
+    request.end_headers()
+
+
+def circle(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_response(HTTPStatus.FOUND)
+    request.send_header("Location", server.url(f"circle/{name}"))
+    request.send_header("Content-Length", "0")
+    request.end_headers()
+
+
+def gzipped(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    """Some servers announce a .gz file as compressed transport, so that a client unpacks it on the way."""
+    body = server.files[name]
+    _head(request, len(body), Content_Encoding="gzip")
+    request.wfile.write(body)
+
+
+BEHAVIOURS: dict[str, Behaviour] = {
+    behaviour.__name__: behaviour
+    for behaviour in (
+        *(good, missing, forbidden, broken, broken_twice, page, cut, cut_once),
+        *(stall, stall_once, slow, wrong_type, redirect, circle, gzipped),
+    )
+}

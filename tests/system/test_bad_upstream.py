@@ -1,0 +1,34 @@
+"""Steps that are run before the step that they read from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from mlflow.entities import Run
+
+from pipeline.steps import BY_NAME
+
+
+@pytest.mark.parametrize(
+    ("step", "upstream"),
+    [
+        pytest.param(
+            *("preprocess", "download"),
+            marks=pytest.mark.xfail(strict=True, reason="the command names the step's tag, download_data"),
+        ),
+        ("check_data", "preprocess"),
+        ("segregate", "preprocess"),
+        ("random_forest", "segregate"),
+        ("evaluate", "segregate"),
+        ("register", "evaluate"),
+    ],
+)
+def test_step_in_an_empty_experiment_names_the_command_that_makes_its_input(
+    refuse: Callable[..., Run], step: str, upstream: str
+) -> None:
+    run = refuse(step, "UpstreamMissing", "no finished", "Run that step first", first=True)
+    (named,) = re.findall(r"main\.execute_steps=(\w+)", run.data.tags["error"])
+    assert named == upstream
+    assert named in BY_NAME

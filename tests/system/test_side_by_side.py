@@ -1,0 +1,86 @@
+"""Two pipelines that start at the same moment, in one experiment of one store, never read each other's artifacts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from stepkit.lineage import inputs_of, run_of
+from stepkit.tracking import ROOT
+from tests.conftest import Experiment, new_experiment
+from tests.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
+
+SEEDS = (1, 2)
+
+
+@pytest.fixture(scope="module")
+def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    mlflow.set_tracking_uri(store)
+    return new_experiment("side by side", tmp_path_factory.mktemp("side"))
+
+
+@pytest.fixture(scope="module")
+def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> dict[int, PipelineRuns]:
+    """Both pipelines, by seed; each has a table and a seed of its own."""
+    folder = tmp_path_factory.mktemp("tables")
+    commands = {
+        seed: start_pipeline(
+            place, f"data.file_url={small_table(folder, seed)}", f"main.random_seed={seed}", *small_forest()
+        )
+        for seed in SEEDS
+    }
+    processes = {
+        seed: subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for seed, command in commands.items()
+    }
+    for process in processes.values():
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output.decode()
+    found = {int(one.parent.data.params["random_seed"]): one for one in pipelines_in(place)}
+    assert set(found) == set(SEEDS)
+    return found
+
+
+def test_every_input_is_of_the_same_pipeline(pipelines: dict[int, PipelineRuns]) -> None:
+    for pipeline in pipelines.values():
+        own = {run.info.run_id for run in pipeline.steps.values()}
+        for name, run in pipeline.steps.items():
+            read = {run_of(address) for address in inputs_of(run).values()}
+            assert read <= own, name
+            assert read or name == "download"
+
+
+def test_every_step_ran_with_the_seed_of_its_pipeline(pipelines: dict[int, PipelineRuns]) -> None:
+    for seed, pipeline in pipelines.items():
+        for name in ("segregate", "random_forest"):
+            assert pipeline.steps[name].data.params["random_seed"] == str(seed)
+
+
+def test_each_table_went_through_its_own_pipeline(
+    place: Experiment, pipelines: dict[int, PipelineRuns], tmp_path: Path
+) -> None:
+    for seed, pipeline in pipelines.items():
+        raw = pd.read_csv(small_table(tmp_path, seed)).drop(columns="ID")
+        train = pipeline.table(place, "segregate", "data/data_train.csv")
+        known = set(raw.astype(float).itertuples(index=False, name=None))
+        assert set(train.astype(float).itertuples(index=False, name=None)) <= known
+
+
+def test_one_run_of_each_step_is_current_at_the_end(place: Experiment, pipelines: dict[int, PipelineRuns]) -> None:
+    for name in pipelines[1].steps:
+        assert len(place.current(name)) == 1, name
+
+
+def test_each_registered_version_is_of_its_own_training_run(
+    place: Experiment, pipelines: dict[int, PipelineRuns]
+) -> None:
+    for pipeline in pipelines.values():
+        version = pipeline.steps["register"].data.tags["model_version"]
+        registered = place.client.get_model_version(place.id_name, version)
+        assert registered.tags["training_run_id"] == pipeline.steps["random_forest"].info.run_id
+        assert registered.tags["pipeline_run_id"] == pipeline.parent.info.run_id
