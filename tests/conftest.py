@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ def new_experiment(name: str, folder: Path) -> Experiment:
 def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
     """A fresh experiment, made the active one, so that steps called in this process run in it."""
     mlflow.set_tracking_uri(store)
-    own = new_experiment(f"{request.node.nodeid}", tmp_path)
+    own = new_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
     mlflow.set_experiment(own.name)
     return own
 
@@ -130,7 +131,11 @@ def run_command(*words: str, cwd: Path = ROOT, timeout: float = 300, **env: str)
 
     The time limit only keeps a hanging test from blocking the rest; it is no statement about speed.
     """
-    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        words, cwd=cwd, env={**os.environ, "PATH": here, **env}, text=True, capture_output=True, timeout=timeout
-    )
+    return subprocess.run(words, cwd=cwd, env=command_env(**env), text=True, capture_output=True, timeout=timeout)
+
+
+def command_env(**more: str) -> dict[str, str]:
+    """The environment of a command as a person types it: this Python first on PATH, no run or experiment chosen."""
+    # mlflow.set_experiment, which the fixture `experiment` calls, leaves its choice in the environment
+    kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from stepkit.lineage import inputs_of, run_of
 from stepkit.tracking import ROOT
-from tests.conftest import Experiment, new_experiment
+from tests.conftest import Experiment, command_env, new_experiment
 from tests.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
 
 SEEDS = (1, 2)
@@ -35,7 +34,7 @@ def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> di
         for seed in SEEDS
     }
     processes = {
-        seed: subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        seed: subprocess.Popen(command, cwd=ROOT, env=command_env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for seed, command in commands.items()
     }
     for process in processes.values():

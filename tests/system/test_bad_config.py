@@ -1,0 +1,60 @@
+"""A wrong configuration is one clear line before any step starts; a step that fails stops the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Experiment, run_command
+from tests.pipelines import pipelines_in, run_pipeline, small_table
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("main.execute_steps=[download,segregat]", "unknown step 'segregat'; did you mean 'segregate'?"),
+        (
+            "main.exectue_steps=all",
+            "unknown configuration key 'main.exectue_steps'; did you mean 'main.execute_steps'?",
+        ),
+        ("data.test_size=1.5", "data.test_size"),
+    ],
+)
+def test_wrong_option_is_one_line_and_nothing_runs(option: str, said: str, experiment: Experiment) -> None:
+    ended = run_pipeline(experiment, option)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not experiment.client.search_runs([experiment.id])
+
+
+def test_mlflow_run_with_a_wrong_option_leaves_a_failed_run(experiment: Experiment) -> None:
+    where = ["--env-manager", "local", "--experiment-name", experiment.name]
+    ended = run_command("mlflow", "run", ".", *where, "-P", "hydra_options=main.random_sed=1")
+    assert ended.returncode != 0
+    assert "did you mean 'main.random_seed'?" in ended.stderr
+    (run,) = experiment.client.search_runs([experiment.id])
+    assert run.info.status == "FAILED"
+
+
+def test_step_that_was_never_run_is_named_with_the_command_that_runs_it(experiment: Experiment) -> None:
+    ended = run_pipeline(experiment, "main.execute_steps=segregate")
+    assert ended.returncode == 1
+    assert "no finished 'preprocess' run" in ended.stderr
+    assert "main.execute_steps=preprocess" in ended.stderr
+
+
+def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Experiment, tmp_path: Path) -> None:
+    table = small_table(tmp_path)
+    table.write_text(table.read_text().replace("LIMIT_BAL", "LIMIT"))
+    ended = run_pipeline(experiment, f"data.file_url={table}")
+    assert ended.returncode == 1
+    assert "lacks 1 of 24 columns: LIMIT_BAL" in ended.stderr
+    (pipeline,) = pipelines_in(experiment)
+    assert pipeline.parent.info.status == "FAILED"
+    assert {name: run.info.status for name, run in pipeline.steps.items()} == {
+        "download": "FINISHED",
+        "preprocess": "FAILED",
+    }
+    assert not experiment.current("preprocess")
