@@ -10,6 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -18,9 +19,11 @@ from pipeline.config import ConfigError, checked, explain, split_options
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import Launched
 from pipeline.signals import end_on_signals
+from stepkit import tracking
 from stepkit.errors import StepError
 
-console = Console()
+# a pipe has no width; lines there are for programs and logs, which wrap as they like
+console = Console(width=None if sys.stdout.isatty() else 200)
 errors = Console(stderr=True)
 launched = Launched.from_environment()
 failures: list[Exception] = []
@@ -35,6 +38,10 @@ def run(composed: DictConfig) -> None:
     except (ConfigError, StepFailed, StepError) as error:
         # kept for main(): Hydra would print its own lines about it, and end a sweep at its first bad job
         failures.append(error)
+    except (MlflowException, OSError) as error:
+        if not tracking.is_unreachable(error):
+            raise
+        failures.append(tracking.gone(error))
 
 
 def main() -> int:

@@ -75,9 +75,7 @@ def correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
     apart = (found - wanted).abs().to_numpy()[np.triu_indices(len(found), k=1)]
     pairs = [(f"{left} / {right}", found[left][right], wanted[left][right]) for left, right in PAIRS]
     pairs += [("mean difference of all", apart.mean(), 0.0), ("largest difference of all", apart.max(), 0.0)]
-    return [
-        (f"rank correlation {name}", float(ours), float(theirs), "", True) for name, ours, theirs in pairs
-    ]
+    return [(f"rank correlation {name}", float(ours), float(theirs), "", True) for name, ours, theirs in pairs]
 
 
 def compare(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
@@ -94,9 +92,7 @@ def compare(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
 def as_table(rows: list[Row]) -> Table:
     table = Table("measure", "sample", "real", "limit", "ok")
     for name, sample, real, limit, is_ok in rows:
-        table.add_row(
-            name, f"{sample:.4f}", f"{real:.4f}", limit, ("yes" if is_ok else "NO") if limit else ""
-        )
+        table.add_row(name, f"{sample:.4f}", f"{real:.4f}", limit, ("yes" if is_ok else "NO") if limit else "")
     return table
 
 

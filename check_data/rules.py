@@ -22,7 +22,7 @@ def unknown_value(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is not one of the known ones, in a column that has known values."""
     if column.values is None:
         return pd.Series(False, index=values.index)
-    known = pd.Series(column.values).astype(str)
+    known = plain(pd.Series(column.values, dtype=object))
     return values.notna() & ~plain(values).isin(set(known))
 
 

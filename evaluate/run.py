@@ -21,8 +21,6 @@ from stepkit.tables import as_model_input
 
 log = logging.getLogger("step")
 
-VERDICT = "verdict.json"
-
 
 def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return probability and class of n rows, as the model answers anyone."""
@@ -60,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
     flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current one")
     flags.add_argument("--test_data", required=True, help="artifact with the test split")
+    flags.add_argument("--verdict", default="verdict.json", help="artifact to publish the verdict as")
     flags.add_argument("--model_name", default="credit_default", help="registered model whose champion is compared")
     return flags
 
@@ -81,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
             "champion_metrics": theirs,
             **verdict.as_dict(),
         }
-        run.publish_json(report, VERDICT)
+        run.publish_json(report, args.verdict)
         mlflow.set_tag("verdict", "passed" if verdict.passed else "rejected")
         run.say(f"test AUC {found['roc_auc']:.4f} on {len(table):,} rows; {verdict.rules[0].reason}")
 

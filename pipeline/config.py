@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
 from stepkit.columns import Columns, Strict, first_problem
 from stepkit.settings import ModelSettings
@@ -30,7 +30,7 @@ class Main(Strict):
     mlflow_tracking_url: str | None
     experiment_name: str | None
     execute_steps: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    random_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    random_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
 
 
 class Data(Columns):
@@ -150,6 +150,8 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     text = _one_line(error)
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
+        if key in _schema_keys(Config):
+            return f"configuration key '{key}' stands in no file yet; add it with a plus sign: +{key}=..."
         return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
     return text
 

@@ -110,6 +110,7 @@ STEPS = (
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_data_step": "segregate",
             "test_data": f"{config.segregate.artifact_root}/data_test.{_ending(config)}",
+            "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
         },
     ),
@@ -135,7 +136,7 @@ def chosen_steps(names: list[str]) -> list[Step]:
     Raises:
         ConfigError: a name that is no step.
     """
-    wanted = {_step_name(name) for name in names} if names != ["all"] else set(BY_NAME)
+    wanted = {_step_name(name) for name in names} if "all" not in names else set(BY_NAME)
     return [step for step in STEPS if step.name in wanted]
 
 

@@ -33,6 +33,7 @@ LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
 
 EXAMPLE_ROWS = 5
+FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops"}
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """What skops must be told to trust to load model.skops: two data types of known libraries, no code."""
 
@@ -100,11 +101,7 @@ def export(
     """
     inputs = features_of(settings.features, columns)
     text = [column for column in inputs if column in columns.text]
-    files = {
-        "onnx": folder / "model.onnx",
-        "settings": folder / "settings.json",
-        "sklearn": folder / "model.skops",
-    }
+    files = {name: folder / file for name, file in FILES.items()}
     files["onnx"].write_bytes(to_graph(model, inputs, text).SerializeToString())
     rows = as_model_input(validation, columns)
     difference = largest_difference(model, files["onnx"], rows, inputs, text)

@@ -94,9 +94,7 @@ def link(figures: Figures, uniform: Floats) -> Floats:
     return np.asarray(ndtr(np.einsum("nk,jk->nj", scores, figures.mixing)))
 
 
-def draw_accounts(
-    figures: Figures, education: Ints, limit: Ints, statuses: Floats, bills: Floats
-) -> tuple[Ints, Ints]:
+def draw_accounts(figures: Figures, education: Ints, limit: Ints, statuses: Floats, bills: Floats) -> tuple[Ints, Ints]:
     """Return statuses and bills (n x 6 each), month by month from April, from two tables of uniform numbers.
 
     A status follows the two before it and the last bill; a bill the last bill and the statuses around it.
@@ -119,9 +117,7 @@ def first_use(figures: Figures, limit: Ints, status: Ints, uniform: Floats) -> F
     return np.where(uniform < nothing, 0.0, drawn)
 
 
-def next_use(
-    figures: Figures, limit: Ints, use: Floats, before: Ints, status: Ints, uniform: Floats
-) -> Floats:
+def next_use(figures: Figures, limit: Ints, use: Floats, before: Ints, status: Ints, uniform: Floats) -> Floats:
     """Return the bills (n) that follow `use`, both as a share of the limit."""
     cell = bill_cell(limit, use, before, status)
     nothing = figures.nothing_next[cell]
@@ -145,15 +141,11 @@ def draw_payments(figures: Figures, bills: Ints, statuses: Ints, uniform: Floats
     return make_round(figures, np.column_stack(payments), due, rounding)
 
 
-def draw_payment(
-    figures: Figures, month: int, due: Ints, before: Ints, status: Ints, uniform: Floats
-) -> Floats:
+def draw_payment(figures: Figures, month: int, due: Ints, before: Ints, status: Ints, uniform: Floats) -> Floats:
     """Return one month's payments (n): the lowest `uniform` pay nothing, the highest exactly the bill."""
     kind = kind_cell(due, before, status)
     nothing, full = figures.nothing_paid[month, kind], figures.full_paid[month, kind]
-    share = quantile(
-        figures.parts[month], figures.grid, part_cell(due, before), above(uniform, nothing, full)
-    )
+    share = quantile(figures.parts[month], figures.grid, part_cell(due, before), above(uniform, nothing, full))
     other = np.maximum(share * np.maximum(due, 1), 1)
     return np.where(uniform < nothing, 0.0, np.where(uniform >= 1 - full, np.maximum(due, 0), other))
 

@@ -130,8 +130,7 @@ def fit_payments(payments: Ints, due: Ints, before: Ints, statuses: Ints) -> dic
         "nothing": [cell_shares(cells[:, month], kinds[:, month] == 0, pair) for month in months],
         "full": [cell_shares(cells[:, month], kinds[:, month] == 2, pair) for month in months],
         "part": [
-            quantiles(parts[other, month], shares[other, month], size)
-            for month, other in enumerate(kinds.T == 1)
+            quantiles(parts[other, month], shares[other, month], size) for month, other in enumerate(kinds.T == 1)
         ],
         "rounding": fit_rounding(payments, due),
     }

@@ -35,9 +35,7 @@ class OneLineParser(argparse.ArgumentParser):
 def row_count(text: str) -> int:
     """Return `text` as a number of rows; raises ArgumentTypeError unless it is a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no number of rows; give a whole number from 1, e.g. 30000"
-        )
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of rows; give a whole number from 1, e.g. 30000")
     return int(text)
 
 
@@ -52,17 +50,13 @@ def target_path(text: str) -> Path:
     """Return the absolute path of the table to write; a relative one is relative to the repository root."""
     path = Path(os.path.abspath(ROOT / text))  # noqa: PTH100 - resolve() would write through a symlinked target
     if not path.name.endswith(ENDINGS) or path.name in ENDINGS:
-        raise argparse.ArgumentTypeError(
-            f"'{path}' has an unknown ending; end it in .csv, .csv.gz or .parquet"
-        )
+        raise argparse.ArgumentTypeError(f"'{path}' has an unknown ending; end it in .csv, .csv.gz or .parquet")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(
             f"folder '{path.parent}' does not exist; make it first: mkdir -p '{path.parent}'"
         )
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(
-            f"'{path}' cannot be written; choose a file in a folder you may write to"
-        )
+        raise argparse.ArgumentTypeError(f"'{path}' cannot be written; choose a file in a folder you may write to")
     return path
 
 
@@ -83,9 +77,7 @@ def open_table(path: Path, ending: str) -> Iterator[Put]:
     with path.open("wb") as raw:
         if ending == ".parquet":
             with pq.ParquetWriter(raw, pa.schema([(name, pa.int64()) for name in COLUMNS])) as writer:
-                yield lambda table: writer.write_table(
-                    pa.Table.from_pandas(table, writer.schema, preserve_index=False)
-                )
+                yield lambda table: writer.write_table(pa.Table.from_pandas(table, writer.schema, preserve_index=False))
         elif ending == ".csv.gz":
             # Neither time nor file name in the header: they would make every file differ.
             with gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
@@ -96,7 +88,7 @@ def open_table(path: Path, ending: str) -> Iterator[Put]:
 
 def put_csv(table: pd.DataFrame, stream: BinaryIO | gzip.GzipFile) -> None:
     """Append `table` to `stream`, after a header if it is the first."""
-    table.to_csv(stream, mode="wb", index=False, header=stream.tell() == 0, lineterminator="\n")
+    stream.write(table.to_csv(index=False, header=stream.tell() == 0, lineterminator="\n").encode())
 
 
 def write_clients(path: Path, ending: str, rows: int, seed: int) -> float:
@@ -129,9 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = OneLineParser(prog="simulate", description=__doc__)
     parser.add_argument("--rows", type=row_count, required=True, help="number of clients, at least 1")
     parser.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same clients")
-    parser.add_argument(
-        "--output", type=target_path, required=True, help="file; relative to the repository root"
-    )
+    parser.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 from stepkit.errors import BadParameter
 
@@ -44,8 +44,8 @@ class Columns(Strict):
     description: str = ""
     source_target: str
     target: str
-    negative: int | str = 0
-    positive: int | str = 1
+    negative: StrictInt | StrictStr = 0  # strict: YAML reads an unquoted yes as a boolean, which no row holds
+    positive: StrictInt | StrictStr = 1
     id_column: str | None = None
     columns: dict[str, Column] = Field(min_length=1)
 

@@ -62,8 +62,7 @@ class StepRun:
         """
         address = lineage.address_of(run_id, artifact)
         run = self._get_run(run_id)
-        target = self.folder / "inputs" / run_id
-        target.mkdir(parents=True, exist_ok=True)
+        target = self._folder_for(f"inputs/{run_id}")
         try:
             path = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(target)))
         except (OSError, MlflowException) as error:
@@ -97,7 +96,7 @@ class StepRun:
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         try:
-            model: PyFuncModel = mlflow.pyfunc.load_model(address)
+            model: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(self._folder_for("model")))
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
@@ -149,6 +148,12 @@ class StepRun:
         """Log the one line that sums this step up; the pipeline shows it beside the step's name."""
         log.info(summary)
         self.client.set_tag(self.run_id, lineage.SUMMARY, summary)
+
+    def _folder_for(self, what: str) -> Path:
+        """A folder that goes with the step's own, so that nothing is left of a download that fails."""
+        folder = self.folder / what
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _get_run(self, run_id: str) -> Run:
         try:

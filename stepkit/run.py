@@ -39,11 +39,11 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
         with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
             yield run
     except TrackingUnreachable as error:
-        _leave(str(error))
+        _leave(error)
     except (MlflowException, OSError) as error:
         if not tracking.is_unreachable(error):
             raise
-        _leave(_gone(error))
+        _leave(tracking.gone(error))
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _fail(run: StepRun, error: StepError) -> None:
         run.client.set_tag(run.run_id, lineage.ERROR, str(error)[:5000])
         run.client.set_tag(run.run_id, "mlflow.note.content", f"**{type(error).__name__}**: {error}")
     _end(run, RunStatus.FAILED)
-    _leave(f"{type(error).__name__}: {error}")
+    _leave(error)
 
 
 def _end(run: StepRun, status: int) -> None:
@@ -84,15 +84,8 @@ def _end(run: StepRun, status: int) -> None:
         mlflow.end_run(RunStatus.to_string(status))
 
 
-def _gone(error: Exception) -> str:
-    return (
-        f"TrackingUnreachable: the tracking server {mlflow.get_tracking_uri()} went away in the middle "
-        f"({type(error).__name__}). Nothing was marked current; run the same command again when it is back."
-    )
-
-
-def _leave(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _leave(error: StepError) -> None:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 

@@ -19,9 +19,23 @@ def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> 
     Raises:
         TableUnfit: no such column, or too few rows of one of its values for both parts.
     """
+    if len(table) < 2:
+        raise TableUnfit(f"{len(table)} rows are too few to split into {1 - size:g} and {size:g}. Get more rows.")
     by = _strata(table, size, stratify) if stratify else None
     first, second = train_test_split(table, test_size=size, stratify=by, random_state=random_seed)
+    if by is not None:
+        _expect_every_value(by, first, second)
     return first, second
+
+
+def _expect_every_value(by: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Equal shares round down to no row at all of a rare value."""
+    lost = set(by) - set(first[by.name]) | set(by) - set(second[by.name])
+    if lost:
+        raise TableUnfit(
+            f"{len(by):,} rows are too few to split by '{by.name}' into {len(first):,} and {len(second):,}: no row of "
+            f"{', '.join(map(str, lost))} would be on one side. Get more rows, or stratify by nothing."
+        )
 
 
 def _strata(table: pd.DataFrame, size: float, stratify: str) -> pd.Series:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from stepkit.columns import Columns
-from stepkit.errors import TableUnreadable
+from stepkit.errors import TableUnfit, TableUnreadable
 
 EXCEL_HEADER_ROWS = 10
 """How many rows of a sheet are searched for the header: titles and groupings often stand above it."""
 
 READABLE = (".csv", ".parquet", ".xls", ".xlsx")
 WRITABLE = (".csv", ".parquet")
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None"]
+"""What counts as missing in a CSV column; in a text column only the empty text does, as "None" may be a category."""
 
 
 def sha256_of(path: Path) -> str:
@@ -69,12 +70,21 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
     _refuse_markup(path)
-    dtypes = dict.fromkeys(text, "string")
+    dtypes: dict[Hashable, str] = dict.fromkeys(text, "string")
     try:
         with warnings.catch_warnings():
             # a wrong type is judged later, with the rows that show it; pandas' hint would only precede that
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-            table = pd.read_csv(path, dtype=dtypes, low_memory=False, float_precision="round_trip")
+            header = pd.read_csv(path, nrows=0).columns
+            missing = {name: [""] if name in dtypes else MISSING for name in header}
+            table = pd.read_csv(
+                path,
+                dtype=dtypes,
+                na_values=missing,
+                keep_default_na=False,
+                low_memory=False,
+                float_precision="round_trip",
+            )
     except UnicodeDecodeError as error:
         raise TableUnreadable(
             f"{path.name} is not UTF-8 text (byte {error.start}: 0x{error.object[error.start]:02x}). "
@@ -107,14 +117,14 @@ def _refuse_other_delimiter(path: Path, header: str) -> None:
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise TableUnreadable(f"{path.name} cannot be read as Parquet: {str(error).strip()}") from error
 
 
 def _read_excel(path: Path, header: Collection[str]) -> pd.DataFrame:
     try:
         sheet = pd.read_excel(path, header=None)
-    except (ValueError, zipfile.BadZipFile, OSError, AssertionError, KeyError) as error:
+    except Exception as error:  # xlrd raises whatever its parser trips over: CompDocError, struct.error, IndexError
         raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {str(error).strip()}") from error
     top = header_row(sheet, header)
     table = sheet.iloc[top + 1 :].reset_index(drop=True)
@@ -138,8 +148,20 @@ def _with_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the input columns as a model takes them: doubles, and texts whose gaps are the empty text."""
-    numbers = [name for name in columns.names if name not in columns.text]
+    """Return the input columns as a model takes them: doubles, and texts whose gaps are the empty text.
+
+    Raises:
+        TableUnfit: a column of numbers holds something else.
+    """
     texts = table[columns.text].astype(object)
-    doubles = table[numbers].astype(float)
+    doubles = {name: _doubles(table[name]) for name in columns.names if name not in columns.text}
     return table[columns.names].assign(**doubles, **texts.where(texts.notna(), "").astype(str))
+
+
+def _doubles(values: pd.Series) -> pd.Series:
+    try:
+        return values.astype(float)
+    except (ValueError, TypeError) as error:
+        raise TableUnfit(
+            f"column {values.name} holds what is no number ({error}). Run check_data to see the rows."
+        ) from error

@@ -50,6 +50,14 @@ def _expect_answer(uri: str) -> None:
         raise TrackingUnreachable(f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}")
 
 
+def gone(error: BaseException) -> TrackingUnreachable:
+    """Return the error to show when the server went away in the middle of the work."""
+    return TrackingUnreachable(
+        f"the tracking server {mlflow.get_tracking_uri()} went away in the middle ({type(error).__name__}). "
+        "Nothing was marked current; run the same command again when it is back."
+    )
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether `error` of an MLflow call says that the server could not be reached (as opposed to: it refused)."""
     if isinstance(error, requests.ConnectionError | requests.Timeout):

@@ -101,13 +101,16 @@ def defaults_of(step: str) -> dict[str, str]:
 
 @pytest.fixture
 def run_step(
-    experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: str, experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Ended]]:
     """Call a step's real `main` in this process: run_step("preprocess", input_artifact="raw_data.csv", ...).
 
     A flag that is not given has the default of the step's MLproject.
     """
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    # where a module shares its experiment, another may be the active one by now
+    mlflow.set_tracking_uri(store)
+    mlflow.set_experiment(experiment.name)
 
     def call(name: str, **flags: object) -> Ended:
         module = importlib.import_module(f"{name}.run")

@@ -37,8 +37,8 @@ def start_pipeline(experiment: Experiment, *options: str, model_name: str = "") 
     ]  # fmt: skip
 
 
-def run_pipeline(experiment: Experiment, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return run_command(*start_pipeline(experiment, *options), **env)
+def run_pipeline(experiment: Experiment, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_command(*start_pipeline(experiment, *options))
 
 
 @dataclass

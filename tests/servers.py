@@ -58,7 +58,7 @@ def postgres() -> Iterator[str]:
         [initdb, "-D", data, "-U", POSTGRES_USER, "--auth=trust", "--no-sync"],
         check=True, capture_output=True, cwd=folder, user=owner,
     )  # fmt: skip
-    options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
+    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
     process = subprocess.Popen(
         [server, *options], cwd=folder, user=owner, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -56,4 +56,4 @@ def test_champion_moves_to_an_equal_model_and_not_to_a_worse_one(
     assert aliases(experiment) == {"challenger": 3, "champion": 2}
     rejected = experiment.client.get_model_version(experiment.id_name, "3")
     assert rejected.tags["verdict"] == "rejected"
-    assert "below the champion's" in rejected.description
+    assert "below the champion's" in str(rejected.description)

@@ -69,7 +69,7 @@ def test_configuration_wins_over_the_environment_and_says_so(ended: subprocess.C
 def test_runs_are_in_postgresql_and_artifacts_come_through_the_server(
     ended: subprocess.CompletedProcess[str], client: MlflowClient, database: str
 ) -> None:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment(mlflow.set_experiment(EXPERIMENT).experiment_id)
     assert experiment.artifact_location.startswith("mlflow-artifacts:/")
     (segregate,) = client.search_runs([experiment.experiment_id], "tags.step = 'segregate'")
     assert Path(client.download_artifacts(segregate.info.run_id, "data/data_train.csv")).stat().st_size > 0
@@ -99,7 +99,7 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     ended: subprocess.CompletedProcess[str], server: MlflowServer, client: MlflowClient, table: Path
 ) -> None:
     """The server is stopped while the first step runs; what was current before is current after."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment(mlflow.set_experiment(EXPERIMENT).experiment_id)
     chosen = "tags.step = 'download_data' and tags.current = 'true'"
     before = [run.info.run_id for run in client.search_runs([experiment.experiment_id], chosen)]
     process = subprocess.Popen(

@@ -182,9 +182,7 @@ def test_every_format_holds_the_same_clients_and_one_header(
     pd.testing.assert_frame_equal(written, pd.concat(chunks(250, 42, chunk_rows=100), ignore_index=True))
 
 
-def test_a_relative_output_is_relative_to_the_repository(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_relative_output_is_relative_to_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert run.target_path("data/sample.csv.gz") == SAMPLE
 
@@ -226,13 +224,9 @@ def test_an_interrupted_run_leaves_the_old_file_and_no_half_one(tmp_path: Path) 
         "--output",
         str(target),
     ]
-    with subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-    ) as job:
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL) as job:
         deadline = time.monotonic() + 15
-        while (
-            not any(path.stat().st_size for path in tmp_path.glob(".*.part")) and time.monotonic() < deadline
-        ):
+        while not any(path.stat().st_size for path in tmp_path.glob(".*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)
         job.send_signal(signal.SIGINT)
     assert job.returncode != 0

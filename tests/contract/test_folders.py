@@ -1,0 +1,66 @@
+"""The folders of the map hold what they need, and the code keeps to the page's few rules of form."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import PROJECT_FOLDERS, STEP_FOLDERS, code, functions, name_of, tree_of
+
+LONGEST_FUNCTION = 40
+
+
+@pytest.mark.parametrize("folder", sorted({*STEP_FOLDERS, *PROJECT_FOLDERS}))
+def test_a_project_folder_holds_what_mlflow_needs(folder: str) -> None:
+    missing = [name for name in ("MLproject", "conda.yml", "run.py") if not (ROOT / folder / name).is_file()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["MLproject", "conda.yml", "config.yaml", "main.py"])
+def test_the_root_holds_the_four_files_to_read_first(name: str) -> None:
+    assert (ROOT / name).is_file()
+
+
+def test_no_folder_is_a_regular_package() -> None:
+    """A regular package named docker or evaluate would shadow an installed one."""
+    assert [name_of(path) for path in code() if path.name == "__init__.py"] == []
+
+
+def test_every_folder_with_a_project_is_known() -> None:
+    found = {path.parent.name for path in ROOT.glob("[a-z]*/MLproject")}
+    assert found == set(PROJECT_FOLDERS)
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    lengths = {
+        f"{name_of(path)}:{function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in code()
+        for function in functions(tree_of(path))
+    }
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    modules = [*code(), *(ROOT / "tests").rglob("*.py")]
+    public = [path for path in modules if not path.name.startswith("_")]
+    assert [name_of(path) for path in public if not ast.get_docstring(tree_of(path))] == []
+
+
+def test_every_function_is_typed() -> None:
+    untyped = [
+        f"{name_of(path)}:{function.lineno} {function.name}"
+        for path in code()
+        for function in functions(tree_of(path))
+        if function.returns is None
+    ]
+    assert untyped == []
+
+
+def test_the_code_is_found(tmp_path: Path) -> None:
+    names = {name_of(path) for path in code()}
+    assert {"main.py", "stepkit/tables.py", "pipeline/steps.py", "preprocess/run.py"} <= names
+    assert not [name for name in names if name.startswith(("tests/", ".venv/", "mlruns/"))]

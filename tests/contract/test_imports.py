@@ -1,0 +1,64 @@
+"""Imports run one way: main.py -> pipeline, step -> stepkit; nothing imports main.py, and only DAGs import Airflow."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import STEP_FOLDERS, code, first_parts, imported_by, name_of, tree_of
+
+ALLOWED = {
+    **{folder: {folder, "stepkit"} for folder in STEP_FOLDERS},
+    "stepkit": {"stepkit"},
+    "pipeline": {"pipeline", "stepkit"},
+    "simulate": {"simulate", "stepkit"},
+    "main.py": {"pipeline", "stepkit"},
+}
+"""For each folder of the map (and main.py), which parts of the repository it may import."""
+
+OURS = {"main", "pipeline", "stepkit", "simulate", "serve", "drift", "benchmarks", "tests", *STEP_FOLDERS}
+
+
+def part_of(path: Path) -> str:
+    """The folder of the map that a file belongs to; a file of the root stands for itself."""
+    return path.relative_to(ROOT).parts[0]
+
+
+def imports_of(part: str) -> dict[str, set[str]]:
+    """For each file of a part, which parts of the repository it imports."""
+    return {name_of(path): first_parts(imported_by(path)) & OURS for path in code() if part_of(path) == part}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_only_what_the_map_allows(part: str) -> None:
+    found = imports_of(part)
+    assert found, f"no code in {part}"
+    assert {file: wrong for file, parts in found.items() if (wrong := parts - ALLOWED[part])} == {}
+
+
+def test_nothing_imports_main() -> None:
+    everything = [*code(), *(ROOT / "tests").rglob("*.py")]
+    assert [name_of(path) for path in everything if "main" in first_parts(imported_by(path))] == []
+
+
+def test_only_main_starts_hydra() -> None:
+    started = [
+        name_of(path)
+        for path in code()
+        if any(isinstance(node, ast.Import) and node.names[0].name == "hydra" for node in ast.walk(tree_of(path)))
+        or "hydra.main" in imported_by(path)
+    ]
+    assert started == ["main.py"]
+
+
+@pytest.mark.parametrize("part", [*STEP_FOLDERS, "stepkit", "pipeline", "simulate"])
+def test_airflow_is_not_imported(part: str) -> None:
+    files = [path for path in code() if part_of(path) == part]
+    assert [name_of(path) for path in files if "airflow" in first_parts(imported_by(path))] == []
+
+
+def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
+    assert first_parts(imported_by(ROOT / "random_forest" / "predictor.py")) & OURS == set()

@@ -1,0 +1,221 @@
+"""One version of each package in every conda.yml, in requirements/*.in and in the locks; and none is missing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import (
+    PROJECT_FOLDERS,
+    code,
+    file_of,
+    first_parts,
+    imported_by,
+    name_of,
+    reached_from,
+    read_yaml,
+)
+
+FOLDERS = (".", *PROJECT_FOLDERS)
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
+INPUTS = sorted(REQUIREMENTS.glob("*.in"))
+EXACT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([\w,.-]+)\])?==(\d[\w.!+]*)$")
+"""A requirement of one exact version, perhaps with extras: name, extras, version."""
+BY_HAND = {"simulate/fit.py"}
+"""Scripts that are no part of their project: run by hand, in the environment of the locks."""
+LOCKED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[\w,.-]+\])?==([^\s;\\]+)", flags=re.MULTILINE)
+
+
+def environment(folder: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = read_yaml(ROOT / folder / "conda.yml")
+    return loaded
+
+
+def pip_lines(folder: str) -> list[str]:
+    """What pip installs in a step's environment."""
+    (pip,) = [entry["pip"] for entry in environment(folder)["dependencies"] if isinstance(entry, dict)]
+    return list(pip)
+
+
+@cache
+def pins(folder: str) -> dict[str, str]:
+    return exact_versions(pip_lines(folder))
+
+
+def exact_versions(lines: list[str]) -> dict[str, str]:
+    return {canonicalize_name(match[1]): match[3] for line in lines if (match := EXACT.match(line))}
+
+
+@cache
+def pinned_inputs() -> dict[str, str]:
+    """Exact versions in requirements/*.in; ranges are left to the lock."""
+    lines = [line.partition("#")[0].strip() for path in INPUTS for line in path.read_text().splitlines()]
+    return exact_versions(lines)
+
+
+@cache
+def locked(lock: Path) -> dict[str, set[str]]:
+    """The versions of each package in a lock: one, or one for each Python that it is resolved for."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(LOCKED, lock.read_text()):
+        found.setdefault(canonicalize_name(name), set()).add(version)
+    return found
+
+
+@cache
+def brought_by(line: str) -> frozenset[str]:
+    """The distributions that installing a requirement installs, itself among them, by what is installed here."""
+    seen: set[tuple[str, str]] = set()
+    waiting = wanted_names(Requirement(line))
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        try:
+            wanted = [Requirement(one) for one in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        for one in wanted:
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                waiting += wanted_names(one)
+    return frozenset(name for name, _ in seen)
+
+
+def wanted_names(requirement: Requirement) -> list[tuple[str, str]]:
+    """A requirement's name, plain and with each of its extras."""
+    return [(canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras)]
+
+
+def third_party(paths: set[Path]) -> dict[str, str]:
+    """Imported modules that are neither Python's nor the repository's, with a file that imports each."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} | {path.stem for path in ROOT.glob("*.py")}
+    return {
+        module: name_of(path)
+        for path in paths
+        for module in first_parts(imported_by(path))
+        if module not in sys.stdlib_module_names and module not in folders
+    }
+
+
+def code_of(folder: str) -> set[Path]:
+    """The files that a project runs: its own and what they reach of the repository."""
+    own = [ROOT / "main.py"] if folder == "." else [*(ROOT / folder).glob("*.py")]
+    return reached_from(*(path for path in own if name_of(path) not in BY_HAND))
+
+
+@cache
+def distributions_of(module: str) -> frozenset[str]:
+    """The distributions that may provide a module, by what is installed here."""
+    return frozenset(canonicalize_name(name) for name in packages_distributions().get(module, [module]))
+
+
+def lacking(paths: set[Path], provided: Collection[str]) -> dict[str, str]:
+    """Imported modules that none of the `provided` distributions has, each with a file that imports it."""
+    return {module: where for module, where in third_party(paths).items() if not distributions_of(module) & {*provided}}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_conda_takes_the_environment(folder: str) -> None:
+    loaded = environment(folder)
+    assert set(loaded) == {"name", "channels", "dependencies"}
+    assert loaded["channels"] == ["conda-forge"]
+    plain = [entry for entry in loaded["dependencies"] if isinstance(entry, str)]
+    assert sorted(entry.partition("=")[0] for entry in plain) == ["pip", "python"]
+    assert plain.index("pip") < len(loaded["dependencies"]) - 1, "pip stands before the list that it installs"
+
+
+@pytest.mark.parametrize("folder", PROJECT_FOLDERS)
+def test_an_environment_is_named_after_its_folder(folder: str) -> None:
+    assert environment(folder)["name"] == folder
+
+
+def test_every_environment_has_the_same_python() -> None:
+    pythons = {entry for folder in FOLDERS for entry in environment(folder)["dependencies"] if "python=" in entry}
+    assert len(pythons) == 1
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_package_of_an_environment_has_one_exact_version(folder: str) -> None:
+    assert [line for line in pip_lines(folder) if not EXACT.match(line)] == []
+    assert len(pins(folder)) == len(pip_lines(folder)), "a package stands twice"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_environment_agrees_with_the_requirements(folder: str) -> None:
+    expected = pinned_inputs()
+    assert {name: version for name, version in pins(folder).items() if expected.get(name) != version} == {}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_the_lock_agrees_with_the_requirements(lock: Path) -> None:
+    found, expected = locked(lock), pinned_inputs()
+    assert {
+        name: versions for name, versions in found.items() if name in expected and versions != {expected[name]}
+    } == {}
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
+def test_a_lock_holds_everything_that_its_requirements_name(path: Path) -> None:
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    wanted = {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("-r")}
+    assert wanted
+    assert wanted <= set(locked(path.with_suffix(".lock")))
+
+
+def test_locks_that_share_a_package_share_its_version() -> None:
+    main = locked(REQUIREMENTS / "run.lock")
+    test = locked(REQUIREMENTS / "test.lock")
+    assert main
+    assert {name: version for name, version in main.items() if test.get(name) != version} == {}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_every_package_of_a_lock_has_hashes(lock: Path) -> None:
+    entries = re.split(r"^(?=\S)", re.sub(r"^\s*#.*\n", "", lock.read_text(), flags=re.MULTILINE), flags=re.MULTILINE)
+    packages = [entry for entry in entries if entry.strip()]
+    assert len(packages) == sum(map(len, locked(lock).values()))
+    bare = [entry.splitlines()[0] for entry in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)]
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", [*LOCKS, *INPUTS], ids=lambda path: path.name)
+def test_requirements_name_no_address(path: Path) -> None:
+    address = re.compile(r"https?:|file:|ftp:|git\+|--(extra-)?index|--find-links|--trusted-host|(^|\s)-[fi]\s|\s@\s")
+    assert [line for line in path.read_text().splitlines() if address.search(line)] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_an_environment_provides_every_module_that_its_code_reaches(folder: str) -> None:
+    provided = {name for line in pip_lines(folder) for name in brought_by(line)}
+    assert lacking(code_of(folder), provided) == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environment_too(folder: str) -> None:
+    """Else a dependency of mlflow brings it, in whichever version is newest on that day."""
+    wanted = {name for module in third_party(code_of(folder)) for name in distributions_of(module)}
+    assert (wanted & set(pinned_inputs())) - set(pins(folder)) == set()
+
+
+def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
+    # Airflow lives in an environment of its own
+    ours = {path for path in code() if not name_of(path).startswith("drift/dags/")}
+    assert lacking(ours, locked(REQUIREMENTS / "run.lock")) == {}
+
+
+def test_reaching_goes_through_stepkit() -> None:
+    reached = {name_of(path) for path in reached_from(ROOT / "preprocess" / "run.py")}
+    assert {"preprocess/run.py", "stepkit/run.py", "stepkit/tables.py"} <= reached
+    assert file_of("pandas") is None

@@ -1,0 +1,127 @@
+"""preprocess: mends the form of a table and judges nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocess.run import as_target, as_type, expect_columns, tidy
+from stepkit.columns import Column
+from stepkit.errors import TableUnfit
+from tests.unit.small import CLIENTS, LOANS
+
+TARGET = CLIENTS.source_target
+
+
+def raw() -> pd.DataFrame:
+    """Rows 1 and 2 are the same client under two ids; row 3 is empty but for its id."""
+    return pd.DataFrame(
+        {
+            "ID": [1, 2, 3, 4],
+            TARGET: [1, 1, None, 0],
+            "AGE": [24, 24, None, 57],
+            "SEX": [2, 2, None, 1],
+            "LIMIT_BAL": [20000, 20000, None, 50000],
+            "NOTE": ["a", "a", None, "b"],
+        }
+    )
+
+
+def test_tidy_keeps_the_described_columns_in_order_and_the_target_last() -> None:
+    assert list(tidy(raw(), CLIENTS)) == ["LIMIT_BAL", "SEX", "AGE", "default"]
+
+
+def test_tidy_drops_rows_that_are_equal_or_empty_once_the_id_is_gone() -> None:
+    clean = tidy(raw(), CLIENTS)
+    assert clean["AGE"].tolist() == [24, 57]
+    assert clean["default"].tolist() == [1, 0]
+    assert clean.index.tolist() == [0, 1]
+
+
+def test_tidy_gives_doubles_as_the_models_signature_has_them_and_a_whole_target() -> None:
+    assert tidy(raw(), CLIENTS).dtypes.astype(str).to_dict() == {
+        "LIMIT_BAL": "float64",
+        "SEX": "float64",
+        "AGE": "float64",
+        "default": "Int64",
+    }
+
+
+def test_tidy_keeps_rows_that_are_only_partly_empty() -> None:
+    gappy = raw().assign(AGE=pd.Series([24, None, None, 57], dtype=object))
+    assert tidy(gappy, CLIENTS)["AGE"].isna().tolist() == [False, True, False]
+
+
+def test_tidy_needs_no_id() -> None:
+    assert len(tidy(raw().drop(columns="ID"), CLIENTS)) == 2
+
+
+def test_tidy_leaves_the_callers_table_untouched() -> None:
+    table = raw()
+    before = table.copy(deep=True)
+    clean = tidy(table, CLIENTS)
+    clean.loc[:, "AGE"] = 99
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_tidy_leaves_categories_as_codes_and_texts_as_texts() -> None:
+    table = pd.DataFrame({"repaid": ["no"], "branch": ["007"], "purpose": ["boat"], "amount": [1.5]})
+    clean = tidy(table, LOANS)
+    assert clean.iloc[0].tolist() == [1.5, "boat", "007", 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "dtype"),
+    [
+        ([1, 2], Column(), "float64"),
+        ([1.0, None], Column(), "float64"),
+        (["1", "2"], Column(), "float64"),
+        ([1, 2], Column(type="float"), "float64"),
+        (["1.5", None], Column(type="float"), "float64"),
+        ([1.5, 2.0], Column(), "float64"),
+        (["a", None], Column(type="text", role="categorical"), "string"),
+    ],
+)
+def test_a_column_gets_the_type_that_its_values_allow(values: list[object], column: Column, dtype: str) -> None:
+    typed = as_type(pd.Series(values), column)
+    assert typed.dtype == dtype
+    assert typed.isna().tolist() == [value is None for value in values]
+
+
+def test_text_in_a_number_column_stays_for_check_data_to_name() -> None:
+    values = pd.Series([24, "unknown", None], dtype=object)
+    assert as_type(values, Column()).tolist() == [24, "unknown", None]
+    assert values.tolist() == [24, "unknown", None]
+
+
+def test_a_target_in_words_becomes_0_and_1() -> None:
+    assert as_target(pd.Series(["yes", "no", "yes"]), LOANS).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], ["0", "1"], ["0.0", "1.0"], np.array([0, 1], "int8")], ids=str)
+def test_a_target_of_numbers_is_taken_in_any_type(values: list[object]) -> None:
+    target = as_target(pd.Series(values), CLIENTS)
+    assert target.tolist() == [0, 1]
+    assert target.dtype == "Int64"
+
+
+def test_a_third_class_stays_as_it_came() -> None:
+    values = pd.Series([0, 1, 2])
+    assert as_target(values, CLIENTS).tolist() == [0, 1, 2]
+    assert values.tolist() == [0, 1, 2]
+    assert as_target(pd.Series(["yes", "maybe", "no"]), LOANS).tolist() == [0, "maybe", 1]
+
+
+def test_a_missing_target_stays_missing() -> None:
+    target = as_target(pd.Series(["yes", None, "no"]), LOANS)
+    assert target.isna().tolist() == [False, True, False]
+
+
+def test_a_table_without_some_columns_is_refused_with_their_names() -> None:
+    with pytest.raises(TableUnfit, match=rf"raw\.csv lacks 2 of 4 columns: AGE, {TARGET}\. It has: ID, SEX"):
+        expect_columns(raw().drop(columns=["AGE", TARGET])[["ID", "SEX", "LIMIT_BAL"]], CLIENTS, "raw.csv")
+
+
+def test_a_table_with_more_columns_than_needed_is_taken() -> None:
+    expect_columns(raw(), CLIENTS, "raw.csv")

@@ -1,0 +1,256 @@
+"""random_forest: the pipeline, its ONNX graph, and the file that is kept beside it for inspection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from mlflow.pyfunc import PythonModelContext
+from sklearn.pipeline import Pipeline
+
+from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of, to_graph
+from random_forest.pipeline import build, features_of, importances
+from random_forest.predictor import Predictor, as_inputs
+from random_forest.run import labels_of, read_settings
+from stepkit.columns import Column, Columns
+from stepkit.errors import BadParameter, ExportUnequal, TableUnfit
+from stepkit.settings import Features, Forest, ModelSettings
+from stepkit.tables import as_model_input
+from stepkit.tracking import ROOT
+
+MIXED = Columns(
+    source_target="default",
+    target="default",
+    columns={
+        "purpose": Column(type="text", role="categorical"),
+        "AGE": Column(),
+        "SEX": Column(role="categorical"),
+        "amount": Column(type="float"),
+    },
+)
+SETTINGS = ModelSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
+
+TRAINING = pd.DataFrame(
+    {
+        "purpose": ["car", "house", None, "car", "boat", "house"],
+        "AGE": [24, 57, None, 45, 31, 62],
+        "SEX": [1, 2, 2, None, 1, 2],
+        "amount": [1.5, 2e6, 3.25, None, 7.0, 0.1],
+        "default": [1, 0, 1, 0, 1, 0],
+    }
+)
+
+UNSEEN = pd.DataFrame(
+    {
+        "purpose": ["rocket", None, "car", ""],
+        "AGE": [None, 200, 30, -1],
+        "SEX": [9, None, 1, 2],
+        "amount": [None, 1e9, None, 0.0],
+    }
+)
+"""Unknown codes, unknown texts, missing values, values out of any range."""
+
+
+def fitted(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
+    return build(settings, MIXED, seed).fit(as_model_input(TRAINING, MIXED), TRAINING["default"])
+
+
+@dataclass
+class Exported:
+    model: Pipeline
+    graph: Path
+    inputs: list[str]
+    text: list[str]
+
+    def difference(self, rows: pd.DataFrame) -> float:
+        return largest_difference(self.model, self.graph, rows, self.inputs, self.text)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    model, inputs = fitted(), features_of(SETTINGS.features, MIXED)
+    graph = tmp_path_factory.mktemp("graph") / "model.onnx"
+    graph.write_bytes(to_graph(model, inputs, MIXED.text).SerializeToString())
+    return Exported(model, graph, inputs, MIXED.text)
+
+
+@pytest.fixture(scope="module")
+def predictor(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    settings = tmp_path_factory.mktemp("settings") / "settings.json"
+    settings.write_text(json.dumps({"columns": exported.inputs, "text": exported.text, "threshold": 0.5}))
+    loaded = Predictor()
+    loaded.load_context(PythonModelContext({"onnx": str(exported.graph), "settings": str(settings)}, {}))
+    return loaded
+
+
+@pytest.mark.parametrize("rows", [TRAINING, UNSEEN], ids=["training rows", "unknown codes and gaps"])
+def test_the_graph_answers_as_scikit_learn_does(exported: Exported, rows: pd.DataFrame) -> None:
+    assert exported.difference(as_model_input(rows, MIXED)) < 1e-6
+
+
+def test_the_probabilities_of_unseen_rows_are_probabilities(exported: Exported) -> None:
+    answer = exported.model.predict_proba(as_model_input(UNSEEN, MIXED))
+    assert np.isfinite(answer).all()
+
+
+def test_the_graph_takes_one_named_input_per_column_in_the_data_sets_order(exported: Exported) -> None:
+    graph = to_graph(exported.model, exported.inputs, exported.text)
+    assert [node.name for node in graph.graph.input] == ["purpose", "AGE", "SEX", "amount"]
+
+
+def test_a_graph_of_another_model_is_refused(exported: Exported) -> None:
+    other = Exported(fitted(seed=1), exported.graph, exported.inputs, exported.text)
+    difference = other.difference(as_model_input(TRAINING, MIXED))
+    with pytest.raises(ExportUnequal, match=r"differs from scikit-learn by up to .* on 6 validation rows"):
+        expect_equal(difference, 6)
+
+
+@pytest.mark.parametrize("difference", [1e-5, 1.0, float("nan")])
+def test_a_difference_at_the_limit_or_not_a_number_is_refused(difference: float) -> None:
+    with pytest.raises(ExportUnequal):
+        expect_equal(difference, 6)
+
+
+def test_a_difference_of_float_sums_is_accepted() -> None:
+    expect_equal(9.9e-6, 6)
+
+
+def test_the_predictor_answers_with_probability_and_class(exported: Exported, predictor: Predictor) -> None:
+    rows = as_model_input(TRAINING, MIXED).set_axis(range(10, 16))
+    answer = predictor.predict(PythonModelContext({}, {}), rows)
+    expected = exported.model.predict_proba(rows)[:, 1]
+    assert list(answer) == ["probability", "class"]
+    assert answer.index.tolist() == rows.index.tolist()
+    assert answer["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert answer["class"].tolist() == (expected >= 0.5).astype(int).tolist()
+
+
+def test_the_class_follows_the_models_threshold(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = as_model_input(TRAINING, MIXED)
+    for threshold, classes in ((0.0, {1}), (1.1, {0})):
+        monkeypatch.setattr(predictor, "threshold", threshold)
+        assert set(predictor.predict(PythonModelContext({}, {}), rows)["class"]) == classes
+
+
+def test_the_predictor_takes_whole_numbers_gaps_and_any_order_of_columns(predictor: Predictor) -> None:
+    rows = TRAINING.astype({"AGE": "Int64", "SEX": "Int64", "purpose": "string"})[["amount", "SEX", "AGE", "purpose"]]
+    ours = predictor.predict(PythonModelContext({}, {}), rows)
+    expected = predictor.predict(PythonModelContext({}, {}), as_model_input(TRAINING, MIXED))
+    pd.testing.assert_frame_equal(ours, expected)
+
+
+def test_one_row_gets_the_answer_that_it_gets_among_others(predictor: Predictor) -> None:
+    rows = as_model_input(UNSEEN, MIXED)
+    together = predictor.predict(PythonModelContext({}, {}), rows)
+    alone = [predictor.predict(PythonModelContext({}, {}), rows.iloc[[row]]) for row in range(len(rows))]
+    pd.testing.assert_frame_equal(pd.concat(alone), together)
+
+
+def test_inputs_of_the_graph_are_columns_of_float32_and_text() -> None:
+    inputs = as_inputs(UNSEEN, ["AGE", "purpose"], ["purpose"])
+    assert inputs["AGE"].dtype == np.dtype("float32")
+    assert inputs["AGE"].shape == (4, 1)
+    assert inputs["purpose"].ravel().tolist() == ["rocket", "", "car", ""]
+    assert np.isnan(inputs["AGE"][0, 0])
+
+
+def test_the_signature_is_of_doubles_and_texts() -> None:
+    signature = signature_of(["purpose", "AGE"], ["purpose"])
+    assert [(column.name, column.type.name) for column in signature.inputs] == [
+        ("purpose", "string"),
+        ("AGE", "double"),
+    ]
+    assert signature.outputs.input_names() == ["probability", "class"]
+
+
+def test_requirements_are_exact() -> None:
+    assert all(line.count("==") == 1 for line in requirements())
+    assert {line.split("==")[0] for line in requirements()} == {"mlflow", "numpy", "pandas", "onnxruntime"}
+
+
+def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(
+    exported: Exported, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.skops"
+    skops.io.dump(exported.model, file)
+    assert skops.io.get_untrusted_types(file=file) == TRUSTED_TYPES
+    assert {name.split(".")[0] for name in TRUSTED_TYPES} == {"numpy", "sklearn"}
+    loaded = skops.io.load(file, trusted=TRUSTED_TYPES)
+    rows = as_model_input(TRAINING, MIXED)
+    np.testing.assert_array_equal(loaded.predict_proba(rows), exported.model.predict_proba(rows))
+
+
+def test_the_same_seed_gives_the_same_forest() -> None:
+    rows = as_model_input(TRAINING, MIXED)
+    np.testing.assert_array_equal(fitted(3).predict_proba(rows), fitted(3).predict_proba(rows))
+
+
+def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
+    found = importances(fitted())
+    assert found.sum() == pytest.approx(1.0)
+    assert found.is_monotonic_decreasing
+    assert {"AGE", "SEX_1.0", "purpose_car"} <= set(found.index)
+
+
+def test_chosen_features_are_taken_in_the_data_sets_order() -> None:
+    assert features_of(Features(numeric=["amount"], categorical=["SEX", "purpose"]), MIXED) == [
+        "purpose",
+        "SEX",
+        "amount",
+    ]
+
+
+def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
+    settings = ModelSettings(random_forest=SETTINGS.random_forest, features=Features(numeric=["AGE"], categorical=[]))
+    model = fitted(settings=settings)
+    (tmp_path / "model.onnx").write_bytes(to_graph(model, ["AGE"], []).SerializeToString())
+    rows = as_model_input(TRAINING, MIXED)
+    assert largest_difference(model, tmp_path / "model.onnx", rows, ["AGE"], []) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (Features(numeric=["AGE", "WEIGHT"]), r"features\.numeric names WEIGHT, .*Its numeric columns: AGE, amount"),
+        (Features(numeric=["SEX"]), r"features\.numeric names SEX"),
+        (Features(categorical=["AGE"]), r"features\.categorical names AGE, .*: purpose, SEX"),
+        (Features(numeric=[], categorical=[]), "no column at all"),
+    ],
+    ids=["unknown", "categorical as numeric", "numeric as categorical", "none"],
+)
+def test_features_that_the_data_set_does_not_have_are_named(features: Features, message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
+        build(ModelSettings(features=features), MIXED, 42)
+
+
+def test_labels_are_0_and_1() -> None:
+    assert labels_of(TRAINING, "default").tolist() == [1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("values", "held"), [([0, 1, 2], "0, 1, 2"), ([0, 0, 0], "0"), (["no", 0, 1], "0, 1, no")])
+def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], held: str) -> None:
+    with pytest.raises(TableUnfit, match=rf"'default' must hold both 0 and 1, and holds: {held}\."):
+        labels_of(pd.DataFrame({"default": values}), "default")
+
+
+def test_the_file_beside_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("threshold: 0.3")
+    assert read_settings("rf_config.yaml").random_forest.max_depth == 13
+    assert read_settings(str(tmp_path / "own.yaml")).threshold == 0.3
+
+
+def test_a_settings_file_that_is_not_there_is_named() -> None:
+    path = ROOT / "random_forest" / "other.yaml"
+    with pytest.raises(BadParameter, match=rf"no model configuration at {path}"):
+        read_settings("other.yaml")
+
+
+def test_a_wrong_setting_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("random_forest: {n_trees: 5}")
+    with pytest.raises(BadParameter, match=r"own\.yaml: random_forest\.n_trees: Extra inputs"):
+        read_settings(str(tmp_path / "own.yaml"))

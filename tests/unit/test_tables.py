@@ -1,0 +1,148 @@
+"""stepkit.tables: what can be read, what cannot and why, and the form in which a model takes rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stepkit.errors import TableUnreadable
+from stepkit.tables import as_model_input, header_row, read_table, sha256_of, write_table
+from tests.unit.small import CLIENTS, LOANS, clients
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "folder" / f"table{ending}"
+    table = pd.DataFrame({"a": [1, 2, 3], "b": [0.1, 1e-300, 123456.789], "c": ["x", "ö", "y"]})
+    write_table(table, path)
+    pd.testing.assert_frame_equal(read_table(path), table)
+
+
+def test_a_csv_is_written_with_unix_line_ends_and_no_index(tmp_path: Path) -> None:
+    write_table(pd.DataFrame({"a": [1], "b": [2]}, index=[7]), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == b"a,b\n1,2\n"
+
+
+def test_another_ending_cannot_be_written_and_the_message_names_those_that_can(tmp_path: Path) -> None:
+    with pytest.raises(TableUnreadable, match=r"'t\.xlsx' must end with one of \.csv, \.parquet"):
+        write_table(clients(), tmp_path / "t.xlsx")
+
+
+def test_a_spreadsheet_is_read_from_its_header_row_on(tmp_path: Path) -> None:
+    rows = [["Credit data", None, None], [None, "X1", "X2"], ["ID", "LIMIT_BAL", "AGE"], [1, 20000, 24], [2, 50000, 57]]
+    pd.DataFrame(rows).to_excel(tmp_path / "t.xlsx", index=False, header=False)
+    table = read_table(tmp_path / "t.xlsx", header=["AGE", "LIMIT_BAL"])
+    expected = pd.DataFrame({"ID": [1, 2], "LIMIT_BAL": [20000, 50000], "AGE": [24, 57]})
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [(["ID", "AGE"], 1), (["AGE"], 1), ([], 0), (["ID", "WEIGHT"], 0)],
+    ids=["all names", "some names", "nothing to look for", "a name that is nowhere"],
+)
+def test_the_header_row_is_the_first_that_holds_every_name(header: list[str], row: int) -> None:
+    sheet = pd.DataFrame([["a title", None], ["ID", "AGE"], ["ID", "AGE"], [1, 24]])
+    assert header_row(sheet, header) == row
+
+
+def test_text_columns_keep_their_leading_zeros(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "branch,amount\n007,1\n010,2\n,3\n")
+    table = read_table(path, text=["branch"])
+    assert table["branch"].tolist()[:2] == ["007", "010"]
+    assert table["branch"].isna().tolist() == [False, False, True]
+    assert read_table(path)["branch"].tolist()[:2] == [7.0, 10.0], "without `text` they are numbers"
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
+    assert list(read_table(written(tmp_path / "t.csv", "\ufeffID,AGE\n1,2\n"))) == ["ID", "AGE"]
+
+
+def test_a_csv_of_one_column_is_a_table(tmp_path: Path) -> None:
+    assert read_table(written(tmp_path / "t.csv", "AGE\n24\n"))["AGE"].tolist() == [24]
+
+
+UNREADABLE = {
+    "empty.csv": (b"", r"empty\.csv is empty \(0 bytes\)"),
+    "blank.csv": (b"\n\n", r"blank\.csv cannot be read as CSV"),
+    "header.csv": (b"ID,AGE\n", r"header\.csv has a header and no rows"),
+    "page.csv": (b"\n <!DOCTYPE html><html>Not found</html>", r"page\.csv is a web page"),
+    "xml.csv": (b"<?xml version='1.0'?><Error/>", r"xml\.csv is a web page"),
+    "latin.csv": ("name,AGE\nJos\xe9,2\n".encode("latin-1"), r"latin\.csv is not UTF-8 text \(byte \d+: 0xe9\)"),
+    "utf16.csv": ("ID,AGE\n1,2\n".encode("utf-16"), r"utf16\.csv is not UTF-8 text"),
+    "ragged.csv": (b"ID,AGE\n1,2\n1,2,3,4\n", r"ragged\.csv cannot be read as CSV: .*line 3"),
+    "cut.csv": (b'ID,AGE\n1,"2', r"cut\.csv cannot be read as CSV"),
+    "semicolon.csv": (b"ID;AGE\n1;2\n", r"semicolon\.csv is separated by the semicolon ';'"),
+    "tab.csv": (b"ID\tAGE\n1\t2\n", r"tab\.csv is separated by the tab 'tab'"),
+    "bar.csv": (b"ID|AGE\n1|2\n", r"bar\.csv is separated by the bar '\|'"),
+    "text.parquet": (b"ID,AGE\n1,2\n", r"text\.parquet cannot be read as Parquet"),
+    "text.xlsx": (b"ID,AGE\n1,2\n", r"text\.xlsx cannot be read as a spreadsheet"),
+    "cut.xlsx": (b"PK\x03\x04 and no more", r"cut\.xlsx cannot be read as a spreadsheet"),
+    "table.txt": (b"ID,AGE\n1,2\n", r"table\.txt has none of the endings .*\.csv, \.parquet, \.xls, \.xlsx"),
+}
+
+
+def test_a_cut_workbook_of_the_old_format_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "cut.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(TableUnreadable, match=r"cut\.xls cannot be read as a spreadsheet"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_no_table_is_refused_by_name_and_reason(tmp_path: Path, name: str) -> None:
+    content, message = UNREADABLE[name]
+    with pytest.raises(TableUnreadable, match=message):
+        read_table(written(tmp_path / name, content))
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    write_table(clients().head(0), tmp_path / "t.parquet")
+    with pytest.raises(TableUnreadable, match="has a header and no rows"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_a_cut_parquet_file_is_refused(tmp_path: Path) -> None:
+    write_table(clients(), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    with pytest.raises(TableUnreadable, match="cannot be read as Parquet"):
+        read_table(written(tmp_path / "cut.parquet", whole[:-20]))
+
+
+def test_the_digest_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
+    assert sha256_of(written(tmp_path / "t.csv", "abc")) == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_model_input_is_doubles_and_texts_in_the_described_order() -> None:
+    raw = pd.DataFrame({"default": [1, 0], "branch": ["007", None], "purpose": [pd.NA, "car"], "amount": [1, None]})
+    taken = as_model_input(raw, LOANS)
+    assert list(taken) == ["amount", "purpose", "branch"]
+    assert taken["amount"].dtype == np.float64
+    assert taken["amount"].isna().tolist() == [False, True]
+    assert taken["purpose"].tolist() == ["", "car"]
+    assert taken["branch"].tolist() == ["007", ""]
+
+
+def test_model_input_takes_whole_numbers_with_gaps() -> None:
+    table = clients().astype({"AGE": "Int64"})
+    table.loc[1, "AGE"] = pd.NA
+    taken = as_model_input(table, CLIENTS)
+    assert set(taken.dtypes) == {np.dtype(float)}
+    assert taken["AGE"].isna().tolist() == [False, True, False, False]
+
+
+def test_model_input_leaves_the_callers_table_untouched() -> None:
+    raw = pd.DataFrame({"amount": [1, 2], "purpose": [None, "car"], "branch": ["1", "2"]})
+    before = raw.copy(deep=True)
+    taken = as_model_input(raw, LOANS)
+    taken.loc[:, "amount"] = 99.0
+    pd.testing.assert_frame_equal(raw, before)
