@@ -6,11 +6,10 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -20,6 +19,9 @@ from stepkit import lineage, tables, tracking
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.datasets import as_dataset
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # only the steps that draw load it
 
 log = logging.getLogger("step")
 

@@ -313,9 +313,6 @@ def overwritten_late(body: bytes) -> bytes:
     return overwritten(body, 0.9)
 
 
-tables_lets_through = pytest.mark.xfail(strict=True, reason="stepkit.tables does not expect this error of a reader")
-
-
 @pytest.mark.usefixtures("older")
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
@@ -328,7 +325,7 @@ tables_lets_through = pytest.mark.xfail(strict=True, reason="stepkit.tables does
         ("raw.xlsx", overwritten, "cannot be read as a spreadsheet"),
         ("raw.xls", cut_off, "cannot be read as a spreadsheet"),
         ("raw.parquet", cut_off, "cannot be read as Parquet"),
-        pytest.param("raw.parquet", overwritten_late, "cannot be read as Parquet", marks=tables_lets_through),
+        ("raw.parquet", overwritten_late, "cannot be read as Parquet"),
     ],
 )
 def test_damaged_file_is_refused(

@@ -375,7 +375,6 @@ def test_forest_refuses_a_target_that_is_not_of_two_classes(
     refuse("random_forest", "TableUnfit", f"must hold both 0 and 1, and holds: {held}", input_step="bad_segregate")
 
 
-@pytest.mark.xfail(strict=True, reason="stepkit.tables.as_model_input lets NumPy's ValueError through")
 def test_forest_refuses_text_in_a_number_column(
     bring: Bring, have: Have, refuse: Refuse, few_clients: pd.DataFrame
 ) -> None:
@@ -387,7 +386,6 @@ def test_forest_refuses_text_in_a_number_column(
 # evaluate and register
 
 
-@pytest.mark.xfail(strict=True, reason="StepRun.load_model leaves a copy of the model in the temporary folder")
 def test_model_that_was_never_exported_is_named(have: Have, refuse: Refuse) -> None:
     run = have("random_forest")
     have("evaluate")

@@ -223,6 +223,7 @@ def test_predict_json_on_the_input_example_equals_in_process(
     run: PipelineRuns, model: PyFuncModel, tmp_path: Path
 ) -> None:
     answer = predict(run, model_file(run, "serving_input_example.json"), "json", tmp_path)
+    assert isinstance(model.input_example, pd.DataFrame)
     expected = answer_of(model, model.input_example)
     assert np.allclose(answer["probability"], expected["probability"], atol=0, rtol=0)
 
