@@ -8,13 +8,12 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
-import yaml
 
 from download.fetch import fetch
 from download.unpack import unpacked
 from stepkit import tables
-from stepkit.args import step_parser
-from stepkit.columns import Columns, columns_from
+from stepkit.args import positive, step_parser
+from stepkit.columns import Columns, read_columns
 from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
 from stepkit.lineage import artifact_of, run_of
 from stepkit.run import StepRun, step_run
@@ -37,10 +36,7 @@ def read_description(run: StepRun, dataset: str) -> Columns:
     if not path.is_file():
         known = sorted(file.stem for file in (ROOT / "data").glob("*.yaml"))
         raise BadParameter(f"no data set '{dataset}'. Known: {', '.join(known)}, or the path of a YAML file.")
-    try:
-        return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+    return read_columns(path)
 
 
 def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
@@ -92,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--file_url", required=True, help="address or path of the table")
     flags.add_argument("--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file")
     flags.add_argument("--sha256", default="", help="accepted sha256 digests of the file, separated by commas")
-    flags.add_argument("--attempts", type=int, default=4, help="how often a broken transfer is begun")
-    flags.add_argument("--stall_seconds", type=float, default=30.0, help="longest silence of a server")
+    flags.add_argument("--attempts", type=positive(int), default=4, help="how often a broken transfer is begun")
+    flags.add_argument("--stall_seconds", type=positive(float), default=30.0, help="longest silence of a server")
     return flags
 
 

@@ -36,7 +36,9 @@ def champion_scores(run: StepRun, table: pd.DataFrame, model_name: str) -> tuple
     champion = champion_of(run.client, model_name)
     if champion is None:
         return "", None
-    model = mlflow.pyfunc.load_model(f"models:/{model_name}/{champion.version}")
+    model = mlflow.pyfunc.load_model(
+        f"models:/{model_name}/{champion.version}", dst_path=str(run.folder_for("champion"))
+    )
     answer = score(model, table, run.columns)
     return str(champion.version), scores_of(table, answer, run.columns)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 FLAGS: dict[str, dict[str, object]] = {
     "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
@@ -29,6 +30,21 @@ def step_parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
     for flag in ("step", *flags):
         parser.add_argument(f"--{flag}", **FLAGS[flag])  # type: ignore[arg-type]  # the table above is checked by use
     return parser
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a parser for numbers of a kind (int or float) that are above 0."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} must be above 0")
+        return value
+
+    return parse
 
 
 def share(text: str) -> float:

@@ -98,7 +98,36 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
 
 
 def read_columns(path: Path) -> Columns:
-    return columns_from(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, path.name)
+    """Read a data set's columns from its YAML file.
+
+    Raises:
+        BadParameter: the file is no YAML, or does not describe the columns rightly.
+    """
+    try:
+        return columns_from(_settings_in(path), path.name)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """The settings of a file after those of the files beside it that its `defaults` name, as Hydra composes them."""
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(own, dict):
+        raise BadParameter(f"{path.name} describes no columns: it is no mapping of keys to values.")
+    settings: dict[str, Any] = {}
+    for name in own.pop("defaults", []):
+        if name != "_self_":
+            settings = _merged(settings, _settings_in(path.with_name(f"{name}.yaml")))
+    return _merged(settings, own)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(below[key], value) for key, value in above.items() if _both_are_maps(below.get(key), value)}
+    return {**below, **above, **both}
+
+
+def _both_are_maps(one: Any, other: Any) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
 
 
 def first_problem(error: ValueError) -> str:

@@ -64,7 +64,7 @@ class StepRun:
         """
         address = lineage.address_of(run_id, artifact)
         run = self._get_run(run_id)
-        target = self._folder_for(f"inputs/{run_id}")
+        target = self.folder_for(f"inputs/{run_id}")
         try:
             path = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(target)))
         except (OSError, MlflowException) as error:
@@ -98,7 +98,7 @@ class StepRun:
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         try:
-            model: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(self._folder_for("model")))
+            model: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(self.folder_for("model")))
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
@@ -151,7 +151,7 @@ class StepRun:
         log.info(summary)
         self.client.set_tag(self.run_id, lineage.SUMMARY, summary)
 
-    def _folder_for(self, what: str) -> Path:
+    def folder_for(self, what: str) -> Path:
         """A folder that goes with the step's own, so that nothing is left of a download that fails."""
         folder = self.folder / what
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -35,7 +37,7 @@ def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
         name = client.get_experiment(experiment_id).name
         raise UpstreamMissing(
             f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
-            f'mlflow run . -P hydra_options="main.execute_steps={step}" --experiment-name {name}'
+            f'mlflow run . -P hydra_options="main.execute_steps={step}" --experiment-name {shlex.quote(name)}'
         )
     return runs[0]
 

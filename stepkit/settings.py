@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from stepkit.columns import Strict
 
-Fraction = float
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class Forest(Strict):
@@ -17,17 +18,25 @@ class Forest(Strict):
     n_estimators: PositiveInt = 100
     criterion: Literal["gini", "entropy", "log_loss"] = "gini"
     max_depth: PositiveInt | None = None
-    min_samples_split: PositiveInt | PositiveFloat = 2
-    min_samples_leaf: PositiveInt | PositiveFloat = 1
+    min_samples_split: AtLeastTwo | Share = 2
+    min_samples_leaf: PositiveInt | Share = 1
     min_weight_fraction_leaf: float = Field(0.0, ge=0.0, le=0.5)
-    max_features: Literal["sqrt", "log2"] | PositiveInt | PositiveFloat | None = "sqrt"
-    max_leaf_nodes: PositiveInt | None = None
+    max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt"
+    max_leaf_nodes: AtLeastTwo | None = None
     min_impurity_decrease: float = Field(0.0, ge=0.0)
     bootstrap: bool = True
     class_weight: Literal["balanced", "balanced_subsample"] | None = None
     ccp_alpha: float = Field(0.0, ge=0.0)
-    max_samples: PositiveInt | PositiveFloat | None = None
+    max_samples: PositiveInt | Share | None = None
     n_jobs: int = -1
+
+    @model_validator(mode="after")
+    def _samples_need_bootstrap(self) -> Self:
+        if self.max_samples is not None and not self.bootstrap:
+            raise ValueError("max_samples needs bootstrap: true")
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs is a number of cores, or -1 for all")
+        return self
 
 
 class Features(Strict):

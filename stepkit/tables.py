@@ -92,6 +92,8 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, OSError) as error:
         raise TableUnreadable(f"{path.name} cannot be read as CSV: {str(error).strip()}.") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise TableUnreadable(f"{path.name} has rows with more fields than its header. Mend the header or the rows.")
     if len(table.columns) == 1:
         _refuse_other_delimiter(path, str(table.columns[0]))
     return table

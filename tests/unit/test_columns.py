@@ -10,6 +10,7 @@ import yaml
 
 from stepkit.columns import Column, Columns, columns_from, read_columns
 from stepkit.errors import BadParameter
+from stepkit.tracking import ROOT
 from tests.unit.small import CLIENTS, LOANS
 
 SETTINGS: dict[str, Any] = {"source_target": "y", "target": "default", "columns": {"AGE": {}}}
@@ -77,3 +78,10 @@ def test_a_file_that_describes_no_columns_is_refused(tmp_path: Path) -> None:
 def test_a_description_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         setattr(Column(), "min", 3)  # noqa: B010 - mypy refuses the plain assignment, as it should
+
+
+def test_description_that_builds_on_another_takes_over_its_columns() -> None:
+    sample, uci = (read_columns(ROOT / "data" / f"{name}.yaml") for name in ("sample", "uci"))
+    assert sample.columns == uci.columns
+    assert sample.target == uci.target
+    assert "SYNTHETIC" in sample.description

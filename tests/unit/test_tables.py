@@ -146,3 +146,18 @@ def test_model_input_leaves_the_callers_table_untouched() -> None:
     taken = as_model_input(raw, LOANS)
     taken.loc[:, "amount"] = 99.0
     pd.testing.assert_frame_equal(raw, before)
+
+
+def test_rows_with_more_fields_than_the_header_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "shifted.csv"
+    path.write_text("a,b\n1,2,3\n4,5,6\n")
+    with pytest.raises(TableUnreadable, match="more fields than its header"):
+        read_table(path)
+
+
+def test_none_is_a_category_in_a_text_column_and_a_gap_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "words.csv"
+    path.write_text("plan,income\nNone,None\nNA,2\n,3\n")
+    table = read_table(path, text=["plan"])
+    assert table["plan"].isna().tolist() == [False, False, True]
+    assert table["income"].isna().tolist() == [True, False, False]
