@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import mlflow
@@ -77,7 +78,10 @@ def _data_type(dtype: Any) -> DataType:
 def as_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> TableDataset:
     """Describe `table` (n rows) as the dataset `name` that came from `source` (runs:/ID/NAME, URL or path)."""
     try:
-        resolved = resolve_dataset_source(source)
+        with warnings.catch_warnings():
+            # MLflow registers the source of local files twice, and says so for every path
+            warnings.simplefilter("ignore", UserWarning)
+            resolved = resolve_dataset_source(source)
     except MlflowException:
         resolved = RunArtifactSource(source)  # an address of a kind that MLflow does not know is still worth keeping
     return TableDataset(table, source=resolved, name=name, digest=sha256[:DIGEST_LENGTH])
