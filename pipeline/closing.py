@@ -13,12 +13,15 @@ from stepkit.tracking import DEFAULT_URI
 HEADLINE = ("val_roc_auc", "test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
 
 
+NOTE = "mlflow.note.content"
+
+
 def _runs(client: MlflowClient, done: dict[str, str]) -> dict[str, Run]:
     return {name: client.get_run(run_id) for name, run_id in done.items()}
 
 
 def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str]) -> None:
-    """Put the metrics by which pipelines are compared, and the version, on the pipeline's own run."""
+    """Put the metrics by which pipelines are compared, the version and what the steps said on the pipeline's run."""
     for run in _runs(
         client, {name: done[name] for name in ("random_forest", "evaluate", "register") if name in done}
     ).values():
@@ -28,6 +31,8 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
         for tag in ("verdict", "model_name", "model_version"):
             if tag in run.data.tags:
                 client.set_tag(pipeline_run_id, tag, run.data.tags[tag])
+    said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in _runs(client, done).items()]
+    client.set_tag(pipeline_run_id, NOTE, "\n".join(said))
 
 
 def closing_table(client: MlflowClient, pipeline_run_id: str, done: dict[str, str], uri: str, seconds: float) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from rich.console import Console
 
 from pipeline.config import Config
@@ -18,7 +20,11 @@ from pipeline.steps import DATA_CONFIG, MODEL_CONFIG
 from stepkit import tracking
 from stepkit.lineage import PIPELINE
 
-SWEEP_PARENT = "mlflow.parentRunId"
+EXPERIMENT_KIND = "mlflow.experimentKind"
+"""The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
+
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""What MLflow calls a run that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,11 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
     if launched.run_id and not job and _same_place(launched, uri, experiment_id):
         active = mlflow.start_run(run_id=launched.run_id)
     else:
-        parent = {SWEEP_PARENT: launched.run_id} if job and _same_place(launched, uri, experiment_id) else {}
+        parent = {MLFLOW_PARENT_RUN_ID: launched.run_id} if job and _same_place(launched, uri, experiment_id) else {}
         active = mlflow.start_run(experiment_id=experiment_id, run_name=f"pipeline {job}".strip(), tags=parent or None)
         _point_to(active.info.run_id, launched, uri)
     try:
+        _introduce(active, job)
         _log_config(config, active.info.run_id)
         yield active
     except KeyboardInterrupt:
@@ -84,6 +91,16 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
         mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
         raise
     mlflow.end_run()
+
+
+def _introduce(active: mlflow.ActiveRun, job: str) -> None:
+    """Give the run a name that tells what it is, and the experiment the view for model training."""
+    if _RANDOM_NAME.fullmatch(active.info.run_name or ""):
+        mlflow.set_tag(MLFLOW_RUN_NAME, f"pipeline {job}".strip())
+    client = MlflowClient()
+    experiment = client.get_experiment(active.info.experiment_id)
+    if EXPERIMENT_KIND not in experiment.tags:
+        client.set_experiment_tag(experiment.experiment_id, EXPERIMENT_KIND, "custom_model_development")
 
 
 def _experiment(name: str | None, launched: Launched) -> str:

@@ -45,6 +45,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.environ["MLFLOW_TRACKING_URI"] = before
 
 
+@pytest.fixture(autouse=True)
+def no_experiment_left_chosen() -> Iterator[None]:
+    """mlflow.set_experiment leaves its choice in the environment, where `mlflow run` of a later test would find it."""
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
 @dataclass
 class Experiment:
     """An experiment of a test's own, in the shared store, with its artifacts in the test's own folder."""

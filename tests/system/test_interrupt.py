@@ -5,68 +5,60 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import psutil
 import pytest
 
 from stepkit.tracking import ROOT
 from tests.conftest import Experiment, command_env
-from tests.pipelines import small_forest, small_table, start_pipeline
+from tests.pipelines import pipelines_in, start_pipeline
 from tests.servers import wait_until
+from tests.system.faulty_server import FaultyServer
+
+PATH = "stall/clients.csv"
 
 
-def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
+def command(way: str, experiment: Experiment, url: str) -> list[str]:
+    options = [f"data.file_url={url}", "download.stall_seconds=600"]
+    if way == "python main.py":
+        return start_pipeline(experiment, *options)
+    where = ["--env-manager", "local", "--experiment-name", experiment.name]
+    return ["mlflow", "run", ".", *where, "-P", f"hydra_options={' '.join(options)}"]
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    """Start in a session of its own, as a terminal does, so that Ctrl-C can be sent to its whole foreground group."""
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=command_env(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+def interrupt(words: list[str], server: FaultyServer) -> tuple[int, str, list[psutil.Process]]:
+    """Start, press Ctrl-C while the download waits, and return exit status, last words and all that was running.
 
-
-def interrupt_in(step: str, process: subprocess.Popen[str], experiment: Experiment) -> tuple[str, list[psutil.Process]]:
-    """Press Ctrl-C while `step` runs; return what was said and all that was running."""
+    The command gets a session of its own, as a terminal gives it, so that the signal reaches its foreground group.
+    """
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=command_env(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     try:
-        wait_until(lambda: bool(experiment.runs(step)) or process.poll() is not None, f"{step} runs")
+        wait_until(lambda: server.asked[PATH] > 0 or process.poll() is not None, "the download has begun")
         assert process.poll() is None, process.communicate()
-        running = children(process)
+        running: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    return errors, running
+    return process.returncode, errors, running
 
 
 @pytest.mark.parametrize("way", ["python main.py", "mlflow run ."])
-def test_ctrl_c_ends_every_process_and_marks_the_runs(way: str, experiment: Experiment, tmp_path: Path) -> None:
-    options = [f"data.file_url={small_table(tmp_path)}", *small_forest()]
-    if way == "python main.py":
-        command = start_pipeline(experiment, *options)
-    else:
-        where = ["--env-manager", "local", "--experiment-name", experiment.name]
-        command = ["mlflow", "run", ".", *where, "-P", f"hydra_options={' '.join(options)}"]
-    process = start(command)
-    errors, running = interrupt_in("preprocess", process, experiment)
-    assert process.returncode not in (0, None)
+def test_ctrl_c_ends_every_process_and_marks_the_runs(
+    way: str, experiment: Experiment, faulty_server: FaultyServer
+) -> None:
+    faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
+    status, errors, running = interrupt(command(way, experiment, faulty_server.url(PATH)), faulty_server)
+    assert status not in (0, None)
     assert "interrupted" in errors
     assert running
-    wait_until(
-        lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in running), "no child"
-    )
-    (download,) = experiment.runs("download")
-    (preprocess,) = experiment.runs("preprocess")
-    assert download.info.status == "FINISHED"
-    assert preprocess.info.status in ("KILLED", "FAILED")
-    assert not experiment.current("preprocess")
-    parent = experiment.client.get_run(download.data.tags["mlflow.parentRunId"])
-    assert parent.info.status in ("KILLED", "FAILED")
+    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    (pipeline,) = pipelines_in(experiment)
+    assert pipeline.steps["download"].info.status in ("KILLED", "FAILED")
+    assert pipeline.parent.info.status in ("KILLED", "FAILED")
+    assert not experiment.current("download")
+    assert set(pipeline.steps) == {"download"}
