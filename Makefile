@@ -15,7 +15,7 @@ run: .venv/run.stamp ## train on the bundled sample and register a model (option
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
 test: .venv/test.stamp ## all tests
-	pytest --numprocesses 2 --dist loadgroup tests
+	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 check: .venv/test.stamp ## format, lint, types
 	ruff format --check .

@@ -23,8 +23,6 @@ from stepkit.tracking import ROOT
 from tests.conftest import Experiment, new_experiment, run_command
 from tests.pipelines import PipelineRuns, pipelines_in
 
-pytestmark = pytest.mark.xdist_group("real data")
-
 MODEL = "credit_default_real"
 
 

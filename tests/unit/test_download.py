@@ -52,7 +52,7 @@ def test_a_file_is_named_after_the_last_part_of_its_address(url: str, name: str)
     assert file_name(url) == name
 
 
-PACKED_CSV = gzip.compress(CSV)
+PACKED_CSV = gzip.compress(CSV, mtime=0)
 
 
 @pytest.mark.parametrize(
