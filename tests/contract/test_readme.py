@@ -1,0 +1,45 @@
+"""What the README says of the repository is so."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline.steps import BY_NAME
+from stepkit.tracking import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST_SCREEN = "\n".join(README.splitlines()[:35])
+
+
+def test_first_screen_shows_the_two_commands_and_what_this_is_not() -> None:
+    for words in ("make run", "make test", "synthetic", "What this is not"):
+        assert words in FIRST_SCREEN
+
+
+def test_table_of_steps_names_every_step_in_order() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", FIRST_SCREEN, re.MULTILINE) == list(BY_NAME)
+
+
+def test_every_named_make_verb_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for verb in re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE):
+        assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb
+
+
+def test_every_named_path_exists() -> None:
+    table = README.split("## Where things are")[1].split("\n## ")[0]
+    paths = [path for path in re.findall(r"`([\w./*<>-]+/[\w./*<>-]+|\w+\.yaml)`", table) if "<" not in path]
+    assert len(paths) > 8
+    for path in paths:
+        assert list(ROOT.glob(path)), path
+
+
+@pytest.mark.parametrize("line", re.findall(r"^mlflow run \. .*$", README, re.MULTILINE))
+def test_options_of_the_root_commands_are_known(line: str) -> None:
+    """Each override in a command of the README names a key of the configuration."""
+    config = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    for key in re.findall(r"([\w.]+)=", line.partition("hydra_options=")[2]):
+        assert key.split(".")[0] in config
+        assert key.rsplit(".", 1)[-1] in config + (ROOT / "random_forest" / "rf_config.yaml").read_text() + "file_url"
