@@ -52,7 +52,7 @@ class Display:
 
     def __rich__(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=max(map(len, self.lines)))
         table.add_column(no_wrap=True, min_width=16)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in self.lines.values():

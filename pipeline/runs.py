@@ -87,7 +87,8 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
     except KeyboardInterrupt:
         mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
         raise
-    except BaseException:
+    except BaseException as error:
+        tracking.lose_patience(error)
         mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
         raise
     mlflow.end_run()

@@ -62,7 +62,8 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
     except KeyboardInterrupt:
         _end(run, RunStatus.KILLED)
         sys.exit(130)
-    except BaseException:
+    except BaseException as error:
+        tracking.lose_patience(error)
         _end(run, RunStatus.FAILED)
         raise
     mlflow.end_run(RunStatus.to_string(RunStatus.FINISHED))

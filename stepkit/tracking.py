@@ -50,6 +50,12 @@ def _expect_answer(uri: str) -> None:
         raise TrackingUnreachable(f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}")
 
 
+def lose_patience(error: BaseException) -> None:
+    """After a server that is gone, let what is left to do (ending runs) try once instead of waiting again and again."""
+    if is_unreachable(error):
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+
 def gone(error: BaseException) -> TrackingUnreachable:
     """Return the error to show when the server went away in the middle of the work."""
     return TrackingUnreachable(
