@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +30,7 @@ class Main(Strict):
     mlflow_tracking_url: str | None
     experiment_name: str | None
     execute_steps: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    launcher: Literal["warm", "subprocess"]
     random_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
 
 

@@ -76,6 +76,12 @@ class Display:
         line.state, line.seconds, line.said = state, time.monotonic() - line.began, said
         self._plain(line)
 
+    def interrupt(self) -> None:
+        for line in self.lines.values():
+            if line.state == RUNNING:
+                self.end(line.name, FAILED, "interrupted")
+        self.skip_waiting()
+
     def skip_waiting(self) -> None:
         for line in self.lines.values():
             if line.state == WAITING:

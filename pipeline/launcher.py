@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mlflow
 from mlflow.entities import RunStatus
@@ -25,16 +26,53 @@ from mlflow.projects.utils import (
 )
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 
+from pipeline.warm import WarmProcess, step_arguments
+
 BACKEND = "steps"
-LOG_FILE = "log_file"
+LOG_FILE, WARM, STARTED = "log_file", "warm", "started"
 SECONDS_TO_END = 10.0
 """How long a step may take to mark its run KILLED and leave before it is killed itself."""
+
+
+class Process(Protocol):
+    """A started step, warm or cold."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int | None: ...
+
+
+class ColdProcess:
+    """A step's process started with bash, as MLflow's local back end does."""
+
+    def __init__(self, command: str, folder: str, env: dict[str, str], log_file: Path) -> None:
+        with log_file.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self._process.poll()
 
 
 class StepProcess(SubmittedRun):  # type: ignore[misc]  # MLflow does not type its base class
     """A step's process, as MLflow's project API wants it."""
 
-    def __init__(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, run_id: str, process: Process) -> None:
         self._run_id = run_id
         self.process = process
 
@@ -54,15 +92,17 @@ class StepProcess(SubmittedRun):  # type: ignore[misc]  # MLflow does not type i
     def cancel(self) -> None:
         """End the step and all its children: ask, wait, then kill."""
         self._signal(signal.SIGTERM)
-        try:
-            self.process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
+        if self.process.wait(SECONDS_TO_END) is None:
             self._signal(signal.SIGKILL)
             self.process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # it may end by itself in between
+        try:
             os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            # it has ended by itself, or has not become the leader of its group yet
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
 
 class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not type its base class
@@ -87,30 +127,25 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         env_manager = backend_config[PROJECT_ENV_MANAGER]
         mlflow.MlflowClient().set_tag(run.info.run_id, MLFLOW_PROJECT_ENV, env_manager)
         activate = activation(env_manager, folder)
-        command = " && ".join([*activate, *get_entry_point_command(load_project(folder), entry_point, params, None)])
-        with Path(backend_config[LOG_FILE]).open("ab") as output:
-            process = subprocess.Popen(
-                ["bash", "-c", command],
-                cwd=folder,
-                env=_environment(run.info.run_id, experiment_id, bool(activate)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return StepProcess(run.info.run_id, process)
+        (command,) = get_entry_point_command(load_project(folder), entry_point, params, None)
+        env = _environment(run.info.run_id, experiment_id, bool(activate))
+        arguments = step_arguments(command) if backend_config[WARM] and not activate else None
+        log_file = Path(backend_config[LOG_FILE])
+        process: Process
+        if arguments is None:
+            process = ColdProcess(" && ".join([*activate, command]), folder, env, log_file)
+        else:
+            process = WarmProcess(arguments, folder, env, log_file)
+        started = StepProcess(run.info.run_id, process)
+        backend_config[STARTED].append(started)
+        return started
 
 
 def _environment(run_id: str, experiment_id: str, own: bool) -> dict[str, str]:
     """The step's variables; without an environment of its own it takes this very Python, whatever PATH says."""
     path = os.environ.get("PATH", "")
     here = "" if own else f"{Path(sys.executable).parent}{os.pathsep}"
-    return {
-        **os.environ,
-        **get_run_env_vars(run_id, experiment_id),
-        "PATH": here + path,
-        "PYTHONUNBUFFERED": "1",
-    }
+    return {**os.environ, **get_run_env_vars(run_id, experiment_id), "PATH": here + path, "PYTHONUNBUFFERED": "1"}
 
 
 def activation(env_manager: str, folder: str) -> list[str]:
@@ -143,20 +178,34 @@ def activation(env_manager: str, folder: str) -> list[str]:
     return [str(command)]
 
 
-def launch(
-    folder: Path, parameters: dict[str, str], experiment_id: str, env_manager: str, name: str, log: Path
-) -> StepProcess:
-    """Start the project in `folder` under the active run and return at once."""
-    loader.MLFLOW_BACKENDS.setdefault(BACKEND, StepBackend)  # type: ignore[arg-type]  # typed too narrowly
-    submitted = mlflow.projects.run(
-        uri=str(folder),
-        parameters=parameters,
-        experiment_id=experiment_id,
-        env_manager=env_manager,
-        backend=BACKEND,
-        backend_config={LOG_FILE: str(log)},
-        synchronous=False,
-        run_name=name,
-    )
-    assert isinstance(submitted, StepProcess)
-    return submitted
+@dataclass
+class Launcher:
+    """Starts steps under the active run, all in one way, and can end whatever it has started."""
+
+    experiment_id: str
+    env_manager: str
+    warm: bool
+    started: list[StepProcess] = field(default_factory=list)
+
+    def launch(self, folder: Path, parameters: dict[str, str], name: str, log_file: Path) -> StepProcess:
+        """Start the project in `folder` and return at once."""
+        loader.MLFLOW_BACKENDS.setdefault(BACKEND, StepBackend)  # type: ignore[arg-type]  # typed too narrowly
+        submitted = mlflow.projects.run(
+            uri=str(folder),
+            parameters=parameters,
+            experiment_id=self.experiment_id,
+            env_manager=self.env_manager,
+            backend=BACKEND,
+            backend_config={LOG_FILE: str(log_file), WARM: self.warm, STARTED: self.started},
+            synchronous=False,
+            run_name=name,
+        )
+        assert isinstance(submitted, StepProcess)
+        return submitted
+
+    def cancel_all(self) -> list[str]:
+        """End every step that still runs; return their run ids."""
+        running = [process for process in self.started if process.process.poll() is None]
+        for process in running:
+            process.cancel()
+        return [process.run_id for process in running]

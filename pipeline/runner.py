@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -16,13 +15,13 @@ from pipeline import display as states
 from pipeline.closing import closing_table, log_headline
 from pipeline.config import Config
 from pipeline.display import Display
-from pipeline.launcher import StepProcess, launch
+from pipeline.launcher import Launcher, StepProcess
 from pipeline.runs import Launched, connect, env_manager_of, pipeline_run
 from pipeline.steps import BY_NAME, Step, chosen_steps
 from stepkit.lineage import ERROR, SUMMARY, address_of, current_run
 from stepkit.tracking import ROOT
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 LOG_ARTIFACT = "step.log"
 LAST_LINES = 15
 
@@ -32,16 +31,26 @@ class StepFailed(Exception):
 
 
 @dataclass
+class Running:
+    """A step that was started."""
+
+    step: Step
+    process: StepProcess
+    log_file: Path
+
+
+@dataclass
 class Pipeline:
-    """One execution of the pipeline: what every step needs to know."""
+    """One execution of the pipeline: what every step needs to know, and how far it is."""
 
     config: Config
-    console: Console
     client: MlflowClient
     run: Run
-    env_manager: str
+    launcher: Launcher
     logs: Path
+    show: Display
     done: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def parameters(self, step: Step) -> dict[str, str]:
         own = step.parameters(self.config, address_of(self.run.info.run_id, "").rstrip("/"))
@@ -70,12 +79,12 @@ def run_pipeline(config: Config, console: Console, launched: Launched, job: str 
         tempfile.TemporaryDirectory(prefix="pipeline-") as logs,
         pipeline_run(config, launched, uri, job) as active,
     ):
-        pipeline = Pipeline(config, console, MlflowClient(), active, env_manager, Path(logs))
-        pin_upstream(pipeline, steps)
+        launcher = Launcher(active.info.experiment_id, env_manager, config.main.launcher == "warm")
         show = Display(console, [step.name for step in steps])
+        pipeline = Pipeline(config, MlflowClient(), active, launcher, Path(logs), show)
+        pin_upstream(pipeline, steps)
         with show.shown():
-            for step in steps:
-                execute(pipeline, step, show)
+            execute(pipeline, steps)
         log_headline(pipeline.client, active.info.run_id, pipeline.done)
     console.print(closing_table(pipeline.client, active.info.run_id, pipeline.done, uri, time.monotonic() - began))
     return pipeline.done
@@ -92,67 +101,74 @@ def pin_upstream(pipeline: Pipeline, steps: list[Step]) -> None:
                 pipeline.done[upstream] = run.info.run_id
 
 
-def execute(pipeline: Pipeline, step: Step, show: Display) -> None:
-    """Run one step to its end.
+def execute(pipeline: Pipeline, steps: list[Step]) -> None:
+    """Run all steps, each as soon as those that it needs have succeeded; after a failure start no more.
 
     Raises:
-        StepFailed: its process did not exit with 0.
-        KeyboardInterrupt: passed on after the step was ended and its run marked.
+        StepFailed: a step did not exit with 0; what ran beside it was let to its end.
+        KeyboardInterrupt: passed on after every step was ended and its run marked.
     """
+    waiting, running = list(steps), list[Running]()
+    try:
+        while running or (waiting and not pipeline.failures):
+            if not pipeline.failures:
+                ready = [step for step in waiting if is_ready(step, steps, pipeline.done)]
+                waiting = [step for step in waiting if step not in ready]
+                running += [start(pipeline, step) for step in ready]
+            running = [one for one in running if not ended(pipeline, one)]
+    except KeyboardInterrupt:
+        for run_id in pipeline.launcher.cancel_all():
+            end_run(pipeline.client, run_id, "KILLED")
+        pipeline.show.interrupt()
+        raise
+    if pipeline.failures:
+        pipeline.show.skip_waiting()
+        raise StepFailed("\n".join(pipeline.failures))
+
+
+def is_ready(step: Step, steps: list[Step], done: dict[str, str]) -> bool:
+    """Whether every step that this one reads, or must wait for if it is executed at all, has succeeded."""
+    executed = {one.name for one in steps}
+    needed = {*step.reads.values(), *(name for name in step.after if name in executed)}
+    return needed <= set(done)
+
+
+def start(pipeline: Pipeline, step: Step) -> Running:
     log_file = pipeline.logs / f"{step.name}.log"
     log_file.touch()
-    show.start(step.name)
-    process = launch(
-        ROOT / step.name,
-        pipeline.parameters(step),
-        pipeline.run.info.experiment_id,
-        pipeline.env_manager,
-        step.run_name,
-        log_file,
-    )
-    try:
-        watch(process, step, log_file, show)
-    except KeyboardInterrupt:
-        process.cancel()
-        end_run(pipeline.client, process.run_id, "KILLED")
-        show.end(step.name, states.FAILED, "interrupted")
-        raise
-    keep_log(pipeline.client, process.run_id, log_file)
-    finish(pipeline, step, process, log_file, show)
+    pipeline.show.start(step.name)
+    process = pipeline.launcher.launch(ROOT / step.name, pipeline.parameters(step), step.run_name, log_file)
+    return Running(step, process, log_file)
 
 
-def watch(process: StepProcess, step: Step, log_file: Path, show: Display) -> None:
-    """Wait for the process, showing the last line that it wrote."""
-    while True:
-        try:
-            process.process.wait(POLL_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            lines = log_file.read_text(errors="replace").splitlines()
-            show.say(step.name, lines[-1] if lines else "")
+def ended(pipeline: Pipeline, one: Running) -> bool:
+    """Look at a running step for a moment: show the last line that it wrote, or take down how it ended."""
+    status = one.process.process.wait(POLL_SECONDS)
+    if status is None:
+        lines = one.log_file.read_text(errors="replace").splitlines()
+        pipeline.show.say(one.step.name, lines[-1] if lines else "")
+        return False
+    finish(pipeline, one, succeeded=status == 0)
+    return True
 
 
-def finish(pipeline: Pipeline, step: Step, process: StepProcess, log_file: Path, show: Display) -> None:
-    succeeded = process.wait()
-    end_run(pipeline.client, process.run_id, "FINISHED" if succeeded else "FAILED")
-    tags = pipeline.client.get_run(process.run_id).data.tags
+def finish(pipeline: Pipeline, one: Running, succeeded: bool) -> None:
+    run_id = one.process.run_id
+    end_run(pipeline.client, run_id, "FINISHED" if succeeded else "FAILED")
+    pipeline.client.log_text(run_id, one.log_file.read_text(errors="replace"), LOG_ARTIFACT)
+    tags = pipeline.client.get_run(run_id).data.tags
     if succeeded:
-        pipeline.done[step.name] = process.run_id
-        show.end(step.name, states.DONE, tags.get(SUMMARY, ""))
-        return
-    show.skip_waiting()
-    show.end(step.name, states.FAILED, f"run {process.run_id}")
-    raise StepFailed(tags.get(ERROR) or last_lines(log_file))
+        pipeline.done[one.step.name] = run_id
+        pipeline.show.end(one.step.name, states.DONE, tags.get(SUMMARY, ""))
+    else:
+        pipeline.show.end(one.step.name, states.FAILED, f"run {run_id}")
+        pipeline.failures.append(tags.get(ERROR) or last_lines(one.log_file))
 
 
 def end_run(client: MlflowClient, run_id: str, status: str) -> None:
     """Set the status of a run whose process could not do it (it crashed, or was killed)."""
     if client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, status)
-
-
-def keep_log(client: MlflowClient, run_id: str, log_file: Path) -> None:
-    client.log_text(run_id, log_file.read_text(errors="replace"), LOG_ARTIFACT)
 
 
 def last_lines(log_file: Path) -> str:

@@ -1,0 +1,99 @@
+"""The warm and the cold way to start steps: the same artifacts, the same ends; and nothing outlives the pipeline."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from pipeline.steps import STEPS
+from stepkit.lineage import OUTPUT
+from stepkit.tracking import ROOT
+from tests.conftest import Experiment, command_env, new_experiment
+from tests.pipelines import PipelineRuns, pipelines_in, run_pipeline, small_forest, small_table, start_pipeline
+from tests.servers import wait_until
+from tests.system.faulty_server import FaultyServer
+
+WAYS = ("warm", "subprocess")
+
+
+@pytest.fixture(scope="module")
+def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    mlflow.set_tracking_uri(store)
+    return new_experiment("launchers", tmp_path_factory.mktemp("launchers"))
+
+
+@pytest.fixture(scope="module")
+def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PipelineRuns]:
+    """The same pipeline in both ways, without registering: the second would find the champion of the first."""
+    table = small_table(tmp_path_factory.mktemp("table"))
+    steps = ",".join(step.name for step in STEPS if step.name != "register")
+    for way in WAYS:
+        options = [f"data.file_url={table}", f"main.launcher={way}", f"main.execute_steps=[{steps}]"]
+        ended = run_pipeline(place, *options, *small_forest())
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    return dict(zip(WAYS, pipelines_in(place), strict=True))
+
+
+def published_by(run: Run) -> dict[str, str]:
+    """The sha256 of every artifact that a step published."""
+    return {key: tag for key, tag in run.data.tags.items() if key.startswith(OUTPUT)}
+
+
+def test_both_ways_publish_the_same_files_byte_for_byte(pipelines: dict[str, PipelineRuns]) -> None:
+    warm, cold = (pipelines[way].steps for way in WAYS)
+    assert set(warm) == set(cold)
+    for step in warm:
+        published = published_by(warm[step])
+        assert published
+        assert published == published_by(cold[step])
+
+
+def test_both_ways_measure_the_same(pipelines: dict[str, PipelineRuns]) -> None:
+    warm, cold = (pipelines[way].steps["evaluate"].data.metrics for way in WAYS)
+    assert warm == cold
+
+
+def test_checks_and_split_run_side_by_side_and_training_after_both(pipelines: dict[str, PipelineRuns]) -> None:
+    steps = {name: run.info for name, run in pipelines["warm"].steps.items()}
+    assert steps["segregate"].start_time < steps["check_data"].end_time
+    assert steps["random_forest"].start_time >= max(steps["segregate"].end_time, steps["check_data"].end_time)
+
+
+def test_every_steps_output_is_kept_with_its_run(place: Experiment, pipelines: dict[str, PipelineRuns]) -> None:
+    for way in WAYS:
+        log = pipelines[way].artifact(place, "preprocess", "step.log").read_text()
+        assert "kept 1,500 of 1,500 rows" in log
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_failing_step_gives_its_message_and_exit_status(way: str, experiment: Experiment, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.csv"
+    broken.write_text("")
+    ended = run_pipeline(experiment, f"data.file_url={broken}", f"main.launcher={way}")
+    assert ended.returncode == 1
+    assert "is empty (0 bytes)" in ended.stderr
+    (pipeline,) = pipelines_in(experiment)
+    assert pipeline.steps["download"].info.status == "FAILED"
+
+
+def test_steps_end_when_the_pipelines_process_is_killed(experiment: Experiment, faulty_server: FaultyServer) -> None:
+    """kill -9 leaves the main process no time to end anything; its warm steps notice by themselves."""
+    faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
+    url = faulty_server.url("stall/clients.csv")
+    command = start_pipeline(experiment, f"data.file_url={url}", "download.stall_seconds=600")
+    assert command[0] == sys.executable
+    process = subprocess.Popen(command, cwd=ROOT, env=command_env(), stdout=subprocess.DEVNULL)
+    wait_until(lambda: faulty_server.asked["stall/clients.csv"] > 0, "the download has begun")
+    running = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    (download,) = experiment.runs("download")
+    assert download.info.status == "KILLED"

@@ -1,0 +1,34 @@
+"""Which steps may start, and which commands the warm launcher understands."""
+
+from __future__ import annotations
+
+from pipeline.runner import is_ready
+from pipeline.steps import BY_NAME, STEPS
+from pipeline.warm import step_arguments
+
+
+def test_steps_that_need_the_same_step_are_ready_together() -> None:
+    done = {"download": "1", "preprocess": "2"}
+    ready = [step.name for step in STEPS if step.name not in done and is_ready(step, list(STEPS), done)]
+    assert ready == ["check_data", "segregate"]
+
+
+def test_training_waits_for_the_data_checks_although_it_reads_nothing_of_them() -> None:
+    forest = BY_NAME["random_forest"]
+    done = {"download": "1", "preprocess": "2", "segregate": "3"}
+    assert not is_ready(forest, list(STEPS), done)
+    assert is_ready(forest, list(STEPS), {**done, "check_data": "4"})
+
+
+def test_training_does_not_wait_for_data_checks_that_are_not_executed() -> None:
+    assert is_ready(BY_NAME["random_forest"], [BY_NAME["random_forest"]], {"segregate": "3"})
+
+
+def test_arguments_are_taken_from_a_steps_command_as_the_shell_would() -> None:
+    command = "PYTHONPATH=.. python -P run.py --step preprocess --artifact_description 'two words' --input_run_id ''"
+    words = ["--step", "preprocess", "--artifact_description", "two words", "--input_run_id", ""]
+    assert step_arguments(command) == words
+
+
+def test_another_command_is_left_to_the_shell() -> None:
+    assert step_arguments("python other.py") is None
