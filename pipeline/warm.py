@@ -17,6 +17,25 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 """How the command of every step begins; what follows are the arguments of its run.py."""
 
+PRELOADED = (
+    "mlflow.pyfunc",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "matplotlib.figure",
+    "sklearn.ensemble",
+    "sklearn.compose",
+    "sklearn.model_selection",
+    "scipy.stats",
+    "skl2onnx",
+    "skops.io",
+    "onnxruntime",
+    "pytest",
+    "fsspec",
+    "aiohttp",
+    "stepkit.run",
+    "stepkit.settings",
+)
+"""The heavy imports of all steps; what is not installed is left out. Nothing of a step itself: it is read anew."""
+
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -43,7 +62,7 @@ def warm_up() -> None:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    _context.set_forkserver_preload(["pipeline.preload"])
+    _context.set_forkserver_preload(list(PRELOADED))
     forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
