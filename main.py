@@ -1,10 +1,12 @@
 """The root project: run the steps of pipeline/steps.py as config.yaml says."""
 
+import os
 import sys
 
 from pipeline.warm import warm_up
 
 if __name__ == "__main__":
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
     warm_up()
 
