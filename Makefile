@@ -8,6 +8,7 @@ BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 options ?=
+real ?= ../shared/data/default_of_credit_card_clients.csv
 
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +24,8 @@ check: .venv/test.stamp ## format, lint, types
 	ruff check .
 	mypy .
 
-bench: .venv/test.stamp ## measure: how near the sample is to the real data
-	PYTHONPATH=. python benchmarks/sample_fidelity.py ../shared/data/default_of_credit_card_clients.csv
+bench: .venv/test.stamp ## measure how near the sample is to the real data (real=FILE.csv)
+	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
 
 ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000

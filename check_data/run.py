@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 import mlflow
@@ -13,12 +12,11 @@ from check_data.checks import Checked, run_checks
 from check_data.ks import as_table
 from stepkit import tables
 from stepkit.args import share, step_parser
-from stepkit.champion import champion_of
+from stepkit.champion import champion_of, why_not_comparable
 from stepkit.errors import BadParameter, DataCheckFailed, UpstreamMissing
 from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
 from stepkit.run import StepRun, step_run
-
-log = logging.getLogger("step")
+from stepkit.tracking import from_root
 
 
 def reference_address(run: StepRun, sample: str, reference: str, model_name: str) -> tuple[str, str]:
@@ -32,16 +30,19 @@ def reference_address(run: StepRun, sample: str, reference: str, model_name: str
         BadParameter: an address of another kind, or of nothing.
         UpstreamMissing: the champion was trained without such an artifact.
     """
-    if reference.startswith("runs:/") or Path(reference).is_file():
+    if reference.startswith("runs:/"):
         return reference, ""
+    if Path(from_root(reference)).is_file():
+        return from_root(reference), ""
     if "://" in reference or Path(reference).is_absolute():
         raise BadParameter(
             f"no reference at '{reference}'. Set data.reference_dataset to an artifact's address (runs:/ID/NAME), or "
             "to the path of a file."
         )
     champion = champion_of(run.client, model_name)
-    if champion is None:
-        return "", f"no reference: {model_name} has no champion yet, so there is no earlier training data"
+    reason = why_not_comparable(run.client, champion, run_of(sample))
+    if champion is None or reason:
+        return "", f"no reference: {reason}"
     holder = find_upstream(run.client, str(champion.run_id), reference)
     if holder is None:
         raise UpstreamMissing(

@@ -15,9 +15,9 @@ from stepkit import tables
 from stepkit.args import positive, step_parser
 from stepkit.columns import Columns, read_columns
 from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
-from stepkit.lineage import artifact_of, run_of
+from stepkit.lineage import DATA_SET, artifact_of, run_of
 from stepkit.run import StepRun, step_run
-from stepkit.tracking import ROOT
+from stepkit.tracking import ROOT, from_root
 
 log = logging.getLogger("step")
 
@@ -53,11 +53,6 @@ def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
         )
 
 
-def resolve(url: str) -> str:
-    """A relative path means: relative to the repository, wherever the command was typed."""
-    return url if "://" in url else str((ROOT / url).resolve())
-
-
 def shown(url: str) -> str:
     """The address as it is recorded: within the repository, the path from its root, which holds on any machine."""
     return str(Path(url).relative_to(ROOT)) if Path(url).is_relative_to(ROOT) else url
@@ -76,9 +71,10 @@ def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFra
         raise TableUnreadable(f"{error} It came from {url}") from error
 
 
-def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str) -> None:
+def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:
     """Publish a CSV as it came, byte for byte, and any other format as the table that it holds."""
-    run.publish_table(raw, name, file if file.suffix == ".csv" and name.endswith(".csv") else None)
+    as_it_came = file if file.suffix == ".csv" and name.endswith(".csv") else None
+    run.publish_table(raw, name, as_it_came, about)
     run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 
@@ -97,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         run.describe(read_description(run, args.dataset))
-        url = resolve(args.file_url)
+        url = from_root(args.file_url)
         log.info("fetching %s", url)
         packed = fetch(url, run.folder / "download", args.attempts, args.stall_seconds)
         # read before the digests are compared: "a web page" or "cut off" tells more than "another sha256"
@@ -105,8 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         expect_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)
         mlflow.log_metric("bytes", packed.stat().st_size)
         mlflow.set_tags({"source_url": shown(url), "sha256": tables.sha256_of(packed)})
-        mlflow.set_tag("data_description", run.columns.description)
-        publish_raw(run, url, file, raw, args.artifact_name)
+        mlflow.set_tags({DATA_SET: run.columns.name, "data_description": run.columns.description})
+        publish_raw(run, url, file, raw, args.artifact_name, args.artifact_description)
 
 
 if __name__ == "__main__":

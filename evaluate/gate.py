@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 
@@ -27,14 +28,17 @@ class Verdict:
         return asdict(self)
 
 
-def judge(found: dict[str, float], champion: dict[str, float] | None) -> Verdict:
+def judge(
+    found: dict[str, float], champion: dict[str, float] | None, reason: str = "there is no champion yet"
+) -> Verdict:
     """Decide whether a model passes, from its test metrics and the champion's on the same rows.
 
-    It passes if there is no champion to beat, or if its ROC AUC is at least the champion's.
+    It passes if there is no champion to beat (`reason` says why), or if its ROC AUC is at least the champion's.
+    A metric that could not be computed never passes.
     """
     ours = found["roc_auc"]
     if champion is None:
-        rule = Rule("roc_auc", ours, None, True, f"AUC {ours:.4f}; there is no champion to compare with")
+        rule = Rule("roc_auc", ours, None, math.isfinite(ours), f"AUC {ours:.4f}; nothing to compare with: {reason}")
     else:
         theirs = champion["roc_auc"]
         words = "at least" if ours >= theirs else "below"

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.gate import judge
 from stepkit import plots
 from stepkit.args import step_parser
-from stepkit.champion import champion_of
+from stepkit.champion import champion_of, why_not_comparable
 from stepkit.columns import Columns
 from stepkit.metrics import scores
 from stepkit.run import StepRun, step_run
 from stepkit.tables import as_model_input
-
-log = logging.getLogger("step")
 
 
 def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
@@ -31,16 +29,12 @@ def scores_of(table: pd.DataFrame, answer: pd.DataFrame, columns: Columns) -> di
     return scores(table[columns.target].to_numpy(int), answer["probability"].to_numpy(), answer["class"].to_numpy())
 
 
-def champion_scores(run: StepRun, table: pd.DataFrame, model_name: str) -> tuple[str, dict[str, float] | None]:
-    """Return the champion's version and its metrics on the same rows, or "" and None if there is none."""
-    champion = champion_of(run.client, model_name)
-    if champion is None:
-        return "", None
+def champion_scores(run: StepRun, table: pd.DataFrame, champion: ModelVersion) -> dict[str, float]:
+    """Return the champion's metrics on the same rows."""
     model = mlflow.pyfunc.load_model(
-        f"models:/{model_name}/{champion.version}", dst_path=str(run.folder_for("champion"))
+        f"models:/{champion.name}/{champion.version}", dst_path=str(run.folder_for("champion"))
     )
-    answer = score(model, table, run.columns)
-    return str(champion.version), scores_of(table, answer, run.columns)
+    return scores_of(table, score(model, table, run.columns), run.columns)
 
 
 def publish_plots(run: StepRun, labels: np.ndarray, answer: pd.DataFrame) -> None:
@@ -68,16 +62,19 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
-        table = run.read_table(args.input_data_step, args.test_data, args.input_data_run_id, context="testing")
+        source = run.source(args.input_data_step, args.input_data_run_id)
+        table = run.read_table(args.input_data_step, args.test_data, source, context="testing")
         model = run.load_model(args.input_model_step, args.model_export, args.input_model_run_id)
         answer = score(model, table, run.columns)
         found = scores_of(table, answer, run.columns)
         mlflow.log_metrics({f"test_{name}": value for name, value in found.items()})
-        version, theirs = champion_scores(run, table, args.model_name)
-        verdict = judge(found, theirs)
+        champion = champion_of(run.client, args.model_name)
+        reason = why_not_comparable(run.client, champion, source)
+        theirs = champion_scores(run, table, champion) if champion and not reason else None
+        verdict = judge(found, theirs, reason)
         publish_plots(run, table[run.columns.target].to_numpy(dtype=int), answer)
         report = {
-            "champion_version": version or None,
+            "champion_version": str(champion.version) if champion else None,
             "metrics": found,
             "champion_metrics": theirs,
             **verdict.as_dict(),

@@ -37,7 +37,6 @@ class Main(Strict):
 class Data(Columns):
     """data/*.yaml together with the keys of config.yaml's `data`."""
 
-    name: str
     file_url: str
     sha256: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
     reference_dataset: str | None = None

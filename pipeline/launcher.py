@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 import mlflow
 from mlflow.entities import RunStatus
-from mlflow.projects import SubmittedRun, env_type
+from mlflow.exceptions import MlflowException
+from mlflow.projects import SubmittedRun
+from mlflow.projects._project_spec import Project
 from mlflow.projects.backend import loader
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.utils import (
@@ -24,9 +26,14 @@ from mlflow.projects.utils import (
     get_run_env_vars,
     load_project,
 )
+from mlflow.utils import virtualenv
+from mlflow.utils.conda import get_or_create_conda_env
+from mlflow.utils.environment import _PythonEnv
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
+from mlflow.utils.process import ShellCommandException
 
 from pipeline.warm import WarmProcess, step_arguments
+from stepkit.errors import EnvironmentFailed
 
 BACKEND = "steps"
 LOG_FILE, WARM, STARTED = "log_file", "warm", "started"
@@ -123,10 +130,10 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         experiment_id: str,
     ) -> StepProcess:
         folder = fetch_and_validate_project(project_uri, version, entry_point, params)
-        run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         env_manager = backend_config[PROJECT_ENV_MANAGER]
+        activate = activation(env_manager, folder)  # takes minutes at first; before the run, which would hang about
+        run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         mlflow.MlflowClient().set_tag(run.info.run_id, MLFLOW_PROJECT_ENV, env_manager)
-        activate = activation(env_manager, folder)
         (command,) = get_entry_point_command(load_project(folder), entry_point, params, None)
         env = _environment(run.info.run_id, experiment_id, bool(activate))
         arguments = step_arguments(command) if backend_config[WARM] and not activate else None
@@ -151,27 +158,30 @@ def _environment(run_id: str, experiment_id: str, own: bool) -> dict[str, str]:
 def activation(env_manager: str, folder: str) -> list[str]:
     """Make the step's own environment if need be; return the commands that activate it.
 
-    MLflow makes environments inside of its own back end only, so this calls what that one calls
-    (mlflow/projects/backend/local.py, version 3.17).
+    Raises:
+        EnvironmentFailed: it cannot be made from the step's conda.yml.
     """
-    project = load_project(folder)
     if env_manager == "local":
         return []
+    try:
+        return _own_environment(env_manager, load_project(folder), folder)
+    except (ShellCommandException, MlflowException, OSError) as error:
+        raise EnvironmentFailed(
+            f"{env_manager} cannot make the environment of {folder}/conda.yml: {error}. Try --env-manager local."
+        ) from error
+
+
+def _own_environment(env_manager: str, project: Project, folder: str) -> list[str]:
+    """Do what MLflow's own back end does, and does there only (mlflow/projects/backend/local.py, version 3.17)."""
     if env_manager == "conda":
-        from mlflow.utils.conda import get_or_create_conda_env
-
-        return list(get_or_create_conda_env(project.env_config_path, capture_output=True).get_activate_command())
-    from mlflow.utils import virtualenv
-    from mlflow.utils.environment import _PythonEnv
-
-    assert project.env_type == env_type.CONDA, f"{folder}/MLproject must name a conda_env"
+        environment = get_or_create_conda_env(project.env_config_path, capture_output=True)
+        return [str(word) for word in environment.get_activate_command()]
     python_env = _PythonEnv.from_conda_yaml(project.env_config_path)
     name = virtualenv._get_virtualenv_name(python_env, Path(folder))
-    directory = Path(virtualenv._get_mlflow_virtualenv_root()) / name
     command = virtualenv._create_virtualenv(
         Path(folder),
         python_env,
-        directory,
+        Path(virtualenv._get_mlflow_virtualenv_root()) / name,
         env_manager=env_manager,  # type: ignore[arg-type]  # MLflow has checked it: uv or virtualenv
         capture_output=True,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from pipeline import display as states
@@ -27,7 +29,7 @@ LAST_LINES = 15
 
 
 class StepFailed(Exception):
-    """A step ended badly; its message was shown already."""
+    """One or more steps ended badly; the text is what each of them said."""
 
 
 @dataclass
@@ -116,9 +118,11 @@ def execute(pipeline: Pipeline, steps: list[Step]) -> None:
                 waiting = [step for step in waiting if step not in ready]
                 running += [start(pipeline, step) for step in ready]
             running = [one for one in running if not ended(pipeline, one)]
-    except KeyboardInterrupt:
+    except BaseException:
+        # Ctrl-C, a server that is gone: no step may outlive the pipeline, whatever else cannot be done any more
         for run_id in pipeline.launcher.cancel_all():
-            end_run(pipeline.client, run_id, "KILLED")
+            with suppress(MlflowException, OSError):
+                end_run(pipeline.client, run_id, "KILLED")
         pipeline.show.interrupt()
         raise
     if pipeline.failures:
@@ -162,13 +166,20 @@ def finish(pipeline: Pipeline, one: Running, succeeded: bool) -> None:
         pipeline.show.end(one.step.name, states.DONE, tags.get(SUMMARY, ""))
     else:
         pipeline.show.end(one.step.name, states.FAILED, f"run {run_id}")
-        pipeline.failures.append(tags.get(ERROR) or last_lines(one.log_file))
+        pipeline.failures.append(tags.get(ERROR) or without_message(one))
 
 
 def end_run(client: MlflowClient, run_id: str, status: str) -> None:
     """Set the status of a run whose process could not do it (it crashed, or was killed)."""
     if client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, status)
+
+
+def without_message(one: Running) -> str:
+    """What to show of a step that ended without a message of its own: it crashed, or was killed."""
+    status = one.process.process.poll()
+    where = f"{one.step.name} ended with status {status} and no message; its output is {LOG_ARTIFACT} of its run"
+    return f"{where} {one.process.run_id}. The last lines:\n{last_lines(one.log_file)}"
 
 
 def last_lines(log_file: Path) -> str:

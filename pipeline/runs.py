@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.steps import DATA_CONFIG, MODEL_CONFIG
 from stepkit import tracking
-from stepkit.lineage import PIPELINE
+from stepkit.lineage import ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
@@ -89,6 +90,8 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
         raise
     except BaseException as error:
         tracking.lose_patience(error)
+        with suppress(MlflowException, OSError):  # the first error is the one to hand on
+            mlflow.set_tag(ERROR, str(error)[:5000])
         mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
         raise
     mlflow.end_run()

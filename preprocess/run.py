@@ -7,7 +7,6 @@ check_data names it.
 from __future__ import annotations
 
 import argparse
-import logging
 
 import pandas as pd
 
@@ -15,8 +14,6 @@ from stepkit.args import step_parser
 from stepkit.columns import Column, Columns
 from stepkit.errors import TableUnfit
 from stepkit.run import step_run
-
-log = logging.getLogger("step")
 
 
 def expect_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
@@ -67,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         expect_columns(raw, run.columns, args.input_artifact)
         clean = tidy(raw, run.columns)
-        run.publish_table(clean, args.artifact_name)
+        run.publish_table(clean, args.artifact_name, about=args.artifact_description)
         run.say(f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,8 +25,6 @@ from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
 from stepkit.settings import ModelSettings
 from stepkit.tables import as_model_input
-
-log = logging.getLogger("step")
 
 LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 import mlflow
@@ -24,8 +23,6 @@ from stepkit.run import StepRun, step_run
 from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input
-
-log = logging.getLogger("step")
 
 
 def read_settings(model_config: str) -> ModelSettings:

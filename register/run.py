@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from typing import Any
 
 import mlflow
 from mlflow.entities import Run
 
 from stepkit.args import step_parser
-from stepkit.champion import CHALLENGER, CHAMPION
+from stepkit.champion import CHALLENGER, CHAMPION, champion_of
 from stepkit.errors import VerdictUnfit
 from stepkit.lineage import INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
 from stepkit.run import StepRun, step_run
-
-log = logging.getLogger("step")
 
 
 def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: str) -> None:
@@ -27,6 +24,14 @@ def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: 
             f"the verdict of run {verdict_run} is about {judged}, not about the model of run {model_run}. "
             "Run evaluate again, then register."
         )
+
+
+def champion_since(run: StepRun, model_name: str, verdict: dict[str, Any]) -> str:
+    """Say so if the champion is not the one that stood when the verdict was made; else ""."""
+    champion = champion_of(run.client, model_name)
+    if champion is None or str(champion.version) == verdict["champion_version"]:
+        return ""
+    return f"; version {champion.version} became champion since the verdict: run evaluate again to compare"
 
 
 def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[str, str]:
@@ -81,14 +86,15 @@ def main(argv: list[str] | None = None) -> None:
         expect_judged(run, verdict_run, model_run, args.model_export)
         run.client.set_tag(run.run_id, INPUT + args.model_export, address_of(model_run, args.model_export))
         training = run.client.get_run(model_run)
+        overtaken = champion_since(run, args.model_name, verdict)
         tags = version_tags(run, training, verdict)
         version = mlflow.register_model(address_of(model_run, args.model_export), args.model_name, tags=tags)
         run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
-        aliases = [CHALLENGER, CHAMPION] if verdict["passed"] else [CHALLENGER]
+        aliases = [CHALLENGER, CHAMPION] if verdict["passed"] and not overtaken else [CHALLENGER]
         for alias in aliases:
             run.client.set_registered_model_alias(args.model_name, alias, version.version)
         mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
-        run.say(f"{args.model_name} version {version.version} is {' and '.join(aliases)}")
+        run.say(f"{args.model_name} version {version.version} is {' and '.join(aliases)}{overtaken}")
 
 
 if __name__ == "__main__":

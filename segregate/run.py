@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +10,6 @@ import pandas as pd
 from stepkit.args import share, step_parser
 from stepkit.run import step_run
 from stepkit.split import split
-
-log = logging.getLogger("step")
 
 
 def default_share(table: pd.DataFrame, target: str) -> str:

@@ -1,4 +1,4 @@
-"""The registered model's versions by alias: champion, challenger, previous."""
+"""The registered model's versions by alias: champion and challenger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from stepkit.lineage import data_set_of
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -21,3 +23,17 @@ def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
         if error.error_code in _NONE_YET:
             return None
         raise
+
+
+def why_not_comparable(client: MlflowClient, champion: ModelVersion | None, run_id: str) -> str:
+    """Return, in words, why there is no champion to compare with, or "" if there is one.
+
+    Args:
+        run_id: a run that holds the data at hand; a champion of another data set is no measure for them.
+    """
+    if champion is None:
+        return "there is no champion yet"
+    theirs, ours = data_set_of(client, str(champion.run_id)), data_set_of(client, run_id)
+    if theirs != ours:
+        return f"the champion (version {champion.version}) is of another data set ({theirs}, not {ours})"
+    return ""

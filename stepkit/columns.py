@@ -41,6 +41,7 @@ class Column(Strict):
 class Columns(Strict):
     """The columns of one data set, and the target before (`source_target`) and after preprocess (`target`)."""
 
+    name: str = ""
     description: str = ""
     source_target: str
     target: str

@@ -49,5 +49,9 @@ class VerdictUnfit(StepError):
     """The verdict is not about the model that is to be registered."""
 
 
+class EnvironmentFailed(StepError):
+    """The environment of a step cannot be made from its conda.yml."""
+
+
 class TrackingUnreachable(StepError):
     """The tracking server does not answer."""

@@ -110,10 +110,11 @@ class StepRun:
         """Log `table` as an input of this run, with `source` as where it came from."""
         mlflow.log_input(as_dataset(table, name, sha256, source), context=context)
 
-    def publish_table(self, table: pd.DataFrame, name: str, file: Path | None = None) -> None:
+    def publish_table(self, table: pd.DataFrame, name: str, file: Path | None = None, about: str = "") -> None:
         """Publish `table` as the artifact `name` (.csv or .parquet) together with the description of its columns.
 
         Args:
+            about: what the table is, for people; kept as a tag.
             file: the table as it came; given, it is published byte for byte instead of being written anew.
         """
         path = file or self.folder / "outputs" / name
@@ -121,6 +122,8 @@ class StepRun:
             tables.write_table(table, path)
         self.publish_file(path, name)
         self.publish_text(self.columns.to_yaml(), COLUMNS_ARTIFACT)
+        if about:
+            self.client.set_tag(self.run_id, f"description.{name}", about)
         mlflow.log_metric(f"rows.{Path(name).stem}", len(table))
 
     def publish_file(self, path: Path, name: str) -> None:

@@ -6,8 +6,10 @@ import shlex
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from stepkit.errors import UpstreamMissing
+from stepkit.tracking import is_unreachable
 
 STEP = "step"
 CURRENT = "current"
@@ -16,6 +18,7 @@ OUTPUT = "output."
 SUMMARY = "summary"
 ERROR = "error"
 PIPELINE = "pipeline_run_id"
+DATA_SET = "data_set"
 
 _NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
 
@@ -102,3 +105,13 @@ def origin_of(client: MlflowClient, run_id: str) -> Run:
     while inputs := inputs_of(run):
         run = client.get_run(run_of(next(iter(inputs.values()))))
     return run
+
+
+def data_set_of(client: MlflowClient, run_id: str) -> str:
+    """Return the name of the data set at the beginning of the chain; "unknown" if a run of the chain is gone."""
+    try:
+        return str(origin_of(client, run_id).data.tags.get(DATA_SET, "unknown"))
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise
+        return "unknown"

@@ -20,6 +20,11 @@ REQUEST_RETRIES = "3"
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
 
 
+def from_root(place: str) -> str:
+    """A relative path means: relative to the repository, wherever the command was typed; an address stays as it is."""
+    return place if "://" in place or place.startswith("runs:/") else str((ROOT / place).resolve())
+
+
 def connect(configured: str | None = None) -> str:
     """Choose the tracking URI, see that it answers, and hand it to MLflow.
 
@@ -32,6 +37,9 @@ def connect(configured: str | None = None) -> str:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        # each step has a working directory of its own, and would have a database of its own
+        uri = f"sqlite:///{from_root(uri.removeprefix('sqlite:///'))}"
     if uri.startswith(("http://", "https://")):
         _expect_answer(uri)
     mlflow.set_tracking_uri(uri)

@@ -53,6 +53,7 @@ def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Exper
     assert "lacks 1 of 24 columns: LIMIT_BAL" in ended.stderr
     (pipeline,) = pipelines_in(experiment)
     assert pipeline.parent.info.status == "FAILED"
+    assert "LIMIT_BAL" in pipeline.parent.data.tags["error"]
     assert {name: run.info.status for name, run in pipeline.steps.items()} == {
         "download": "FINISHED",
         "preprocess": "FAILED",

@@ -10,13 +10,13 @@ from typing import cast
 import pytest
 
 from download.fetch import fetch, file_name, with_ending
-from download.run import expect_digest, read_description, read_raw, resolve, shown
+from download.run import expect_digest, read_description, read_raw, shown
 from download.unpack import unpacked
 from stepkit.columns import Columns
 from stepkit.errors import BadParameter, DownloadFailed, TableUnreadable, WrongDigest
 from stepkit.run import StepRun
 from stepkit.tables import sha256_of
-from stepkit.tracking import ROOT
+from stepkit.tracking import ROOT, from_root
 from tests.unit.small import CLIENTS
 
 CSV = b"ID,AGE\n1,24\n"
@@ -194,12 +194,12 @@ def test_an_address_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
 
 
 def test_a_relative_path_is_relative_to_the_repository_and_an_address_is_not_touched() -> None:
-    assert resolve("data/uci.yaml") == str(ROOT / "data" / "uci.yaml")
-    assert resolve("https://example.org/../t.csv") == "https://example.org/../t.csv"
+    assert from_root("data/uci.yaml") == str(ROOT / "data" / "uci.yaml")
+    assert from_root("https://example.org/../t.csv") == "https://example.org/../t.csv"
 
 
 def test_a_source_within_the_repository_is_recorded_in_the_same_words_on_any_machine() -> None:
-    assert shown(resolve("data/sample.csv.gz")) == "data/sample.csv.gz"
+    assert shown(from_root("data/sample.csv.gz")) == "data/sample.csv.gz"
     assert shown("https://example.org/t.csv") == "https://example.org/t.csv"
     assert shown("/elsewhere/t.csv") == "/elsewhere/t.csv"
 

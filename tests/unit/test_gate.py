@@ -13,7 +13,7 @@ def test_the_first_model_passes_because_there_is_none_to_beat() -> None:
     verdict = judge({"roc_auc": 0.51}, None)
     assert verdict.passed
     assert verdict.rules[0].threshold is None
-    assert verdict.rules[0].reason == "AUC 0.5100; there is no champion to compare with"
+    assert verdict.rules[0].reason == "AUC 0.5100; nothing to compare with: there is no champion yet"
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
             "reason": "AUC 0.7000 is at least the champion's 0.6000",
         }
     ]
+
+
+def test_a_metric_that_was_not_computed_never_passes() -> None:
+    assert not judge({"roc_auc": float("nan")}, None).passed
+    assert not judge({"roc_auc": float("nan")}, {"roc_auc": 0.7}).passed
