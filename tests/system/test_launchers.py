@@ -83,13 +83,15 @@ def test_failing_step_gives_its_message_and_exit_status(way: str, experiment: Ex
     assert pipeline.steps["download"].info.status == "FAILED"
 
 
-def test_steps_end_when_the_pipelines_process_is_killed(experiment: Experiment, faulty_server: FaultyServer) -> None:
-    """kill -9 leaves the main process no time to end anything; its warm steps notice by themselves."""
+def test_steps_end_when_the_pipelines_process_is_killed(
+    experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
+) -> None:
+    """kill -9 leaves the main process no time to end or remove anything; its warm steps notice by themselves."""
     faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
     url = faulty_server.url("stall/clients.csv")
     command = start_pipeline(experiment, f"data.file_url={url}", "download.stall_seconds=600")
     assert command[0] == sys.executable
-    process = subprocess.Popen(command, cwd=ROOT, env=command_env(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=command_env(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL)
     wait_until(lambda: faulty_server.asked["stall/clients.csv"] > 0, "the download has begun")
     running = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
