@@ -1,0 +1,21 @@
+"""Errors of the prediction log."""
+
+from __future__ import annotations
+
+from stepkit.errors import StepError
+
+
+class LogUnavailable(StepError):
+    """The prediction log cannot be read or written now; nothing that failed with this was acknowledged."""
+
+
+class LogUnfit(StepError):
+    """The address is of no prediction log, or of one whose schema this code does not know."""
+
+
+class RequestIdTaken(StepError):
+    """Another request with this id, and other rows, is on record already."""
+
+
+class FeedbackUnfit(StepError):
+    """Labels cannot be taken: a table without the columns, a label that is not 0 or 1, an unknown request."""

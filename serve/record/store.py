@@ -1,0 +1,135 @@
+"""Write rows in one transaction, each exactly once, and remove old ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, exists, select
+from sqlalchemy.dialects import postgresql
+
+from serve.record.engine import failures_of
+from serve.record.rows import Row
+from serve.record.schema import feedback, predictions
+
+NAMES = ", ".join(f'"{name}"' for name in Row._fields)
+IDS_AT_ONCE = 1_000
+PURGED_AT_ONCE = 1_000
+
+
+class Taken(Exception):
+    """Requests, by their position, whose ids stand in the log with other rows already."""
+
+    def __init__(self, positions: set[int]) -> None:
+        super().__init__(positions)
+        self.positions = positions
+
+
+def commit(engine: Engine, requests: list[list[Row]]) -> None:
+    """Write the rows of several requests, all or none; rows that stand in the log already are left as they are.
+
+    So it may be called again with the same requests after a failure, whether that was before or after the commit.
+
+    Raises:
+        Taken: nothing was written, since some requests have the id of another one.
+        SQLAlchemyError: as the database says; nothing was written unless the connection broke during the commit.
+    """
+    rows = list(chain.from_iterable(requests))
+    with engine.begin() as connection:
+        if _insert(connection, rows) < len(rows) and (positions := _positions_of_others(connection, requests)):
+            raise Taken(positions)
+
+
+def _insert(connection: Connection, rows: list[Row]) -> int:
+    """Return how many rows were new. One statement by hand: SQLAlchemy looks at each value, which costs ten times."""
+    if connection.dialect.name == "sqlite":
+        return connection.exec_driver_sql(_SQLITE, [_as_sqlite(row) for row in rows]).rowcount
+    return connection.exec_driver_sql(_POSTGRES, tuple(list(column) for column in zip(*rows, strict=True))).rowcount
+
+
+def _sqlite_insert() -> str:
+    places = ", ".join("?" for _ in Row._fields)
+    return f"INSERT INTO predictions ({NAMES}) VALUES ({places}) ON CONFLICT DO NOTHING"
+
+
+def _postgres_insert() -> str:
+    """One array for each column: a thousand rows are as many messages as one."""
+    types = [predictions.c[name].type.compile(postgresql.dialect()) for name in Row._fields]  # type: ignore[no-untyped-call]  # typed only in part
+    arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+    return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+
+
+_SQLITE, _POSTGRES = _sqlite_insert(), _postgres_insert()
+
+
+def as_sqlite_time(time: datetime) -> str:
+    """A UTC time as SQLAlchemy writes it into SQLite."""
+    return time.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _as_sqlite(row: Row) -> tuple[Any, ...]:
+    return (row[0], row[1], as_sqlite_time(row[2]), *row[3:])
+
+
+def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
+    """The requests of which the log holds a row with the same key and other features."""
+    stored = _features_of(connection, {row.request_id for row in chain.from_iterable(requests)})
+    return {
+        position
+        for position, rows in enumerate(requests)
+        if any(stored[row.key] != json.loads(row.features) for row in rows)
+    }
+
+
+def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int, str, bool], dict[str, Any]]:
+    columns = predictions.c
+    found: dict[tuple[str, int, str, bool], dict[str, Any]] = {}
+    for some in chunks(sorted(ids), IDS_AT_ONCE):
+        key = columns.request_id, columns.row, columns.model_version, columns.shadow
+        for *parts, features in connection.execute(select(*key, columns.features).where(columns.request_id.in_(some))):
+            found[tuple(parts)] = features
+    return found
+
+
+def purge(engine: Engine, keep_days: int, now: datetime | None = None) -> int:
+    """Remove all predictions older than `keep_days`, and labels that have lost theirs; return how many predictions.
+
+    In small transactions, so that writers hardly wait.
+
+    Raises:
+        LogUnavailable: the log cannot be changed; what was removed before stays removed.
+    """
+    return sum(purge_batches(engine, keep_days, now))
+
+
+def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
+    """Remove one small batch at a time, and yield how many predictions it was, until nothing old is left."""
+    before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+    with failures_of(engine.url):
+        while removed := _purge_some(engine, before):
+            yield removed
+        with engine.begin() as connection:
+            connection.execute(delete(feedback).where(feedback.c.time < before, ~_has_prediction()))
+
+
+def _purge_some(engine: Engine, before: datetime) -> int:
+    old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
+    with engine.begin() as connection:
+        times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
+        if not times:
+            return 0
+        return connection.execute(delete(predictions).where(predictions.c.time <= times[-1])).rowcount
+
+
+def _has_prediction() -> Any:
+    same = predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
+    return exists().where(*same)
+
+
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    waiting = iter(items)
+    while some := list(islice(waiting, size)):
+        yield some
