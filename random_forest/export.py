@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.pipeline import Pipeline
 
 from random_forest.pipeline import FOREST, features_of
-from random_forest.predictor import CLASS, PROBABILITY, as_inputs
+from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs
+from random_forest.trees import convertible
 from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
 from stepkit.settings import ModelSettings
 from stepkit.tables import as_model_input
+from stepkit.tracking import ROOT
 
 LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
@@ -36,14 +39,17 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
+CARRIED = ("serve/record/**/*.py", "stepkit/columns.py", "stepkit/errors.py")
+"""The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It has no
+part in the fingerprint of the step: another way to keep a log is no reason to train anew."""
 
 
 def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelProto:
     """Convert the pipeline to an ONNX graph with one named (n, 1) input per raw column."""
     types = [(name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs]
-    graph: onnx.ModelProto = to_onnx(
-        model, initial_types=types, options={id(model.named_steps[FOREST]): {"zipmap": False}}
-    )
+    forest = convertible(model.named_steps[FOREST])
+    same = Pipeline([*model.steps[:-1], (FOREST, forest)])
+    graph: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(forest): {"zipmap": False}})
     return graph
 
 
@@ -74,6 +80,16 @@ def signature_of(inputs: list[str], text: list[str]) -> ModelSignature:
 
 def requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+
+
+def pack_record(folder: Path) -> Path:
+    """Copy the code of the prediction log into a new folder, with its paths as in the repository; return the folder."""
+    for pattern in CARRIED:
+        for file in sorted(ROOT.glob(pattern)):
+            copied = folder / file.relative_to(ROOT)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copied)
+    return folder
 
 
 def export(
@@ -108,7 +124,7 @@ def export(
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(PREDICTOR),
-        artifacts={key: str(path) for key, path in files.items()},
+        artifacts={**{key: str(path) for key, path in files.items()}, RECORD: str(pack_record(folder / RECORD))},
         signature=signature_of(inputs, text),
         input_example=rows[inputs].head(EXAMPLE_ROWS).reset_index(drop=True),
         pip_requirements=requirements(),

@@ -2,13 +2,20 @@
 
 MLflow stores this file as the model's code ("models from code"), so loading a model runs this file and the
 ONNX graph, and unpickles nothing. It may import only what `REQUIREMENTS` in export.py names.
+
+Served by MLflow with PREDICTION_LOG_URL set, it puts each answer into the prediction log before it is sent. The code
+for that lies among the model's artifacts, so that it is at hand wherever the model is; else it is not looked at.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mlflow
 import numpy as np
@@ -18,6 +25,31 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 PROBABILITY = "probability"
 CLASS = "class"
+
+LOG_URL = "PREDICTION_LOG_URL"
+RECORD = "record"
+"""The artifact that holds the code of the prediction log."""
+
+SERVED = ("__pyfunc_model_path__", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
+"""Variables of which MLflow sets one in a process of `mlflow models serve` or `predict`. What a model is asked anywhere
+else (when it is evaluated, or by Spark) was asked by no client, and is not recorded."""
+
+
+class Recorder(Protocol):
+    """serve.record.stock.Recorder, which only a served model imports."""
+
+    def record(self, rows: pd.DataFrame, probabilities: list[float], classes: list[int], started: float) -> None: ...
+
+
+def recorder(artifacts: dict[str, str]) -> Recorder | None:
+    """Return what records the answers of this process, None if nothing shall."""
+    if not os.environ.get(LOG_URL) or not any(name in os.environ for name in SERVED):
+        return None
+    code = artifacts[RECORD]
+    sys.path.insert(0, code)  # first: the model's own copy, whatever else lies in the working directory
+    model = Path(code).parents[1]
+    found: Recorder = importlib.import_module("serve.record.stock").Recorder(model)
+    return found
 
 
 def as_inputs(rows: pd.DataFrame, names: list[str], text: list[str]) -> dict[str, np.ndarray]:
@@ -47,15 +79,23 @@ class Predictor(PythonModel):
         self.text: list[str] = settings["text"]
         self.threshold: float = settings["threshold"]
         self.session = onnxruntime.InferenceSession(context.artifacts["onnx"], providers=["CPUExecutionProvider"])
+        self.recorder = recorder(context.artifacts)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return n rows of `probability` (0 to 1) and `class` (0 or 1), with the index of `model_input`."""
+        """Return n rows of `probability` (0 to 1) and `class` (0 or 1), with the index of `model_input`.
+
+        Raises:
+            MlflowException: the answer cannot be put on record, and shall not be given then.
+        """
+        started = time.perf_counter()
         inputs = as_inputs(model_input, self.names, self.text)
         probability = self.session.run(["probabilities"], inputs)[0][:, 1].astype(float)
-        answer = {PROBABILITY: probability, CLASS: (probability >= self.threshold).astype(int)}
-        return pd.DataFrame(answer, index=model_input.index)
+        classes = (probability >= self.threshold).astype(int)
+        if self.recorder:
+            self.recorder.record(model_input, probability.tolist(), classes.tolist(), started)
+        return pd.DataFrame({PROBABILITY: probability, CLASS: classes}, index=model_input.index)
 
 
 mlflow.models.set_model(Predictor())

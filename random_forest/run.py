@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         publish_plots(run, model, labels, predicted)
         info, difference = export(model, settings, run.columns, validation, run.folder, args.export_artifact)
         mlflow.log_metric("onnx_largest_difference", difference)
-        mlflow.set_tag("model_uri", info.model_uri)
+        run.record_model(info)
         run.say(f"validation AUC {found['roc_auc']:.4f} on {len(validation):,} rows, ONNX equal to {difference:.1e}")
 
 
