@@ -99,7 +99,8 @@ def run_checks(checked: Checked) -> Checked:
         RuntimeError: pytest did not run the tests to their end, so that no failure would mean nothing.
     """
     tests = Path(__file__).with_name("data_tests.py")
-    silent = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    # plugins that happen to be installed take longer to load than the tests to run
+    silent = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
     # these two collect garbage and handlers for every test: more than half of the time of a hundred short tests
     silent += ["-p", "no:unraisableexception", "-p", "no:logging"]
     alone = ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest"]

@@ -7,7 +7,8 @@ import pytest
 
 from check_data.checks import Checked
 from check_data.ks import ks_test
-from check_data.rules import RULES, broken_rows, plain, unknown_class
+from check_data.rules import RULES, broken_rows, unknown_class
+from stepkit.tables import plain
 
 
 def test_columns(checked: Checked) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from stepkit.columns import Column, Columns
+from stepkit.tables import plain
 
 
 def wrong_type(values: pd.Series, column: Column) -> pd.Series:
@@ -43,11 +44,6 @@ def too_many_missing(values: pd.Series, column: Column) -> pd.Series:
 def unknown_class(values: pd.Series) -> pd.Series:
     """True where the target is neither 0 nor 1."""
     return ~plain(values).isin({"0", "1"})
-
-
-def plain(values: pd.Series) -> pd.Series:
-    """Values as text, whole numbers without a fraction: 1.0 and 1 are the same code."""
-    return values.astype("string").str.removesuffix(".0")
 
 
 RULES: dict[str, Callable[[pd.Series, Column], pd.Series]] = {

@@ -12,47 +12,10 @@ from check_data.checks import Checked, run_checks
 from check_data.ks import as_table
 from stepkit import tables
 from stepkit.args import share, step_parser
-from stepkit.champion import champion_of, why_not_comparable
-from stepkit.errors import BadParameter, DataCheckFailed, UpstreamMissing
-from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
+from stepkit.errors import DataCheckFailed
+from stepkit.lineage import address_of, artifact_of, run_of
+from stepkit.reference import reference_address
 from stepkit.run import StepRun, step_run
-from stepkit.tracking import from_root
-
-
-def reference_address(run: StepRun, sample: str, reference: str, model_name: str) -> tuple[str, str]:
-    """Return where the reference is and "", or "" and the reason why there is none.
-
-    Args:
-        sample: address of the sample (runs:/ID/NAME).
-        reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion.
-
-    Raises:
-        BadParameter: an address of another kind, or of nothing.
-        UpstreamMissing: the champion was trained without such an artifact.
-    """
-    if reference.startswith("runs:/"):
-        return reference, ""
-    if Path(from_root(reference)).is_file():
-        return from_root(reference), ""
-    if "://" in reference or Path(reference).is_absolute():
-        raise BadParameter(
-            f"no reference at '{reference}'. Set data.reference_dataset to an artifact's address (runs:/ID/NAME), or "
-            "to the path of a file."
-        )
-    champion = champion_of(run.client, model_name)
-    reason = why_not_comparable(run.client, champion, run_of(sample))
-    if champion is None or reason:
-        return "", f"no reference: {reason}"
-    holder = find_upstream(run.client, str(champion.run_id), reference)
-    if holder is None:
-        raise UpstreamMissing(
-            f"the champion (version {champion.version}, run {champion.run_id}) was trained without an artifact "
-            f"'{reference}'. Pin a reference instead: data.reference_dataset=runs:/ID/NAME."
-        )
-    address = address_of(holder, reference)
-    if digest_of(run.client, address) == digest_of(run.client, sample):
-        return "", f"no reference: the champion (version {champion.version}) was trained on this very data"
-    return address, ""
 
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:
@@ -114,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         source = run.source(args.input_step, args.input_run_id)
         sample = run.read_table(args.input_step, args.sample_artifact, source, context="sample")
         here = address_of(source, args.sample_artifact)
-        address, reason = reference_address(run, here, args.reference_artifact, args.model_name)
+        address, reason = reference_address(run.client, here, args.reference_artifact, args.model_name)
         reference = read_reference(run, address) if address else None
         checked = run_checks(Checked(sample, run.columns, reference, reason, args.ks_alpha))
         publish(run, checked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 
 import mlflow
 import numpy as np
@@ -19,10 +20,17 @@ from stepkit.metrics import scores
 from stepkit.run import StepRun, step_run
 from stepkit.tables import as_model_input
 
+ROWS_AT_ONCE = 100_000
+
 
 def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return probability and class of n rows, as the model answers anyone."""
-    return pd.DataFrame(model.predict(as_model_input(table, columns)))
+    """Return probability and class of n rows, as the model answers anyone.
+
+    A large table is asked about in parts of about the same size: MLflow and the graph each copy what they are given.
+    """
+    ends = np.linspace(0, len(table), -(-len(table) // ROWS_AT_ONCE) + 1, dtype=int)
+    parts = (as_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
+    return pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
 
 
 def scores_of(table: pd.DataFrame, answer: pd.DataFrame, columns: Columns) -> dict[str, float]:

@@ -10,10 +10,12 @@ import argparse
 
 import pandas as pd
 
+from preprocess.duplicates import empty_rows, repeated_rows
 from stepkit.args import step_parser
 from stepkit.columns import Column, Columns
 from stepkit.errors import TableUnfit
 from stepkit.run import step_run
+from stepkit.tables import plain
 
 
 def expect_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
@@ -41,17 +43,22 @@ def as_type(values: pd.Series, column: Column) -> pd.Series:
 def as_target(values: pd.Series, columns: Columns) -> pd.Series:
     """Return the target as 0 and 1; a value that is neither class stays as it came."""
     classes = {str(value): number for value, number in columns.classes.items()}
-    text = values.astype("string").str.removesuffix(".0")
-    mapped = text.map(classes).astype("Int64")
+    mapped = plain(values).map(classes).astype("Int64")
     return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
 def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched."""
-    without_id = raw.drop(columns=[columns.id_column or ""], errors="ignore")
-    kept = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
-    typed = {name: as_type(kept[name], column) for name, column in columns.columns.items()}
-    return pd.DataFrame({**typed, columns.target: as_target(kept[columns.source_target], columns)})
+    kept = ~empty_rows(raw, columns.id_column) & ~repeated_rows(raw, columns.id_column)
+
+    def rows_of(name: str) -> pd.Series:
+        rows: pd.Series = raw[name][kept].reset_index(drop=True)
+        return rows
+
+    typed = {name: as_type(rows_of(name), column) for name, column in columns.columns.items()}
+    target = as_target(rows_of(columns.source_target), columns)
+    # a column at a time, each a fresh copy already: the table is never held a third time
+    return pd.DataFrame({**typed, columns.target: target}, copy=False)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -14,6 +15,7 @@ from stepkit.champion import CHALLENGER, CHAMPION, champion_of
 from stepkit.errors import VerdictUnfit
 from stepkit.lineage import INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
 from stepkit.run import StepRun, step_run
+from stepkit.tracking import through_races
 
 
 def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: str) -> None:
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
         aliases = [CHALLENGER, CHAMPION] if verdict["passed"] and not overtaken else [CHALLENGER]
         for alias in aliases:
-            run.client.set_registered_model_alias(args.model_name, alias, version.version)
+            through_races(partial(run.client.set_registered_model_alias, args.model_name, alias, version.version))
         mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
         run.say(f"{args.model_name} version {version.version} is {' and '.join(aliases)}{overtaken}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
@@ -22,6 +22,7 @@ from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # only the steps that draw load it
+    from mlflow.models.model import ModelInfo
 
 log = logging.getLogger("step")
 
@@ -70,11 +71,12 @@ class StepRun:
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
+            self.client.set_tag(run_id, lineage.DAMAGED, artifact)
             step = run.data.tags.get(lineage.STEP, "its step")
             raise ArtifactMissing(
                 f"{address} is not in the artifact store. Run {step} again to make it anew."
             ) from error
-        self._expect_digest(path, address, run.data.tags.get(lineage.OUTPUT + artifact))
+        self._expect_digest(path, run_id, artifact, run.data.tags.get(lineage.OUTPUT + artifact))
         if record:
             self.client.set_tag(self.run_id, lineage.INPUT + artifact, address)
         return path
@@ -102,13 +104,16 @@ class StepRun:
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
+            self.client.set_tag(source, lineage.DAMAGED, name)
             raise ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.") from error
         self.client.set_tag(self.run_id, lineage.INPUT + name, address)
         return model
 
     def log_dataset(self, table: pd.DataFrame, name: str, sha256: str, source: str, context: str) -> None:
         """Log `table` as an input of this run, with `source` as where it came from."""
-        mlflow.log_input(as_dataset(table, name, sha256, source), context=context)
+        dataset = as_dataset(table, name, sha256, source)
+        # steps of two pipelines may log the same table at the same moment
+        tracking.through_races(lambda: mlflow.log_input(dataset, context=context))
 
     def publish_table(self, table: pd.DataFrame, name: str, file: Path | None = None, about: str = "") -> None:
         """Publish `table` as the artifact `name` (.csv or .parquet) together with the description of its columns.
@@ -132,7 +137,13 @@ class StepRun:
         if path.name != Path(name).name:
             path = Path(shutil.copyfile(path, self.folder / Path(name).name))
         self.client.log_artifact(self.run_id, str(path), None if parent == "." else parent)
-        self.client.set_tag(self.run_id, lineage.OUTPUT + name, f"sha256:{tables.sha256_of(path)}")
+        tags = {lineage.OUTPUT + name: f"sha256:{tables.sha256_of(path)}", lineage.SIZE + name: path.stat().st_size}
+        self._set_tags(tags)
+
+    def record_model(self, info: ModelInfo) -> None:
+        """Say on this run which model it has logged, and how large each file of it is."""
+        files = lineage.model_files(self.client, info.model_id)
+        self._set_tags({"model_uri": info.model_uri, lineage.MODEL_ID: info.model_id, lineage.MODEL_FILES: files})
 
     def publish_text(self, text: str, name: str) -> None:
         path = self.folder / "outputs" / name
@@ -160,6 +171,9 @@ class StepRun:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def _set_tags(self, tags: dict[str, object]) -> None:
+        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
     def _get_run(self, run_id: str) -> Run:
         try:
             return self.client.get_run(run_id)
@@ -168,7 +182,11 @@ class StepRun:
                 raise
             raise ArtifactMissing(f"run {run_id} is not on {mlflow.get_tracking_uri()}: {error}") from error
 
-    @staticmethod
-    def _expect_digest(path: Path, address: str, recorded: str | None) -> None:
-        if recorded and path.is_file() and recorded != f"sha256:{tables.sha256_of(path)}":
-            raise ArtifactDamaged(f"{address} is not the file that was published (another sha256). Run its step again.")
+    def _expect_digest(self, path: Path, run_id: str, artifact: str, recorded: str | None) -> None:
+        if not recorded or not path.is_file() or recorded == f"sha256:{tables.sha256_of(path)}":
+            return
+        self.client.set_tag(run_id, lineage.DAMAGED, artifact)
+        raise ArtifactDamaged(
+            f"{lineage.address_of(run_id, artifact)} is not the file that was published (another sha256). "
+            "Run its step again."
+        )

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import time
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from stepkit.errors import UpstreamMissing
+from stepkit.errors import BadParameter, UpstreamMissing
 from stepkit.tracking import is_unreachable
 
 STEP = "step"
 CURRENT = "current"
+CURRENT_SINCE = "current_since"
 INPUT = "input."
 OUTPUT = "output."
+SIZE = "size."
+"""Tags: sha256 and bytes of each artifact that a run has published."""
+MODEL_ID = "model_id"
+MODEL_FILES = "model_files"
+"""Tags: the model that a run has logged, and the bytes of each of its files (JSON)."""
+DAMAGED = "damaged"
+"""Says of a run that an artifact of it was found missing or altered: nobody may rely on it any more."""
 SUMMARY = "summary"
 ERROR = "error"
 PIPELINE = "pipeline_run_id"
 DATA_SET = "data_set"
 
-_NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
+NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
 
 
 def current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Run]:
     """Finished runs of `step` that are marked current, newest first; more than one only for a moment."""
     chosen = f"tags.{STEP} = '{step}' and tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
-    return list(client.search_runs([experiment_id], chosen, order_by=_NEWEST_FIRST))
+    found = list(client.search_runs([experiment_id], chosen, order_by=NEWEST_FIRST))
+    return sorted(found, key=_marked_at, reverse=True)
 
 
 def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
@@ -49,15 +60,21 @@ def mark_current(client: MlflowClient, run_id: str) -> None:
     """Make a finished run the only current one of its step in its experiment.
 
     Each of several runs that end together first marks itself and then unmarks all but the newest that it sees.
-    The last to look sees all marks, so exactly one is left.
+    The last to look sees all marks, so exactly one is left. An older run may become current again, when a pipeline
+    reuses it: newest is what was marked last.
     """
+    client.set_tag(run_id, CURRENT_SINCE, f"{time.time_ns() // 1_000_000}")
     client.set_tag(run_id, CURRENT, "true")
     run = client.get_run(run_id)
     marked = current_runs(client, run.info.experiment_id, run.data.tags[STEP])
-    newest = max(marked, key=lambda one: (one.info.end_time or 0, one.info.run_id), default=run)
+    newest = max(marked, key=_marked_at, default=run)
     for other in marked:
         if other.info.run_id != newest.info.run_id:
             client.set_tag(other.info.run_id, CURRENT, "false")
+
+
+def _marked_at(run: Run) -> tuple[int, str]:
+    return int(run.data.tags.get(CURRENT_SINCE, run.info.end_time or 0)), run.info.run_id
 
 
 def inputs_of(run: Run) -> dict[str, str]:
@@ -81,6 +98,19 @@ def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | Non
     return None
 
 
+def model_files(client: MlflowClient, model_id: str) -> str:
+    """Return the bytes of each file of a logged model by its path, as JSON."""
+    found: dict[str, int] = {}
+    waiting = [""]
+    while waiting:
+        for entry in client.list_logged_model_artifacts(model_id, waiting.pop() or None):
+            if entry.is_dir:
+                waiting.append(entry.path)
+            else:
+                found[entry.path] = int(entry.file_size or 0)
+    return json.dumps(found, sort_keys=True)
+
+
 def address_of(run_id: str, artifact: str) -> str:
     return f"runs:/{run_id}/{artifact}"
 
@@ -91,7 +121,15 @@ def run_of(address: str) -> str:
 
 
 def artifact_of(address: str) -> str:
-    return address.removeprefix("runs:/").split("/", 1)[1]
+    """The artifact's name in an address such as runs:/ID/data/data_train.csv.
+
+    Raises:
+        BadParameter: it names a run only.
+    """
+    _, _, name = address.removeprefix("runs:/").partition("/")
+    if not name:
+        raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")
+    return name
 
 
 def digest_of(client: MlflowClient, address: str) -> str:

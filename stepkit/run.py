@@ -33,6 +33,7 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a step's last line is its message
     _end_on_sigterm()
     try:
         tracking.connect()

@@ -30,7 +30,8 @@ def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> 
 
 def _expect_every_value(by: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> None:
     """Equal shares round down to no row at all of a rare value."""
-    lost = set(by) - set(first[by.name]) | set(by) - set(second[by.name])
+    every = set(by.unique())
+    lost = every - set(first[by.name].unique()) | every - set(second[by.name].unique())
     if lost:
         raise TableUnfit(
             f"{len(by):,} rows are too few to split by '{by.name}' into {len(first):,} and {len(second):,}: no row of "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stepkit.columns import Columns
 from stepkit.errors import TableUnfit, TableUnreadable
@@ -118,9 +119,14 @@ def _refuse_other_delimiter(path: Path, header: str) -> None:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        arrow = pq.read_table(path, partitioning=None, pre_buffer=False)
+        # in a large file each column stands in pieces, is put together alone, and its pieces go at once; a column of
+        # one piece would stay Arrow's memory, which nobody may write to
+        in_pieces = all(column.num_chunks > 1 for column in arrow.columns)
+        table: pd.DataFrame = arrow.to_pandas(self_destruct=True, split_blocks=in_pieces)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableUnreadable(f"{path.name} cannot be read as Parquet: {str(error).strip()}") from error
+    return table
 
 
 def _read_excel(path: Path, header: Collection[str]) -> pd.DataFrame:
@@ -155,9 +161,13 @@ def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     Raises:
         TableUnfit: a column of numbers holds something else.
     """
-    texts = table[columns.text].astype(object)
-    doubles = {name: _doubles(table[name]) for name in columns.names if name not in columns.text}
-    return table[columns.names].assign(**doubles, **texts.where(texts.notna(), "").astype(str))
+    taken = {name: _texts(table[name]) if name in columns.text else _doubles(table[name]) for name in columns.names}
+    # each column is a fresh copy already
+    return pd.DataFrame(taken, index=table.index, copy=False)
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna(), "").astype(str)
 
 
 def _doubles(values: pd.Series) -> pd.Series:
@@ -167,3 +177,18 @@ def _doubles(values: pd.Series) -> pd.Series:
         raise TableUnfit(
             f"column {values.name} holds what is no number ({error}). Run check_data to see the rows."
         ) from error
+
+
+def plain(values: pd.Series) -> pd.Series:
+    """Return n values as text, whole numbers without a fraction: 1.0 and 1 are the same code; gaps stay gaps."""
+    if values.dtype == object:
+        # 1 and True are equal in there, and yet not the same text
+        return _plain(values)
+    # a column of codes holds millions of rows and a few dozen values
+    places, distinct = pd.factorize(values)
+    texts = _plain(pd.Series(distinct + 0.0 if values.dtype.kind == "f" else distinct))  # -0.0 and 0.0 are equal too
+    return pd.Series(texts.array.take(places, allow_fill=True), index=values.index, name=values.name)
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    return values.astype("string").str.removesuffix(".0")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -16,6 +19,9 @@ DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5.0
 REQUEST_RETRIES = "3"
 """MLflow's own default of 7 keeps a person waiting for minutes before it says that the server is gone."""
+
+TRIES = 10
+LONGEST_PAUSE_SECONDS = 0.3
 
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
 
@@ -72,8 +78,27 @@ def gone(error: BaseException) -> TrackingUnreachable:
     )
 
 
+def through_races(call: Callable[[], object]) -> None:
+    """Make a call that writes to MLflow's store, again if it is refused, a few times.
+
+    The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
+    that do so at the same moment one is refused. At the next try the name is known.
+
+    Raises:
+        MlflowException: refused at every try, or the server does not answer.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            call()
+            break
+        except MlflowException as error:
+            if not tries_left or is_unreachable(error):
+                raise
+            time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether `error` of an MLflow call says that the server could not be reached (as opposed to: it refused)."""
-    if isinstance(error, requests.ConnectionError | requests.Timeout):
+    if isinstance(error, requests.ConnectionError | requests.Timeout | TrackingUnreachable):
         return True
     return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)

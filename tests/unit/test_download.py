@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from download.fetch import fetch, file_name, with_ending
-from download.run import expect_digest, read_description, read_raw, shown
+from download.run import as_it_came, expect_digest, read_description, read_raw, shown
 from download.unpack import unpacked
 from stepkit.columns import Columns
 from stepkit.errors import BadParameter, DownloadFailed, TableUnreadable, WrongDigest
@@ -231,3 +231,17 @@ def test_a_data_set_is_found_by_name_and_by_path() -> None:
 def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadParameter, match=r"no data set 'ucy'\. Known: .*uci"):
         described("ucy")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "kept"),
+    [
+        ("t.csv", "raw_data.csv", True),
+        ("t.parquet", "raw_data.parquet", True),
+        ("t.csv", "raw_data.parquet", False),
+        ("t.parquet", "raw_data.csv", False),
+        ("t.xlsx", "raw_data.xlsx", False),
+    ],
+)
+def test_a_file_of_the_wanted_format_is_published_as_it_came(file: str, name: str, kept: bool) -> None:
+    assert as_it_came(Path(file), name) == (Path(file) if kept else None)

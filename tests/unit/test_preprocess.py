@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from preprocess.duplicates import ROWS_AT_ONCE, empty_rows, fingerprints, repeated_rows
 from preprocess.run import as_target, as_type, expect_columns, tidy
 from stepkit.columns import Column
 from stepkit.errors import TableUnfit
+from tests.unit.memory import bytes_of, peak_bytes
 from tests.unit.small import CLIENTS, LOANS
 
 TARGET = CLIENTS.source_target
@@ -125,3 +127,100 @@ def test_a_table_without_some_columns_is_refused_with_their_names() -> None:
 
 def test_a_table_with_more_columns_than_needed_is_taken() -> None:
     expect_columns(raw(), CLIENTS, "raw.csv")
+
+
+ALIKE = {
+    "minus zero": pd.Series([0.0, -0.0]),
+    "gaps": pd.Series([np.nan, np.nan]),
+    "gaps of other bits": pd.Series(np.array([0x7FF8000000000000, 0x7FF8000000000001], np.uint64).view(np.float64)),
+    "gaps of whole numbers": pd.Series([None, None], dtype="Int64"),
+    "numbers among objects": pd.Series([1, 1.0], dtype=object),
+    "texts": pd.Series(["a", "a"]),
+    "booleans": pd.Series([True, True]),
+    "large whole numbers": pd.Series([2**62 + 1, 2**62 + 1]),
+}
+APART = {
+    "large whole numbers": pd.Series([2**62, 2**62 + 1]),
+    "a gap and a zero": pd.Series([np.nan, 0.0]),
+    "texts": pd.Series(["a", "b"]),
+    "a number and its text": pd.Series([1, "1"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_values_that_are_equal_make_equal_rows(name: str) -> None:
+    table = pd.DataFrame({"ID": [1, 2], "x": ALIKE[name], "y": [3, 3]})
+    assert repeated_rows(table, "ID").tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", APART)
+def test_values_that_differ_make_rows_that_differ(name: str) -> None:
+    table = pd.DataFrame({"ID": [1, 2], "x": APART[name], "y": [3, 3]})
+    assert repeated_rows(table, "ID").tolist() == [False, False]
+
+
+def mixed(rows: int, seed: int) -> pd.DataFrame:
+    """A table in which many rows are equal, some empty, and every kind of column occurs."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "ID": range(rows),
+            "whole": random.integers(0, 3, rows),
+            "double": random.choice([0.0, -0.0, 1.5, np.nan], rows),
+            "gappy": pd.array(random.integers(0, 2, rows), dtype="Int64"),
+            "text": random.choice(np.array(["a", "b", None], dtype=object), rows),
+        }
+    )
+    empty = random.random(rows) < 0.1
+    return pd.DataFrame({name: values if name == "ID" else values.mask(empty) for name, values in table.items()})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rows_that_go_are_those_that_pandas_drops(seed: int) -> None:
+    table = mixed(200, seed)
+    expected = table.drop(columns="ID").dropna(how="all").drop_duplicates().index
+    kept = np.flatnonzero(~empty_rows(table, "ID") & ~repeated_rows(table, "ID"))
+    assert kept.tolist() == expected.tolist()
+    assert 0 < len(kept) < 200
+
+
+def test_two_undescribed_columns_of_one_name_are_told_apart() -> None:
+    table = raw().drop(columns="NOTE").iloc[[0, 1]]
+    noted = pd.concat([table, pd.Series(["a", "a"], name="NOTE"), pd.Series(["b", "c"], name="NOTE")], axis=1)
+    assert len(tidy(noted, CLIENTS)) == 2
+
+
+def test_a_table_with_row_names_is_numbered_anew() -> None:
+    clean = tidy(raw().set_index(pd.Index(["a", "b", "c", "d"])), CLIENTS)
+    assert clean.index.tolist() == [0, 1]
+
+
+def amounts(rows: int, columns: int) -> pd.DataFrame:
+    return pd.DataFrame({f"amount_{number}": np.arange(rows) + number for number in range(columns)})
+
+
+def test_rows_of_numbers_have_fingerprints_of_their_own() -> None:
+    assert len(np.unique(fingerprints(amounts(100_000, 2), None))) == 100_000
+
+
+def test_repeated_rows_are_found_without_another_copy_of_the_table() -> None:
+    table = amounts(100_000, 20)
+    assert peak_bytes(lambda: repeated_rows(table, None)) < 0.5 * bytes_of(table)
+
+
+def test_tidy_takes_hardly_more_memory_than_what_it_returns() -> None:
+    names = [f"amount_{number}" for number in range(20)]
+    columns = CLIENTS.model_copy(update={"columns": {name: Column() for name in names}})
+    table = amounts(100_000, 20).assign(**{TARGET: np.arange(100_000) % 2})
+    clean = tidy(table, columns)
+    assert peak_bytes(lambda: tidy(table, columns)) < 1.5 * bytes_of(clean)
+
+
+def test_an_empty_table_stays_empty() -> None:
+    assert tidy(raw().head(0), CLIENTS).empty
+
+
+def test_rows_that_are_equal_are_found_however_far_apart() -> None:
+    table = amounts(2 * ROWS_AT_ONCE + 2, 2)
+    table.loc[len(table) - 1] = table.loc[0]
+    assert np.flatnonzero(repeated_rows(table, None)).tolist() == [len(table) - 1]

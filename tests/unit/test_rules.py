@@ -15,6 +15,7 @@ from check_data.rules import (
     wrong_type,
 )
 from stepkit.columns import Column, Columns
+from tests.unit.memory import peak_bytes
 from tests.unit.small import CLIENTS, clients
 
 TEXT = Column(type="text", role="categorical")
@@ -120,3 +121,10 @@ def test_rules_take_a_column_of_gaps_only() -> None:
     columns = Columns(source_target="y", target="y", columns={"AGE": Column(min=1, values=[1], max_missing=1.0)})
     table = pd.DataFrame({"AGE": pd.Series([None, None], dtype="Int64")})
     assert [len(broken_rows(table, columns, "AGE", rule)) for rule in RULES] == [0, 0, 0, 0]
+
+
+def test_a_column_of_known_codes_is_judged_without_a_text_for_each_row() -> None:
+    column = Column(role="categorical", values=[1, 2])
+    values = pd.Series([1.0, 2.0] * 50_000)
+    unknown_value(values, column)
+    assert peak_bytes(lambda: unknown_value(values, column)) < 50 * len(values)

@@ -7,6 +7,7 @@ import pytest
 
 from stepkit.errors import TableUnfit
 from stepkit.split import split
+from tests.unit.memory import bytes_of, peak_bytes
 
 
 def table(positive: int, negative: int) -> pd.DataFrame:
@@ -72,3 +73,12 @@ def test_a_value_that_would_be_missing_on_one_side_is_refused() -> None:
 def test_a_table_of_one_row_is_refused_without_stratification_too() -> None:
     with pytest.raises(TableUnfit, match="too few"):
         split(table(1, 0), 0.3, "", 42)
+
+
+def test_a_seed_gives_the_rows_that_it_has_always_given() -> None:
+    assert split(table(5, 15), 0.3, "default", 42)[1]["row"].tolist() == [9, 4, 15, 8, 17, 12]
+
+
+def test_the_two_parts_are_all_that_a_split_makes() -> None:
+    whole = table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
+    assert peak_bytes(lambda: split(whole, 0.3, "default", 42)) < 1.6 * bytes_of(whole)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from stepkit.errors import TableUnreadable
-from stepkit.tables import as_model_input, header_row, read_table, sha256_of, write_table
+from stepkit.tables import as_model_input, header_row, plain, read_table, sha256_of, write_table
+from tests.unit.memory import bytes_of, peak_bytes
 from tests.unit.small import CLIENTS, LOANS, clients
 
 
@@ -161,3 +162,67 @@ def test_none_is_a_category_in_a_text_column_and_a_gap_elsewhere(tmp_path: Path)
     table = read_table(path, text=["plan"])
     assert table["plan"].isna().tolist() == [False, False, True]
     assert table["income"].isna().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("rows_in_a_group", [2, 100], ids=["several row groups", "one row group"])
+def test_a_parquet_file_comes_back_with_its_types_and_may_be_changed(tmp_path: Path, rows_in_a_group: int) -> None:
+    table = pd.DataFrame(
+        {
+            "whole": [1, 2, 3],
+            "gappy": pd.array([1, None, 3], dtype="Int64"),
+            "double": [0.5, None, 1.5],
+            "text": pd.array(["a", None, "ö"], dtype="string"),
+            "true": [True, False, True],
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet", index=False, row_group_size=rows_in_a_group)
+    found = read_table(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(found, table)
+    found.loc[0, "whole"] = 9
+    assert found["whole"].tolist() == [9, 2, 3]
+
+
+def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+    write_table(clients(), tmp_path / "year=2005" / "t.parquet")
+    assert list(read_table(tmp_path / "year=2005" / "t.parquet")) == list(clients())
+
+
+def test_model_input_keeps_the_row_numbers_of_a_split() -> None:
+    part = clients().loc[[2, 0]]
+    assert as_model_input(part, CLIENTS).index.tolist() == [2, 0]
+
+
+def test_model_input_copies_each_column_once() -> None:
+    table = pd.concat([clients()] * 25_000, ignore_index=True)
+    taken = as_model_input(table, CLIENTS)
+    assert peak_bytes(lambda: as_model_input(table, CLIENTS)) < 1.2 * bytes_of(taken)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pd.Series([1, 2, 1]), ["1", "2", "1"]),
+        (pd.Series([1.0, 2.5, None, 1.0]), ["1", "2.5", None, "1"]),
+        (pd.Series([-0.0, 0.0]), ["0", "0"]),
+        (pd.Series([0.0, -0.0]), ["0", "0"]),
+        (pd.Series([1, None], dtype="Int64"), ["1", None]),
+        (pd.Series(["v1.0", "1.0", None], dtype="string"), ["v1", "1", None]),
+        (pd.Series([1, True, 1.0, "1.0", None], dtype=object), ["1", "True", "1", "1", None]),
+        (pd.Series([True, False]), ["True", "False"]),
+    ],
+    ids=["whole", "doubles", "minus zero first", "minus zero last", "gaps", "texts", "mixed", "booleans"],
+)
+def test_plain_values_are_texts_without_a_fraction_of_zero(values: pd.Series, texts: list[str | None]) -> None:
+    found = plain(values)
+    assert found.dtype == "string"
+    assert [None if pd.isna(text) else text for text in found] == texts
+
+
+def test_plain_values_keep_row_numbers_and_name() -> None:
+    found = plain(pd.Series([1.0, 2.0], index=[7, 3], name="SEX"))
+    assert (found.index.tolist(), found.name) == ([7, 3], "SEX")
+
+
+def test_plain_makes_a_text_of_each_code_once_not_of_each_row() -> None:
+    codes = pd.Series([1.0, 2.0, 3.0, None] * 25_000)
+    assert len({id(text) for text in plain(codes)}) == 4
