@@ -1,0 +1,105 @@
+"""A Hydra application of a few lines whose sweeps are run on a Ray cluster by test_cluster_launcher.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from pipeline.config import ConfigError
+from pipeline.plugins import register_plugins
+from pipeline.signals import end_on_signals
+
+CHILD = ["sleep", "86399.5"]
+"""A child of a job, in a session of its own as the steps of the pipeline are."""
+
+CONFIG = {
+    "x": 1,
+    "seconds": 0.0,
+    "looks_for": "/",
+    "killed": -1,
+    "broken": -1,
+    "hangs": False,
+    "hydra": {"output_subdir": None, "sweep": {"dir": "outputs", "subdir": "."}},
+}
+QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+
+
+def job(config: DictConfig) -> Any:
+    """On a worker; sent there as a whole, as everything of a main module is."""
+    from hydra.core.hydra_config import HydraConfig
+    from ray.util import get_node_ip_address
+
+    import pipeline.steps
+
+    number = HydraConfig.get().job.num
+    if number == config.killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == config.broken:
+        raise ValueError(f"job {number} is broken")
+    if config.hangs:
+        _hang()
+    time.sleep(config.seconds)
+    return {
+        "x": config.x,
+        "number": number,
+        "node": get_node_ip_address(),  # type: ignore[no-untyped-call]  # Ray types its interface in part
+        "code": pipeline.steps.__file__,
+        "folder": str(Path.cwd()),
+        "python": sys.executable,
+        "sees": Path(config.looks_for).exists(),
+        "env": {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_") or name == "OWN"},
+    }
+
+
+def _hang() -> None:
+    child = subprocess.Popen(CHILD, start_new_session=True)
+    try:
+        while child.poll() is None:  # as the pipeline waits: Ray's interrupt comes between two calls, never within one
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
+
+
+def value(config: DictConfig) -> float:
+    """The job of a search."""
+    return float(job(config)["x"])
+
+
+def main() -> int:
+    """Run a sweep; print what came back as the last line."""
+    register_plugins()
+    end_on_signals()
+    ConfigStore.instance().store("app", CONFIG)
+    overrides = sys.argv[1:]
+    try:
+        with initialize(version_base="1.3", config_path=None):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            searches = "hydra/sweeper=optuna" in overrides
+            batches = hydra.multirun("app", value if searches else job, [*QUIET, *overrides])
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    from pipeline.cluster import lost_jobs
+
+    found = [one.return_value for batch in batches for one in batch]
+    print(json.dumps({"found": found, "lost": [[one.number, *one.overrides, one.error] for one in lost_jobs()]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

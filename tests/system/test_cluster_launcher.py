@@ -1,0 +1,179 @@
+"""hydra/launcher=ray on a real cluster: jobs come back one by one, and what goes wrong is told in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline import cluster
+from pipeline.config import ConfigError
+from stepkit.tracking import DEFAULT_URI, ROOT
+from tests.conftest import command_env, run_command
+from tests.servers import free_port, wait_until
+from tests.system.cluster_app import CHILD
+from tests.system.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
+
+APP = [sys.executable, str(ROOT / "tests" / "system" / "cluster_app.py"), "hydra/launcher=ray"]
+SERVER = "http://127.0.0.1:5000"
+"""Nothing listens there; these jobs have nothing to track."""
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[RayCluster]:
+    shared_memory = set(Path("/dev/shm").iterdir())
+    with ray_cluster() as started:
+        processes, folders = started.processes(), [node.folder for node in started.nodes]
+        yield started
+        processes += started.processes()
+    assert [one for one in processes if one.is_running()] == []
+    assert [folder for folder in folders if folder.exists()] == []
+    assert [path for path in set(Path("/dev/shm").iterdir()) - shared_memory if "plasma" in path.name] == []
+    for address in (started.address, started.client_address):
+        with socket.socket() as probe:
+            assert probe.connect_ex((HEAD, int(address.rpartition(":")[2]))) != 0
+
+
+def start(*overrides: str, **env: str) -> list[Any]:
+    return [[*APP, *overrides], {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": SERVER, **env}]
+
+
+def sweep(folder: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+    words, variables = start(*overrides, **env)
+    return run_command(*words, cwd=folder, **variables)
+
+
+def last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found: dict[str, Any] = json.loads(
+        next(line for line in reversed(ended.stdout.splitlines()) if line.startswith("{"))
+    )
+    return found
+
+
+def test_jobs_run_on_every_node_with_the_code_that_ray_brought(ray: RayCluster, tmp_path: Path) -> None:
+    seen_here = tmp_path / "here"
+    seen_here.touch()
+    given = [f"looks_for={seen_here}", "seconds=2", "+hydra.launcher.env.OWN=yes"]
+    ended = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2,3,4", *given, **ray.env)
+    jobs = last_line(ended)["found"]
+    assert [(job["number"], job["x"]) for job in jobs] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert {job["node"] for job in jobs} == {HEAD, WORKER}
+    assert {job["sees"] for job in jobs if job["node"] == WORKER} == {not ray.apart}
+    assert {job["python"] for job in jobs} == {sys.executable}
+    folders = {job["folder"] for job in jobs}
+    assert len(folders) == 2
+    assert {job["code"] for job in jobs} == {f"{folder}/pipeline/steps.py" for folder in folders}
+    assert jobs[0]["env"].items() >= {"MLFLOW_TRACKING_URI": SERVER, "OWN": "yes"}.items()
+    assert ended.stderr == ""
+
+
+def test_a_killed_worker_and_a_broken_job_lose_only_themselves(ray: RayCluster, tmp_path: Path) -> None:
+    ended = sweep(tmp_path, "x=1,2,3,4", "killed=1", "broken=2", RAY_ADDRESS=ray.address, **ray.env)
+    came = last_line(ended)
+    assert [job["x"] for job in came["found"] if isinstance(job, dict)] == [1, 4]
+    assert [math.isnan(job) for job in came["found"][1:3]] == [True, True]
+    (killed, broken) = came["lost"]
+    assert (killed[:4], broken[:4]) == ([1, "x=2", "killed=1", "broken=2"], [2, "x=3", "killed=1", "broken=2"])
+    assert killed[4].startswith("WorkerCrashedError")
+    assert broken[4] == "ValueError: job 2 is broken"
+
+
+def test_a_search_goes_on_after_a_killed_worker(ray: RayCluster, tmp_path: Path) -> None:
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "x=range(1,50)"]
+    came = last_line(sweep(tmp_path, *search, "killed=1", f"hydra.launcher.address={ray.address}", **ray.env))
+    assert [math.isnan(value) for value in came["found"]] == [False, True, False, False]
+    assert [lost[0] for lost in came["lost"]] == [1]
+
+
+def test_a_machine_that_is_no_node_sends_its_jobs_through_the_client(ray: RayCluster, tmp_path: Path) -> None:
+    came = last_line(sweep(tmp_path, f"hydra.launcher.address={ray.client_address}", "x=1,2", "killed=1", **ray.env))
+    assert came["found"][0]["x"] == 1
+    assert [lost[0] for lost in came["lost"]] == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_jobs_wherever_they_run(ray: RayCluster, tmp_path: Path, number: signal.Signals) -> None:
+    words, variables = start("x=1,2,3", "hangs=true", RAY_ADDRESS=ray.address, **ray.env)
+    process = subprocess.Popen(words, cwd=tmp_path, env=command_env(**variables), stdout=subprocess.DEVNULL)
+    wait_until(lambda: len(children()) == 2, "both nodes run a job")
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    assert time.monotonic() - began < cluster.SECONDS_TO_END, "the jobs did not end by themselves"
+    wait_until(lambda: not children(), "the children of all jobs have ended", 10)
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == CHILD]
+
+
+def test_a_cluster_that_asks_for_its_token_says_so(ray: RayCluster, tmp_path: Path) -> None:
+    ended = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2", HOME=str(tmp_path))
+    assert ended.returncode == 2
+    assert "asks for its token: set RAY_AUTH_MODE=token" in ended.stderr.splitlines()[-1]
+
+
+def test_a_job_that_no_node_has_room_for_is_refused(ray: RayCluster, tmp_path: Path) -> None:
+    ended = sweep(tmp_path, "hydra.launcher.num_cpus=2", "x=1,2", RAY_ADDRESS=ray.address, **ray.env)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "hydra.launcher.num_cpus=2: no node of the Ray cluster has that many cores (the largest has 1)"
+    ]
+
+
+def test_a_cluster_that_does_not_answer_is_told_soon_and_in_one_line(tmp_path: Path) -> None:
+    began = time.monotonic()
+    ended = sweep(tmp_path, f"hydra.launcher.address=127.0.0.1:{free_port()}", "x=1,2")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("no Ray cluster answers at 127.0.0.1:")
+    assert len(ended.stderr.splitlines()) == 1
+    assert time.monotonic() - began < 60
+
+
+def test_a_tracking_store_that_the_workers_cannot_see_is_refused(tmp_path: Path) -> None:
+    for uri in (DEFAULT_URI, "file:///tmp/mlruns", "mlruns"):
+        ended = sweep(tmp_path, "hydra.launcher.address=127.0.0.1:1", "x=1,2", f"+main.mlflow_tracking_url='{uri}'")
+        assert ended.returncode == 2
+        assert f"cannot see {uri}. Start a tracking server" in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_missing_engine_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python itself marks a module that cannot be imported
+    with pytest.raises(ConfigError, match="install the cluster engines: make cluster"):
+        cluster.engine("127.0.0.1:1")
+
+
+def test_without_an_address_a_ray_of_this_machine_is_begun_and_ended(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:
+        own = {"HOME": str(tmp_path), "RAY_TMPDIR": short}
+        ended = sweep(tmp_path, "x=1,2", f"looks_for={ROOT}", "broken=1", MLFLOW_TRACKING_URI="", **own)
+        came = last_line(ended)
+        wait_until(lambda: not processes_with(short), "every process of Ray's has ended", 20)
+    (job, _) = came["found"]
+    assert (job["sees"], job["code"]) == (True, str(ROOT / "pipeline" / "steps.py"))
+    assert came["lost"][0][0] == 1
+    assert not (tmp_path / ".ray").exists()
+
+
+def processes_with(word: str) -> list[psutil.Process]:
+    mine = os.getpid()
+    return [
+        one
+        for one in psutil.process_iter(["cmdline"])
+        if one.pid != mine and word in " ".join(one.info["cmdline"] or [])
+    ]

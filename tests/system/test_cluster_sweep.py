@@ -1,0 +1,115 @@
+"""A sweep on a Ray cluster whose nodes share no disk: code comes by Ray, all else by the tracking server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.runner import STEP_RUN
+from stepkit.lineage import inputs_of, run_of
+from stepkit.tracking import ROOT
+from tests.conftest import Experiment, command_env, run_command
+from tests.pipelines import small_table, start_pipeline
+from tests.servers import MlflowServer, mlflow_server, wait_until
+from tests.system.faulty_server import FaultyServer
+from tests.system.ray_cluster import RayCluster, ray_cluster
+
+FOREST = "random_forest_pipeline.random_forest"
+TREES = (5, 6, 7, 8)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[RayCluster]:
+    with ray_cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The table on a web server, the only place where every node can read it."""
+    with FaultyServer() as server:
+        server.files["clients.csv"] = small_table(tmp_path_factory.mktemp("table")).read_bytes()
+        yield server.url("etag/clients.csv")
+
+
+@pytest.fixture
+def place(server: MlflowServer, request: pytest.FixtureRequest) -> Iterator[Experiment]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server.uri)
+    client = MlflowClient(server.uri)
+    name = request.node.name
+    yield Experiment(name, client.create_experiment(name), client)
+    mlflow.set_tracking_uri(before)
+
+
+def sweep(place: Experiment, ray: RayCluster, source: str, trees: str) -> list[str]:
+    on = ["hydra/launcher=ray", f"hydra.launcher.address={ray.address}"]
+    return start_pipeline(place, "-m", *on, f"data.file_url={source}", f"{FOREST}.n_estimators={trees}")
+
+
+def env_of(server: MlflowServer, ray: RayCluster) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": server.uri, **ray.env}
+
+
+def jobs_of(place: Experiment) -> list[Run]:
+    return sorted(place.client.search_runs([place.id], "tags.job != ''"), key=lambda run: int(run.data.tags["job"]))
+
+
+def test_a_sweep_on_two_nodes_that_share_no_disk(
+    place: Experiment, server: MlflowServer, ray: RayCluster, source: str
+) -> None:
+    swept = run_command(*sweep(place, ray, source, ",".join(map(str, TREES))), **env_of(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    jobs = jobs_of(place)
+    assert [int(job.data.params[f"swept.{FOREST}.n_estimators"]) for job in jobs] == list(TREES)
+    for name in ("download", "preprocess", "check_data", "segregate"):
+        assert len(place.runs(name)) == 1, name
+    trainings = [place.client.get_run(job.data.tags[STEP_RUN + "random_forest"]) for job in jobs]
+    for job, training in zip(jobs, trainings, strict=True):
+        assert training.data.tags["mlflow.parentRunId"] == job.info.run_id
+        assert {run_of(address) for address in inputs_of(training).values()} == {job.data.tags[STEP_RUN + "segregate"]}
+        assert training.info.artifact_uri.startswith("mlflow-artifacts:")
+    # each node unpacked the code in a folder of its own, and none of them is this one
+    folders = {Path(training.data.tags["mlflow.source.name"]) for training in trainings}
+    assert len(folders) == 2
+    assert not any(folder.is_relative_to(ROOT) for folder in folders)
+    assert len(place.runs("evaluate")) == 1
+
+
+def test_a_killed_worker_loses_only_its_job_which_the_next_sweep_makes_up_for(
+    place: Experiment, server: MlflowServer, ray: RayCluster, source: str
+) -> None:
+    command = sweep(place, ray, source, "9,4000")
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=command_env(**env_of(server, ray)), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until(lambda: len(place.runs("random_forest")) == 2 or process.poll() is not None, "both jobs train")
+    assert process.poll() is None, process.communicate()
+    (victim,) = [one for one in ray.processes() if one.cmdline()[:1] == ["ray::job 1"]]
+    victim.send_signal(signal.SIGKILL)
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, said + errors
+    assert "job 1: n_estimators=4000" in errors
+    assert "Run the same sweep again" in errors
+    assert [job.info.status for job in jobs_of(place)] == ["FINISHED", "KILLED"]
+    # the step that the killed worker had begun did not outlive it
+    wait_until(lambda: all(run.info.status != "RUNNING" for run in place.runs("random_forest")), "no step trains on")
+    again = run_command(*sweep(place, ray, source, "9,10"), **env_of(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(place.runs("download")) == len(place.runs("segregate")) == 1
+    assert "0 ran, 5 reused" in again.stdout
