@@ -10,6 +10,9 @@ if __name__ == "__main__":
     # first of all, so that libraries load in the background while the configuration is read
     warm_up()
 
-    from pipeline.cli import main
+    try:
+        from pipeline.cli import main
+    except KeyboardInterrupt:
+        sys.exit(130)  # nothing was begun yet
 
     sys.exit(main())

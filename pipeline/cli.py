@@ -1,10 +1,12 @@
-"""The command line: compose the configuration, check it, run the pipeline or each job of a sweep."""
+"""The command line: compose the configuration, run the pipeline or each job of a sweep, report what went wrong."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,56 +17,80 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from pipeline.config import ConfigError, checked, explain, split_options
-from pipeline.runner import StepFailed, run_pipeline
-from pipeline.runs import Launched
-from pipeline.signals import end_on_signals
+from pipeline import job, single, sweep
+from pipeline.config import ConfigError, explain, split_options
+from pipeline.plugins import register_plugins
+from pipeline.runner import StepFailed
+from pipeline.runs import launched
+from pipeline.signals import end_on_signals, keep_quiet
 from stepkit import tracking
 from stepkit.errors import StepError
 from stepkit.tracking import ROOT
 
-# a pipe has no width; lines there are for programs and logs, which wrap as they like
-console = Console(width=None if sys.stdout.isatty() else 200)
 errors = Console(stderr=True)
-launched = Launched.from_environment()
-failures: list[Exception] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT), config_name="config")
-def run(composed: DictConfig) -> None:
-    hydra_config = HydraConfig.get()
-    job = "" if hydra_config.mode == RunMode.RUN else f"{hydra_config.job.num}: {hydra_config.job.override_dirname}"
-    try:
-        run_pipeline(checked(composed), console, launched, job)
-    except (ConfigError, StepFailed, StepError) as error:
-        # kept for main(): Hydra would print its own lines about it, and end a sweep at its first bad job
-        failures.append(error)
-    except (MlflowException, OSError) as error:
-        if not tracking.is_unreachable(error):
-            raise
-        failures.append(tracking.gone(error))
+def run(composed: DictConfig) -> float | None:
+    # as short as can be: a launcher of Hydra may send it, with all that it names here, to another machine
+    hydra_config: Any = HydraConfig.get()  # Hydra types it as a class, and hands out a DictConfig
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return job.run_here(composed, hydra_config)
+    single.run_composed(composed)
+    return None
 
 
 def main() -> int:
     """Run the pipeline, or each job of a sweep; return the exit status."""
     # Hydra then hands its errors on instead of printing its own page about them
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    keep_quiet()
     end_on_signals()
+    problems = _problems_of_all()
+    if any(isinstance(one, KeyboardInterrupt) for one in problems):
+        hint = "Every step was ended. Run the same command again: what is finished is reused."
+        return _say("interrupted", hint, 130)
+    return max([_report(one) for one in problems], default=0)
+
+
+def _problems_of_all() -> list[BaseException]:
+    """Run what the command line says; return what went wrong."""
+    problem = _problem_of(_start)
+    problems = [problem] if problem else list[BaseException](single.failures)
+    failed = _problem_of(lambda: problems.extend(sweep.close_started(problem)))
+    return [*problems, failed] if failed else problems
+
+
+def _start() -> None:
+    launched()
+    register_plugins()
+    sys.argv[1:] = split_options(sys.argv[1:])
+    run()
+
+
+def _problem_of(work: Callable[[], None]) -> BaseException | None:
+    """Do some work; return the mistake that a person can mend, or None. Others are raised."""
     try:
-        sys.argv[1:] = split_options(sys.argv[1:])
-        run()
-    except ConfigError as error:
-        failures.append(error)
+        work()
+    except sweep.CannotStart as stopped:
+        return _problem_of(partial(_throw, stopped.__cause__))
+    except (ConfigError, StepFailed, StepError, KeyboardInterrupt) as error:
+        return error
     except (HydraException, OmegaConfBaseException) as error:
-        failures.append(ConfigError(explain(error)))
-    except KeyboardInterrupt:
-        return _say("interrupted", "Every step was ended. Run the same command again to start over.", 130)
-    return max([_report(error) for error in failures], default=0)
+        return ConfigError(explain(error))
+    except (MlflowException, OSError) as error:
+        if not tracking.is_unreachable(error):
+            raise
+        return tracking.gone(error)
+    return None
 
 
-def _report(error: Exception) -> int:
+def _throw(error: BaseException | None) -> None:
+    if error:
+        raise error
+
+
+def _report(error: BaseException) -> int:
     """Print what went wrong; return the exit status: 2 for the configuration, 1 for the rest."""
     if isinstance(error, ConfigError):
         return _say("configuration", str(error), 2)

@@ -1,18 +1,17 @@
-"""The pipeline's last words: metrics, verdict, model version, where to look, what to type next."""
+"""A pipeline's last words: what ran and why, metrics, verdict, model version, where to look, what to type next."""
 
 from __future__ import annotations
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run, RunTag
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.lineage import SUMMARY
 from stepkit.tracking import DEFAULT_URI
 
-HEADLINE = ("val_roc_auc", "test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
-
-
+HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
 NOTE = "mlflow.note.content"
 
 
@@ -22,36 +21,65 @@ def _runs(client: MlflowClient, done: dict[str, str]) -> dict[str, Run]:
 
 def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str]) -> None:
     """Put the metrics by which pipelines are compared, the version and what the steps said on the pipeline's run."""
-    for run in _runs(
-        client, {name: done[name] for name in ("random_forest", "evaluate", "register") if name in done}
-    ).values():
-        for name in HEADLINE:
-            if name in run.data.metrics:
-                client.log_metric(pipeline_run_id, name, run.data.metrics[name])
-        for tag in ("verdict", "model_name", "model_version"):
-            if tag in run.data.tags:
-                client.set_tag(pipeline_run_id, tag, run.data.tags[tag])
-    said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in _runs(client, done).items()]
-    client.set_tag(pipeline_run_id, NOTE, "\n".join(said))
+    runs = _runs(client, done)
+    metrics, tags = list[Metric](), list[RunTag]()
+    for name in [step for step in ("random_forest", "evaluate", "register") if step in runs]:
+        found = runs[name].data
+        at = runs[name].info.end_time or 0
+        metrics += [
+            Metric(key, value, at, 0)
+            for key, value in found.metrics.items()
+            if key in HEADLINE or key.startswith("val_")
+        ]
+        tags += [
+            RunTag(tag, found.tags[tag]) for tag in ("verdict", "model_name", "model_version") if tag in found.tags
+        ]
+    said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in runs.items()]
+    client.log_batch(pipeline_run_id, metrics=metrics, tags=[*tags, RunTag(NOTE, "\n".join(said))])
 
 
-def closing_table(client: MlflowClient, pipeline_run_id: str, done: dict[str, str], uri: str, seconds: float) -> Table:
+def closing_table(
+    client: MlflowClient, pipeline_run_id: str, done: dict[str, str], show: Display, uri: str, seconds: float
+) -> Table:
     """Return the table that is printed after a pipeline that went well."""
     runs = _runs(client, done)
     run = client.get_run(pipeline_run_id)
     experiment = client.get_experiment(run.info.experiment_id).name
-    table = Table.grid(padding=(0, 3))
-    table.title = Text(f"\ndone in {seconds:.1f} s", style="bold green")
-    table.title_justify = "left"
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = two_columns(f"\ndone in {seconds:.1f} s")
     for label, text in (
+        *steps_rows(show),
         *_results(runs),
         ("pipeline run", f"{pipeline_run_id} in experiment {experiment}"),
-        *_next(runs, uri),
+        ("look", where_to_look(uri)),
+        *_next(runs),
     ):
         table.add_row(label, Text(text))
     return table
+
+
+def two_columns(title: str, style: str = "bold green") -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.title = Text(title, style=style)
+    table.title_justify = "left"
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def steps_rows(show: Display) -> list[tuple[str, str]]:
+    """For every step: ran, reused or failed, and why it ran again."""
+    lines = show.lines.values()
+    if all(line.state == DONE and not line.why for line in lines):
+        return [("steps", f"{len(lines)} ran")]
+    width = max(map(len, show.lines))
+    return [
+        ("steps" if number == 0 else "", f"{line.name:<{width}}  {_how(line)}") for number, line in enumerate(lines)
+    ]
+
+
+def _how(line: Line) -> str:
+    state = {DONE: "ran", RUNNING: "interrupted"}.get(line.state, line.state)
+    return f"{state:<8}{line.why}".rstrip()
 
 
 def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
@@ -72,12 +100,14 @@ def _words(name: str) -> str:
     return {"roc_auc": "AUC"}.get(name, name.replace("_", " "))
 
 
-def _next(runs: dict[str, Run], uri: str) -> list[tuple[str, str]]:
-    look = (
-        "make ui" if uri == DEFAULT_URI else uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
-    )
-    rows = [("look", look)]
-    if "register" in runs:
-        name = runs["register"].data.tags["model_name"]
-        rows.append(("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001"))
-    return rows
+def where_to_look(uri: str) -> str:
+    if uri == DEFAULT_URI:
+        return "make ui"
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
+    if "register" not in runs:
+        return []
+    name = runs["register"].data.tags["model_name"]
+    return [("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001")]

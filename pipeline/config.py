@@ -31,6 +31,8 @@ class Main(Strict):
     experiment_name: str | None
     execute_steps: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     launcher: Literal["warm", "subprocess"]
+    reuse: bool
+    rerun: Annotated[list[str], BeforeValidator(_as_list)]
     random_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
 
 
@@ -74,8 +76,24 @@ class Register(Strict):
     model_name: Annotated[str, Field(pattern=r"^[^/:]+$")]
 
 
+class Sweep(Strict):
+    metric: Literal[
+        "val_roc_auc",
+        "val_average_precision",
+        "val_log_loss",
+        "val_brier_score",
+        "val_accuracy",
+        "val_precision",
+        "val_recall",
+        "val_f1",
+    ]
+    direction: Literal["maximize", "minimize"]
+    test: Literal["best", "all"]
+
+
 class Config(Strict):
     main: Main
+    sweep: Sweep
     data: Data
     download: Download
     preprocess: Preprocess

@@ -13,25 +13,26 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "not run"
-_STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", FAILED: "bold red", SKIPPED: "dim"}
+WAITING, RUNNING, DONE, REUSED, FAILED, SKIPPED = "waiting", "running", "done", "reused", "failed", "not run"
+_STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", REUSED: "blue", FAILED: "bold red", SKIPPED: "dim"}
 
 
 @dataclass
 class Line:
-    """One step's line: its state, when it began, how long it took, and the last that it said."""
+    """One step's line: its state, when it began, how long it took, why it runs again, and the last that it said."""
 
     name: str
     state: str = WAITING
     began: float = 0.0
     seconds: float = 0.0
     said: str = ""
+    why: str = ""
 
     @property
     def state_text(self) -> str:
         if self.state == RUNNING:
             return f"running {time.monotonic() - self.began:4.0f} s"
-        return f"{self.state} in {self.seconds:.1f} s" if self.state in (DONE, FAILED) else self.state
+        return f"{self.state} in {self.seconds:.1f} s" if self.state in (DONE, FAILED) and self.seconds else self.state
 
 
 class Display:
@@ -63,17 +64,22 @@ class Display:
             table.add_row(line.name, state, Text(line.said, "dim" if line.state == RUNNING else ""))
         return table
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, why: str = "") -> None:
         line = self.lines[name]
-        line.state, line.began = RUNNING, time.monotonic()
+        line.state, line.began, line.why, line.said = RUNNING, time.monotonic(), why, ""
         self._plain(line)
+
+    def wait(self, name: str) -> None:
+        """Another job of the sweep computes this step."""
+        self.lines[name].said = "another job of the sweep is at it"
 
     def say(self, name: str, text: str) -> None:
         self.lines[name].said = text
 
     def end(self, name: str, state: str, said: str) -> None:
         line = self.lines[name]
-        line.state, line.seconds, line.said = state, time.monotonic() - line.began, said
+        line.seconds = time.monotonic() - line.began if line.state == RUNNING else 0.0
+        line.state, line.said = state, said
         self._plain(line)
 
     def interrupt(self) -> None:
@@ -90,9 +96,21 @@ class Display:
     def _plain(self, line: Line) -> None:
         if not self.console.is_terminal:
             state = RUNNING if line.state == RUNNING else line.state_text
+            text = line.why if line.state == RUNNING else line.said
             self.console.print(
-                f"{line.name:<14}  {state:<16}  {line.said}".rstrip(),
+                f"{line.name:<14}  {state:<16}  {text}".rstrip(),
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+class Silent(Display):
+    """Keeps the lines and prints none: a job of a sweep has one line as a whole."""
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        yield self
+
+    def _plain(self, line: Line) -> None:
+        pass

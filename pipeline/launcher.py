@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import mlflow
-from mlflow.entities import RunStatus
+from mlflow.entities import RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.projects import SubmittedRun
 from mlflow.projects._project_spec import Project
@@ -36,7 +36,7 @@ from pipeline.warm import WarmProcess, step_arguments
 from stepkit.errors import EnvironmentFailed
 
 BACKEND = "steps"
-LOG_FILE, WARM, STARTED = "log_file", "warm", "started"
+LOG_FILE, WARM, STARTED, TAGS = "log_file", "warm", "started", "tags"
 SECONDS_TO_END = 10.0
 """How long a step may take to mark its run KILLED and leave before it is killed itself."""
 
@@ -133,7 +133,8 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         env_manager = backend_config[PROJECT_ENV_MANAGER]
         activate = activation(env_manager, folder)  # takes minutes at first; before the run, which would hang about
         run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
-        mlflow.MlflowClient().set_tag(run.info.run_id, MLFLOW_PROJECT_ENV, env_manager)
+        tags = {MLFLOW_PROJECT_ENV: env_manager, **backend_config[TAGS]}
+        mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
         (command,) = get_entry_point_command(load_project(folder), entry_point, params, None)
         env = _environment(run.info.run_id, experiment_id, bool(activate))
         arguments = step_arguments(command) if backend_config[WARM] and not activate else None
@@ -197,8 +198,10 @@ class Launcher:
     warm: bool
     started: list[StepProcess] = field(default_factory=list)
 
-    def launch(self, folder: Path, parameters: dict[str, str], name: str, log_file: Path) -> StepProcess:
-        """Start the project in `folder` and return at once."""
+    def launch(
+        self, folder: Path, parameters: dict[str, str], name: str, log_file: Path, tags: dict[str, str]
+    ) -> StepProcess:
+        """Start the project in `folder`, its run named and tagged, and return at once."""
         loader.MLFLOW_BACKENDS.setdefault(BACKEND, StepBackend)  # type: ignore[arg-type]  # typed too narrowly
         submitted = mlflow.projects.run(
             uri=str(folder),
@@ -206,7 +209,7 @@ class Launcher:
             experiment_id=self.experiment_id,
             env_manager=self.env_manager,
             backend=BACKEND,
-            backend_config={LOG_FILE: str(log_file), WARM: self.warm, STARTED: self.started},
+            backend_config={LOG_FILE: str(log_file), WARM: self.warm, STARTED: self.started, TAGS: tags},
             synchronous=False,
             run_name=name,
         )

@@ -8,24 +8,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
-from rich.console import Console
 
 from pipeline import display as states
-from pipeline.closing import closing_table, log_headline
+from pipeline.closing import log_headline
 from pipeline.config import Config
 from pipeline.display import Display
 from pipeline.launcher import Launcher, StepProcess
-from pipeline.runs import Launched, connect, env_manager_of, pipeline_run
+from pipeline.outside import Around
+from pipeline.reuse import FINGERPRINT_ARTIFACT, Decision, decide, tags_of
+from pipeline.runs import active_run, log_config
+from pipeline.shared import FailedElsewhere, Shared
+from pipeline.signals import interrupted
 from pipeline.steps import BY_NAME, Step, chosen_steps
-from stepkit.lineage import ERROR, SUMMARY, address_of, current_run
+from stepkit.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
 from stepkit.tracking import ROOT
 
 POLL_SECONDS = 0.05
 LOG_ARTIFACT = "step.log"
 LAST_LINES = 15
+STEP_RUN = "step."
+"""Tags of a pipeline's run: the run of each of its steps, whether it was made for it or reused."""
+WHY = "why."
+"""Tags of a pipeline's run: why a step ran although it had run before."""
 
 
 class StepFailed(Exception):
@@ -43,52 +51,67 @@ class Running:
 
 @dataclass
 class Pipeline:
-    """One execution of the pipeline: what every step needs to know, and how far it is."""
+    """One execution of the pipeline: what every step needs to know, and how far it is.
+
+    Attributes:
+        run_id: its own run, in experiment `experiment_id`.
+        shared: where this is a job of a sweep, who computes the steps that several jobs need.
+        done: the run of each step that has succeeded, now or earlier.
+    """
 
     config: Config
     client: MlflowClient
-    run: Run
+    run_id: str
+    experiment_id: str
     launcher: Launcher
     logs: Path
     show: Display
+    shared: Shared | None = None
     done: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def parameters(self, step: Step) -> dict[str, str]:
-        own = step.parameters(self.config, address_of(self.run.info.run_id, "").rstrip("/"))
+        own = step.parameters(self.config, address_of(self.run_id, "").rstrip("/"))
         exact = {flag: self.done[upstream] for flag, upstream in step.reads.items()}
         return {"step": step.run_name, **own, **exact}
 
 
-def run_pipeline(config: Config, console: Console, launched: Launched, job: str = "") -> dict[str, str]:
-    """Execute the configured steps under one pipeline run.
+def run_pipeline(
+    config: Config,
+    run_id: str,
+    env_manager: str,
+    names: list[str],
+    show: Display,
+    shared: Shared | None = None,
+    done: dict[str, str] | None = None,
+) -> dict[str, str]:
+    """Execute steps under the pipeline's own run.
 
     Args:
-        job: name of this job in a sweep; empty for a single run.
+        run_id: that run; it is ended here.
+        env_manager: as `mlflow run --env-manager` names them.
+        names: the steps to execute.
+        done: runs of steps that were executed before; else what is read but not executed is the current one.
 
     Returns:
-        The run id of each step.
+        The run id of each step, of those that were read but not executed too.
 
     Raises:
+        ConfigError: a name that is no step.
         StepFailed: a step ended badly.
         StepError: the tracking server does not answer, or an upstream run is missing.
     """
-    steps = chosen_steps(config.main.execute_steps)
-    uri = connect(config, launched, console)
-    env_manager = env_manager_of(launched, uri)
-    began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="pipeline-") as logs,
-        pipeline_run(config, launched, uri, job) as active,
-    ):
-        launcher = Launcher(active.info.experiment_id, env_manager, config.main.launcher == "warm")
-        show = Display(console, [step.name for step in steps])
-        pipeline = Pipeline(config, MlflowClient(), active, launcher, Path(logs), show)
+    steps = chosen_steps(names)
+    with tempfile.TemporaryDirectory(prefix="pipeline-") as logs, active_run(run_id) as active:
+        log_config(config, run_id)
+        experiment_id = active.info.experiment_id
+        launcher = Launcher(experiment_id, env_manager, config.main.launcher == "warm")
+        client = MlflowClient()
+        pipeline = Pipeline(config, client, run_id, experiment_id, launcher, Path(logs), show, shared, dict(done or {}))
         pin_upstream(pipeline, steps)
         with show.shown():
             execute(pipeline, steps)
-        log_headline(pipeline.client, active.info.run_id, pipeline.done)
-    console.print(closing_table(pipeline.client, active.info.run_id, pipeline.done, uri, time.monotonic() - began))
+        log_headline(client, run_id, pipeline.done)
     return pipeline.done
 
 
@@ -99,8 +122,10 @@ def pin_upstream(pipeline: Pipeline, steps: list[Step]) -> None:
         for upstream in step.reads.values():
             if upstream not in executed and upstream not in pipeline.done:
                 tag = BY_NAME[upstream].run_name
-                run = current_run(pipeline.client, pipeline.run.info.experiment_id, tag)
+                run = current_run(pipeline.client, pipeline.experiment_id, tag)
                 pipeline.done[upstream] = run.info.run_id
+                # what goes on with this pipeline later (the best job of a sweep) reads the same
+                pipeline.client.set_tag(pipeline.run_id, STEP_RUN + upstream, run.info.run_id)
 
 
 def execute(pipeline: Pipeline, steps: list[Step]) -> None:
@@ -113,11 +138,13 @@ def execute(pipeline: Pipeline, steps: list[Step]) -> None:
     waiting, running = list(steps), list[Running]()
     try:
         while running or (waiting and not pipeline.failures):
-            if not pipeline.failures:
-                ready = [step for step in waiting if is_ready(step, steps, pipeline.done)]
-                waiting = [step for step in waiting if step not in ready]
-                running += [start(pipeline, step) for step in ready]
+            before = len(waiting)
+            for step in [one for one in waiting if is_ready(one, steps, pipeline.done)]:
+                running += begin(pipeline, step)
+                if step.name in pipeline.done or (running and running[-1].step is step):
+                    waiting.remove(step)
             running = [one for one in running if not ended(pipeline, one)]
+            look_around(pipeline, idle=not running and len(waiting) == before)
     except BaseException:
         # Ctrl-C, a server that is gone: no step may outlive the pipeline, whatever else cannot be done any more
         for run_id in pipeline.launcher.cancel_all():
@@ -137,11 +164,63 @@ def is_ready(step: Step, steps: list[Step], done: dict[str, str]) -> bool:
     return needed <= set(done)
 
 
-def start(pipeline: Pipeline, step: Step) -> Running:
+def look_around(pipeline: Pipeline, idle: bool) -> None:
+    """Tell the other jobs of a sweep that this one lives; pause if it only waits for them.
+
+    Raises:
+        KeyboardInterrupt: this is a thread of a process that is to end.
+    """
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    if pipeline.shared:
+        pipeline.shared.give_sign()
+    if idle:
+        time.sleep(POLL_SECONDS)
+
+
+def begin(pipeline: Pipeline, step: Step) -> list[Running]:
+    """Start a step, or take the run that did its work already, or leave it to another job of the sweep (both [])."""
+    shared = pipeline.shared
+    if pipeline.failures or (shared and shared.looked_just_now(step.name)):
+        return []
+    around = Around(pipeline.client, pipeline.config, pipeline.done, shared.since if shared else 0)
+    decision = decide(around, step, pipeline.experiment_id)
+    if decision.run:
+        reuse(pipeline, step, decision)
+        return []
+    try:
+        if shared and pipeline.config.main.reuse and not shared.is_mine(step.name, step.run_name, decision.key):
+            pipeline.show.wait(step.name)
+            return []
+    except FailedElsewhere as error:
+        pipeline.show.end(step.name, states.FAILED, "in another job")
+        pipeline.failures.append(str(error))
+        return []
+    return [start(pipeline, step, decision)]
+
+
+def reuse(pipeline: Pipeline, step: Step, decision: Decision) -> None:
+    """Let a finished run stand for a new one: it belongs to this pipeline too, and is current again."""
+    assert decision.run is not None
+    run = decision.run
+    if run.data.tags.get(CURRENT) != "true":
+        mark_current(pipeline.client, run.info.run_id)
+    pipeline.client.set_tag(pipeline.run_id, STEP_RUN + step.name, run.info.run_id)
+    pipeline.done[step.name] = run.info.run_id
+    pipeline.show.end(step.name, states.REUSED, run.data.tags.get(SUMMARY, ""))
+
+
+def start(pipeline: Pipeline, step: Step, decision: Decision) -> Running:
     log_file = pipeline.logs / f"{step.name}.log"
     log_file.touch()
-    pipeline.show.start(step.name)
-    process = pipeline.launcher.launch(ROOT / step.name, pipeline.parameters(step), step.run_name, log_file)
+    pipeline.show.start(step.name, decision.why)
+    process = pipeline.launcher.launch(
+        ROOT / step.name, pipeline.parameters(step), step.run_name, log_file, tags_of(decision)
+    )
+    # while the process starts
+    mlflow.log_dict(decision.parts, FINGERPRINT_ARTIFACT, run_id=process.run_id)
+    why = [RunTag(WHY + step.name, decision.why[:5000])] if decision.why else []
+    pipeline.client.log_batch(pipeline.run_id, tags=[RunTag(STEP_RUN + step.name, process.run_id), *why])
     return Running(step, process, log_file)
 
 

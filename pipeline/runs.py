@@ -1,4 +1,4 @@
-"""The pipeline's own run: which run it is, in which experiment, and how it ends."""
+"""The runs of a pipeline and of a sweep: which run it is, in which experiment, and how it ends."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import RunStatus
+from mlflow.entities import RunStatus, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV, MLFLOW_RUN_NAME
 from rich.console import Console
 
-from pipeline.config import Config
+from pipeline.config import Config, Main
+from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, MODEL_CONFIG
 from stepkit import tracking
 from stepkit.lineage import ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
+
+CONFIG_ARTIFACT = "config/config.yaml"
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 """What MLflow calls a run that nobody named."""
@@ -32,24 +37,24 @@ _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 class Launched:
     """What `mlflow run` prepared before it started main.py: a run, its experiment and store (all empty without it)."""
 
-    run_id: str
-    experiment_id: str
-    tracking_uri: str
-
-    @staticmethod
-    def from_environment() -> Launched:
-        """Take over from the environment, so that what is started from here is not taken for that run."""
-        return Launched(
-            os.environ.pop("MLFLOW_RUN_ID", ""),
-            os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
-            os.environ.get("MLFLOW_TRACKING_URI", ""),
-        )
+    run_id: str = ""
+    experiment_id: str = ""
+    tracking_uri: str = ""
 
 
-def connect(config: Config, launched: Launched, console: Console) -> str:
+@cache
+def launched() -> Launched:
+    """Take over from the environment, once, so that what is started from here is not taken for that run."""
+    return Launched(
+        os.environ.pop("MLFLOW_RUN_ID", ""),
+        os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
+        os.environ.get("MLFLOW_TRACKING_URI", ""),
+    )
+
+
+def connect(configured: str | None, before: Launched, console: Console) -> str:
     """Choose the tracking server; say so when the configuration overrules the environment."""
-    configured = config.main.mlflow_tracking_url
-    if configured and launched.tracking_uri and configured != launched.tracking_uri:
+    if configured and before.tracking_uri and configured != before.tracking_uri:
         console.print(
             f"tracking to {configured} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
             highlight=False,
@@ -59,34 +64,54 @@ def connect(config: Config, launched: Launched, console: Console) -> str:
     return uri
 
 
-def env_manager_of(launched: Launched, uri: str) -> str:
+def env_manager_of(before: Launched, uri: str) -> str:
     """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
-    if not launched.run_id:
+    if not before.run_id:
         return "local"
-    tags = MlflowClient(tracking_uri=launched.tracking_uri or uri).get_run(launched.run_id).data.tags
-    return str(tags.get("mlflow.project.env", "local"))
+    tags = MlflowClient(tracking_uri=before.tracking_uri or uri).get_run(before.run_id).data.tags
+    return str(tags.get(MLFLOW_PROJECT_ENV, "local"))
+
+
+def open_run(main: Main, before: Launched, uri: str, name: str) -> str:
+    """Return the run that the whole command is: the one that `mlflow run` made, or a new one.
+
+    It is the former if that stands in the same store and experiment; else the other gets a tag that names the new.
+    """
+    client = MlflowClient()
+    experiment_id = _experiment(main.experiment_name, before)
+    if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
+        run = client.get_run(before.run_id)
+    else:
+        env_manager = env_manager_of(before, uri)
+        # who started it, from which file and commit, as mlflow.start_run would note it
+        tags = resolve_tags({MLFLOW_PROJECT_ENV: env_manager})
+        run = client.create_run(experiment_id, run_name=name, tags=tags)
+        if before.run_id:
+            elsewhere = MlflowClient(tracking_uri=before.tracking_uri or uri)
+            elsewhere.set_tag(before.run_id, PIPELINE, run.info.run_id)
+    if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
+        client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, name)
+    _show_as_training(client, experiment_id)
+    return str(run.info.run_id)
+
+
+def open_nested(parent_id: str, name: str, tags: dict[str, str]) -> str:
+    """Return a new run below another one, in the same experiment."""
+    client = MlflowClient()
+    parent = client.get_run(parent_id)
+    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **tags})
+    return str(client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id)
 
 
 @contextmanager
-def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iterator[mlflow.ActiveRun]:
-    """Open the pipeline's run and log its configuration; end it FINISHED, FAILED or KILLED.
-
-    It is the run that `mlflow run` made, if that stands in the same store and experiment and this is no job of
-    a sweep; else a new one, and the other gets a tag that names it.
-    """
-    experiment_id = _experiment(config.main.experiment_name, launched)
-    if launched.run_id and not job and _same_place(launched, uri, experiment_id):
-        active = mlflow.start_run(run_id=launched.run_id)
-    else:
-        parent = {MLFLOW_PARENT_RUN_ID: launched.run_id} if job and _same_place(launched, uri, experiment_id) else {}
-        active = mlflow.start_run(experiment_id=experiment_id, run_name=f"pipeline {job}".strip(), tags=parent or None)
-        _point_to(active.info.run_id, launched, uri)
+def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
+    """Make a run the active one; end it FINISHED, FAILED or KILLED."""
+    active = mlflow.start_run(run_id=run_id)
     try:
-        _introduce(active, job)
-        _log_config(config, active.info.run_id)
         yield active
     except KeyboardInterrupt:
-        mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
+        with suppress(MlflowException, OSError):
+            mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
         raise
     except BaseException as error:
         tracking.lose_patience(error)
@@ -97,45 +122,32 @@ def pipeline_run(config: Config, launched: Launched, uri: str, job: str) -> Iter
     mlflow.end_run()
 
 
-def _introduce(active: mlflow.ActiveRun, job: str) -> None:
-    """Give the run a name that tells what it is, and the experiment the view for model training."""
-    if _RANDOM_NAME.fullmatch(active.info.run_name or ""):
-        mlflow.set_tag(MLFLOW_RUN_NAME, f"pipeline {job}".strip())
-    client = MlflowClient()
-    experiment = client.get_experiment(active.info.experiment_id)
-    if EXPERIMENT_KIND not in experiment.tags:
-        client.set_experiment_tag(experiment.experiment_id, EXPERIMENT_KIND, "custom_model_development")
+def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
+    """Give the experiment the view for model training."""
+    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
+        kind = (experiment_id, EXPERIMENT_KIND, "custom_model_development")
+        tracking.through_races(lambda: client.set_experiment_tag(*kind))
 
 
-def _experiment(name: str | None, launched: Launched) -> str:
+def _experiment(name: str | None, before: Launched) -> str:
     if name:
         return str(mlflow.set_experiment(name).experiment_id)
-    if launched.experiment_id:
-        return launched.experiment_id
+    if before.experiment_id:
+        return before.experiment_id
     return str(mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")).experiment_id)
 
 
-def _same_place(launched: Launched, uri: str, experiment_id: str) -> bool:
-    return bool(launched.run_id) and launched.tracking_uri == uri and launched.experiment_id == experiment_id
-
-
-def _point_to(run_id: str, launched: Launched, uri: str) -> None:
-    if launched.run_id:
-        client = MlflowClient(tracking_uri=launched.tracking_uri or uri)
-        client.set_tag(launched.run_id, PIPELINE, run_id)
-
-
-def _log_config(config: Config, run_id: str) -> None:
+def log_config(config: Config, run_id: str) -> None:
     """Log the resolved configuration, whole and in the two parts that steps read."""
     whole = config.model_dump(by_alias=True, exclude_none=False)
     parts = {
-        "config/config.yaml": whole,
+        CONFIG_ARTIFACT: whole,
         DATA_CONFIG: whole["data"],
         MODEL_CONFIG: whole["random_forest_pipeline"],
     }
     for name, part in parts.items():
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
-    settings = config.random_forest_pipeline.random_forest.model_dump()
-    mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed})
-    mlflow.log_params({f"random_forest.{key}": value for key, value in settings.items()})
-    mlflow.set_tag(PIPELINE, run_id)
+    split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
+    model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
+    mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
+    MlflowClient().log_batch(run_id, tags=[RunTag(PIPELINE, run_id)])

@@ -5,8 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from mlflow.entities import Run
+
+from pipeline import outside
 from pipeline.config import Config, ConfigError
+from pipeline.outside import Around
+from stepkit.columns import Columns
 
 Parameters = dict[str, str]
 
@@ -20,6 +26,10 @@ class Step:
         reads: for each run-id parameter, the step whose run it names.
         parameters: its other parameters, from the configuration and the address of the pipeline run's artifacts.
         after: steps that must have succeeded before, although nothing of them is read.
+        packs: folders of code that it puts into what it publishes.
+        contents: for each parameter that is an address below the pipeline's own run, what stands there.
+        outside: what its result depends on beside code, parameters and inputs.
+        why_undone: why what a finished run of it did outside of MLflow's runs does not hold any more, or "".
         tag: the `step` tag and name of its runs, where that is not its folder's name.
     """
 
@@ -27,6 +37,10 @@ class Step:
     parameters: Callable[[Config, str], Parameters]
     reads: dict[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()
+    contents: dict[str, Callable[[Config], dict[str, Any]]] = field(default_factory=dict)
+    outside: Callable[[Around], dict[str, str]] = lambda around: {}
+    why_undone: Callable[[Around, Run], str] = lambda around, run: ""
     tag: str = ""
 
     @property
@@ -45,6 +59,8 @@ STEPS = (
     Step(
         "download",
         tag="download_data",
+        contents={"dataset": lambda config: config.data.model_dump(include=set(Columns.model_fields))},
+        outside=outside.source,
         parameters=lambda config, here: {
             "file_url": config.data.file_url,
             "sha256": ",".join(config.data.sha256),
@@ -68,6 +84,7 @@ STEPS = (
     Step(
         "check_data",
         reads={"input_run_id": "preprocess"},
+        outside=outside.reference,
         parameters=lambda config, here: {
             "input_step": "preprocess",
             "sample_artifact": config.preprocess.artifact_name,
@@ -92,6 +109,8 @@ STEPS = (
         "random_forest",
         reads={"input_run_id": "segregate"},
         after=("check_data",),
+        packs=("serve/record",),
+        contents={"model_config": lambda config: config.random_forest_pipeline.model_dump()},
         parameters=lambda config, here: {
             "input_step": "segregate",
             "train_data": f"{config.segregate.artifact_root}/data_train.{_ending(config)}",
@@ -105,6 +124,7 @@ STEPS = (
     Step(
         "evaluate",
         reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
+        outside=outside.champion,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
@@ -117,6 +137,7 @@ STEPS = (
     Step(
         "register",
         reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
+        why_undone=outside.why_unregistered,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
@@ -130,20 +151,23 @@ STEPS = (
 BY_NAME = {step.name: step for step in STEPS}
 
 
-def chosen_steps(names: list[str]) -> list[Step]:
-    """Return the steps to execute, in their order in the table, whatever the order of `names`.
+def chosen_steps(names: list[str], key: str = "main.execute_steps") -> list[Step]:
+    """Return the named steps ("all": every one), in their order in the table, whatever the order of `names`.
+
+    Args:
+        key: where in the configuration the names stand.
 
     Raises:
         ConfigError: a name that is no step.
     """
-    wanted = {_step_name(name) for name in names} if "all" not in names else set(BY_NAME)
+    wanted = {_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
     return [step for step in STEPS if step.name in wanted]
 
 
-def _step_name(name: str) -> str:
+def _step_name(name: str, key: str) -> str:
     for step in STEPS:
         if name in (step.name, step.run_name):
             return step.name
     close = difflib.get_close_matches(name, list(BY_NAME), n=1)
     meant = f"; did you mean '{close[0]}'?" if close else ""
-    raise ConfigError(f"main.execute_steps: unknown step '{name}'{meant} (steps: all, {', '.join(BY_NAME)})")
+    raise ConfigError(f"{key}: unknown step '{name}'{meant} (steps: all, {', '.join(BY_NAME)})")

@@ -20,7 +20,16 @@ COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 PRELOADED = (
     "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracing.provider",
+    "sqlalchemy.dialects.sqlite",
+    "alembic.command",
+    "git",
+    "opentelemetry.sdk.trace",
     "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "PIL.PngImagePlugin",
+    "narwhals.stable.v2",
+    "sklearn.metrics",
     "sklearn.ensemble",
     "sklearn.compose",
     "sklearn.model_selection",
@@ -33,10 +42,14 @@ PRELOADED = (
     "aiohttp",
     "stepkit.run",
     "stepkit.settings",
+    "pipeline.preloaded",
 )
 """The heavy imports of all steps; what is not installed is left out. Nothing of a step itself: it is read anew."""
 
 _context = multiprocessing.get_context("forkserver")
+
+_polling = threading.Lock()
+"""An exit status is read once, and starting a child reads those of all others: jobs in threads would lose theirs."""
 
 
 class WarmProcess:
@@ -44,16 +57,18 @@ class WarmProcess:
 
     def __init__(self, arguments: list[str], folder: str, env: dict[str, str], log_file: Path) -> None:
         self._process = _context.Process(target=_run_step, args=(arguments, folder, env, str(log_file)))
-        self._process.start()
+        with _polling:
+            self._process.start()
         self.pid = int(self._process.pid or 0)
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        with _polling:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, `timeout` seconds at most; return the exit status, or None if it still runs."""
-        self._process.join(timeout)
-        return self._process.exitcode
+        connection.wait([self._process.sentinel], timeout)
+        return self.poll()
 
 
 def warm_up() -> None:
@@ -63,7 +78,10 @@ def warm_up() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     _context.set_forkserver_preload(list(PRELOADED))
+    # Ctrl-C reaches the server too, and it would end in a traceback while it still loads; its children heed it again
+    heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, heeding)
     if before is None:
         del os.environ["PYTHONPATH"]
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,10 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
+from rich.console import Console
 
-from pipeline.steps import STEPS
+from pipeline.config import checked
+from pipeline.runner import STEP_RUN, StepFailed
+from pipeline.single import run_single
 from simulate.clients import clients
+from stepkit.errors import StepError
 from tests.conftest import Experiment, run_command
+from tests.unit.small import composed
 
 SMALL_ROWS = 1500
 
@@ -56,18 +63,48 @@ class PipelineRuns:
 
 
 def pipelines_in(experiment: Experiment) -> list[PipelineRuns]:
-    """Every pipeline of an experiment with its nested runs, oldest first."""
+    """Every pipeline of an experiment with the runs of its steps, made for it or reused; oldest first."""
     runs = experiment.client.search_runs([experiment.id], order_by=["attributes.start_time ASC"])
-    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags and "step" not in run.data.tags]
-    names = {step.run_name: step.name for step in STEPS}
-    return [
-        PipelineRuns(
-            parent,
-            {
-                names[run.data.tags["step"]]: run
-                for run in runs
-                if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id and "step" in run.data.tags
-            },
-        )
-        for parent in parents
-    ]
+    parents = [run for run in runs if "config/config.yaml" in artifacts_of(experiment, run)]
+    return [pipeline_of(experiment, parent.info.run_id) for parent in parents]
+
+
+def artifacts_of(experiment: Experiment, run: Run) -> list[str]:
+    return [entry.path for entry in experiment.client.list_artifacts(run.info.run_id, "config")]
+
+
+def pipeline_of(experiment: Experiment, run_id: str) -> PipelineRuns:
+    parent = experiment.client.get_run(run_id)
+    steps = {key.removeprefix(STEP_RUN): run for key, run in parent.data.tags.items() if key.startswith(STEP_RUN)}
+    return PipelineRuns(parent, {name: experiment.client.get_run(run) for name, run in steps.items()})
+
+
+@dataclass
+class Here:
+    """A pipeline that ran in this process: what it printed, its runs, and the error that ended it, if any."""
+
+    said: str
+    runs: PipelineRuns
+    error: Exception | None = None
+
+    @property
+    def states(self) -> dict[str, str]:
+        """For each step: ran, reused or failed, and why it ran again, as the closing table says it."""
+        lines = re.findall(r"^(?:steps)? +(\w+) +(ran|reused|failed|not run)\b *(.*)$", self.said, re.MULTILINE)
+        return {name: f"{state} {why}".strip() for name, state, why in lines}
+
+
+def run_here(experiment: Experiment, *options: str) -> Here:
+    """Run a pipeline in this process, which spares the start of a Python that has to load everything first."""
+    name = [] if any("register.model_name" in option for option in options) else [experiment.id_name]
+    registered = [f"register.model_name={one}" for one in name]
+    config = checked(composed(f"main.experiment_name='{experiment.name}'", *registered, *options))
+    console = Console(file=io.StringIO(), width=200)
+    error = None
+    try:
+        run_single(config, console)
+    except (StepFailed, StepError) as failed:
+        error = failed
+    newest = max(pipelines_in(experiment), key=lambda one: one.parent.info.start_time)
+    assert isinstance(console.file, io.StringIO)
+    return Here(console.file.getvalue(), newest, error)

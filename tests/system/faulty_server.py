@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -22,7 +24,8 @@ class FaultyServer:
     Behaviours: good, missing (404), forbidden (403), broken (500), broken_twice (then good), page (HTML with status
     200), cut and cut_once (half of the file, then the line is closed), stall and stall_once (half of the file, then
     silence), slow (in small pieces with pauses), wrong_type (Content-Type of a picture), redirect (to good),
-    circle (redirects to itself), gzipped (Content-Encoding: gzip over a file that is packed already).
+    circle (redirects to itself), gzipped (Content-Encoding: gzip over a file that is packed already), etag and dated
+    (good, and its version can be asked for: ETag, Last-Modified). Only these two answer HEAD, which is not counted.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,13 @@ class FaultyServer:
                 behaviour, _, name = path.partition("/")
                 server.asked[path] += 1
                 BEHAVIOURS[behaviour](server, self, name, server.asked[path])
+
+            def do_HEAD(self) -> None:
+                behaviour, _, name = urlsplit(self.path).path.lstrip("/").partition("/")
+                if behaviour not in VERSIONS:
+                    self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+                    return
+                _head(self, len(server.files[name]), **VERSIONS[behaviour](server.files[name]))
 
             def log_message(self, format: str, *args: object) -> None:
                 """The requests are counted instead."""
@@ -159,10 +169,24 @@ def gzipped(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, ti
     request.wfile.write(body)
 
 
+def etag(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    good(server, request, name, time)
+
+
+def dated(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    good(server, request, name, time)
+
+
+VERSIONS: dict[str, Callable[[bytes], dict[str, str]]] = {
+    "etag": lambda body: {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'},
+    # a day for each byte: any other length is another date
+    "dated": lambda body: {"Last_Modified": formatdate(86_400 * (len(body) % 20_000), usegmt=True)},
+}
+
 BEHAVIOURS: dict[str, Behaviour] = {
     behaviour.__name__: behaviour
     for behaviour in (
         *(good, missing, forbidden, broken, broken_twice, page, cut, cut_once),
-        *(stall, stall_once, slow, wrong_type, redirect, circle, gzipped),
+        *(stall, stall_once, slow, wrong_type, redirect, circle, gzipped, etag, dated),
     )
 }

@@ -18,8 +18,17 @@ from tests.system.faulty_server import FaultyServer
 PATH = "stall/clients.csv"
 
 
+SWEEPS = {
+    "threads": ["-m"],
+    "joblib": ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+}
+
+
 def command(way: str, experiment: Experiment, url: str) -> list[str]:
     options = [f"data.file_url={url}", "download.stall_seconds=600"]
+    if way in SWEEPS:
+        swept = "random_forest_pipeline.random_forest.n_estimators=10,11"
+        return start_pipeline(experiment, *SWEEPS[way], swept, *options)
     if way == "python main.py":
         return start_pipeline(experiment, *options)
     where = ["--env-manager", "local", "--experiment-name", experiment.name]
@@ -62,3 +71,18 @@ def test_ctrl_c_ends_every_process_and_marks_the_runs(
     assert pipeline.parent.info.status in ("KILLED", "FAILED")
     assert not experiment.current("download")
     assert set(pipeline.steps) == {"download"}
+
+
+@pytest.mark.parametrize("way", SWEEPS)
+def test_ctrl_c_ends_every_job_of_a_sweep(way: str, experiment: Experiment, faulty_server: FaultyServer) -> None:
+    faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
+    status, errors, running = interrupt(command(way, experiment, faulty_server.url(PATH)), faulty_server)
+    assert status == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert running
+    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    runs = experiment.client.search_runs([experiment.id])
+    by_kind = {run.info.run_name: run.info.status for run in runs if run.info.run_name != "shared steps"}
+    assert set(by_kind.values()) <= {"KILLED", "FAILED"}, by_kind
+    assert {"sweep", "download_data"} <= set(by_kind)

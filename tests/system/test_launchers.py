@@ -36,6 +36,7 @@ def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> di
     steps = ",".join(step.name for step in STEPS if step.name != "register")
     for way in WAYS:
         options = [f"data.file_url={table}", f"main.launcher={way}", f"main.execute_steps=[{steps}]"]
+        options += ["main.reuse=false"]
         ended = run_pipeline(place, *options, *small_forest())
         assert ended.returncode == 0, ended.stdout + ended.stderr
     return dict(zip(WAYS, pipelines_in(place), strict=True))

@@ -42,8 +42,8 @@ def first(place: Experiment, real_data: Path) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def second(place: Experiment, real_data: Path, first: object) -> subprocess.CompletedProcess[str]:
-    """The same once more, without `mlflow run` around it."""
-    options = ["data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
+    """The same once more, without `mlflow run` around it, and every step anew."""
+    options = ["main.reuse=false", "data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
     return run_command(sys.executable, "main.py", f"main.experiment_name='{place.name}'", *options)
 
 

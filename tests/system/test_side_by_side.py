@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import mlflow
 import pandas as pd
 import pytest
 
+from stepkit.handoff import StepRun
 from stepkit.lineage import inputs_of, run_of
 from stepkit.tracking import ROOT
 from tests.conftest import Experiment, command_env, new_experiment
@@ -83,3 +86,25 @@ def test_each_registered_version_is_of_its_own_training_run(
         registered = place.client.get_model_version(place.id_name, version)
         assert registered.tags["training_run_id"] == pipeline.steps["random_forest"].info.run_id
         assert registered.tags["pipeline_run_id"] == pipeline.parent.info.run_id
+
+
+def test_runs_that_log_the_same_table_at_the_same_moment_all_have_it(experiment: Experiment, tmp_path: Path) -> None:
+    """MLflow's store enters a table that is new to it once for all runs, and does not expect two that come first."""
+    table = pd.DataFrame({"AGE": [24.0, 57.0]})
+    runs = [experiment.client.create_run(experiment.id).info.run_id for _ in range(8)]
+    together = Barrier(len(runs))
+
+    def log(run_id: str) -> None:
+        with mlflow.start_run(run_id=run_id):
+            together.wait()
+            for number in range(5):
+                run = StepRun(experiment.client, run_id, experiment.id, tmp_path)
+                run.log_dataset(table, f"table {number}", f"{number}" * 64, "runs:/1f/table.csv", "input")
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(log, runs))
+    for run_id in runs:
+        logged = experiment.client.get_run(run_id).inputs
+        assert {one.dataset.name for one in (logged.dataset_inputs if logged else [])} == {
+            f"table {number}" for number in range(5)
+        }

@@ -1,31 +1,173 @@
-"""The sweep commands of the README."""
+"""Sweeps: one run over all jobs, shared steps computed once, the best job carried to the end, nothing mixed up."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+from collections import Counter
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from tests.conftest import Experiment, run_command
-from tests.pipelines import run_pipeline, small_table
+import mlflow
+import pandas as pd
+import pytest
+import skops.io
+from mlflow.entities import Run
+from sklearn.ensemble import RandomForestClassifier
+
+from pipeline.runner import STEP_RUN
+from random_forest.export import TRUSTED_TYPES
+from stepkit.lineage import inputs_of, run_of
+from tests.conftest import Experiment, new_experiment, run_command
+from tests.pipelines import small_table, start_pipeline
+
+FOREST = "random_forest_pipeline.random_forest"
+PREPARING = ("download", "preprocess", "check_data", "segregate")
+JOBS = 20
 
 
-def test_sweep_runs_a_pipeline_per_point_nested_under_the_launching_run(experiment: Experiment, tmp_path: Path) -> None:
-    """`mlflow run . -P hydra_options="-m ..."`, with the shared steps run before and the rest per point."""
-    prepared = run_pipeline(
-        experiment, f"data.file_url={small_table(tmp_path)}", "main.execute_steps=[download,preprocess,segregate]"
-    )
-    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
-    forest = "random_forest_pipeline.random_forest"
-    options = f"-m {forest}.n_estimators=10,15 {forest}.max_depth=range(3,6,2) main.execute_steps=random_forest"
-    where = ["--env-manager", "local", "--experiment-name", experiment.name]
-    swept = run_command("mlflow", "run", ".", *where, "-P", f"hydra_options={options}")
-    assert swept.returncode == 0, swept.stdout + swept.stderr
-    points = {}
-    for run in experiment.runs("random_forest"):
-        assert run.info.status == "FINISHED"
-        job = experiment.client.get_run(run.data.tags["mlflow.parentRunId"])
-        launching = experiment.client.get_run(job.data.tags["mlflow.parentRunId"])
-        assert launching.data.tags["mlflow.source.type"] == "PROJECT"
-        settings = [int(job.data.params[f"random_forest.{name}"]) for name in ("n_estimators", "max_depth")]
-        points[tuple(settings)] = run.data.metrics["val_roc_auc"]
-    assert set(points) == {(10, 3), (10, 5), (15, 3), (15, 5)}
-    assert len(set(points.values())) > 1
+def children(experiment: Experiment, parent: Run) -> list[Run]:
+    chosen = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    found = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
+    return sorted(found, key=lambda run: int(run.data.tags["job"]))
+
+
+def the_sweep(experiment: Experiment) -> Run:
+    (sweep,) = experiment.client.search_runs([experiment.id], "tags.best_job != ''")
+    return sweep
+
+
+def step_of(experiment: Experiment, job: Run, name: str) -> Run:
+    return experiment.client.get_run(job.data.tags[STEP_RUN + name])
+
+
+def place_for(name: str, factory: pytest.TempPathFactory) -> Experiment:
+    return new_experiment(name, factory.mktemp(re.sub(r"\W", "", name)))
+
+
+class TestGrid:
+    """`mlflow run . -P hydra_options="-m ..."` over 2 x 3 points, of which two cannot be trained."""
+
+    @pytest.fixture(scope="class")
+    def place(self, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+        mlflow.set_tracking_uri(store)
+        return place_for("grid sweep", tmp_path_factory)
+
+    @pytest.fixture(scope="class")
+    def swept(self, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+        table = small_table(tmp_path_factory.mktemp("table"))
+        points = f"{FOREST}.n_estimators=10,15 {FOREST}.max_depth=3,5,-1"
+        options = f"-m {points} data.file_url={table} register.model_name={place.id_name}"
+        where = ["--env-manager", "local", "--experiment-name", place.name]
+        return run_command("mlflow", "run", ".", *where, "-P", f"hydra_options={options}")
+
+    @pytest.fixture(scope="class")
+    def jobs(self, place: Experiment, swept: object) -> list[Run]:
+        return children(place, the_sweep(place))
+
+    def test_a_job_per_point_is_nested_under_the_launching_run(self, place: Experiment, jobs: list[Run]) -> None:
+        assert the_sweep(place).data.tags["mlflow.source.type"] == "PROJECT"
+        points = {
+            tuple(job.data.params.get(f"swept.{FOREST}.{key}") for key in ("n_estimators", "max_depth")) for job in jobs
+        }
+        assert points == {(trees, depth) for trees in ("10", "15") for depth in ("3", "5")} | {(None, None)}
+        assert [job.data.tags["job"] for job in jobs] == ["0", "1", "2", "3", "4", "5"]
+
+    def test_failing_jobs_are_reported_and_the_others_kept(
+        self, swept: subprocess.CompletedProcess[str], jobs: list[Run]
+    ) -> None:
+        assert swept.returncode != 0
+        assert Counter(job.info.status for job in jobs) == {"FINISHED": 4, "FAILED": 2}
+        for number, trees in ((2, 10), (5, 15)):
+            assert f"job {number}: n_estimators={trees} max_depth=-1: configuration key" in swept.stderr
+
+    def test_shared_steps_ran_once(self, place: Experiment, jobs: list[Run]) -> None:
+        for name in PREPARING:
+            (run,) = place.runs(name)
+            holders = {job.data.tags.get(STEP_RUN + name) for job in jobs if job.info.status == "FINISHED"}
+            assert holders == {run.info.run_id}
+        assert len(place.runs("random_forest")) == 4
+
+    def test_the_test_split_is_scored_for_the_best_job_only(self, place: Experiment, jobs: list[Run]) -> None:
+        best = max(
+            (job for job in jobs if job.info.status == "FINISHED"), key=lambda job: job.data.metrics["val_roc_auc"]
+        )
+        assert the_sweep(place).data.tags["best_job"] == best.info.run_id
+        (evaluate,) = place.runs("evaluate")
+        assert evaluate.data.tags["mlflow.parentRunId"] == best.info.run_id
+        assert the_sweep(place).data.metrics["test_roc_auc"] == evaluate.data.metrics["test_roc_auc"]
+        champion = place.client.get_model_version_by_alias(place.id_name, "champion")
+        assert champion.run_id == best.data.tags[STEP_RUN + "random_forest"]
+        others = [job for job in jobs if job.info.run_id != best.info.run_id]
+        assert not any("test_roc_auc" in job.data.metrics for job in others)
+
+    def test_table_and_plot_lie_with_the_sweeps_run(
+        self, place: Experiment, swept: subprocess.CompletedProcess[str], jobs: list[Run]
+    ) -> None:
+        sweep = the_sweep(place)
+        table = pd.read_csv(place.client.download_artifacts(sweep.info.run_id, "sweep.csv"))
+        assert list(table["run_id"]) == [job.info.run_id for job in jobs]
+        assert list(table["status"]).count("FAILED") == 2
+        assert Path(place.client.download_artifacts(sweep.info.run_id, "sweep.png")).read_bytes().startswith(b"\x89PNG")
+        best = next(job for job in jobs if job.info.run_id == sweep.data.tags["best_job"])
+        shown = next(line for line in swept.stdout.splitlines() if line.rstrip(" │").endswith("best"))
+        assert f"{best.data.metrics['val_roc_auc']:.4f}" in shown
+
+    def test_the_same_sweep_again_resumes_where_the_first_ended(self, place: Experiment, jobs: list[Run]) -> None:
+        trained = len(place.runs("random_forest"))
+        source = place.runs("download")[0].data.tags["source_url"]
+        options = [f"{FOREST}.n_estimators=10,15", f"{FOREST}.max_depth=3,5", f"data.file_url={source}"]
+        again = run_command(*start_pipeline(place, "-m", *options))
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert len(place.runs("random_forest")) == trained
+        assert len(place.runs("evaluate")) == 1
+        assert again.stdout.count("0 ran, 5 reused") == 4
+
+
+class TestInParallel:
+    """Twenty jobs by hydra/launcher=joblib, three at a time, each with a number of trees of its own."""
+
+    @pytest.fixture(scope="class")
+    def place(self, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+        mlflow.set_tracking_uri(store)
+        return place_for("parallel sweep", tmp_path_factory)
+
+    @pytest.fixture(scope="class")
+    def jobs(self, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+        table = small_table(tmp_path_factory.mktemp("table"))
+        steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
+        parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
+        points = [f"{FOREST}.n_estimators=range(1,{JOBS + 1})", f"{FOREST}.max_depth=3"]
+        swept = run_command(*start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps))
+        assert swept.returncode == 0, swept.stdout + swept.stderr
+        return children(place, the_sweep(place))
+
+    def test_every_job_ended_well_under_its_own_number(self, jobs: list[Run]) -> None:
+        assert sorted(int(job.data.tags["job"]) for job in jobs) == list(range(JOBS))
+        assert {job.info.status for job in jobs} == {"FINISHED"}
+        for job in jobs:
+            assert int(job.data.params[f"swept.{FOREST}.n_estimators"]) == int(job.data.tags["job"]) + 1
+
+    def test_shared_steps_ran_once_although_jobs_began_together(self, place: Experiment, jobs: list[Run]) -> None:
+        for name in PREPARING:
+            assert len(place.runs(name)) == 1, name
+            assert len({job.data.tags[STEP_RUN + name] for job in jobs}) == 1
+
+    def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(
+        self, place: Experiment, jobs: list[Run]
+    ) -> None:
+        for job in jobs:
+            training, judging = (step_of(place, job, name) for name in ("random_forest", "evaluate"))
+            assert (
+                training.data.tags["mlflow.parentRunId"] == judging.data.tags["mlflow.parentRunId"] == job.info.run_id
+            )
+            read = {run_of(address) for address in inputs_of(judging).values()}
+            assert read == {training.info.run_id, job.data.tags[STEP_RUN + "segregate"]}
+            forest = forest_of(place, training)
+            assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
+
+
+def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:
+    model = experiment.client.get_logged_model(training.data.tags["model_id"])
+    file = Path(unquote(urlsplit(model.artifact_location).path)) / "artifacts" / "model.skops"
+    return skops.io.load(file, trusted=TRUSTED_TYPES).named_steps["forest"]

@@ -103,7 +103,7 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     chosen = "tags.step = 'download_data' and tags.current = 'true'"
     before = [run.info.run_id for run in client.search_runs([experiment.experiment_id], chosen)]
     process = subprocess.Popen(
-        options(server.uri, table),
+        [*options(server.uri, table), "main.reuse=false"],
         cwd=ROOT,
         env=command_env(),
         stdout=subprocess.PIPE,

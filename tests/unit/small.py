@@ -6,6 +6,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from pipeline.plugins import register_plugins
 from stepkit.columns import Column, Columns
 from stepkit.tracking import ROOT
 
@@ -49,5 +50,6 @@ def clients() -> pd.DataFrame:
 
 def composed(*overrides: str) -> DictConfig:
     """Compose the real configuration with `overrides`, as main.py does."""
+    register_plugins()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT)):
         return compose("config", list(overrides))

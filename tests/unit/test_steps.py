@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import Config, ConfigError, checked
+from pipeline.reuse import why_off
 from pipeline.steps import BY_NAME, STEPS, Step, chosen_steps
 from tests.unit.small import composed
 
@@ -100,3 +101,15 @@ def test_a_split_without_stratification_is_passed_on_as_an_empty_text() -> None:
 def test_a_pinned_reference_wins_over_the_name_behind_the_champion() -> None:
     config = checked(composed("data.reference_dataset=runs:/2e/preprocessed_data.csv"))
     assert BY_NAME["check_data"].parameters(config, "")["reference_artifact"] == "runs:/2e/preprocessed_data.csv"
+
+
+@pytest.mark.parametrize("names", [["all"], ["download"], ["download_data"]])
+def test_a_step_that_is_to_run_again_may_be_named_in_any_way(names: list[str]) -> None:
+    main = checked(composed(f"main.rerun={names}")).main
+    assert why_off(main, BY_NAME["download"]) == "main.rerun names it"
+    assert why_off(main, BY_NAME["register"]) == ("main.rerun names it" if names == ["all"] else "")
+
+
+def test_an_unknown_step_is_told_with_the_key_where_it_stands() -> None:
+    with pytest.raises(ConfigError, match=r"main\.rerun: unknown step 'preproces'; did you mean 'preprocess'"):
+        chosen_steps(["preproces"], "main.rerun")

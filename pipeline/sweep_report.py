@@ -1,0 +1,130 @@
+"""What a person sees of a sweep: the table of its jobs in the terminal and as an artifact, and the plot."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunTag
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.closing import NOTE, where_to_look
+from pipeline.config import Sweep as Settings
+from pipeline.job import JOB, OVERRIDES, SECONDS, short_value
+
+BEST_JOB = "best_job"
+TABLE_ARTIFACT, PLOT_ARTIFACT = "sweep.csv", "sweep.png"
+
+
+def failed(run: Run) -> bool:
+    return bool(run.info.status != "FINISHED")
+
+
+def as_table(jobs: list[Run], settings: Settings) -> pd.DataFrame:
+    """One row per job: its number, what was swept, the validation metrics, seconds and status."""
+    return pd.DataFrame([_row(run, swept_keys(jobs), settings) for run in jobs])
+
+
+def _row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
+    given = _overrides(run)
+    others = sorted(name for name in run.data.metrics if name.startswith("val_") and name != settings.metric)
+    return {
+        "job": int(run.data.tags[JOB]),
+        **{key: given.get(key, "") for key in keys},
+        settings.metric: run.data.metrics.get(settings.metric, math.nan),
+        **{name: run.data.metrics[name] for name in others},
+        SECONDS: run.data.metrics.get(SECONDS, math.nan),
+        "status": run.info.status,
+        "run_id": run.info.run_id,
+    }
+
+
+def _overrides(run: Run) -> dict[str, str]:
+    lines = run.data.tags.get(OVERRIDES, "").splitlines()
+    return {line.partition("=")[0].lstrip("+~"): line.partition("=")[2] for line in lines}
+
+
+def swept_keys(jobs: list[Run]) -> list[str]:
+    """The keys whose values differ between jobs; all keys where there is but one job."""
+    given = [_overrides(run) for run in jobs]
+    keys = list(dict.fromkeys(key for one in given for key in one))
+    return [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in given}) > 1]
+
+
+def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run) -> None:
+    """Log the table and the plot, and the best job's metrics, so that sweeps can be compared as well."""
+    from pipeline import plot  # loads matplotlib, which a sweep that fails at once need not wait for
+
+    table = as_table(jobs, settings)
+    client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
+    keys = swept_keys(jobs)
+    worst_first = table.sort_values(settings.metric, ascending=settings.direction == "maximize")
+    finished = worst_first[worst_first["status"] == "FINISHED"]
+    if keys:
+        figure = plot.settings_and_metric(finished[keys].rename(columns=short_key), finished[settings.metric], "Sweep")
+        client.log_figure(run_id, figure, PLOT_ARTIFACT)
+    found = next(run for run in jobs if run.info.run_id == best.info.run_id)
+    for name, value in found.data.metrics.items():
+        client.log_metric(run_id, name, value)
+    shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
+    shown = shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key)
+    client.log_batch(
+        run_id,
+        tags=[
+            RunTag(BEST_JOB, best.info.run_id),
+            RunTag(NOTE, f"Best: **{best.info.run_name}**\n\n{as_markdown(shown)}"),
+        ],
+    )
+
+
+def short_key(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    cells = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str) -> Table:
+    """Return the table that ends a sweep: a row per job, best first, then failed ones."""
+    keys = swept_keys(jobs)
+    sign = -1.0 if settings.direction == "maximize" else 1.0
+    ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
+    table = Table(title=title, title_justify="left")
+    for heading in ("job", *map(short_key, keys), settings.metric, "test AUC", SECONDS, ""):
+        table.add_column(heading, justify="left" if heading == "" else "right")
+    for run in ranked:
+        row = _row(run, keys, settings)
+        mark = "best" if best and run.info.run_id == best.info.run_id else "" if not failed(run) else "failed"
+        test = run.data.metrics.get("test_roc_auc")
+        cells = [
+            str(row["job"]),
+            *(short_value(row[key]) for key in keys),
+            _number(row[settings.metric]),
+            _number(test),
+        ]
+        table.add_row(*cells, _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red"))
+    where = f"table and plot: {TABLE_ARTIFACT}, {PLOT_ARTIFACT} of the sweep's run; look: {where_to_look(uri)}"
+    table.caption = "\n".join([*said_of_searches(), where])
+    table.caption_justify = "left"
+    return table
+
+
+def said_of_searches() -> list[str]:
+    """How far each search is: its study may have begun before this sweep, or have to go on after it."""
+    search = sys.modules.get("pipeline.search")  # loaded where a search was asked for; else Optuna is not needed
+    return [
+        f"study {one.study_name}: {one.complete} of {one.wanted} trials, best {_number(one.best_value)}"
+        + (f"; {len(one.failed)} failed, the same command again makes up for them" if one.failed else "")
+        for one in (search.outcomes if search else [])
+    ]
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,354 @@
+"""The search of hydra/sweeper=optuna, run by Hydra itself with its basic launcher; only the jobs are made up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra import initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from pipeline import search
+from pipeline.config import ConfigError
+from pipeline.plugins import SearchSettings, register_plugins
+from pipeline.search import Outcome
+from pipeline.space import space_of
+from stepkit.tracking import ROOT
+
+Task = Callable[[DictConfig], Any]
+Sweep = Callable[..., Outcome]
+
+MASTER = {"x": 0.0, "depth": 5, "kind": "sqrt"}
+QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+
+
+@pytest.fixture
+def jobs() -> list[dict[str, Any]]:
+    """What each job was given, in order."""
+    return []
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, jobs: list[dict[str, Any]]) -> Iterator[Sweep]:
+    """Run a sweep as `python main.py -m hydra/sweeper=optuna ...` does: sweep(task, "x=interval(0,2)", ...)."""
+    register_plugins()
+    hydra_settings = {"output_subdir": None, "sweep": {"dir": str(tmp_path), "subdir": "."}}
+    ConfigStore.instance().store("search", {**MASTER, "hydra": hydra_settings})
+
+    def call(task: Task, *overrides: str) -> Outcome:
+        def job(config: DictConfig) -> Any:
+            jobs.append(dict(config))
+            return task(config)
+
+        kept = f"hydra.sweeper.storage='sqlite:///{tmp_path / 'studies.db'}'"
+        store = [kept] if "hydra.sweeper.study_name=s" in overrides else []
+        with initialize(version_base="1.3", config_path=None):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.multirun("search", job, ["hydra/sweeper=optuna", *QUIET, *store, *overrides])
+        return search.outcomes[-1]
+
+    yield call
+    search.outcomes.clear()
+
+
+def parabola(config: DictConfig) -> float:
+    """Least at x = 1."""
+    return float((config.x - 1) ** 2)
+
+
+def proposed(jobs: list[dict[str, Any]]) -> list[float]:
+    """The values of x in the order in which they came first: the best trial of a command before comes again."""
+    return list(dict.fromkeys(job["x"] for job in jobs))
+
+
+def study(tmp_path: Path, name: str = "s") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'studies.db'}")
+
+
+def states(tmp_path: Path) -> list[str]:
+    return [trial.state.name for trial in study(tmp_path).trials]
+
+
+def distribution(override: str) -> BaseDistribution:
+    (found,) = space_of(OverridesParser.create().parse_overrides([override])).distributions.values()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("a=range(3,16)", IntDistribution(3, 15)),
+        ("a=range(4)", IntDistribution(0, 3)),
+        ("a=range(3,16,5)", IntDistribution(3, 13, step=5)),
+        ("a=range(10,1,-2)", IntDistribution(2, 10, step=2)),
+        ("a=shuffle(range(1,4))", IntDistribution(1, 3)),
+        ("a=tag(log,range(1,100))", IntDistribution(1, 99, log=True)),
+        ("a=range(0.1,0.5,0.1)", FloatDistribution(0.1, 0.4, step=0.1)),
+        ("a=float(range(1,4))", FloatDistribution(1.0, 3.0, step=1.0)),
+        ("a=interval(0.01,0.1)", FloatDistribution(0.01, 0.1)),
+        ("a=interval(1,5)", FloatDistribution(1.0, 5.0)),
+        ("a=int(interval(1,5))", IntDistribution(1, 5)),
+        ("a=tag(log,interval(0.001,1))", FloatDistribution(0.001, 1.0, log=True)),
+        ("a=tag(log,int(interval(1,100)))", IntDistribution(1, 100, log=True)),
+        ("a=choice(sqrt,log2)", CategoricalDistribution(["sqrt", "log2"])),
+        ("a=choice(sqrt)", CategoricalDistribution(["sqrt"])),
+        ("a=x,y,x", CategoricalDistribution(["x", "y"])),
+        ("a=1,'1',null,true,[1,2],{b:1}", CategoricalDistribution(["1", "'1'", "null", "True", "[1,2]", "{b:1}"])),
+        ("a=shuffle(3,1,2)", CategoricalDistribution(["3", "1", "2"])),
+        ("a=sort(3,1,2)", CategoricalDistribution(["1", "2", "3"])),
+        ("+a@b=c,d", CategoricalDistribution(["c", "d"])),
+    ],
+)
+def test_each_form_of_hydras_grammar_is_a_distribution(override: str, expected: BaseDistribution) -> None:
+    assert distribution(override) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("a=glob(*)", r"a=glob\(\*\) cannot be searched; name the choices"),
+        ("a=range(5,3)", "the range is empty"),
+        ("a=interval(5,1)", r"a=interval\(5,1\) cannot be searched"),
+        ("a=tag(log,interval(0,1))", "log"),
+        ("a=5", "nothing to search"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        distribution(override)
+    assert "\n" not in str(refused.value)
+
+
+def test_fixed_overrides_go_to_every_job_as_typed_and_the_last_of_a_key_counts() -> None:
+    parsed = OverridesParser.create().parse_overrides(["a=1", "b='x y'", "c=choice(p,q)", "~d", "a=2"])
+    assert space_of(parsed).job({"c": "q"}) == ["a=2", "b='x y'", "~d", "c=q"]
+
+
+def test_a_point_of_a_float_range_is_written_as_hydra_writes_it() -> None:
+    override = OverridesParser.create().parse_override("a=range(0.1,0.5,0.1)")
+    swept = space_of([override]).swept["a"]
+    assert [swept.override(value) for value in (0.1, 0.2, 0.3, 0.4)] == [
+        f"a={value}" for value in override.sweep_string_iterator()
+    ]
+
+
+def test_a_search_finds_the_least_value_in_the_jobs_that_it_was_given(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    outcome = sweep(parabola, "x=interval(0,2)", "kind=log2", "depth=range(3,6)", "hydra.sweeper.n_trials=15")
+    assert (outcome.complete, len(jobs)) == (15, 15)
+    assert {job["kind"] for job in jobs} == {"log2"}
+    assert {job["depth"] for job in jobs} == {3, 4, 5}
+    assert outcome.best_value == min((job["x"] - 1) ** 2 for job in jobs) < 0.05
+    assert outcome.best_overrides[0] == "kind=log2"
+
+
+def test_choices_come_to_the_job_as_the_values_that_were_typed(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    sweep(lambda config: 1.0, "+options=1,'1',null,[1,2]", "hydra.sweeper.n_trials=25")
+    found = {
+        str(OmegaConf.to_container(job["options"])) if job["options"] == [1, 2] else repr(job["options"])
+        for job in jobs
+    }
+    assert found == {"1", "'1'", "None", "[1, 2]"}
+
+
+def test_the_best_is_left_in_the_file_of_hydra_optuna_sweeper(sweep: Sweep, tmp_path: Path) -> None:
+    outcome = sweep(parabola, "x=interval(0,2)", "hydra.sweeper.n_trials=3")
+    found = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert found.name == "optuna"
+    assert found.best_value == outcome.best_value
+    assert (tmp_path / "multirun.yaml").is_file()
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_same_seed_proposes_the_same_values(sweep: Sweep, jobs: list[dict[str, Any]], size: int) -> None:
+    for seed in (7, 7, 8):
+        sweep(parabola, "x=interval(0,2)", f"hydra.sweeper.sampler.seed={seed}", "hydra.sweeper.n_trials=14",
+              f"hydra.sweeper.n_jobs={size}")  # fmt: skip
+    values = [job["x"] for job in jobs]
+    assert values[:14] == values[14:28]
+    assert values[:14] != values[28:]
+    assert len(set(values)) == 28
+
+
+def test_seed_and_direction_are_those_of_the_configuration(sweep: Sweep) -> None:
+    outcome = sweep(parabola, "x=interval(0,2)", "++sweep.direction=maximize", "hydra.sweeper.n_trials=5")
+    assert outcome.best_value is not None
+    assert outcome.best_value == max(abs(outcome.best_value), 0.2)
+
+
+def test_the_same_command_again_runs_only_what_is_left(
+    sweep: Sweep, jobs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    command = ["x=interval(0,2)", "hydra.sweeper.study_name=s"]
+    assert sweep(parabola, *command, "hydra.sweeper.n_trials=4").complete == 4
+    assert sweep(parabola, *command, "hydra.sweeper.n_trials=6").complete == 6
+    assert len(proposed(jobs)) == 6
+    again = sweep(parabola, *command, "hydra.sweeper.n_trials=6")
+    assert len(proposed(jobs)) == 6
+    assert again.best_value == min((job["x"] - 1) ** 2 for job in jobs)
+    assert len(study(tmp_path).trials) == 6
+
+
+def test_a_search_in_two_commands_proposes_what_one_would_have(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    for trials in (5, 14):
+        sweep(parabola, "x=interval(0,2)", "hydra.sweeper.study_name=s", f"hydra.sweeper.n_trials={trials}")
+    sweep(parabola, "x=interval(0,2)", "hydra.sweeper.n_trials=14")
+    # what a command after another one does last is the best trial of the one before
+    split, whole = jobs[:-14], jobs[-14:]
+    assert proposed(split) == proposed(whole)
+
+
+def test_the_best_trial_of_an_earlier_command_is_run_again(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    """So that it is the best job of this command too, and is carried to the end with it."""
+    named = ["x=interval(0,2)", "hydra.sweeper.study_name=s"]
+    sweep(parabola, *named, "hydra.sweeper.n_trials=8")
+    best = min(jobs, key=lambda job: abs(job["x"] - 1))
+    del jobs[:]
+    outcome = sweep(parabola, *named, "hydra.sweeper.n_trials=8")
+    assert jobs == [best]
+    assert outcome.complete == 8
+
+
+@pytest.mark.parametrize("bad", [math.nan, None, "text", ValueError("broken")])
+def test_a_failed_job_is_a_failed_trial_and_the_search_goes_on(
+    sweep: Sweep, jobs: list[dict[str, Any]], tmp_path: Path, bad: Any
+) -> None:
+    def second_fails(config: DictConfig) -> Any:
+        if len(jobs) != 2:
+            return parabola(config)
+        if isinstance(bad, Exception):
+            raise bad
+        return bad
+
+    command = ["x=interval(0,2)", "hydra.sweeper.study_name=s", "hydra.sweeper.n_trials=4"]
+    outcome = sweep(second_fails, *command)
+    assert states(tmp_path) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert outcome.complete == 3
+    ((number, overrides, problem),) = outcome.failed
+    assert (number, overrides) == (1, [f"x={jobs[1]['x']}"])
+    assert problem == study(tmp_path).trials[1].user_attrs["error"]
+    assert ("ValueError: broken" if isinstance(bad, Exception) else str(bad)) in problem
+    assert sweep(second_fails, *command).complete == 4
+    assert len(proposed(jobs)) == 5
+
+
+def test_a_search_ends_when_too_many_of_a_batch_failed(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    outcome = sweep(
+        lambda config: math.nan, "x=interval(0,2)", "hydra.sweeper.n_trials=9", "hydra.sweeper.n_jobs=3",
+        "hydra.sweeper.max_failure_rate=0.5",
+    )  # fmt: skip
+    assert len(jobs) == len(outcome.failed) == 3
+    assert outcome.best_value is None
+
+
+def test_trials_that_a_killed_process_left_running_have_failed(sweep: Sweep, tmp_path: Path) -> None:
+    command = ["x=interval(0,2)", "hydra.sweeper.study_name=s"]
+    sweep(parabola, *command, "hydra.sweeper.n_trials=2")
+    study(tmp_path).ask({"x": FloatDistribution(0, 2)})  # what a kill -9 leaves
+    assert states(tmp_path)[-1] == "RUNNING"
+    sweep(parabola, *command, "hydra.sweeper.n_trials=3")
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_an_interrupted_search_leaves_no_trial_running(sweep: Sweep, tmp_path: Path) -> None:
+    def interrupted(config: DictConfig) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(interrupted, "x=interval(0,2)", "hydra.sweeper.study_name=s", "hydra.sweeper.n_jobs=2")
+    assert states(tmp_path) == ["FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["x=interval(0,2)", "hydra.sweeper.direction=maximize"], "direction: minimize then, maximize now"),
+        (["x=interval(0,3)"], "x: numbers 0.0 to 2.0 then, numbers 0.0 to 3.0 now"),
+        (["x=1,2"], r"x: numbers 0.0 to 2.0 then, choice\(1,2\) now"),
+        (["x=interval(0,2)", "depth=range(3,5)"], "depth: not swept then, whole numbers 3 to 4 by 1 now"),
+        (["depth=range(3,5)"], "x: numbers 0.0 to 2.0 then, not swept now"),
+        (["x=interval(0,2)", "kind=log2"], "not swept: none then, kind=log2 now"),
+    ],
+)
+def test_a_study_that_searched_something_else_is_refused(
+    sweep: Sweep, jobs: list[dict[str, Any]], changed: list[str], said: str
+) -> None:
+    named = ["hydra.sweeper.study_name=s", "hydra.sweeper.n_trials=2"]
+    sweep(parabola, "x=interval(0,2)", *named)
+    with pytest.raises(ConfigError, match=said) as refused:
+        sweep(parabola, *changed, *named)
+    assert "another hydra.sweeper.study_name" in str(refused.value)
+    assert len(jobs) == 2
+
+
+def test_a_study_goes_on_where_only_the_way_jobs_run_has_changed(sweep: Sweep) -> None:
+    named = ["x=interval(0,2)", "hydra.sweeper.study_name=s"]
+    sweep(parabola, *named, "hydra.sweeper.n_trials=1")
+    assert sweep(parabola, *named, "+main.launcher=subprocess", "hydra.sweeper.n_trials=2").complete == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("direction=up", "minimize or maximize"),
+        ("n_trials=0", "n_trials must be 1 or more"),
+        ("n_jobs=0", "n_jobs must be 1 or more"),
+        ("storage='postgresql://me:secret@127.0.0.1:1/x'", "127.0.0.1:1/x cannot be opened"),
+        ("storage=nonsense", "cannot be opened"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told_in_one_line(sweep: Sweep, setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        sweep(parabola, "x=interval(0,2)", "hydra.sweeper.n_trials=3", f"hydra.sweeper.{setting}")
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_key_is_refused_before_any_job(sweep: Sweep, jobs: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(HydraException, match="nowhere"):
+        sweep(parabola, "nowhere=1,2", "hydra.sweeper.study_name=s")
+    assert (jobs, states(tmp_path)) == ([], ["FAIL"])
+
+
+def test_params_of_a_file_are_swept_and_the_command_line_wins(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    given = "+hydra.sweeper.params={x: 'interval(0,2)', depth: '3,4'}"
+    sweep(parabola, given, "depth=9", "hydra.sweeper.n_trials=3")
+    assert {job["depth"] for job in jobs} == {9}
+    assert len({job["x"] for job in jobs}) == 3
+
+
+def test_a_study_with_a_name_is_kept_in_the_repository_and_one_without_in_memory() -> None:
+    assert search.storage_of(SearchSettings(study_name="s")) == f"sqlite:///{ROOT / 'outputs' / 'studies.db'}"
+    assert (
+        search.storage_of(SearchSettings(storage="sqlite:///outputs/a.db")) == f"sqlite:///{ROOT / 'outputs' / 'a.db'}"
+    )
+    assert search.storage_of(SearchSettings(storage="postgresql://here/x")) == "postgresql://here/x"
+    assert search.storage_of(SearchSettings()) is None
+
+
+def test_jobs_have_the_numbers_of_their_trials(sweep: Sweep, tmp_path: Path) -> None:
+    numbers: list[int] = []
+
+    def numbered(config: DictConfig) -> float:
+        from hydra.core.hydra_config import HydraConfig
+
+        numbers.append(int(HydraConfig.get().job.num))
+        return parabola(config)
+
+    named = ["x=interval(0,2)", "hydra.sweeper.study_name=s", "hydra.sweeper.n_jobs=2"]
+    sweep(numbered, *named, "hydra.sweeper.n_trials=3")
+    sweep(numbered, *named, "hydra.sweeper.n_trials=5")
+    # the best of the first command comes again at the end of the second
+    assert numbers[:5] == [0, 1, 2, 3, 4]
+    assert numbers[5:] in ([], [0], [1], [2])
+    assert [trial.number for trial in study(tmp_path).get_trials(states=[TrialState.COMPLETE])] == numbers[:5]
