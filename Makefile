@@ -24,17 +24,23 @@ check: .venv/test.stamp ## format, lint, types
 	ruff check .
 	mypy .
 
-bench: .venv/test.stamp ## measure how near the sample is to the real data (real=FILE.csv)
+bench: .venv/test.stamp ## measure speed (benchmarks/results.md) and how near the sample is to the data (real=FILE.csv)
+	PYTHONPATH=. python benchmarks/speed.py $(real)
 	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
 
 ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
 
+serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
+	@mlflow run ./serve --env-manager local $(foreach option,$(options),-P $(option))
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
+cluster: .venv/cluster.stamp ## install the engines for sweeps on a cluster (ray)
+
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
-	for name in run test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in run cluster test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## remove the environment and caches; runs and models stay
@@ -50,4 +56,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test check bench ui sample lock clean
+.PHONY: help run test check bench ui serve sample cluster lock clean

@@ -15,6 +15,7 @@ ALLOWED = {
     "stepkit": {"stepkit"},
     "pipeline": {"pipeline", "stepkit"},
     "simulate": {"simulate", "stepkit"},
+    "serve": {"serve", "stepkit"},
     "main.py": {"pipeline", "stepkit"},
 }
 """For each folder of the map (and main.py), which parts of the repository it may import."""

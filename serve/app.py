@@ -1,0 +1,232 @@
+"""The ASGI application: MLflow's scoring protocol, and around it the record, the metrics, feedback and the docs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
+
+import mlflow
+import orjson
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from serve import formats, metrics, openapi
+from serve.batch import Batcher
+from serve.errors import Refusal, no_model, not_recorded, request_id_taken
+from serve.feedback import label_from, take
+from serve.follow import Follower
+from serve.guard import Guard, call_of, read_body
+from serve.journal import note
+from serve.model import Rows, Scores, Servable
+from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
+from serve.settings import ServeSettings, handed_over
+from serve.shadow import Shadow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+KEY = "SCORER_API_KEY"
+SMALL_BODY = 64 * 1024
+"""Bodies up to this size are read and scored at once (under a millisecond); larger ones in a thread."""
+
+FEW_ROWS = 200
+
+SECONDS_TO_YIELD = 0.0005
+"""How long a thread may hold Python's interpreter lock against another: the event loop waits for the log's thread
+after each call of ONNX Runtime, and with Python's own 0.005 a third fewer requests are answered."""
+
+SECONDS_BETWEEN_GAUGES = 1.0
+JSON = "application/json"
+
+
+class Scorer:
+    """The endpoints, and what they share: the followed models, the record, the shadow."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.follower = Follower(settings)
+        self.batcher = Batcher()
+        self.log_trouble = ""
+        self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=_observe_commit)
+        self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
+
+    @asynccontextmanager
+    async def lifespan(self, _: ASGIApp) -> AsyncIterator[None]:
+        self.follower.start()
+        self.shadow.start()
+        gauges = asyncio.create_task(self._keep_gauges())
+        note("started", pid=os.getpid(), log=repr(self.log.engine.url))
+        yield
+        gauges.cancel()
+        await asyncio.to_thread(self._close)
+        note("stopped", pid=os.getpid(), committed=self.log.stats().committed)
+
+    def _close(self) -> None:
+        self.follower.stop()
+        self.shadow.stop(self.settings.stop_seconds)
+        self.log.close(self.settings.stop_seconds)
+
+    async def _keep_gauges(self) -> None:
+        while True:
+            stats = self.log.stats()
+            metrics.log_waiting.set(stats.queued)
+            metrics.log_lag.set(stats.lag_seconds)
+            metrics.log_not_kept.set(stats.not_kept)
+            await asyncio.sleep(SECONDS_BETWEEN_GAUGES)
+
+    async def invocations(self, request: Request) -> Response:
+        """Score a table; the answer is sent once it is on record."""
+        model = self.follower.champion
+        if model is None:
+            raise no_model(self.follower.waiting_for)
+        call = call_of(request)
+        call.version = model.version
+        body = await read_body(request, self.settings.max_body_bytes)
+        rows, scores = await self._rows_and_scores(body, request.headers.get("content-type"), model)
+        call.rows = rows.count
+        answered = await _aside(rows.count, _predictions, call.request_id, model, rows, scores, call.milliseconds)
+        await self._record(answered)
+        self.shadow.offer(rows, answered)
+        metrics.rows.labels(model.version, "champion").inc(rows.count)
+        metrics.observe_scores(model.version, scores.probability)
+        return Response(await _aside(rows.count, as_json, scores), media_type=JSON)
+
+    async def _rows_and_scores(self, body: bytes, kind: str | None, model: Servable) -> tuple[Rows, Scores]:
+        if kind is None:
+            message = "say what the body is: application/json or text/csv"
+            raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
+        if len(body) <= SMALL_BODY and (rows := formats.fast(body, kind, model)):
+            return rows, await self.batcher.score(rows, model)
+        return await asyncio.to_thread(_read_and_score, body, kind, model)
+
+    async def _record(self, answered: list[Prediction]) -> None:
+        """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
+        if not answered:
+            return
+        try:
+            # a request that runs out of time must not take its rows back from a commit that others share
+            await asyncio.shield(asyncio.wrap_future(self.log.submit(answered)))
+            self._set_log_trouble("")
+        except (LogUnavailable, LogUnfit) as error:
+            self._set_log_trouble(str(error))
+            if self.settings.when_unavailable == "refuse":
+                raise not_recorded() from error
+            metrics.unrecorded.inc()
+        except RequestIdTaken as error:
+            raise request_id_taken(str(error)) from error
+
+    def _set_log_trouble(self, trouble: str) -> None:
+        """Remember what is wrong with the log for /health, and say so when it begins and when it ends."""
+        if bool(trouble) != bool(self.log_trouble):
+            note("log_gone" if trouble else "log_back", error=trouble)
+        self.log_trouble = trouble
+
+    async def feedback(self, request: Request) -> Response:
+        """Take the true label of a row that was answered."""
+        body = await read_body(request, self.settings.max_body_bytes)
+        try:
+            answer = await asyncio.to_thread(take, self.log, label_from(body))
+        except (LogUnavailable, LogUnfit) as error:
+            raise not_recorded() from error
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    async def ping(self, _: Request) -> Response:
+        """MLflow's sign of life: an empty line once there is a model."""
+        return Response("\n", 200 if self.follower.champion else 503, media_type=JSON)
+
+    async def health(self, _: Request) -> Response:
+        """What is served, what was refused and why, whether registry and log answer."""
+        state = self.follower.describe()
+        served = state["model"] is not None
+        log = {"trouble": self.log_trouble, **asdict(self.log.stats())}
+        shown = {"status": "ok" if served else "waiting", **state, "log": log}
+        return Response(orjson.dumps(shown), 200 if served else 503, media_type=JSON)
+
+    @property
+    def version_served(self) -> str:
+        model = self.follower.champion
+        return model.version if model else ""
+
+    async def version(self, _: Request) -> Response:
+        """MLflow's version, as its own server answers it."""
+        return Response(mlflow.__version__, media_type=JSON)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.CONTENT_TYPE)
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(orjson.dumps(openapi.document(self.follower.champion)), media_type=JSON)
+
+    async def docs(self, _: Request) -> Response:
+        return HTMLResponse(openapi.page(self.follower.champion))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/invocations", self.invocations, methods=["POST"]),
+            Route("/ping", self.ping),
+            Route("/health", self.health),
+            Route("/version", self.version),
+            Route("/metrics", self.metrics),
+            Route("/feedback", self.feedback, methods=["POST"]),
+            Route("/openapi.json", self.openapi),
+            Route("/docs", self.docs),
+        ]
+
+
+async def _aside(rows: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work on few rows at once, and on many in a thread, so that it holds up no other request."""
+    return work(*args, **kwargs) if rows <= FEW_ROWS else await asyncio.to_thread(work, *args, **kwargs)
+
+
+def _read_and_score(body: bytes, content_type: str, model: Servable) -> tuple[Rows, Scores]:
+    rows = formats.fast(body, content_type, model)
+    if rows is None:
+        rows = formats.slow(body, content_type, model)
+    return rows, model.score(rows)
+
+
+def _predictions(request_id: str, model: Servable, rows: Rows, scores: Scores, ms: float) -> list[Prediction]:
+    now = datetime.now(UTC)
+    return [
+        # float32 votes may sum up to a hair above 1, which is no probability
+        Prediction(
+            request_id, row, now, model.name, model.version, False, features, min(probability, 1.0), predicted, ms
+        )
+        for row, (features, probability, predicted) in enumerate(
+            zip(rows.features(), scores.probability, scores.predicted, strict=True)
+        )
+    ]
+
+
+def as_json(scores: Scores) -> str:
+    """Return the answer byte for byte as MLflow's server writes it."""
+    answers = zip(scores.probability, scores.predicted, strict=True)
+    shown = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in answers)
+    return f'{{"predictions": [{shown}]}}'
+
+
+def _observe_commit(_: int, seconds: float) -> None:
+    metrics.commit_seconds.observe(seconds)
+
+
+async def not_found(*_: object) -> None:
+    raise Refusal(404, "NOT_FOUND", "there is no such page; see /docs", "path")
+
+
+def create() -> ASGIApp:
+    """Return the application for the settings that run.py handed over."""
+    sys.setswitchinterval(SECONDS_TO_YIELD)
+    # it would print a line for each request with a column too many
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    settings = handed_over()
+    scorer = Scorer(settings)
+    router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
+    return Guard(router, settings, os.environ.get(KEY, ""), lambda: scorer.version_served)

@@ -1,0 +1,56 @@
+"""Every answer that is no prediction, and why a model is not taken, on one page."""
+
+from __future__ import annotations
+
+from stepkit.errors import StepError
+
+
+class ModelRefused(StepError):
+    """A version of the model is not served: it cannot be loaded, or it is not what the scorer may serve."""
+
+
+class Refusal(Exception):
+    """A request that gets no prediction; it is answered with `status` and says which field to mend."""
+
+    def __init__(self, status: int, code: str, message: str, field: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+def bad_request(message: str, field: str) -> Refusal:
+    return Refusal(400, "BAD_REQUEST", message, field)
+
+
+def too_large(limit: int) -> Refusal:
+    message = f"the body is larger than {limit:,} bytes. Send fewer rows a request, or raise max_body_mb."
+    return Refusal(413, "BODY_TOO_LARGE", message, "body")
+
+
+def too_slow(seconds: float) -> Refusal:
+    message = f"not answered within {seconds:g} s. Send fewer rows a request, or raise request_seconds."
+    return Refusal(504, "DEADLINE_EXCEEDED", message, "body")
+
+
+def body_too_slow(seconds: float) -> Refusal:
+    return Refusal(408, "BODY_INCOMPLETE", f"the body was not complete after {seconds:g} s.", "body")
+
+
+def no_key() -> Refusal:
+    message = "the API key is missing or wrong. Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+    return Refusal(401, "UNAUTHENTICATED", message, "Authorization")
+
+
+def no_model(waiting_for: str) -> Refusal:
+    return Refusal(503, "NO_MODEL", f"there is no model to answer with yet: {waiting_for}", "")
+
+
+def not_recorded() -> Refusal:
+    message = "the prediction log cannot be written, so nothing is answered. Try again; see /health."
+    return Refusal(503, "LOG_UNAVAILABLE", message, "")
+
+
+def request_id_taken(message: str) -> Refusal:
+    return Refusal(409, "REQUEST_ID_TAKEN", message, "X-Request-Id")

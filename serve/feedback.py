@@ -1,0 +1,52 @@
+"""POST /feedback: the true label of one answered row -> the prediction log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StrictInt, ValidationError
+
+from serve import metrics
+from serve.errors import Refusal, bad_request
+from serve.record.feedback import give_feedback
+from serve.record.log import PredictionLog
+from stepkit.columns import Strict, first_problem
+
+LARGEST_ROW = 2**31 - 1
+
+
+class Label(Strict):
+    """The true class of one row of one answered request."""
+
+    request_id: str = Field(min_length=1, max_length=200)
+    row: Annotated[StrictInt, Field(ge=0, le=LARGEST_ROW)] = 0
+    label: Annotated[StrictInt, Field(ge=0, le=1)]
+
+
+def label_from(body: bytes) -> Label:
+    """Return the label of a JSON body.
+
+    Raises:
+        Refusal: 400, with the field that does not fit.
+    """
+    try:
+        return Label.model_validate_json(body)
+    except ValidationError as error:
+        place = error.errors()[0]["loc"]
+        raise bad_request(first_problem(error), str(place[0]) if place else "body") from error
+
+
+def take(log: PredictionLog, label: Label) -> dict[str, Any]:
+    """Write the label down and return what became of it: new, repeated (no change) or changed.
+
+    Raises:
+        Refusal: 404, no such row was answered, or its record was not kept.
+        LogUnavailable: the log cannot be written.
+    """
+    counts = give_feedback(log.engine, [(label.request_id, label.row, label.label)])
+    if counts.unknown:
+        metrics.feedback.labels("unknown").inc()
+        raise Refusal(404, "UNKNOWN_REQUEST", f"row {label.row} of this request is not on record", "request_id")
+    result = "new" if counts.new else "changed" if counts.changed else "repeated"
+    metrics.feedback.labels(result).inc()
+    return {**label.model_dump(), "result": result}

@@ -1,0 +1,193 @@
+"""Follow the aliases of the registry: load, check and warm up what they name, then swap it in between two requests."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from serve import metrics
+from serve.errors import ModelRefused
+from serve.journal import note
+from serve.model import Servable, expect_same_signature, load, warm_up
+from serve.settings import ServeSettings
+from stepkit import tracking
+
+CHAMPION = "champion"
+SHADOW = "shadow"
+SECONDS_TO_RETRY = 60.0
+"""A refused version is tried again after this time: what was broken may be its storage."""
+
+_NONE_YET = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that is not served, why, and when (monotonic) that was found."""
+
+    version: str
+    reason: str
+    at: float
+
+    def stands(self, version: str) -> bool:
+        return version == self.version and time.monotonic() - self.at < SECONDS_TO_RETRY
+
+
+class Slot:
+    """The place of one role (champion, shadow): what is served there, and what was refused last."""
+
+    def __init__(self, role: str, alias: str) -> None:
+        self.role = role
+        self.alias = alias
+        self.model: Servable | None = None
+        self.refused: Refused | None = None
+
+    def put(self, model: Servable | None) -> None:
+        """Swap; one assignment, so that each request sees the one or the other."""
+        old, self.model = self.model, model
+        if old:
+            metrics.serving.labels(old.version, self.role).set(0)
+        if model:
+            metrics.serving.labels(model.version, self.role).set(1)
+
+    def describe(self) -> dict[str, str] | None:
+        return {"name": self.model.name, "version": self.model.version} if self.model else None
+
+
+class Follower:
+    """Polls the registry in a thread of its own; `champion` and `shadow` are what to score with right now."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.slots = {
+            CHAMPION: Slot(CHAMPION, settings.alias),
+            SHADOW: Slot(SHADOW, settings.shadow_alias),
+        }
+        self.trouble = ""
+        self.waiting_for = "the registry's first answer"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    @property
+    def champion(self) -> Servable | None:
+        return self.slots[CHAMPION].model
+
+    @property
+    def shadow(self) -> Servable | None:
+        return self.slots[SHADOW].model
+
+    def start(self) -> None:
+        # MLflow's own patience (120 s, 7 times) would leave /health in the past for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._stop.wait(self.settings.poll_seconds)
+
+    def look(self) -> None:
+        """Look the aliases up once and take what they name; whatever fails, what is served stays."""
+        try:
+            tracking.connect()
+            client = MlflowClient()
+            self._follow(client, self.slots[CHAMPION])
+            if self.slots[SHADOW].alias:
+                self._follow(client, self.slots[SHADOW])
+            self._set_trouble("")
+        # the thread must outlive every fault of a registry: a database that is locked, a proxy's page, a lost line
+        except Exception as error:
+            self._set_trouble(f"{type(error).__name__}: {error}".strip()[:300])
+
+    def _follow(self, client: MlflowClient, slot: Slot) -> None:
+        version = _version_of(client, self.settings.model_name, slot.alias)
+        if slot.role == SHADOW and (version is None or self.champion is None or version == self.champion.version):
+            slot.put(None)
+        elif version is None:
+            self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: make run")
+        elif slot.model is None or slot.model.version != version:
+            self._take(slot, version)
+        else:
+            slot.refused = None
+
+    def _take(self, slot: Slot, version: str) -> None:
+        if slot.refused and slot.refused.stands(version):
+            return
+        start = time.monotonic()
+        try:
+            model = load(self.settings.model_name, version)
+            median = warm_up(model, self.settings.slowest_ms)
+            self._expect_signature(model, slot)
+        except ModelRefused as error:
+            self._refuse(slot, version, str(error))
+            return
+        before = slot.model.version if slot.model else None
+        slot.refused = None
+        slot.put(model)
+        metrics.changes.labels(slot.role, "taken").inc()
+        taken = {"load_seconds": round(time.monotonic() - start, 3), "row_ms": round(median, 3)}
+        note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)
+
+    def _expect_signature(self, model: Servable, slot: Slot) -> None:
+        """A shadow is given the champion's rows, and callers keep sending what the old champion took."""
+        old = self.champion
+        if old and (slot.role == SHADOW or not self.settings.allow_signature_change):
+            expect_same_signature(model, old)
+
+    def _refuse(self, slot: Slot, version: str, reason: str) -> None:
+        slot.refused = Refused(version, reason, time.monotonic())
+        metrics.changes.labels(slot.role, "refused").inc()
+        note("model_refused", role=slot.role, version=version, reason=reason, kept=slot.model and slot.model.version)
+        if not self.champion:
+            self._wait(f"a version that can be served; {reason}")
+
+    def _set_trouble(self, trouble: str) -> None:
+        metrics.registry_up.set(0 if trouble else 1)
+        if trouble and not self.champion:
+            self._wait(f"the registry; {trouble}")
+        elif trouble and not self.trouble:
+            note("registry_gone", error=trouble, kept=self.champion and self.champion.version)
+        elif self.trouble and not trouble:
+            note("registry_back")
+        self.trouble = trouble
+
+    def _wait(self, reason: str) -> None:
+        """Say what the start waits for, once for each reason."""
+        if self.champion is None and reason != self.waiting_for:
+            note("waiting", waiting_for=reason)
+            self.waiting_for = reason
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state for /health."""
+        refused = [
+            {"role": slot.role, "version": slot.refused.version, "reason": slot.refused.reason}
+            for slot in self.slots.values()
+            if slot.refused
+        ]
+        shown = {
+            "model": self.slots[CHAMPION].describe(),
+            "shadow": self.slots[SHADOW].describe(),
+            "refused": refused,
+            "registry": self.trouble or "ok",
+        }
+        return shown if self.champion else {**shown, "waiting_for": self.waiting_for}
+
+
+def _version_of(client: MlflowClient, model_name: str, alias: str) -> str | None:
+    try:
+        return str(client.get_model_version_by_alias(model_name, alias).version)
+    except MlflowException as error:
+        if error.error_code in _NONE_YET:
+            return None
+        raise

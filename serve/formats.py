@@ -1,0 +1,237 @@
+"""Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
+
+`fast` reads JSON of numbers by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to
+MLflow's own parsing and schema enforcement, so that whatever MLflow takes is taken and whatever it refuses is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import _validate_prediction_input, scoring_server
+
+from serve.errors import Refusal, bad_request
+from serve.model import Rows, Servable
+
+JSON_TYPES = ("application/json", "application/json; charset=utf-8")
+NUMBER_TYPES = {int, float, bool, type(None)}
+TEXT_TYPES = {str, type(None)}
+LONGEST_MESSAGE = 600
+
+Table = list[list[Any]]
+
+
+def fast(body: bytes, content_type: str, model: Servable) -> Rows | None:
+    """Return the rows of a JSON body in which every column is there and every value is of its type, else None."""
+    if content_type not in JSON_TYPES:
+        return None
+    try:
+        request = orjson.loads(body)
+        ((key, data),) = request.items()
+        rows = _as_rows(_READERS[key](data, model), model)
+    # not the usual shape; what is wrong with it, if anything, MLflow's own reader says
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
+        return None
+    # a number beyond doubles is infinity for orjson and an error for MLflow
+    return None if np.isinf(rows.numbers).any() else rows
+
+
+def _split(data: Any, model: Servable) -> Table:
+    rows, columns = data["data"], data["columns"]
+    if not rows or data.keys() - {"columns", "data", "index"} or len(set(columns)) != len(columns):
+        raise ValueError
+    if {len(row) for row in rows} != {len(columns)} or not _plain_index(data.get("index"), len(rows)):
+        raise ValueError
+    if tuple(columns) == model.names:
+        return list(rows)
+    places = [columns.index(name) for name in model.names]
+    return [[row[place] for place in places] for row in rows]
+
+
+def _plain_index(index: Any, rows: int) -> bool:
+    return index is None or (len(index) == rows and set(map(type, index)) == {int})
+
+
+def _records(data: Any, model: Servable) -> Table:
+    if not data or set(map(type, data)) != {dict}:
+        raise ValueError
+    return [[row[name] for name in model.names] for row in data]
+
+
+def _instances(data: Any, model: Servable) -> Table:
+    # MLflow converts further columns too, and may fail at it
+    if any(len(row) != len(model.names) for row in data):
+        raise ValueError
+    return _records(data, model)
+
+
+def _inputs(data: Any, model: Servable) -> Table:
+    if isinstance(data, list):
+        return _instances(data, model)
+    columns = [data[name] for name in model.names]
+    if len(data) != len(model.names) or set(map(type, columns)) != {list} or not columns[0]:
+        raise ValueError
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+_READERS: dict[str, Callable[[Any, Servable], Table]] = {
+    "dataframe_split": _split,
+    "dataframe_records": _records,
+    "instances": _instances,
+    "inputs": _inputs,
+}
+
+
+def _as_rows(table: Table, model: Servable) -> Rows:
+    """Return n rows, each with the model's columns in their order, as arrays.
+
+    Raises:
+        ValueError: a value that is no number (no text) where a number (a text) belongs.
+    """
+    if not model.text:
+        return Rows(model.names, _numbers(table), {}, len(table))
+    columns = dict(zip(model.names, zip(*table, strict=True), strict=True))
+    texts = {name: _texts(columns[name]) for name in model.text}
+    numbers = _numbers([list(columns[name]) for name in model.numeric]).T
+    return Rows(model.numeric, numbers, texts, len(table))
+
+
+def _numbers(table: Table) -> np.ndarray:
+    """Return an n x k table as a k x n array of doubles, null as NaN."""
+    if not NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
+        raise ValueError
+    return np.array(table, dtype=np.float64).T
+
+
+def _texts(column: tuple[Any, ...]) -> np.ndarray:
+    if not TEXT_TYPES.issuperset(map(type, column)):
+        raise ValueError
+    return np.array([text or "" for text in column], dtype=object)
+
+
+class _Reader:
+    """Stands where MLflow's scoring server expects a model, and keeps the rows that the model would have got."""
+
+    def __init__(self, model: Servable) -> None:
+        self.model = model
+        self.metadata: Model = model.metadata
+        self.rows: Rows | None = None
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
+        _expect_each_once(data, self.model)
+        schema, params_schema = self.metadata.get_input_schema(), self.metadata.get_params_schema()
+        table, _ = _validate_prediction_input(data, params, schema, params_schema)
+        self.rows = self.model.rows_of(table)
+        return []
+
+
+def _expect_each_once(data: Any, model: Servable) -> None:
+    """MLflow refuses these too, but by "'DataFrame' object has no attribute 'dtype'"."""
+    if isinstance(data, pd.DataFrame):
+        twice = set(data.columns[data.columns.duplicated()]) & set(model.names)
+        if twice:
+            raise MlflowException(f"column '{min(twice)}' stands twice in the input", INVALID_PARAMETER_VALUE)
+
+
+def slow(body: bytes, content_type: str, model: Servable) -> Rows:
+    """Return the rows of any body that MLflow's scoring server takes for this model.
+
+    Raises:
+        Refusal: with the status of MLflow's scoring server, and the field to mend.
+    """
+    reader = _Reader(model)
+    try:
+        answer = scoring_server.invocations(body, content_type, reader, model.metadata.get_input_schema())
+    except MlflowException as error:
+        message = readable(error.message)
+        raise Refusal(
+            error.get_http_status_code(), error.error_code, message, field_of(message, body, content_type, model)
+        ) from error
+    except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        raise bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
+    if answer.status != 200 or reader.rows is None:
+        raise Refusal(answer.status, "UNSUPPORTED_MEDIA_TYPE", readable(answer.response), "Content-Type")
+    return reader.rows
+
+
+def readable(message: str) -> str:
+    """Return MLflow's message without the caller's own data, which it repeats before and after the reason."""
+    if message.startswith("Failed to predict data"):
+        message = message.partition("\nError: ")[2]
+    if message.startswith("Failed to enforce schema of data"):
+        message = message.rpartition("Error: ")[2]
+    message = message.partition("\nInput: ")[0].partition("IMPORTANT: The MLflow Model")[0]
+    return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
+
+
+_NAMED = (
+    re.compile(r"missing inputs \[(.+?)\]"),
+    re.compile(r"convert column (.+?) to type"),
+    re.compile(r"types for column (.+?)\. "),
+    re.compile(r"column '(.+?)' stands twice"),
+)
+
+
+def field_of(message: str, body: bytes, content_type: str, model: Servable) -> str:
+    """Return the field that a refusal is about: the columns that MLflow's message names, else what is found amiss."""
+    for pattern in _NAMED:
+        if named := pattern.search(message):
+            return named[1].replace("'", "")
+    try:
+        return _unfit(json.loads(body), model) if "json" in content_type else _unfit_header(body, model)
+    except (ValueError, RecursionError):
+        return "body"
+
+
+def _unfit_header(body: bytes, model: Servable) -> str:
+    """Return the first column of a CSV that holds what is no number, else "body"."""
+    lines = body.decode("utf-8").splitlines()
+    header = [name.strip('"') for name in lines[0].split(",")] if lines else []
+    for line in lines[1:]:
+        for name, value in zip(header, line.split(","), strict=False):
+            # Python reads 4_1 as a number, and pandas does not
+            if name in model.numeric and value and ("_" in value or not _is_number(value)):
+                return name
+    return "body"
+
+
+def _unfit(request: Any, model: Servable) -> str:
+    """Return the first place of a JSON body that does not fit the model: a column, a key, or "body"."""
+    keys = [key for key in _READERS if isinstance(request, dict) and key in request]
+    if len(keys) != 1:
+        return "body"
+    for name, values in _columns_of(request[keys[0]]):
+        if name in model.numeric and not all(map(_is_number, values)):
+            return name
+    return keys[0]
+
+
+def _columns_of(data: Any) -> list[tuple[str, list[Any]]]:
+    """Return the columns of whatever shape was sent, as far as they can be told."""
+    try:
+        if isinstance(data, dict) and "data" in data:
+            frame = pd.DataFrame(data["data"], columns=data.get("columns"))
+        else:
+            frame = pd.DataFrame(data)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return []
+    return [(str(name), values.tolist()) for name, values in frame.items()]
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value if value is not None else "nan")
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True

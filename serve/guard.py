@@ -1,0 +1,196 @@
+"""Around every request: its id, the API key, the time limit, one log line, the metrics, and a body for each refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve import metrics
+from serve.errors import Refusal, body_too_slow, no_key, too_large, too_slow
+from serve.journal import note
+from serve.settings import ServeSettings
+
+CALL = "scorer.call"
+WELL_FORMED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+NEEDS_KEY = {"/invocations", "/feedback", "/metrics"}
+KNOWN = {"/invocations", "/feedback", "/metrics", "/ping", "/health", "/version", "/docs", "/openapi.json"}
+CLIENT_GONE = 499
+"""The status that logs show for a client that hung up, after nginx; nobody receives it."""
+
+MOST_DISCARDED = 8
+"""A body that is too large is read on for this many times the limit: most clients listen only after they have sent."""
+
+
+@dataclass
+class Call:
+    """What is known of one request while it is answered."""
+
+    request_id: str
+    arrived: float
+    path: str
+    method: str
+    version: str
+    rows: int = 0
+    status: int = CLIENT_GONE
+    body_complete: bool = False
+    error: str = ""
+    field: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        return (time.perf_counter() - self.arrived) * 1000
+
+
+def call_of(request: Request) -> Call:
+    call: Call = request.scope[CALL]
+    return call
+
+
+def new_id() -> str:
+    """Return a UUID of version 7: ids of one time lie beside each other in the log's index."""
+    milliseconds = time.time_ns() // 1_000_000
+    bits = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    return str(UUID(int=bits))
+
+
+def id_from(given: str | None) -> str:
+    """Return the caller's id if it is one to put into logs and headers, else a new one."""
+    return given if given and WELL_FORMED_ID.fullmatch(given) else new_id()
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        Refusal: larger than `limit` bytes.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        elif size > limit * MOST_DISCARDED:
+            break
+    call_of(request).body_complete = True
+    if size > limit:
+        raise too_large(limit)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, key: str, version: Callable[[], str]) -> None:
+        self.app = app
+        self.settings = settings
+        self.key = key.encode()
+        self.version = version
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        call = Call(
+            id_from(headers.get(b"x-request-id", b"").decode("latin-1")),
+            time.perf_counter(),
+            scope["path"],
+            scope["method"],
+            self.version(),
+        )
+        scope[CALL] = call
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                marks = ((b"x-request-id", call.request_id), (b"x-model-version", call.version))
+                message["headers"] = [*message["headers"], *((name, value.encode()) for name, value in marks)]
+            await send(message)
+
+        metrics.in_progress.inc()
+        try:
+            await self._answer(scope, receive, send_marked, headers, call)
+        finally:
+            _account_for(call)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], call: Call
+    ) -> None:
+        try:
+            self._expect_key(headers, call)
+            async with asyncio.timeout(self.settings.request_seconds):
+                await self.app(scope, receive, send)
+        except ClientDisconnect:
+            call.error = "CLIENT_GONE"
+        except Exception as error:  # a client gets an answer to everything; what is our own fault is logged in full
+            refusal = self._refusal(error, call)
+            call.error, call.field = refusal.code, refusal.field
+            if call.status == CLIENT_GONE:  # no answer has begun
+                await _response(refusal, call)(scope, receive, send)
+
+    def _refusal(self, error: Exception, call: Call) -> Refusal:
+        if isinstance(error, Refusal):
+            return error
+        if isinstance(error, TimeoutError):
+            seconds = self.settings.request_seconds
+            return too_slow(seconds) if call.body_complete else body_too_slow(seconds)
+        note(
+            "fault",
+            request_id=call.request_id,
+            error=type(error).__name__,
+            trace=traceback.format_tb(error.__traceback__),
+        )
+        return Refusal(500, "INTERNAL_ERROR", "the scorer failed; its log has the cause, by this request id.", "")
+
+    def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
+        if not self.key or call.path not in NEEDS_KEY:
+            return
+        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        if not hmac.compare_digest(given, self.key):
+            raise no_key()
+
+
+def _response(refusal: Refusal, call: Call) -> Response:
+    body: dict[str, Any] = {"error_code": refusal.code, "message": refusal.message, "request_id": call.request_id}
+    if refusal.field:
+        body["field"] = refusal.field
+    # nobody reads the rest of the body: let the client stop sending it
+    headers = {} if call.body_complete or call.method == "GET" else {"connection": "close"}
+    return Response(orjson.dumps(body), refusal.status, headers, "application/json")
+
+
+def _account_for(call: Call) -> None:
+    """Count the request and write its log line."""
+    metrics.in_progress.dec()
+    path = call.path if call.path in KNOWN else "other"
+    metrics.requests.labels(path, str(call.status)).inc()
+    metrics.seconds.labels(path).observe(call.milliseconds / 1000)
+    if call.error:
+        metrics.errors.labels(call.error).inc()
+    fields: dict[str, Any] = {"field": call.field} if call.field else {}
+    note(
+        "request",
+        request_id=call.request_id,
+        method=call.method,
+        path=path,
+        status=call.status,
+        ms=round(call.milliseconds, 3),
+        rows=call.rows,
+        model_version=call.version,
+        **({"error": call.error} if call.error else {}),
+        **fields,
+    )

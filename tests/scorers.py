@@ -1,0 +1,119 @@
+"""Real servers of predictions for tests: the scorer, and MLflow's own, each a process of its own on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from stepkit.tracking import ROOT
+from tests.conftest import command_env
+from tests.servers import free_port, wait_until
+
+
+class Server:
+    """A process that answers on a port; its output is kept in a file."""
+
+    def __init__(self, command: list[str], cwd: Path, output: Path, port: int, **env: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
+            )
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, body: bytes, kind: str | None = "application/json", **headers: str) -> requests.Response:
+        given = {**headers, **({"Content-Type": kind} if kind is not None else {})}
+        return requests.post(self.url + path, data=body, headers=given, timeout=60)
+
+    def score(self, request: Any, **headers: str) -> requests.Response:
+        return self.post("/invocations", json.dumps(request).encode(), **headers)
+
+    def is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.returncode}: {self.output.read_text()[-2000:]}")
+        try:
+            return self.get("/ping").ok
+        except requests.ConnectionError:
+            return False
+
+    def health(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.get("/health").json()
+        return state
+
+    def serves(self, version: str) -> bool:
+        model = self.health()["model"]
+        return bool(model) and model["version"] == version
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of the structured log of one kind."""
+        lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"time"')]
+        return [line for line in lines if line["event"] == event]
+
+    def end(self) -> int:
+        """Ask it to stop, and return its exit status."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End whatever is left of its process group."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait(10)
+
+
+@contextmanager
+def scorer(
+    folder: Path, model: str, *, wait: bool = True, env: dict[str, str] | None = None, **flags: Any
+) -> Iterator[Server]:
+    """Start `python run.py` as `mlflow run ./serve` does; its log is predictions.db in `folder`."""
+    port = free_port()
+    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **flags}
+    command = [
+        sys.executable,
+        "-P",
+        "run.py",
+        *(word for key, value in given.items() for word in (f"--{key}", str(value))),
+    ]
+    server = Server(command, ROOT / "serve", folder / f"scorer-{port}.log", port, PYTHONPATH="..", **(env or {}))
+    try:
+        if wait:
+            wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+        yield server
+    finally:
+        server.kill()
+
+
+def log_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'predictions.db'}"
+
+
+@contextmanager
+def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
+    """Start `mlflow models serve`."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
+    address = ["--port", str(port), "--host", "127.0.0.1"]
+    server = Server([*command, *address], folder, folder / f"stock-{port}.log", port)
+    try:
+        wait_until(server.is_ready, f"mlflow models serve answers; see {server.output}")
+        yield server
+    finally:
+        server.kill()
