@@ -44,3 +44,14 @@ def test_options_of_the_root_commands_are_known(line: str) -> None:
     for key in re.findall(r"([\w.]+)=", line.partition("hydra_options=")[2]):
         assert key.split(".")[0] in known
         assert key.rsplit(".", 1)[-1] in known
+
+
+def test_figures_of_speed_are_those_that_the_benchmark_wrote() -> None:
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    section = README.split("## Speed")[1].split("\n## ")[0]
+    quoted = re.findall(r"^\|.*\|$", section, re.MULTILINE)
+    assert len(quoted) > 5
+    for line in quoted:
+        assert line in results.splitlines()
+    for figure in re.findall(r"\b\d+\.\d\d\b", re.sub(r"^\|.*\|$", "", section, flags=re.MULTILINE)):
+        assert figure in results

@@ -49,12 +49,14 @@ class TestGrid:
     """`mlflow run . -P hydra_options="-m ..."` over 2 x 3 points, of which two cannot be trained."""
 
     @pytest.fixture(scope="class")
-    def place(self, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    @classmethod
+    def place(cls, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         mlflow.set_tracking_uri(store)
         return place_for("grid sweep", tmp_path_factory)
 
     @pytest.fixture(scope="class")
-    def swept(self, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    @classmethod
+    def swept(cls, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
         table = small_table(tmp_path_factory.mktemp("table"))
         points = f"{FOREST}.n_estimators=10,15 {FOREST}.max_depth=3,5,-1"
         options = f"-m {points} data.file_url={table} register.model_name={place.id_name}"
@@ -62,7 +64,8 @@ class TestGrid:
         return run_command("mlflow", "run", ".", *where, "-P", f"hydra_options={options}")
 
     @pytest.fixture(scope="class")
-    def jobs(self, place: Experiment, swept: object) -> list[Run]:
+    @classmethod
+    def jobs(cls, place: Experiment, swept: object) -> list[Run]:
         return children(place, the_sweep(place))
 
     def test_a_job_per_point_is_nested_under_the_launching_run(self, place: Experiment, jobs: list[Run]) -> None:
@@ -128,12 +131,14 @@ class TestInParallel:
     """Twenty jobs by hydra/launcher=joblib, three at a time, each with a number of trees of its own."""
 
     @pytest.fixture(scope="class")
-    def place(self, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    @classmethod
+    def place(cls, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         mlflow.set_tracking_uri(store)
         return place_for("parallel sweep", tmp_path_factory)
 
     @pytest.fixture(scope="class")
-    def jobs(self, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    @classmethod
+    def jobs(cls, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
         table = small_table(tmp_path_factory.mktemp("table"))
         steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
         parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
