@@ -24,8 +24,9 @@ check: .venv/test.stamp ## format, lint, types
 	ruff check .
 	mypy .
 
-bench: .venv/test.stamp ## measure speed (benchmarks/results.md) and how near the sample is to the data (real=FILE.csv)
+bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and how near the sample is to the data (real=FILE.csv)
 	PYTHONPATH=. python benchmarks/speed.py $(real)
+	PYTHONPATH=. python benchmarks/serving.py
 	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
 
 ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
@@ -37,7 +38,7 @@ serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (opti
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
-cluster: .venv/cluster.stamp ## install the engines for sweeps on a cluster (ray)
+cluster: .venv/cluster.stamp ## install the engines for clusters: sweeps on ray, scoring on spark (which needs Java 17 besides)
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
 	for name in run cluster test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -16,18 +16,22 @@ ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("what", "first side", "second side", "first / second: median (min to max)", "goal", "met")
 
 Pairs = list[tuple[float, float]]
-"""Seconds of the first and of the second side, once for each repetition."""
+"""The figures (seconds, if not told otherwise) of the first and of the second side, once for each repetition."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio of two times that shall be at least or at most `target`; None: it is shown only."""
+    """A ratio of two figures that shall be at least or at most `target`; None: it is shown only."""
 
     key: str
     what: str
     sides: tuple[str, str]
     target: float | None
     at_least: bool = False
+    unit: str = "s"
+
+    def shown(self, figure: float) -> str:
+        return f"{figure:,.0f} {self.unit}" if figure >= 1000 else f"{figure:.2f} {self.unit}"
 
     @property
     def wanted(self) -> str:
@@ -61,10 +65,10 @@ class Result:
 
     @property
     def cells(self) -> list[str]:
-        """The goal, both sides with their seconds, the ratio with its range, the target, and whether it is met."""
+        """The goal, both sides with their figures, the ratio with its range, the target, and whether it is met."""
         sides = [
-            f"{name}: {median(seconds):.2f} s"
-            for name, seconds in zip(self.goal.sides, zip(*self.pairs, strict=True), strict=True)
+            f"{name}: {self.goal.shown(median(figures))}"
+            for name, figures in zip(self.goal.sides, zip(*self.pairs, strict=True), strict=True)
         ]
         spread = f" ({min(self.ratios):.2f} to {max(self.ratios):.2f})" if len(self.pairs) > 1 else ""
         met = "" if self.goal.target is None else "yes" if self.is_met else "no"
@@ -73,7 +77,7 @@ class Result:
 
     def as_dict(self) -> dict[str, object]:
         figures = {"ratio": self.ratio, "ratio_min": min(self.ratios), "ratio_max": max(self.ratios)}
-        return {**asdict(self.goal), "note": self.note, **figures, "met": self.is_met, "seconds": self.pairs}
+        return {**asdict(self.goal), "note": self.note, **figures, "met": self.is_met, "figures": self.pairs}
 
 
 def machine() -> dict[str, object]:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from typing import Generic, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -208,16 +209,17 @@ def cold_sweep(bench: Bench) -> float:
     return sweep_by_mlflow(bench, *one_by_one, "main.reuse=false", "sweep.test=all")
 
 
-Side = Callable[[Bench], float]
+T = TypeVar("T")
+Side = Callable[[T], float]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A goal and how the seconds of each of its sides are taken."""
+class Comparison(Generic[T]):
+    """A goal and how the figure of each of its sides is taken, of what is measured on."""
 
     goal: Goal
-    first: Side
-    second: Side
+    first: Side[T]
+    second: Side[T]
 
 
 COMPARISONS = (
@@ -263,7 +265,7 @@ COMPARISONS = (
 GROWTH = Goal("f", "ten times the rows", (f"{LARGE_ROWS:,} rows", f"{SMALL_ROWS:,} rows"), 12.0)
 
 
-def take_turns(bench: Bench, one: Comparison, repeat: int) -> Result:
+def take_turns(bench: T, one: Comparison[T], repeat: int) -> Result:
     """Measure both sides `repeat` times, each time the other one first."""
     console.print(f"{one.goal.key}: {one.goal.what}: {' / '.join(one.goal.sides)}", highlight=False)
     pairs: Pairs = []
@@ -273,7 +275,8 @@ def take_turns(bench: Bench, one: Comparison, repeat: int) -> Result:
             pairs.append((one.first(bench), other))
         else:
             pairs.append((one.first(bench), one.second(bench)))
-        console.print(f"  {pairs[-1][0]:.2f} s / {pairs[-1][1]:.2f} s = {pairs[-1][0] / pairs[-1][1]:.2f}")
+        first, second = pairs[-1]
+        console.print(f"  {one.goal.shown(first)} / {one.goal.shown(second)} = {first / second:.2f}", highlight=False)
     return Result(one.goal, pairs)
 
 

@@ -14,6 +14,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ CLIENT = "ray://"
 ANSWER_SECONDS = 5.0
 SECONDS_TO_END = 15.0
 """How long interrupted jobs may take to end their steps and mark their runs before their workers are killed."""
+
+SECONDS_TO_HEED = 3.0
+"""After how long an interrupt is sent again to jobs that still run."""
 
 STAY_HERE = [
     "/.git", "/.venv", "/mlflow.db*", "/mlruns", "/mlartifacts", "/outputs", "/multirun", "/tests",
@@ -275,9 +279,15 @@ def _without_result(job: DictConfig, error: str) -> JobReturn:
 
 
 def _cancel(ray: Any, tasks: list[Any]) -> None:
-    """Interrupt the jobs, as Ctrl-C would; kill the workers of those that do not end in time."""
-    for task in tasks:
-        ray.cancel(task)
-    _, running = ray.wait(tasks, num_returns=len(tasks), timeout=SECONDS_TO_END, fetch_local=False)
+    """Interrupt the jobs, as Ctrl-C would; kill the workers of those that do not end in time.
+
+    A worker that is only about to begin its job loses the interrupt, so it is sent again; the first one that arrives
+    makes a job deaf to further ones while it ends.
+    """
+    running, until = tasks, time.monotonic() + SECONDS_TO_END
+    while running and time.monotonic() < until:
+        for task in running:
+            ray.cancel(task)
+        _, running = ray.wait(running, num_returns=len(running), timeout=SECONDS_TO_HEED, fetch_local=False)
     for task in running:
         ray.cancel(task, force=True)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
 from stepkit.columns import Columns, Strict, first_problem
+from stepkit.serving import Serving
 from stepkit.settings import ModelSettings
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -102,6 +103,7 @@ class Config(Strict):
     random_forest_pipeline: ModelSettings
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
+    serve: Serving = Serving()
 
 
 def split_options(argv: list[str]) -> list[str]:

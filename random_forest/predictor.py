@@ -52,6 +52,20 @@ def recorder(artifacts: dict[str, str]) -> Recorder | None:
     return found
 
 
+def session_of(graph: str) -> onnxruntime.InferenceSession:
+    """Open a graph for one thread: the trees' votes are added in the same order on any machine, beside any rows."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def probabilities_of(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the n probabilities of the positive class; a sum of float32 votes may exceed 1 by its last digits."""
+    answered: np.ndarray = session.run(["probabilities"], inputs)[0][:, 1].astype(float)
+    return answered.clip(0.0, 1.0)
+
+
 def as_inputs(rows: pd.DataFrame, names: list[str], text: list[str]) -> dict[str, np.ndarray]:
     """Return the graph's inputs for n raw rows: one (n, 1) array per column, float32 or text.
 
@@ -78,7 +92,7 @@ class Predictor(PythonModel):
         self.names: list[str] = settings["columns"]
         self.text: list[str] = settings["text"]
         self.threshold: float = settings["threshold"]
-        self.session = onnxruntime.InferenceSession(context.artifacts["onnx"], providers=["CPUExecutionProvider"])
+        self.session = session_of(context.artifacts["onnx"])
         self.recorder = recorder(context.artifacts)
 
     def predict(
@@ -91,7 +105,7 @@ class Predictor(PythonModel):
         """
         started = time.perf_counter()
         inputs = as_inputs(model_input, self.names, self.text)
-        probability = self.session.run(["probabilities"], inputs)[0][:, 1].astype(float)
+        probability = probabilities_of(self.session, inputs)
         classes = (probability >= self.threshold).astype(int)
         if self.recorder:
             self.recorder.record(model_input, probability.tolist(), classes.tolist(), started)

@@ -20,12 +20,13 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from serve import formats, metrics, openapi
-from serve.batch import Batcher
-from serve.errors import Refusal, no_model, not_recorded, request_id_taken
+from serve.ending import SUPERVISOR, end_with, is_orphaned_worker
+from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
 from serve.feedback import label_from, take
 from serve.follow import Follower
 from serve.guard import Guard, call_of, read_body
 from serve.journal import note
+from serve.microbatch import Batcher
 from serve.model import Rows, Scores, Servable
 from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
 from serve.settings import ServeSettings, handed_over
@@ -73,6 +74,8 @@ class Scorer:
         self.follower.stop()
         self.shadow.stop(self.settings.stop_seconds)
         self.log.close(self.settings.stop_seconds)
+        if is_orphaned_worker():
+            metrics.remove_folder()
 
     async def _keep_gauges(self) -> None:
         while True:
@@ -115,13 +118,19 @@ class Scorer:
             # a request that runs out of time must not take its rows back from a commit that others share
             await asyncio.shield(asyncio.wrap_future(self.log.submit(answered)))
             self._set_log_trouble("")
-        except (LogUnavailable, LogUnfit) as error:
-            self._set_log_trouble(str(error))
-            if self.settings.when_unavailable == "refuse":
-                raise not_recorded() from error
-            metrics.unrecorded.inc()
         except RequestIdTaken as error:
             raise request_id_taken(str(error)) from error
+        except (LogUnavailable, LogUnfit) as error:
+            self._set_log_trouble(str(error))
+            self._expect_answers_without(not_recorded(), error)
+        except ValueError as error:  # this request's own values: nothing is wrong with the log
+            self._expect_answers_without(not_recordable(str(error)), error)
+
+    def _expect_answers_without(self, refusal: Refusal, error: Exception) -> None:
+        """Raise the refusal unless the settings let an answer go that is not on record; then count it."""
+        if self.settings.when_unavailable == "refuse":
+            raise refusal from error
+        metrics.unrecorded.inc()
 
     def _set_log_trouble(self, trouble: str) -> None:
         """Remember what is wrong with the log for /health, and say so when it begins and when it ends."""
@@ -226,6 +235,8 @@ def create() -> ASGIApp:
     sys.setswitchinterval(SECONDS_TO_YIELD)
     # it would print a line for each request with a column too many
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    if supervisor := os.environ.get(SUPERVISOR):
+        end_with(int(supervisor))
     settings = handed_over()
     scorer = Scorer(settings)
     router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)

@@ -1,69 +1,215 @@
-"""Score what arrives in one turn of the event loop together.
-
-One call of ONNX Runtime for 32 rows takes little longer than for one, and each call hands Python's interpreter lock to
-another thread and has to wait for it afterwards. A row's answer does not depend on the rows beside it.
-"""
+"""batch: a table of raw rows (CSV or Parquet, of any size) -> a table of their probabilities and classes."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from serve.model import Rows, Scores, Servable
+from serve.address import DEFAULT_ADDRESS, Registered, registered
+from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
+from serve.model import Servable, load
+from serve.parts import Parts, Plan
+from stepkit.args import positive
+from stepkit.errors import BadParameter, StepError, TableUnfit, TableUnreadable
+from stepkit.tracking import from_root
 
-Waiting = list[tuple[Rows, asyncio.Future[Scores]]]
-
-
-class Batcher:
-    """Belongs to one event loop; every method is called from it."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[int, tuple[Servable, Waiting]] = {}
-
-    async def score(self, rows: Rows, model: Servable) -> Scores:
-        """Return the scores of n rows, computed with those of others that wait for the same model."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Scores] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        self._waiting.setdefault(id(model), (model, []))[1].append((rows, future))
-        return await future
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for model, together in waiting.values():
-            try:
-                scores = model.score(joined([rows for rows, _ in together]))
-            except Exception as error:  # it belongs to those who wait, not to the event loop
-                for _, future in together:
-                    _settle(future, error)
-            else:
-                _share_out(scores, together)
+ADDRESSES = "models:/NAME@ALIAS or models:/NAME/VERSION"
+ANSWERS = ("probability", "class", "model_version")
+OTHERS, ALL, NONE = "others", "all", "none"
+CHUNK_ROWS = 20_000
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C ended."""
 
 
-def _share_out(scores: Scores, together: Waiting) -> None:
-    start = 0
-    for rows, future in together:
-        end = start + rows.count
-        _settle(future, Scores(scores.probability[start:end], scores.predicted[start:end]))
-        start = end
+@dataclass(frozen=True)
+class Job:
+    """What is to be scored, where to, and which of its columns go along."""
+
+    source: Path
+    output: Path
+    model: str
+    keep: str
+    chunk_rows: int
 
 
-def _settle(future: asyncio.Future[Scores], outcome: Scores | Exception) -> None:
-    if future.done():  # its request ran out of time
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="batch", description=__doc__)
+    parser.add_argument("--input", required=True, help="the table to score: .csv or .parquet")
+    parser.add_argument("--output", required=True, help="the table to write: .csv or .parquet; an old one is replaced")
+    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
+    parser.add_argument(
+        "--keep", default=OTHERS, help=f"input columns to copy: {OTHERS} (than the model's), {ALL}, {NONE}, or a,b,c"
+    )
+    parser.add_argument(
+        "--chunk_rows", type=positive(int), default=CHUNK_ROWS, help=f"rows that are scored at once ({CHUNK_ROWS})"
+    )
+    return parser
 
 
-def joined(tables: list[Rows]) -> Rows:
-    """Return the rows of several tables with the same columns as one table."""
-    first = tables[0]
-    if len(tables) == 1:
-        return first
-    numbers = np.concatenate([table.numbers for table in tables], axis=1)
-    texts = {name: np.concatenate([table.texts[name] for table in tables]) for name in first.texts}
-    return Rows(first.names, numbers, texts, sum(table.count for table in tables))
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    job = Job(Path(from_root(args.input)), Path(from_root(args.output)), args.model, args.keep, args.chunk_rows)
+    try:
+        print(run(job), flush=True)
+    except StepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last finished chunk", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def run(job: Job) -> str:
+    """Score the table; return in words what was done.
+
+    Raises:
+        BadParameter: a file, folder or model that is not there or cannot be used.
+        TableUnfit, TableUnreadable: the table; nothing of the run stays then.
+        ModelRefused, TrackingUnreachable: the model cannot be loaded.
+    """
+    _expect_places(job)
+    header = header_of(job.source)
+    version = registered(job.model)
+    model = load(version.name, version.version)
+    wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
+    expect_columns(job.source, header, wanted)
+    parts = Parts(job.output, _plan(job, version, wanted))
+    try:
+        return _scored(job, model, wanted, parts)
+    except (TableUnfit, TableUnreadable):
+        parts.remove()
+        raise
+    except OSError as error:
+        raise BadParameter(
+            f"{job.output} cannot be written: {error.strerror or error}. Mend that and type the same command again; "
+            f"it goes on with what is finished, in {parts.folder}."
+        ) from error
+    finally:
+        parts.close()
+
+
+def _expect_places(job: Job) -> None:
+    """See to it that both files can be what they shall be, before anything is loaded."""
+    for path in (job.source, job.output):
+        format_of(path)
+    if not job.source.is_file():
+        raise BadParameter(f"there is no file {job.source}. Name the table to score: -P input=FILE")
+    if not job.output.parent.is_dir():
+        raise BadParameter(f"there is no folder {job.output.parent} for {job.output.name}. Make it, or name another.")
+    if job.output.is_dir():
+        raise BadParameter(f"{job.output} is a folder. Name a file: -P output=FILE")
+    if job.output.exists() and job.output.samefile(job.source):
+        raise BadParameter(f"input and output are both {job.source}. Name another output: -P output=FILE")
+
+
+def kept_columns(keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
+    """Return the input's columns that go along to the output, in the input's order or the one that was typed.
+
+    Raises:
+        BadParameter: one that is not in the input, or has the name of an answer.
+    """
+    choices = {OTHERS: [name for name in header if name not in features], ALL: list(header), NONE: []}
+    kept = choices.get(keep, [name.strip() for name in keep.split(",") if name.strip()])
+    if unknown := [name for name in kept if name not in header]:
+        raise BadParameter(f"keep names the column {unknown[0]}, which {source} has not: {', '.join(header)[:300]}.")
+    if taken := [name for name in kept if name in ANSWERS]:
+        raise BadParameter(
+            f"the column {taken[0]} of {source} has the name of one of the answers. Rename it, or leave it out: "
+            "-P keep=COLUMN,COLUMN or -P keep=none"
+        )
+    return tuple(kept)
+
+
+def _plan(job: Job, version: Registered, wanted: Wanted) -> Plan:
+    """Return everything on which the output's rows depend. A file that was written to has another time of change."""
+    return {
+        "input": _state_of(job.source),
+        "model version": f"{version.uri} {version.source}",
+        "kept columns": ",".join(wanted.kept),
+        "chunk_rows": str(job.chunk_rows),
+    }
+
+
+def _state_of(path: Path) -> str:
+    stat = path.stat()
+    return f"{path} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def _scored(job: Job, model: Servable, wanted: Wanted, parts: Parts) -> str:
+    """Score what is not scored yet, and write the output."""
+    start = time.monotonic()
+    before = parts.rows
+    if parts.changed:
+        print(f"starting anew: {parts.changed} changed since the run that was broken off", flush=True)
+    elif before:
+        print(f"going on after row {before:,}: {parts.done} chunks are finished already", flush=True)
+    with _progress() as progress:
+        task = progress.add_task(job.source.name, total=1.0, rows=before)
+        for number, (table, share) in _answers(job, model, wanted, parts.done):
+            parts.keep(number, table)
+            progress.update(task, completed=share, rows=parts.rows)
+    # a file that is written to while it is read is two files
+    if _state_of(job.source) != parts.plan["input"]:
+        raise TableUnfit(f"{job.source} was changed while it was read. Type the same command again.")
+    if not parts.rows:
+        raise TableUnreadable(f"{job.source} has a header and no rows.")
+    rows, seconds = parts.join(), time.monotonic() - start
+    return (
+        f"scored {rows - before:,} of {rows:,} rows by version {model.version} of {model.name} in {seconds:.1f} s "
+        f"-> {job.output}"
+    )
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _answers(job: Job, model: Servable, wanted: Wanted, done: int) -> Iterator[tuple[int, tuple[pa.Table, float]]]:
+    """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
+    cores = os.cpu_count() or 1
+    waiting: deque[tuple[int, float, Future[pa.Table]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for number, (table, share) in enumerate(chunks(job.source, wanted, job.chunk_rows)):
+            if number < done:
+                continue
+            waiting.append((number, share, pool.submit(answer, model, table, wanted.kept)))
+            if len(waiting) > cores:
+                first, read, future = waiting.popleft()
+                yield first, (future.result(), read)
+        for first, read, future in waiting:
+            yield first, (future.result(), read)
+
+
+def answer(model: Servable, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+    """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
+    scores = model.score(model.rows_of(table.select(list(model.names)).to_pandas()))
+    version = pa.array([int(model.version)] * table.num_rows, pa.int64())
+    columns = (pa.array(scores.probability, pa.float64()), pa.array(scores.predicted, pa.int64()), version)
+    answered = table.select(list(kept))
+    for name, column in zip(ANSWERS, columns, strict=True):
+        answered = answered.append_column(name, column)
+    return answered
+
+
+if __name__ == "__main__":
+    main()

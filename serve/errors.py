@@ -9,6 +9,14 @@ class ModelRefused(StepError):
     """A version of the model is not served: it cannot be loaded, or it is not what the scorer may serve."""
 
 
+class AddressUnusable(StepError):
+    """Nobody can listen on the host and port of the settings."""
+
+
+class EngineMissing(StepError):
+    """What an entry point runs on is not installed: Spark, Java."""
+
+
 class Refusal(Exception):
     """A request that gets no prediction; it is answered with `status` and says which field to mend."""
 
@@ -50,6 +58,10 @@ def no_model(waiting_for: str) -> Refusal:
 def not_recorded() -> Refusal:
     message = "the prediction log cannot be written, so nothing is answered. Try again; see /health."
     return Refusal(503, "LOG_UNAVAILABLE", message, "")
+
+
+def not_recordable(message: str) -> Refusal:
+    return Refusal(400, "NOT_RECORDABLE", f"{message}, and nothing is answered that is not on record.", "body")
 
 
 def request_id_taken(message: str) -> Refusal:

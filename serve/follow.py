@@ -138,6 +138,9 @@ class Follower:
         metrics.changes.labels(slot.role, "taken").inc()
         taken = {"load_seconds": round(time.monotonic() - start, 3), "row_ms": round(median, 3)}
         note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)
+        if unknown := sorted({*self.settings.redact} - {*model.names}):
+            # as likely as not a mistyped name, and the column that was meant goes into the log
+            note("redact_unknown", version=version, columns=unknown, known=list(model.names))
 
     def _expect_signature(self, model: Servable, slot: Slot) -> None:
         """A shadow is given the champion's rows, and callers keep sending what the old champion took."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 import secrets
 import time
 import traceback
@@ -21,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve import metrics
 from serve.errors import Refusal, body_too_slow, no_key, too_large, too_slow
 from serve.journal import note
+from serve.record.rows import is_request_id
 from serve.settings import ServeSettings
 
 CALL = "scorer.call"
-WELL_FORMED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 NEEDS_KEY = {"/invocations", "/feedback", "/metrics"}
 KNOWN = {"/invocations", "/feedback", "/metrics", "/ping", "/health", "/version", "/docs", "/openapi.json"}
 CLIENT_GONE = 499
@@ -67,8 +66,8 @@ def new_id() -> str:
 
 
 def id_from(given: str | None) -> str:
-    """Return the caller's id if it is one to put into logs and headers, else a new one."""
-    return given if given and WELL_FORMED_ID.fullmatch(given) else new_id()
+    """Return the caller's id if the prediction log takes it and a header can carry it back, else a new one."""
+    return given if given and given.isascii() and is_request_id(given) else new_id()
 
 
 async def read_body(request: Request, limit: int) -> bytes:

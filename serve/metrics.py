@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ serving = Gauge(
 )
 changes = Counter("scorer_model_changes", "Versions taken and refused", ["role", "result"])
 registry_up = Gauge("scorer_registry_up", "Whether the registry answered the last look-up", multiprocess_mode="livemin")
-shadow_dropped = Counter("scorer_shadow_dropped", "Requests that the shadow model was too slow for")
+shadow_dropped = Counter("scorer_shadow_dropped", "Rows that the shadow model had no time for")
 feedback = Counter("scorer_feedback", "Labels received, by result", ["result"])
 
 
@@ -71,6 +72,12 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it in part
     return generate_latest(registry)
+
+
+def remove_folder() -> None:
+    """Remove the folder of several workers, for a supervisor that cannot do so any more."""
+    if folder := os.environ.get(FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)  # the other workers remove it too
 
 
 def _forget_the_dead(folder: Path) -> None:

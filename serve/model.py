@@ -38,6 +38,11 @@ class Rows:
     texts: dict[str, np.ndarray]
     count: int
 
+    def part(self, start: int, end: int) -> Rows:
+        """Return the rows from `start` up to, not including, `end`; they share memory with these."""
+        texts = {name: column[start:end] for name, column in self.texts.items()}
+        return Rows(self.names, self.numbers[:, start:end], texts, min(end, self.count) - start)
+
     def inputs(self) -> dict[str, np.ndarray]:
         """Return the graph's inputs: one (n, 1) array per column, float32 or text."""
         with np.errstate(over="ignore"):  # beyond float32 means infinity, as for the model's own predictor
@@ -84,7 +89,8 @@ class Servable:
         return tuple(name for name in self.names if name not in self.text)
 
     def score(self, rows: Rows) -> Scores:
-        probability = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
+        answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
+        probability = np.clip(answered, 0.0, 1.0)  # a sum of float32 votes may exceed 1 by its last digits
         return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
 
     def rows_of(self, table: pd.DataFrame) -> Rows:

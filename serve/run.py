@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
+import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NoReturn
 
+from serve.ending import SUPERVISOR, end_with, interrupt_on_signals
+from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, settings_from
 from stepkit.errors import StepError
 
 APPLICATION = "serve.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
+"""`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
+
 SECONDS_TO_START = 60
 
 
 def parser() -> argparse.ArgumentParser:
-    """One flag for each setting, with its default as text: what is typed is checked in one place, the settings."""
-    parser = argparse.ArgumentParser(prog="serve", description=__doc__)
+    """One flag for each setting, as text: what is typed is checked in one place, the settings."""
+    told = "A flag that is empty has the value of `serve` in config.yaml; none means null."
+    parser = argparse.ArgumentParser(prog="serve", description=f"{__doc__} {told}")
     for name, field in ServeSettings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        parser.add_argument(f"--{name}", default=_as_text(default), help=f"{field.description} ({_as_text(default)})")
+        parser.add_argument(f"--{name}", default="", help=field.description)
     return parser
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ",".join(value)
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def main(argv: list[str] | None = None) -> None:
     try:
-        settings = settings_from(_with_log(vars(parser().parse_args(argv))))
+        settings = _with_log(settings_from(vars(parser().parse_args(argv))))
     except StepError as error:
         _leave(error, 2)
     try:
@@ -52,43 +49,66 @@ def _leave(error: StepError, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _with_log(typed: dict[str, str]) -> dict[str, str]:
+def _with_log(settings: ServeSettings) -> ServeSettings:
     """Fill in the log's address, which may hold a password and so may come from the environment.
 
     It leaves the environment: there it would make the model itself write a log, as under MLflow's own server.
     """
     from_environment = os.environ.pop(URL_VARIABLE, "")
-    return {**typed, "log_url": typed["log_url"] or from_environment or DEFAULT_URL}
+    return settings.model_copy(update={"log_url": settings.log_url or from_environment or DEFAULT_URL})
+
+
+def expect_free(host: str, port: int) -> None:
+    """Raise AddressUnusable where nobody can listen."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return
+    except OSError as error:
+        raise AddressUnusable(
+            f"the scorer cannot listen on {host}, port {port}: {error.strerror or error}. "
+            "Name another: -P port=5001, or serve.port in config.yaml."
+        ) from error
 
 
 def serve(settings: ServeSettings) -> None:
-    """Answer until SIGTERM or Ctrl-C; then finish what was accepted, write the record, and return."""
-    import uvicorn  # not needed for --help and a mistyped setting
+    """Answer until SIGTERM, Ctrl-C or the end of `mlflow run`; then finish what was accepted, and return."""
+    os.environ[HANDED_OVER] = settings.model_dump_json()
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        interrupt_on_signals()
+        if STARTED_BY_MLFLOW in os.environ:
+            end_with(os.getppid())
+        expect_free(settings.host, settings.port)
+        if settings.workers > 1:
+            _share(settings, stack)
+        _listen(settings)
 
+
+def _share(settings: ServeSettings, stack: ExitStack) -> None:
+    """Prepare what several workers have in common."""
     from serve.record.log import PredictionLog
 
-    os.environ[HANDED_OVER] = settings.model_dump_json()
-    # uvicorn raises a signal again after its graceful stop, which would make the exit status that of a crash
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    with ExitStack() as stack:
-        if settings.workers > 1:
-            # what is wrong with the log is said once, here, and not by each worker
-            PredictionLog.open(settings.log_url, settings.log, must_answer=False).close()
-            os.environ[METRICS_FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorer-metrics-"))
-        uvicorn.run(
-            APPLICATION,
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            loop="uvloop",
-            http="httptools",
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=settings.stop_seconds,
-            timeout_worker_healthcheck=SECONDS_TO_START,
-        )
+    # what is wrong with the log is said once, here, and not by each worker
+    PredictionLog.open(settings.log_url, settings.log, must_answer=False).close()
+    os.environ[METRICS_FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorer-metrics-"))
+    os.environ[SUPERVISOR] = str(os.getpid())
+
+
+def _listen(settings: ServeSettings) -> None:
+    import uvicorn  # not needed for --help and a mistyped setting
+
+    uvicorn.run(
+        APPLICATION,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=settings.stop_seconds,
+        timeout_worker_healthcheck=SECONDS_TO_START,
+    )
 
 
 if __name__ == "__main__":

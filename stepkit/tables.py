@@ -70,7 +70,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
-    _refuse_markup(path)
+    refuse_markup(path)
     dtypes: dict[Hashable, str] = dict.fromkeys(text, "string")
     try:
         with warnings.catch_warnings():
@@ -96,11 +96,11 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise TableUnreadable(f"{path.name} has rows with more fields than its header. Mend the header or the rows.")
     if len(table.columns) == 1:
-        _refuse_other_delimiter(path, str(table.columns[0]))
+        refuse_other_delimiter(path, str(table.columns[0]))
     return table
 
 
-def _refuse_markup(path: Path) -> None:
+def refuse_markup(path: Path) -> None:
     """A server that answers "200 OK" with a page about an error is the commonest fault of a download."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
@@ -108,7 +108,7 @@ def _refuse_markup(path: Path) -> None:
         raise TableUnreadable(f"{path.name} is a web page, not a table. Open its address in a browser to see why.")
 
 
-def _refuse_other_delimiter(path: Path, header: str) -> None:
+def refuse_other_delimiter(path: Path, header: str) -> None:
     for delimiter, name in ((";", "semicolon"), ("\t", "tab"), ("|", "bar")):
         if delimiter in header:
             raise TableUnreadable(

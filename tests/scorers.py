@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import requests
 
+from serve.record.read import read_log
 from stepkit.tracking import ROOT
 from tests.conftest import command_env
 from tests.servers import free_port, wait_until
@@ -101,8 +103,35 @@ def scorer(
         server.kill()
 
 
+@contextmanager
+def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
+    """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
+    port = free_port()
+    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **parameters}
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
+    options = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
+    server = Server([*command, *options], folder, folder / f"mlflow-run-{port}.log", port)
+    try:
+        wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+        yield server
+    finally:
+        server.kill()
+
+
 def log_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'predictions.db'}"
+
+
+def logged(folder: Path, request_id: str) -> pd.DataFrame:
+    """What the log of a scorer in `folder` holds of one request, its shadow's rows too."""
+    everything = read_log(log_url(folder), shadow=None)
+    return everything[everything["request_id"] == request_id].sort_values("row").reset_index(drop=True)
+
+
+def metric(server: Server, name: str) -> float:
+    """A metric by its name and labels as /metrics shows them; 0 for one that is not there yet."""
+    lines = [line for line in server.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(lines[0].rpartition(" ")[2]) if lines else 0.0
 
 
 @contextmanager

@@ -5,59 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
 from serve.record.engine import ROOT, file_of, open_engine, unavailable
 from serve.record.errors import LogUnavailable, LogUnfit, RequestIdTaken
-from serve.record.rows import Prediction, Row, kept_of, rows_of
+from serve.record.purge import Purger
+from serve.record.rows import Prediction, kept_of, rows_of
 from serve.record.schema import prepare
 from serve.record.settings import LogSettings
-from serve.record.store import Taken, commit, purge_batches
+from serve.record.store import Taken, commit
+from serve.record.waiting import Request, Stats, Waiting, closed
 
 __all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "RequestIdTaken", "Stats"]
 
-MOST_WAITING = 50_000
-"""Rows that may wait to be written; beyond, a request is refused at once rather than kept in memory."""
-
-SECONDS_BETWEEN_PURGES = 3600.0
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What one process has done with its log so far; all but the first and the last two count predictions.
-
-    Attributes:
-        queued: predictions that wait to be written or are being written.
-        not_kept: left out by the sampling rate.
-        failed: handed in and not written.
-        purged: removed by this process because they were too old.
-        last_commit_seconds: how long the newest commit took, from BEGIN to COMMIT.
-        lag_seconds: how long the oldest prediction that is not written yet has been waiting.
-    """
-
-    queued: int
-    committed: int
-    not_kept: int
-    failed: int
-    purged: int
-    last_commit_seconds: float
-    lag_seconds: float
-
-
-@dataclass(slots=True)
-class _Request:
-    predictions: list[Prediction]
-    future: Future[None]
-    since: float
-    rows: list[Row]
 
 
 class PredictionLog:
@@ -73,16 +39,10 @@ class PredictionLog:
         self.engine = engine
         self.settings = settings
         self._on_commit = on_commit
-        self._waiting: deque[_Request] = deque()
-        self._change = threading.Condition()
-        self._closing = False
+        self._waiting = Waiting(engine.url)
+        self._purger = Purger(engine, settings.keep_days)
         self._prepared = False
         self._file: tuple[int, int] | None = None
-        self._queued = self._committed = self._not_kept = self._failed = self._purged = 0
-        self._last_commit = 0.0
-        self._oldest: float | None = None
-        self._purging: Iterator[int] | None = None
-        self._next_purge = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     @classmethod
@@ -128,77 +88,43 @@ class PredictionLog:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # a caller that gives up must not unsettle the thread that resolves it
         kept = kept_of(predictions, self.settings.sample_rate)
-        with self._change:
-            self._not_kept += len(predictions) - len(kept)
-            refusal = self._refusal(len(kept))
-            if kept and not refusal:
-                self._waiting.append(_Request(kept, future, time.monotonic(), []))
-                self._queued += len(kept)
-                self._change.notify()
-                return future
-            self._failed += len(kept)
-        if refusal and kept:
+        if len(kept) < len(predictions):
+            self._waiting.count_others(not_kept=len(predictions) - len(kept))
+        refusal = self._handed_in(kept, future) if kept else None
+        if refusal:
             future.set_exception(refusal)
-        else:
+        elif not kept:
             future.set_result(None)
         return future
 
+    def _handed_in(self, kept: list[Prediction], future: Future[None]) -> LogUnavailable | None:
+        if self._thread.is_alive():
+            return self._waiting.add(Request(kept, future))
+        self._waiting.count_others(failed=len(kept))  # a fork has no threads but its own
+        return closed(self.engine.url)
+
     def stats(self) -> Stats:
-        with self._change:
-            since = self._oldest or (self._waiting[0].since if self._waiting else None)
-            return Stats(
-                queued=self._queued,
-                committed=self._committed,
-                not_kept=self._not_kept,
-                failed=self._failed,
-                purged=self._purged,
-                last_commit_seconds=self._last_commit,
-                lag_seconds=time.monotonic() - since if since else 0.0,
-            )
+        return self._waiting.stats()
 
     def close(self, timeout: float = 30.0) -> None:
         """Write what is waiting, then end the thread; what is not written after `timeout` seconds fails."""
-        with self._change:
-            self._closing = True
-            self._change.notify()
+        self._waiting.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        with self._change:
-            left = list(self._waiting)
-            self._waiting.clear()
-        self._fail(left, LogUnavailable(f"the prediction log {self.engine.url!r} was closed before this was written."))
-
-    def _refusal(self, rows: int) -> LogUnavailable | None:
-        if self._closing or not self._thread.is_alive():  # a fork has no threads but its own
-            return LogUnavailable(f"the prediction log {self.engine.url!r} is closed.")
-        if self._queued and self._queued + rows > MOST_WAITING:
-            return LogUnavailable(
-                f"{self._queued:,} predictions wait to be written to {self.engine.url!r} already. "
-                f"Send fewer at a time, or use a faster database."
-            )
-        return None
+        late = LogUnavailable(f"the prediction log {self.engine.url!r} was closed before this was written.")
+        self._fail(self._waiting.leave(), late)
 
     def _run(self) -> None:
-        while (group := self._take()) is not None:
+        while (group := self._waiting.take(self._purger.seconds_left())) is not None:
             if group:
                 self._write(group)
-                with self._change:
-                    self._oldest = None
-            self._purge_a_little()
+                self._waiting.end_group()
+            # a little at a time: what came meanwhile is written before the next batch is removed
+            if not self._waiting.is_closing and (removed := self._purger.remove_some()):
+                self._waiting.count_others(purged=removed)
         self.engine.dispose()
 
-    def _take(self) -> list[_Request] | None:
-        """Wait for requests and return all there are; none when old rows are to be removed; None at the end."""
-        with self._change:
-            self._change.wait_for(lambda: self._waiting or self._closing, self._seconds_to_purge())
-            if self._closing and not self._waiting:
-                return None
-            group = list(self._waiting)
-            self._waiting.clear()
-            self._oldest = group[0].since if group else None
-            return group
-
-    def _write(self, group: list[_Request]) -> None:
+    def _write(self, group: list[Request]) -> None:
         group = [request for request in group if self._has_rows(request)]
         if not group:
             return
@@ -227,9 +153,10 @@ class PredictionLog:
             return error
         if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError):
             return unavailable(self.engine.url, error)
-        return ValueError(f"cannot be put on record: {' '.join(str(error).split())[:300]}")
+        cause = error.orig if isinstance(error, DBAPIError) else error  # without the statement and its values
+        return ValueError(f"cannot be put on record: {' '.join(str(cause).split())[:300]}")
 
-    def _has_rows(self, request: _Request) -> bool:
+    def _has_rows(self, request: Request) -> bool:
         try:
             request.rows = rows_of(request.predictions, self.settings.redact)
         except (ValueError, TypeError, AttributeError) as error:
@@ -237,7 +164,7 @@ class PredictionLog:
             return False
         return True
 
-    def _commit(self, group: list[_Request]) -> None:
+    def _commit(self, group: list[Request]) -> None:
         """Commit; once more when the connection was lost, since a server that was started anew takes a new one.
 
         The second time is harmless where the first had come through without our hearing of it.
@@ -260,20 +187,16 @@ class PredictionLog:
         prepare(self.engine)
         self._file, self._prepared = _identity(file), True
 
-    def _refuse_taken(self, group: list[_Request], positions: set[int]) -> None:
+    def _refuse_taken(self, group: list[Request], positions: set[int]) -> None:
         for position in positions:
-            name = group[position].rows[0].request_id
+            name = group[position].rows[0].prediction.request_id
             self._fail([group[position]], RequestIdTaken(
                 f"request id '{name}' stands in the prediction log with other rows. Give each request an id of its own."
             ))  # fmt: skip
         self._write([request for position, request in enumerate(group) if position not in positions])
 
-    def _succeed(self, group: list[_Request], seconds: float) -> None:
-        count = sum(len(request.predictions) for request in group)
-        with self._change:
-            self._queued -= count
-            self._committed += count
-            self._last_commit = seconds
+    def _succeed(self, group: list[Request], seconds: float) -> None:
+        count = self._waiting.count_written(group, seconds)
         for request in group:
             request.future.set_result(None)
         if self._on_commit:
@@ -282,33 +205,10 @@ class PredictionLog:
             except Exception:  # a fault in somebody's metrics is no reason to stop writing
                 logger.exception("on_commit failed")
 
-    def _fail(self, group: list[_Request], error: Exception) -> None:
-        count = sum(len(request.predictions) for request in group)
-        with self._change:
-            self._queued -= count
-            self._failed += count
+    def _fail(self, group: list[Request], error: Exception) -> None:
+        self._waiting.count_failed(group)
         for request in group:
             request.future.set_exception(error)
-
-    def _seconds_to_purge(self) -> float | None:
-        if self.settings.keep_days is None:
-            return None
-        return max(0.0, self._next_purge - time.monotonic())
-
-    def _purge_a_little(self) -> None:
-        """Remove one batch of old rows when it is time to; requests that came meanwhile are written before the next."""
-        if self.settings.keep_days is None or self._closing or time.monotonic() < self._next_purge:
-            return
-        try:
-            self._purging = self._purging or purge_batches(self.engine, self.settings.keep_days)
-            removed = next(self._purging, None)
-        except (LogUnavailable, SQLAlchemyError) as error:
-            logger.warning("old predictions stay for now: %s", error)
-            removed = None
-        if removed is None:
-            self._purging, self._next_purge = None, time.monotonic() + SECONDS_BETWEEN_PURGES
-        with self._change:
-            self._purged += removed or 0
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:

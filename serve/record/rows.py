@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -52,23 +52,28 @@ class Prediction:
     latency_ms: float
 
 
-class Row(NamedTuple):
-    """A prediction as it is written; the fields are the columns of the table, in their order."""
+COLUMNS = tuple(field.name for field in fields(Prediction))
+"""The columns of the table, in the order in which Row.values gives them."""
 
-    request_id: str
-    row: int
+
+class Row(NamedTuple):
+    """A prediction as it is written: its time in UTC, its features as JSON."""
+
+    prediction: Prediction
     time: datetime
-    model_name: str
-    model_version: str
-    shadow: bool
     features: str
-    probability: float
-    predicted: int
-    latency_ms: float
 
     @property
     def key(self) -> tuple[str, int, str, bool]:
-        return self.request_id, self.row, self.model_version, self.shadow
+        one = self.prediction
+        return one.request_id, one.row, one.model_version, one.shadow
+
+    def values(self) -> tuple[Any, ...]:
+        one = self.prediction
+        return (
+            one.request_id, one.row, self.time, one.model_name, one.model_version, one.shadow, self.features,
+            float(one.probability), int(one.predicted), float(one.latency_ms),
+        )  # fmt: skip
 
 
 def is_request_id(text: str) -> bool:
@@ -106,10 +111,7 @@ def _row(one: Prediction, hidden: frozenset[str]) -> Row:
         raise ValueError(f"the time of request {one.request_id} has no time zone")
     if not 0.0 <= one.probability <= 1.0:
         raise ValueError(f"the probability of request {one.request_id}, row {one.row}, is {one.probability}")
-    return Row(
-        one.request_id, one.row, one.time.astimezone(UTC), one.model_name, one.model_version, one.shadow,
-        features_json(one.features, hidden), float(one.probability), int(one.predicted), float(one.latency_ms),
-    )  # fmt: skip
+    return Row(one, one.time.astimezone(UTC), features_json(one.features, hidden))
 
 
 def features_json(features: dict[str, float | str | None], hidden: frozenset[str] = frozenset()) -> str:

@@ -1,4 +1,4 @@
-"""The settings of the prediction log: `serve.log` of config.yaml, or PREDICTION_LOG_SETTINGS as JSON."""
+"""The settings of the prediction log: `serve` of config.yaml, or PREDICTION_LOG_SETTINGS as JSON."""
 
 from __future__ import annotations
 

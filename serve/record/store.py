@@ -1,23 +1,21 @@
-"""Write rows in one transaction, each exactly once, and remove old ones."""
+"""Write rows in one transaction, each exactly once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, exists, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql
 
-from serve.record.engine import failures_of
-from serve.record.rows import Row
-from serve.record.schema import feedback, predictions
+from serve.record.rows import COLUMNS, Row
+from serve.record.schema import predictions
 
-NAMES = ", ".join(f'"{name}"' for name in Row._fields)
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
-PURGED_AT_ONCE = 1_000
 
 
 class Taken(Exception):
@@ -47,17 +45,18 @@ def _insert(connection: Connection, rows: list[Row]) -> int:
     """Return how many rows were new. One statement by hand: SQLAlchemy looks at each value, which costs ten times."""
     if connection.dialect.name == "sqlite":
         return connection.exec_driver_sql(_SQLITE, [_as_sqlite(row) for row in rows]).rowcount
-    return connection.exec_driver_sql(_POSTGRES, tuple(list(column) for column in zip(*rows, strict=True))).rowcount
+    columns = zip(*(row.values() for row in rows), strict=True)
+    return connection.exec_driver_sql(_POSTGRES, tuple(list(column) for column in columns)).rowcount
 
 
 def _sqlite_insert() -> str:
-    places = ", ".join("?" for _ in Row._fields)
+    places = ", ".join("?" for _ in COLUMNS)
     return f"INSERT INTO predictions ({NAMES}) VALUES ({places}) ON CONFLICT DO NOTHING"
 
 
 def _postgres_insert() -> str:
     """One array for each column: a thousand rows are as many messages as one."""
-    types = [predictions.c[name].type.compile(postgresql.dialect()) for name in Row._fields]  # type: ignore[no-untyped-call]  # typed only in part
+    types = [predictions.c[name].type.compile(postgresql.dialect()) for name in COLUMNS]  # type: ignore[no-untyped-call]  # typed only in part
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
     return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
@@ -71,12 +70,13 @@ def as_sqlite_time(time: datetime) -> str:
 
 
 def _as_sqlite(row: Row) -> tuple[Any, ...]:
-    return (row[0], row[1], as_sqlite_time(row[2]), *row[3:])
+    request_id, number, time, *others = row.values()
+    return (request_id, number, as_sqlite_time(time), *others)
 
 
 def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
     """The requests of which the log holds a row with the same key and other features."""
-    stored = _features_of(connection, {row.request_id for row in chain.from_iterable(requests)})
+    stored = _features_of(connection, {row.prediction.request_id for row in chain.from_iterable(requests)})
     return {
         position
         for position, rows in enumerate(requests)
@@ -92,41 +92,6 @@ def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int, 
         for *parts, features in connection.execute(select(*key, columns.features).where(columns.request_id.in_(some))):
             found[tuple(parts)] = features
     return found
-
-
-def purge(engine: Engine, keep_days: int, now: datetime | None = None) -> int:
-    """Remove all predictions older than `keep_days`, and labels that have lost theirs; return how many predictions.
-
-    In small transactions, so that writers hardly wait.
-
-    Raises:
-        LogUnavailable: the log cannot be changed; what was removed before stays removed.
-    """
-    return sum(purge_batches(engine, keep_days, now))
-
-
-def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
-    """Remove one small batch at a time, and yield how many predictions it was, until nothing old is left."""
-    before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
-    with failures_of(engine.url):
-        while removed := _purge_some(engine, before):
-            yield removed
-        with engine.begin() as connection:
-            connection.execute(delete(feedback).where(feedback.c.time < before, ~_has_prediction()))
-
-
-def _purge_some(engine: Engine, before: datetime) -> int:
-    old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
-    with engine.begin() as connection:
-        times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
-        if not times:
-            return 0
-        return connection.execute(delete(predictions).where(predictions.c.time <= times[-1])).rowcount
-
-
-def _has_prediction() -> Any:
-    same = predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
-    return exists().where(*same)
 
 
 def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

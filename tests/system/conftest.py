@@ -13,7 +13,9 @@ from mlflow.entities import Run
 
 from simulate.clients import clients
 from tests.conftest import STEP_TAGS, Ended, Experiment
+from tests.servers import postgres
 from tests.system.faulty_server import FaultyServer
+from tests.system.prediction_logs import new_database
 
 ROWS = 300
 
@@ -22,6 +24,26 @@ ROWS = 300
 def few_clients() -> pd.DataFrame:
     """A few hundred synthetic clients as a source has them: ID, 23 columns, `default payment next month`."""
     return clients(ROWS, seed=8)  # one without repeated rows
+
+
+@pytest.fixture(scope="session")
+def log_server() -> Iterator[str]:
+    """The URI of a PostgreSQL for prediction logs; one per worker, since each log gets a database of its own."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def log_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a prediction log that is not there yet: a new file, and a new database on a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    return new_database(request.getfixturevalue("log_server"))
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
 
 
 @pytest.fixture

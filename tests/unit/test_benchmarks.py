@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import socketserver
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks import plain, speed
+from benchmarks import plain, serving, speed
+from benchmarks.load import Load, drive_for, post, whole_length
 from benchmarks.report import Goal, Result, as_markdown
 from benchmarks.speed import COMPARISONS, GROWTH, Bench, Comparison, MeasurementFailed, chosen_data, keys_of, take_turns
 from preprocess.run import tidy
@@ -49,7 +55,7 @@ def test_the_markdown_shows_both_sides_the_range_and_the_goal() -> None:
 def test_the_sides_take_turns_in_being_first() -> None:
     order: list[str] = []
 
-    def side(name: str, seconds: float) -> speed.Side:
+    def side(name: str, seconds: float) -> speed.Side[Bench]:
         def measured(_: Bench) -> float:
             order.append(name)
             return seconds
@@ -80,6 +86,62 @@ def test_every_goal_has_a_key_of_its_own() -> None:
     assert keys_of(",".join(keys)) == keys
     with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
         keys_of("a,x")
+
+
+def test_every_goal_of_serving_has_a_key_of_its_own() -> None:
+    keys = [*(one.goal.key for one in serving.COMPARISONS), *(goal.key for goal in serving.BATCH)]
+    assert keys == sorted(set(keys)) == serving.KEYS
+    assert serving.keys_of("a,l") == ["a", "l"]
+    with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
+        serving.keys_of("x")
+
+
+def test_figures_are_shown_in_their_unit() -> None:
+    rate = Goal("r", "requests a second", ("ours", "theirs"), 2, at_least=True, unit="/s")
+    assert Result(rate, [(3201.4, 60.32)]).cells[1:3] == ["ours: 3,201 /s", "theirs: 60.32 /s"]
+
+
+def test_the_length_of_an_answer_is_known_once_its_head_is_complete() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nx: y\r\n"
+    assert whole_length(head) == 0
+    assert whole_length(head + b"\r\nabc") == len(head) + 2 + 12
+    with pytest.raises(ValueError, match="without Content-Length"):
+        whole_length(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives the same answer to whatever a connection sends, and hangs up after an empty one."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(4096):
+                self.request.sendall(answer)
+                if not answer:
+                    return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_load_counts_answers_by_status_and_connections_that_break() -> None:
+    with answering(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}") as url:
+        load = drive_for(0.2, url, post(url, b"{}"), 3)
+    assert load.statuses[503] == len(load.milliseconds) > 3
+    assert (load.lost, load.is_flawless) == (0, False)
+    with answering(b"") as url:
+        load = drive_for(0.2, url, post(url, b"{}"), 3)
+    assert (load.lost, load.milliseconds, load.is_flawless) == (3, [], False)
+
+
+def test_what_is_read_off_a_load() -> None:
+    load = Load([float(one) for one in range(1, 102)], Counter({200: 101}), 0, 2.0)
+    assert (load.per_second, load.median_ms, load.p99_ms, load.is_flawless) == (50.5, 51.0, 100.0, True)
 
 
 def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_the_sample_has_the_columns_of_the_real_data_set() -> None:
         "random_forest_pipeline.features.numeric=[AGE]",
         "random_forest_pipeline.export_artifact=model",
         "preprocess.artifact_name=preprocessed_data.parquet",
+        "serve.keep_days=30",
+        "serve.redact=[AGE]",
     ],
 )
 def test_the_public_keys_can_be_set(override: str) -> None:
@@ -86,6 +88,7 @@ def test_one_step_and_one_digest_need_no_list() -> None:
             "random_forest_pipeline.random_forest.n_estimators",
         ),
         ("+regster.model_name=x", "regster", "register"),
+        ("serve.keepdays=9", "serve.keepdays", "serve.keep_days"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, key: str, meant: str) -> None:
@@ -111,6 +114,8 @@ def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
         ("preprocess.artifact_name=table.xlsx", ("preprocess.artifact_name", "table.xlsx")),
         ("segregate.artifact_root=a/b", ("segregate.artifact_root", "a/b")),
         ("register.model_name=a/b", ("register.model_name", "a/b")),
+        ("serve.port=70000", ("serve.port", "less than or equal to 65535", "found: 70000")),
+        ("serve.when_unavailable=wait", ("serve.when_unavailable", "'refuse' or 'answer'", "found: wait")),
         ("data.file_url=null", ("data.file_url", "valid string")),
         (
             "random_forest_pipeline.random_forest.max_depth=deep",

@@ -2,36 +2,103 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import socket
 import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from pipeline.config import checked
 from serve import metrics, openapi
-from serve.errors import Refusal
+from serve.app import Scorer
+from serve.errors import AddressUnusable, Refusal
 from serve.feedback import label_from
 from serve.guard import id_from, new_id
-from serve.run import main, parser
-from serve.settings import settings_from
+from serve.record.rows import Prediction
+from serve.run import expect_free, main, parser
+from serve.settings import CONFIG, ServeSettings, settings_from
 from stepkit.errors import BadParameter
-from tests.contract.repo import project
+from stepkit.serving import Serving
+from tests.contract.repo import project, read_yaml
+from tests.unit.small import composed
 
 
-def test_the_flags_are_the_parameters_of_the_project_with_the_same_defaults() -> None:
+def test_the_flags_are_the_parameters_of_the_project_and_have_no_values_of_their_own() -> None:
     flags = {action.dest: action.default for action in parser()._actions if action.dest != "help"}
     assert flags == project("serve").defaults
+    assert set(flags.values()) == {""}
 
 
-def test_what_is_typed_becomes_settings() -> None:
-    settings = settings_from({"workers": "2", "keep_days": "", "redact": "AGE,SEX", "max_body_mb": "0.5"})
-    assert (settings.workers, settings.max_body_bytes) == (2, 2**19)
-    assert (settings.log.keep_days, settings.log.redact) == (None, ["AGE", "SEX"])
+def test_config_yaml_names_every_setting_with_the_value_that_counts_without_it() -> None:
+    shown = read_yaml(CONFIG)["serve"]
+    assert list(shown) == list(Serving.model_fields)
+    assert Serving(**shown) == Serving() == checked(composed()).serve
+
+
+def config(folder: Path, text: str) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp_path: Path) -> None:
+    file = config(tmp_path, "serve: {port: 6000, workers: 3, keep_days: 30, redact: [AGE], shadow_alias: candidate}")
+    typed = {"port": "", "workers": "2", "keep_days": "none", "redact": "", "max_body_mb": "0.5"}
+    settings = settings_from(typed, file)
+    assert (settings.port, settings.workers, settings.max_body_bytes) == (6000, 2, 2**19)
+    assert (settings.log.keep_days, settings.log.redact, settings.shadow_alias) == (None, ["AGE"], "candidate")
+    nothing = settings_from({"redact": "none", "shadow_alias": "none"}, file)
+    assert (nothing.log.redact, nothing.shadow_alias) == ([], "")
+    assert settings_from({"redact": "AGE,SEX"}, file).redact == ["AGE", "SEX"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("register: {model_name: mine}\nserve: {model_name: null}", "mine"),
+        ("register: {model_name: mine}\nserve: {model_name: other}", "other"),
+        ("register: {model_name: mine}", "mine"),
+        ("main: {}", "credit_default"),
+        ("serve:", "credit_default"),
+        ("", "credit_default"),
+    ],
+)
+def test_the_model_is_the_one_that_register_writes_unless_another_is_named(
+    text: str, name: str, tmp_path: Path
+) -> None:
+    assert settings_from({}, config(tmp_path, text)).model_name == name
+
+
+def test_without_a_config_yaml_the_defaults_count(tmp_path: Path) -> None:
+    assert settings_from({}, tmp_path / "config.yaml") == ServeSettings(model_name="credit_default")
 
 
 @pytest.mark.parametrize(("key", "value"), [("port", "x"), ("sample_rate", "2"), ("workers", "0"), ("more", "1")])
-def test_a_wrong_setting_is_named(key: str, value: str) -> None:
-    with pytest.raises(BadParameter, match=f"scorer setting {key}: "):
+def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match=f"^-P {key}: "):
         settings_from({key: value})
+    with pytest.raises(BadParameter, match=rf"^config\.yaml: serve\.{key}: ") as caught:
+        settings_from({}, config(tmp_path, f"serve: {{{key}: {value}}}"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("serve: [1]", "config.yaml: serve is no mapping of keys to values"),
+        ("- 1", "config.yaml is no mapping"),
+        ("serve: {", "config.yaml is not YAML"),
+    ],
+)
+def test_a_config_yaml_of_another_shape_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match=message) as caught:
+        settings_from({}, config(tmp_path, text))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +106,14 @@ def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureF
         main(["--port", "x"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(AddressUnusable, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .* -P port=5001"):
+            expect_free("127.0.0.1", port)
+    expect_free("127.0.0.1", port)
 
 
 def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
@@ -50,12 +125,12 @@ def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
     assert all(before <= one.int >> 80 <= after for one in made)
 
 
-@pytest.mark.parametrize("given", ["a", "order-4711", "0b1f:2.x_y", "x" * 128])
+@pytest.mark.parametrize("given", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
 def test_a_well_formed_id_is_kept(given: str) -> None:
     assert id_from(given) == given
 
 
-@pytest.mark.parametrize("given", [None, "", "a b", "-a", "é", "a\n", "x" * 129])
+@pytest.mark.parametrize("given", [None, "", "é", "a\n", "a\0", "x" * 201])
 def test_any_other_id_is_replaced(given: str | None) -> None:
     assert UUID(id_from(given)).version == 7
 
@@ -93,3 +168,20 @@ def test_feedback_that_does_not_fit_names_its_field(body: bytes, field: str) -> 
 def test_the_docs_can_be_shown_before_there_is_a_model() -> None:
     assert "no model yet" in openapi.page(None)
     assert openapi.document(None)["paths"]["/invocations"]["post"]["requestBody"]["required"]
+
+
+@pytest.mark.parametrize("policy", ["refuse", "answer"])
+def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(policy: str, tmp_path: Path) -> None:
+    log_url = f"sqlite:///{tmp_path / 'log.db'}"
+    scorer = Scorer(ServeSettings(model_name="m", log_url=log_url, when_unavailable=policy))  # type: ignore[arg-type]  # one of its two
+    beyond = Prediction("r", 0, datetime.now(UTC), "m", "1", False, {"AGE": 24.0}, math.nan, 0, 1.0)
+    before = metrics.unrecorded._value.get()
+    if policy == "answer":
+        asyncio.run(scorer._record([beyond]))
+    else:
+        with pytest.raises(Refusal, match="cannot be put on record: the probability of request r") as caught:
+            asyncio.run(scorer._record([beyond]))
+        assert (caught.value.status, caught.value.code) == (400, "NOT_RECORDABLE")
+    assert metrics.unrecorded._value.get() - before == (policy == "answer")
+    assert scorer.log_trouble == ""
+    scorer.log.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
+from random_forest.predictor import probabilities_of, session_of
 from random_forest.trees import at_most_in_float32, convertible
 
 RNG = np.random.default_rng(7)
@@ -47,3 +49,19 @@ def test_a_threshold_is_rounded_downwards_only() -> None:
     assert rounded.dtype == np.float32
     assert (rounded.astype(float) <= [tenth, above, -tenth, 0.0, 16777217.0]).all()
     assert rounded.tolist()[1:] == [above, -above, 0.0, 16777216.0]
+
+
+def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1(tmp_path: Path) -> None:
+    """Trees that all are certain: the float32 sum of their votes is above 1 for some number of trees."""
+    certain = np.repeat(np.array([[-1.0], [1.0]], dtype=np.float32), 200, axis=0)
+    raw = []
+    for trees in range(5, 60, 3):
+        forest = RandomForestClassifier(trees, random_state=3).fit(certain, certain[:, 0] > 0)
+        graph = tmp_path / f"{trees}.onnx"
+        graph.write_bytes(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
+        session = session_of(str(graph))
+        inputs = {session.get_inputs()[0].name: certain}
+        raw.append(session.run(["probabilities"], inputs)[0][:, 1].max())
+        found = probabilities_of(session, inputs)
+        assert ((found >= 0.0) & (found <= 1.0)).all()
+    assert max(raw) > 1.0

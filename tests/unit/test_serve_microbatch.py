@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from serve.batch import Batcher, joined
+from serve.microbatch import Batcher, joined
 from serve.model import Rows, Scores, Servable
 
 

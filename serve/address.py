@@ -1,0 +1,70 @@
+"""The address of a registered model -> its name and exact version, asked of the registry once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from stepkit import tracking
+from stepkit.errors import BadParameter
+
+DEFAULT_ADDRESS = "models:/credit_default@champion"
+ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
+UNKNOWN = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One version of a registered model. `source` tells it from one of the same number in another registry."""
+
+    name: str
+    version: str
+    source: str
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+
+def registered(address: str) -> Registered:
+    """Return the version that an address means right now.
+
+    Raises:
+        BadParameter: no such address, model, alias or version.
+        TrackingUnreachable: the registry does not answer.
+    """
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        raise BadParameter(
+            f"model '{address}' is no address of a registered model. Type models:/NAME@ALIAS or models:/NAME/VERSION, "
+            f"as in -P model={DEFAULT_ADDRESS}"
+        )
+    # files of a few bytes each: bars for them would hide the one that counts
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    tracking.connect()
+    client = MlflowClient()
+    try:
+        if found["alias"]:
+            version = client.get_model_version_by_alias(found["name"], found["alias"])
+        else:
+            version = client.get_model_version(found["name"], found["version"])
+    except MlflowException as error:
+        if tracking.is_unreachable(error):
+            raise tracking.gone(error) from error
+        if error.error_code not in UNKNOWN:
+            raise
+        raise BadParameter(
+            f"model '{address}' is not in the registry {_shown(get_tracking_uri())}. Type 'make run' to train and "
+            "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
+        ) from error
+    return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")
+
+
+def _shown(uri: str) -> str:
+    """Return the address without the password that may be in it."""
+    return re.sub(r"://[^/]*@", "://", uri)

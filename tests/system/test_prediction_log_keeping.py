@@ -1,0 +1,102 @@
+"""What the prediction log keeps: true labels, what is redacted, sampled, and removed when it is too old."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from serve.record.engine import open_engine
+from serve.record.errors import FeedbackUnfit
+from serve.record.feedback import Counts, give_feedback
+from serve.record.log import Prediction
+from serve.record.purge import PURGED_AT_ONCE, purge
+from serve.record.read import read_log
+from stepkit.tracking import ROOT
+from tests.conftest import run_command
+from tests.servers import wait_until
+from tests.system.prediction_logs import asked, ids, opened, write
+from tests.system.record_writer import prediction
+
+
+def test_labels_are_taken_once_and_the_newer_one_counts(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([prediction("a", row) for row in range(3)]).result(20)
+        labels = [("a", 0, 1), ("a", 1, 0)]
+        assert give_feedback(log.engine, labels) == Counts(new=2)
+        assert give_feedback(log.engine, labels) == Counts(repeated=2)
+        assert give_feedback(log.engine, [("a", 0, 0), ("a", 2, 1), ("a", 2, 1)]) == Counts(
+            new=1, repeated=1, changed=1
+        )
+        unknown = [("a", 3, 1), ("b", 0, 1), ("c\0", 0, 1)]
+        assert give_feedback(log.engine, unknown) == Counts(unknown=[key[:2] for key in unknown])
+        with pytest.raises(FeedbackUnfit, match="the label of request 'a', row 0, is 2"):
+            give_feedback(log.engine, [("a", 0, 2)])
+    assert read_log(log_at, labels=True)["label"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_labels_are_taken_from_a_file_by_command_line(log_file: Path) -> None:
+    log_at, labels = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
+    with opened(log_at) as log:
+        log.submit([prediction("a", row) for row in range(2)]).result(20)
+    command = [sys.executable, "-P", "record/feedback.py", "--log_url", log_at, "--input", str(labels)]
+    labels.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
+    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"FeedbackUnfit: {labels}: 1 line taken (1 new, 0 repeated, 0 changed), 2 not: "
+        "line 3: label 'maybe' is not 0 or 1; request 'b', row 0, is not in the log. "
+        "Mend these and give the file again: taken lines do no harm.\n"
+    )
+    labels.write_text("request_id,row,label\na,0,1\na,1,0\n")
+    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"{labels}: 2 lines taken (1 new, 1 repeated, 0 changed)\n"
+
+
+def test_what_is_redacted_is_nowhere_in_the_log(log_at: str) -> None:
+    with opened(log_at, redact=["job"]) as log:
+        write(log, "a")
+    assert asked(log_at, "SELECT count(*) FROM predictions WHERE CAST(features AS TEXT) LIKE '%cook%'") == [(0,)]
+    found = read_log(log_at)
+    assert (found["AGE"].tolist(), found["job"].isna().tolist()) == ([24.0], [True])
+
+
+def test_what_the_sampling_rate_leaves_out_is_counted(log_file: Path) -> None:
+    with opened(f"sqlite:///{log_file}", sample_rate=0.3) as log:
+        write(log, *(f"r{i}" for i in range(1000)))
+        stats = log.stats()
+    assert stats.committed + stats.not_kept == 1000
+    assert 250 < stats.committed < 350
+    assert len(ids(f"sqlite:///{log_file}")) == stats.committed
+
+
+def aged(name: str, days: float, row: int = 0) -> Prediction:
+    return replace(prediction(name, row), time=datetime.now(UTC) - timedelta(days=days))
+
+
+def test_old_predictions_and_their_labels_are_removed(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([aged("old", 31, row) for row in range(PURGED_AT_ONCE + 10)]).result(20)
+        log.submit([aged("young", 29)]).result(20)
+        give_feedback(log.engine, [("old", 5, 1), ("young", 0, 1)])
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        assert purge(log.engine, 30, later) == PURGED_AT_ONCE + 10
+        assert purge(log.engine, 30, later) == 0
+    assert ids(log_at) == {"young": 1}
+    # a label goes once it is as old itself
+    assert purge(open_engine(log_at), 1, later + timedelta(days=1)) == 1
+    assert asked(log_at, "SELECT count(*) FROM feedback") == [(0,)]
+
+
+def test_the_writer_removes_what_is_too_old_by_itself(log_file: Path) -> None:
+    log_at = f"sqlite:///{log_file}"
+    with opened(log_at) as log:
+        log.submit([aged("old", 8, row) for row in range(2 * PURGED_AT_ONCE)]).result(20)
+        log.submit([aged("young", 1)]).result(20)
+    with opened(log_at, keep_days=7) as log:
+        wait_until(lambda: log.stats().purged == 2 * PURGED_AT_ONCE, "old predictions are removed", 10)
+    assert ids(log_at) == {"young": 1}

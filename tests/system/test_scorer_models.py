@@ -1,0 +1,156 @@
+"""The scorer follows its champion: good versions are swapped in, bad ones refused, and the registry may be gone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.models import Model
+from mlflow.types import ColSpec, DataType, Schema
+
+from random_forest.export import FILES
+from serve.record.read import read_log
+from stepkit.tracking import ROOT
+from tests.champions import Champion, two_versions
+from tests.scorers import Server, log_url, logged, metric, scorer
+from tests.servers import MlflowServer, wait_until
+from tests.system.scorer_requests import split
+
+
+@pytest.fixture(scope="module")
+def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("models", tmp_path_factory.mktemp("trained"))
+
+
+def test_a_new_champion_is_swapped_in_without_a_failed_or_mixed_answer(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server:
+        request = split([trained.row] * 3)
+        seen: list[tuple[int, str, frozenset[float]]] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                answer = server.score(request)
+                values = frozenset(one["probability"] for one in answer.json().get("predictions", []))
+                seen.append((answer.status_code, answer.headers["X-Model-Version"], values))
+
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(ask) for _ in range(2)]
+            try:
+                for version in ("2", "1", "2"):
+                    trained.promote(version)
+                    wait_until(lambda version=version: server.serves(version), f"version {version} is served")  # type: ignore[misc]
+            finally:
+                stop.set()
+            for one in asking:
+                one.result()
+        assert {status for status, _, _ in seen} == {200}
+        assert len({(version, values) for _, version, values in seen}) == 2
+        assert all(len(values) == 1 for _, _, values in seen)
+        assert server.end() == 0
+    trained.promote("1")
+
+
+def bad_signature(trained: Champion) -> str:
+    """Register version 1's files under a signature with one column more."""
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
+    model = Model.load(str(path))
+    assert model.signature is not None
+    columns = [*model.signature.inputs.inputs, ColSpec(DataType.double, "more", required=False)]
+    model.signature.inputs = Schema(columns)
+    mlflow.set_experiment(trained.experiment.name)
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(
+            name="other",
+            python_model=str(ROOT / "random_forest" / "predictor.py"),
+            artifacts={name: str(path / "artifacts" / file) for name, file in FILES.items()},
+            signature=model.signature,
+            input_example=model.load_input_example(str(path)),
+            pip_requirements=["mlflow"],
+        )
+    return str(mlflow.register_model(info.model_uri, trained.name).version)
+
+
+def broken(trained: Champion) -> str:
+    """Register a copy of that model whose graph is cut off."""
+    version = bad_signature(trained)
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/{version}"))
+    (path / "artifacts" / "model.onnx").write_bytes(b"cut off")
+    return version
+
+
+def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    bad = {bad_signature(trained): "another signature", broken(trained): "cannot be loaded"}
+    with scorer(tmp_path, trained.name) as server:
+        for version, reason in bad.items():
+            trained.promote(version)
+            wait_until(lambda version=version: refused(server, version), f"version {version} is refused")  # type: ignore[misc]
+            assert reason in server.health()["refused"][0]["reason"]
+            assert server.score(split([trained.row])).headers["X-Model-Version"] == "1"
+        assert [line["version"] for line in server.events("model_refused")] == list(bad)
+        assert 'scorer_model_changes_total{result="refused",role="champion"} 2.0' in server.get("/metrics").text
+        trained.promote("2")
+        wait_until(lambda: server.serves("2"), "the next good version is taken")
+        assert server.health()["refused"] == []
+    trained.promote("1")
+
+
+def refused(server: Server, version: str) -> bool:
+    return any(one["version"] == version for one in server.health()["refused"])
+
+
+def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Path) -> None:
+    with scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
+        wait_until(lambda: bool(server.output.read_text().count('"model_refused"')), "the model is refused")
+        assert server.get("/ping").status_code == 503
+        answer = server.score(split([trained.row]))
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
+        assert "slowest_ms" in answer.json()["message"]
+        assert server.end() == 0
+
+
+def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    trained.promote("2", "candidate")
+    with scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
+        wait_until(lambda: server.health()["shadow"] is not None, "the shadow is loaded")
+        answer = server.score(split([trained.row]))
+        request_id = answer.headers["X-Request-Id"]
+        wait_until(lambda: len(logged(tmp_path, request_id)) == 2, "both are on record")
+        kept = {shadow: read_log(log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
+        assert {shadow: list(one["model_version"]) for shadow, one in kept.items()} == {False: ["1"], True: ["2"]}
+        assert list(kept[False]["probability"]) == [answer.json()["predictions"][0]["probability"]]
+
+
+def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_again(
+    trained: Champion, store: str, tmp_path: Path
+) -> None:
+    trained.promote("1")
+    registry = MlflowServer(store, tmp_path)
+    try:
+        env = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        with scorer(tmp_path, trained.name, wait=False, env=env) as server:
+            wait_until(lambda: '"waiting"' in server.output.read_text(), "it says that it waits")
+            assert "registry" in server.health()["waiting_for"]
+            assert server.score(split([trained.row])).status_code == 503
+            registry.start()
+            wait_until(server.is_ready, "it serves once the registry is there")
+            registry.stop()
+            wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
+            assert server.score(split([trained.row])).ok
+            assert metric(server, "scorer_registry_up") == 0
+            trained.promote("2")
+            registry.start()
+            wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
+            assert server.health()["registry"] == "ok"
+            # it was away at the start too, which is no loss but a wait
+            assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
+            assert server.end() == 0
+    finally:
+        registry.stop()
+    trained.promote("1")

@@ -1,0 +1,135 @@
+"""The scorer as a process: its limits, its workers, and how it ends, whoever ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve.record.read import read_log
+from tests.champions import Champion, two_versions
+from tests.scorers import Server, log_url, logged, metric, scorer, scorer_by_mlflow
+from tests.servers import wait_until
+from tests.system.scorer_requests import split
+
+ROWS = 'scorer_rows_total{role="champion",version="1"}'
+
+
+@pytest.fixture(scope="module")
+def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("process", tmp_path_factory.mktemp("trained"))
+
+
+def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, max_body_mb=1, env={"SCORER_API_KEY": "hush"}) as server:
+        assert server.score(split([trained.row])).status_code == 401
+        assert server.score(split([trained.row]), **{"X-API-Key": "wrong"}).status_code == 401
+        assert server.score(split([trained.row]), Authorization="Bearer hush").status_code == 200
+        large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
+        assert (large.status_code, large.json()["field"]) == (413, "body")
+        assert server.score(split([trained.row]), **{"X-API-Key": "hush"}).status_code == 200
+        assert server.end() == 0
+
+
+def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, request_seconds=1) as server:
+        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as slow:
+            slow.sendall(head.encode())
+            assert server.score(split([trained.row])).ok
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_two_workers_add_up(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, workers=2) as server:
+        wait_until(
+            lambda: metric(server, 'scorer_model_workers{role="champion",version="1"}') == 2, "both have a model"
+        )
+        for _ in range(40):
+            assert server.score(split([trained.row] * 2)).ok
+        assert metric(server, 'scorer_requests_total{path="/invocations",status="200"}') == 40
+        assert metric(server, ROWS) == 80
+        assert metric(server, 'scorer_score_count{version="1"}') == 80
+        assert len(read_log(log_url(tmp_path))) == 80
+        assert server.end() == 0
+
+
+def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        wait_until(lambda: has_begun(server), "the request has arrived")
+        assert server.end() == 0
+        assert len(large.result().json()["predictions"]) == 20_000
+    assert len(logged(tmp_path, "last-one")) == 20_000
+
+
+def has_begun(server: Server) -> bool:
+    # the request that asks is one of those in progress
+    return metric(server, "scorer_requests_in_progress") >= 2 or metric(server, ROWS) > 0
+
+
+def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> None:
+    with scorer(tmp_path, trained.name, wait=False) as server:
+        wait_until(lambda: catches_sigterm(server.process.pid), "it has begun to start")
+        assert server.end() == 0
+        assert "Traceback" not in server.output.read_text()
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process handles SIGTERM by itself, as Linux knows it."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(("workers", "how"), [(1, signal.SIGTERM), (2, signal.SIGKILL)])
+def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
+    trained: Champion, tmp_path: Path, workers: int, how: signal.Signals
+) -> None:
+    trained.promote("1")
+    with scorer_by_mlflow(tmp_path, trained.name, workers=workers) as server:
+        wait_until(lambda: len(server.events("model_taken")) == workers, "every worker has a model")
+        assert server.score(split([trained.row])).ok
+        running = psutil.Process(server.process.pid).children(recursive=True)
+        os.kill(server.process.pid, how)
+        wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
+        assert len(server.events("stopped")) == workers
+    assert len(read_log(log_url(tmp_path))) == 1
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)  # an orphan's, where nobody collects them
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
+    trained: Champion, tmp_path: Path
+) -> None:
+    trained.promote("1")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with (
+        scorer(tmp_path, trained.name, workers=2, env={"TMPDIR": str(scratch)}) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        wait_until(lambda: len(server.events("model_taken")) == 2, "both workers have a model")
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        wait_until(lambda: has_begun(server), "the request has arrived")
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert len(large.result().json()["predictions"]) == 20_000
+        wait_until(lambda: not any(lives(one) for one in workers), "both workers have ended")
+        assert [len(server.events(event)) for event in ("parent_gone", "stopped")] == [2, 2]
+    assert len(logged(tmp_path, "last-one")) == 20_000
+    assert list(scratch.glob("scorer-*")) == []

@@ -1,0 +1,141 @@
+"""Scoring on a real Spark: two workers give the answers of batch scoring, and what cannot be scored is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyspark
+import pytest
+
+from serve.batch import main as batch
+from serve.errors import EngineMissing
+from serve.model import EQUAL
+from serve.spark import expect_engine
+from serve.spark import main as spark
+from simulate.clients import clients
+from tests.champions import Champion, two_versions
+from tests.conftest import run_command
+
+ROWS = 600
+PARTS = 2
+MASTER = "local-cluster[2,1,1024]"
+
+
+@pytest.fixture(scope="module")
+def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("spark", tmp_path_factory.mktemp("champion"))
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Clients with gaps, and ids with leading zeros."""
+    made = clients(ROWS, seed=4)
+    made["ID"] = [f"{number:06d}" for number in range(len(made))]
+    made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
+    return made.drop(columns="default payment next month")
+
+
+@pytest.fixture
+def spark_home(tmp_path: Path) -> Path:
+    """A home of Spark's whose workers write their folders into the test's own, not beside the installed packages."""
+    home = tmp_path / "spark"
+    home.mkdir()
+    for entry in Path(pyspark.__file__).parent.iterdir():
+        (home / entry.name).symlink_to(entry)
+    (home / "work").unlink(missing_ok=True)
+    return home
+
+
+def in_parts(table: pd.DataFrame, folder: Path) -> Path:
+    """Write the table as a folder of files, as a cluster leaves it, so that both workers get some."""
+    folder.mkdir()
+    for number in range(PARTS):
+        table.iloc[number::PARTS].to_csv(folder / f"part-{number}.csv", index=False)
+    return folder
+
+
+def read(folder: Path) -> pd.DataFrame:
+    files = [pd.read_csv(path, dtype={"ID": str}) for path in sorted(folder.glob("part-*.csv"))]
+    return pd.concat(files).sort_values("ID", ignore_index=True)
+
+
+def test_two_workers_answer_as_batch_does(
+    champion: Champion, table: pd.DataFrame, spark_home: Path, tmp_path: Path
+) -> None:
+    source, output = in_parts(table, tmp_path / "clients.csv"), tmp_path / "scored.csv"
+    model = f"models:/{champion.name}@champion"
+    given = {"input": source, "output": output, "model": model, "master": MASTER}
+    ended = run_command(
+        *("mlflow", "run", "./serve", "-e", "spark", "--env-manager", "local"),
+        *(word for name, value in given.items() for word in ("-P", f"{name}={value}")),
+        SPARK_HOME=str(spark_home),
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert f"scored 600 rows by version 1 of {champion.name} on {MASTER}" in ended.stdout
+    assert {path.name for path in (spark_home / "work").glob("app-*/*")} == {"0", "1"}, "two workers had a part each"
+
+    whole, scored = tmp_path / "whole.csv", tmp_path / "batch.csv"
+    table.to_csv(whole, index=False)
+    batch(["--input", str(whole), "--output", str(scored), "--model", model])
+    ours, theirs = read(output), pd.read_csv(scored, dtype={"ID": str})
+    assert ours.columns.tolist() == theirs.columns.tolist() == ["ID", "probability", "class", "model_version"]
+    assert np.abs(ours["probability"] - theirs["probability"]).max() < EQUAL
+    rest = ["ID", "class", "model_version"]
+    assert ours[rest].equals(theirs[rest])
+
+
+def refused(capsys: pytest.CaptureFixture[str], champion: Champion, **flags: object) -> str:
+    given = {"model": f"models:/{champion.name}@champion", "master": "local[1]", **flags}
+    with pytest.raises(SystemExit) as ended:
+        spark([word for name, value in given.items() for word in (f"--{name}", str(value))])
+    assert ended.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.partition(":")[0] in REFUSALS]
+    return line
+
+
+REFUSALS = ("BadParameter", "TableUnfit", "TableUnreadable", "EngineMissing")
+
+
+def test_text_in_a_number_is_refused_and_leaves_nothing(
+    champion: Champion, table: pd.DataFrame, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source, output = tmp_path / "clients.csv", tmp_path / "scored.parquet"
+    table.astype(object).assign(AGE="forty").to_csv(source, index=False)
+    message = refused(capsys, champion, input=source, output=output)
+    assert message == f"TableUnfit: {source} holds what is no number: column AGE: 'forty'. Mend it."
+    table.drop(columns="AGE").to_csv(source, index=False)
+    assert "lacks the column AGE" in refused(capsys, champion, input=source, output=output)
+    table.head(0).to_csv(source, index=False)
+    assert "has a header and no rows" in refused(capsys, champion, input=source, output=output)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_places_are_looked_at_before_spark_starts(
+    champion: Champion, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "clients.csv"
+    said = refused(capsys, champion, input=source, output=tmp_path / "scored.csv")
+    assert said.startswith(f"BadParameter: there is no file or folder {source}")
+    source.write_text("ID\n1\n")
+    assert "is there already" in refused(capsys, champion, input=source, output=source)
+    assert "must end with one of" in refused(capsys, champion, input=source, output=tmp_path / "scored.orc")
+    assert "there is no folder" in refused(capsys, champion, input=source, output=tmp_path / "none" / "scored.csv")
+
+
+def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(EngineMissing, match=r"there is no java in JAVA_HOME .*Install Java 17"):
+        expect_engine("local[1]")
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineMissing, match="there is no java on PATH"):
+        expect_engine("local[1]")
+
+
+def test_a_missing_pyspark_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", None)  # what Python's import system takes for "not installed"
+    with pytest.raises(EngineMissing, match="make cluster"):
+        expect_engine("local[1]")
