@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -64,6 +65,7 @@ def _postgres_insert() -> str:
 _SQLITE, _POSTGRES = _sqlite_insert(), _postgres_insert()
 
 
+@lru_cache(maxsize=1_000)  # the rows of a request have one time
 def as_sqlite_time(time: datetime) -> str:
     """A UTC time as SQLAlchemy writes it into SQLite."""
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")

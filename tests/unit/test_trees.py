@@ -1,4 +1,4 @@
-"""random_forest.trees: the forest's node of the graph is, byte for byte, the one that skl2onnx makes."""
+"""random_forest.trees: the forest's part of the graph answers as the one that skl2onnx makes, and as the forest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
 from random_forest.predictor import probabilities_of, session_of
-from random_forest.trees import at_most_in_float32, convertible
+from random_forest.trees import TREES_TOGETHER, at_most_in_float32, convertible
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(400, 6)).astype(np.float32)
@@ -27,11 +28,46 @@ LABELS = (ROWS[:, 0] + RNG.normal(size=400) > 0.3).astype(int)
         {"max_samples": 50, "min_samples_leaf": 5, "criterion": "entropy"},
     ],
 )
-def test_the_graph_is_that_of_skl2onnx(settings: dict[str, Any]) -> None:
-    forest = RandomForestClassifier(7, random_state=3, **settings).fit(ROWS, LABELS)
-    ours = convertible(forest)
-    graphs = [to_onnx(one, ROWS[:1], options={id(one): {"zipmap": False}}) for one in (forest, ours)]
-    assert graphs[0].SerializeToString() == graphs[1].SerializeToString()
+def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None:
+    forest = RandomForestClassifier(27, random_state=3, **settings).fit(ROWS, LABELS)
+    ours, theirs = (answers(one) for one in (convertible(forest), forest))
+    assert (ours[0] == theirs[0]).all()
+    assert ours[0].dtype == np.int64
+    assert np.abs(ours[1] - theirs[1]).max() < 1e-6
+    assert np.abs(ours[1] - forest.predict_proba(ROWS)).max() < 1e-6
+
+
+def answers(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels (n,) and the probabilities (n, 2) of the forest's graph."""
+    graph = to_onnx(forest, rows[:1], options={id(forest): {"zipmap": False}})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # as the predictor and the scorer do
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    labels, probabilities = session.run(None, {session.get_inputs()[0].name: rows})
+    return labels, probabilities
+
+
+def test_trees_are_shared_out_among_operators_and_none_is_left_out() -> None:
+    for count in (1, TREES_TOGETHER, TREES_TOGETHER + 1):
+        forest = convertible(RandomForestClassifier(count, random_state=3).fit(ROWS, LABELS))
+        graph = to_onnx(forest, ROWS[:1], options={id(forest): {"zipmap": False}}).graph
+        ensembles = [node for node in graph.node if node.op_type == "TreeEnsembleRegressor"]
+        assert len(ensembles) == -(-count // TREES_TOGETHER)
+        assert np.abs(answers(forest)[1] - forest.predict_proba(ROWS)).max() < 1e-6
+
+
+def test_a_tie_is_of_the_class_that_scikit_learn_says() -> None:
+    half = np.array([[0.0], [0.0], [1.0], [1.0]], dtype=np.float32)
+    forest = RandomForestClassifier(1, bootstrap=False, max_depth=1).fit(half, [0, 1, 1, 1])
+    labels, probabilities = answers(convertible(forest), half)
+    assert probabilities[0, 1] == 0.5
+    assert (labels == forest.predict(half)).all()
+
+
+def test_a_row_is_answered_alike_whatever_rows_stand_beside_it() -> None:
+    forest = convertible(RandomForestClassifier(27, random_state=3).fit(ROWS, LABELS))
+    together = answers(forest)[1]
+    assert all((answers(forest, ROWS[row : row + 1])[1] == together[row]).all() for row in range(0, 400, 40))
 
 
 def test_the_forest_itself_stays_as_it_is() -> None:
