@@ -9,20 +9,17 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import onnx
 import onnxruntime
 import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.pipeline import Pipeline
 
-from random_forest.pipeline import FOREST, features_of
+from random_forest.graph import PROBABILITIES, to_graph
+from random_forest.pipeline import features_of
 from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs
-from random_forest.trees import convertible
 from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
 from stepkit.settings import ModelSettings
@@ -44,19 +41,10 @@ CARRIED = ("serve/record/**/*.py", "stepkit/columns.py", "stepkit/errors.py")
 part in the fingerprint of the step: another way to keep a log is no reason to train anew."""
 
 
-def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelProto:
-    """Convert the pipeline to an ONNX graph with one named (n, 1) input per raw column."""
-    types = [(name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs]
-    forest = convertible(model.named_steps[FOREST])
-    same = Pipeline([*model.steps[:-1], (FOREST, forest)])
-    graph: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(forest): {"zipmap": False}})
-    return graph
-
-
 def largest_difference(model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]) -> float:
     """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    ours = session.run(["probabilities"], as_inputs(rows, inputs, text))[0]
+    ours = session.run([PROBABILITIES], as_inputs(rows, inputs, text))[0]
     return float(np.abs(ours - model.predict_proba(rows)).max())
 
 

@@ -1,4 +1,4 @@
-"""The further entry points of serve/MLproject hand every parameter on to a program that takes it, with one default."""
+"""The further entry points of every MLproject hand each parameter on to a program that takes it, with one default."""
 
 from __future__ import annotations
 
@@ -12,38 +12,53 @@ import pytest
 from stepkit.tracking import ROOT
 from tests.contract.repo import read_yaml
 
-PROGRAMS = {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"}
-STARTS = {
-    "batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system", "PYTHONPATH=..", "python", "-P", "batch.py"],
-    "spark": ["PYTHONPATH=..", "python", "-P", "spark.py"],
-    "feedback": ["PYTHONPATH=..", "python", "-P", "-m", "serve.record.feedback"],
+PROGRAMS = {
+    "download": {"describe": "download.describe"},
+    "serve": {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"},
 }
+SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}
+REQUIRED = {"describe": {"file_url", "target"}, "batch": {"input", "output"}, "spark": {"input", "output"}}
+EVERY = [(folder, name) for folder, programs in PROGRAMS.items() for name in programs]
 
 
-def entry(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_yaml(ROOT / "serve" / "MLproject")["entry_points"][name]
+def entries(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = read_yaml(ROOT / folder / "MLproject")["entry_points"]
     return found
 
 
-def test_every_entry_point_is_known() -> None:
-    assert set(read_yaml(ROOT / "serve" / "MLproject")["entry_points"]) == {"main", *PROGRAMS}
+def start_of(folder: str, name: str) -> list[str]:
+    """The words that start a program beside MLproject, or a module below it."""
+    module = PROGRAMS[folder][name]
+    program = [f"{name}.py"] if module == f"{folder}.{name}" else ["-m", module]
+    return [*SETTINGS.get(name, []), "PYTHONPATH=..", "python", "-P", *program]
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_command_hands_every_parameter_on(name: str) -> None:
-    words = shlex.split(entry(name)["command"])
-    start, handed = words[: len(STARTS[name])], words[len(STARTS[name]) :]
-    assert start == STARTS[name]
+@pytest.mark.parametrize("folder", PROGRAMS)
+def test_every_entry_point_is_known(folder: str) -> None:
+    assert set(entries(folder)) == {"main", *PROGRAMS[folder]}
+
+
+def test_no_other_folder_has_further_entry_points() -> None:
+    others = {path.parent.name for path in ROOT.glob("*/MLproject") if len(entries(path.parent.name)) > 1}
+    assert others == set(PROGRAMS)
+
+
+@pytest.mark.parametrize(("folder", "name"), EVERY)
+def test_the_command_hands_every_parameter_on(folder: str, name: str) -> None:
+    entry, start = entries(folder)[name], start_of(folder, name)
+    words = shlex.split(entry["command"])
+    assert words[: len(start)] == start
+    handed = words[len(start) :]
     pairs = dict(zip(handed[::2], handed[1::2], strict=True))
-    assert pairs == {f"--{parameter}": f"{{{parameter}}}" for parameter in entry(name)["parameters"]}
+    assert pairs == {f"--{parameter}": f"{{{parameter}}}" for parameter in entry["parameters"]}
 
 
-@pytest.mark.parametrize("name", ["batch", "spark"])
-def test_flags_and_parameters_have_the_same_defaults(name: str) -> None:
-    parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[name]).parser()
+@pytest.mark.parametrize(("folder", "name"), [one for one in EVERY if one[1] in REQUIRED])
+def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> None:
+    parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).parser()
     flags = {action.dest: action for action in parser._actions if action.dest != "help"}
-    parameters = entry(name)["parameters"]
+    parameters = entries(folder)[name]["parameters"]
     assert set(flags) == set(parameters)
-    assert {flag for flag, action in flags.items() if action.required} == {"input", "output"}
+    assert {flag for flag, action in flags.items() if action.required} == REQUIRED[name]
     given = {parameter: kind["default"] for parameter, kind in parameters.items() if "default" in kind}
     assert given == {flag: str(action.default) for flag, action in flags.items() if not action.required}

@@ -12,6 +12,8 @@ from tests.conftest import Experiment, new_experiment, run_command
 from tests.pipelines import PipelineRuns, pipelines_in, run_pipeline
 
 ROWS = 900
+INCOME = 'income, "net" €'
+"""No identifier of any language, as headers of spreadsheets are."""
 
 
 def loans(seed: int = 3) -> pd.DataFrame:
@@ -25,12 +27,12 @@ def loans(seed: int = 3) -> pd.DataFrame:
             "loan": [f"L{number:05}" for number in range(ROWS)],
             "purpose": purpose,
             "owner": draw.choice(["yes", "no"], ROWS),
-            "income": income,
+            INCOME: income,
             "children": draw.integers(0, 5, ROWS),
             "outcome": np.where(risk > 0.3, "lost", "repaid"),
         }
     )
-    table.loc[::50, "income"] = np.nan
+    table.loc[::50, INCOME] = np.nan
     table.loc[::70, "purpose"] = None
     return table
 
@@ -49,7 +51,7 @@ DESCRIPTION = {
     "columns": {
         "purpose": {**TEXT, "values": ["car", "house", "école", "007"], "max_missing": 0.1},
         "owner": {**TEXT, "values": ["yes", "no"]},
-        "income": {"type": "float", "min": 0, "max_missing": 0.05},
+        INCOME: {"type": "float", "min": 0, "max_missing": 0.05},
         "children": {"min": 0},
     },
 }

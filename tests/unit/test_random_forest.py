@@ -13,7 +13,8 @@ import skops.io
 from mlflow.pyfunc import PythonModelContext
 from sklearn.pipeline import Pipeline
 
-from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of, to_graph
+from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of
+from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import build, features_of, importances
 from random_forest.predictor import Predictor, as_inputs
 from random_forest.run import labels_of, read_settings
@@ -101,6 +102,32 @@ def test_the_probabilities_of_unseen_rows_are_probabilities(exported: Exported) 
 def test_the_graph_takes_one_named_input_per_column_in_the_data_sets_order(exported: Exported) -> None:
     graph = to_graph(exported.model, exported.inputs, exported.text)
     assert [node.name for node in graph.graph.input] == ["purpose", "AGE", "SEX", "amount"]
+
+
+ODD_NAMES = {
+    "purpose": "what for, and why?",
+    "AGE": "label",  # the name of the graph's other output
+    "SEX": "a b",
+    "amount": "a_b",  # what skl2onnx would call the one above
+}
+
+
+def test_columns_may_have_any_names_even_those_of_the_graph_itself(tmp_path: Path) -> None:
+    columns = Columns(
+        source_target="default",
+        target="default",
+        columns={ODD_NAMES[name]: column for name, column in MIXED.columns.items()},
+    )
+    rows = as_model_input(TRAINING.rename(columns=ODD_NAMES), columns)
+    model = build(SETTINGS, columns, 42).fit(rows, TRAINING["default"])
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(to_graph(model, columns.names, columns.text).SerializeToString())
+    assert largest_difference(model, graph, rows, columns.names, columns.text) < 1e-6
+
+
+def test_a_column_with_the_name_of_the_answer_is_refused() -> None:
+    with pytest.raises(BadParameter, match=PROBABILITIES):
+        to_graph(fitted(), [PROBABILITIES, "AGE"], [])
 
 
 def test_a_graph_of_another_model_is_refused(exported: Exported) -> None:

@@ -1,0 +1,122 @@
+"""download.describe: the draft of a data set's description says what the table shows, and a person can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from download.describe import Told, as_yaml, classes_of, describe, draft, identifier_of, main
+from stepkit.columns import columns_from
+from stepkit.errors import TableUnfit
+
+TABLE = pd.DataFrame(
+    {
+        "loan": ["L1", "L2", "L3", "L4"],
+        "purpose": ["car", "no", None, "007"],
+        "income": [1.5, 2.0, 3.25, 4.0],
+        "children": [0, 1, 2, 0],
+        "balance": [-5.0, 30.0, 100.0, 7.0],
+        "empty": [None] * 4,
+        "outcome": ["repaid", "lost", "repaid", "repaid"],
+    }
+)
+
+
+def told(**more: str) -> Told:
+    return Told(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
+
+
+def test_a_draft_describes_target_id_and_columns() -> None:
+    found = draft(TABLE, told(), "loans.csv")
+    columns = columns_from(found, "draft")
+    assert (columns.id_column, columns.target, columns.negative, columns.positive) == (
+        "loan",
+        "outcome",
+        "repaid",
+        "lost",
+    )
+    assert columns.names == ["purpose", "income", "children", "balance"]
+    assert found["columns"]["purpose"] == {
+        "type": "text",
+        "role": "categorical",
+        "values": ["007", "car", "no"],
+        "max_missing": 0.38,
+        "meaning": "",
+    }
+    assert found["columns"]["income"] == {"type": "float", "min": 0, "meaning": ""}
+    assert found["columns"]["children"] == {"values": [0, 1, 2], "meaning": ""}
+    assert found["columns"]["balance"] == {"values": [-5, 7, 30, 100], "meaning": ""}
+
+
+def test_what_is_written_reads_back_as_it_was_meant() -> None:
+    found = draft(TABLE, told(), "loans.csv")
+    text = as_yaml(found, len(TABLE), ["empty"])
+    assert yaml.safe_load(text) == found
+    assert "# left out (no values, or too many different texts): empty" in text
+    assert "  income: {type: float, min: 0, meaning: ''}" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "expected"),
+    [
+        (["yes", "no", "no"], "", ("no", "yes")),
+        ([1, 1, 0], "", (0, 1)),
+        (["a", "b", "a"], "", ("a", "b")),
+        (["a", "b", "a"], "a", ("b", "a")),
+        ([True, False, True], "", ("False", "True")),
+    ],
+)
+def test_the_class_that_becomes_1(values: list[object], positive: str, expected: tuple[object, object]) -> None:
+    assert classes_of(pd.Series(values, name="t"), positive) == expected
+
+
+@pytest.mark.parametrize(("values", "positive"), [(["a", "a"], ""), (["a", "b", "c"], ""), (["a", "b"], "c")])
+def test_a_target_without_two_classes_is_refused_by_name(values: list[str], positive: str) -> None:
+    with pytest.raises(TableUnfit, match="column 't'"):
+        classes_of(pd.Series(values, name="t"), positive)
+
+
+def test_free_text_and_columns_without_values_are_left_out() -> None:
+    assert describe(pd.Series([f"a long remark {number}" for number in range(60)], name="remark")) == {}
+    assert describe(pd.Series([None, None], name="gone", dtype=object)) == {}
+
+
+def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
+    table = pd.DataFrame({"income": [1.0, 2.0, 3.0], "customerId": [7, 8, 9], "t": [0, 1, 0]})
+    assert identifier_of(table, "t") == "customerId"
+    assert identifier_of(table[["income", "t"]], "t") == ""
+
+
+def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TABLE.to_csv(tmp_path / "loans.csv", index=False)
+    output = tmp_path / "loans.yaml"
+    command = ["--file_url", str(tmp_path / "loans.csv"), "--target", "outcome", "--output", str(output)]
+    main(command)
+    assert "lost is 1, 25.0% of 4 rows" in capsys.readouterr().out
+    before = output.read_text()
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 1
+    assert "is there already" in capsys.readouterr().err
+    assert output.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--target", "otcome"], "there is no column 'otcome'"),
+        (["--target", "income"], "has 4 values"),
+        (["--target", "outcome", "--name", "my loans"], "cannot name a data set"),
+    ],
+)
+def test_a_mistake_is_one_message_and_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+) -> None:
+    TABLE.to_csv(tmp_path / "loans.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["--file_url", str(tmp_path / "loans.csv"), "--output", str(tmp_path / "out.yaml"), *more])
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.yaml").exists()
