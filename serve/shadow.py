@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from serve import metrics
 from serve.journal import note
@@ -129,8 +128,7 @@ def _fits(rows: Rows, model: Servable) -> bool:
 def _as_shadow(model: Servable, answered: list[Prediction], scores: Scores, latency_ms: float) -> list[Prediction]:
     """What the shadow would have answered to n rows, under the ids of the answers."""
     return [
-        replace(
-            one,
+        one._replace(
             model_name=model.name,
             model_version=model.version,
             shadow=True,

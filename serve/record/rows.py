@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -26,9 +25,8 @@ _TROUBLE = ("\\u0000", "\\ud")
 """How a NUL and a half of a surrogate pair look in JSON: PostgreSQL refuses both, though JSON allows them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One scored row of one request.
+class Prediction(NamedTuple):
+    """One scored row of one request; a tuple, as a frozen dataclass takes four times as long to make.
 
     Attributes:
         row: index of the row in its request, from 0.
@@ -52,7 +50,7 @@ class Prediction:
     latency_ms: float
 
 
-COLUMNS = tuple(field.name for field in fields(Prediction))
+COLUMNS = Prediction._fields
 """The columns of the table, in the order in which Row.values gives them."""
 
 

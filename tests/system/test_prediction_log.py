@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,12 +73,12 @@ def test_a_future_is_resolved_after_its_rows_can_be_seen_by_others(log_at: str) 
 def test_what_is_submitted_is_what_is_read_in_one_call(log_at: str) -> None:
     begin = datetime(2026, 3, 1, tzinfo=UTC)
     given = [
-        replace(prediction(f"r{i}"), time=begin + timedelta(minutes=i), model_version=str(i % 2), probability=i / 10,
+        prediction(f"r{i}")._replace(time=begin + timedelta(minutes=i), model_version=str(i % 2), probability=i / 10,
                 predicted=int(i >= 5), features={"AGE": float(i) or None, "job": "cook" if i else None, "TOP": 1e300})
         for i in range(10)
     ]  # fmt: skip
     with opened(log_at) as log:
-        log.submit([*given, replace(given[3], shadow=True, probability=0.9)]).result(20)
+        log.submit([*given, given[3]._replace(shadow=True, probability=0.9)]).result(20)
     give_feedback(log_at, [("r3", 0, 1)])
     expected = pd.DataFrame(
         {
@@ -112,9 +111,9 @@ def test_many_rows_are_read_in_parts_and_in_their_order(log_file: Path, monkeypa
     monkeypatch.setattr("serve.record.read.ROWS_AT_ONCE", 7)
     log_at, begin = f"sqlite:///{log_file}", datetime(2026, 3, 1, tzinfo=UTC)
     with opened(log_at) as log:
-        rows = [replace(prediction("r", row), time=begin + timedelta(seconds=row)) for row in range(50)]
+        rows = [prediction("r", row)._replace(time=begin + timedelta(seconds=row)) for row in range(50)]
         # a column that is of numbers in one part and of texts in another
-        log.submit([replace(one, features={"a": "x" if one.row > 40 else 1.0}) for one in rows]).result(20)
+        log.submit([one._replace(features={"a": "x" if one.row > 40 else 1.0}) for one in rows]).result(20)
     assert read_log(log_at)["row"].tolist() == list(range(50))
     assert read_log(log_at, last=20)["row"].tolist() == list(range(30, 50))
     assert set(read_log(log_at)["a"]) == {"1", "x"}
@@ -153,20 +152,20 @@ def test_the_same_request_again_is_acknowledged_and_not_doubled(log_at: str) -> 
 def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(log_at: str) -> None:
     with opened(log_at) as log:
         write(log, "a")
-        other = [replace(prediction("a", row), features={"AGE": 99.0}) for row in range(2)]
+        other = [prediction("a", row)._replace(features={"AGE": 99.0}) for row in range(2)]
         futures = [log.submit([prediction("b")]), log.submit(other), log.submit([prediction("c")])]
         with pytest.raises(RequestIdTaken, match="request id 'a' stands in the prediction log with other rows"):
             futures[1].result(20)
         assert [futures[0].result(20), futures[2].result(20)] == [None, None]
         # the same id under another version, or as a shadow, is the same request
-        log.submit([replace(prediction("a"), model_version="4"), replace(prediction("a"), shadow=True)]).result(20)
+        log.submit([prediction("a")._replace(model_version="4"), prediction("a")._replace(shadow=True)]).result(20)
     assert ids(log_at) == {"a": 3, "b": 1, "c": 1}
 
 
 def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) -> None:
     log_at = new_database(log_server)
     with opened(log_at) as log:
-        futures = [log.submit([one]) for one in (prediction("a"), replace(prediction("b"), model_name="\0"))]
+        futures = [log.submit([one]) for one in (prediction("a"), prediction("b")._replace(model_name="\0"))]
         with pytest.raises(ValueError, match="cannot be put on record"):
             futures[1].result(20)
         assert futures[0].result(20) is None

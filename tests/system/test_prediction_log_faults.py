@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,7 +125,7 @@ def fills_up(log: PredictionLog) -> list[str]:
     """Write until the log is full; return what was acknowledged."""
     acknowledged: list[str] = []
     for number in range(200):
-        future = log.submit([replace(prediction(f"n{number}"), features={"text": "x" * 10_000})])
+        future = log.submit([prediction(f"n{number}")._replace(features={"text": "x" * 10_000})])
         if error := future.exception(20):
             assert isinstance(error, LogUnavailable)
             assert "full" in str(error)

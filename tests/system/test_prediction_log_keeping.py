@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def test_what_the_sampling_rate_leaves_out_is_counted(log_file: Path) -> None:
 
 
 def aged(name: str, days: float, row: int = 0) -> Prediction:
-    return replace(prediction(name, row), time=datetime.now(UTC) - timedelta(days=days))
+    return prediction(name, row)._replace(time=datetime.now(UTC) - timedelta(days=days))
 
 
 def test_old_predictions_and_their_labels_are_removed(log_at: str) -> None:
