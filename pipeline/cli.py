@@ -29,6 +29,9 @@ from stepkit.tracking import ROOT
 
 errors = Console(stderr=True)
 
+GROUP_IS_NO_TEXT = "Config group override must be"
+"""How Hydra's message begins about data=3, which it raises as a plain ValueError."""
+
 
 @hydra.main(version_base="1.3", config_path=str(ROOT), config_name="config")
 def run(composed: DictConfig) -> float | None:
@@ -78,6 +81,10 @@ def _problem_of(work: Callable[[], None]) -> BaseException | None:
         return error
     except (HydraException, OmegaConfBaseException) as error:
         return ConfigError(explain(error))
+    except ValueError as error:
+        if not str(error).startswith(GROUP_IS_NO_TEXT):
+            raise
+        return ConfigError(f"{error}. Names of data sets, launchers and sweepers are texts, e.g. data=uci.")
     except (MlflowException, OSError) as error:
         if not tracking.is_unreachable(error):
             raise

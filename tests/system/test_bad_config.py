@@ -19,6 +19,7 @@ from tests.pipelines import pipelines_in, run_pipeline, small_table
             "unknown configuration key 'main.exectue_steps'; did you mean 'main.execute_steps'?",
         ),
         ("data.test_size=1.5", "data.test_size"),
+        ("data=3", "Names of data sets, launchers and sweepers are texts"),
     ],
 )
 def test_wrong_option_is_one_line_and_nothing_runs(option: str, said: str, experiment: Experiment) -> None:
