@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
+# an MLflow server starts seven processes for jobs of GenAI evaluations, which nobody asks for here
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 options ?=
 real ?= ../shared/data/default_of_credit_card_clients.csv
