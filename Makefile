@@ -13,7 +13,7 @@ options ?=
 real ?= ../shared/data/default_of_credit_card_clients.csv
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
@@ -21,10 +21,18 @@ run: .venv/run.stamp ## train on the bundled sample and register a model (option
 test: .venv/test.stamp ## all tests
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
-check: .venv/test.stamp ## format, lint, types
+test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
+	pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit
+
+check: .venv/test.stamp ## format, lint, types, workflows
 	ruff format --check .
 	ruff check .
 	mypy .
+	actionlint
+	zizmor --offline --quiet --no-progress .github
+
+audit: .venv/audit.stamp ## look the locks up in the database of known vulnerabilities (needs a network)
+	@python -m ci.audit requirements/*.lock
 
 bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and how near the sample is to the data (real=FILE.csv)
 	PYTHONPATH=. python benchmarks/speed.py $(real)
@@ -37,13 +45,27 @@ ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
 	@mlflow run ./serve --env-manager local $(foreach option,$(options),-P $(option))
 
+ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
+	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$(options)" $(if $(main),--keep_as_base)
+
+ci-comment: .venv/run.stamp ## post outputs/ci/summary.json as comments (GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_EVENT_PATH)
+	@python -m ci.post outputs/ci/summary.json
+
+image: ## build an image with SBOM and provenance by docker buildx (target=project name=ghcr.io/me/project:1.0.0 push=1)
+	@test -n "$(target)" -a -n "$(name)" || { echo 'which one? make image target=project name=credit-default/project:dev' >&2; exit 2; }
+	@mkdir -p outputs/images
+	docker buildx build --file docker/Dockerfile --target "$(target)" --tag "$(name)" --sbom=true --provenance=mode=max \
+	  --metadata-file "outputs/images/$(target).json" $(if $(push),--push) .
+	@$(PYTHON) -c 'import json, sys; print(json.load(open(sys.argv[1]))["containerimage.digest"])' \
+	  "outputs/images/$(target).json" > "outputs/images/$(target).digest"
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
 cluster: .venv/cluster.stamp ## install the engines for clusters: sweeps on ray, scoring on spark (which needs Java 17 besides)
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
-	for name in run cluster test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in run cluster test audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## remove the environment and caches; runs and models stay
@@ -59,4 +81,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test check bench ui serve sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui serve ci-report ci-comment image sample cluster lock clean

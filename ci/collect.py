@@ -20,6 +20,8 @@ from stepkit.tracking import is_unreachable
 
 TEST = "test_"
 EVALUATION = "evaluation.json"
+EXAMPLE_ROWS = "  example rows"
+"""How check_data begins the rows that it shows."""
 
 
 def newest_pipeline(client: MlflowClient, experiment: str, since: int) -> Run | None:
@@ -56,8 +58,13 @@ def collect(client: MlflowClient, run: Run, commit: str, base: Base | None, fold
         verdict=_verdict(client, evaluate, folder),
         steps=[_line(run, step.name, runs.get(step.name)) for step in STEPS],
         model=_tag(runs.get("register"), SUMMARY),
-        error=run.data.tags.get(ERROR, "")[:4000],
+        error=without_rows(run.data.tags.get(ERROR, ""))[:4000],
     )
+
+
+def without_rows(error: str) -> str:
+    """Return a message without the rows that a data check shows as examples: a comment may be read by anyone."""
+    return error.partition(EXAMPLE_ROWS)[0].rstrip()
 
 
 def _step_runs(client: MlflowClient, run: Run) -> dict[str, Run]:
@@ -84,7 +91,8 @@ def _checks(check_data: Run | None) -> Checks | None:
     if "checks_passed" not in metrics:
         return None
     counts = {name: int(metrics.get(f"checks_{name}", 0)) for name in ("passed", "failed", "skipped")}
-    return Checks(**counts, said=_tag(check_data, SUMMARY))
+    # the summary begins with the number that have passed
+    return Checks(**counts, said=_tag(check_data, SUMMARY).partition("; ")[2])
 
 
 def _verdict(client: MlflowClient, evaluate: Run | None, folder: Path) -> Verdict | None:
@@ -114,7 +122,7 @@ def _tag(run: Run | None, name: str) -> str:
 def _seconds(run: Run) -> float | None:
     if run.info.end_time is None:
         return None
-    return max(0.0, (run.info.end_time - run.info.start_time) / 1000)
+    return float(max(0, run.info.end_time - run.info.start_time)) / 1000
 
 
 def _json(client: MlflowClient, run: Run | None, name: str, folder: Path) -> dict[str, Any]:

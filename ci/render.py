@@ -156,11 +156,13 @@ def _checks(found: Checks | None) -> str:
 
 
 def _steps(steps: list[StepLine]) -> str:
-    rows = [
-        f"| {plain(step.name)} | {step.state} | {_seconds(step)} | {plain(step.why or step.said)} |" for step in steps
-    ]
+    rows = [f"| {plain(step.name)} | {step.state} | {_seconds(step)} | {plain(_words(step))} |" for step in steps]
     head = ["| step | | seconds | |", "| --- | --- | ---: | --- |"]
     return "\n".join(["<details><summary>Steps</summary>", "", *head, *rows, "", "</details>"])
+
+
+def _words(step: StepLine) -> str:
+    return f"{step.said} (again: {step.why})".strip() if step.why else step.said
 
 
 def _seconds(step: StepLine) -> str:

@@ -1,0 +1,46 @@
+"""make audit tells "nothing was found" from "nothing was looked up"."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from ci.audit import NOT_AUDITED, judged
+
+LOCK = Path("requirements/run.lock")
+CLEAN = {"name": "pandas", "version": "2.3.3", "vulns": []}
+HIT = {"name": "pandas", "version": "2.3.3", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2.3.4"]}]}
+UNKNOWN = {"name": "numpy", "skip_reason": "Dependency not found on PyPI and could not be audited: numpy (2.4.6)"}
+
+
+def ended(*packages: dict[str, Any]) -> CompletedProcess[str]:
+    return CompletedProcess([], 0, json.dumps({"dependencies": packages, "fixes": []}), "")
+
+
+def test_packages_without_advisories_are_fine() -> None:
+    assert judged(LOCK, ended(CLEAN)) == (0, "requirements/run.lock: no known vulnerability in 1 packages")
+
+
+def test_a_vulnerability_is_named_with_what_mends_it() -> None:
+    status, said = judged(LOCK, ended(CLEAN, HIT, UNKNOWN))
+    assert status == 1
+    assert "pandas 2.3.3: PYSEC-1, fixed in 2.3.4" in said
+
+
+def test_packages_that_the_service_does_not_know_are_not_audited() -> None:
+    status, said = judged(LOCK, ended(CLEAN, UNKNOWN))
+    assert status == NOT_AUDITED
+    assert "NOT AUDITED" in said
+    assert "numpy" in said
+
+
+@pytest.mark.parametrize("error", ["ServiceError: ConnectionError: Max retries exceeded with url", "Traceback ...", ""])
+def test_no_answer_is_not_audited(error: str) -> None:
+    status, said = judged(LOCK, CompletedProcess([], 1, "", error))
+    assert status == NOT_AUDITED
+    assert "NOT AUDITED" in said
+    assert ("cannot be reached" in said) == ("ConnectionError" in error)
