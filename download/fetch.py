@@ -20,6 +20,7 @@ from tenacity import (
     wait_exponential,
 )
 
+from stepkit.addresses import shown, shown_in
 from stepkit.errors import DownloadFailed
 
 log = logging.getLogger("step")
@@ -55,13 +56,14 @@ class Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
             log.info("%s: %.1f%s MB", self.name, self.value / 1e6, whole)
 
 
-def fetch(url: str, folder: Path, attempts: int, stall_seconds: float) -> Path:
+def fetch(url: str, folder: Path, attempts: int, stall_seconds: float, name: str = "") -> Path:
     """Copy what `url` names into `folder` and return the file, its name ending with its format.
 
     Args:
         url: an address that fsspec knows, or a path.
         attempts: how often a broken or refused transfer is begun, with growing pauses (1, 2, 4 ... 20 s).
         stall_seconds: how long a server may send nothing before the try counts as broken.
+        name: what the address is called in messages, if it may not be told itself.
 
     Raises:
         DownloadFailed: not found, refused, or broken on every try.
@@ -75,12 +77,12 @@ def fetch(url: str, folder: Path, attempts: int, stall_seconds: float) -> Path:
         before_sleep=_say_again,
     )
     try:
-        again(_transfer, url, target, stall_seconds)
+        again(_transfer_called, url, name or shown(url), target, stall_seconds)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise DownloadFailed(
-            f"{url} failed on each of {attempts} tries; the last: {cause}. Try again later, or with more patience: "
-            "download.attempts, download.stall_seconds."
+            f"{name or shown(url)} failed on each of {attempts} tries; the last: {cause}. Try again later, or with "
+            "more patience: download.attempts, download.stall_seconds."
         ) from cause
     return with_ending(target.rename(target.with_suffix("")))
 
@@ -92,6 +94,16 @@ def _say_again(state: RetryCallState) -> None:
 
 def file_name(url: str) -> str:
     return Path(unquote(urlsplit(url).path)).name or "download"
+
+
+def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) -> None:
+    """Transfer, and call the address by `name` in whatever goes wrong: libraries repeat it in their messages."""
+    try:
+        _transfer(url, target, stall_seconds)
+    except (DownloadFailed, Interrupted) as error:
+        query = urlsplit(url).query if "?" in url and "?" not in name else ""
+        text = shown_in(str(error).replace(url, name))
+        raise type(error)(text.replace(query, "...") if query else text) from None
 
 
 def _transfer(url: str, target: Path, stall_seconds: float) -> None:

@@ -12,9 +12,10 @@ import pandas as pd
 from download.fetch import fetch
 from download.unpack import unpacked
 from stepkit import tables
+from stepkit.addresses import data_address, opened, recorded
 from stepkit.args import positive, step_parser
 from stepkit.columns import Columns, read_columns
-from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
+from stepkit.errors import BadParameter, SecretInAddress, TableUnreadable, WrongDigest
 from stepkit.lineage import DATA_SET, artifact_of, run_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import ROOT, from_root
@@ -83,9 +84,23 @@ def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 
 
+def address(text: str) -> str:
+    """Parse an address that may be kept as a parameter.
+
+    Raises:
+        argparse.ArgumentTypeError: it holds a password, a key or a signature.
+    """
+    try:
+        return data_address(text)
+    except SecretInAddress as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parser() -> argparse.ArgumentParser:
     flags = step_parser(__doc__, "artifact_name", "artifact_description")
-    flags.add_argument("--file_url", required=True, help="address or path of the table")
+    flags.add_argument(
+        "--file_url", required=True, type=address, help="address or path of the table, or env:NAME, a variable with it"
+    )
     flags.add_argument("--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file")
     flags.add_argument("--sha256", default="", help="accepted sha256 digests of the file, separated by commas")
     flags.add_argument("--attempts", type=positive(int), default=4, help="how often a broken transfer is begun")
@@ -97,9 +112,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         run.describe(read_description(run, args.dataset))
-        url = from_root(args.file_url)
+        url = from_root(recorded(args.file_url))
         log.info("fetching %s", url)
-        packed = fetch(url, run.folder / "download", args.attempts, args.stall_seconds)
+        real = from_root(opened(args.file_url))
+        packed = fetch(real, run.folder / "download", args.attempts, args.stall_seconds, name=url)
         # read before the digests are compared: "a web page" or "cut off" tells more than "another sha256"
         file, raw = read_raw(url, packed, run.columns)
         expect_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)

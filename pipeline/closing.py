@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.display import DONE, RUNNING, Display, Line
+from stepkit.addresses import shown
 from stepkit.lineage import SUMMARY
 from stepkit.tracking import DEFAULT_URI
 
@@ -103,7 +104,7 @@ def _words(name: str) -> str:
 def where_to_look(uri: str) -> str:
     if uri == DEFAULT_URI:
         return "make ui"
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+    return shown(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown(uri)}"
 
 
 def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:

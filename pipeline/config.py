@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
+from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.columns import Columns, Strict, first_problem
 from stepkit.serving import Serving
 from stepkit.settings import ModelSettings
@@ -27,8 +28,27 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value or []
 
 
+def _without_secret(key: str, instead: str) -> AfterValidator:
+    return AfterValidator(lambda value: value if value is None else expect_no_secret(value, key, instead))
+
+
+TrackingUrl = Annotated[
+    str | None,
+    _without_secret(
+        "the tracking server's address",
+        "Leave it out there and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or for a database "
+        "MLFLOW_TRACKING_URI.",
+    ),
+]
+
+
+def _log_without_secret(serve: Serving) -> Serving:
+    expect_no_secret(serve.log_url, "serve.log_url", "Set PREDICTION_LOG_URL instead.")
+    return serve
+
+
 class Main(Strict):
-    mlflow_tracking_url: str | None
+    mlflow_tracking_url: TrackingUrl
     experiment_name: str | None
     execute_steps: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
     launcher: Literal["warm", "subprocess"]
@@ -40,9 +60,9 @@ class Main(Strict):
 class Data(Columns):
     """data/*.yaml together with the keys of config.yaml's `data`."""
 
-    file_url: str
+    file_url: Annotated[str, AfterValidator(data_address)]
     sha256: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
-    reference_dataset: str | None = None
+    reference_dataset: Annotated[str | None, _without_secret("the reference", "Name an artifact or a file.")] = None
     ks_alpha: Share
     test_size: Share
     val_size: Share
@@ -103,7 +123,7 @@ class Config(Strict):
     random_forest_pipeline: ModelSettings
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
-    serve: Serving = Serving()
+    serve: Annotated[Serving, AfterValidator(_log_without_secret)] = Serving()
 
 
 def split_options(argv: list[str]) -> list[str]:
@@ -145,7 +165,8 @@ def _problem(error: ValidationError, composed: DictConfig) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
-    return f"configuration key {first_problem(error)} (found: {OmegaConf.select(composed, key, default=None)})"
+    found = shown_in(str(OmegaConf.select(composed, key, default=None)))
+    return f"configuration key {first_problem(error)} (found: {found})"
 
 
 def _schema_keys(model: type[Strict], prefix: str = "") -> list[str]:

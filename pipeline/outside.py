@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipeline.config import Config
+from stepkit.addresses import opened
 from stepkit.champion import champion_of, why_not_comparable
 from stepkit.errors import StepError
 from stepkit.lineage import address_of, digest_of
@@ -40,7 +41,7 @@ class Around:
 
 def source(around: Around) -> dict[str, str]:
     """The version of the data at their source: ETag, time of change or sha256; "" where the source names none."""
-    url = from_root(around.config.data.file_url)
+    url = from_root(opened(around.config.data.file_url))
     if url.startswith(("http://", "https://")):
         return {"source": _version_on_server(url, min(around.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
     path = Path(url.removeprefix("file://"))

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from stepkit import tracking
+from stepkit.addresses import shown
 from stepkit.errors import BadParameter
 
 DEFAULT_ADDRESS = "models:/credit_default@champion"
@@ -59,12 +60,7 @@ def registered(address: str) -> Registered:
         if error.error_code not in UNKNOWN:
             raise
         raise BadParameter(
-            f"model '{address}' is not in the registry {_shown(get_tracking_uri())}. Type 'make run' to train and "
+            f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
             "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
         ) from error
     return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")
-
-
-def _shown(uri: str) -> str:
-    """Return the address without the password that may be in it."""
-    return re.sub(r"://[^/]*@", "://", uri)

@@ -14,6 +14,7 @@ from serve.ending import SUPERVISOR, end_with, interrupt_on_signals
 from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, settings_from
+from stepkit.addresses import expect_no_secret
 from stepkit.errors import StepError
 
 APPLICATION = "serve.app:create"
@@ -53,7 +54,11 @@ def _with_log(settings: ServeSettings) -> ServeSettings:
     """Fill in the log's address, which may hold a password and so may come from the environment.
 
     It leaves the environment: there it would make the model itself write a log, as under MLflow's own server.
+
+    Raises:
+        SecretInAddress: it was typed, or stands in config.yaml, with a password.
     """
+    expect_no_secret(settings.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
     from_environment = os.environ.pop(URL_VARIABLE, "")
     return settings.model_copy(update={"log_url": settings.log_url or from_environment or DEFAULT_URL})
 

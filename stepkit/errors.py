@@ -9,6 +9,10 @@ class BadParameter(StepError):
     """A parameter has a value that the step cannot work with."""
 
 
+class SecretInAddress(BadParameter, ValueError):
+    """An address holds a password, a key or a signature where it would be kept for good."""
+
+
 class DownloadFailed(StepError):
     """The source of the data did not answer, refused, or broke off."""
 

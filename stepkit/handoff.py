@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from stepkit import lineage, tables, tracking
+from stepkit.addresses import shown
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.datasets import as_dataset
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
@@ -180,7 +181,7 @@ class StepRun:
         except MlflowException as error:
             if tracking.is_unreachable(error):
                 raise
-            raise ArtifactMissing(f"run {run_id} is not on {mlflow.get_tracking_uri()}: {error}") from error
+            raise ArtifactMissing(f"run {run_id} is not on {shown(mlflow.get_tracking_uri())}: {error}") from error
 
     def _expect_digest(self, path: Path, run_id: str, artifact: str, recorded: str | None) -> None:
         if not recorded or not path.is_file() or recorded == f"sha256:{tables.sha256_of(path)}":

@@ -12,6 +12,7 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 
+from stepkit.addresses import shown
 from stepkit.errors import TrackingUnreachable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,10 +59,10 @@ def _expect_answer(uri: str) -> None:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
     except requests.RequestException as error:
         raise TrackingUnreachable(
-            f"the tracking server {uri} does not answer ({type(error).__name__}). {hint}"
+            f"the tracking server {shown(uri)} does not answer ({type(error).__name__}). {hint}"
         ) from error
     if not answer.ok:
-        raise TrackingUnreachable(f"{uri}/health answers {answer.status_code}: no MLflow server there? {hint}")
+        raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
 
 
 def lose_patience(error: BaseException) -> None:
@@ -73,7 +74,7 @@ def lose_patience(error: BaseException) -> None:
 def gone(error: BaseException) -> TrackingUnreachable:
     """Return the error to show when the server went away in the middle of the work."""
     return TrackingUnreachable(
-        f"the tracking server {mlflow.get_tracking_uri()} went away in the middle ({type(error).__name__}). "
+        f"the tracking server {shown(mlflow.get_tracking_uri())} went away in the middle ({type(error).__name__}). "
         "Nothing was marked current; run the same command again when it is back."
     )
 

@@ -22,6 +22,7 @@ from serve.record.rows import is_request_id
 from serve.record.schema import feedback, predictions, prepare
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.record.store import chunks
+from stepkit.addresses import expect_no_secret
 from stepkit.errors import StepError
 
 Key = tuple[str, int]
@@ -210,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--log_url", default="", help=f"the prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
     args = parser.parse_args(argv)
     try:
+        expect_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
         # a relative path is relative to the repository, wherever the command was typed
         print(from_csv(args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, ROOT / args.input))
     except StepError as error:
