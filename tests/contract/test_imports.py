@@ -16,11 +16,12 @@ ALLOWED = {
     "pipeline": {"pipeline", "stepkit"},
     "simulate": {"simulate", "stepkit"},
     "serve": {"serve", "stepkit"},
+    "ci": {"ci", "pipeline", "stepkit"},
     "main.py": {"pipeline", "stepkit"},
 }
 """For each folder of the map (and main.py), which parts of the repository it may import."""
 
-OURS = {"main", "pipeline", "stepkit", "simulate", "serve", "drift", "benchmarks", "tests", *STEP_FOLDERS}
+OURS = {"main", "ci", "pipeline", "stepkit", "simulate", "serve", "drift", "benchmarks", "tests", *STEP_FOLDERS}
 
 
 def part_of(path: Path) -> str:

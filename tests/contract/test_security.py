@@ -1,0 +1,135 @@
+"""What the code must not do anywhere: run untrusted pickles, build SQL from text, read YAML that can run code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.repo import code, first_parts, imported_by, name_of, tree_of
+
+RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+"""Modules whose loaders run code that the file brings."""
+
+LOADERS = {"read_pickle", "unsafe_load", "full_load"}
+SAFE_YAML = {"SafeLoader", "CSafeLoader", "_YamlLoader"}
+STATEMENTS = {"execute", "exec_driver_sql", "text", "executemany", "executescript", "read_sql", "read_sql_query"}
+"""Functions whose first argument is SQL."""
+
+FIXED = {
+    "serve/record/engine.py": {"PRAGMA {}={}"},
+    "serve/record/schema.py": {"SELECT version_num FROM {}"},
+}
+"""Statements made of constants of their own module: names and settings, which a parameter cannot be."""
+
+Finder = Callable[[ast.Module], list[str]]
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with the last part of its name: `connection.execute(...)` is execute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            yield name, node
+
+
+def unsafe_loads(tree: ast.Module) -> list[str]:
+    """Calls that unpickle, or read YAML with a loader that makes objects."""
+    found = []
+    for name, call in calls(tree):
+        words = {word.arg: word.value for word in call.keywords}
+        allowed = words.get("allow_pickle")
+        if name in LOADERS or (isinstance(allowed, ast.Constant) and allowed.value):
+            found.append(ast.unparse(call))
+        if ast.unparse(call.func) == "yaml.load":
+            loader = ast.unparse(words.get("Loader") or call.args[1] if len(call.args) > 1 else ast.Constant(None))
+            if loader.rpartition(".")[2] not in SAFE_YAML:
+                found.append(ast.unparse(call))
+    return found
+
+
+def built_statements(tree: ast.Module) -> list[str]:
+    """SQL that is put together from parts: f-strings, +, %, format, join; {} stands for a part."""
+    firsts = [call.args[0] for name, call in calls(tree) if name in STATEMENTS and call.args]
+    return [shape(first) for first in firsts if is_built(first)]
+
+
+def is_built(node: ast.expr) -> bool:
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        return any(isinstance(one, ast.Constant | ast.JoinedStr) and one for one in ast.walk(node))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "join")
+
+
+def shape(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    return ast.unparse(node)
+
+
+def hits(finder: Finder) -> dict[str, list[str]]:
+    return {name_of(path): found for path in code() if (found := finder(tree_of(path)))}
+
+
+def uses_sql(path: Path) -> bool:
+    return bool(first_parts(imported_by(path)) & {"sqlalchemy", "sqlite3", "psycopg", "alembic"})
+
+
+def test_no_module_that_unpickles_is_imported() -> None:
+    paths = [path for path in code() if not name_of(path).startswith("benchmarks/")]
+    found = {name_of(path): wrong for path in paths if (wrong := first_parts(imported_by(path)) & RUNS_CODE)}
+    assert found == {}
+
+
+def test_nothing_is_loaded_that_can_run_code() -> None:
+    assert hits(unsafe_loads) == {}
+
+
+def test_sql_is_never_built_from_text() -> None:
+    asking = [path for path in code() if uses_sql(path)]
+    assert len(asking) > 5
+    found = {name_of(path): set(built_statements(tree_of(path))) for path in asking}
+    assert {name: wrong for name, one in found.items() if (wrong := one - FIXED.get(name, set()))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'connection.execute(f"DELETE FROM t WHERE id = {given}")',
+        'connection.execute(text(f"SELECT {given}"))',
+        'connection.execute("SELECT " + given)',
+        'cursor.execute("SELECT %s" % given)',
+        'connection.exec_driver_sql("SELECT {}".format(given))',
+        'pd.read_sql(f"SELECT * FROM {given}", engine)',
+    ],
+)
+def test_a_statement_built_from_text_would_be_found(line: str) -> None:
+    assert len(built_statements(ast.parse(line))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'connection.execute(text("SELECT :key"), {"key": given})',
+        "connection.execute(select(columns.row).where(columns.id == given))",
+        'cursor.execute("SELECT 1")',
+    ],
+)
+def test_a_statement_with_parameters_is_fine(line: str) -> None:
+    assert built_statements(ast.parse(line)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pd.read_pickle(path)", "np.load(path, allow_pickle=True)", "yaml.load(text, yaml.Loader)", "yaml.unsafe_load(x)"],
+)
+def test_an_unsafe_load_would_be_found(line: str) -> None:
+    assert len(unsafe_loads(ast.parse(line))) == 1
+
+
+def test_a_safe_load_is_fine() -> None:
+    assert unsafe_loads(ast.parse("yaml.load(text, yaml.CSafeLoader); np.load(path); yaml.safe_load(x)")) == []

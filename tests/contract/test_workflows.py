@@ -1,0 +1,136 @@
+"""The workflows of GitHub Actions: pinned, with the least rights, without secrets for forks, and nothing but make."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import read_yaml
+
+FOLDER = ROOT / ".github" / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PINNED = re.compile(r"uses: ([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$")
+AWAITED = {"loop", "stack-test", "drift"}
+"""Verbs that other parts of the product bring."""
+
+WRITES = {
+    "report.yml": {"contents", "pull-requests"},
+    "release.yml": {"packages", "id-token", "attestations"},
+}
+"""What a job may write, by workflow; the others write nothing."""
+
+RUNS_ANYONES_CODE = ("ci.yml", "ml-pipeline.yml")
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read_yaml(path)["jobs"]
+    return found
+
+
+def events(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_yaml(path)[True]  # YAML 1.1 reads the key `on` as true
+    return found
+
+
+def test_the_workflows_are_these() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "drift.yml", "ml-pipeline.yml", "release.yml", "report.yml"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_every_action_is_pinned_by_its_commit_and_says_its_version(path: Path) -> None:
+    lines = [line.strip().removeprefix("- ") for line in text(path).splitlines() if "uses:" in line]
+    assert lines
+    assert [line for line in lines if not PINNED.fullmatch(line)] == []
+
+
+def test_an_action_has_one_version_everywhere() -> None:
+    pins: dict[str, set[str]] = {}
+    for path in WORKFLOWS:
+        for action, version in re.findall(r"uses: (\S+)@(\S+ # \S+)", text(path)):
+            pins.setdefault("/".join(action.split("/")[:2]), set()).add(version)
+    assert len(pins) > 5
+    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_job_has_the_least_rights(path: Path) -> None:
+    assert read_yaml(path)["permissions"] == {}
+    for job in jobs(path).values():
+        written = {name for name, right in job["permissions"].items() if right == "write"}
+        assert written <= WRITES.get(path.name, set())
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_checkout_leaves_the_token_behind_and_every_job_has_an_end(path: Path) -> None:
+    for job in jobs(path).values():
+        assert job["timeout-minutes"] <= 60
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert [step for step in checkouts if step["with"]["persist-credentials"] is not False] == []
+
+
+@pytest.mark.parametrize("name", RUNS_ANYONES_CODE)
+def test_a_forks_code_meets_no_secret(name: str) -> None:
+    source = text(FOLDER / name)
+    assert "pull_request" in events(FOLDER / name)
+    assert "pull_request_target" not in source
+    assert "secrets." not in source
+    assert "token" not in source.replace("persist-credentials", "")
+    assert "environment:" not in source
+
+
+def test_only_the_workflows_that_run_no_forks_code_have_secrets_or_rights() -> None:
+    for path in WORKFLOWS:
+        if path.name not in RUNS_ANYONES_CODE:
+            assert not {"pull_request", "pull_request_target"} & set(events(path))
+
+
+def test_the_job_that_comments_runs_the_code_of_the_default_branch_only() -> None:
+    (job,) = jobs(FOLDER / "report.yml").values()
+    checkout = next(step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@"))
+    assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    assert "head_sha" not in text(FOLDER / "report.yml")
+    assert [step["run"] for step in job["steps"] if "env" in step] == ["make ci-comment"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_every_make_verb_of_a_workflow_is_one_of_the_makefile(path: Path) -> None:
+    lines = [line for job in jobs(path).values() for step in job["steps"] for line in step.get("run", "").splitlines()]
+    verbs = {
+        word
+        for line in lines
+        if line.startswith("make ")
+        for word in line.partition("#")[0].split()[1:]
+        if "=" not in word and not word.startswith(".")
+    }
+    assert verbs
+    missing = {verb for verb in verbs if not re.search(rf"^{verb}:", MAKEFILE, re.MULTILINE)}
+    assert missing <= AWAITED
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_expression_stands_in_a_script(path: Path) -> None:
+    scripts = [step.get("run", "") for job in jobs(path).values() for step in job["steps"]]
+    assert [script for script in scripts if "${{" in script] == []
+
+
+def test_the_tests_run_on_every_python_from_the_oldest_one_supported() -> None:
+    versions = jobs(FOLDER / "ci.yml")["test"]["strategy"]["matrix"]["python"]
+    assert versions[0] == "3.11"
+    assert "sys.version_info < (3, 11)" in MAKEFILE
+    minors = [int(version.split(".")[1]) for version in versions]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+
+
+def test_the_help_lists_every_verb_in_one_line() -> None:
+    phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())  # type: ignore[index]
+    described = set(re.findall(r"^([a-z-]+):.*## \S", MAKEFILE, re.MULTILINE))
+    assert phony == described
