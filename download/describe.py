@@ -18,6 +18,7 @@ from download.fetch import fetch
 from download.run import shown
 from download.unpack import unpacked
 from stepkit import tables
+from stepkit.addresses import REFERENCE, data_address, opened, recorded
 from stepkit.columns import Columns, columns_from
 from stepkit.errors import BadParameter, StepError, TableUnfit
 from stepkit.tables import plain
@@ -158,10 +159,10 @@ def _flow(value: Any) -> str:
     return dumped.removesuffix("...\n").strip()
 
 
-def read(file_url: str) -> pd.DataFrame:
-    """Fetch and read the table at an address or path."""
+def read(file_url: str, called: str = "") -> pd.DataFrame:
+    """Fetch and read the table at an address or path; `called` is how messages name it."""
     with tempfile.TemporaryDirectory(prefix="describe-") as folder:
-        return tables.read_table(unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS)))
+        return tables.read_table(unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called)))
 
 
 def place_of(output: str, name: str) -> Path:
@@ -186,11 +187,12 @@ def checked(settings: dict[str, Any], left_out: list[str]) -> Columns:
 
 def run(file_url: str, told: Told, output: str) -> str:
     """Write the description; return in words what it says."""
-    source = from_root(file_url)
+    source = from_root(recorded(data_address(file_url)))
     name = told.name or re.sub(r"\W", "_", Path(source).name.split(".")[0])
     place = place_of(output, name)
-    table = read(source)
-    settings = draft(table, Told(name, told.target, told.positive, told.id_column), shown(source))
+    table = read(from_root(opened(file_url)), source)
+    kept = file_url if file_url.startswith(REFERENCE) else shown(source)
+    settings = draft(table, Told(name, told.target, told.positive, told.id_column), kept)
     taken = {*settings["columns"], settings["source_target"], settings.get("id_column")}
     left_out = [str(column) for column in table.columns if column not in taken]
     columns = checked(settings, left_out)

@@ -43,6 +43,8 @@ def connect(configured: str | None = None) -> str:
         TrackingUnreachable: a server address that does not answer.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
+    # a pickle in a model runs what it likes when it is loaded; our own models have none
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         # each step has a working directory of its own, and would have a database of its own

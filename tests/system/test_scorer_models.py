@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow.models import Model
 from mlflow.types import ColSpec, DataType, Schema
 
 from random_forest.export import FILES
+from serve.errors import ModelRefused
+from serve.model import load
 from serve.record.read import read_log
+from stepkit import tracking
 from stepkit.tracking import ROOT
 from tests.champions import Champion, two_versions
 from tests.scorers import Server, log_url, logged, metric, scorer
@@ -81,6 +85,60 @@ def broken(trained: Champion) -> str:
     path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/{version}"))
     (path / "artifacts" / "model.onnx").write_bytes(b"cut off")
     return version
+
+
+class Trap(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow does not type its base class
+    """A model that touches a file as soon as it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (self.file,))  # type: ignore[return-value]
+
+    def predict(self, context: object, model_input: list[str]) -> list[str]:
+        return model_input
+
+
+def pickled(trained: Champion, file: Path) -> str:
+    """Register version 1's files with a pickled model in place of the code that reads them."""
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
+    model = Model.load(str(path))
+    mlflow.set_experiment(trained.experiment.name)
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(
+            name="trap",
+            python_model=Trap(file),
+            artifacts={name: str(path / "artifacts" / one) for name, one in FILES.items()},
+            signature=model.signature,
+            pip_requirements=["mlflow"],
+        )
+    # log_model adds no example without asking the model, which would spring the trap
+    logged = Path(mlflow.artifacts.download_artifacts(artifact_uri=info.model_uri))
+    assert (logged / "python_model.pkl").is_file()
+    registered = mlflow.register_model(info.model_uri, trained.name)
+    return str(registered.version)
+
+
+def test_a_pickled_model_is_refused_unopened(
+    trained: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sprung = tmp_path / "sprung"
+    version = pickled(trained, sprung)
+    monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
+    monkeypatch.setattr("serve.model._example", lambda metadata, path: example_of(trained))
+    tracking.connect()
+    with pytest.raises(ModelRefused, match="pickle"):
+        load(trained.name, version)
+    assert not sprung.exists()
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    with pytest.raises(ModelRefused):
+        load(trained.name, version)
+    assert sprung.exists(), "the trap is none"
+
+
+def example_of(trained: Champion) -> pd.DataFrame:
+    return pd.DataFrame([trained.row])
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
