@@ -179,7 +179,7 @@ def test_a_long_rate_limit_is_told_instead_of_waited_for(stand_in: StandIn, clie
 
 def test_retry_after_is_waited_for(client: GitHub, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(api.time, "sleep", waited.append)
+    monkeypatch.setattr("ci.github.time.sleep", waited.append)
     stand_in.next_answers = [Answer(429, headers={"Retry-After": "17"}), Answer(500)]
     client.comment_on_commit(COMMIT, MARKER, MARKER)
     assert waited == [17.0, 0.02]
