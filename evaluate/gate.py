@@ -1,9 +1,25 @@
-"""The decision whether a model may become champion: metrics in, verdict out, nothing read or written."""
+"""The decision whether a model may become champion: what was measured in, a verdict out, nothing read or written.
+
+Every rule has a value, a threshold and an outcome in words. What could not be measured fails its rule: a gate that
+lets through what it cannot see is none. A model passes if every rule holds. Of these the last one asks for more than
+not being worse: the champion moves only for a model that the paired interval shows to be better, since each move
+changes answers that people rely on. A model that fails this rule alone is *as good*: nothing is wrong with it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from evaluate.intervals import Interval
+from evaluate.slices import Slice, worst_of
+from stepkit.evaluation import Evaluation, Gate
+from stepkit.metrics import LOWER_IS_BETTER
+
+PASSED, AS_GOOD, REJECTED = "passed", "as_good", "rejected"
+BETTER = "better_than_champion"
 
 
 @dataclass(frozen=True)
@@ -21,26 +37,159 @@ class Rule:
 class Verdict:
     """Whether the model passes, and every rule that was looked at."""
 
-    passed: bool
     rules: list[Rule]
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+    @property
+    def passed(self) -> bool:
+        return all(rule.passed for rule in self.rules)
+
+    @property
+    def outcome(self) -> Literal["passed", "as_good", "rejected"]:
+        failed = [rule.name for rule in self.rules if not rule.passed]
+        return "passed" if not failed else "as_good" if failed == [BETTER] else "rejected"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"passed": self.passed, "outcome": self.outcome, "rules": [asdict(rule) for rule in self.rules]}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the champion was found to be worth on the same rows.
+
+    Attributes:
+        version: of the champion; "" if there is none.
+        why_none: why there is nothing to compare with, in words: no champion, or one of another data set.
+        why_not: why a comparison that is due could not be made, in words.
+        differences: our metrics minus the champion's, with paired intervals, where it could be.
+    """
+
+    version: str = ""
+    why_none: str = ""
+    why_not: str = ""
+    differences: dict[str, Interval] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the model beside its answers; NaN for what was not measured.
+
+    Attributes:
+        onnx_difference: largest absolute difference of probabilities, ONNX against scikit-learn.
+        size_mb: of all files of the model, in 10^6 bytes.
+        latency_ms: median time of an answer for one row.
+    """
+
+    onnx_difference: float = math.nan
+    size_mb: float = math.nan
+    latency_ms: float = math.nan
 
 
 def judge(
-    found: dict[str, float], champion: dict[str, float] | None, reason: str = "there is no champion yet"
+    found: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
 ) -> Verdict:
-    """Decide whether a model passes, from its test metrics and the champion's on the same rows.
+    """Hold a model against every rule that the settings ask for.
 
-    It passes if there is no champion to beat (`reason` says why), or if its ROC AUC is at least the champion's.
-    A metric that could not be computed never passes.
+    Args:
+        found: its metrics on the whole test split.
     """
-    ours = found["roc_auc"]
-    if champion is None:
-        rule = Rule("roc_auc", ours, None, math.isfinite(ours), f"AUC {ours:.4f}; nothing to compare with: {reason}")
-    else:
-        theirs = champion["roc_auc"]
-        words = "at least" if ours >= theirs else "below"
-        rule = Rule("roc_auc", ours, theirs, ours >= theirs, f"AUC {ours:.4f} is {words} the champion's {theirs:.4f}")
-    return Verdict(rule.passed, [rule])
+    gate = settings.gate
+    rules = [*floors(found, gate), *calibration(found, gate)]
+    if gate.worst_slice is not None and slices:
+        rules.append(worst_slice(slices, settings, gate.worst_slice))
+    return Verdict([*rules, *limits(facts, gate), *against_champion(comparison, gate)])
+
+
+def floors(found: dict[str, float], gate: Gate) -> Iterator[Rule]:
+    """One rule per metric of `gate.floors`; for a metric of which less is better, the number is a ceiling."""
+    for name, threshold in gate.floors.items():
+        yield (at_most if name in LOWER_IS_BETTER else at_least)(name, found.get(name, math.nan), threshold)
+
+
+def calibration(found: dict[str, float], gate: Gate) -> Iterator[Rule]:
+    if gate.calibration_error is not None:
+        yield at_most("calibration_error", found.get("calibration_error", math.nan), gate.calibration_error)
+
+
+def limits(facts: Facts, gate: Gate) -> Iterator[Rule]:
+    """ONNX equal to scikit-learn, the model's size, the time of one answer."""
+    for name in ("onnx_difference", "size_mb", "latency_ms"):
+        threshold = getattr(gate, name)
+        if threshold is not None:
+            yield at_most(name, getattr(facts, name), threshold)
+
+
+def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
+    """Hold the worst slice against the floor: it fails if its whole interval lies below.
+
+    The value alone would not do: of twenty slices some are small, and the worst of them is low by chance.
+    """
+    metric = settings.gate.metric if settings.gate.metric not in LOWER_IS_BETTER else "roc_auc"
+    judged = [one for one in slices if one.is_judged(settings.slices)]
+    worst = worst_of(slices, settings.slices, metric)
+    if worst is None:
+        fewest = f"{settings.slices.min_rows} rows and {settings.slices.min_positives} of each class"
+        return Rule("worst_slice", math.nan, floor, False, f"not computed: none of {len(slices)} slices has {fewest}")
+    below = [one for one in judged if not one.metrics[metric].high >= floor]
+    shown = min(below, key=lambda one: one.metrics[metric].value, default=worst)
+    interval = shown.metrics[metric]
+    words = f"{shown.label} is the worst of {len(judged)} slices: {label_of(metric)} {_interval(interval)}"
+    words += f", {'below' if below else 'not shown to be below'} {floor:g}"
+    return Rule("worst_slice", interval.value, floor, not below, words)
+
+
+def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
+    """Not worse than the champion beyond a margin; and, if that is asked for, shown to be better."""
+    if comparison.why_none:
+        return
+    if comparison.differences is None:
+        reason = f"not compared with the champion (version {comparison.version}): {comparison.why_not}"
+        yield Rule("not_worse_than_champion", math.nan, gate.margin, False, reason)
+        return
+    gain = _gain(comparison.differences[gate.metric], gate.metric)
+    than = f"the champion (version {comparison.version}) by {label_of(gate.metric)}: {_interval(gain, '+')}"
+    if gate.margin is not None:
+        words = "not worse" if gain.low >= -gate.margin else "not shown to be at most that much worse"
+        reason = f"margin {gate.margin:g}: {words} than {than}"
+        yield Rule("not_worse_than_champion", gain.low, -gate.margin, gain.low >= -gate.margin, reason)
+    if gate.require_better:
+        words = "better" if gain.low > 0 else "not shown to be better"
+        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{words} than {than}")
+
+
+def _gain(difference: Interval, metric: str) -> Interval:
+    """The difference with the sign that more is better."""
+    if metric in LOWER_IS_BETTER:
+        return Interval(-difference.value, -difference.high, -difference.low)
+    return difference
+
+
+def at_least(name: str, value: float, threshold: float) -> Rule:
+    words = "not computed" if math.isnan(value) else f"{value:.4f}, {'at least' if value >= threshold else 'below'}"
+    return Rule(name, value, threshold, value >= threshold, f"{label_of(name)} {words} {threshold:g}")
+
+
+def at_most(name: str, value: float, threshold: float) -> Rule:
+    words = "not computed" if math.isnan(value) else f"{_short(value)}, {'at most' if value <= threshold else 'above'}"
+    return Rule(name, value, threshold, value <= threshold, f"{label_of(name)} {words} {threshold:g}")
+
+
+LABELS = {
+    "roc_auc": "AUC",
+    "ks_statistic": "KS statistic",
+    "onnx_difference": "ONNX against scikit-learn: largest difference",
+    "size_mb": "size in MB",
+    "latency_ms": "one row in ms",
+    "f1": "F1",
+}
+
+
+def label_of(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    return f"{interval.value:{sign}.4f} ({interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"

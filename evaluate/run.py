@@ -1,62 +1,84 @@
-"""evaluate: model_export + data/data_test.csv -> test metrics, plots, and verdict.json against the champion."""
+"""evaluate: model_export + data/data_test.csv -> evaluation.json, plots, and verdict.json against the champion."""
 
 from __future__ import annotations
 
 import argparse
-from itertools import pairwise
+import json
+import math
+from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.gate import judge
-from stepkit import plots
+from evaluate.answers import milliseconds_per_answer, scored_by
+from evaluate.assess import Assessed, as_json, assess, bootstrap, report
+from evaluate.gate import Facts, Verdict, judge
+from evaluate.pictures import pictures
+from evaluate.rival import Rival, TestSplit, compare
 from stepkit.args import step_parser
-from stepkit.champion import champion_of, why_not_comparable
-from stepkit.columns import Columns
-from stepkit.metrics import scores
+from stepkit.champion import champion_of
+from stepkit.evaluation import Evaluation, read_evaluation
+from stepkit.lineage import MODEL_FILES, address_of
 from stepkit.run import StepRun, step_run
-from stepkit.tables import as_model_input
+from stepkit.tracking import from_root
 
-ROWS_AT_ONCE = 100_000
-
-
-def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return probability and class of n rows, as the model answers anyone.
-
-    A large table is asked about in parts of about the same size: MLflow and the graph each copy what they are given.
-    """
-    ends = np.linspace(0, len(table), -(-len(table) // ROWS_AT_ONCE) + 1, dtype=int)
-    parts = (as_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
-    return pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
+EVALUATION = "evaluation.json"
 
 
-def scores_of(table: pd.DataFrame, answer: pd.DataFrame, columns: Columns) -> dict[str, float]:
-    return scores(table[columns.target].to_numpy(int), answer["probability"].to_numpy(), answer["class"].to_numpy())
-
-
-def champion_scores(run: StepRun, table: pd.DataFrame, champion: ModelVersion) -> dict[str, float]:
-    """Return the champion's metrics on the same rows."""
-    model = mlflow.pyfunc.load_model(
-        f"models:/{champion.name}/{champion.version}", dst_path=str(run.folder_for("champion"))
+def facts_about(run: StepRun, model: PyFuncModel, model_run: str, table: pd.DataFrame) -> Facts:
+    """Gather what the gate asks beside the answers; what the training run did not note stays unknown."""
+    training = run.client.get_run(model_run).data
+    files = json.loads(training.tags.get(MODEL_FILES, "{}"))
+    return Facts(
+        onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
+        size_mb=sum(files.values()) / 1e6 if files else math.nan,
+        latency_ms=milliseconds_per_answer(model, table, run.columns),
     )
-    return scores_of(table, score(model, table, run.columns), run.columns)
 
 
-def publish_plots(run: StepRun, labels: np.ndarray, answer: pd.DataFrame) -> None:
-    probability = answer["probability"].to_numpy()
-    run.publish_figure(plots.roc_curve(labels, probability, "ROC, test split"), "roc_curve.png")
-    run.publish_figure(
-        plots.precision_recall_curve(labels, probability, "Precision and recall"), "precision_recall.png"
-    )
-    matrix = plots.confusion_matrix(labels, answer["class"].to_numpy(), "Test split")
-    run.publish_figure(matrix, "confusion_matrix.png")
+def threshold_of(run: StepRun, model_run: str) -> float:
+    return float(run.client.get_run(model_run).data.metrics.get("threshold", math.nan))
+
+
+def log_metrics(run: StepRun, assessed: Assessed, facts: Facts, model: PyFuncModel) -> None:
+    """Log values and ends of intervals on the run, the values on the logged model too, so that its page shows them."""
+    values = {f"test_{name}": value for name, value in assessed.values.items() if math.isfinite(value)}
+    mlflow.log_metrics(values, model_id=model.metadata.model_id if model.metadata else None)
+    ends = {
+        f"test_{name}.{end}": getattr(interval, end)
+        for name, interval in assessed.metrics.items()
+        for end in ("low", "high")
+    }
+    measured = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
+    mlflow.log_metrics({name: value for name, value in {**ends, **measured}.items() if math.isfinite(value)})
+
+
+def verdict_of(verdict: Verdict, assessed: Assessed, rival: Rival) -> dict[str, Any]:
+    """Return what verdict.json holds."""
+    return as_json(
+        {
+            **verdict.as_dict(),
+            "champion_version": rival.comparison.version or None,
+            "metrics": assessed.values,
+            "champion_metrics": rival.values,
+        }
+    )  # type: ignore[no-any-return]  # a dictionary stays one
+
+
+def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
+    """One line: the AUC, and what came of the comparison or of the rules."""
+    failed = [rule.reason for rule in verdict.rules if not rule.passed]
+    compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")][-1:]
+    none = f"nothing to compare with: {rival.comparison.why_none}"
+    said = failed or compared or [none]
+    return f"test AUC {assessed.values['roc_auc']:.4f} on {len(assessed.scored):,} rows; {'; '.join(said)}"
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "model_export")
+    flags = step_parser(__doc__, "model_export", "random_seed", "evaluate_config")
     flags.add_argument("--input_model_step", required=True, help="step that logged the model")
     flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
@@ -70,26 +92,42 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
+        settings = read_evaluation(Path(from_root(run.fetch_if_address(args.evaluate_config))))
         source = run.source(args.input_data_step, args.input_data_run_id)
         table = run.read_table(args.input_data_step, args.test_data, source, context="testing")
-        model = run.load_model(args.input_model_step, args.model_export, args.input_model_run_id)
-        answer = score(model, table, run.columns)
-        found = scores_of(table, answer, run.columns)
-        mlflow.log_metrics({f"test_{name}": value for name, value in found.items()})
+        model_run = run.source(args.input_model_step, args.input_model_run_id)
+        model = run.load_model(args.input_model_step, args.model_export, model_run)
+        scored = scored_by(model, table, run.columns)
+
+        def predict(rows: pd.DataFrame) -> np.ndarray:
+            return pd.DataFrame(model.predict(rows))["probability"].to_numpy()
+
+        assessed = assess(scored, table, predict, run.columns, settings, args.random_seed)
+        facts = facts_about(run, model, model_run, table)
+        split = TestSplit(table, address_of(source, args.test_data), scored)
         champion = champion_of(run.client, args.model_name)
-        reason = why_not_comparable(run.client, champion, source)
-        theirs = champion_scores(run, table, champion) if champion and not reason else None
-        verdict = judge(found, theirs, reason)
-        publish_plots(run, table[run.columns.target].to_numpy(dtype=int), answer)
-        report = {
-            "champion_version": str(champion.version) if champion else None,
-            "metrics": found,
-            "champion_metrics": theirs,
-            **verdict.as_dict(),
-        }
-        run.publish_json(report, args.verdict)
-        mlflow.set_tag("verdict", "passed" if verdict.passed else "rejected")
-        run.say(f"test AUC {found['roc_auc']:.4f} on {len(table):,} rows; {verdict.rules[0].reason}")
+        rival = compare(run, champion, model_run, split, bootstrap(settings, args.random_seed))
+        verdict = judge(assessed.values, assessed.slices, facts, rival.comparison, settings)
+        publish(run, args, settings, assessed, rival, verdict, threshold_of(run, model_run))
+        log_metrics(run, assessed, facts, model)
+        mlflow.set_tag("verdict", verdict.outcome)
+        run.say(summary(assessed, verdict, rival))
+
+
+def publish(
+    run: StepRun,
+    args: argparse.Namespace,
+    settings: Evaluation,
+    assessed: Assessed,
+    rival: Rival,
+    verdict: Verdict,
+    threshold: float,
+) -> None:
+    found = report(assessed, threshold, settings, args.random_seed)
+    run.publish_json({**found, **rival.as_report()}, EVALUATION)
+    run.publish_json(verdict_of(verdict, assessed, rival), args.verdict)
+    for name, figure in pictures(assessed, threshold):
+        run.publish_figure(figure, name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 
 from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.columns import Columns, Strict, first_problem
+from stepkit.evaluation import Evaluation
 from stepkit.serving import Serving
 from stepkit.settings import ModelSettings
 
@@ -89,10 +90,6 @@ class Segregate(Strict):
     artifact_root: Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
-class Evaluate(Strict):
-    verdict: str
-
-
 class Register(Strict):
     model_name: Annotated[str, Field(pattern=r"^[^/:]+$")]
 
@@ -103,6 +100,8 @@ class Sweep(Strict):
         "val_average_precision",
         "val_log_loss",
         "val_brier_score",
+        "val_ks_statistic",
+        "val_calibration_error",
         "val_accuracy",
         "val_precision",
         "val_recall",
@@ -121,7 +120,7 @@ class Config(Strict):
     check_data: CheckData
     segregate: Segregate
     random_forest_pipeline: ModelSettings
-    evaluate: Evaluate
+    evaluate: Evaluation
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_log_without_secret)] = Serving()
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
-from pipeline.steps import DATA_CONFIG, MODEL_CONFIG
+from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import tracking
 from stepkit.lineage import ERROR, PIPELINE
 
@@ -138,12 +138,13 @@ def _experiment(name: str | None, before: Launched) -> str:
 
 
 def log_config(config: Config, run_id: str) -> None:
-    """Log the resolved configuration, whole and in the two parts that steps read."""
+    """Log the resolved configuration, whole and in the parts that steps read."""
     whole = config.model_dump(by_alias=True, exclude_none=False)
     parts = {
         CONFIG_ARTIFACT: whole,
         DATA_CONFIG: whole["data"],
         MODEL_CONFIG: whole["random_forest_pipeline"],
+        EVALUATE_CONFIG: whole["evaluate"],
     }
     for name, part in parts.items():
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)

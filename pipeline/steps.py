@@ -54,6 +54,14 @@ def _ending(config: Config) -> str:
 
 DATA_CONFIG = "config/data.yaml"
 MODEL_CONFIG = "config/random_forest.yaml"
+EVALUATE_CONFIG = "config/evaluate.yaml"
+
+
+def _threshold_costs(config: Config) -> str:
+    """The costs that the threshold depends on; none if it does not, so that other costs train no other model."""
+    by_cost = config.random_forest_pipeline.threshold == "cost"
+    return ",".join(f"{cost:g}" for cost in config.evaluate.costs.model_dump().values()) if by_cost else ""
+
 
 STEPS = (
     Step(
@@ -118,12 +126,14 @@ STEPS = (
             "export_artifact": config.random_forest_pipeline.export_artifact,
             "random_seed": str(config.main.random_seed),
             "val_size": f"{config.data.val_size}",
+            "threshold_costs": _threshold_costs(config),
             "stratify": config.data.stratify or "",
         },
     ),
     Step(
         "evaluate",
         reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
+        contents={"evaluate_config": lambda config: config.evaluate.model_dump(exclude={"on_reject"})},
         outside=outside.champion,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
@@ -132,6 +142,8 @@ STEPS = (
             "test_data": f"{config.segregate.artifact_root}/data_test.{_ending(config)}",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
+            "evaluate_config": f"{here}/{EVALUATE_CONFIG}",
+            "random_seed": str(config.main.random_seed),
         },
     ),
     Step(

@@ -17,12 +17,14 @@ from stepkit import plots
 from stepkit.args import share, step_parser
 from stepkit.columns import first_problem
 from stepkit.errors import BadParameter, TableUnfit
-from stepkit.lineage import artifact_of, run_of
+from stepkit.evaluation import Costs, read_evaluation
 from stepkit.metrics import scores
 from stepkit.run import StepRun, step_run
 from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input
+from stepkit.threshold import chosen_threshold
+from stepkit.tracking import ROOT
 
 
 def read_settings(model_config: str) -> ModelSettings:
@@ -42,11 +44,19 @@ def read_settings(model_config: str) -> ModelSettings:
         raise BadParameter(f"{path.name} is not YAML: {error}") from error
 
 
-def fetched(run: StepRun, model_config: str) -> str:
-    """Return the path of a model configuration that may be an artifact's address (runs:/ID/file)."""
-    if not model_config.startswith("runs:/"):
-        return model_config
-    return str(run.fetch(run_of(model_config), artifact_of(model_config), record=False))
+def costs_of(text: str) -> Costs:
+    """Read the costs of one row of each kind (tn,fp,fn,tp); empty: those of config.yaml.
+
+    Raises:
+        BadParameter: other than four numbers, or a mistake that costs less than the right answer.
+    """
+    if not text:
+        return read_evaluation(ROOT / "config.yaml").costs
+    try:
+        numbers = [float(word) for word in text.split(",")]
+        return Costs(**dict(zip(Costs.model_fields, numbers, strict=True)))
+    except ValueError as error:
+        raise BadParameter(f"threshold_costs: four numbers are needed, tn,fp,fn,tp; found '{text}'.") from error
 
 
 def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
@@ -75,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
     flags.add_argument("--model_config", default="rf_config.yaml", help="file beside run.py, a path, or runs:/ID/file")
     flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
+    flags.add_argument(
+        "--threshold_costs", default="", help="for threshold: cost; what a row costs: tn,fp,fn,tp; empty: config.yaml's"
+    )
     flags.add_argument("--val_size", type=share, required=True, help="share of the training rows for validation")
     return flags
 
@@ -83,16 +96,18 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
-        settings = read_settings(fetched(run, args.model_config))
+        settings = read_settings(run.fetch_if_address(args.model_config))
         labels_of(table, run.columns.target)
         train, validation = split(table, args.val_size, args.stratify, args.random_seed)
         model = build(settings, run.columns, args.random_seed)
         model.fit(as_model_input(train, run.columns), labels_of(train, run.columns.target))
         labels = labels_of(validation, run.columns.target)
         probability = model.predict_proba(as_model_input(validation, run.columns))[:, 1]
-        predicted = probability >= settings.threshold
+        threshold = chosen_threshold(settings.threshold, labels, probability, costs_of(args.threshold_costs))
+        settings = settings.model_copy(update={"threshold": threshold})
+        predicted = probability >= threshold
         found = scores(labels, probability, predicted)
-        mlflow.log_metrics({f"val_{name}": value for name, value in found.items()})
+        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in found.items()}})
         publish_plots(run, model, labels, predicted)
         info, difference = export(model, settings, run.columns, validation, run.folder, args.export_artifact)
         mlflow.log_metric("onnx_largest_difference", difference)

@@ -20,6 +20,10 @@ FLAGS: dict[str, dict[str, object]] = {
         "help": "column whose shares stay equal in both parts of the split; empty: none",
     },
     "random_seed": {"type": int, "default": 42, "help": "seed of every random choice of this step"},
+    "evaluate_config": {
+        "default": "config.yaml",
+        "help": "settings of the evaluation: a file with the key 'evaluate', or with what is below it, or runs:/ID/file",
+    },
     "model_export": {"required": True, "help": "name of the logged model"},
 }
 

@@ -21,7 +21,12 @@ class Strict(BaseModel):
 
 
 class Column(Strict):
-    """One input column: how it is stored (`type`), how the model takes it (`role`), what may stand in it."""
+    """One input column: how it is stored (`type`), how the model takes it (`role`), what may stand in it.
+
+    Attributes:
+        label: its name for people, in plots and tables; `labels`: those of its codes.
+        slice_by: true to look at the model per code, limits of bands ([30, 40]) to look at it per band.
+    """
 
     type: ColumnType = "integer"
     role: Literal["numeric", "categorical"] = "numeric"
@@ -30,12 +35,36 @@ class Column(Strict):
     max: float | None = None
     max_missing: float = Field(0.0, ge=0.0, le=1.0)
     meaning: str = ""
+    label: str = ""
+    labels: dict[int | float | str, str] = Field(default_factory=dict)
+    slice_by: bool | list[float] = False
 
     @model_validator(mode="after")
     def _text_is_categorical(self) -> Self:
         if self.type == "text" and self.role != "categorical":
             raise ValueError("a text column must have role: categorical")
         return self
+
+    @model_validator(mode="after")
+    def _slices_are_codes_or_rising_bands(self) -> Self:
+        if self.slice_by is True and self.role != "categorical":
+            raise ValueError("slice_by: true is for codes; a numeric column takes the limits of its bands: [30, 40]")
+        if self.bands and (self.role == "categorical" or sorted(set(self.bands)) != self.bands):
+            raise ValueError("slice_by takes rising limits of bands, for a numeric column")
+        return self
+
+    @property
+    def slices(self) -> bool:
+        """Whether the model is looked at per code or band of this column."""
+        return self.slice_by is not False and self.slice_by != []
+
+    @property
+    def bands(self) -> list[float]:
+        return [] if isinstance(self.slice_by, bool) else self.slice_by
+
+    def label_of(self, value: str) -> str:
+        """The name of a code for people; the code itself if it has none."""
+        return {str(code): text for code, text in self.labels.items()}.get(value, value)
 
 
 class Columns(Strict):

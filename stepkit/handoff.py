@@ -82,6 +82,12 @@ class StepRun:
             self.client.set_tag(self.run_id, lineage.INPUT + artifact, address)
         return path
 
+    def fetch_if_address(self, place: str) -> str:
+        """Return the path of a file that is named by its path, or by an artifact's address (runs:/ID/file)."""
+        if not place.startswith("runs:/"):
+            return place
+        return str(self.fetch(lineage.run_of(place), lineage.artifact_of(place), record=False))
+
     def read_table(self, step: str, artifact: str, run_id: str = "", context: str = "input") -> pd.DataFrame:
         """Fetch and read a table of an upstream step; log it as an MLflow dataset and learn its columns."""
         source = self.source(step, run_id)

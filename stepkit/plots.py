@@ -7,13 +7,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn import metrics
 
+from stepkit.metrics import CALIBRATION_BINS, bins_of, calibration_error
+
 SIZE = (6.0, 4.8)
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
     """Shares of each true class, with the counts below them."""
     counts = metrics.confusion_matrix(labels, predicted, labels=[0, 1])
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -55,4 +57,49 @@ def feature_importance(importance: pd.Series, title: str, most: int = 20) -> Fig
     axes = figure.subplots()
     axes.barh([str(name) for name in top.index], top.to_numpy())
     axes.set(title=title, xlabel="importance (share of impurity removed)")
+    return figure
+
+
+def calibration(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    """Share of positives by mean probability per bin; the area of a dot grows with the rows in it."""
+    bins = bins_of(probability)
+    rows = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = rows > 0
+    mean = np.bincount(bins, probability, CALIBRATION_BINS)[filled] / rows[filled]
+    share = np.bincount(bins, labels, CALIBRATION_BINS)[filled] / rows[filled]
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
+    error = calibration_error(labels, probability)
+    axes.plot(mean, share, "-", color="C0", label=f"model (calibration error {error:.4f})")
+    axes.scatter(mean, share, s=20 + 180 * rows[filled] / rows.max(), color="C0")
+    axes.set(title=title, xlabel="mean predicted probability", ylabel="share of positives")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def score_distribution(labels: np.ndarray, probability: np.ndarray, threshold: float, title: str) -> Figure:
+    """Histograms of the probabilities of each class, each with area 1, and the threshold between the classes."""
+    figure = Figure(figsize=SIZE)
+    axes = figure.subplots()
+    for label, color in ((0, "C0"), (1, "C3")):
+        of_class = probability[labels == label]
+        if len(of_class):
+            text = f"class {label} ({len(of_class):,} rows)"
+            axes.hist(of_class, bins=np.linspace(0, 1, 51), density=True, alpha=0.55, color=color, label=text)
+    axes.axvline(threshold, ls="--", color="black", label=f"threshold {threshold:.3f}")
+    axes.set(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))
+    axes.legend(loc="upper right")
+    return figure
+
+
+def permutation_importance(drops: pd.DataFrame, title: str, most: int = 20) -> Figure:
+    """Bars with intervals for the `most` largest of k rows of `value`, `low` and `high`, by label, largest on top."""
+    top = drops.nlargest(most, "value")[::-1]
+    reach = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())
+    figure = Figure(figsize=(6.0, 0.28 * len(top) + 1.2))
+    axes = figure.subplots()
+    axes.barh([str(name) for name in top.index], top["value"], xerr=reach, error_kw={"lw": 1, "alpha": 0.6})
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set(title=title, xlabel="loss of AUC when the column is shuffled")
     return figure

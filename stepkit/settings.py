@@ -49,9 +49,12 @@ class Features(Strict):
 
 
 class ModelSettings(Strict):
-    """Forest, features, the probability from which a row is of class 1, and the logged model's name."""
+    """Forest, features, the probability from which a row is of class 1, and the logged model's name.
+
+    A threshold that is no number is chosen on the validation split: the best F1, or the least cost.
+    """
 
     random_forest: Forest = Forest()
     features: Features = Features()
-    threshold: float = Field(0.5, gt=0.0, lt=1.0)
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["f1", "cost"] = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")

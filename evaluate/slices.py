@@ -1,0 +1,100 @@
+"""Parts of the test split that are looked at by themselves: per code of a column, per band of a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.intervals import Bootstrap, Interval
+from evaluate.resample import Scored
+from stepkit.columns import Column, Columns
+from stepkit.errors import BadParameter
+from stepkit.evaluation import Slices
+from stepkit.tables import plain
+
+MISSING = "missing"
+MOST_VALUES = 30
+"""Of a column with more codes, those with the most rows are looked at."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows with one value of one column: what they are called, and how the model did on them."""
+
+    column: str
+    value: str
+    label: str
+    rows: int
+    positives: int
+    metrics: dict[str, Interval]
+
+    def is_judged(self, settings: Slices) -> bool:
+        """Whether there are enough rows of both classes to say anything."""
+        fewest = min(self.positives, self.rows - self.positives)
+        return self.rows >= settings.min_rows and fewest >= settings.min_positives
+
+    def as_dict(self) -> dict[str, Any]:
+        found = {name: interval.as_dict() for name, interval in self.metrics.items()}
+        return {**vars(self), "metrics": found}
+
+
+def sliced(scored: Scored, table: pd.DataFrame, columns: Columns, settings: Slices, how: Bootstrap) -> list[Slice]:
+    """Return every slice of n scored rows; `table` (n rows) holds their columns.
+
+    Raises:
+        BadParameter: a column is to be sliced that the data set does not describe.
+    """
+    found: list[Slice] = []
+    for name, bands in chosen(columns, settings).items():
+        for value, label, mask in parts_of(table[name], columns.columns[name], bands):
+            rows = scored.of(np.flatnonzero(mask))
+            # draws of their own: slices of equal size must not share them
+            own = replace(how, seed=how.seed + 1 + len(found))
+            full_label = f"{columns.columns[name].label or name}: {label}"
+            found.append(Slice(name, value, full_label, len(rows), int(rows.labels.sum()), own.intervals(rows)))
+    return found
+
+
+def chosen(columns: Columns, settings: Slices) -> dict[str, list[float]]:
+    """Return the bands of each column to slice by; none for a column of codes."""
+    if settings.columns is None:
+        return {name: one.bands for name, one in columns.columns.items() if one.slices}
+    unknown = [name for name in settings.columns if name not in columns.columns]
+    if unknown:
+        raise BadParameter(
+            f"evaluate.slices.columns names {', '.join(unknown)}, which the data set does not describe. "
+            f"Its columns: {', '.join(columns.names)}."
+        )
+    return settings.columns
+
+
+def parts_of(values: pd.Series, column: Column, bands: list[float]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield (value, label, (n,) mask) for each code, or for each band, that any of n values falls into."""
+    texts = _band_names(values, bands) if bands else plain(values)
+    texts = texts.astype(object).where(texts.notna() & (texts != ""), MISSING)
+    counts = texts.value_counts().index[:MOST_VALUES]
+    order = band_names(bands) if bands else [*map(str, column.labels), *map(str, column.values or [])]
+    places = {name: place for place, name in enumerate(dict.fromkeys(order))}
+    for text in sorted(counts, key=lambda text: (places.get(text, len(places)), text)):
+        yield text, column.label_of(text), (texts == text).to_numpy()
+
+
+def _band_names(values: pd.Series, bands: list[float]) -> pd.Series:
+    numbers = pd.cut(values.astype(float), [-np.inf, *bands, np.inf], right=False, labels=band_names(bands))
+    return pd.Series(numbers.astype(object), index=values.index)
+
+
+def band_names(bands: list[float]) -> list[str]:
+    """Return the names of the bands that `bands` (k rising limits) divide the numbers into: k + 1."""
+    between = [f"{low:g} to below {high:g}" for low, high in zip(bands[:-1], bands[1:], strict=True)]
+    return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
+
+
+def worst_of(slices: list[Slice], settings: Slices, metric: str) -> Slice | None:
+    """Return the slice with the lowest `metric` among those that are large enough to be judged."""
+    judged = [one for one in slices if one.is_judged(settings) and np.isfinite(one.metrics[metric].value)]
+    return min(judged, key=lambda one: one.metrics[metric].value, default=None)
