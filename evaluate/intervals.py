@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from evaluate.resample import Scored, Weighable
 from stepkit.evaluation import Costs
 
 MOST_ROWS = 20_000
-CELLS_AT_ONCE = 400_000
+CELLS_AT_ONCE = 100_000
 """Weights that are held at once; so many stay in a processor's cache."""
 
 LEAST_DEFINED = 0.5
@@ -67,10 +68,11 @@ class Bootstrap:
             sample = random.choice(rows, MOST_ROWS, replace=False)
             taken, shrink = tuple(one.of(sample) for one in models), (MOST_ROWS / rows) ** 0.5
         sorted_models = [Weighable(one, self.costs) for one in taken]
-        chunks = [
-            [model.metrics(weights) for model, weights in zip(sorted_models, drawn, strict=True)]
-            for drawn in self._weights([model.place for model in sorted_models], random)
-        ]
+        with threadpool_limits(1, "blas"):  # its products are small: more threads would mostly wait for each other
+            chunks = [
+                [model.metrics(weights) for model, weights in zip(sorted_models, drawn, strict=True)]
+                for drawn in self._weights([model.place for model in sorted_models], random)
+            ]
         drawn = [
             {name: np.concatenate([chunk[number][name] for chunk in chunks]) for name in whole[number]}
             for number in range(len(models))
@@ -80,16 +82,14 @@ class Bootstrap:
     def _weights(self, places: list[np.ndarray], random: np.random.Generator) -> Iterator[list[np.ndarray]]:
         """Yield some resamples at a time: (b, n) weights in the order of each model; first of all each row once."""
         rows = len(places[0])
+        two = len(places) > 1  # the rows of a single model may be drawn from in any order, so in its own
         yield [np.ones((1, rows)) for _ in places]
         at_once = max(1, CELLS_AT_ONCE // rows)
         for first in range(0, self.resamples, at_once):
             count = min(at_once, self.resamples - first)
-            drawn = random.integers(0, rows, (count, rows), dtype=np.int32)
+            drawn = random.integers(0, rows, (count, rows))
             offsets = np.arange(count)[:, None] * rows
-            yield [
-                np.bincount((place[drawn] + offsets).ravel(), minlength=count * rows).reshape(count, rows).astype(float)
-                for place in places
-            ]
+            yield [_counted((place[drawn] if two else drawn) + offsets) for place in places]
 
     def _interval(self, value: float, drawn: np.ndarray, shrink: float) -> Interval:
         """The first of `drawn` (1 + b,) is the sample's own value, from which the others deviate."""
@@ -99,6 +99,11 @@ class Bootstrap:
         tail = (1 - self.level) / 2
         low, high = value + (np.quantile(resampled, [tail, 1 - tail]) - own) * shrink
         return Interval(float(value), float(low), float(high))
+
+
+def _counted(drawn: np.ndarray) -> np.ndarray:
+    """Return (b, n) how often each row was drawn, from (b, n) places in the flattened result."""
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float32)
 
 
 def first_of(found: dict[str, np.ndarray]) -> dict[str, float]:

@@ -41,36 +41,45 @@ class Weighable:
         self.place = np.empty(len(order), dtype=np.int64)
         self.place[order] = np.arange(len(order))
         falling = scored.of(order)
-        self._positive = falling.labels.astype(float)
-        steps = np.append(np.diff(falling.probability) != 0, True)
-        self._ends = None if steps.all() else np.flatnonzero(steps)
-        self._parts = _parts(falling, costs)
+        self._positive = falling.labels.astype(np.float32)
+        steps = np.append(True, np.diff(falling.probability) != 0)
+        self._starts = None if steps.all() else np.flatnonzero(steps)
+        self._parts = {kind: _parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed."""
-        sums = weights @ self._parts
+        """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed.
+
+        Counts are exact in the type of the weights: float32 will do up to 16,000,000 rows.
+        """
+        sums = (weights @ self._parts[weights.dtype.type]).astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
             return {**self._ranked(weights, sums[:, 0], sums[:, 1]), **_of_sums(sums)}
 
     def _ranked(self, weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
-        hits = np.cumsum(weights * self._positive, axis=1)
-        rows = np.cumsum(weights, axis=1)
-        if self._ends is not None:  # rows of equal probability cannot be told apart
-            hits, rows = hits[:, self._ends], rows[:, self._ends]
-        new_hits, new_rows = _steps(hits), _steps(rows)
-        # each negative counts the positives above it, and half of those beside it
-        above = np.einsum("bn,bn->b", new_rows - new_hits, hits - new_hits / 2)
+        new_hits, new_rows = weights * self._positive, weights
+        if self._starts is not None:  # rows of equal probability cannot be told apart
+            new_hits = np.add.reduceat(new_hits, self._starts, axis=1)
+            new_rows = np.add.reduceat(new_rows, self._starts, axis=1)
+        hits, rows = np.cumsum(new_hits, axis=1), np.cumsum(new_rows, axis=1)
         precision = hits / np.maximum(rows, 1)
-        gap = hits / positives[:, None] - (rows - hits) / negatives[:, None]
+        gap = hits * (1 / positives + 1 / negatives).astype(weights.dtype)[:, None]
+        gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
+        # each negative counts the positives above it, and half of those beside it
+        above = _dots(new_rows, hits) - _dots(new_hits, hits)
+        if self._starts is None:
+            beside = np.zeros(len(weights))
+        else:
+            beside = _dots(new_rows - new_hits, new_hits) / 2
         return {
-            "roc_auc": above / (positives * negatives),
-            "average_precision": np.einsum("bn,bn->b", new_hits, precision) / positives,
-            "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)),
+            "roc_auc": (above - beside) / (positives * negatives),
+            "average_precision": _dots(new_hits, precision) / positives,
+            "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),
         }
 
 
-def _steps(rising: np.ndarray) -> np.ndarray:
-    return np.diff(rising, axis=1, prepend=0.0)
+def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return (b,) the product of each row of (b, n) with the same row of the other."""
+    return np.matmul(one[:, None, :], other[:, :, None])[:, 0, 0].astype(float)
 
 
 def _parts(scored: Scored, costs: Costs) -> np.ndarray:
