@@ -10,6 +10,11 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 options ?=
+MODEL ?= credit_default
+VERSION ?=
+REASON ?=
+export VERSION REASON
+without_verdict ?= false
 real ?= ../shared/data/default_of_credit_card_clients.csv
 
 help: ## list the verbs
@@ -59,6 +64,16 @@ image: ## build an image with SBOM and provenance by docker buildx (target=proje
 	@$(PYTHON) -c 'import json, sys; print(json.load(open(sys.argv[1]))["containerimage.digest"])' \
 	  "outputs/images/$(target).json" > "outputs/images/$(target).digest"
 
+models: .venv/run.stamp ## list the registered versions, their verdicts, and how the champion moved
+	@cd register && PYTHONPATH=.. python -P models.py --model_name $(MODEL)
+
+promote: .venv/run.stamp ## make a version the champion by hand (VERSION=n REASON="why")
+	@cd register && PYTHONPATH=.. python -P promote.py --version "$$VERSION" --reason "$$REASON" --model_name $(MODEL) \
+	  --without_verdict $(without_verdict)
+
+rollback: .venv/run.stamp ## make the previous champion the champion again (REASON="why")
+	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name $(MODEL)
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
@@ -81,4 +96,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui serve ci-report ci-comment image sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui serve models promote rollback ci-report ci-comment image sample cluster lock clean

@@ -27,17 +27,23 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import Checked, run_checks
+from evaluate.assess import Assessed, assess, report
+from evaluate.pictures import pictures
+from evaluate.resample import Scored
 from random_forest.pipeline import FOREST, build, features_of, importances
 from stepkit import plots
 from stepkit.columns import Columns, read_columns
+from stepkit.evaluation import read_evaluation
 from stepkit.metrics import scores
 from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input, read_table, sha256_of
+from stepkit.threshold import chosen_threshold
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 MODEL_CONFIG = yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text(encoding="utf-8"))
+EVALUATION = read_evaluation(ROOT / "config.yaml")
 SEED = CONFIG["main"]["random_seed"]
 LARGEST_DIFFERENCE = 1e-5
 
@@ -66,6 +72,7 @@ class Fitted:
     graph: bytes
     session: onnxruntime.InferenceSession
     probability: np.ndarray
+    threshold: float
     metrics: dict[str, float]
 
 
@@ -112,14 +119,16 @@ def fit(prepared: Prepared, settings: ModelSettings) -> Fitted:
     rows = prepared.rows_of(prepared.validation)
     both = model.predict_proba(rows)
     probability = both[:, 1]
-    found = scores(prepared.labels_of(prepared.validation), probability, probability >= settings.threshold)
+    labels = prepared.labels_of(prepared.validation)
+    threshold = chosen_threshold(settings.threshold, labels, probability, EVALUATION.costs)
+    found = scores(labels, probability, probability >= threshold)
     types = [(name, FloatTensorType([None, 1])) for name in features_of(settings.features, prepared.columns)]
     options = {id(model.named_steps[FOREST]): {"zipmap": False}}
     graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     if not np.abs(answers(session, rows) - both).max() < LARGEST_DIFFERENCE:
         raise SystemExit("the graph does not answer as scikit-learn does")
-    return Fitted(model, graph, session, probability, found)
+    return Fitted(model, graph, session, probability, threshold, found)
 
 
 def settings_of(point: dict[str, Any]) -> ModelSettings:
@@ -132,24 +141,36 @@ def train_and_evaluate(prepared: Prepared, folder: Path) -> dict[str, float]:
     settings = settings_of({})
     fitted = fit(prepared, settings)
     (folder / "model.onnx").write_bytes(fitted.graph)
-    labels = prepared.labels_of(prepared.test)
-    probability = answers(fitted.session, prepared.rows_of(prepared.test))[:, 1].astype(float)
-    predicted = (probability >= settings.threshold).astype(int)
-    draw(prepared, fitted, settings.threshold, folder)
-    save(plots.roc_curve(labels, probability, "ROC, test split"), folder / "roc_curve.png")
-    save(plots.precision_recall_curve(labels, probability, "Precision and recall"), folder / "precision_recall.png")
-    save(plots.confusion_matrix(labels, predicted, "Test split"), folder / "confusion_matrix_test.png")
-    found = {f"test_{name}": value for name, value in scores(labels, probability, predicted).items()}
+    draw(prepared, fitted, folder)
+    assessed = evaluate(prepared, fitted, folder)
+    found = {f"test_{name}": value for name, value in assessed.values.items()}
     return {**{f"val_{name}": value for name, value in fitted.metrics.items()}, **found}
 
 
-def draw(prepared: Prepared, fitted: Fitted, threshold: float, folder: Path) -> None:
+def evaluate(prepared: Prepared, fitted: Fitted, folder: Path) -> Assessed:
+    """Measure the model on the test split as the step does, and write what it publishes; there is no champion."""
+
+    def predict(rows: pd.DataFrame) -> np.ndarray:
+        return answers(fitted.session, rows)[:, 1].astype(float)
+
+    probability = predict(prepared.rows_of(prepared.test))
+    predicted = (probability >= fitted.threshold).astype(int)
+    scored = Scored(prepared.labels_of(prepared.test), probability, predicted)
+    assessed = assess(scored, prepared.test, predict, prepared.columns, EVALUATION, SEED)
+    found = report(assessed, fitted.threshold, EVALUATION, SEED)
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n")
+    for name, figure in pictures(assessed, fitted.threshold):
+        save(figure, folder / name)
+    return assessed
+
+
+def draw(prepared: Prepared, fitted: Fitted, folder: Path) -> None:
     importance = importances(fitted.model)
     importance.to_csv(folder / "feature_importance.csv", header=["importance"], index_label="feature")
     save(plots.feature_importance(importance, "Feature importance"), folder / "feature_importance.png")
     labels = prepared.labels_of(prepared.validation)
-    matrix = plots.confusion_matrix(labels, fitted.probability >= threshold, "Validation split")
-    save(matrix, folder / "confusion_matrix.png")
+    matrix = plots.confusion_matrix(labels, fitted.probability >= fitted.threshold, "Validation split")
+    save(matrix, folder / "confusion_matrix_validation.png")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -71,7 +71,7 @@ def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int
     metric = settings.gate.metric
     worst = worst_of(assessed.slices, settings.slices, metric)
     total = float(settings.costs.of(scored.labels, scored.predicted).sum())
-    return as_json(
+    found: dict[str, Any] = as_json(
         {
             "rows": len(scored),
             "positives": int(scored.labels.sum()),
@@ -87,6 +87,7 @@ def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int
             "intervals": method(settings, seed, len(scored)),
         }
     )
+    return found
 
 
 def method(settings: Evaluation, seed: int, rows: int) -> dict[str, Any]:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from evaluate.intervals import Interval
 from evaluate.slices import Slice, worst_of
-from stepkit.evaluation import Evaluation, Gate
+from stepkit.evaluation import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
 from stepkit.metrics import LOWER_IS_BETTER
 
-PASSED, AS_GOOD, REJECTED = "passed", "as_good", "rejected"
 BETTER = "better_than_champion"
 
 
@@ -44,9 +43,13 @@ class Verdict:
         return all(rule.passed for rule in self.rules)
 
     @property
-    def outcome(self) -> Literal["passed", "as_good", "rejected"]:
-        failed = [rule.name for rule in self.rules if not rule.passed]
-        return "passed" if not failed else "as_good" if failed == [BETTER] else "rejected"
+    def failed(self) -> list[Rule]:
+        return [rule for rule in self.rules if not rule.passed]
+
+    @property
+    def outcome(self) -> str:
+        names = [rule.name for rule in self.failed]
+        return PASSED if not names else AS_GOOD if names == [BETTER] else REJECTED
 
     def as_dict(self) -> dict[str, Any]:
         return {"passed": self.passed, "outcome": self.outcome, "rules": [asdict(rule) for rule in self.rules]}

@@ -66,10 +66,7 @@ class Weighable:
         gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
         # each negative counts the positives above it, and half of those beside it
         above = _dots(new_rows, hits) - _dots(new_hits, hits)
-        if self._starts is None:
-            beside = np.zeros(len(weights))
-        else:
-            beside = _dots(new_rows - new_hits, new_hits) / 2
+        beside = _dots(new_rows - new_hits, new_hits) / 2 if self._starts is not None else 0.0
         return {
             "roc_auc": (above - beside) / (positives * negatives),
             "average_precision": _dots(new_hits, precision) / positives,
@@ -79,7 +76,8 @@ class Weighable:
 
 def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return (b,) the product of each row of (b, n) with the same row of the other."""
-    return np.matmul(one[:, None, :], other[:, :, None])[:, 0, 0].astype(float)
+    products: np.ndarray = np.matmul(one[:, None, :], other[:, :, None])
+    return products[:, 0, 0].astype(float)
 
 
 def _parts(scored: Scored, costs: Costs) -> np.ndarray:

@@ -20,7 +20,7 @@ from evaluate.pictures import pictures
 from evaluate.rival import Rival, TestSplit, compare
 from stepkit.args import step_parser
 from stepkit.champion import champion_of
-from stepkit.evaluation import Evaluation, read_evaluation
+from stepkit.evaluation import REASONS, VERDICT, Evaluation, read_evaluation
 from stepkit.lineage import MODEL_FILES, address_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import from_root
@@ -58,19 +58,20 @@ def log_metrics(run: StepRun, assessed: Assessed, facts: Facts, model: PyFuncMod
 
 def verdict_of(verdict: Verdict, assessed: Assessed, rival: Rival) -> dict[str, Any]:
     """Return what verdict.json holds."""
-    return as_json(
+    found: dict[str, Any] = as_json(
         {
             **verdict.as_dict(),
             "champion_version": rival.comparison.version or None,
             "metrics": assessed.values,
             "champion_metrics": rival.values,
         }
-    )  # type: ignore[no-any-return]  # a dictionary stays one
+    )
+    return found
 
 
 def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
     """One line: the AUC, and what came of the comparison or of the rules."""
-    failed = [rule.reason for rule in verdict.rules if not rule.passed]
+    failed = [rule.reason for rule in verdict.failed]
     compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")][-1:]
     none = f"nothing to compare with: {rival.comparison.why_none}"
     said = failed or compared or [none]
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         verdict = judge(assessed.values, assessed.slices, facts, rival.comparison, settings)
         publish(run, args, settings, assessed, rival, verdict, threshold_of(run, model_run))
         log_metrics(run, assessed, facts, model)
-        mlflow.set_tag("verdict", verdict.outcome)
+        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: "; ".join(rule.reason for rule in verdict.failed)[:5000]})
         run.say(summary(assessed, verdict, rival))
 
 

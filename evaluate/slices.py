@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def _band_names(values: pd.Series, bands: list[float]) -> pd.Series:
 
 def band_names(bands: list[float]) -> list[str]:
     """Return the names of the bands that `bands` (k rising limits) divide the numbers into: k + 1."""
-    between = [f"{low:g} to below {high:g}" for low, high in zip(bands[:-1], bands[1:], strict=True)]
+    between = [f"{low:g} to below {high:g}" for low, high in pairwise(bands)]
     return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
 
 

@@ -7,10 +7,16 @@ from mlflow.entities import Metric, Run, RunTag
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.config import Config
 from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.addresses import shown
+from stepkit.errors import ModelRejected
+from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
 from stepkit.lineage import SUMMARY
 from stepkit.tracking import DEFAULT_URI
+
+DEFAULT_MODEL = "credit_default"
+"""The registered model that `make models` and its like mean if they are told no other."""
 
 HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
 NOTE = "mlflow.note.content"
@@ -88,7 +94,7 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
     if "evaluate" in runs:
         found = runs["evaluate"].data.metrics
         rows.append(("test metrics", ", ".join(f"{_words(name)} {found[f'test_{name}']:.4f}" for name in _SHOWN)))
-        rows.append(("verdict", runs["evaluate"].data.tags["verdict"]))
+        rows.append(("verdict", in_words(runs["evaluate"])))
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))
     return rows
@@ -110,5 +116,29 @@ def where_to_look(uri: str) -> str:
 def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
     if "register" not in runs:
         return []
-    name = runs["register"].data.tags["model_name"]
+    name, version = (runs["register"].data.tags[tag] for tag in ("model_name", "model_version"))
+    if verdict_of(runs) != PASSED:
+        model = "" if name == DEFAULT_MODEL else f"MODEL={name} "
+        against = f'make promote {model}VERSION={version} REASON="..."'
+        return [("next", f"make models {model}shows what is there; to overrule the verdict: {against}")]
     return [("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001")]
+
+
+def verdict_of(runs: dict[str, Run]) -> str:
+    return str(runs["evaluate"].data.tags.get(VERDICT, "")) if "evaluate" in runs else ""
+
+
+def in_words(evaluate: Run) -> str:
+    """The verdict, and which rules failed and how."""
+    tags = evaluate.data.tags
+    reasons = tags.get(REASONS, "")
+    return tags[VERDICT].replace("_", " ") + (f": {reasons}" if reasons else "")
+
+
+def expect_accepted(client: MlflowClient, config: Config, done: dict[str, str]) -> None:
+    """Raise ModelRejected if the gate rejected the model and evaluate.on_reject says that this is a failure."""
+    runs = _runs(client, {name: run_id for name, run_id in done.items() if name == "evaluate"})
+    if config.evaluate.on_reject == "fail" and verdict_of(runs) == REJECTED:
+        raise ModelRejected(
+            f"{in_words(runs['evaluate'])}. It is kept as challenger; evaluate.on_reject=warn lets it be"
+        )

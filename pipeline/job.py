@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 from omegaconf import DictConfig
 from rich.console import Console
 
+from pipeline.closing import expect_accepted
 from pipeline.config import Config, ConfigError, checked
 from pipeline.display import REUSED, Silent
 from pipeline.runner import StepFailed, run_pipeline
@@ -144,9 +145,8 @@ def _executed(composed: DictConfig, job: Job, run_id: str) -> tuple[str, float]:
     client.log_batch(run_id, params=swept)
     env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
     show = Silent(Console(), names)
-    run_pipeline(
-        config, run_id, env_manager, names, show, Shared(client, job.ledger, run_id, job.sweep.info.start_time)
-    )
+    shared = Shared(client, job.ledger, run_id, job.sweep.info.start_time)
+    expect_accepted(client, config, run_pipeline(config, run_id, env_manager, names, show, shared))
     objective = objective_of(client.get_run(run_id), config.sweep.metric, names)
     reused = sum(line.state == REUSED for line in show.lines.values())
     metric = "" if math.isnan(objective) else f"{config.sweep.metric} {objective:.4f}, "

@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.config import Config
 from stepkit.addresses import opened
-from stepkit.champion import champion_of, why_not_comparable
+from stepkit.champion import WITHDRAWN, champion_of, why_not_comparable
 from stepkit.errors import StepError
+from stepkit.evaluation import PASSED, VERDICT
 from stepkit.lineage import address_of, digest_of
 from stepkit.reference import reference_address
 from stepkit.tables import sha256_of
@@ -106,12 +107,14 @@ def why_unregistered(around: Around, run: Run) -> str:
     """Return why what a finished register run did does not hold any more, or ""."""
     name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
     try:
-        around.client.get_model_version(name, version)
+        found = around.client.get_model_version(name, version)
     except MlflowException as error:
         if is_unreachable(error):
             raise
         return f"{name} version {version} is not registered any more"
-    passed = around.client.get_run(around.done["evaluate"]).data.tags.get("verdict") == "passed"
+    if WITHDRAWN in found.tags:
+        return ""  # a person put another version in its place
+    passed = around.client.get_run(around.done["evaluate"]).data.tags.get(VERDICT) == PASSED
     stands = champion_of(around.client, name)
     if passed and (stands is None or str(stands.version) != version):
         return f"version {version} is not the champion any more"

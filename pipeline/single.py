@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pipeline.closing import closing_table, steps_rows, two_columns
+from pipeline.closing import closing_table, expect_accepted, steps_rows, two_columns
 from pipeline.config import Config, ConfigError, checked
 from pipeline.display import Display
 from pipeline.runner import StepFailed, run_pipeline
@@ -43,7 +43,8 @@ def run_single(config: Config, console: Console) -> None:
     Raises:
         ConfigError: a name that is no step.
         StepFailed: a step ended badly.
-        StepError: the tracking server does not answer, or an upstream run is missing.
+        StepError: the tracking server does not answer, an upstream run is missing, or the gate rejected the model
+            and that is to be a failure.
     """
     steps = chosen_steps(config.main.execute_steps)
     chosen_steps(config.main.rerun, "main.rerun")  # a name that is no step is told before anything runs
@@ -60,3 +61,4 @@ def run_single(config: Config, console: Console) -> None:
         console.print(closing)
         raise
     console.print(closing_table(MlflowClient(), run_id, done, show, uri, time.monotonic() - began))
+    expect_accepted(MlflowClient(), config, done)

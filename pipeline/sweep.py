@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from rich.console import Console
 
+from pipeline.closing import expect_accepted
 from pipeline.cluster import lost_jobs
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
@@ -221,7 +222,8 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
     env_manager = client.get_run(sweep.run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local")
     try:
         show = Silent(console, names)
-        run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
+        done = run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
+        expect_accepted(client, config, done)
     except (StepFailed, StepError) as error:
         return [JobFailed(f"{best.info.run_name}: {error}")]
     return []

@@ -10,9 +10,11 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run
 
+from register.move import LONGEST_TAG, Move, move_champion
+from register.promote import REASON
 from stepkit.args import step_parser
-from stepkit.champion import CHALLENGER, CHAMPION, champion_of
-from stepkit.errors import VerdictUnfit
+from stepkit.champion import CHALLENGER, CHAMPION, WITHDRAWN
+from stepkit.errors import ChampionMoved, VerdictUnfit
 from stepkit.lineage import INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import through_races
@@ -28,12 +30,33 @@ def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: 
         )
 
 
-def champion_since(run: StepRun, model_name: str, verdict: dict[str, Any]) -> str:
-    """Say so if the champion is not the one that stood when the verdict was made; else ""."""
-    champion = champion_of(run.client, model_name)
-    if champion is None or str(champion.version) == verdict["champion_version"]:
-        return ""
-    return f"; version {champion.version} became champion since the verdict: run evaluate again to compare"
+def made_champion(run: StepRun, name: str, version: str, model_run: str, verdict: dict[str, Any]) -> str:
+    """Make the version champion if the verdict says so; return "", or why it is not champion."""
+    if not verdict["passed"]:
+        return "; ".join(failed_rules(verdict).values())
+    if withdrawn := withdrawn_before(run, name, model_run):
+        return withdrawn
+    expected = verdict["champion_version"] or ""
+    try:
+        move_champion(run.client, name, version, expected, Move("the gate", f"verdict of pipeline {pipeline_of(run)}"))
+    except ChampionMoved as error:
+        return str(error)
+    return ""
+
+
+def failed_rules(verdict: dict[str, Any]) -> dict[str, str]:
+    return {rule["name"]: rule["reason"] for rule in verdict["rules"] if not rule["passed"]}
+
+
+def withdrawn_before(run: StepRun, name: str, model_run: str) -> str:
+    """Say so if a person took this very model back under another version: a pipeline does not undo that."""
+    same = run.client.search_model_versions(f"name='{name}' and run_id='{model_run}'")
+    taken = next((one for one in same if WITHDRAWN in one.tags), None)
+    return f"the same model was withdrawn as version {taken.version}: {taken.tags[WITHDRAWN]}" if taken else ""
+
+
+def pipeline_of(run: StepRun) -> str:
+    return str(run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId", run.run_id))
 
 
 def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[str, str]:
@@ -43,14 +66,15 @@ def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[s
     origin = origin_of(run.client, training.info.run_id)
     own = run.client.get_run(run.run_id).data.tags
     return {
-        "pipeline_run_id": own.get("mlflow.parentRunId", run.run_id),
+        "pipeline_run_id": pipeline_of(run),
         "training_run_id": training.info.run_id,
         "data": origin.data.tags.get("data_description", ""),
         "data_source": origin.data.tags.get("source_url", "unknown"),
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown"),
         "test_auc": f"{verdict['metrics']['roc_auc']:.6f}",
         "git_commit": own.get("mlflow.source.git.commit", "unknown"),
-        "verdict": "passed" if verdict["passed"] else "rejected",
+        "verdict": verdict["outcome"],
+        **{REASON + rule: reason[:LONGEST_TAG] for rule, reason in failed_rules(verdict).items()},
     }
 
 
@@ -88,15 +112,15 @@ def main(argv: list[str] | None = None) -> None:
         expect_judged(run, verdict_run, model_run, args.model_export)
         run.client.set_tag(run.run_id, INPUT + args.model_export, address_of(model_run, args.model_export))
         training = run.client.get_run(model_run)
-        overtaken = champion_since(run, args.model_name, verdict)
         tags = version_tags(run, training, verdict)
         version = mlflow.register_model(address_of(model_run, args.model_export), args.model_name, tags=tags)
         run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
-        aliases = [CHALLENGER, CHAMPION] if verdict["passed"] and not overtaken else [CHALLENGER]
-        for alias in aliases:
-            through_races(partial(run.client.set_registered_model_alias, args.model_name, alias, version.version))
+        set_alias = partial(run.client.set_registered_model_alias, args.model_name, CHALLENGER, version.version)
+        through_races(set_alias)
+        why_not = made_champion(run, args.model_name, str(version.version), model_run, verdict)
         mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
-        run.say(f"{args.model_name} version {version.version} is {' and '.join(aliases)}{overtaken}")
+        place = f"{CHALLENGER}; {why_not}" if why_not else f"{CHALLENGER} and {CHAMPION}"
+        run.say(f"{args.model_name} version {version.version} is {place}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ FLAGS: dict[str, dict[str, object]] = {
     "random_seed": {"type": int, "default": 42, "help": "seed of every random choice of this step"},
     "evaluate_config": {
         "default": "config.yaml",
-        "help": "settings of the evaluation: a file with the key 'evaluate', or with what is below it, or runs:/ID/file",
+        "help": "settings of the evaluation: a file with the key 'evaluate' or what is below it, or runs:/ID/file",
     },
     "model_export": {"required": True, "help": "name of the logged model"},
 }

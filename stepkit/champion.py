@@ -1,4 +1,4 @@
-"""The registered model's versions by alias: champion and challenger."""
+"""The registered model's versions by alias: champion, challenger and previous."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from stepkit.lineage import data_set_of
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+PREVIOUS = "previous"
+
+WITHDRAWN = "withdrawn"
+"""Tag of a version: a person took it back, or put another in its place; no pipeline makes it champion again."""
 
 _NONE_YET = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 

@@ -53,6 +53,18 @@ class VerdictUnfit(StepError):
     """The verdict is not about the model that is to be registered."""
 
 
+class ModelRejected(StepError):
+    """The gate rejected the model, and evaluate.on_reject says that this is a failure."""
+
+
+class NoVerdict(StepError):
+    """A version that nobody judged was to become champion by hand."""
+
+
+class ChampionMoved(StepError):
+    """Somebody else moved the alias `champion` in the meantime."""
+
+
 class EnvironmentFailed(StepError):
     """The environment of a step cannot be made from its conda.yml."""
 

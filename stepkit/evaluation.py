@@ -12,6 +12,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from stepkit.columns import Strict, first_problem
 from stepkit.errors import BadParameter
 
+VERDICT = "verdict"
+REASONS = "verdict_reasons"
+"""Tags of an evaluate run: what came out, and the rules that failed, in words."""
+PASSED, AS_GOOD, REJECTED = "passed", "as_good", "rejected"
+
 Metric = Literal[
     "roc_auc",
     "average_precision",
@@ -66,11 +71,11 @@ class Slices(Strict):
 class Gate(Strict):
     """What a model must reach; null switches a rule off."""
 
-    floors: dict[Metric, float] = Field(default_factory=lambda: {"roc_auc": 0.6})
+    floors: dict[Metric, float] = Field(default={"roc_auc": 0.6})
     metric: Metric = "roc_auc"
     margin: NonNegativeFloat | None = 0.01
     require_better: bool = True
-    calibration_error: Open | None = 0.25
+    calibration_error: Open | None = 0.3
     worst_slice: Open | None = 0.6
     onnx_difference: PositiveFloat | None = 1e-5
     size_mb: PositiveFloat | None = 500.0
@@ -100,7 +105,7 @@ def read_evaluation(path: Path) -> Evaluation:
         raise BadParameter(f"no settings of the evaluation at {path}. Those that come with the project: config.yaml")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Evaluation.model_validate(found["evaluate"] if "evaluate" in found else found)
+        return Evaluation.model_validate(found.get("evaluate", found))
     except ValueError as error:
         raise BadParameter(f"{path.name}: evaluate: {first_problem(error)}") from error
     except yaml.YAMLError as error:

@@ -86,7 +86,7 @@ def score_distribution(labels: np.ndarray, probability: np.ndarray, threshold: f
         of_class = probability[labels == label]
         if len(of_class):
             text = f"class {label} ({len(of_class):,} rows)"
-            axes.hist(of_class, bins=np.linspace(0, 1, 51), density=True, alpha=0.55, color=color, label=text)
+            axes.hist(of_class, bins=50, range=(0.0, 1.0), density=True, alpha=0.55, color=color, label=text)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold {threshold:.3f}")
     axes.set(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))
     axes.legend(loc="upper right")

@@ -1,0 +1,84 @@
+"""What promote, rollback and models share: versions, looked up with clear words, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from register.move import Move, move_champion, person
+from stepkit import tracking
+from stepkit.champion import CHAMPION, champion_of
+from stepkit.errors import BadParameter, ChampionMoved, StepError
+
+LIST = "`make models` lists them"
+
+
+def command(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser for what every command on the registry takes."""
+    flags = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--model_name", default="credit_default", help="name of the registered model")
+    return flags
+
+
+def run(work: Callable[[MlflowClient], str]) -> None:
+    """Connect, do some work, print what it says; end with one message and status 1 for what a person can mend."""
+    try:
+        tracking.connect()
+        print(work(MlflowClient()))
+    except StepError as error:
+        _leave(error)
+    except (MlflowException, OSError) as error:
+        if not tracking.is_unreachable(error):
+            raise
+        _leave(tracking.gone(error))
+
+
+def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """Return a version of the registered model.
+
+    Raises:
+        BadParameter: no number, or there is no such version.
+    """
+    if not version.isdecimal():
+        raise BadParameter(f"'{version}' is no version. Name one by its number: VERSION=2; {LIST}.")
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        if tracking.is_unreachable(error):
+            raise
+        raise BadParameter(f"{name} has no version {version}; {LIST}.") from error
+
+
+def expect_reason(reason: str) -> None:
+    """Raise BadParameter if nothing is said: who reads the registry later wants to know why."""
+    if not reason.strip():
+        raise BadParameter('say why, for those who read it later: REASON="..."')
+
+
+def put_in_place(client: MlflowClient, name: str, version: str, reason: str) -> str:
+    """Move the champion by hand to another version; return what was champion before ("" for none).
+
+    Raises:
+        BadParameter: it is champion already.
+        ChampionMoved: somebody else moved it at the same moment.
+    """
+    champion = champion_of(client, name)
+    before = str(champion.version) if champion else ""
+    if before == version:
+        raise BadParameter(f"version {version} of {name} is the {CHAMPION} already.")
+    try:
+        move_champion(client, name, version, before, Move(person(), reason.strip(), by_hand=True))
+    except ChampionMoved as error:
+        raise ChampionMoved(f"nothing was changed: {error}. Look first: make models") from error
+    return before
+
+
+def _leave(error: StepError) -> NoReturn:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    sys.exit(1)

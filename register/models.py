@@ -1,0 +1,78 @@
+"""models: list the versions of a registered model, newest first: verdict, aliases, and how the champion moved."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from register.hand import command, run
+from register.move import history
+from register.promote import REASON
+from stepkit.errors import BadParameter
+from stepkit.tracking import is_unreachable
+
+PIPE_WIDTH = 160
+
+
+def models(client: MlflowClient, name: str) -> str:
+    """Return the table of all versions as text.
+
+    Raises:
+        BadParameter: there is no such registered model.
+    """
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise
+        raise BadParameter(f"there is no registered model {name} yet: make run") from error
+    table = Table(title=name, title_justify="left")
+    for heading in ("version", "aliases", "verdict", "test AUC", "registered (UTC)", "what happened"):
+        table.add_column(heading, justify="right" if heading in ("version", "test AUC") else "left", overflow="fold")
+    versions = client.search_model_versions(f"name='{name}'", max_results=1000)
+    for version in sorted(versions, key=lambda one: -int(one.version)):
+        named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
+        table.add_row(*map(Text, row_of(version, sorted(named))))
+    return drawn(table)
+
+
+def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
+    tags = version.tags
+    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return [
+        str(version.version),
+        ", ".join(aliases),
+        tags.get("verdict", "none").replace("_", " "),
+        f"{float(tags['test_auc']):.4f}" if "test_auc" in tags else "",
+        f"{registered:%Y-%m-%d %H:%M}",
+        "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON)), *history(tags)]),
+    ]
+
+
+def drawn(table: Table) -> str:
+    text = io.StringIO()
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(file=text, width=width or Console().width, force_terminal=sys.stdout.isatty()).print(table)
+    return text.getvalue().rstrip()
+
+
+def parser() -> argparse.ArgumentParser:
+    return command(__doc__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    run(lambda client: models(client, args.model_name))
+
+
+if __name__ == "__main__":
+    main()

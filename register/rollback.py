@@ -1,0 +1,53 @@
+"""rollback: make the previous champion the champion again, and leave on both who did it, when and why."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from register.hand import LIST, command, expect_reason, put_in_place, run
+from stepkit.champion import PREVIOUS
+from stepkit.errors import BadParameter
+from stepkit.tracking import is_unreachable
+
+
+def rollback(client: MlflowClient, name: str, reason: str) -> str:
+    """Let champion and previous change places, and say what was done.
+
+    Raises:
+        BadParameter: no reason, or no previous champion.
+        ChampionMoved: somebody else moved the champion at the same moment.
+    """
+    expect_reason(reason)
+    version = previous_of(client, name)
+    before = put_in_place(client, name, version, reason)
+    instead = f" again, version {before} is withdrawn" if before else " again"
+    return f"{name} version {version} is champion{instead}"
+
+
+def previous_of(client: MlflowClient, name: str) -> str:
+    try:
+        return str(client.get_model_version_by_alias(name, PREVIOUS).version)
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise
+        raise BadParameter(
+            f'{name} has no previous champion. Choose a version ({LIST}): make promote VERSION=n REASON="..."'
+        ) from error
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = command(__doc__)
+    flags.add_argument("--reason", required=True, help="why, for those who read it later")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    run(lambda client: rollback(client, args.model_name, args.reason))
+
+
+if __name__ == "__main__":
+    main()
