@@ -51,8 +51,19 @@ class Verdict:
         names = [rule.name for rule in self.failed]
         return PASSED if not names else AS_GOOD if names == [BETTER] else REJECTED
 
+    @property
+    def reasons(self) -> str:
+        """Why it does not pass, in words; that a rejected model is not better either goes without saying."""
+        names = [rule.name for rule in self.failed]
+        return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or names == [BETTER])
+
     def as_dict(self) -> dict[str, Any]:
-        return {"passed": self.passed, "outcome": self.outcome, "rules": [asdict(rule) for rule in self.rules]}
+        return {
+            "passed": self.passed,
+            "outcome": self.outcome,
+            "reasons": self.reasons,
+            "rules": [asdict(rule) for rule in self.rules],
+        }
 
 
 @dataclass(frozen=True)
@@ -149,14 +160,14 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
         yield Rule("not_worse_than_champion", math.nan, gate.margin, False, reason)
         return
     gain = _gain(comparison.differences[gate.metric], gate.metric)
-    than = f"the champion (version {comparison.version}) by {label_of(gate.metric)}: {_interval(gain, '+')}"
+    seen = f"{label_of(gate.metric)} {_interval(gain, '+')} against the champion (version {comparison.version})"
     if gate.margin is not None:
-        words = "not worse" if gain.low >= -gate.margin else "not shown to be at most that much worse"
-        reason = f"margin {gate.margin:g}: {words} than {than}"
-        yield Rule("not_worse_than_champion", gain.low, -gate.margin, gain.low >= -gate.margin, reason)
+        holds = gain.low >= -gate.margin
+        words = f"{'not' if holds else 'may be'} worse by more than {gate.margin:g}"
+        yield Rule("not_worse_than_champion", gain.low, -gate.margin, holds, f"{seen}: {words}")
     if gate.require_better:
         words = "better" if gain.low > 0 else "not shown to be better"
-        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{words} than {than}")
+        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
 
 
 def _gain(difference: Interval, metric: str) -> Interval:

@@ -71,11 +71,12 @@ def verdict_of(verdict: Verdict, assessed: Assessed, rival: Rival) -> dict[str, 
 
 def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
     """One line: the AUC, and what came of the comparison or of the rules."""
-    failed = [rule.reason for rule in verdict.failed]
     compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")][-1:]
     none = f"nothing to compare with: {rival.comparison.why_none}"
-    said = failed or compared or [none]
-    return f"test AUC {assessed.values['roc_auc']:.4f} on {len(assessed.scored):,} rows; {'; '.join(said)}"
+    said = verdict.reasons or next(iter(compared), none)
+    auc = assessed.values["roc_auc"]
+    words = f"test AUC {auc:.4f}" if math.isfinite(auc) else "test AUC not computed"
+    return f"{words} on {len(assessed.scored):,} rows; {said}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         verdict = judge(assessed.values, assessed.slices, facts, rival.comparison, settings)
         publish(run, args, settings, assessed, rival, verdict, threshold_of(run, model_run))
         log_metrics(run, assessed, facts, model)
-        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: "; ".join(rule.reason for rule in verdict.failed)[:5000]})
+        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000]})
         run.say(summary(assessed, verdict, rival))
 
 

@@ -93,7 +93,7 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
     rows = []
     if "evaluate" in runs:
         found = runs["evaluate"].data.metrics
-        rows.append(("test metrics", ", ".join(f"{_words(name)} {found[f'test_{name}']:.4f}" for name in _SHOWN)))
+        rows.append(("test metrics", ", ".join(f"{_words(name)} {_number(found, name)}" for name in _SHOWN)))
         rows.append(("verdict", in_words(runs["evaluate"])))
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))
@@ -101,6 +101,11 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
 
 
 _SHOWN = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
+
+
+def _number(found: dict[str, float], name: str) -> str:
+    value = found.get(f"test_{name}")
+    return "not computed" if value is None else f"{value:.4f}"
 
 
 def _words(name: str) -> str:

@@ -52,7 +52,7 @@ def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
         str(version.version),
         ", ".join(aliases),
         tags.get("verdict", "none").replace("_", " "),
-        f"{float(tags['test_auc']):.4f}" if "test_auc" in tags else "",
+        tags.get("test_auc", "")[:6],
         f"{registered:%Y-%m-%d %H:%M}",
         "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON)), *history(tags)]),
     ]

@@ -33,7 +33,7 @@ def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: 
 def made_champion(run: StepRun, name: str, version: str, model_run: str, verdict: dict[str, Any]) -> str:
     """Make the version champion if the verdict says so; return "", or why it is not champion."""
     if not verdict["passed"]:
-        return "; ".join(failed_rules(verdict).values())
+        return str(verdict["reasons"])
     if withdrawn := withdrawn_before(run, name, model_run):
         return withdrawn
     expected = verdict["champion_version"] or ""
@@ -71,23 +71,27 @@ def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[s
         "data": origin.data.tags.get("data_description", ""),
         "data_source": origin.data.tags.get("source_url", "unknown"),
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown"),
-        "test_auc": f"{verdict['metrics']['roc_auc']:.6f}",
+        "test_auc": shown(verdict["metrics"]["roc_auc"], 6),
         "git_commit": own.get("mlflow.source.git.commit", "unknown"),
         "verdict": verdict["outcome"],
         **{REASON + rule: reason[:LONGEST_TAG] for rule, reason in failed_rules(verdict).items()},
     }
 
 
+def shown(value: float | None, digits: int = 4) -> str:
+    """A metric for people; some cannot be computed, as where the test split holds one class only."""
+    return "not computed" if value is None else f"{value:.{digits}f}"
+
+
 def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) -> str:
     """What a person wants to know of a version, in a few sentences."""
     found = verdict["metrics"]
-    reasons = "; ".join(rule["reason"] for rule in verdict["rules"])
     return (
         f"Random forest, trained on {tags['data_source']}: {tags['data'] or 'not described'}.\n\n"
-        f"Test split: ROC AUC {found['roc_auc']:.4f}, average precision {found['average_precision']:.4f}, "
-        f"precision {found['precision']:.3f} and recall {found['recall']:.3f} at the model's threshold. "
+        f"Test split: ROC AUC {shown(found['roc_auc'])}, average precision {shown(found['average_precision'])}, "
+        f"precision {shown(found['precision'])} and recall {shown(found['recall'])} at the model's threshold. "
         f"Validation AUC {training.data.metrics['val_roc_auc']:.4f}.\n\n"
-        f"Verdict: {tags['verdict']} ({reasons}).\n\n"
+        f"Verdict: {tags['verdict'].replace('_', ' ')}{': ' if verdict['reasons'] else ''}{verdict['reasons']}.\n\n"
         "Takes raw rows (missing values and unknown codes are legal) and answers with `probability` and `class`."
     )
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate import run
-from evaluate.run import score
+from evaluate import answers
+from evaluate.answers import score
 from tests.unit.small import CLIENTS, clients
 
 
@@ -30,7 +30,7 @@ class Asked:
 def test_a_large_table_is_scored_in_even_parts_and_in_order(
     monkeypatch: pytest.MonkeyPatch, at_once: int, parts: list[int]
 ) -> None:
-    monkeypatch.setattr(run, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(answers, "ROWS_AT_ONCE", at_once)
     model = Asked()
     answer = score(cast(PyFuncModel, model), clients().loc[[3, 1, 0, 2]], CLIENTS)
     assert model.rows == parts
