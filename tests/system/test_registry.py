@@ -1,93 +1,249 @@
-"""Which version becomes champion: the first, one at least as good, and never a worse one."""
+"""Which version becomes champion: the first, a better one; not an equal, not a worse one; and people may overrule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import threading
+from functools import partial
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
-import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from stepkit.tracking import ROOT
-from tests.conftest import Ended, Experiment
+from register.models import main as models
+from register.move import CLAIM, Move, move_champion
+from register.promote import main as promote
+from register.rollback import main as rollback
+from stepkit.errors import ChampionMoved
+from tests.conftest import new_experiment
 from tests.pipelines import small_table
+from tests.registered import Line, failed_rules
 
-Step = Callable[..., Ended]
-
-
-@pytest.fixture
-def splits(run_step: Step, tmp_path: Path) -> None:
-    """Download, preprocess and segregate a small table."""
-    split_table(run_step, small_table(tmp_path), "uci")
+ROWS = 5000
+STUMP = {"n_estimators": 1, "max_depth": 1}
+FOREST = {"n_estimators": 40, "max_depth": 8}
 
 
-def split_table(run_step: Step, table: Path, dataset: str) -> None:
-    assert run_step("download", file_url=table, artifact_name="raw_data.csv", dataset=dataset).status == 0
-    names = {"input_artifact": "raw_data.csv", "artifact_name": "preprocessed_data.csv"}
-    assert run_step("preprocess", input_step="download_data", **names).status == 0
-    names = {"input_artifact": "preprocessed_data.csv", "stratify": "default"}
-    assert run_step("segregate", input_step="preprocess", test_size=0.3, **names).status == 0
+@pytest.fixture(scope="module")
+def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A split table, nothing trained yet."""
+    mlflow.set_tracking_uri(store)
+    folder = tmp_path_factory.mktemp("registry")
+    found = Line(new_experiment("registry", folder), folder)
+    found.split(small_table(folder, rows=ROWS))
+    return found
 
 
-def train_and_register(run_step: Step, experiment: Experiment, folder: Path, **forest: object) -> None:
-    """Train a forest with these settings, evaluate it, and register it under the experiment's own model name."""
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump({"random_forest": forest}))
-    flags = {"train_data": "data/data_train.csv", "val_size": 0.3, "stratify": "default", "model_config": config}
-    assert run_step("random_forest", input_step="segregate", **flags).status == 0
-    model = {"input_model_step": "random_forest", "model_export": "model_export", "model_name": experiment.id_name}
-    ended = run_step("evaluate", input_data_step="segregate", test_data="data/data_test.csv", **model)
-    assert ended.status == 0, ended.message
-    ended = run_step("register", input_verdict_step="evaluate", **model)
-    assert ended.status == 0, ended.message
+@pytest.fixture(scope="module")
+def story(line: Line) -> dict[str, tuple[Run, dict[str, int]]]:
+    """Five versions, one after the other: the run that judged each, and the aliases after it was registered."""
+    told = {}
+    for name, forest in (("first", STUMP), ("equal", STUMP), ("better", FOREST), ("worse", STUMP)):
+        judged = line.version(**forest)
+        told[name] = (judged, line.aliases)
+    shuffled = pd.read_csv(small_table(line.folder, rows=ROWS))
+    target = "default payment next month"
+    shuffled[target] = np.random.default_rng(1).permutation(shuffled[target])
+    shuffled.to_csv(line.folder / "shuffled.csv", index=False)
+    honest = line.experiment.current("segregate")[0].info.run_id
+    line.split(line.folder / "shuffled.csv")
+    line.train(**FOREST)
+    told["shuffled"] = (line.evaluate(input_data_run_id=honest), line.aliases)
+    line.register()
+    return told
 
 
-def aliases(experiment: Experiment) -> dict[str, int]:
-    found = experiment.client.get_registered_model(experiment.id_name).aliases
-    return {name: int(version) for name, version in found.items()}
-
-
-@pytest.mark.usefixtures("splits")
-def test_champion_moves_to_an_equal_model_and_not_to_a_worse_one(
-    run_step: Step, experiment: Experiment, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "verdict", "aliases"),
+    [
+        ("first", "passed", {"challenger": 1, "champion": 1}),
+        ("equal", "as_good", {"challenger": 2, "champion": 1}),
+        ("better", "passed", {"challenger": 3, "champion": 3, "previous": 1}),
+        ("worse", "rejected", {"challenger": 4, "champion": 3, "previous": 1}),
+    ],
+)
+def test_the_champion_moves_to_a_better_model_only(
+    story: dict[str, tuple[Run, dict[str, int]]], name: str, verdict: str, aliases: dict[str, int]
 ) -> None:
-    good = {"n_estimators": 30, "max_depth": 8, "class_weight": "balanced"}
-    train_and_register(run_step, experiment, tmp_path, **good)
-    assert aliases(experiment) == {"challenger": 1, "champion": 1}
-    train_and_register(run_step, experiment, tmp_path, **good)
-    assert aliases(experiment) == {"challenger": 2, "champion": 2}
-    train_and_register(run_step, experiment, tmp_path, n_estimators=1, max_depth=1)
-    assert aliases(experiment) == {"challenger": 3, "champion": 2}
-    rejected = experiment.client.get_model_version(experiment.id_name, "3")
-    assert rejected.tags["verdict"] == "rejected"
-    assert "below the champion's" in str(rejected.description)
+    judged, after = story[name]
+    assert (judged.data.tags["verdict"], after) == (verdict, aliases)
 
 
-@pytest.mark.usefixtures("splits")
-def test_champion_of_another_data_set_is_neither_reference_nor_rival(
-    run_step: Step, experiment: Experiment, tmp_path: Path
+def test_a_model_trained_on_shuffled_labels_is_rejected(
+    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
 ) -> None:
-    """As when the bundled sample is followed by a table of one's own, whose columns the champion does not know."""
-    train_and_register(run_step, experiment, tmp_path, n_estimators=30, max_depth=8)
-    uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text())
-    uci["columns"].pop("AGE")
-    (tmp_path / "ageless.yaml").write_text(yaml.safe_dump({**uci, "name": "ageless"}))
-    split_table(run_step, small_table(tmp_path, seed=5), str(tmp_path / "ageless.yaml"))
-    names = dict.fromkeys(("sample_artifact", "reference_artifact"), "preprocessed_data.csv")
-    assert run_step("check_data", input_step="preprocess", model_name=experiment.id_name, **names).status == 0
-    said = "the champion (version 1) is of another data set (uci, not ageless)"
-    assert said in experiment.current("check_data")[0].data.tags["summary"]
-    train_and_register(run_step, experiment, tmp_path, n_estimators=2, max_depth=1)
-    assert said in str(experiment.client.get_model_version(experiment.id_name, "2").description)
-    assert aliases(experiment) == {"challenger": 2, "champion": 2}
+    judged, _ = story["shuffled"]
+    found = line.json(judged, "verdict.json")
+    assert {"roc_auc", "not_worse_than_champion"} <= set(failed_rules(found))
+    assert line.aliases["champion"] == 3
 
 
-@pytest.mark.usefixtures("splits")
-def test_model_that_was_judged_before_another_became_champion_stays_challenger(
-    run_step: Step, experiment: Experiment, tmp_path: Path
+def test_an_equal_model_differs_by_nothing_and_is_not_called_better(
+    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
 ) -> None:
-    train_and_register(run_step, experiment, tmp_path, n_estimators=5, max_depth=3)
-    model = {"input_model_step": "random_forest", "model_export": "model_export", "model_name": experiment.id_name}
-    assert run_step("register", input_verdict_step="evaluate", **model).status == 0
-    assert aliases(experiment) == {"challenger": 2, "champion": 1}
-    assert "became champion since the verdict" in experiment.current("register")[0].data.tags["summary"]
+    found = line.json(story["equal"][0], "evaluation.json")
+    assert found["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
+    assert list(failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
+
+
+def test_a_version_says_why_it_is_not_champion(line: Line, story: object) -> None:
+    tags = line.tags(4)
+    assert (tags["verdict"], "may be worse by more than" in tags["gate.not_worse_than_champion"]) == ("rejected", True)
+    assert "gate.better_than_champion" in line.tags(2)
+    assert "may be worse" in str(line.experiment.client.get_model_version(line.name, "4").description)
+
+
+def test_people_overrule_the_gate_and_leave_who_when_and_why(
+    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(["--model_name", line.name, "--version", "2", "--reason", "it's simpler"])
+    assert line.aliases == {"challenger": 5, "champion": 2, "previous": 3}
+    assert "although" in capsys.readouterr().out, "the rules that it failed are shown"
+    assert "it's simpler" in line.tags(2)["champion_history"]
+    assert "UTC: champion instead of version 3, by " in line.tags(2)["champion_history"]
+    assert "version 2 put in its place" in line.tags(3)["withdrawn"]
+
+    rollback(["--model_name", line.name, "--reason", "was better"])
+    assert line.aliases == {"challenger": 5, "champion": 3, "previous": 2}
+    assert "withdrawn" not in line.tags(3)
+
+    capsys.readouterr()
+    models(["--model_name", line.name])
+    shown = capsys.readouterr().out
+    assert [
+        word
+        for word in ("champion", "previous", "challenger", "as good", "rejected", "was better")
+        if word not in shown
+    ] == []
+
+
+def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: object) -> None:
+    """The model of version 3 again, with the verdict that made it champion instead of version 1."""
+    client, name = line.experiment.client, line.name
+    better = client.get_model_version(name, "3")
+    verdict = next(
+        run
+        for run in line.experiment.runs("evaluate")
+        if run.data.tags["input.model_export"].startswith(f"runs:/{better.run_id}/")
+    )
+    before = line.aliases
+    move_champion(client, name, "1", str(before["champion"]), Move("a person", "for this test", by_hand=True))
+    names = {"input_model_run_id": better.run_id, "input_verdict_run_id": verdict.info.run_id, "model_name": name}
+    said = line.call("register", **names).data.tags["summary"]
+    assert line.aliases["champion"] == 1
+    assert "the same model was withdrawn as version 3" in said
+    move_champion(client, name, "3", "1", Move("a person", "as it was", by_hand=True))
+
+
+def test_a_model_that_was_judged_before_another_became_champion_stays_challenger(line: Line, story: object) -> None:
+    champion = line.aliases["champion"]
+    line.experiment.client.delete_model_version_tag(line.name, "1", "withdrawn")
+    stale = next(
+        run
+        for run in line.experiment.runs("evaluate")
+        if run.data.tags["verdict"] == "passed" and line.json(run, "verdict.json")["champion_version"] is None
+    )
+    model = stale.data.tags["input.model_export"].removeprefix("runs:/").split("/")[0]
+    names = {"input_model_run_id": model, "input_verdict_run_id": stale.info.run_id, "model_name": line.name}
+    said = line.call("register", **names).data.tags["summary"]
+    assert f"version {champion} became champion since the verdict" in said
+    assert line.aliases["champion"] == champion
+
+
+def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(line: Line, story: object) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    moved, refused, ready = list[str](), list[str](), threading.Barrier(4)
+
+    def move(version: str) -> None:
+        ready.wait()
+        try:
+            move_champion(MlflowClient(), name, version, before, Move("a thread", "first come"))
+            moved.append(version)
+        except ChampionMoved as error:
+            refused.append(str(error))
+
+    others = [str(number) for number in range(1, 6) if str(number) != before]
+    threads = [threading.Thread(target=move, args=(version,)) for version in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(moved), len(refused)) == (1, 3)
+    assert line.aliases["champion"] == int(moved[0])
+    assert line.aliases["previous"] == int(before)
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    move_champion(client, name, before, moved[0], Move("a person", "as it was"))
+
+
+def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, story: object) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    client.set_registered_model_tag(name, f"{CLAIM}dead", "1000.0")
+    move_champion(client, name, "2", before, Move("a person", "in spite of it"))
+    move_champion(client, name, before, "2", Move("a person", "as it was"))
+    client.delete_registered_model_tag(name, f"{CLAIM}dead")
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (promote, ["--version", "99", "--reason", "x"], "BadParameter: {name} has no version 99"),
+        (promote, ["--version", "two", "--reason", "x"], "BadParameter: 'two' is no version"),
+        (promote, ["--version", "1", "--reason", " "], "BadParameter: say why"),
+        (promote, ["--version", "{champion}", "--reason", "x"], "is the champion already"),
+        (rollback, ["--reason", ""], "BadParameter: say why"),
+    ],
+)
+def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
+    line: Line, story: object, capsys: pytest.CaptureFixture[str], command: object, words: list[str], message: str
+) -> None:
+    before = line.aliases
+    filled = [word.format(champion=before["champion"]) for word in words]
+    said = ended(partial(command, ["--model_name", line.name, *filled]), capsys)  # type: ignore[arg-type]  # a main
+    assert message.format(name=line.name) in said
+    assert len(said.strip().splitlines()) == 1
+    assert line.aliases == before
+
+
+def ended(command: partial[None], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command says that must end with status 1."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        command()
+    assert stopped.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(
+    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    version = str(mlflow.register_model(client.get_model_version(name, "1").source, name).version)
+    words = ["--model_name", name, "--version", version, "--reason", "an outsider"]
+    assert "NoVerdict: version" in ended(partial(promote, words), capsys)
+    assert str(line.aliases["champion"]) == before
+    promote([*words, "--without_verdict", "true"])
+    assert line.aliases["champion"] == int(version)
+    move_champion(client, name, before, version, Move("a person", "as it was"))
+
+
+def test_without_a_registry_the_commands_say_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = mlflow.get_tracking_uri()
+    for command in (partial(models, []), partial(rollback, ["--reason", "x"])):
+        assert "TrackingUnreachable: the tracking server http://127.0.0.1:9 does not answer" in ended(command, capsys)
+    mlflow.set_tracking_uri(before)
+
+
+def test_of_a_model_that_is_not_there_the_commands_say_so(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no registered model nobody yet" in ended(partial(models, ["--model_name", "nobody"]), capsys)
+    assert "nobody has no previous champion" in ended(
+        partial(rollback, ["--model_name", "nobody", "--reason", "x"]), capsys
+    )
