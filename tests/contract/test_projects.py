@@ -81,7 +81,7 @@ PROMISED_VALUES: dict[str, dict[str, Any]] = {
 }
 """The values of those commands: a parameter that is left out means the same."""
 
-NOT_THE_DEFAULT = {"sha256", "dataset", "model_config"}
+NOT_THE_DEFAULT = {"sha256", "dataset", "model_config", "evaluate_config"}
 """What a pipeline passes otherwise than a lone step: digests and addresses of its own resolved configuration."""
 
 

@@ -117,6 +117,13 @@ def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
         ("serve.port=70000", ("serve.port", "less than or equal to 65535", "found: 70000")),
         ("serve.when_unavailable=wait", ("serve.when_unavailable", "'refuse' or 'answer'", "found: wait")),
         ("data.file_url=null", ("data.file_url", "valid string")),
+        ("evaluate.on_reject=stop", ("evaluate.on_reject", "'warn' or 'fail'", "found: stop")),
+        ("evaluate.level=1", ("evaluate.level", "less than 1")),
+        ("evaluate.resamples=10", ("evaluate.resamples", "greater than or equal to 100")),
+        ("evaluate.gate.metric=auc", ("evaluate.gate.metric", "'roc_auc'", "found: auc")),
+        ("+evaluate.gate.floors.auc=0.7", ("evaluate.gate.floors.auc", "'roc_auc'")),
+        ("evaluate.costs.false_positive=-1", ("evaluate.costs", "a mistake must not cost less")),
+        ("random_forest_pipeline.threshold=f2", ("random_forest_pipeline.threshold", "'f1' or 'cost'")),
         (
             "random_forest_pipeline.random_forest.max_depth=deep",
             ("random_forest_pipeline.random_forest.max_depth", "deep"),
@@ -183,3 +190,19 @@ def test_options_with_an_open_quote_are_refused() -> None:
 def test_a_suggestion_is_made_only_for_a_close_key() -> None:
     assert suggestion("main.sed", ["main.seed", "data.name"]) == "; did you mean 'main.seed'?"
     assert "did you mean" not in suggestion("zzz", ["main.seed"])
+
+
+def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
+    """A key that is left out means the same; and a lone step reads this very file."""
+    assert read_evaluation(ROOT / "config.yaml") == Evaluation() == checked(composed()).evaluate
+    written = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["evaluate"]
+    assert flat(written, depth=2).keys() == flat(Evaluation().model_dump(), depth=2).keys()
+
+
+@pytest.mark.parametrize(("text", "said"), [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev")])
+def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(BadParameter, match=said):
+        read_evaluation(tmp_path / "own.yaml")
+    with pytest.raises(BadParameter, match="no settings of the evaluation"):
+        read_evaluation(tmp_path / "none.yaml")

@@ -17,7 +17,7 @@ def test_the_bundled_settings_are_valid_and_those_of_the_older_system() -> None:
     settings = ModelSettings(**yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
     forest = settings.random_forest
     assert (forest.n_estimators, forest.max_depth, forest.class_weight) == (100, 13, "balanced")
-    assert settings.threshold == 0.5
+    assert settings.threshold == "f1"
 
 
 def test_every_forest_setting_is_an_argument_of_scikit_learn_with_its_default() -> None:
