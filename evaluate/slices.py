@@ -54,7 +54,7 @@ def sliced(scored: Scored, table: pd.DataFrame, columns: Columns, settings: Slic
         for value, label, mask in parts_of(table[name], columns.columns[name], bands):
             rows = scored.of(np.flatnonzero(mask))
             # draws of their own: slices of equal size must not share them
-            own = replace(how, seed=how.seed + 1 + len(found))
+            own = replace(how, resamples=settings.resamples, seed=how.seed + 1 + len(found))
             full_label = f"{columns.columns[name].label or name}: {label}"
             found.append(Slice(name, value, full_label, len(rows), int(rows.labels.sum()), own.intervals(rows)))
     return found

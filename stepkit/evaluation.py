@@ -66,6 +66,7 @@ class Slices(Strict):
     columns: dict[str, list[float]] | None = None
     min_rows: PositiveInt = 30
     min_positives: PositiveInt = 5
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 400
 
 
 class Gate(Strict):

@@ -14,10 +14,18 @@ from tests.contract.repo import read_yaml
 
 PROGRAMS = {
     "download": {"describe": "download.describe"},
+    "register": {"promote": "register.promote", "rollback": "register.rollback", "models": "register.models"},
     "serve": {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"},
 }
 SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}
-REQUIRED = {"describe": {"file_url", "target"}, "batch": {"input", "output"}, "spark": {"input", "output"}}
+REQUIRED = {
+    "describe": {"file_url", "target"},
+    "promote": {"version", "reason"},
+    "rollback": {"reason"},
+    "models": set[str](),
+    "batch": {"input", "output"},
+    "spark": {"input", "output"},
+}
 EVERY = [(folder, name) for folder, programs in PROGRAMS.items() for name in programs]
 
 

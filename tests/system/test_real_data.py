@@ -168,10 +168,11 @@ def test_registered_version_tells_where_it_comes_from(place: Experiment, run: Pi
     assert version.tags["git_commit"] == run.parent.data.tags.get("mlflow.source.git.commit", "unknown")
 
 
-def test_equal_model_becomes_champion_and_challenger(place: Experiment, again: PipelineRuns) -> None:
+def test_equal_model_becomes_challenger_and_the_champion_stays(place: Experiment, again: PipelineRuns) -> None:
+    assert again.steps["evaluate"].data.tags["verdict"] == "as_good"
     registered = place.client.get_registered_model(MODEL)
     aliases = {name: str(version) for name, version in registered.aliases.items()}
-    assert aliases == {"champion": "2", "challenger": "2"}
+    assert aliases == {"champion": "1", "challenger": "2"}
 
 
 def test_terminal_shows_a_line_per_step_and_the_closing_table(first: subprocess.CompletedProcess[str]) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hydra.errors import HydraException
 
 from pipeline.config import ConfigError, checked, explain, split_options, suggestion
+from pipeline.fingerprint import flat
+from stepkit.errors import BadParameter
+from stepkit.evaluation import Evaluation, read_evaluation
+from stepkit.tracking import ROOT
 from tests.unit.small import composed
 
 
@@ -199,7 +206,9 @@ def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
     assert flat(written, depth=2).keys() == flat(Evaluation().model_dump(), depth=2).keys()
 
 
-@pytest.mark.parametrize(("text", "said"), [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev")]
+)
 def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(BadParameter, match=said):
