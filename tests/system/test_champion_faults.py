@@ -49,7 +49,7 @@ def why_rejected(line: Line, judged: Run) -> str:
 
 def files_of_champion(line: Line) -> Path:
     """The folder of the champion's model."""
-    run = line.experiment.client.get_model_version(line.name, "1").run_id
+    run = str(line.experiment.client.get_model_version(line.name, "1").run_id)
     model = line.experiment.client.get_run(run).data.tags["model_id"]
     location = line.experiment.client.get_logged_model(model).artifact_location
     return Path(unquote(urlsplit(location).path))

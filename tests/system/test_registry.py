@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import mlflow
@@ -199,11 +200,16 @@ def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, stor
     ],
 )
 def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
-    line: Line, story: object, capsys: pytest.CaptureFixture[str], command: object, words: list[str], message: str
+    line: Line,
+    story: object,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[list[str]], None],
+    words: list[str],
+    message: str,
 ) -> None:
     before = line.aliases
     filled = [word.format(champion=before["champion"]) for word in words]
-    said = ended(partial(command, ["--model_name", line.name, *filled]), capsys)  # type: ignore[arg-type]  # a main
+    said = ended(partial(command, ["--model_name", line.name, *filled]), capsys)
     assert message.format(name=line.name) in said
     assert len(said.strip().splitlines()) == 1
     assert line.aliases == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def verdict(
     slices: list[Slice] | None = None,
     facts: Facts = FACTS,
     comparison: Comparison = FIRST,
-    **gate: object,
+    **gate: Any,
 ) -> Verdict:
     settings = Evaluation(gate=Gate.model_validate(gate))
     return judge({**FOUND, **(found or {})}, slices or [], facts, comparison, settings)
@@ -100,7 +101,7 @@ def test_a_comparison_that_is_due_and_was_not_made_fails() -> None:
         ({"latency_ms": 2}, "latency_ms"),
     ],
 )
-def test_each_rule_rejects_what_breaks_it(gate: dict[str, object], rule: str) -> None:
+def test_each_rule_rejects_what_breaks_it(gate: dict[str, Any], rule: str) -> None:
     found = verdict(**gate)
     assert (found.outcome, failed(found)) == ("rejected", [rule])
 
@@ -120,8 +121,9 @@ def test_a_metric_that_nobody_knows_of_is_a_failure_too() -> None:
 @pytest.mark.parametrize("name", ["calibration_error", "worst_slice", "onnx_difference", "size_mb", "latency_ms"])
 def test_null_switches_a_rule_off(name: str) -> None:
     slices = [one_slice(0.7, 0.8)]
+    switched_off: dict[str, Any] = {name: None}
     assert name in [rule.name for rule in verdict(slices=slices).rules]
-    assert name not in [rule.name for rule in verdict(slices=slices, **{name: None}).rules]
+    assert name not in [rule.name for rule in verdict(slices=slices, **switched_off).rules]
 
 
 def test_a_slice_fails_only_if_its_whole_interval_lies_below_the_floor() -> None:

@@ -104,7 +104,8 @@ def delong_by_definition(labels: np.ndarray, ours: np.ndarray, others: np.ndarra
 
     def kernel(scores: np.ndarray) -> np.ndarray:
         above, below = scores[labels == 1][:, None], scores[labels == 0][None, :]
-        return (above > below) + 0.5 * (above == below)
+        ordered: np.ndarray = (above > below) + 0.5 * (above == below)
+        return ordered
 
     one, other = kernel(ours), kernel(others)
     positives, negatives = one.shape
