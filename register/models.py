@@ -20,7 +20,7 @@ from register.promote import REASON
 from stepkit.errors import BadParameter
 from stepkit.tracking import is_unreachable
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 130
 
 
 def models(client: MlflowClient, name: str) -> str:
@@ -52,10 +52,18 @@ def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
         str(version.version),
         ", ".join(aliases),
         tags.get("verdict", "none").replace("_", " "),
-        tags.get("test_auc", "")[:6],
+        rounded(tags.get("test_auc", "")),
         f"{registered:%Y-%m-%d %H:%M}",
         "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON)), *history(tags)]),
     ]
+
+
+def rounded(text: str) -> str:
+    """Return a number as text with four digits; other text as it is."""
+    try:
+        return f"{float(text):.4f}"
+    except ValueError:
+        return text
 
 
 def drawn(table: Table) -> str:
