@@ -10,6 +10,7 @@ from sklearn import metrics
 from stepkit.metrics import CALIBRATION_BINS, bins_of, calibration_error
 
 SIZE = (6.0, 4.8)
+MOST_POINTS = 5000
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
@@ -26,8 +27,15 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> F
     return figure
 
 
+def thinned(*curve: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return (k,) of each of some (n,) arrays, evenly chosen, both ends among them: more points than a page shows."""
+    kept = np.unique(np.linspace(0, len(curve[0]) - 1, MOST_POINTS).round().astype(int))
+    return tuple(one[kept] for one in curve)
+
+
 def roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
+    false_positive, true_positive = thinned(false_positive, true_positive)
     area = metrics.roc_auc_score(labels, probability)
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
@@ -40,6 +48,7 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure
 
 def precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     precision, recall, _ = metrics.precision_recall_curve(labels, probability)
+    precision, recall = thinned(precision, recall)
     area = metrics.average_precision_score(labels, probability)
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
