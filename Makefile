@@ -15,6 +15,9 @@ VERSION ?=
 REASON ?=
 export VERSION REASON
 without_verdict ?= false
+run =
+base =
+output =
 real ?= ../shared/data/default_of_credit_card_clients.csv
 
 help: ## list the verbs
@@ -46,6 +49,9 @@ bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and
 
 ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+
+report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID base=RUN_ID output=FOLDER; run: the newest)
+	@python -m pipeline.report --run_id "$(run)" --base_run_id "$(base)" --output "$(output)"
 
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
 	@mlflow run ./serve --env-manager local $(foreach option,$(options),-P $(option))
@@ -96,4 +102,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui serve models promote rollback ci-report ci-comment image sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image sample cluster lock clean

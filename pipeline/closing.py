@@ -46,9 +46,15 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
 
 
 def closing_table(
-    client: MlflowClient, pipeline_run_id: str, done: dict[str, str], show: Display, uri: str, seconds: float
+    client: MlflowClient,
+    pipeline_run_id: str,
+    done: dict[str, str],
+    show: Display,
+    uri: str,
+    seconds: float,
+    report: str,
 ) -> Table:
-    """Return the table that is printed after a pipeline that went well."""
+    """Return the table that is printed after a pipeline that went well; `report` says where its report is."""
     runs = _runs(client, done)
     run = client.get_run(pipeline_run_id)
     experiment = client.get_experiment(run.info.experiment_id).name
@@ -57,9 +63,18 @@ def closing_table(
         *steps_rows(show),
         *_results(runs),
         ("pipeline run", f"{pipeline_run_id} in experiment {experiment}"),
+        ("report", report),
         ("look", where_to_look(uri)),
         *_next(runs),
     ):
+        table.add_row(label, Text(text))
+    return table
+
+
+def failed_table(show: Display, seconds: float, report: str) -> Table:
+    """Return the table that is printed after a pipeline that failed; what went wrong is told after it."""
+    table = two_columns(f"\nfailed after {seconds:.1f} s", "bold red")
+    for label, text in (*steps_rows(show), ("report", report)):
         table.add_row(label, Text(text))
     return table
 

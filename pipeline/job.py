@@ -25,7 +25,7 @@ from pipeline.closing import expect_accepted
 from pipeline.config import Config, ConfigError, checked
 from pipeline.display import REUSED, Silent
 from pipeline.runner import StepFailed, run_pipeline
-from pipeline.runs import open_nested
+from pipeline.runs import OVERRIDES, open_nested
 from pipeline.shared import Shared
 from pipeline.signals import end_on_signals, keep_quiet
 from pipeline.steps import chosen_steps
@@ -37,8 +37,8 @@ from stepkit.lineage import ERROR, PIPELINE
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
 """By these a job learns of its sweep, wherever its process runs (hydra.job.env_set)."""
 
-JOB, OVERRIDES = "job", "overrides"
-"""Tags of a job's run: its number in the sweep, and what it was given."""
+JOB = "job"
+"""Tag of a job's run: its number in the sweep."""
 
 SECONDS = "seconds"
 """Metric of a job's run: how long the job took, without what is done for the best one later."""

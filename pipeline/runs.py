@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
 
 CONFIG_ARTIFACT = "config/config.yaml"
+
+OVERRIDES, CHANGED_FILES = "overrides", "changed_files"
+"""Tags of a pipeline's run: what it was given beside config.yaml, a line each, and which files the commit has not."""
+
+MOST_FILES = 20
+SECONDS_FOR_GIT = 5.0
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 """What MLflow calls a run that nobody named."""
@@ -137,6 +144,18 @@ def _experiment(name: str | None, before: Launched) -> str:
     return str(mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")).experiment_id)
 
 
+@cache
+def changed_files() -> str | None:
+    """Return the files that differ from the commit or are not in it, "" if there are none, None outside of a clone."""
+    command = ["git", "-C", str(tracking.ROOT), "status", "--porcelain", "-z", "--no-renames"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=SECONDS_FOR_GIT).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = sorted(entry[3:] for entry in listed.split("\0") if entry)
+    return ", ".join([*names[:MOST_FILES], *([f"and {len(names) - MOST_FILES} more"] if names[MOST_FILES:] else [])])
+
+
 def log_config(config: Config, run_id: str) -> None:
     """Log the resolved configuration, whole and in the parts that steps read."""
     whole = config.model_dump(by_alias=True, exclude_none=False)
@@ -151,4 +170,6 @@ def log_config(config: Config, run_id: str) -> None:
     split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
     model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
     mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
-    MlflowClient().log_batch(run_id, tags=[RunTag(PIPELINE, run_id)])
+    changed = changed_files()
+    tags = [RunTag(PIPELINE, run_id), *([] if changed is None else [RunTag(CHANGED_FILES, changed)])]
+    MlflowClient().log_batch(run_id, tags=tags)

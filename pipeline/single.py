@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
+from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from pipeline.closing import closing_table, expect_accepted, steps_rows, two_columns
+from pipeline import reporting
+from pipeline.closing import closing_table, expect_accepted, failed_table
 from pipeline.config import Config, ConfigError, checked
 from pipeline.display import Display
 from pipeline.runner import StepFailed, run_pipeline
-from pipeline.runs import connect, env_manager_of, launched, open_run
+from pipeline.runs import OVERRIDES, connect, env_manager_of, launched, open_run
 from pipeline.steps import chosen_steps
 from stepkit import tracking
-from stepkit.errors import StepError
+from stepkit.errors import StepError, TrackingUnreachable
 
 failures: list[Exception] = []
 """What went wrong. Kept instead of raised: Hydra would print lines of its own about it."""
@@ -28,7 +31,7 @@ def run_composed(composed: DictConfig) -> None:
     # a pipe has no width; lines there are for programs and logs, which wrap as they like
     console = Console(width=None if sys.stdout.isatty() else 200)
     try:
-        run_single(checked(composed), console)
+        run_single(checked(composed), console, command_line())
     except (ConfigError, StepFailed, StepError) as error:
         failures.append(error)
     except (MlflowException, OSError) as error:
@@ -37,8 +40,16 @@ def run_composed(composed: DictConfig) -> None:
         failures.append(tracking.gone(error))
 
 
-def run_single(config: Config, console: Console) -> None:
+def command_line() -> list[str] | None:
+    """What the command line says beside config.yaml; None where Hydra did not read it."""
+    return [str(one) for one in HydraConfig.get().overrides.task] if HydraConfig.initialized() else None
+
+
+def run_single(config: Config, console: Console, given: Sequence[str] | None = None) -> None:
     """Execute the configured steps under one pipeline run.
+
+    Args:
+        given: what was given on the command line beside config.yaml, noted on the run; None if that is not known.
 
     Raises:
         ConfigError: a name that is no step.
@@ -50,15 +61,20 @@ def run_single(config: Config, console: Console) -> None:
     chosen_steps(config.main.rerun, "main.rerun")  # a name that is no step is told before anything runs
     uri = connect(config.main.mlflow_tracking_url, launched(), console)
     run_id = open_run(config.main, launched(), uri, "pipeline")
-    began = time.monotonic()
+    client, began = MlflowClient(), time.monotonic()
+    if given is not None:
+        client.set_tag(run_id, OVERRIDES, "\n".join(given))
+    reporting.prepare()
     show = Display(console, [step.name for step in steps])
     try:
         done = run_pipeline(config, run_id, env_manager_of(launched(), uri), config.main.execute_steps, show)
-    except StepFailed:
-        closing = two_columns(f"\nfailed after {time.monotonic() - began:.1f} s", "bold red")
-        for label, text in steps_rows(show):
-            closing.add_row(label, text)
-        console.print(closing)
+    except TrackingUnreachable:
         raise
-    console.print(closing_table(MlflowClient(), run_id, done, show, uri, time.monotonic() - began))
-    expect_accepted(MlflowClient(), config, done)
+    except (StepFailed, StepError):
+        show.skip_waiting()
+        report = reporting.published(client, run_id)
+        console.print(failed_table(show, time.monotonic() - began, report))
+        raise
+    report = reporting.published(client, run_id)
+    console.print(closing_table(client, run_id, done, show, uri, time.monotonic() - began, report))
+    expect_accepted(client, config, done)

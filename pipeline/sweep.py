@@ -20,14 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from rich.console import Console
 
+from pipeline import reporting
 from pipeline.closing import expect_accepted
 from pipeline.cluster import lost_jobs
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
 from pipeline.display import Silent
-from pipeline.job import AFTER_THE_CHOICE, JOB, LEDGER_VARIABLE, OVERRIDES, SWEEP_RUN_VARIABLE
+from pipeline.job import AFTER_THE_CHOICE, JOB, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
 from pipeline.runner import STEP_RUN, StepFailed, run_pipeline
-from pipeline.runs import CONFIG_ARTIFACT, connect, launched, open_nested, open_run
+from pipeline.runs import CONFIG_ARTIFACT, OVERRIDES, connect, launched, open_nested, open_run
 from pipeline.steps import chosen_steps
 from pipeline.sweep_report import closing, failed, publish
 from stepkit import tracking
@@ -158,16 +159,17 @@ def _summed_up(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
     jobs = without_lost_tries(jobs_of(client, sweep))
     failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]
     failures += [JobFailed(f"job {number}: {error}") for number, error in lost.items()]
-    best = best_of(jobs, sweep.settings)
+    best, report = best_of(jobs, sweep.settings), ""
     if best and not problem:
         make_current(client, best)
         failures += finish_best(client, sweep, best, console)
+        report = reporting.published(client, best.info.run_id)
         jobs = without_lost_tries(jobs_of(client, sweep))
     if best:
         publish(client, sweep.run_id, sweep.settings, jobs, best)
     if jobs:
         title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
-        console.print(closing(title, sweep.settings, jobs, best, sweep.uri))
+        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report))
     return failures
 
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from pipeline.closing import NOTE, where_to_look
 from pipeline.config import Sweep as Settings
-from pipeline.job import JOB, OVERRIDES, SECONDS, short_value
+from pipeline.job import JOB, SECONDS, short_value
+from pipeline.runs import OVERRIDES
 
 BEST_JOB = "best_job"
 TABLE_ARTIFACT, PLOT_ARTIFACT = "sweep.csv", "sweep.png"
@@ -91,8 +92,8 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str) -> Table:
-    """Return the table that ends a sweep: a row per job, best first, then failed ones."""
+def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str, report: str) -> Table:
+    """Return the table that ends a sweep: a row per job, best first, then failed ones, and where the report is."""
     keys = swept_keys(jobs)
     sign = -1.0 if settings.direction == "maximize" else 1.0
     ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
@@ -111,7 +112,8 @@ def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, u
         ]
         table.add_row(*cells, _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red"))
     where = f"table and plot: {TABLE_ARTIFACT}, {PLOT_ARTIFACT} of the sweep's run; look: {where_to_look(uri)}"
-    table.caption = "\n".join([*said_of_searches(), where])
+    about = [f"report of the best job: {report}"] if report else []
+    table.caption = "\n".join([*said_of_searches(), where, *about])
     table.caption_justify = "left"
     return table
 

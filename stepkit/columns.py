@@ -68,10 +68,17 @@ class Column(Strict):
 
 
 class Columns(Strict):
-    """The columns of one data set, and the target before (`source_target`) and after preprocess (`target`)."""
+    """The columns of one data set, and the target before (`source_target`) and after preprocess (`target`).
+
+    Attributes:
+        licence: under which the data may be used; `limits`: what nobody should read into them. For people: both
+            stand in the model card of a run's report.
+    """
 
     name: str = ""
     description: str = ""
+    licence: str = ""
+    limits: str = ""
     source_target: str
     target: str
     negative: StrictInt | StrictStr = 0  # strict: YAML reads an unquoted yes as a boolean, which no row holds

@@ -98,11 +98,12 @@ def run_here(experiment: Experiment, *options: str) -> Here:
     """Run a pipeline in this process, which spares the start of a Python that has to load everything first."""
     name = [] if any("register.model_name" in option for option in options) else [experiment.id_name]
     registered = [f"register.model_name={one}" for one in name]
-    config = checked(composed(f"main.experiment_name='{experiment.name}'", *registered, *options))
+    given = [f"main.experiment_name='{experiment.name}'", *registered, *options]
+    config = checked(composed(*given))
     console = Console(file=io.StringIO(), width=200)
     error = None
     try:
-        run_single(config, console)
+        run_single(config, console, given)
     except (StepFailed, StepError) as failed:
         error = failed
     newest = max(pipelines_in(experiment), key=lambda one: one.parent.info.start_time)

@@ -61,6 +61,19 @@ def test_the_command_hands_every_parameter_on(folder: str, name: str) -> None:
     assert pairs == {f"--{parameter}": f"{{{parameter}}}" for parameter in entry["parameters"]}
 
 
+def test_the_root_can_make_a_report_with_the_flags_and_defaults_of_its_program() -> None:
+    found = read_yaml(ROOT / "MLproject")["entry_points"]["report"]
+    words = shlex.split(found["command"])
+    assert words[:4] == ["MLFLOW_DISABLE_TELEMETRY=true", "python", "-m", "pipeline.report"]
+    handed = words[4:]
+    assert dict(zip(handed[::2], handed[1::2], strict=True)) == {
+        f"--{one}": f"{{{one}}}" for one in found["parameters"]
+    }
+    parser: argparse.ArgumentParser = importlib.import_module("pipeline.report.__main__").parser()
+    flags = {action.dest: action.default for action in parser._actions if action.dest != "help"}
+    assert flags == {name: kind["default"] for name, kind in found["parameters"].items()}
+
+
 @pytest.mark.parametrize(("folder", "name"), [one for one in EVERY if one[1] in REQUIRED])
 def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> None:
     parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).parser()

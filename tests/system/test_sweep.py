@@ -104,6 +104,20 @@ class TestGrid:
         others = [job for job in jobs if job.info.run_id != best.info.run_id]
         assert not any("test_roc_auc" in job.data.metrics for job in others)
 
+    def test_the_best_job_has_a_report(
+        self, place: Experiment, swept: subprocess.CompletedProcess[str], jobs: list[Run]
+    ) -> None:
+        holders = [
+            job for job in jobs if "report.html" in {one.path for one in place.client.list_artifacts(job.info.run_id)}
+        ]
+        assert [job.info.run_id for job in holders] == [the_sweep(place).data.tags["best_job"]]
+        assert "report of the best job" in swept.stdout
+        text = Path(place.client.download_artifacts(holders[0].info.run_id, "report.md")).read_text(encoding="utf-8")
+        command = next(line for line in text.splitlines() if line.startswith("mlflow run ."))
+        swept_values = [holders[0].data.params[f"swept.{FOREST}.{key}"] for key in ("n_estimators", "max_depth")]
+        for key, value in zip(("n_estimators", "max_depth"), swept_values, strict=True):
+            assert command.count(f"{FOREST}.{key}=") == command.count(f"{FOREST}.{key}={value}") == 1
+
     def test_table_and_plot_lie_with_the_sweeps_run(
         self, place: Experiment, swept: subprocess.CompletedProcess[str], jobs: list[Run]
     ) -> None:

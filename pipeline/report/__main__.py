@@ -1,0 +1,83 @@
+"""report: a finished pipeline run -> report.html and report.md, made anew from what the tracking server holds.
+
+Run it as `make report run=RUN_ID`, or `mlflow run . -e report -P run_id=RUN_ID`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+
+from pipeline.report.publish import publish, write
+from pipeline.signals import keep_quiet
+from stepkit import tracking
+from stepkit.errors import StepError, UpstreamMissing
+from stepkit.lineage import NEWEST_FIRST, PIPELINE
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="report", description=__doc__)
+    flags.add_argument(
+        "--run_id", default="", help="the pipeline's run, or a sweep's; empty: the newest that has ended"
+    )
+    flags.add_argument("--base_run_id", default="", help="another pipeline's run, to show its metrics beside")
+    flags.add_argument("--output", default="", help="folder to write to; empty: the report is logged on the run")
+    return flags
+
+
+def newest(client: MlflowClient) -> Run:
+    """Return the pipeline run that ended last, in any experiment.
+
+    Raises:
+        UpstreamMissing: there is none.
+    """
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    ended = f"attributes.status != 'RUNNING' and tags.{PIPELINE} != ''"
+    for run in client.search_runs(experiments, ended, order_by=NEWEST_FIRST):
+        if run.data.tags[PIPELINE] == run.info.run_id:
+            return run
+    raise UpstreamMissing("no pipeline has run yet on this tracking server. Run one first: make run")
+
+
+def report(run_id: str, base_run_id: str, output: str) -> str:
+    """Make the report; return where it is.
+
+    Raises:
+        StepError: no such run, one that is no pipeline's, or the tracking server does not answer.
+    """
+    tracking.connect()
+    client = MlflowClient()
+    if own := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` opens a run for every command
+        client.set_tag(own, MLFLOW_RUN_NAME, "report")
+    wanted = run_id or newest(client).info.run_id
+    if output:
+        return " and ".join(map(str, write(client, wanted, Path(tracking.from_root(output)), base_run_id)))
+    return f"report.html and report.md of run {publish(client, wanted, base_run_id)}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Return the exit status."""
+    args = parser().parse_args(argv)
+    keep_quiet()
+    try:
+        print(report(args.run_id, args.base_run_id, args.output))
+    except (StepError, MlflowException, OSError) as error:
+        told = (
+            error if isinstance(error, StepError) else tracking.gone(error) if tracking.is_unreachable(error) else None
+        )
+        if told is None:
+            raise
+        print(f"{type(told).__name__}: {told}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The data: where they are from, how many rows each step kept, what the data checks found, what the columns mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells, facts
+from pipeline.report.gather import CHECKS, Found
+from pipeline.report.words import count, digest
+from stepkit.lineage import OUTPUT, SUMMARY
+
+TABLES = ("download", "preprocess", "segregate")
+"""The steps that publish tables."""
+
+
+def data_section(found: Found) -> Section:
+    blocks: list[Block] = [facts("Data set", data_facts(found))]
+    tables = [row for step in TABLES for row in _table_rows(found, step)]
+    if tables:
+        blocks.append(Table("Tables on their way", ["table", "published by", "rows", "sha256"], tables))
+    if said := found.tag("segregate", SUMMARY):
+        blocks.append(Text(f"The split: {said}.", QUIET))
+    return Section("data", "Data and data checks", [*blocks, *checks(found), *_columns(found)])
+
+
+def data_facts(found: Found) -> list[tuple[str, str | Cell]]:
+    settings = data_settings(found)
+    return [
+        ("data set", settings.get("name") or found.tag("download", "data_set")),
+        ("what it is", settings.get("description") or found.tag("download", "data_description")),
+        ("source", Cell(found.tag("download", "source_url") or str(settings.get("file_url") or ""), CODE)),
+        ("sha256 of the source", Cell(found.tag("download", "sha256"), CODE)),
+        ("licence", settings.get("licence") or "not stated (data/*.yaml has the key licence for it)"),
+    ]
+
+
+def data_settings(found: Found) -> dict[str, Any]:
+    settings = found.config.get("data")
+    return settings if isinstance(settings, dict) else {}
+
+
+def _table_rows(found: Found, step: str) -> list[list[Cell]]:
+    """One row for each table that a step has published, with its rows and its digest."""
+    run = found.step_run(step)
+    if run is None:
+        return []
+    names = [key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT)]
+    tables = sorted(name for name in names if name.endswith((".csv", ".parquet")))
+    return [
+        cells(
+            Cell(name, CODE), step, count(_rows_of(found, step, name)), Cell(digest(run.data.tags[OUTPUT + name]), CODE)
+        )
+        for name in reversed(tables)
+    ]
+
+
+def _rows_of(found: Found, step: str, name: str) -> float | None:
+    stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return found.metric(step, f"rows.{stem}")
+
+
+def checks(found: Found) -> list[Block]:
+    """What the data checks found: failed ones first, skipped ones by their reason."""
+    if not found.checks:
+        return [Text(_why_no_checks(found), WARN)]
+    outcomes = Counter(row.get("outcome", "") for row in found.checks)
+    failed = [row for row in found.checks if row.get("outcome") == "failed"]
+    said = ", ".join(f"{outcomes[name]} {name}" for name in ("passed", "failed", "skipped") if outcomes[name])
+    blocks: list[Block] = [Text(f"Data checks: {said}.", BAD if failed else GOOD)]
+    if failed:
+        rows = [cells(Cell(row.get("check", ""), CODE), row.get("detail", "")) for row in failed]
+        blocks.append(Table("Failed data checks", ["check", "what was found"], rows))
+    skipped = Counter(row.get("detail", "") for row in found.checks if row.get("outcome") == "skipped")
+    blocks += [Text(f"{number} skipped: {reason or 'no reason given'}.", QUIET) for reason, number in skipped.items()]
+    return [*blocks, *_distances(found)]
+
+
+def _why_no_checks(found: Found) -> str:
+    if "check_data" not in found.runs:
+        return "The step check_data has not run: nothing is known of whether the data are as described."
+    return f"What the data checks found cannot be shown: {CHECKS} is not there."
+
+
+def _distances(found: Found) -> list[Block]:
+    """The Kolmogorov-Smirnov tests against the reference, the largest distance first."""
+    if not found.ks:
+        return []
+    ranked = sorted(found.ks, key=lambda row: -_float(row.get("statistic")))
+    rows = [
+        cells(
+            Cell(row.get("column", ""), CODE),
+            f"{_float(row.get('statistic')):.4f}",
+            f"{_float(row.get('p_value')):.2e}",
+            f"{_float(row.get('alpha')):.2e}",
+            Cell("differs", BAD) if _float(row.get("p_value")) < _float(row.get("alpha")) else Cell("alike", GOOD),
+        )
+        for row in ranked
+    ]
+    headings = ["column", "KS distance", "p-value", "level", "outcome"]
+    return [Table("Against the reference (Kolmogorov-Smirnov)", headings, rows, numbers=True, folded=True)]
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _columns(found: Found) -> list[Block]:
+    described = data_settings(found).get("columns")
+    if not isinstance(described, dict):
+        return []
+    rows = [_column_row(str(name), one) for name, one in described.items() if isinstance(one, dict)]
+    return [Table("Columns", ["column", "type", "role", "what may stand in it", "meaning"], rows, folded=True)]
+
+
+def _column_row(name: str, column: dict[str, Any]) -> list[Cell]:
+    limits = [f"from {column['min']:g}" if column.get("min") is not None else ""]
+    limits.append(f"to {column['max']:g}" if column.get("max") is not None else "")
+    allowed = ", ".join(map(str, column.get("values") or [])) or " ".join(filter(None, limits)) or "any"
+    return cells(
+        Cell(name, CODE),
+        str(column.get("type", "")),
+        str(column.get("role", "")),
+        allowed,
+        str(column.get("meaning", "")),
+    )

@@ -1,0 +1,43 @@
+"""Make the report of a pipeline run and put it where a person looks: on the run, or into a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from pipeline.report.gather import gather
+from pipeline.report.page import page_of
+from pipeline.report.render import as_html, as_markdown
+
+HTML_ARTIFACT, MARKDOWN_ARTIFACT = "report.html", "report.md"
+
+
+def made(client: MlflowClient, run_id: str, base_run_id: str = "") -> tuple[str, dict[str, str]]:
+    """Return the run that the report is about, and the report by the names of its two files.
+
+    Raises:
+        BadParameter: `run_id` or `base_run_id` is no pipeline's run.
+    """
+    with tempfile.TemporaryDirectory(prefix="report-") as folder:
+        found = gather(client, run_id, Path(folder), base_run_id)
+    page = page_of(found)
+    return found.run.info.run_id, {HTML_ARTIFACT: as_html(page), MARKDOWN_ARTIFACT: as_markdown(page)}
+
+
+def publish(client: MlflowClient, run_id: str, base_run_id: str = "") -> str:
+    """Make a run's report and log it as artifacts of the run; return that run (of a sweep: of its best job)."""
+    about, files = made(client, run_id, base_run_id)
+    for name, text in files.items():
+        client.log_text(about, text, name)
+    return about
+
+
+def write(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "") -> list[Path]:
+    """Make a run's report and write it to a folder; the run stays as it is."""
+    _, files = made(client, run_id, base_run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]

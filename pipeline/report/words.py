@@ -1,0 +1,88 @@
+"""Numbers, names and times as a report says them."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+NOT_COMPUTED = "not computed"
+DIGITS_OF_DIGEST = 16
+
+_METRICS = {
+    "roc_auc": "ROC AUC",
+    "ks_statistic": "KS statistic",
+    "brier_score": "Brier score",
+    "f1": "F1",
+    "calibration_error": "expected calibration error",
+    "expected_cost": "expected cost per row",
+}
+
+LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "calibration_error", "expected_cost"})
+"""As in stepkit.metrics, which loads scikit-learn; a test compares them."""
+
+
+def metric_name(name: str) -> str:
+    return _METRICS.get(name, name.replace("_", " "))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    if value is None or not math.isfinite(value):
+        return NOT_COMPUTED
+    return _plain(f"{value:.{digits}f}")
+
+
+def _plain(text: str) -> str:
+    """Without the sign of what is 0 after rounding."""
+    return text if text.strip("+-0.") else text.lstrip("+-")
+
+
+def difference(value: float | None, digits: int = 4) -> str:
+    if value is None or not math.isfinite(value):
+        return NOT_COMPUTED
+    return _plain(f"{value:+.{digits}f}")
+
+
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """ "0.7561 to 0.7790", or "" where there is none."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def count(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value < 120:
+        return f"{value:.1f}{NO_BREAK}s"
+    return f"{value // 60:.0f} min {value % 60:.0f} s"
+
+
+def moment(milliseconds: int | None) -> str:
+    """A time as MLflow keeps it (ms since 1970), in UTC."""
+    if not milliseconds:
+        return ""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def digest(text: str) -> str:
+    """The beginning of a digest, enough to tell two apart."""
+    kind, colon, digits = text.rpartition(":")
+    return f"{kind}{colon}{digits[:DIGITS_OF_DIGEST]}"
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters, and a word about what is left out."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} ... ({len(text) - most:,} more characters)"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
