@@ -374,11 +374,11 @@ def test_nasty_names_and_messages_do_not_become_markup(place: Experiment, first:
 
 
 def test_the_markdown_fits_into_a_comment_and_keeps_what_matters(place: Experiment) -> None:
-    page, markdown = anew(place, forged_pipeline(place, slices=3000))
+    page, markdown = anew(place, forged_pipeline(place, slices=600))
     assert len(markdown) <= MOST_CHARACTERS
     assert "Failed at check_data" in markdown
     assert "more, in report.html" in markdown
-    assert page.section("slices").count(NASTY_LINE) >= 3000
+    assert page.section("slices").count(NASTY_LINE) >= 600
 
 
 def test_a_run_that_noted_nothing_is_said_to_have_noted_nothing(place: Experiment) -> None:
