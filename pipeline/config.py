@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 
 from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.columns import Columns, Strict, first_problem
+from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
 from stepkit.settings import ModelSettings
 
@@ -124,6 +125,7 @@ class Config(Strict):
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_log_without_secret)] = Serving()
+    drift: Annotated[Monitoring, AfterValidator(_log_without_secret)] = Monitoring()
 
 
 def split_options(argv: list[str]) -> list[str]:
