@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
+from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 Floats = npt.NDArray[np.float64]
 
-DRAWS = 200
+DRAWS = 400
 LEVEL = 0.95
 SEED = 42
 BINS = 10
@@ -48,11 +50,24 @@ class Calibration:
     """Maps a model's scores to probabilities that mean what they say, learnt on rows it was not trained on (Platt)."""
 
     def __init__(self, probability: Floats, label: Floats) -> None:
-        self._fitted = LogisticRegression(C=1e6).fit(_features(probability), label.astype(int))
+        features = _features(probability)
+        self._fitted = LogisticRegression(C=1e6).fit(features, label.astype(int))
+        chance = self._fitted.predict_proba(features)[:, 1]
+        design = np.column_stack([np.ones(len(features)), features])
+        self.coefficients: Floats = np.concatenate([self._fitted.intercept_, self._fitted.coef_[0]])
+        self.covariance: Floats = np.linalg.inv((design * (chance * (1.0 - chance))[:, None]).T @ design)
+        """What the finite sample leaves open of the coefficients: the inverse of Fisher's information."""
 
     def __call__(self, probability: Floats) -> Floats:
         calibrated: Floats = self._fitted.predict_proba(_features(probability))[:, 1]
         return calibrated
+
+    def drawn(self, probability: Floats, draws: int, random: np.random.Generator) -> Floats:
+        """Return (draws x n) calibrated probabilities, as other samples of the same size might have taught them."""
+        coefficients = random.multivariate_normal(self.coefficients, self.covariance, draws)
+        design = np.column_stack([np.ones(len(probability)), _features(probability)])
+        drawn: Floats = expit(coefficients @ design.T)
+        return drawn
 
 
 def _features(probability: Floats) -> Floats:
@@ -68,42 +83,51 @@ def auc(label: Floats, probability: Floats) -> float:
 def estimated_auc(reference: tuple[Floats, Floats], current: Floats, seed: int = SEED) -> Interval | None:
     """Estimate the ROC AUC of n rows without labels, with an interval for the value that their labels would give.
 
-    The interval holds what the draw of the labels leaves open, and that the calibration rests on a finite sample
-    (bootstrapped with it).
+    The interval holds what the draw of the labels leaves open, and that the calibration rests on a finite sample.
 
     Args:
         reference: probability and label of m rows that the model was not trained on.
         current: probability of n rows.
     """
     probability, label = _known(*reference)
-    if not _has_both(label) or len(current) < FEWEST_OF_A_CLASS:
+    if not _has_both(label) or len(current) < 2 * FEWEST_OF_A_CLASS:
         return None
     random = np.random.default_rng(seed)
-    values = [_drawn_auc(random, probability, label, current) for _ in range(DRAWS)]
-    return Interval(float(np.nanmean(values)), *_bounds(values))
+    chance = Calibration(probability, label).drawn(current, DRAWS, random)
+    values = _aucs(random.random(chance.shape) < chance, current)
+    lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return Interval(float(np.nanmean(values)), float(lower), float(upper))
 
 
-def _drawn_auc(random: np.random.Generator, probability: Floats, label: Floats, current: Floats) -> float:
-    rows = random.integers(0, len(label), len(label))
-    chance = Calibration(probability[rows], label[rows])(current)
-    drawn = (random.random(len(chance)) < chance).astype(float)
-    return auc(drawn, current) if 0 < drawn.sum() < len(drawn) else np.nan
+def _aucs(labels: npt.NDArray[np.bool_], probability: Floats) -> Floats:
+    """The AUC for each of k draws of n labels, by the sum of the positives' ranks (Mann-Whitney)."""
+    positives = labels.sum(axis=1)
+    pairs = positives * (labels.shape[1] - positives)
+    above = labels @ rankdata(probability) - positives * (positives + 1) / 2.0
+    values: Floats = np.divide(above, pairs, out=np.full(len(labels), np.nan), where=pairs > 0)
+    return values
 
 
-def realised_auc(probability: Floats, label: Floats, seed: int = SEED) -> Interval | None:
-    """Return the ROC AUC of the rows whose label is known, with a bootstrap interval; None with too few of a class."""
+def realised_auc(probability: Floats, label: Floats) -> Interval | None:
+    """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class.
+
+    Source of the interval: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988).
+    """
     probability, label = _known(probability, label)
     if not _has_both(label):
         return None
-    random = np.random.default_rng(seed)
-    draws = (random.integers(0, len(label), len(label)) for _ in range(DRAWS))
-    values = [auc(label[rows], probability[rows]) for rows in draws if 0 < label[rows].sum() < len(rows)]
-    return Interval(auc(label, probability), *_bounds(values))
+    value = auc(label, probability)
+    half = float(norm.ppf((1.0 + LEVEL) / 2.0)) * _variance(probability, label == 1) ** 0.5
+    return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
 
 
-def _bounds(values: list[float]) -> tuple[float, float]:
-    lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
-    return float(lower), float(upper)
+def _variance(probability: Floats, positive: npt.NDArray[np.bool_]) -> float:
+    """The AUC's variance from each row's share of rows of the other class that it stands rightly to."""
+    ranks, count = rankdata(probability), int(positive.sum())
+    others = len(probability) - count
+    of_positives = (ranks[positive] - rankdata(probability[positive])) / others
+    of_negatives = (ranks[~positive] - rankdata(probability[~positive])) / count
+    return float(of_positives.var(ddof=1) / count + of_negatives.var(ddof=1) / others)
 
 
 def _known(probability: Floats, label: Floats) -> tuple[Floats, Floats]:

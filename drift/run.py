@@ -202,6 +202,9 @@ def publish_metrics(sides: Sides, judged: Judged) -> None:
         values |= {f"drift_score.{name}": one.found.score, f"drifted.{name}": int(one.found.drifted)}
     for name, signal in judged.signals.items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
+        values |= {f"{end}.{name}": signal[end] for end in ("lower", "upper") if end in signal}
+    if "reference_auc" in judged.details:
+        values["reference_auc"] = judged.details["reference_auc"]["value"]
     mlflow.log_metrics(values)
 
 
