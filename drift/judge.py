@@ -168,13 +168,13 @@ def _performance_signals(
     }
     details["realised"] = performance.quality_of(known, current.probability, label)
     details["reference_realised"] = performance.quality_of(known, *known)
-    limit = before.value - settings.auc_drop
-    return {name: _auc_signal(one, limit, before.value) for name, one in found.items() if one}
+    return {name: _auc_signal(before, one, settings) for name, one in found.items() if one}
 
 
-def _auc_signal(found: performance.Interval, limit: float, reference: float) -> Signal:
-    """Alarm when even the upper end of the interval lies below the limit: when it is certain."""
-    return signal(found.value, limit, found.upper < limit, lower=found.lower, upper=found.upper, reference=reference)
+def _auc_signal(before: performance.Interval, found: performance.Interval, settings: Monitoring) -> Signal:
+    limit = performance.lowest_expected(before, found, settings.auc_drop, settings.alpha)
+    bounds = {"lower": found.lower, "upper": found.upper, "reference": before.value}
+    return signal(found.value, limit, found.value < limit, **bounds)
 
 
 def _quality_signals(bad: list[Fault], gone: list[str], current: Current, settings: Monitoring) -> dict[str, Signal]:

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 Floats = npt.NDArray[np.float64]
 
-DRAWS = 400
+DRAWS = 200
 LEVEL = 0.95
 SEED = 42
 BINS = 10
@@ -36,8 +36,22 @@ class Interval:
     lower: float
     upper: float
 
+    @property
+    def error(self) -> float:
+        """The standard error that belongs to the interval."""
+        return (self.upper - self.lower) / (2.0 * float(norm.ppf((1.0 + LEVEL) / 2.0)))
+
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
+
+
+def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
+    """Return the value below which `current` is lower than `reference` by more than `drop`, with certainty.
+
+    The error of either side counts; among windows that are lower by `drop` and no more, a share of `alpha` is below.
+    """
+    error = (reference.error**2 + current.error**2) ** 0.5
+    return reference.value - drop - float(norm.ppf(1.0 - alpha)) * error
 
 
 def logit(probability: Floats) -> Floats:
@@ -94,12 +108,12 @@ def estimated_auc(reference: tuple[Floats, Floats], current: Floats, seed: int =
         return None
     random = np.random.default_rng(seed)
     chance = Calibration(probability, label).drawn(current, DRAWS, random)
-    values = _aucs(random.random(chance.shape) < chance, current)
+    values = _aucs((random.random(chance.shape) < chance).astype(float), current)
     lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     return Interval(float(np.nanmean(values)), float(lower), float(upper))
 
 
-def _aucs(labels: npt.NDArray[np.bool_], probability: Floats) -> Floats:
+def _aucs(labels: Floats, probability: Floats) -> Floats:
     """The AUC for each of k draws of n labels, by the sum of the positives' ranks (Mann-Whitney)."""
     positives = labels.sum(axis=1)
     pairs = positives * (labels.shape[1] - positives)

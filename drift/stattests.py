@@ -85,13 +85,13 @@ def shares(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]
 
 
 def _counts(reference: pd.Series, current: pd.Series) -> np.ndarray:
-    """Rows by code (k x 2: reference, current), the codes that expect too few rows in one line."""
+    """Rows by code (k x 2: reference, current), rarest first; the rarest are pooled until each line expects enough."""
     table = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0.0).to_numpy(dtype=float)
-    smaller = table.sum(axis=0).min() / table.sum()
-    rare = table.sum(axis=1) * smaller < SMALLEST_EXPECTED
-    pooled: np.ndarray = np.vstack([table[~rare], table[rare].sum(axis=0)]) if rare.any() else table
-    filled: np.ndarray = pooled[pooled.sum(axis=1) > 0]
-    return filled
+    table = table[np.argsort(table.sum(axis=1), kind="stable")]
+    expected = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()
+    too_few = int((np.cumsum(expected) < SMALLEST_EXPECTED).sum()) if expected[0] < SMALLEST_EXPECTED else 0
+    pooled: np.ndarray = np.vstack([table[: too_few + 1].sum(axis=0), table[too_few + 1 :]])
+    return pooled
 
 
 def more_often(reference: tuple[int, int], current: tuple[int, int]) -> float:
