@@ -146,9 +146,9 @@ def table_of(outcomes: dict[str, Outcome], seconds: float) -> str:
         [
             "# How often drift is found",
             "",
-            f"Made by `make bench-drift` in {seconds:.0f} s. Windows of {ROWS:,} rows by `simulate` beside the training",
-            f"data of a forest trained on {TRAINING_ROWS:,} others, with the settings of config.yaml. An alarm is any",
-            "signal of one window.",
+            f"Made by `make bench-drift` in {seconds:.0f} s. Windows of {ROWS:,} rows by `simulate`, beside the",
+            f"training data of a forest made from {TRAINING_ROWS:,} others, with the settings of config.yaml. An alarm",
+            "is any signal of one window.",
             "",
             "| what changed | windows | alarms | by signal |",
             "| --- | --- | --- | --- |",

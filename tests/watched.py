@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +38,7 @@ class WatchedModel:
     model: mlflow.pyfunc.PyFuncModel
 
     def serve(self, hour: int, drift: str = "none", rows: int = ROWS, labels: bool = True, **changed: object) -> str:
-        """Answer simulated clients at an hour, put that on record with their labels, and return the window's address."""
+        """Answer simulated clients at an hour, record that with their labels, and return the window's address."""
         table = traffic(rows, 100 + hour, drift).assign(**changed)  # type: ignore[arg-type]  # a value for a column
         return self.record(START + timedelta(hours=hour), table, labels)
 
@@ -46,20 +46,22 @@ class WatchedModel:
         inputs = as_model_input(table, COLUMNS)
         answers = pd.DataFrame(self.model.predict(inputs))
         ids = [uuid.uuid4().hex for _ in range(len(table))]
-        times = (start + timedelta(seconds=number) for number in itertools.count())
-        predictions = [
-            Prediction(one, 0, time, self.name, "1", False, {str(key): value for key, value in row.items()}, score, int(score >= 0.5), 1.0)
-            for one, time, row, score in zip(ids, times, inputs.to_dict("records"), answers["probability"], strict=False)
-        ]  # fmt: skip
         log = PredictionLog.open(self.log_url, LogSettings())
-        log.submit(predictions).result(60)
+        log.submit(list(self._predictions(start, ids, inputs, answers["probability"].tolist()))).result(60)
         log.close(30)
         if labels:
-            give_feedback(
-                self.log_url,
-                [(one, 0, int(label)) for one, label in zip(ids, table[COLUMNS.source_target], strict=True)],
-            )
+            known = zip(ids, table[COLUMNS.source_target].tolist(), strict=True)
+            give_feedback(self.log_url, [(one, 0, int(label)) for one, label in known])
         return window(start, start + timedelta(hours=1))
+
+    def _predictions(
+        self, start: datetime, ids: list[str], inputs: pd.DataFrame, scores: list[float]
+    ) -> Iterator[Prediction]:
+        """One request of one row a second."""
+        for number, (one, row, score) in enumerate(zip(ids, inputs.to_dict("records"), scores, strict=True)):
+            features = {str(name): value for name, value in row.items()}
+            time = start + timedelta(seconds=number)
+            yield Prediction(one, 0, time, self.name, "1", False, features, score, int(score >= 0.5), 1.0)
 
     @property
     def address(self) -> str:

@@ -21,6 +21,7 @@ from simulate.drifts import traffic
 from stepkit.errors import StepError
 from stepkit.tracking import ROOT
 from tests.conftest import Ended, Experiment, new_experiment
+from tests.pipelines import run_here, small_forest
 from tests.watched import COLUMNS, ROWS, START, WatchedModel, watched_model, window
 
 Look = Callable[..., dict[str, Any]]
@@ -186,8 +187,10 @@ def test_a_log_that_is_not_there_is_one_message(run_drift: Callable[..., Ended],
     assert ended.message.startswith("LogUnfit: there is no prediction log at")
 
 
-def test_a_reference_that_is_gone_is_one_message(run_drift: Callable[..., Ended], windows: dict[str, str]) -> None:
-    ended = run_drift(windows["honest"], reference="gone.csv")
+def test_a_reference_that_is_gone_is_one_message(
+    run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel
+) -> None:
+    ended = run_drift(windows["honest"], reference="gone.csv", model_name=model.name)
     assert ended.status == 1
     assert "ReferenceMissing: " in ended.message
     assert "gone.csv" in ended.message
@@ -228,7 +231,7 @@ def test_a_setting_that_does_not_fit_is_one_message(run_drift: Callable[..., End
 
 
 def test_labelled_rows_train_a_model(
-    model: WatchedModel, windows: dict[str, str], tmp_path: Path, run_step: Any
+    model: WatchedModel, windows: dict[str, str], tmp_path: Path, experiment: Experiment
 ) -> None:
     output = tmp_path / "labelled.parquet"
     said = labelled.export(given_to_export(model, output, labelled_min_rows="1000"))
@@ -239,6 +242,9 @@ def test_labelled_rows_train_a_model(
     honest = traffic(ROWS, 100).drop(columns=["ID"])
     first = table.drop(columns=["ID"]).iloc[:ROWS].astype(float)
     pd.testing.assert_frame_equal(first[list(honest)], honest.astype(float))
+    trained = run_here(experiment, f"data.file_url={output}", "data.sha256=[]", *small_forest())
+    assert trained.error is None
+    assert trained.runs.steps["register"].data.tags["model_version"] == "1"
 
 
 def given_to_export(model: WatchedModel, output: Path, **more: str) -> dict[str, str]:
@@ -288,7 +294,7 @@ def encoded(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_evidently_finds_the_known_answer_on_the_real_data(encoded: tuple[Path, Path], look: Look) -> None:
-    """13 of 33 columns, share 0.394: with the first 200 rows as Evidently's reference, for which it tests by p-value."""
+    """13 of 33 columns, share 0.394, where the first 200 rows are the reference: a small one is tested by p-values."""
     first, others = encoded
     settings = {"model_name": "none", "tests": "evidently", "drift_share": 0.5}
     found = look(str(others), reference=str(first), **settings)
