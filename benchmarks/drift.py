@@ -19,10 +19,11 @@ import pandas as pd
 import yaml
 from sklearn.pipeline import Pipeline
 
+from drift.addresses import Watched
 from drift.judge import judge
 from drift.performance import LEVEL
 from drift.settings import settings_from
-from drift.sides import Current, Reference, Scored, Sides, Watched
+from drift.sides import Current, Reference, Scored, Sides
 from preprocess.run import tidy
 from random_forest.pipeline import build
 from serve.address import Registered

@@ -20,6 +20,7 @@ from mlflow.pyfunc import PyFuncModel
 from drift.errors import ReferenceMissing
 from serve.address import Registered, registered
 from stepkit import lineage, tables, tracking
+from stepkit.addresses import opened, shown_in
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.errors import BadParameter
 
@@ -142,11 +143,11 @@ def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return tables.read_table(_fetched(address, folder), text)
+        return tables.read_table(_fetched(opened(address), folder), text)
     except (MlflowException, OSError, ValueError, ImportError) as error:
         if tracking.is_unreachable(error):
             raise
-        reason = " ".join(str(error).split())[:300]
+        reason = shown_in(" ".join(str(error).split()))[:300]
         raise ReferenceMissing(f"no table at '{address}' ({reason}). Name one that is there.") from error
 
 

@@ -51,7 +51,7 @@ def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: 
     The error of either side counts; among windows that are lower by `drop` and no more, a share of `alpha` is below.
     """
     error = (reference.error**2 + current.error**2) ** 0.5
-    return reference.value - drop - float(norm.ppf(1.0 - alpha)) * error
+    return float(reference.value - drop - norm.ppf(1.0 - alpha) * error)
 
 
 def logit(probability: Floats) -> Floats:

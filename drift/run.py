@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from drift.judge import Judged, judge
 from drift.policy import Decision, Observation, decide
 from drift.settings import settings_from, settings_parser
 from drift.sides import Sides, read_sides
+from stepkit.errors import StepError
 from stepkit.monitoring import Monitoring
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import ROOT, from_root
@@ -42,10 +44,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
+    try:
+        settings = settings_from({name: value for name, value in vars(args).items() if name in Monitoring.model_fields})
+    except StepError as error:
+        # before a run is opened, which would keep what was typed
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
     args.step = history.STEP_NAME
     with step_run(args) as run:
-        typed = {name: value for name, value in vars(args).items() if name in Monitoring.model_fields}
-        settings = settings_from(typed)
         sides = read_sides(run.client, settings, run.folder)
         key = window_key(sides, settings)
         before = history.earlier(run.client, run.experiment_id, run.run_id, key)

@@ -7,8 +7,16 @@ import os
 from pathlib import Path
 
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
+from stepkit.addresses import expect_no_secret
 from stepkit.configured import CONFIG, settings_of
 from stepkit.monitoring import Monitoring
+
+ADDRESSES = {
+    "log_url": f"Set {URL_VARIABLE} instead.",
+    "reference": "Put it into an environment variable and name that: reference=env:DATA_URL.",
+    "current": "Put it into an environment variable and name that: current=env:DATA_URL.",
+}
+"""The settings that may hold a secret, and what to do with one that does."""
 
 
 def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
@@ -16,8 +24,12 @@ def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
 
     Raises:
         BadParameter: an unknown key or a value that does not fit; the message names it and where it stands.
+        SecretInAddress: an address holds a password, which MLflow would keep.
     """
-    return settings_of(Monitoring, "drift", typed, config)
+    settings = settings_of(Monitoring, "drift", typed, config)
+    for key, instead in ADDRESSES.items():
+        expect_no_secret(getattr(settings, key), key, instead)
+    return settings
 
 
 def settings_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from drift.addresses import LogWindow, Watched, is_log, load_model, log_window, 
 from drift.errors import ReferenceMissing
 from drift.settings import log_address
 from serve.record.read import AFTER, BEFORE, read_log
+from stepkit.addresses import recorded
 from stepkit.columns import Columns
 from stepkit.monitoring import Monitoring
 from stepkit.tables import as_model_input
@@ -110,10 +111,10 @@ def _reference(settings: Monitoring, model: Watched | None, loaded: PyFuncModel 
     address = model.train_address if own and model else settings.reference
     table = table_at(address, folder / "reference", text)
     if model is None or loaded is None:
-        return Reference(address, table)
+        return Reference(recorded(address), table)
     rows, label = _split(table, model.columns)
     held_out = table_at(model.test_address, folder / "test", text) if own else table
-    return Reference(address, rows, label, _scored(loaded, held_out, model.columns))
+    return Reference(recorded(address), rows, label, _scored(loaded, held_out, model.columns))
 
 
 def _scored(loaded: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored | None:
@@ -149,11 +150,11 @@ def _current(settings: Monitoring, model: Watched | None, loaded: PyFuncModel | 
         return _from_log(settings, log_window(settings.current), model)
     table = table_at(settings.current, folder / "current", model.columns.text if model else [])
     if model is None or loaded is None:
-        return Current(settings.current, table, None, None)
+        return Current(recorded(settings.current), table, None, None)
     rows, label = _split(table, model.columns)
     whole = set(model.columns.names) <= set(rows.columns)
     probability = _probability(loaded, rows, model.columns) if whole else None
-    return Current(settings.current, rows, None, None, probability, label, [model.model.version])
+    return Current(recorded(settings.current), rows, None, None, probability, label, [model.model.version])
 
 
 def _from_log(settings: Monitoring, window: LogWindow, model: Watched | None) -> Current:

@@ -48,6 +48,13 @@ def _log_without_secret(serve: Serving) -> Serving:
     return serve
 
 
+def _addresses_without_secret(drift: Monitoring) -> Monitoring:
+    expect_no_secret(drift.log_url, "drift.log_url", "Set PREDICTION_LOG_URL instead.")
+    for key in ("reference", "current"):
+        expect_no_secret(getattr(drift, key), f"drift.{key}", f"Put it into a variable: drift.{key}=env:DATA_URL.")
+    return drift
+
+
 class Main(Strict):
     mlflow_tracking_url: TrackingUrl
     experiment_name: str | None
@@ -125,7 +132,7 @@ class Config(Strict):
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_log_without_secret)] = Serving()
-    drift: Annotated[Monitoring, AfterValidator(_log_without_secret)] = Monitoring()
+    drift: Annotated[Monitoring, AfterValidator(_addresses_without_secret)] = Monitoring()
 
 
 def split_options(argv: list[str]) -> list[str]:

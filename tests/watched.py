@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PyFuncModel
 
 from serve.record.feedback import give_feedback
 from serve.record.log import PredictionLog
@@ -35,7 +36,7 @@ class WatchedModel:
     experiment: Experiment
     name: str
     log_url: str
-    model: mlflow.pyfunc.PyFuncModel
+    model: PyFuncModel
 
     def serve(self, hour: int, drift: str = "none", rows: int = ROWS, labels: bool = True, **changed: object) -> str:
         """Answer simulated clients at an hour, record that with their labels, and return the window's address."""

@@ -210,7 +210,7 @@ def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environmen
 
 
 def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
-    # monitoring, Airflow and the engines of a cluster live in environments of their own, benchmarks in that of the tests
+    # monitoring, Airflow and clusters have environments of their own, benchmarks that of the tests
     elsewhere = ("drift/", "benchmarks/", "pipeline/cluster.py")
     ours = {path for path in code() if not name_of(path).startswith(elsewhere)}
     assert lacking(ours, locked(REQUIREMENTS / "run.lock")) == {}

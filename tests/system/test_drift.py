@@ -182,6 +182,15 @@ def test_a_log_that_cannot_be_reached_is_one_message(run_drift: Callable[..., En
     assert experiment.runs("drift")[0].info.status == "FAILED"
 
 
+def test_an_address_with_a_password_is_refused_and_not_kept(
+    run_drift: Callable[..., Ended], experiment: Experiment
+) -> None:
+    ended = run_drift("log:?rows=5", log_url="postgresql://me:hidden@127.0.0.1/none")
+    assert ended.message.startswith("SecretInAddress: log_url holds a password")
+    assert "hidden" not in ended.message
+    assert experiment.runs("drift") == []
+
+
 def test_a_log_that_is_not_there_is_one_message(run_drift: Callable[..., Ended], tmp_path: Path) -> None:
     ended = run_drift("log:?rows=5", log_url=f"sqlite:///{tmp_path / 'none.db'}")
     assert ended.message.startswith("LogUnfit: there is no prediction log at")
@@ -219,7 +228,7 @@ def test_a_version_without_training_data_is_one_message(
     name = f"{model.name}_bare"
     client.create_registered_model(name)
     source = client.get_model_version(model.name, "1").source
-    client.create_model_version(name, source)
+    client.create_model_version(name, str(source))
     ended = run_drift(windows["honest"], reference=f"models:/{name}/1")
     assert ended.status == 1
     assert f"ReferenceMissing: {name} version 1 has no training data on record" in ended.message
