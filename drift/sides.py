@@ -23,7 +23,6 @@ from stepkit.tables import as_model_input
 
 Floats = npt.NDArray[np.float64]
 
-NO_MODEL = "none"
 SKEW = timedelta(seconds=60)
 """Clocks of two machines may differ by so much without anybody calling it a fault."""
 
@@ -98,7 +97,8 @@ def reference_model(settings: Monitoring) -> str:
     """The address of the model that is watched; "" if files are compared without one."""
     if settings.reference.startswith("models:/"):
         return settings.reference
-    return "" if settings.model_name == NO_MODEL else f"models:/{settings.model_name}@champion"
+    # null in config.yaml is the registered model; only who types model_name=none has none
+    return f"models:/{settings.model_name}@champion" if settings.model_name else ""
 
 
 def _reference(settings: Monitoring, model: Watched | None, loaded: PyFuncModel | None, folder: Path) -> Reference:
