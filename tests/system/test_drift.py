@@ -211,9 +211,8 @@ def test_training_data_that_were_deleted_are_one_message(
     run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel, tmp_path: Path
 ) -> None:
     run_id = run_of(model_train(model))
-    train = Path(
-        model.experiment.client.get_run(run_id).info.artifact_uri.removeprefix("file://"), "data/data_train.csv"
-    )
+    stored = str(model.experiment.client.get_run(run_id).info.artifact_uri).removeprefix("file://")
+    train = Path(stored, "data", "data_train.csv")
     moved = shutil.move(train, tmp_path / "kept.csv")
     ended = run_drift(windows["honest"])
     shutil.move(moved, train)
