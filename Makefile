@@ -80,13 +80,20 @@ promote: .venv/run.stamp ## make a version the champion by hand (VERSION=n REASO
 rollback: .venv/run.stamp ## make the previous champion the champion again (REASON="why")
 	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name $(MODEL)
 
+drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
+	@mlflow run ./drift --env-manager local --experiment-name drift $(foreach option,$(options),-P $(option))
+	@mlflow run ./drift -e page --env-manager local -P open=true
+
+bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
+	PYTHONPATH=. python benchmarks/drift.py
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
 cluster: .venv/cluster.stamp ## install the engines for clusters: sweeps on ray, scoring on spark (which needs Java 17 besides)
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
-	for name in run cluster test audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in run cluster drift test audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## remove the environment and caches; runs and models stay
@@ -102,4 +109,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster lock clean

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.columns import Columns, Strict, first_problem
 from stepkit.evaluation import Evaluation
+from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
 from stepkit.settings import ModelSettings
 
@@ -46,6 +47,13 @@ TrackingUrl = Annotated[
 def _log_without_secret(serve: Serving) -> Serving:
     expect_no_secret(serve.log_url, "serve.log_url", "Set PREDICTION_LOG_URL instead.")
     return serve
+
+
+def _addresses_without_secret(drift: Monitoring) -> Monitoring:
+    expect_no_secret(drift.log_url, "drift.log_url", "Set PREDICTION_LOG_URL instead.")
+    for key in ("reference", "current"):
+        expect_no_secret(getattr(drift, key), f"drift.{key}", f"Put it into a variable: drift.{key}=env:DATA_URL.")
+    return drift
 
 
 class Main(Strict):
@@ -123,6 +131,7 @@ class Config(Strict):
     evaluate: Evaluation
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_log_without_secret)] = Serving()
+    drift: Annotated[Monitoring, AfterValidator(_addresses_without_secret)] = Monitoring()
 
 
 def split_options(argv: list[str]) -> list[str]:

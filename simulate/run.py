@@ -106,7 +106,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def log_to_run(metrics: dict[str, float], sha256: str) -> None:
+def log_to_run(metrics: dict[str, float], **tags: str) -> None:
     """Log to the run that `mlflow run` started; a plain `python run.py` has none to log to."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return
@@ -114,7 +114,7 @@ def log_to_run(metrics: dict[str, float], sha256: str) -> None:
 
     with mlflow.start_run():
         mlflow.log_metrics(metrics)
-        mlflow.set_tag("sha256", sha256)
+        mlflow.set_tags(tags)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         size, sha256 = part.stat().st_size, sha256_of(part)
     log.info("wrote %s: %s rows, %s bytes", args.output, f"{args.rows:,}", f"{size:,}")
     log.info("default share %.4f, sha256 %s", default_share, sha256)
-    log_to_run({"rows": args.rows, "bytes": size, "default_share": default_share}, sha256)
+    log_to_run({"rows": args.rows, "bytes": size, "default_share": default_share}, sha256=sha256)
 
 
 if __name__ == "__main__":

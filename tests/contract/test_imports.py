@@ -17,6 +17,7 @@ ALLOWED = {
     "simulate": {"simulate", "stepkit"},
     "serve": {"serve", "stepkit"},
     "ci": {"ci", "pipeline", "stepkit"},
+    "drift": {"drift", "serve", "stepkit"},
     "main.py": {"pipeline", "stepkit"},
 }
 """For each folder of the map (and main.py), which parts of the repository it may import."""
@@ -64,3 +65,14 @@ def test_airflow_is_not_imported(part: str) -> None:
 
 def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
     assert first_parts(imported_by(ROOT / "random_forest" / "predictor.py")) & OURS == set()
+
+
+def test_monitoring_takes_of_the_scorer_only_its_log_and_addresses() -> None:
+    taken = {module for path in code() if part_of(path) == "drift" for module in imported_by(path)}
+    ours = {".".join(module.split(".")[:2]) for module in taken if module.startswith("serve.")}
+    assert ours == {"serve.record", "serve.address"}
+
+
+def test_only_dags_import_airflow() -> None:
+    files = [path for path in code() if part_of(path) == "drift" and "dags" not in path.parts]
+    assert [name_of(path) for path in files if "airflow" in first_parts(imported_by(path))] == []

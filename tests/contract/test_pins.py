@@ -175,9 +175,9 @@ def test_a_lock_holds_everything_that_its_requirements_name(path: Path) -> None:
 
 
 def test_locks_that_share_a_package_share_its_version() -> None:
-    main = locked(REQUIREMENTS / "run.lock")
+    main = locked(REQUIREMENTS / "drift.lock")
     test = locked(REQUIREMENTS / "test.lock")
-    assert main
+    assert locked(REQUIREMENTS / "run.lock").items() <= main.items()
     assert {name: version for name, version in main.items() if test.get(name) != version} == {}
 
 
@@ -210,10 +210,15 @@ def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environmen
 
 
 def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
-    # Airflow and the engines of a cluster live in environments of their own, benchmarks in that of the tests
-    elsewhere = ("drift/dags/", "benchmarks/", "pipeline/cluster.py")
+    # monitoring, Airflow and clusters have environments of their own, benchmarks that of the tests
+    elsewhere = ("drift/", "benchmarks/", "pipeline/cluster.py")
     ours = {path for path in code() if not name_of(path).startswith(elsewhere)}
     assert lacking(ours, locked(REQUIREMENTS / "run.lock")) == {}
+
+
+def test_the_lock_for_monitoring_provides_every_module_of_its_code() -> None:
+    theirs = {path for path in code() if path.parent.name == "drift"}
+    assert lacking(theirs, locked(REQUIREMENTS / "drift.lock")) == {}
 
 
 def test_the_lock_for_testing_provides_every_module_of_benchmarks_and_clusters() -> None:

@@ -87,6 +87,8 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         ("main.mlflow_tracking_url", HOLDING[0], "MLFLOW_TRACKING_PASSWORD"),
         ("data.reference_dataset", HOLDING[1], "Name an artifact"),
         ("serve.log_url", HOLDING[2], "PREDICTION_LOG_URL"),
+        ("drift.log_url", HOLDING[2], "PREDICTION_LOG_URL"),
+        ("drift.current", HOLDING[2], "drift.current=env:DATA_URL"),
     ],
 )
 def test_the_configuration_refuses_a_secret_without_repeating_it(key: str, value: str, instead: str) -> None:

@@ -1,0 +1,176 @@
+"""How often windows without drift alarm, and how often each named drift is caught in its first full window.
+
+Run it by `make bench-drift`: it writes benchmarks/drift.md. Clients come from simulate, so the truth is known: the
+model is trained on 30,000 of them as the pipeline trains it, each window is 2,000 others.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.pipeline import Pipeline
+
+from drift.addresses import Watched
+from drift.judge import judge
+from drift.performance import LEVEL
+from drift.settings import settings_from
+from drift.sides import Current, Reference, Scored, Sides
+from preprocess.run import tidy
+from random_forest.pipeline import build
+from serve.address import Registered
+from simulate.clients import clients
+from simulate.drifts import traffic
+from stepkit.columns import Columns, read_columns
+from stepkit.monitoring import Monitoring
+from stepkit.settings import ModelSettings
+from stepkit.split import split
+from stepkit.tables import as_model_input
+from stepkit.tracking import ROOT
+
+RESULTS = ROOT / "benchmarks" / "drift.md"
+TRAINING_ROWS, TRAINING_SEED = 30_000, 42
+ROWS = 2_000
+FIRST_SEED = 10_000
+HONEST, DRIFTED = 200, 40
+MOST_FALSE, LEAST_CAUGHT = 0.01, 0.95
+CHANGES = {
+    "limits": "limits higher by 20 %",
+    "age": "AGE higher by 5 years",
+    "delay": "one month's delay more in PAY_0 for 15 % of the rows",
+    "new_code": "a new code of EDUCATION in 5 %",
+    "missing": "10 % of AGE missing",
+    "defaults": "share of defaults doubled, labels known",
+    "defaults without labels": "share of defaults doubled, seen in the score",
+}
+COUNTS = {"none": HONEST, **dict.fromkeys(CHANGES, DRIFTED)}
+GIVEN: list[Any] = []
+"""The world and the settings, for the processes that are forked: to send them along with each window takes longer."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A model, and the data it was trained and tested on."""
+
+    columns: Columns
+    model: Pipeline
+    reference: Reference
+
+
+@dataclass
+class Outcome:
+    """How often a kind of window alarmed, by which signals, and whether the estimated AUC held the realised one."""
+
+    windows: int = 0
+    alarms: int = 0
+    signals: Counter[str] = field(default_factory=Counter)
+    covered: int = 0
+
+
+def world(rows: int = TRAINING_ROWS, seed: int = TRAINING_SEED) -> World:
+    """Train on simulated clients as the pipeline does, on what is left after a test and a validation split."""
+    columns = read_columns(ROOT / "data" / "uci.yaml")
+    settings = ModelSettings.model_validate(yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
+    table = tidy(clients(rows, seed), columns)
+    train, test = split(table, 0.3, columns.target, seed)
+    fitted_on, _ = split(train, 0.3, columns.target, seed)
+    model = build(settings, columns, seed)
+    model.set_params(**{name: 1 for name in model.get_params() if name.endswith("__n_jobs")})
+    model.fit(as_model_input(fitted_on, columns), fitted_on[columns.target])
+    scored = Scored(probability(model, test, columns), test[columns.target].to_numpy(float))
+    reference = Reference("train", train[columns.names], train[columns.target].to_numpy(float), scored)
+    return World(columns, model, reference)
+
+
+def probability(model: Pipeline, table: pd.DataFrame, columns: Columns) -> np.ndarray:
+    answered: np.ndarray = model.predict_proba(as_model_input(table, columns))[:, 1]
+    return answered
+
+
+def window(of: World, seed: int, drift: str, labels: bool = True, rows: int = ROWS) -> Sides:
+    """A window of traffic beside the reference."""
+    table = traffic(rows, seed, drift)
+    label = table[of.columns.source_target].to_numpy(float) if labels else np.full(len(table), np.nan)
+    inputs = as_model_input(table, of.columns)
+    watched = Watched(Registered("bench", "1", ""), "", of.columns, "", "")
+    score = probability(of.model, table, of.columns)
+    return Sides(of.reference, Current("traffic", inputs, None, None, score, label), watched)
+
+
+def looked_at(case: tuple[str, int]) -> tuple[str, list[str], bool]:
+    """Judge one window: its name, the signals that alarm, and whether the interval held the realised AUC."""
+    (of, settings), (name, seed) = GIVEN, case
+    drift, _, without = name.partition(" ")
+    judged = judge(window(of, seed, drift, labels=not without), settings)
+    estimated, realised = judged.signals["estimated_auc"], judged.signals.get("realised_auc")
+    covered = realised is not None and estimated["lower"] <= realised["value"] <= estimated["upper"]
+    return name, [signal for signal, one in judged.signals.items() if one["alarm"]], covered
+
+
+def measure(of: World, settings: Monitoring, counts: dict[str, int], processes: int) -> dict[str, Outcome]:
+    """Judge so many windows of each kind."""
+    cases = [(name, FIRST_SEED + seed) for name, count in counts.items() for seed in range(count)]
+    outcomes = {name: Outcome() for name in counts}
+    GIVEN[:] = [of, settings]
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        for name, alarms, covered in pool.imap_unordered(looked_at, cases, chunksize=5):
+            one = outcomes[name]
+            one.windows += 1
+            one.alarms += bool(alarms)
+            one.signals.update(alarms)
+            one.covered += covered
+    return outcomes
+
+
+def is_good(name: str, outcome: Outcome) -> bool:
+    share = outcome.alarms / outcome.windows
+    return share <= MOST_FALSE if name == "none" else share >= LEAST_CAUGHT
+
+
+def table_of(outcomes: dict[str, Outcome]) -> str:
+    """Return the page with the table."""
+    lines = [
+        f"| {CHANGES.get(name, 'nothing')} | {one.windows} | {one.alarms} ({one.alarms / one.windows:.1%}) | "
+        f"{', '.join(f'{signal} {count}' for signal, count in one.signals.most_common(4)) or '-'} |"
+        for name, one in outcomes.items()
+    ]
+    honest = outcomes["none"]
+    return "\n".join(
+        [
+            "# How often drift is found",
+            "",
+            f"Made by `make bench-drift`. Windows of {ROWS:,} rows by `simulate`, beside the",
+            f"training data of a forest made from {TRAINING_ROWS:,} others, with the settings of config.yaml. An alarm",
+            "is any signal of one window.",
+            "",
+            "| what changed | windows | alarms | by signal |",
+            "| --- | --- | --- | --- |",
+            *lines,
+            "",
+            f"The {LEVEL:.0%} interval of the AUC that is estimated without labels held the AUC by the labels in",
+            f"{honest.covered} of {honest.windows} windows without drift ({honest.covered / honest.windows:.1%}).",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    start = time.monotonic()
+    outcomes = measure(world(), settings_from({}), COUNTS, os.cpu_count() or 1)
+    text = table_of(outcomes)
+    RESULTS.write_text(text, encoding="utf-8")
+    print(f"{text}\n{time.monotonic() - start:.0f} s")
+    if bad := [name for name, one in outcomes.items() if not is_good(name, one)]:
+        sys.exit(f"promise not kept: {', '.join(bad)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Addresses -> tables: the training data behind a model version, a file anywhere, the artifact of a run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import fsspec
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import get_model_info
+from mlflow.pyfunc import PyFuncModel
+
+from drift.errors import ReferenceMissing
+from serve.address import Registered, registered
+from stepkit import lineage, tables, tracking
+from stepkit.addresses import opened, shown_in
+from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
+from stepkit.errors import BadParameter
+
+LOG = "log:"
+TRAINING_STEP_INPUT = "data_train"
+PARAMETERS = ("from", "to", "rows", "version")
+EXAMPLES = "For example log:?rows=2000 or log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z."
+
+
+@dataclass(frozen=True)
+class LogWindow:
+    """What `log:?...` asks for: a span of time, or the newest rows; times are in UTC."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    rows: int | None = None
+    version: str | None = None
+    """A model version, or "any"; None: the version that is watched."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A registered model version with what is known of its data."""
+
+    model: Registered
+    run_id: str
+    columns: Columns
+    train_address: str
+    test_address: str
+
+
+def is_log(address: str) -> bool:
+    return address.startswith(LOG)
+
+
+def log_window(address: str) -> LogWindow:
+    """Parse `log:?from=TIME&to=TIME&rows=N&version=V`.
+
+    Raises:
+        BadParameter: an unknown part, no time, a window that ends before it begins, nothing that bounds it.
+    """
+    given = dict(parse_qsl(address.removeprefix(LOG).lstrip("?").replace("+", "%2B"), keep_blank_values=True))
+    if unknown := set(given) - {*PARAMETERS}:
+        raise BadParameter(f"'{address}': unknown part '{min(unknown)}'; there are {', '.join(PARAMETERS)}. {EXAMPLES}")
+    start, end = (moment(given[name], address) if name in given else None for name in ("from", "to"))
+    rows = _row_count(given["rows"], address) if "rows" in given else None
+    if start and end and not start < end:
+        raise BadParameter(f"'{address}': the window ends ({end}) before it begins ({start}). {EXAMPLES}")
+    if start is None and rows is None:
+        raise BadParameter(f"'{address}' names neither a time to begin (from) nor a number of rows. {EXAMPLES}")
+    return LogWindow(start, end, rows, given.get("version"))
+
+
+def moment(text: str, address: str) -> datetime:
+    """Parse a time of ISO 8601; one without a zone is in UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadParameter(f"'{address}': '{text}' is no time of ISO 8601. {EXAMPLES}") from error
+    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+
+
+def _row_count(text: str, address: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise BadParameter(f"'{address}': rows='{text}' is no whole number from 1. {EXAMPLES}")
+    return int(text)
+
+
+def watched(client: MlflowClient, address: str) -> Watched:
+    """Return a model version with the data that it was trained and tested on.
+
+    Raises:
+        BadParameter: no such address, model, alias or version.
+        ReferenceMissing: the version was not trained by this project's steps, or their runs are gone.
+    """
+    model = registered(address)
+    version = client.get_model_version(model.name, model.version)
+    train = _training_data(client, model, str(version.run_id or ""))
+    segregate = lineage.run_of(train)
+    columns = _columns_of(segregate, model)
+    test = train.replace(TRAINING_STEP_INPUT, "data_test")
+    return Watched(model, str(version.run_id), columns, train, test)
+
+
+def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
+    try:
+        inputs = lineage.inputs_of(client.get_run(run_id)) if run_id else {}
+    except MlflowException as error:
+        if tracking.is_unreachable(error):
+            raise
+        inputs = {}
+    for name, address in inputs.items():
+        if Path(name).stem == TRAINING_STEP_INPUT:
+            return address
+    raise ReferenceMissing(
+        f"{model.name} version {model.version} has no training data on record (its run {run_id or 'is not known'}"
+        f"{' names none, or is gone' if run_id else ''}). "
+        "Name a reference instead: -P reference=FILE or -P reference=runs:/ID/NAME."
+    )
+
+
+def _columns_of(run_id: str, model: Registered) -> Columns:
+    try:
+        return read_columns(Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{COLUMNS_ARTIFACT}")))
+    except (MlflowException, OSError) as error:
+        if tracking.is_unreachable(error):
+            raise
+        raise ReferenceMissing(
+            f"the data of {model.name} version {model.version} are gone: run {run_id} holds no {COLUMNS_ARTIFACT}. "
+            "Name a reference instead (-P reference=FILE), or train anew."
+        ) from error
+
+
+def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
+    """Read the table at runs:/ID/NAME, a path (relative: to the repository) or any address that fsspec knows.
+
+    Raises:
+        ReferenceMissing: nothing is there.
+        TableUnreadable: it is no table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return tables.read_table(_fetched(opened(address), folder), text)
+    except (MlflowException, OSError, ValueError, ImportError) as error:
+        if tracking.is_unreachable(error):
+            raise
+        reason = shown_in(" ".join(str(error).split()))[:300]
+        raise ReferenceMissing(f"no table at '{address}' ({reason}). Name one that is there.") from error
+
+
+def _fetched(address: str, folder: Path) -> Path:
+    if address.startswith(("runs:/", "models:/")):
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+    place = tracking.from_root(address)
+    if "://" not in place:
+        return Path(place)
+    target = folder / (Path(place.split("?")[0]).name or "table.csv")
+    with fsspec.open(place, "rb", compression=None) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return target
+
+
+def load_model(model: Registered, folder: Path) -> PyFuncModel:
+    """Load a version as MLflow's own model; its signature names the columns that it takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(model.uri, dst_path=str(folder))
+    return loaded
+
+
+def signature_names(model: Any) -> list[str]:
+    """The columns of a model's signature, in its order."""
+    schema = get_model_info(model).signature.inputs if isinstance(model, str) else model.metadata.signature.inputs
+    return [str(name) for name in schema.input_names()]

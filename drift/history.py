@@ -1,0 +1,93 @@
+"""Earlier windows of the drift experiment: the history that the policy reads, and runs that need not be repeated."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from drift.policy import Action, Observation
+from stepkit import lineage
+
+STEP_NAME = "drift"
+KEY = "window_key"
+FROM, TO, ROWS = "window_from", "window_to", "window_rows"
+MODEL_NAME, MODEL_VERSION = "model_name", "model_version"
+REFERENCE, CURRENT = "reference", "current"
+STATUS, ALARMS, DECISION, REASON = "status", "alarms", "decision", "decision_reason"
+JUDGED_STATUS = "ok"
+RESULT = "drift.json"
+
+RUNS_AT_ONCE = 1_000
+SECONDS_TO_WAIT = 120.0
+"""A comparison takes seconds; a run that is not finished after this has lost its process."""
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def runs_of(client: MlflowClient, experiment_id: str, model_name: str) -> list[Run]:
+    """Every finished comparison of a model in an experiment, by the end of its window; a repeated one counts once."""
+    chosen = f"tags.{lineage.STEP} = '{STEP_NAME}' and tags.{MODEL_NAME} = '{model_name}' and tags.{DECISION} != ''"
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], f"{chosen} and attributes.status = 'FINISHED'", max_results=RUNS_AT_ONCE, page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    newest = {_window(run): run for run in sorted(found, key=lambda run: (run.info.end_time, run.info.run_id))}
+    return sorted(newest.values(), key=lambda run: run.data.tags[TO])
+
+
+def _window(run: Run) -> tuple[str, ...]:
+    return tuple(run.data.tags.get(name, "") for name in (FROM, TO, MODEL_VERSION, REFERENCE))
+
+
+def observation(run: Run) -> Observation:
+    """What the policy wants to know of a finished comparison."""
+    tags = run.data.tags
+    action: Action = tags[DECISION]  # type: ignore[assignment]  # written from a Decision
+    return Observation(
+        key=tags[KEY],
+        time=datetime.fromisoformat(tags[TO]).astimezone(UTC),
+        rows=int(tags[ROWS]),
+        version=tags[MODEL_VERSION],
+        alarms=frozenset(name for name in tags[ALARMS].split(",") if name),
+        judged=tags[STATUS] == JUDGED_STATUS,
+        action=action,
+    )
+
+
+def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> Run | None:
+    """Return the finished run of the same window, waiting for one that is at it already; None if this one is the first.
+
+    A run that was begun earlier goes first, so of two processes with one window exactly one computes it.
+    """
+    client.set_tag(run_id, KEY, key)
+    own = client.get_run(run_id)
+    end = time.monotonic() + SECONDS_TO_WAIT
+    while True:
+        others = _same(client, experiment_id, own, key)
+        finished = [run for run in others if run.info.status == "FINISHED" and DECISION in run.data.tags]
+        if finished:
+            return finished[0]
+        if not any(_is_before(run, own) for run in others) or time.monotonic() > end:
+            return None
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _same(client: MlflowClient, experiment_id: str, own: Run, key: str) -> list[Run]:
+    found = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time ASC"])
+    return [run for run in found if run.info.run_id != own.info.run_id]
+
+
+def _is_before(run: Run, own: Run) -> bool:
+    """Whether another run is at it and was begun earlier; one that began long ago has lost its process."""
+    if run.info.status != "RUNNING" or own.info.start_time - run.info.start_time > SECONDS_TO_WAIT * 1000:
+        return False
+    return (run.info.start_time, run.info.run_id) < (own.info.start_time, own.info.run_id)

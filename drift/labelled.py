@@ -1,0 +1,120 @@
+"""labelled: the prediction log and its feedback -> a table to train on, in the raw table's own form."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+from drift.addresses import moment, watched
+from drift.errors import TooFewLabels
+from drift.settings import log_address, settings_from
+from serve.record.read import read_log
+from stepkit import tracking
+from stepkit.columns import Columns
+from stepkit.errors import BadParameter, StepError, TableUnfit
+from stepkit.tables import WRITABLE, write_table
+
+SETTINGS = ("model_name", "log_url", "labelled_min_rows")
+HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
+
+
+def labelled_rows(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return the rows of a log (n) whose true label is known, as the data set's source has them.
+
+    Raises:
+        TableUnfit: the log does not hold a column that the data set has, or never a value of it.
+    """
+    known = log[log["label"].notna()].reset_index(drop=True)
+    for name in columns.names:
+        if name not in known or (len(known) and known[name].isna().all()):
+            raise TableUnfit(
+                f"the log holds no value of column {name}: "
+                "it was not served, or is redacted (serve.redact in config.yaml)."
+            )
+    table = pd.DataFrame({name: _typed(known[name], columns.columns[name].type) for name in columns.names})
+    outcomes = {label: value for value, label in columns.classes.items()}
+    table[columns.source_target] = known["label"].astype(int).map(outcomes)
+    if columns.id_column:
+        table.insert(0, columns.id_column, np.arange(1, len(table) + 1))
+    return table
+
+
+def _typed(values: pd.Series, kind: str) -> pd.Series:
+    """Numbers of the log are doubles; whole ones become whole numbers again, where the data set has such."""
+    if kind == "integer" and (values.dropna() % 1 == 0).all():
+        return values.astype("Int64")
+    return values
+
+
+def expect_enough(table: pd.DataFrame, needed: int, target: str) -> None:
+    """Raise TooFewLabels unless there are enough rows, of both classes."""
+    if len(table) < needed:
+        raise TooFewLabels(f"{len(table):,} rows with a known label, {needed:,} are needed (labelled_min_rows). {HINT}")
+    if table[target].nunique() < 2:
+        raise TooFewLabels(f"all {len(table):,} known labels are of one class, which teaches nothing. {HINT}")
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="labelled", description=__doc__)
+    flags.add_argument(
+        "--output", required=True, help=f"file to write, {' or '.join(WRITABLE)}; relative to the repository"
+    )
+    flags.add_argument("--from", default="", help="time of the first row (ISO 8601); empty: from the beginning")
+    flags.add_argument("--to", default="", help="time behind the last row; empty: to the end")
+    flags.add_argument("--rows", default="", help="only the newest so many rows of the log; empty: all")
+    for name in SETTINGS:
+        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = vars(parser().parse_args(argv))
+    try:
+        print(export(given), flush=True)
+    except StepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def export(given: dict[str, Any]) -> str:
+    """Write the table and return what was written, in words."""
+    settings = settings_from({name: given[name] for name in SETTINGS})
+    output = Path(tracking.from_root(given["output"]))
+    if output.suffix not in WRITABLE or not output.parent.is_dir():
+        raise BadParameter(
+            f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."
+        )
+    rows = given["rows"]
+    if rows and not (rows.isdecimal() and int(rows)):
+        raise BadParameter(f"-P rows={rows} is no whole number from 1.")
+    tracking.connect()
+    columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
+    start, end = (moment(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
+    log = read_log(log_address(settings), start, end, int(rows) if rows else None, labels=True)
+    table = labelled_rows(log, columns)
+    expect_enough(table, settings.labelled_min_rows, columns.source_target)
+    part = output.with_name(f".{output.stem}.part{output.suffix}")
+    write_table(table, part)
+    part.replace(output)
+    share = float((table[columns.source_target] == columns.positive).mean())
+    log_to_run({"rows": len(table), "log_rows": len(log), "positive_share": share})
+    return f"wrote {output}: {len(table):,} of {len(log):,} rows have a label, {share:.4f} positive"
+
+
+def log_to_run(metrics: dict[str, float]) -> None:
+    """Log to the run that `mlflow run` started; a plain `python labelled.py` has none."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        with mlflow.start_run():
+            mlflow.log_metrics(metrics)
+
+
+if __name__ == "__main__":
+    main()

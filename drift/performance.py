@@ -1,0 +1,178 @@
+"""Performance of a window: realised where labels are known, else estimated from calibrated probabilities (CBPE).
+
+Confidence-based performance estimation: a row with the calibrated probability p is a positive with probability p, so
+the labels of a window are a random draw, and with it every metric of the confusion matrix and of the ranking.
+Source: Kivimäki, Białek, Kuberski and Nurminen, "Performance Estimation in Binary Classification Using Calibrated
+Confidence" (2025), arXiv:2505.05295. It sees what a shift of the clients does to the model, and cannot see that
+clients of the same kind begin to behave otherwise: for that there are the labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+from scipy.stats import norm, rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 200
+LEVEL = 0.95
+SEED = 42
+BINS = 10
+FEWEST_OF_A_CLASS = 10
+CLIP = 1e-6
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the interval that holds the true one with probability `LEVEL`."""
+
+    value: float
+    lower: float
+    upper: float
+
+    @property
+    def error(self) -> float:
+        """The standard error that belongs to the interval."""
+        return (self.upper - self.lower) / (2.0 * float(norm.ppf((1.0 + LEVEL) / 2.0)))
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
+    """Return the value below which `current` is lower than `reference` by more than `drop`, with certainty.
+
+    The error of either side counts; among windows that are lower by `drop` and no more, a share of `alpha` is below.
+    """
+    error = (reference.error**2 + current.error**2) ** 0.5
+    return float(reference.value - drop - norm.ppf(1.0 - alpha) * error)
+
+
+def logit(probability: Floats) -> Floats:
+    inside = np.clip(probability, CLIP, 1.0 - CLIP)
+    scores: Floats = np.log(inside / (1.0 - inside))
+    return scores
+
+
+class Calibration:
+    """Maps a model's scores to probabilities that mean what they say, learnt on rows it was not trained on (Platt)."""
+
+    def __init__(self, probability: Floats, label: Floats) -> None:
+        features = _features(probability)
+        self._fitted = LogisticRegression(C=1e6).fit(features, label.astype(int))
+        chance = self._fitted.predict_proba(features)[:, 1]
+        design = np.column_stack([np.ones(len(features)), features])
+        self.coefficients: Floats = np.concatenate([self._fitted.intercept_, self._fitted.coef_[0]])
+        self.covariance: Floats = np.linalg.inv((design * (chance * (1.0 - chance))[:, None]).T @ design)
+        """What the finite sample leaves open of the coefficients: the inverse of Fisher's information."""
+
+    def __call__(self, probability: Floats) -> Floats:
+        calibrated: Floats = self._fitted.predict_proba(_features(probability))[:, 1]
+        return calibrated
+
+    def drawn(self, probability: Floats, draws: int, random: np.random.Generator) -> Floats:
+        """Return (draws x n) calibrated probabilities, as other samples of the same size might have taught them."""
+        coefficients = random.multivariate_normal(self.coefficients, self.covariance, draws)
+        design = np.column_stack([np.ones(len(probability)), _features(probability)])
+        drawn: Floats = expit(coefficients @ design.T)
+        return drawn
+
+
+def _features(probability: Floats) -> Floats:
+    """Log-odds and their square: the second bends the curve where balanced class weights bent the scores."""
+    score = logit(probability)
+    return np.column_stack([score, score**2])
+
+
+def auc(label: Floats, probability: Floats) -> float:
+    return float(roc_auc_score(label, probability))
+
+
+def estimated_auc(reference: tuple[Floats, Floats], current: Floats, seed: int = SEED) -> Interval | None:
+    """Estimate the ROC AUC of n rows without labels, with an interval for the value that their labels would give.
+
+    The interval holds what the draw of the labels leaves open, and that the calibration rests on a finite sample.
+
+    Args:
+        reference: probability and label of m rows that the model was not trained on.
+        current: probability of n rows.
+    """
+    probability, label = _known(*reference)
+    if not _has_both(label) or len(current) < 2 * FEWEST_OF_A_CLASS:
+        return None
+    random = np.random.default_rng(seed)
+    chance = Calibration(probability, label).drawn(current, DRAWS, random)
+    values = _aucs((random.random(chance.shape) < chance).astype(float), current)
+    lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return Interval(float(np.nanmean(values)), float(lower), float(upper))
+
+
+def _aucs(labels: Floats, probability: Floats) -> Floats:
+    """The AUC for each of k draws of n labels, by the sum of the positives' ranks (Mann-Whitney)."""
+    positives = labels.sum(axis=1)
+    pairs = positives * (labels.shape[1] - positives)
+    above = labels @ rankdata(probability) - positives * (positives + 1) / 2.0
+    values: Floats = np.divide(above, pairs, out=np.full(len(labels), np.nan), where=pairs > 0)
+    return values
+
+
+def realised_auc(probability: Floats, label: Floats) -> Interval | None:
+    """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class.
+
+    Source of the interval: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988).
+    """
+    probability, label = _known(probability, label)
+    if not _has_both(label):
+        return None
+    value = auc(label, probability)
+    half = float(norm.ppf((1.0 + LEVEL) / 2.0)) * _variance(probability, label == 1) ** 0.5
+    return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
+
+
+def _variance(probability: Floats, positive: npt.NDArray[np.bool_]) -> float:
+    """The AUC's variance from each row's share of rows of the other class that it stands rightly to."""
+    ranks, count = rankdata(probability), int(positive.sum())
+    others = len(probability) - count
+    of_positives = (ranks[positive] - rankdata(probability[positive])) / others
+    of_negatives = (ranks[~positive] - rankdata(probability[~positive])) / count
+    return float(of_positives.var(ddof=1) / count + of_negatives.var(ddof=1) / others)
+
+
+def _known(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
+    known = np.isfinite(label) & np.isfinite(probability)
+    return probability[known], label[known]
+
+
+def _has_both(label: Floats) -> bool:
+    return bool(min((label == 1).sum(), (label == 0).sum()) >= FEWEST_OF_A_CLASS)
+
+
+def calibration_error(probability: Floats, label: Floats) -> float:
+    """Expected calibration error: the mean distance of chance and outcome over bins of as many rows.
+
+    Source: Naeini, Cooper and Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+    ranked = np.argsort(probability)
+    bins = [part for part in np.array_split(ranked, BINS) if len(part)]
+    gaps = [abs(probability[part].mean() - label[part].mean()) * len(part) for part in bins]
+    return float(sum(gaps) / len(probability))
+
+
+def quality_of(reference: tuple[Floats, Floats], probability: Floats, label: Floats) -> dict[str, float]:
+    """Calibration of the labelled rows: how far calibrated probabilities and outcomes lie apart, as mean and by bin."""
+    probability, label = _known(probability, label)
+    if len(label) < BINS:
+        return {}
+    chance = Calibration(*_known(*reference))(probability)
+    return {
+        "brier_score": float(np.mean((chance - label) ** 2)),
+        "calibration_error": calibration_error(chance, label),
+        "expected_share": float(chance.mean()),
+        "realised_share": float(label.mean()),
+    }

@@ -1,0 +1,131 @@
+"""History of windows -> nothing, alert or retrain, and why. Pure: the same history gives the same decision.
+
+Time here is the end of a window, not the clock on the wall: so the past can be replayed, and windows that are looked
+at late are judged as they would have been in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from stepkit.monitoring import Policy
+
+Action = Literal["nothing", "alert", "retrain"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One window of the past, or the one at hand, whose action is not decided yet."""
+
+    key: str
+    time: datetime
+    """The window's end."""
+    rows: int
+    version: str
+    alarms: frozenset[str] = frozenset()
+    judged: bool = True
+    """False: empty, or too few rows to say anything."""
+    action: Action = "nothing"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do about a window. `signals` are those that alarm; `recovered`: the alarm before it is over."""
+
+    action: Action
+    reason: str
+    signals: list[str] = field(default_factory=list)
+    cooldown_until: datetime | None = None
+    recovered: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        until = self.cooldown_until.isoformat() if self.cooldown_until else None
+        return {
+            "action": self.action,
+            "reason": self.reason,
+            "signals": self.signals,
+            "cooldown_until": until,
+            "recovered": self.recovered,
+        }
+
+
+def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> Decision:
+    """Decide about a window.
+
+    Args:
+        history: windows of the same model (any version) in any order; those that end later than `now` do not count.
+        now: the window at hand.
+    """
+    past = sorted((one for one in history if one.time < now.time and one.key != now.key), key=lambda one: one.time)
+    alarms = sorted(now.alarms & {*policy.alert_signals, *policy.retrain_signals})
+    until = _cooldown_until(policy, past)
+    if not now.judged:
+        return Decision("nothing", f"not judged: {now.rows:,} rows", [], until)
+    if not alarms:
+        return Decision("nothing", "no signal alarms", [], until, recovered=_alarmed_before(policy, past, now))
+    confirmed, why = _is_confirmed(policy, past, now)
+    held_back = _held_back(policy, past, now) if confirmed else why
+    if confirmed and not held_back:
+        until = now.time + timedelta(hours=policy.cooldown_hours)
+        return Decision("retrain", f"{_named(alarms)}: {why}", alarms, until)
+    return _alert(policy, past, now, alarms, held_back, until)
+
+
+def _alert(
+    policy: Policy, past: list[Observation], now: Observation, alarms: list[str], why: str, until: datetime | None
+) -> Decision:
+    """Tell somebody, unless the same was told within the cooldown."""
+    since = now.time - timedelta(hours=policy.alert_cooldown_hours)
+    told = [one for one in past if one.action != "nothing" and one.time > since and one.version == now.version]
+    known = frozenset().union(*(one.alarms for one in told))
+    if told and set(alarms) <= known:
+        return Decision("nothing", f"{_named(alarms)} still; told at {_shown(told[-1].time)}. {why}", alarms, until)
+    return Decision("alert", f"{_named(alarms)}. {why}", alarms, until)
+
+
+def _is_confirmed(policy: Policy, past: list[Observation], now: Observation) -> tuple[bool, str]:
+    """Whether enough of the last windows of this version alarm, in words."""
+    if not now.alarms & {*policy.retrain_signals}:
+        return False, "No retraining: none of these calls for it"
+    same = [one for one in past if one.judged and one.version == now.version]
+    last = [*same[-(policy.of_windows - 1) :], now] if policy.of_windows > 1 else [now]
+    count = sum(1 for one in last if one.alarms & {*policy.retrain_signals})
+    if count < policy.confirm:
+        return False, f"No retraining yet: {count} of {len(last)} windows alarm, {policy.confirm} are needed"
+    return True, f"{count} of the last {len(last)} windows alarm"
+
+
+def _held_back(policy: Policy, past: list[Observation], now: Observation) -> str:
+    """Why a confirmed alarm does not lead to a retraining, in words; "" if it does."""
+    if now.rows < policy.retrain_min_rows:
+        return f"No retraining: {now.rows:,} rows, {policy.retrain_min_rows:,} are needed"
+    until = _cooldown_until(policy, past)
+    if until is not None and now.time < until:
+        return f"No retraining: cooldown until {_shown(until)}"
+    since = now.time - timedelta(days=policy.cap_days)
+    lately = [one for one in past if one.action == "retrain" and one.time > since]
+    if len(lately) >= policy.retrain_cap:
+        return f"No retraining: {len(lately)} within {policy.cap_days:g} days, {policy.retrain_cap} are allowed"
+    return ""
+
+
+def _cooldown_until(policy: Policy, past: list[Observation]) -> datetime | None:
+    retrained = [one.time for one in past if one.action == "retrain"]
+    return max(retrained) + timedelta(hours=policy.cooldown_hours) if retrained else None
+
+
+def _alarmed_before(policy: Policy, past: list[Observation], now: Observation) -> bool:
+    """Whether the window before alarmed, whichever version it was of: a new champion may be the cure."""
+    judged = [one for one in past if one.judged]
+    return bool(judged) and bool(judged[-1].alarms & {*policy.alert_signals, *policy.retrain_signals})
+
+
+def _named(signals: list[str]) -> str:
+    return ", ".join(signals)
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

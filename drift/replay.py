@@ -1,0 +1,81 @@
+"""replay: the windows of a drift experiment + a policy -> what it would have decided about each of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+from mlflow import MlflowClient
+from rich.console import Console
+from rich.table import Table
+
+from drift.history import observation, runs_of
+from drift.policy import Decision, Observation, decide
+from drift.settings import settings_from
+from stepkit import tracking
+from stepkit.errors import BadParameter, StepError
+from stepkit.monitoring import Policy
+
+SETTINGS = ("model_name", *Policy.model_fields)
+
+
+def replay(policy: Policy, windows: list[Observation]) -> list[tuple[Observation, Decision]]:
+    """Decide about each window with what stood before it, as this policy would have decided then."""
+    decided: list[tuple[Observation, Decision]] = []
+    for window in sorted(windows, key=lambda one: one.time):
+        past = [replace(before, action=decision.action) for before, decision in decided]
+        decided.append((window, decide(policy, past, window)))
+    return decided
+
+
+def table_of(decided: list[tuple[Observation, Decision]]) -> Table:
+    table = Table("window until (UTC)", "version", "rows", "then", "now", "reason")
+    for window, decision in decided:
+        shown = f"{window.time:%Y-%m-%d %H:%M:%S}"
+        table.add_row(shown, window.version, f"{window.rows:,}", window.action, decision.action, decision.reason)
+    return table
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="replay", description=__doc__)
+    flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
+    for name in SETTINGS:
+        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = vars(parser().parse_args(argv))
+    try:
+        settings = settings_from({name: given[name] for name in SETTINGS})
+        tracking.connect()
+        client = MlflowClient()
+        windows = [
+            observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), settings.model_name)
+        ]
+    except StepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    decided = replay(settings, windows)
+    Console().print(table_of(decided))
+    counts = [sum(1 for _, decision in decided if decision.action == action) for action in ("alert", "retrain")]
+    print(f"{len(decided)} windows of {settings.model_name}: {counts[0]} alerts, {counts[1]} retrainings")
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment.
+
+    Raises:
+        BadParameter: there is none of this name.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        raise BadParameter(
+            f"there is no experiment '{name}'. Make windows first: mlflow run ./drift --experiment-name {name}"
+        )
+    return str(found.experiment_id)
+
+
+if __name__ == "__main__":
+    main()

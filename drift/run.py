@@ -1,0 +1,237 @@
+"""drift: a reference + a window of the prediction log -> drift_report.html, drift.json and a decision."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import re
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from drift import history
+from drift.judge import Judged, judge
+from drift.policy import Decision, Observation, decide
+from drift.settings import settings_from, settings_parser
+from drift.sides import Sides, read_sides
+from stepkit.errors import StepError
+from stepkit.monitoring import Monitoring
+from stepkit.run import StepRun, step_run
+from stepkit.tracking import ROOT, from_root
+
+log = logging.getLogger("drift")
+
+REPORT = "drift_report.html"
+REPORTS = ROOT / "drift" / "evidently_reports"
+SECRET = "log_url"
+"""May hold a password, and does not change what is found."""
+
+NO_MODEL = "files"
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = settings_parser("drift", __doc__)
+    flags.add_argument("--result", default="", help="file to which drift.json is written too")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    try:
+        settings = settings_from({name: value for name, value in vars(args).items() if name in Monitoring.model_fields})
+    except StepError as error:
+        # before a run is opened, which would keep what was typed
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    args.step = history.STEP_NAME
+    with step_run(args) as run:
+        sides = read_sides(run.client, settings, run.folder)
+        key = window_key(sides, settings)
+        before = history.earlier(run.client, run.experiment_id, run.run_id, key)
+        result = repeated(run, before.info.run_id) if before else compared(run, sides, settings, key)
+        if args.result:
+            write_result(result, Path(from_root(args.result)))
+
+
+def window_key(sides: Sides, settings: Monitoring) -> str:
+    """Say by 16 hex digits what is compared with what, and how: the same again need not be computed again."""
+    current = sides.current
+    known = {
+        "window": [str(current.start), str(current.end), len(current.rows), current.labelled],
+        "rows": "" if current.start else digest(current.rows),
+        "model": [sides.watched.model.name, sides.watched.model.version] if sides.watched else [],
+        "reference": sides.reference.address,
+        "settings": settings.model_dump(exclude={SECRET, "current", "reference"}),
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
+
+
+def repeated(run: StepRun, run_id: str) -> dict[str, Any]:
+    """The result of the run that did the same before; this one points at it and stays out of the history."""
+    result: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{history.RESULT}")
+    run.client.delete_tag(run.run_id, history.KEY)
+    run.client.set_tag(run.run_id, "same_as", run_id)
+    run.say(f"this window was compared before, by run {run_id}: {result['decision']['action']}")
+    return result
+
+
+def compared(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
+    status = status_of(sides, settings)
+    judged = Judged([])
+    if status == history.JUDGED_STATUS:
+        judged = publish_report(run, sides, settings)
+    decision = decision_of(run, sides, settings, judged, status, key)
+    result = described(run, sides, judged, decision, status, key)
+    run.publish_json(result, history.RESULT)
+    publish_tags(run, sides, result)
+    publish_metrics(sides, judged)
+    run.say(summary(result))
+    return result
+
+
+def status_of(sides: Sides, settings: Monitoring) -> str:
+    rows = len(sides.current.rows)
+    if rows == 0:
+        return "empty"
+    return "too_few_rows" if rows < settings.min_rows else history.JUDGED_STATUS
+
+
+def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
+    """Judge, draw Evidently's page, and put it on the run and beside this file."""
+    from drift import report  # takes seconds to import, and an empty window needs none
+
+    judged = judge(sides, settings)
+    if settings.tests == "evidently":
+        snapshot, columns = report.by_evidently(sides)
+        judged = judge(sides, settings, columns)
+    else:
+        snapshot = report.page_of(sides, judged)
+    path = run.folder / REPORT
+    snapshot.save_html(str(path))
+    run.publish_file(path, REPORT)
+    REPORTS.mkdir(exist_ok=True)
+    # one step, so that whoever has the page open never finds half of it
+    shutil.copyfile(path, part := REPORTS / f".{run.run_id}.part")
+    part.replace(REPORTS / REPORT)
+    return judged
+
+
+def decision_of(run: StepRun, sides: Sides, settings: Monitoring, judged: Judged, status: str, key: str) -> Decision:
+    now = Observation(
+        key=key,
+        time=sides.current.end or datetime.now(UTC),
+        rows=len(sides.current.rows),
+        version=version_of(sides),
+        alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
+        judged=status == history.JUDGED_STATUS,
+    )
+    past = history.runs_of(run.client, run.experiment_id, model_of(sides))
+    return decide(settings, [history.observation(one) for one in past], now)
+
+
+def model_of(sides: Sides) -> str:
+    return sides.watched.model.name if sides.watched else NO_MODEL
+
+
+def version_of(sides: Sides) -> str:
+    return sides.watched.model.version if sides.watched else ""
+
+
+def described(run: StepRun, sides: Sides, judged: Judged, decision: Decision, status: str, key: str) -> dict[str, Any]:
+    """Return drift.json."""
+    current = sides.current
+    return {
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
+        "model": {"name": model_of(sides), "version": version_of(sides)},
+        "reference": sides.reference.address,
+        "current": current.address,
+        "window": {
+            "from": current.start.isoformat() if current.start else None,
+            "to": (current.end or datetime.now(UTC)).isoformat(),
+            "rows": len(current.rows),
+            "labelled": current.labelled,
+            "versions": current.versions,
+            "future_rows": current.future_rows,
+            "key": key,
+        },
+        "status": status,
+        "dataset_drift": bool(judged.signals.get("drift_share", {}).get("alarm", False)),
+        "drift_share": judged.drift_share,
+        "drifted": [one.as_dict() for one in judged.drifted],
+        "columns": [one.as_dict() for one in judged.columns],
+        "quality": [fault.as_dict() for fault in judged.faults if fault.alarm],
+        "signals": judged.signals,
+        "details": judged.details,
+        "decision": decision.as_dict(),
+        "report": f"runs:/{run.run_id}/{REPORT}" if status == history.JUDGED_STATUS else None,
+    }
+
+
+def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
+    window, decision = result["window"], result["decision"]
+    mlflow.set_tags(
+        {
+            history.FROM: window["from"] or "",
+            history.TO: window["to"],
+            history.ROWS: window["rows"],
+            history.MODEL_NAME: result["model"]["name"],
+            history.MODEL_VERSION: result["model"]["version"],
+            history.REFERENCE: result["reference"],
+            history.CURRENT: result["current"],
+            history.STATUS: result["status"],
+            history.ALARMS: ",".join(name for name, one in result["signals"].items() if one["alarm"]),
+            history.REASON: decision["reason"],
+            history.DECISION: decision["action"],
+        }
+    )
+
+
+def publish_metrics(sides: Sides, judged: Judged) -> None:
+    """Log one value of each series; its time is the end of the window."""
+    values: dict[str, float] = {"rows": len(sides.current.rows), "labelled": sides.current.labelled}
+    if judged.columns:
+        values |= {"drift_share": judged.drift_share, "drifted_columns": len(judged.drifted)}
+    for one in judged.columns:
+        name = re.sub(r"[^\w.\- /]", "_", one.column)
+        values |= {f"drift_score.{name}": one.found.score, f"drifted.{name}": int(one.found.drifted)}
+    for name, signal in judged.signals.items():
+        values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
+        values |= {f"{end}.{name}": signal[end] for end in ("lower", "upper") if end in signal}
+    if "reference_auc" in judged.details:
+        values["reference_auc"] = judged.details["reference_auc"]["value"]
+    mlflow.log_metrics(values)
+
+
+def summary(result: dict[str, Any]) -> str:
+    window, decision = result["window"], result["decision"]
+    if result["status"] != history.JUDGED_STATUS:
+        return f"{result['status']}: {window['rows']:,} rows in the window; nothing to judge"
+    count, names = len(result["columns"]), [one["column"] for one in result["drifted"]]
+    named = f" ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})" if names else ""
+    return (
+        f"{window['rows']:,} rows: {len(names)} of {count} columns drift{named}; "
+        f"{decision['action']}: {decision['reason']}"
+    )
+
+
+def write_result(result: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The settings of monitoring: `drift` of config.yaml, and above it what was typed as a parameter of the project."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from serve.record.settings import DEFAULT_URL, URL_VARIABLE
+from stepkit.addresses import expect_no_secret
+from stepkit.configured import CONFIG, settings_of
+from stepkit.monitoring import Monitoring
+
+ADDRESSES = {
+    "log_url": f"Set {URL_VARIABLE} instead.",
+    "reference": "Put it into an environment variable and name that: reference=env:DATA_URL.",
+    "current": "Put it into an environment variable and name that: current=env:DATA_URL.",
+}
+"""The settings that may hold a secret, and what to do with one that does."""
+
+
+def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
+    """Return the settings: what was typed, else what config.yaml says, else the default.
+
+    Raises:
+        BadParameter: an unknown key or a value that does not fit; the message names it and where it stands.
+        SecretInAddress: an address holds a password, which MLflow would keep.
+    """
+    settings = settings_of(Monitoring, "drift", typed, config)
+    for key, instead in ADDRESSES.items():
+        expect_no_secret(getattr(settings, key), key, instead)
+    return settings
+
+
+def settings_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
+    """One flag for each setting, as text: what is typed is checked in one place, the settings."""
+    told = "A flag that is empty has the value of `drift` in config.yaml; none means null."
+    parser = argparse.ArgumentParser(prog=prog, description=f"{doc} {told}")
+    for name, field in Monitoring.model_fields.items():
+        parser.add_argument(f"--{name}", default="", help=field.description)
+    return parser
+
+
+def log_address(settings: Monitoring) -> str:
+    """The prediction log's address, which may hold a password and so may come from the environment."""
+    return settings.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL

@@ -1,0 +1,103 @@
+"""Two samples of a column -> whether they differ: certainly (a test) and by an amount that matters (an effect).
+
+The test follows from the column and from the sizes of the samples; both must speak before a column counts as drifted.
+With few rows the certainty decides, with many the size of the effect: among 30,000 rows a test finds differences that
+nobody would act upon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+FEW_VALUES = 12
+"""Up to so many distinct numbers a column counts as one of codes."""
+
+SMALLEST_EXPECTED = 5.0
+"""Cells of a contingency table that expect fewer rows are pooled (Cochran, Biometrics 10, 1954)."""
+
+SMALLEST_SAMPLE = 20
+EXACT_ROWS = 1_000
+"""Up to so many rows in the smaller sample p-values are computed exactly or by permutation of such tables."""
+
+NOTHING = "nothing to compare"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a comparison found. `score` is an effect between 0 and 1, `p_value` how likely it is by chance alone."""
+
+    test: str
+    score: float
+    p_value: float
+    threshold: float
+    p_threshold: float
+    drifted: bool
+
+
+def sidak(alpha: float, tests: int) -> float:
+    """Return the level of each of a number of tests such that any of them errs with probability `alpha` at most.
+
+    Source: Sidak, "Rectangular Confidence Regions ...", JASA 62 (1967).
+    """
+    return float(-np.expm1(np.log1p(-alpha) / max(tests, 1)))
+
+
+def is_coded(reference: pd.Series, declared: bool) -> bool:
+    """Whether a column holds codes (compared by their shares) rather than amounts (compared by their order)."""
+    return declared or not pd.api.types.is_numeric_dtype(reference) or reference.nunique() <= FEW_VALUES
+
+
+def compare(reference: pd.Series, current: pd.Series, coded: bool, p_threshold: float, min_effect: float) -> Found:
+    """Compare two samples of a column; gaps are left out (they are judged by their share, see quality)."""
+    ours, theirs = current.dropna(), reference.dropna()
+    if min(len(ours), len(theirs)) < SMALLEST_SAMPLE:
+        return Found(NOTHING, 0.0, 1.0, min_effect, p_threshold, False)
+    test, score, p_value = shares(theirs, ours) if coded else order(theirs, ours)
+    drifted = p_value <= p_threshold and score >= min_effect
+    return Found(test, score, p_value, min_effect, p_threshold, drifted)
+
+
+def order(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
+    """Two-sample Kolmogorov-Smirnov; the score is the largest distance of the two distribution functions."""
+    result: Any = stats.ks_2samp(reference.to_numpy(float), current.to_numpy(float), method="auto")
+    return "Kolmogorov-Smirnov", float(result.statistic), float(result.pvalue)
+
+
+def shares(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
+    """Compare the shares of codes; the score is the total variation: the share of rows that would have to move.
+
+    Rare codes are pooled. Two codes of few rows are compared by Fisher's exact test, others by chi-square.
+    """
+    counts = _counts(reference, current)
+    if len(counts) < 2:
+        return NOTHING, 0.0, 1.0
+    share = counts / counts.sum(axis=0)
+    score = float(np.abs(share[:, 0] - share[:, 1]).sum() / 2)
+    if len(counts) == 2 and counts.sum(axis=0).min() <= EXACT_ROWS:
+        return "Fisher exact", score, float(stats.fisher_exact(counts).pvalue)
+    result: Any = stats.chi2_contingency(counts, correction=False)
+    return "chi-square", score, float(result.pvalue)
+
+
+def _counts(reference: pd.Series, current: pd.Series) -> np.ndarray:
+    """Rows by code (k x 2: reference, current), rarest first; the rarest are pooled until each line expects enough."""
+    table = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0.0).to_numpy(dtype=float)
+    table = table[np.argsort(table.sum(axis=1), kind="stable")]
+    expected = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()
+    too_few = int((np.cumsum(expected) < SMALLEST_EXPECTED).sum()) if expected[0] < SMALLEST_EXPECTED else 0
+    pooled: np.ndarray = np.vstack([table[: too_few + 1].sum(axis=0), table[too_few + 1 :]])
+    return pooled
+
+
+def more_often(reference: tuple[int, int], current: tuple[int, int]) -> float:
+    """Return how likely it is that a share rose by chance alone; each is (rows that have it, all rows).
+
+    Fisher's exact test, one-sided: that something bad became rarer is no fault.
+    """
+    table = [[current[0], current[1] - current[0]], [reference[0], reference[1] - reference[0]]]
+    return float(stats.fisher_exact(table, alternative="greater").pvalue)

@@ -1,0 +1,123 @@
+"""traffic: a number of rows, a seed and a named drift -> requests to a running scorer, and their labels as feedback."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import requests
+from requests.adapters import HTTPAdapter
+
+from simulate.drifts import DRIFTS, traffic
+from simulate.figures import TARGET
+from simulate.run import OneLineParser, log_to_run, row_count, seed_number
+
+log = logging.getLogger("traffic")
+
+KEY_VARIABLE = "SCORER_API_KEY"
+CONNECTIONS = 4
+SECONDS = 60.0
+NOT_SENT = ("ID", TARGET)
+SHOWN = 300
+
+
+class TrafficFailed(Exception):
+    """The scorer does not answer, or refuses; the text says what it said."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the traffic."""
+
+    rows: int
+    labels: int
+    versions: list[str]
+
+
+def send(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sent:
+    """Send the clients of `table` (n x 25) to the scorer at `url`, `batch` rows a request, then their labels.
+
+    Raises:
+        TrafficFailed: there is no scorer at `url`, or it refuses.
+    """
+    with requests.Session() as session, ThreadPoolExecutor(CONNECTIONS) as pool:
+        session.mount(url, HTTPAdapter(pool_maxsize=CONNECTIONS))
+        if key := os.environ.get(KEY_VARIABLE):
+            session.headers["X-API-Key"] = key
+        parts = [table.iloc[first : first + batch] for first in range(0, len(table), batch)]
+        answers = list(pool.map(lambda part: _ask(session, url, part), parts))
+        given = list(pool.map(lambda label: _tell(session, url, label), _labels(parts, answers))) if labels else []
+    return Sent(len(table), len(given), sorted({version for _, version in answers}))
+
+
+def _ask(session: requests.Session, url: str, part: pd.DataFrame) -> tuple[str, str]:
+    """Return the request's id and the version that answered."""
+    inputs = part.drop(columns=list(NOT_SENT))
+    values = [[None if value != value else value for value in row] for row in inputs.to_numpy().tolist()]
+    body = {"dataframe_split": {"columns": list(inputs), "data": values}}
+    answer = _posted(session, f"{url}/invocations", body)
+    return answer.headers["X-Request-Id"], answer.headers["X-Model-Version"]
+
+
+def _labels(parts: list[pd.DataFrame], answers: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    for part, (request_id, _) in zip(parts, answers, strict=True):
+        for row, label in zip(itertools.count(), part[TARGET], strict=False):
+            yield {"request_id": request_id, "row": row, "label": int(label)}
+
+
+def _tell(session: requests.Session, url: str, label: dict[str, Any]) -> None:
+    _posted(session, f"{url}/feedback", label)
+
+
+def _posted(session: requests.Session, url: str, body: dict[str, Any]) -> requests.Response:
+    try:
+        answer = session.post(url, json=body, timeout=SECONDS)
+    except requests.RequestException as error:
+        raise TrafficFailed(f"no scorer answers at {url} ({type(error).__name__}). Start one: make serve") from error
+    if not answer.ok:
+        raise TrafficFailed(f"{url} answered {answer.status_code}: {answer.text[:SHOWN]}")
+    return answer
+
+
+def flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text.lower() == "true"
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = OneLineParser(prog="traffic", description=__doc__)
+    flags.add_argument("--url", required=True, help="the scorer, e.g. http://127.0.0.1:5000")
+    flags.add_argument("--rows", type=row_count, default=2000, help="number of clients")
+    flags.add_argument("--drift", choices=list(DRIFTS), default="none", help="what changed")
+    flags.add_argument("--seed", type=seed_number, default=1, help="the same seed gives the same clients")
+    flags.add_argument("--batch", type=row_count, default=100, help="rows a request")
+    flags.add_argument("--labels", type=flag, default=True, help="true: send the true labels as feedback; or false")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    try:
+        sent = send(args.url.rstrip("/"), traffic(args.rows, args.seed, args.drift), args.batch, args.labels)
+    except TrafficFailed as error:
+        print(f"TrafficFailed: {error}", file=sys.stderr)
+        sys.exit(1)
+    versions = ", ".join(sent.versions)
+    log.info(
+        "sent %s rows (drift: %s) and %s labels; answered by version %s", sent.rows, args.drift, sent.labels, versions
+    )
+    log_to_run({"rows": sent.rows, "labels": sent.labels}, drift=args.drift, model_versions=versions)
+
+
+if __name__ == "__main__":
+    main()

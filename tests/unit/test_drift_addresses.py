@@ -1,0 +1,43 @@
+"""Addresses of a window say what they mean, or are refused with an example."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from drift.addresses import LogWindow, log_window
+from stepkit.errors import BadParameter
+
+
+def test_the_newest_rows() -> None:
+    assert log_window("log:?rows=2000") == LogWindow(rows=2000)
+
+
+def test_a_span_of_time_in_any_zone() -> None:
+    found = log_window("log:?from=2026-11-01T01:00+01:00&to=2026-11-01T02:00Z&version=any")
+    assert (found.start, found.end, found.version) == (
+        datetime(2026, 11, 1, 0, tzinfo=UTC),
+        datetime(2026, 11, 1, 2, tzinfo=UTC),
+        "any",
+    )
+
+
+def test_a_time_without_a_zone_is_in_utc() -> None:
+    assert log_window("log:?from=2026-11-01").start == datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("log:", "names neither a time to begin"),
+        ("log:?to=2026-11-01", "names neither a time to begin"),
+        ("log:?row=5", "unknown part 'row'"),
+        ("log:?rows=-1", "no whole number"),
+        ("log:?from=yesterday", "no time of ISO 8601"),
+        ("log:?from=2026-11-02&to=2026-11-01", "before it begins"),
+    ],
+)
+def test_what_means_nothing_is_refused(address: str, message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
+        log_window(address)
