@@ -36,7 +36,8 @@ def test_a_rejected_model_is_said_to_be_one_and_the_pipeline_ends_well(place: Ex
     assert warned.runs.parent.info.status == "FINISHED"
     assert "below 0.99" in warned.said
     assert f'make promote MODEL={place.id_name} VERSION=1 REASON="..."' in warned.said
-    assert dict(place.client.get_registered_model(place.id_name).aliases) == {"challenger": "1"}
+    aliases = place.client.get_registered_model(place.id_name).aliases
+    assert {name: str(version) for name, version in aliases.items()} == {"challenger": "1"}
 
 
 def test_told_to_fail_the_same_pipeline_fails_with_the_reason(
