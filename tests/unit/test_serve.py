@@ -21,7 +21,8 @@ from serve.feedback import label_from
 from serve.guard import id_from, new_id
 from serve.record.rows import Prediction
 from serve.run import expect_free, main, parser
-from serve.settings import CONFIG, ServeSettings, settings_from
+from serve.settings import ServeSettings, settings_from
+from stepkit.configured import CONFIG
 from stepkit.errors import BadParameter
 from stepkit.serving import Serving
 from tests.contract.repo import project, read_yaml
