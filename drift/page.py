@@ -23,7 +23,8 @@ from stepkit.tracking import ROOT
 
 PAGE = ROOT / "drift" / "evidently_reports" / "index.html"
 REPORT = "drift_report.html"
-ALARM, CALM, BAND = "#c0392b", "#2c6fbb", "rgba(44,111,187,0.15)"
+ALARM, CALM = "#c0392b", "#2c6fbb"
+PLAIN = {"displayModeBar": False}
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
 h1{font-size:1.5rem;margin-bottom:.2rem} h2{font-size:1.1rem;margin:1.6rem 0 .2rem}
@@ -118,14 +119,14 @@ def volume(runs: list[Run]) -> go.Figure:
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:
     return figure.update_layout(
-        height=height, margin={"l": 60, "r": 20, "t": 10, "b": 40}, template="plotly_white", legend={"orientation": "h"}
+        height=height, margin={"l": 60, "r": 20, "t": 10, "b": 60}, template="plotly_white", legend={"orientation": "h"}
     )
 
 
 def page_of(name: str, runs: list[Run], report: Path | None) -> str:
     """Return the page about the windows of a model, oldest first."""
     parts = [
-        f"<h2>{title}</h2><p>{about}</p>{figure.to_html(full_html=False, include_plotlyjs=False)}"
+        f"<h2>{title}</h2><p>{about}</p>{figure.to_html(full_html=False, include_plotlyjs=False, config=PLAIN)}"
         for title, about, figure in figures_of(runs)
     ]
     link = f' <a href="{report.name}">The newest Evidently report</a>.' if report else ""
