@@ -21,7 +21,7 @@ output =
 real ?= ../shared/data/default_of_credit_card_clients.csv
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
@@ -92,12 +92,34 @@ sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 
 cluster: .venv/cluster.stamp ## install the engines for clusters: sweeps on ray, scoring on spark (which needs Java 17 besides)
 
+secrets: ## fill docker/.env with random passwords; keeps those that are there
+	@$(PYTHON) docker/make_env.py
+
+stack: ## start the containers, after a look at what could be in their way (profile=core: MLflow, PostgreSQL, scorer)
+	@$(PYTHON) docker/preflight.py
+	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
+
+stack-test: .venv/test.stamp $(if $(wildcard requirements/drift.lock),.venv/drift.stamp) .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
+	pytest --timeout 1200 tests/stack
+
+stack-backup: ## as backup, of the running containers' stores, into the volume backups
+	docker compose -f docker/compose.yaml run --rm backup save
+
+stack-restore: ## as restore, into the containers' stores (FROM=/backups/NAME replace=yes)
+	docker compose -f docker/compose.yaml run --rm backup restore --from $(FROM) $(if $(replace),--replace)
+
+backup: ## copy runs, artifacts and the prediction log into backups/, while everything goes on
+	@$(PYTHON) -m backup.run save
+
+restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
+	@$(PYTHON) -m backup.run restore --from $(FROM) $(if $(replace),--replace)
+
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
-	for name in run cluster drift test audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in run cluster drift test audit airflow; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## remove the environment and caches; runs and models stay
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
+	rm -rf .venv .venv-airflow .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -105,8 +127,13 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(PYTHON) -m venv .venv || { echo "cannot make .venv: on Debian and Ubuntu, install python3-venv first" >&2; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements/run.lock)"
 
+.venv-airflow/stamp: requirements/airflow.lock .venv/bin/uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-airflow
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-airflow/bin/python --require-hashes --requirement $<
+	@touch $@
+
 .venv/%.stamp: requirements/%.lock .venv/bin/uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore lock clean

@@ -12,6 +12,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 
 from stepkit import tracking
 from stepkit.addresses import shown
+from stepkit.champion import version_by_alias
 from stepkit.errors import BadParameter
 
 DEFAULT_ADDRESS = "models:/credit_default@champion"
@@ -51,7 +52,7 @@ def registered(address: str) -> Registered:
     client = MlflowClient()
     try:
         if found["alias"]:
-            version = client.get_model_version_by_alias(found["name"], found["alias"])
+            version = version_by_alias(client, found["name"], found["alias"])
         else:
             version = client.get_model_version(found["name"], found["version"])
     except MlflowException as error:
@@ -59,8 +60,10 @@ def registered(address: str) -> Registered:
             raise tracking.gone(error) from error
         if error.error_code not in UNKNOWN:
             raise
+        version = None
+    if version is None:
         raise BadParameter(
             f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
             "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
-        ) from error
+        )
     return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")

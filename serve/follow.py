@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from serve import metrics
 from serve.errors import ModelRefused
@@ -18,13 +16,12 @@ from serve.journal import note
 from serve.model import Servable, expect_same_signature, load, warm_up
 from serve.settings import ServeSettings
 from stepkit import tracking
+from stepkit.champion import version_by_alias
 
 CHAMPION = "champion"
 SHADOW = "shadow"
 SECONDS_TO_RETRY = 60.0
 """A refused version is tried again after this time: what was broken may be its storage."""
-
-_NONE_YET = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True)
@@ -188,9 +185,5 @@ class Follower:
 
 
 def _version_of(client: MlflowClient, model_name: str, alias: str) -> str | None:
-    try:
-        return str(client.get_model_version_by_alias(model_name, alias).version)
-    except MlflowException as error:
-        if error.error_code in _NONE_YET:
-            return None
-        raise
+    found = version_by_alias(client, model_name, alias)
+    return str(found.version) if found else None

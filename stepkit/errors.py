@@ -71,3 +71,11 @@ class EnvironmentFailed(StepError):
 
 class TrackingUnreachable(StepError):
     """The tracking server does not answer."""
+
+
+class TrackingRefused(StepError):
+    """The tracking server does not know this account, or does not let it do that."""
+
+
+class ArtifactsNotStored(StepError):
+    """The tracking server answers, but cannot write artifacts: its disk is full."""

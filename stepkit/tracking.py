@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import mlflow
 import requests
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from stepkit.addresses import shown
-from stepkit.errors import TrackingUnreachable
+from stepkit.errors import ArtifactsNotStored, StepError, TrackingRefused, TrackingUnreachable
+
+log = logging.getLogger("stepkit.tracking")
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5.0
+UNAUTHORIZED = 401
+CLOCK_SECONDS = 30.0
+"""The Date of an answer has whole seconds, and a slow one is seconds old; runs are further apart than this."""
+
 REQUEST_RETRIES = "3"
 """MLflow's own default of 7 keeps a person waiting for minutes before it says that the server is gone."""
 
 TRIES = 10
 LONGEST_PAUSE_SECONDS = 0.3
 
+_REFUSALS = ("error code 401", "error code 403", "401 Client Error", "403 Client Error")
+_FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error responses", "error code 500")
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
 
 
@@ -41,6 +53,7 @@ def connect(configured: str | None = None) -> str:
 
     Raises:
         TrackingUnreachable: a server address that does not answer.
+        TrackingRefused: a server that does not take this account.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
     # a pickle in a model runs what it likes when it is loaded; our own models have none
@@ -51,6 +64,7 @@ def connect(configured: str | None = None) -> str:
         uri = f"sqlite:///{from_root(uri.removeprefix('sqlite:///'))}"
     if uri.startswith(("http://", "https://")):
         _expect_answer(uri)
+        _expect_welcome(uri)
     mlflow.set_tracking_uri(uri)
     return uri
 
@@ -65,6 +79,42 @@ def _expect_answer(uri: str) -> None:
         ) from error
     if not answer.ok:
         raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
+    _compare_clocks(uri, answer.headers.get("Date"))
+
+
+def _compare_clocks(uri: str, date: str | None) -> None:
+    """Say when this machine's clock and the server's differ: whose run is the newest is decided by such clocks."""
+    theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
+    ahead = time.time() - theirs
+    if abs(ahead) > CLOCK_SECONDS:
+        word = "ahead of" if ahead > 0 else "behind"
+        log.warning(
+            "the clock of this machine is %.0f s %s that of %s; set both by NTP, or an older run may pass for newest",
+            abs(ahead), word, shown(uri),
+        )  # fmt: skip
+
+
+def _expect_welcome(uri: str) -> None:
+    """Ask something for which a server with accounts wants to know who asks; any account may ask it."""
+    try:
+        answer = http_request(
+            get_default_host_creds(uri), "/api/2.0/mlflow/experiments/search", "GET", params={"max_results": 1},
+            timeout=ANSWER_SECONDS, max_retries=0,
+        )  # fmt: skip
+    except MlflowException:
+        return  # it answered a moment ago; whatever is wrong now is told by the call that needs it
+    if answer.status_code == UNAUTHORIZED:
+        raise refused(uri)
+
+
+def refused(uri: str) -> TrackingRefused:
+    """Return the error to show when the server does not let this account do what it asks."""
+    account = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    who = f"the account '{account}'" if account else "callers without an account"
+    return TrackingRefused(
+        f"the tracking server {shown(uri)} refuses {who}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
+        "those of an account that may write there (in the stack: `pipeline`, its password is in docker/.env)."
+    )
 
 
 def lose_patience(error: BaseException) -> None:
@@ -73,8 +123,15 @@ def lose_patience(error: BaseException) -> None:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 
-def gone(error: BaseException) -> TrackingUnreachable:
-    """Return the error to show when the server went away in the middle of the work."""
+def gone(error: BaseException) -> StepError:
+    """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
+    if is_refused(error):
+        return refused(mlflow.get_tracking_uri())
+    if _is_full(error):
+        return ArtifactsNotStored(
+            f"the tracking server {mlflow.get_tracking_uri()} could not store an artifact: its disk is full, or it may "
+            "not write there; its log says which. Make room and run the same command again; nothing was marked current."
+        )
     return TrackingUnreachable(
         f"the tracking server {shown(mlflow.get_tracking_uri())} went away in the middle ({type(error).__name__}). "
         "Nothing was marked current; run the same command again when it is back."
@@ -100,8 +157,20 @@ def through_races(call: Callable[[], object]) -> None:
             time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
 
 
+def is_refused(error: BaseException) -> bool:
+    """Whether `error` of an MLflow call says that this account is unknown or may not do that."""
+    return any(sign in str(error) for sign in _REFUSALS)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether the server answered, and failed to write an artifact."""
+    return any(sign in str(error) for sign in _FAILURES) and "/mlflow-artifacts/" in str(error)
+
+
 def is_unreachable(error: BaseException) -> bool:
-    """Whether `error` of an MLflow call says that the server could not be reached (as opposed to: it refused)."""
+    """Whether `error` of an MLflow call says that the server is away or in trouble (as opposed to: no such thing)."""
+    if _is_full(error):
+        return True
     if isinstance(error, requests.ConnectionError | requests.Timeout | TrackingUnreachable):
         return True
     return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)

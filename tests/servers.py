@@ -93,7 +93,8 @@ def _answers(uri: str) -> bool:
 class MlflowServer:
     """A real `mlflow server` in its own process group; it can be stopped and started again on its port."""
 
-    def __init__(self, backend_uri: str, folder: Path) -> None:
+    def __init__(self, backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str) -> None:
+        self.options, self.under, self.env = options, under, env
         self.backend_uri = backend_uri
         self.folder = folder
         self.port = free_port()
@@ -105,9 +106,9 @@ class MlflowServer:
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *options, *address],
+                [*self.under, sys.executable, "-m", "mlflow", "server", *options, *address, *self.options],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+                env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **self.env},
             )  # fmt: skip
         wait_until(self.answers, f"mlflow server at {self.uri}")
 
@@ -125,8 +126,11 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(backend_uri: str, folder: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(backend_uri, folder)
+def mlflow_server(
+    backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str
+) -> Iterator[MlflowServer]:
+    """Start `mlflow server`, with further options and environment; `under` is a program that starts it (prlimit)."""
+    server = MlflowServer(backend_uri, folder, *options, under=under, **env)
     try:
         server.start()
         yield server

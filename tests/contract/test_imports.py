@@ -18,11 +18,24 @@ ALLOWED = {
     "serve": {"serve", "stepkit"},
     "ci": {"ci", "pipeline", "stepkit"},
     "drift": {"drift", "serve", "stepkit"},
+    "backup": {"backup"},
     "main.py": {"pipeline", "stepkit"},
 }
 """For each folder of the map (and main.py), which parts of the repository it may import."""
 
-OURS = {"main", "ci", "pipeline", "stepkit", "simulate", "serve", "drift", "benchmarks", "tests", *STEP_FOLDERS}
+OURS = {
+    "main",
+    "ci",
+    "pipeline",
+    "stepkit",
+    "simulate",
+    "serve",
+    "drift",
+    "backup",
+    "benchmarks",
+    "tests",
+    *STEP_FOLDERS,
+}
 
 
 def part_of(path: Path) -> str:

@@ -1,0 +1,96 @@
+"""A step's job for Kubernetes, rendered by MLflow's own code: no cluster, no registry, no engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import pytest
+from mlflow.projects import _parse_kubernetes_config, load_project
+from mlflow.projects import kubernetes as backend
+from mlflow.projects.utils import get_entry_point_command
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import STEP_FOLDERS
+
+FOLDER = ROOT / "docker" / "kubernetes"
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """backend.json names the template as seen from there, where the command is typed."""
+    monkeypatch.chdir(ROOT)
+
+
+def rendered(entry: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("KUBE_MLFLOW_TRACKING_URI", "http://mlflow:7755")
+    config = _parse_kubernetes_config(json.loads((FOLDER / "backend.json").read_text()))
+    project = load_project(str(FOLDER))
+    command = backend._get_run_command(get_entry_point_command(project, entry, parameters, None))
+    image = f"{config['repository-uri']}:abc1234"
+    env = {"MLFLOW_RUN_ID": "r1", "MLFLOW_EXPERIMENT_ID": "0", "MLFLOW_TRACKING_URI": "http://127.0.0.1:7755"}
+    job: dict[str, Any] = backend._get_kubernetes_job_definition(
+        project.name, image, DIGEST, command, env, config["kube-job-template"]
+    )
+    return job
+
+
+def test_mlflow_fills_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = rendered("step", {"step": "preprocess"}, monkeypatch)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"registry.example.org/credit-default/steps:abc1234@{DIGEST}"
+    assert "{replaced" not in json.dumps(job)
+    values = {one["name"]: one.get("value") for one in container["env"]}
+    assert values["MLFLOW_RUN_ID"] == "r1"
+    assert values["MLFLOW_TRACKING_URI"] == "http://mlflow:7755"
+    assert len(values) == len(container["env"]), "a variable stands twice; which one counts, no one sees"
+
+
+def test_the_job_has_only_fields_that_kubernetes_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by the models of Kubernetes' client, which drop what they do not know, and written again."""
+    job = rendered("main", {}, monkeypatch)
+
+    client = kubernetes.client.ApiClient()
+    read = client.deserialize(json.dumps(job), "V1Job", "application/json")
+    assert client.sanitize_for_serialization(read) == job  # type: ignore[no-untyped-call]
+
+
+def test_the_job_has_no_rights_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = rendered("main", {}, monkeypatch)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["resources"]["limits"]["memory"]
+    secrets = [one for one in container["env"] if "PASSWORD" in one["name"]]
+    assert secrets
+    assert all("valueFrom" in one for one in secrets)
+
+
+def ran(job: dict[str, Any], tmp_path: Path) -> list[str]:
+    """Run the job's command as a container would, with programs that say what they were given; return their words."""
+    program = tmp_path / "mlflow"
+    program.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    program.chmod(0o755)
+    (tmp_path / "python").symlink_to(program)
+    command = [word.replace("/srv/project/docker", str(ROOT / "docker")) for word in
+               job["spec"]["template"]["spec"]["containers"][0]["command"]]  # fmt: skip
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MLFLOW_RUN_ID": "r1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_options_reach_the_pipeline_as_they_were_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = "data=uci main.execute_steps=[download,preprocess] main.experiment_name='a b'"
+    job = rendered("main", {"hydra_options": options}, monkeypatch)
+    assert ran(job, tmp_path) == ["/srv/project/main.py", "--hydra_options", options]
+
+
+def test_options_reach_a_step_as_they_were_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = "-P artifact_name=raw_data.csv -P artifact_description='as it came'"
+    job = rendered("step", {"step": STEP_FOLDERS[0], "options": options}, monkeypatch)
+    start = ["run", f"/srv/project/{STEP_FOLDERS[0]}", "--env-manager", "local", "--run-id", "r1"]
+    assert ran(job, tmp_path) == [*start, "-P", "artifact_name=raw_data.csv", "-P", "artifact_description=as it came"]

@@ -1,0 +1,171 @@
+"""The files of docker/ are what Docker Compose, hadolint, promtool and Grafana take, and agree with each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import docker.utils.build  # type: ignore[import-not-found]  # the installed package; mypy sees this folder
+import pytest
+import yaml
+
+from stepkit.tracking import ROOT
+from tests.contract.repo import STEP_FOLDERS, files, name_of
+from tests.stack.dashboards import dashboards, queries
+from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, services
+from tests.stack.stack import filled_env
+
+CORE = {"postgres", "mlflow", "mlflow-accounts", "scorer"}
+ON_DEMAND = {"pipeline", "backup"}
+ONCE = {"mlflow-accounts", "airflow-init", *ON_DEMAND}
+"""Services that end by themselves."""
+
+ALERTS = ROOT / "docker" / "prometheus" / "alerts.yml"
+
+
+@pytest.fixture(scope="module")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled_env(tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="module")
+def defined(env_file: Path) -> dict[str, dict[str, Any]]:
+    return {name: service.definition for name, service in services(env_file).items()}
+
+
+def test_docker_compose_takes_the_file_without_a_word(env_file: Path) -> None:
+    read = compose("--profile", "*", "config", "--quiet", env_file=env_file)
+    assert (read.returncode, read.stderr) == (0, "")
+
+
+def test_the_file_is_held_to_the_schema_of_compose(env_file: Path, tmp_path: Path) -> None:
+    """What a misspelt key would do: the schema is Compose's own, and it knows no `healthchek`."""
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(COMPOSE_FILE.read_text().replace("    healthcheck:\n", "    healthchek:\n", 1))
+    command = [str(Path(sys.executable).parent / "docker-compose"), "-f", str(wrong), "--env-file", str(env_file)]
+    read = subprocess.run([*command, "config", "--quiet"], capture_output=True, text=True)
+    assert read.returncode != 0
+    assert "healthchek" in read.stderr
+
+
+def test_nothing_starts_while_a_secret_is_missing(env_file: Path, tmp_path: Path) -> None:
+    lacking = tmp_path / ".env"
+    lacking.write_text(re.sub("^SCORER_API_KEY=.*$", "SCORER_API_KEY=", env_file.read_text(), flags=re.MULTILINE))
+    read = compose("--profile", "core", "config", "--quiet", env_file=lacking)
+    assert read.returncode != 0
+    assert "SCORER_API_KEY is missing a value: is empty. Type make secrets" in read.stderr
+
+
+def test_the_example_names_every_variable_and_no_secret() -> None:
+    text = (ROOT / "docker" / ".env.example").read_text()
+    named = set(re.findall(r"^#?([A-Z_]+)=", text, flags=re.MULTILINE))
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", COMPOSE_FILE.read_text()))
+    optional = {name for name in used if name.endswith("_IMAGE")} | {"SCORER_WORKERS"}
+    assert used - optional == named - {"COMPOSE_PROFILES"}
+    assert re.findall(r"^[A-Z_]*(?:PASSWORD|KEY|SECRET)=.+$", text, flags=re.MULTILINE) == []
+
+
+def test_the_profile_core_is_the_least_that_answers(env_file: Path) -> None:
+    assert set(compose("--profile", "core", "config", "--services", env_file=env_file).stdout.split()) == CORE
+    everything = set(compose("config", "--services", env_file=env_file).stdout.split())
+    assert everything > CORE
+    assert not everything & ON_DEMAND
+
+
+def test_every_service_has_limits_and_no_rights(defined: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, one in defined.items() if not one["deploy"]["resources"]["limits"]["memory"]} == set()
+    assert {name for name, one in defined.items() if not one["read_only"]} == set()
+    assert {name for name, one in defined.items() if one["cap_drop"] != ["ALL"]} == set()
+    assert {name for name, one in defined.items() if one["security_opt"] != ["no-new-privileges:true"]} == set()
+    assert {name for name, one in defined.items() if one.get("privileged") or one.get("network_mode")} == set()
+
+
+def test_every_lasting_service_is_looked_after(defined: dict[str, dict[str, Any]]) -> None:
+    lasting = {name: one for name, one in defined.items() if name not in ONCE}
+    assert {name for name, one in lasting.items() if not one.get("healthcheck")} == set()
+    assert {one["restart"] for one in lasting.values()} == {"unless-stopped"}
+
+
+def test_services_wait_for_health_and_never_for_a_mere_start(defined: dict[str, dict[str, Any]]) -> None:
+    waits = [rule["condition"] for one in defined.values() for rule in one.get("depends_on", {}).values()]
+    assert set(waits) == {"service_healthy", "service_completed_successfully"}
+
+
+def test_ports_are_opened_on_this_machine_only_and_none_of_the_database(defined: dict[str, dict[str, Any]]) -> None:
+    opened = {name: port for name, one in defined.items() for port in one.get("ports", [])}
+    assert {port["host_ip"] for port in opened.values()} == {"127.0.0.1"}
+    assert opened["mlflow"]["published"] == "7755"
+    assert "postgres" not in opened
+
+
+def test_images_from_outside_have_a_version(defined: dict[str, dict[str, Any]]) -> None:
+    outside = {one["image"] for one in defined.values() if "build" not in one}
+    outside |= set(re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE))
+    assert [image for image in outside if not re.search(r":v?\d+\.\d+", image)] == []
+
+
+def test_the_images_are_built_from_the_hashed_locks() -> None:
+    text = DOCKERFILE.read_text()
+    installed = re.findall(r"pip .*?install .*?--requirement /build/(\S+)", text.replace("\\\n", ""))
+    assert set(installed) == {"run.lock", "drift.lock", "airflow.lock"}
+    assert text.count("--require-hashes") == len(installed)
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    said = subprocess.run(
+        [str(Path(sys.executable).parent / "hadolint"), str(DOCKERFILE)], capture_output=True, text=True
+    )
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_images_hold_the_code_and_nothing_private() -> None:
+    """By the rules of docker's own client for what it sends to the engine."""
+    lines = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    sent = docker.utils.build.exclude_paths(str(ROOT), patterns, dockerfile="docker/Dockerfile")
+    private = [path for path in sent if re.search(r"(^|/)(\.git|\.venv|tests|backups|mlruns)(/|$)|\.env|\.db$", path)]
+    assert private == []
+    needed = {name_of(path) for path in files() if path.suffix == ".py" and name_of(path).split("/")[0] in
+              {*STEP_FOLDERS, "stepkit", "pipeline", "serve", "backup", "main.py"}}  # fmt: skip
+    assert needed - set(sent) == set()
+
+
+def test_promtool_takes_the_rules_and_the_configuration() -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("no promtool on this machine (Debian: prometheus)")
+    folder = ROOT / "docker" / "prometheus"
+    command = ["promtool", "check", "config", "--syntax-only", str(folder / "prometheus.yml")]
+    for words in (command, ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS)]):
+        said = subprocess.run(words, capture_output=True, text=True)
+        assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_every_alert_has_its_section_in_the_runbook() -> None:
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
+    sections = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    assert set(links) == set(sections)
+    assert links == {name: f"docs/runbook.md#{name.lower()}" for name in links}
+
+
+def test_dashboards_ask_only_data_sources_that_are_provided() -> None:
+    provided = yaml.safe_load((ROOT / "docker/grafana/provisioning/datasources/all.yml").read_text())["datasources"]
+    assert {query.source for query in queries()} == {one["uid"] for one in provided}
+
+
+@pytest.mark.parametrize("name", ["service", "model", "drift"])
+def test_a_dashboard_is_fit_to_be_read(name: str) -> None:
+    panels = dashboards()[name]["panels"]
+    assert dashboards()[name]["uid"] == name
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    assert [panel["title"] for panel in panels if not panel["description"]] == []
+    places = [panel["gridPos"] for panel in panels]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(set(cells)) == len(cells), "panels lie on one another"
+    assert max(at["x"] + at["w"] for at in places) <= 24

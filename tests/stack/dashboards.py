@@ -1,0 +1,59 @@
+"""The dashboards' panels, and what Grafana makes of the macros in their queries before it asks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stepkit.tracking import ROOT
+
+FOLDER = ROOT / "docker" / "grafana" / "dashboards"
+INTERVALS = {"1h": 3600}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of one panel; `source` is the uid of its data source."""
+
+    dashboard: str
+    panel: str
+    source: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.dashboard}: {self.panel}"
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def queries() -> Iterator[Query]:
+    """Every query of every panel, with the dashboard's variables at their defaults."""
+    for name, dashboard in dashboards().items():
+        values = {one["name"]: one["current"]["value"] for one in dashboard["templating"]["list"]}
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                text = target.get("expr") or target["rawSql"]
+                for variable, value in values.items():
+                    text = text.replace(f"${{{variable}}}", value)
+                yield Query(name, panel["title"], target["datasource"]["uid"], text)
+
+
+def expanded(statement: str, start: int, end: int) -> str:
+    """Replace the macros of Grafana's PostgreSQL data source for a range of time, in seconds since 1970.
+
+    As its documentation has them: $__timeFilter, $__timeGroup, $__unixEpochFrom, $__unixEpochTo.
+    """
+    statement = re.sub(
+        r"\$__timeGroup\(([^,]+),\s*'(\w+)'\)",
+        lambda found: f"floor(extract(epoch from {found[1]})/{INTERVALS[found[2]]})*{INTERVALS[found[2]]}",
+        statement,
+    )
+    between = rf"\1 BETWEEN to_timestamp({start}) AND to_timestamp({end})"
+    statement = re.sub(r"\$__timeFilter\(([^)]+)\)", between, statement)
+    return statement.replace("$__unixEpochFrom()", str(start)).replace("$__unixEpochTo()", str(end))

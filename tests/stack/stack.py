@@ -1,0 +1,176 @@
+"""The stack without a container engine: every service's own command line, started in the order of the compose file."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from stepkit.tracking import ROOT
+from tests.servers import postgres_binary
+from tests.stack.sandbox import Sandbox, network_of
+from tests.stack.services import Service, services
+
+SECONDS_TO_HEALTH = 240.0
+DATA = "/var/lib/postgresql/data"
+POSTGRES_ACCOUNT = "postgres"
+
+
+def filled_env(folder: Path, **values: str) -> Path:
+    """Make an environment file as `make secrets` does, and set some of its values."""
+    made = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
+    shutil.copy(ROOT / "docker" / ".env.example", folder)
+    made["main"](folder)
+    path = folder / ".env"
+    path.write_text(path.read_text() + "".join(f"{name}={value}\n" for name, value in values.items()))
+    return path
+
+
+def secrets_of(env_file: Path) -> dict[str, str]:
+    """The values of an environment file by their names."""
+    values: dict[str, str] = runpy.run_path(str(ROOT / "docker" / "make_env.py"))["assignments"](env_file.read_text())
+    return values
+
+
+class Stack:
+    """Services of docker/compose.yaml as processes: started, asked for their health, looked at and ended."""
+
+    def __init__(self, folder: Path, **values: str) -> None:
+        self.folder = folder
+        self.env_file = filled_env(folder, **values)
+        self.secrets = secrets_of(self.env_file)
+        self.services = services(self.env_file)
+        self.sandbox = Sandbox(folder, list(self.services))
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def up(self, *names: str) -> None:
+        """Start services and what they depend on, each when those before it are healthy or done."""
+        for name in names:
+            self._up(name)
+
+    def _up(self, name: str) -> None:
+        if name in self.running:
+            return
+        for other, rule in self.services[name].definition.get("depends_on", {}).items():
+            self._up(other)
+            self._wait(other, rule["condition"])
+        self.start(name)
+
+    def start(self, name: str) -> None:
+        service = self.services[name]
+        if name == "postgres":
+            self._prepare_postgres(service)
+            self.running[name] = self._launch(service, [*_server(), *service.command[1:]])
+        else:
+            self.running[name] = self._launch(service, service.command)
+
+    def _launch(self, service: Service, command: list[str]) -> subprocess.Popen[bytes]:
+        with self.log(service.name).open("ab") as output:
+            return self.sandbox.start(service, command, output)
+
+    def _wait(self, name: str, condition: str) -> None:
+        if condition == "service_completed_successfully":
+            status = self.running[name].wait(SECONDS_TO_HEALTH)
+            assert status == 0, f"{name} ended with {status}: {self.said(name)[-2000:]}"
+        else:
+            self.wait_healthy(name)
+
+    def wait_healthy(self, name: str) -> None:
+        """Ask the service's own health check until it says yes."""
+        end = time.monotonic() + SECONDS_TO_HEALTH
+        while not self.healthy(name):
+            assert self.running[name].poll() is None, f"{name} ended: {self.said(name)[-3000:]}"
+            if time.monotonic() > end:
+                pytest.fail(f"{name} did not become healthy: {self.said(name)[-3000:]}")
+            time.sleep(1)
+
+    def healthy(self, name: str) -> bool:
+        kind, *words = self.services[name].definition["healthcheck"]["test"]
+        command = ["sh", "-c", words[0]] if kind == "CMD-SHELL" else words
+        return self.run(name, command).returncode == 0
+
+    def run(self, name: str, command: list[str], timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end as `docker compose run` would: in the service's place, under its account."""
+        with tempfile.TemporaryFile() as output:
+            process = self.sandbox.start(self.services[name], command, output, **env)
+            try:
+                process.wait(timeout)
+            finally:
+                process.kill()
+            output.seek(0)
+            return subprocess.CompletedProcess(command, process.returncode, output.read().decode(errors="replace"))
+
+    def stop(self, name: str) -> int:
+        """End a service as an engine does, by SIGTERM, and return its exit status."""
+        process = self.running.pop(name)
+        # what this machine sees of it is nsenter, which waits for the service and returns its status
+        (service,) = psutil.Process(process.pid).children()
+        service.terminate()
+        return process.wait(60)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def said(self, name: str) -> str:
+        return self.log(name).read_text(errors="replace")
+
+    def get(self, url: str, **options: Any) -> requests.Response:
+        return self.ask("GET", url, **options)
+
+    def ask(self, method: str, url: str, **options: Any) -> requests.Response:
+        """Send a request from within the network of the stack."""
+        with self.inside():
+            return requests.request(method, url, timeout=60, **options)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        with network_of(self.sandbox.pid):
+            yield
+
+    def _prepare_postgres(self, service: Service) -> None:
+        """Do what the entry point of PostgreSQL's image does with a new data folder, and let its script do its part."""
+        self._as_postgres(service, ["mkdir", "-p", f"{DATA}"], "root")
+        self._as_postgres(service, ["chown", POSTGRES_ACCOUNT, DATA], "root")
+        if self._as_postgres(service, ["test", "-e", f"{DATA}/PG_VERSION"], check=False).returncode == 0:
+            return
+        words = "--no-sync -E UTF8 --locale=C.UTF-8 -U postgres --auth-local=trust --auth-host=scram-sha-256"
+        init = f"{postgres_binary('initdb')} {words} --pwfile=/tmp/password -D {DATA}"
+        self._as_postgres(service, ["sh", "-c", f'printf %s "$POSTGRES_PASSWORD" > /tmp/password; exec {init}'])
+        control = f"{postgres_binary('pg_ctl')} -D {DATA} -w -s"
+        script = "/docker-entrypoint-initdb.d/databases.sh"
+        start = f"{control} -o '-h \"\"' start"
+        first = f"{start}; PGHOST=/var/run/postgresql {script}; status=$?; {control} stop; exit $status"
+        self._as_postgres(service, ["sh", "-c", first])
+
+    def _as_postgres(
+        self, service: Service, command: list[str], user: str = POSTGRES_ACCOUNT, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        with self.log("postgres").open("ab") as output:
+            process = self.sandbox.start_as(service, user, command, output)
+        ended: subprocess.CompletedProcess[bytes] = subprocess.CompletedProcess(command, process.wait(120))
+        assert not check or ended.returncode == 0, self.said("postgres")
+        return ended
+
+
+def _server() -> list[str]:
+    """PostgreSQL's image listens on every address; a server of a distribution does not unless it is told to."""
+    return [postgres_binary("postgres"), "-D", DATA, "-c", "listen_addresses=*", "-F"]
+
+
+@contextmanager
+def stack(folder: Path, **values: str) -> Iterator[Stack]:
+    made = Stack(folder, **values)
+    try:
+        yield made
+    finally:
+        made.sandbox.end()

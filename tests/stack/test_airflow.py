@@ -1,0 +1,80 @@
+"""Airflow's four parts on PostgreSQL, by the command lines of the compose file, and a window of drift through them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stepkit.tracking import ROOT
+from tests.servers import wait_until
+from tests.stack.stack import Stack
+from tests.stack.test_core import ask_database, score
+
+AIRFLOW = "http://127.0.0.1:8080"
+PARTS = ("airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler")
+DAGS = {path.stem for path in (ROOT / "drift" / "dags").glob("*.py") if "@dag" in path.read_text(encoding="utf-8")}
+
+
+@pytest.fixture(scope="module")
+def airflow(trained: Stack) -> Stack:
+    if not (ROOT / ".venv-airflow").is_dir():
+        pytest.skip("no .venv-airflow here. Type: make .venv-airflow/stamp")
+    trained.up(*PARTS)
+    for part in PARTS:
+        trained.wait_healthy(part)
+    return trained
+
+
+def token(stack: Stack) -> dict[str, str]:
+    login = {"username": "admin", "password": stack.secrets["AIRFLOW_ADMIN_PASSWORD"]}
+    answer = stack.ask("POST", f"{AIRFLOW}/auth/token", json=login)
+    assert answer.status_code == 201, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+def test_only_the_password_of_the_environment_file_opens_airflow(airflow: Stack) -> None:
+    wrong = airflow.ask("POST", f"{AIRFLOW}/auth/token", json={"username": "admin", "password": "admin"})
+    assert wrong.status_code == 401
+    assert token(airflow)
+
+
+def test_every_part_reports_that_it_is_well(airflow: Stack) -> None:
+    parts = airflow.get(f"{AIRFLOW}/api/v2/monitor/health").json()
+    states = {name: parts[name]["status"] for name in ("metadatabase", "scheduler", "triggerer", "dag_processor")}
+    assert set(states.values()) == {"healthy"}, states
+
+
+def test_its_tables_are_in_postgresql(airflow: Stack) -> None:
+    assert int(ask_database(airflow, "airflow", "airflow", "SELECT count(*) FROM job WHERE state = 'running'")) >= 3
+
+
+def test_the_dags_are_loaded_without_an_error(airflow: Stack) -> None:
+    if not DAGS:
+        pytest.skip("there are no DAGs in drift/dags")
+    asked = f"{AIRFLOW}/api/v2/dags"
+    wait_until(
+        lambda: {one["dag_id"] for one in airflow.get(asked, headers=token(airflow)).json()["dags"]} == DAGS, "DAGs"
+    )
+    assert airflow.get(f"{AIRFLOW}/api/v2/importErrors", headers=token(airflow)).json()["import_errors"] == []
+
+
+def test_a_window_of_drift_goes_through_the_stack(airflow: Stack) -> None:
+    """The scheduler starts the DAG, its task runs the drift step as an account of MLflow, on the log in PostgreSQL."""
+    if "drift_monitoring" not in DAGS:
+        pytest.skip("there is no DAG drift_monitoring")
+    score(airflow, 400)
+    asked = f"{AIRFLOW}/api/v2/dags/drift_monitoring/dagRuns"
+    body = {"logical_date": None, "conf": {"rows": 400}}
+    made = airflow.ask("POST", asked, json=body, headers=token(airflow))
+    assert made.status_code == 200, made.text
+    run = f"{asked}/{made.json()['dag_run_id']}"
+    done = ("success", "failed")
+    wait_until(lambda: airflow.get(run, headers=token(airflow)).json()["state"] in done, "the DAG run ends", 600)
+    tasks = airflow.get(f"{run}/taskInstances", headers=token(airflow)).json()["task_instances"]
+    states = {one["task_id"]: one["state"] for one in tasks}
+    assert states["report"] == "success", json.dumps(states) + airflow.said("airflow-scheduler")[-3000:]
+    statement = """SELECT count(*) FROM runs r JOIN experiments e USING (experiment_id)
+        JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'window_rows' AND t.value = '400'
+        WHERE e.name = 'drift' AND r.status = 'FINISHED'"""
+    assert int(ask_database(airflow, "mlflow", "mlflow", statement)) == 1

@@ -1,0 +1,58 @@
+"""What is in the way of the stack's start is told before anything starts."""
+
+from __future__ import annotations
+
+import runpy
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepkit.tracking import ROOT
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docker"), *sys.path])
+    return runpy.run_path(str(ROOT / "docker" / "preflight.py"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".env.example").write_text("A_PASSWORD=\nB_KEY=\nPORT=1\n")
+    return tmp_path
+
+
+def test_a_missing_file_of_secrets(program: dict[str, Any], folder: Path) -> None:
+    (problem,) = program["missing_secrets"](folder)
+    assert problem.endswith(".env is not there. Type: make secrets")
+
+
+def test_a_secret_without_a_value_and_a_file_that_others_read(program: dict[str, Any], folder: Path) -> None:
+    (folder / ".env").write_text("A_PASSWORD=\nB_KEY=x\nPORT=1\n")
+    (folder / ".env").chmod(0o644)
+    empty, open_to_all = program["missing_secrets"](folder)
+    assert "has no value for A_PASSWORD. Type: make secrets" in empty
+    assert f"chmod 600 {folder / '.env'}" in open_to_all
+
+
+def test_a_complete_file_is_no_problem(program: dict[str, Any], folder: Path) -> None:
+    (folder / ".env").write_text("A_PASSWORD=x\nB_KEY=x\nPORT=1\n")
+    (folder / ".env").chmod(0o600)
+    assert list(program["missing_secrets"](folder)) == []
+
+
+def test_a_port_that_is_taken_is_named_with_its_variable(program: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (problem,) = program["taken_ports"]({"MLFLOW_PORT": str(port)})
+    assert f"port {port} of 127.0.0.1, meant for MLflow, is taken" in problem
+    assert "give MLFLOW_PORT another value in docker/.env" in problem
+
+
+def test_a_free_port_is_no_problem(program: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert list(program["taken_ports"]({"SCORER_PORT": str(port)})) == []
