@@ -18,7 +18,7 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp ## all tests
+test: .venv/test.stamp .venv-airflow/stamp ## all tests
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
@@ -66,17 +66,23 @@ drift: .venv/drift.stamp ## compare what was served with the training data, and 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python benchmarks/drift.py
 
+airflow: .venv/drift.stamp .venv-airflow/stamp ## watch for drift and retrain by Airflow, on http://127.0.0.1:8080 (port=8090)
+	@.venv-airflow/bin/python -P drift/standalone.py --port $(or $(port),8080)
+
+loop: .venv/drift.stamp .venv-airflow/stamp ## play the whole story here: train, serve, drift, alert, retrain, swap, quiet again
+	@PYTHONPATH=. python -P -m drift.loop.run
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
 cluster: .venv/cluster.stamp ## install the engines for clusters: sweeps on ray, scoring on spark (which needs Java 17 besides)
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
-	for name in run cluster drift test audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in run cluster drift test airflow audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
 clean: ## remove the environment and caches; runs and models stay
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
+	rm -rf .venv .venv-airflow .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -84,8 +90,13 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(PYTHON) -m venv .venv || { echo "cannot make .venv: on Debian and Ubuntu, install python3-venv first" >&2; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements/run.lock)"
 
+.venv-airflow/stamp: requirements/airflow.lock .venv/bin/uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-airflow
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-airflow/bin/python --require-hashes --requirement $<
+	@touch $@
+
 .venv/%.stamp: requirements/%.lock .venv/bin/uv
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui serve drift bench-drift ci-report ci-comment image sample cluster lock clean
+.PHONY: help run test test-quick check audit bench ui serve drift bench-drift airflow loop ci-report ci-comment image sample cluster lock clean

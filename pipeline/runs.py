@@ -22,7 +22,7 @@ from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, MODEL_CONFIG
 from stepkit import tracking
-from stepkit.lineage import ERROR, PIPELINE
+from stepkit.lineage import BECAUSE, ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
@@ -150,4 +150,6 @@ def log_config(config: Config, run_id: str) -> None:
     split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
     model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
     mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
-    MlflowClient().log_batch(run_id, tags=[RunTag(PIPELINE, run_id)])
+    because = config.main.because.model_dump(exclude_none=True)
+    tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
