@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,7 +156,7 @@ def export_labelled(dag_run: str) -> str:
     return str(file)
 
 
-def first_request(result: Mapping[str, Any], earlier: list[Mapping[str, Any]]) -> dict[str, str]:
+def first_request(result: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What an asset event says of a window; the task is skipped if an earlier event was about the same one."""
     from airflow.sdk.exceptions import AirflowSkipException
 
@@ -166,7 +166,7 @@ def first_request(result: Mapping[str, Any], earlier: list[Mapping[str, Any]]) -
     return {"drift_run_id": result["run_id"], "reason": result["decision"]["reason"], "window": window}
 
 
-def because(asked: list[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
+def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
     """Why a retraining is made: the newest of the drift runs that asked for it, else what a person typed."""
     return only(asked[-1], "drift_run_id", "reason") if asked else {"reason": otherwise}
 

@@ -93,7 +93,8 @@ def test_the_end_of_the_drift_is_told(receiver: Receiver, tell: Tell) -> None:
 def test_a_failure_that_goes_on_is_told_once_until_it_is_mended(receiver: Receiver, tell: Tell) -> None:
     failed = {"dag": "drift_monitoring", "task": "report", "try": 4, "error": "no tracking server"}
     works = {"dag": "drift_monitoring"}
-    for hour, (kind, facts) in enumerate([("failure", failed), ("failure", failed), ("success", works)]):
+    story: list[tuple[str, dict[str, Any]]] = [("failure", failed), ("failure", failed), ("success", works)]
+    for hour, (kind, facts) in enumerate(story):
         tell({**facts, "dag_run": f"r{hour}", "at": f"2026-11-24T1{hour}:00:00Z"}, receiver.address, kind=kind)
     assert receiver.titles() == ["drift_monitoring failed: report", "drift_monitoring works again"]
 
