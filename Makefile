@@ -26,7 +26,7 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp ## all tests
+test: .venv/test.stamp .venv-airflow/stamp ## all tests
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
@@ -87,6 +87,12 @@ drift: .venv/drift.stamp ## compare what was served with the training data, and 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python benchmarks/drift.py
 
+airflow: .venv/drift.stamp .venv-airflow/stamp ## watch for drift and retrain by Airflow, on http://127.0.0.1:8080 (port=8090)
+	@.venv-airflow/bin/python -P drift/standalone.py --port $(or $(port),8080)
+
+loop: .venv/drift.stamp .venv-airflow/stamp ## play the whole story here: train, serve, drift, alert, retrain, swap, quiet again
+	@PYTHONPATH=. python -P -m drift.loop.run
+
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local
 
@@ -99,7 +105,7 @@ stack: ## start the containers, after a look at what could be in their way (prof
 	@$(PYTHON) docker/preflight.py
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
-stack-test: .venv/test.stamp $(if $(wildcard requirements/drift.lock),.venv/drift.stamp) .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
+stack-test: .venv/test.stamp .venv/drift.stamp .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
 	pytest --timeout 1200 tests/stack
 
 stack-backup: ## as backup, of the running containers' stores, into the volume backups
@@ -136,4 +142,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore airflow loop lock clean

@@ -56,6 +56,11 @@ def _addresses_without_secret(drift: Monitoring) -> Monitoring:
     return drift
 
 
+class Because(Strict):
+    drift_run_id: str | None = None
+    reason: str | None = None
+
+
 class Main(Strict):
     mlflow_tracking_url: TrackingUrl
     experiment_name: str | None
@@ -64,6 +69,7 @@ class Main(Strict):
     reuse: bool
     rerun: Annotated[list[str], BeforeValidator(_as_list)]
     random_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
+    because: Because = Because()
 
 
 class Data(Columns):

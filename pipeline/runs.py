@@ -23,7 +23,7 @@ from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import tracking
-from stepkit.lineage import ERROR, PIPELINE
+from stepkit.lineage import BECAUSE, ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
@@ -171,5 +171,8 @@ def log_config(config: Config, run_id: str) -> None:
     model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
     mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
     changed = changed_files()
-    tags = [RunTag(PIPELINE, run_id), *([] if changed is None else [RunTag(CHANGED_FILES, changed)])]
-    MlflowClient().log_batch(run_id, tags=tags)
+    because = config.main.because.model_dump(exclude_none=True)
+    tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}
+    if changed is not None:
+        tags[CHANGED_FILES] = changed
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])

@@ -15,7 +15,7 @@ from register.promote import REASON
 from stepkit.args import step_parser
 from stepkit.champion import CHALLENGER, CHAMPION, WITHDRAWN
 from stepkit.errors import ChampionMoved, VerdictUnfit
-from stepkit.lineage import INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
+from stepkit.lineage import BECAUSE, INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import through_races
 
@@ -65,8 +65,11 @@ def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[s
     segregate = run.client.get_run(run_of(train_address))
     origin = origin_of(run.client, training.info.run_id)
     own = run.client.get_run(run.run_id).data.tags
+    pipeline = pipeline_of(run)
+    asked_for = run.client.get_run(pipeline).data.tags
     return {
-        "pipeline_run_id": pipeline_of(run),
+        **{name: text for name, text in asked_for.items() if name.startswith(BECAUSE)},
+        "pipeline_run_id": pipeline,
         "training_run_id": training.info.run_id,
         "data": origin.data.tags.get("data_description", ""),
         "data_source": origin.data.tags.get("source_url", "unknown"),

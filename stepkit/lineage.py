@@ -29,6 +29,8 @@ SUMMARY = "summary"
 ERROR = "error"
 PIPELINE = "pipeline_run_id"
 DATA_SET = "data_set"
+BECAUSE = "because."
+"""Tags of a pipeline's run and of a version that it registered: why it was run."""
 
 NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
 

@@ -11,18 +11,24 @@ from stepkit.errors import BadParameter, UpstreamMissing
 from stepkit.lineage import address_of, digest_of, find_upstream, run_of
 from stepkit.tracking import from_root
 
+NO_REFERENCE = "none"
+"""What stands for an address where nothing is to be compared: a retraining after drift differs, and may."""
+
 
 def reference_address(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
     """Return where the reference is and "", or "" and the reason why there is none.
 
     Args:
         sample: address of the sample (runs:/ID/NAME).
-        reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion.
+        reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion;
+            "none" for no reference.
 
     Raises:
         BadParameter: an address of another kind, or of nothing.
         UpstreamMissing: the champion was trained without such an artifact.
     """
+    if reference == NO_REFERENCE:
+        return "", "no reference: it was asked for none"
     if reference.startswith("runs:/"):
         return reference, ""
     if Path(from_root(reference)).is_file():

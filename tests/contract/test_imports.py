@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,24 @@ def test_airflow_is_not_imported(part: str) -> None:
     assert [name_of(path) for path in files if "airflow" in first_parts(imported_by(path))] == []
 
 
+def test_only_dags_import_airflow() -> None:
+    importing = [name_of(path) for path in code() if "airflow" in first_parts(imported_by(path))]
+    assert importing
+    assert [name for name in importing if not name.startswith("drift/dags/")] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "drift" / "dags").glob("*.py")), ids=lambda path: path.name)
+def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None:
+    """The scheduler reads these files again and again; and Airflow's environment has nothing of the project's."""
+    loaded = {
+        name.partition(".")[0]
+        for node in tree_of(path).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+    }
+    assert loaded - {*sys.stdlib_module_names} <= {"airflow", "project"}
+
+
 def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
     assert first_parts(imported_by(ROOT / "random_forest" / "predictor.py")) & OURS == set()
 
@@ -84,8 +103,3 @@ def test_monitoring_takes_of_the_scorer_only_its_log_and_addresses() -> None:
     taken = {module for path in code() if part_of(path) == "drift" for module in imported_by(path)}
     ours = {".".join(module.split(".")[:2]) for module in taken if module.startswith("serve.")}
     assert ours == {"serve.record", "serve.address"}
-
-
-def test_only_dags_import_airflow() -> None:
-    files = [path for path in code() if part_of(path) == "drift" and "dags" not in path.parts]
-    assert [name_of(path) for path in files if "airflow" in first_parts(imported_by(path))] == []

@@ -1,0 +1,283 @@
+"""How DAGs call the project: commands of its own environment, in which Airflow is not installed, nor it in Airflow's.
+
+Every command here can be typed by hand; nothing is known to this module that is not to the commands. Only ids and
+small mappings come back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LAST_LINES = 12
+ALERTS = "drift_alerts"
+"""The connection whose password holds apprise's addresses, separated by white space."""
+
+
+def setting(name: str, default: str = "") -> str:
+    """An Airflow variable (Admin, Variables; or AIRFLOW_VAR_NAME in the environment)."""
+    from airflow.sdk import Variable
+
+    return str(Variable.get(name, default=default) or default)
+
+
+def python() -> Path:
+    """The project's Python: the variable `project_python`, else that of `make run`."""
+    path = Path(setting("project_python", str(ROOT / ".venv" / "bin" / "python")))
+    if not path.is_file():
+        raise FileNotFoundError(f"no Python at {path}. Type: make run. Or set the Airflow variable project_python.")
+    return path
+
+
+def mlflow_run(*words: str, alone: str) -> str:
+    """Run `mlflow run WORDS --env-manager local` to its end; return what it printed.
+
+    Args:
+        alone: no second command of this name runs on this machine meanwhile. When Airflow is killed a command goes on
+            to its end; the task that is started again waits for it, and finds its work done.
+    """
+    with _alone(alone) as lock:
+        return _call([str(python()), "-m", "mlflow", "run", *words, "--env-manager", "local"], keep_open=lock)
+
+
+def tell(kind: str, facts: Mapping[str, Any], airflow: str = "") -> None:
+    """Send an event to the addresses of the connection `drift_alerts`, or of DRIFT_ALERTS in the environment."""
+    links = {"tracking": os.environ.get("MLFLOW_TRACKING_URI", ""), "airflow": airflow}
+    _call(
+        [str(python()), "-P", "-m", "drift.alerts.run"],
+        said=json.dumps({"kind": kind, "facts": dict(facts), "links": links}),
+        env={"DRIFT_ALERTS": _addresses(), "PYTHONPATH": str(ROOT)},
+    )
+
+
+def tell_failure(context: Any) -> None:
+    """Airflow's callback for a task that has failed for good: nothing is watched until it is mended."""
+    task, error = context["ti"], context.get("exception")
+    facts = {
+        **_moment_of(task),
+        "task": task.task_id,
+        "try": task.try_number,
+        "error": str(error or "it ended without a message: killed, or lost"),
+    }
+    tell("failure", facts, airflow=task.log_url)
+
+
+SCHEDULE = os.environ.get("DRIFT_SCHEDULE", "0 6 * * *")
+"""When windows end, as cron writes it; "none": only when it is triggered."""
+
+DEFAULTS: dict[str, Any] = {
+    "retries": int(os.environ.get("DRIFT_RETRIES", "3")),
+    "retry_delay": timedelta(seconds=float(os.environ.get("DRIFT_RETRY_SECONDS", "30"))),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=30),
+    "on_failure_callback": tell_failure,
+}
+"""What holds for every task. A tracking server that is away for a minute is no alarm; one that stays away is."""
+
+
+def is_backfill(context: Any) -> bool:
+    """Whether a run only makes up for past windows."""
+    return str(context["dag_run"].run_type) == "backfill"
+
+
+def tell_window(result: Mapping[str, Any], context: Any) -> None:
+    """Tell of a reported window what is to be told, and that monitoring works again where it had failed."""
+    task = context["ti"]
+    tell("success", _moment_of(task))
+    tell("window", result, airflow=task.log_url)
+
+
+def tell_retrained(pipeline_run_id: str, context: Any) -> None:
+    """Tell what came of a retraining, and that retraining works again where it had failed."""
+    task = context["ti"]
+    tell("success", _moment_of(task))
+    tell("retraining", {"run_id": pipeline_run_id, **_moment_of(task)}, airflow=task.log_url)
+
+
+def _moment_of(task: Any) -> dict[str, str]:
+    return {"dag": task.dag_id, "dag_run": task.run_id, "at": datetime.now(UTC).isoformat()}
+
+
+def _addresses() -> str:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return str(Connection.get(ALERTS).password or "")
+    except AirflowNotFoundException:
+        return os.environ.get("DRIFT_ALERTS", "")
+
+
+def report_on(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Report on a window of the prediction log by `mlflow run ./drift`; return of the result what other tasks need."""
+    with tempfile.TemporaryDirectory(prefix="drift-") as folder:
+        file = Path(folder) / "result.json"
+        given = {"current": current, "result": str(file), **options}
+        words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+        mlflow_run("./drift", *words, "--experiment-name", "drift", alone="drift")
+        return small(json.loads(file.read_text(encoding="utf-8")))
+
+
+def small(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids, the decision and what a message says; the whole result lies on the run."""
+    signals = {name: only(one, "value", "threshold", "alarm") for name, one in result["signals"].items()}
+    drifted = [only(one, "column", "test", "score", "threshold") for one in result["drifted"]]
+    ours = ("run_id", "experiment_id", "model", "status", "dataset_drift", "drift_share", "decision", "report")
+    window = only(result["window"], "from", "to", "rows", "key")
+    return {**only(result, *ours), "window": window, "signals": signals, "drifted": drifted}
+
+
+def only(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: mapping[name] for name in names}
+
+
+def export_labelled(dag_run: str) -> str:
+    """Write the newest labelled rows of the prediction log to a file of this DAG run; return its path.
+
+    The variables `labelled_rows` (how many rows of the log are looked at) and `labelled_folder` say otherwise.
+    """
+    folder = Path(setting("labelled_folder", str(ROOT / "outputs" / "retraining")))
+    file = folder / f"{re.sub(r'[^0-9A-Za-z]+', '-', dag_run)}.parquet"
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["-P", f"output={file}", "-P", f"rows={setting('labelled_rows', '30000')}"]
+    mlflow_run("./drift", "-e", "labelled", *words, "--experiment-name", "drift", alone="labelled")
+    return str(file)
+
+
+def first_request(result: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What an asset event says of a window; the task is skipped if an earlier event was about the same one."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    window = f"version {result['model']['version']}, {result['window']['from']} to {result['window']['to']}"
+    if any(event.get("window") == window for event in earlier):
+        raise AirflowSkipException(f"a retraining was asked for before: {window}")
+    return {"drift_run_id": result["run_id"], "reason": result["decision"]["reason"], "window": window}
+
+
+def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
+    """Why a retraining is made: the newest of the drift runs that asked for it, else what a person typed."""
+    return only(asked[-1], "drift_run_id", "reason") if asked else {"reason": otherwise}
+
+
+def train(file_url: str, because: Mapping[str, str], options: str) -> str:
+    """Run the root project on a table; return the id of its run. What an earlier try has finished is reused."""
+    # what drifted differs from what the champion was trained on, and is trained on for that very reason
+    overrides = [f"data.file_url={_quoted(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
+    overrides += [f"main.because.{name}={_quoted(text)}" for name, text in because.items()]
+    words = [*map(shlex.quote, overrides), setting("pipeline_options"), options]
+    parameter = f"hydra_options={' '.join(filter(None, words))}"
+    experiment = setting("retraining_experiment", "Default")
+    said = mlflow_run(".", "-P", parameter, "--experiment-name", experiment, alone="retraining")
+    found = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
+    if not found:
+        raise RuntimeError("mlflow run did not say which run it was; see the log above")
+    return str(found[-1])
+
+
+def _quoted(text: str) -> str:
+    """A text as a value of Hydra's command line; what would be read as an escape or a reference becomes a space."""
+    return "'" + re.sub(r"[\\$\s]+", " ", text).replace("'", "\\'") + "'"
+
+
+def window_of(params: Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime) -> str:
+    """The address of the window that a DAG run is about: what was typed, else its data interval, else the last day."""
+    if params.get("rows"):
+        return f"log:?rows={params['rows']}"
+    typed = [params.get("window_from"), params.get("window_to")]
+    if any(typed) and not all(typed):
+        raise ValueError("give both window_from and window_to, or neither")
+    if all(typed):
+        start, end = (datetime.fromisoformat(str(one)) for one in typed)
+    if start is None or end is None or start == end:
+        start, end = now - timedelta(days=1), now
+    if start >= end:
+        raise ValueError(f"the window ends before it begins: {start} to {end}")
+    return f"log:?from={_plain(start)}&to={_plain(end)}"
+
+
+def _plain(moment: datetime) -> str:
+    """ISO 8601 in UTC with a Z: a plus sign would mean a space in an address."""
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[int]:
+    """Hold a lock that lives as long as this process or the command that inherits it."""
+    with (Path(os.environ.get("AIRFLOW_HOME", tempfile.gettempdir())) / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _call(
+    command: list[str], said: str = "", env: Mapping[str, str] | None = None, keep_open: int | None = None
+) -> str:
+    """Run a command to its end, its output in the task's log; return the output.
+
+    Raises:
+        RuntimeError: it did not end with 0; the last lines of its output are the text.
+    """
+    print("$", shlex.join(command), flush=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_environment(env or {}), text=True, bufsize=1,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        pass_fds=[] if keep_open is None else [keep_open],
+    )  # fmt: skip
+    try:
+        lines = _follow(process, said)
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode:
+        last = "".join(lines[-LAST_LINES:]).strip()
+        raise RuntimeError(f"{shlex.join(command[1:6])} ... ended with {process.returncode}:\n{last}")
+    return "".join(lines)
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment without Airflow's own Python path, and with the project's programs first."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
+    path = f"{python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # MLflow's own patience with a server that is gone takes minutes; Airflow tries again by itself
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")}
+    return {**kept, **patience, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+def _follow(process: subprocess.Popen[str], said: str) -> list[str]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(said)
+    process.stdin.close()
+    lines = []
+    for line in process.stdout:
+        sys.stdout.write(line)
+        lines.append(line)
+    process.wait()
+    return lines
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command and what it has started, after a time limit: they are in one group with Airflow's task."""
+    import psutil  # Airflow brings it
+
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        one.terminate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    for one in alive:
+        one.kill()

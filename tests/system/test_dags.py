@@ -1,0 +1,253 @@
+"""Both DAGs in a real Airflow, on the log of a real scorer: reports, alerts, retraining, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from drift.loop.receiver import Receiver
+from drift.loop.scheduler import Scheduler
+from simulate.drifts import traffic
+from simulate.traffic import send
+from stepkit.tracking import ROOT
+from tests.airflows import PATIENCE, PYTHON, Airflow
+from tests.conftest import run_command
+from tests.pipelines import small_forest, small_table
+from tests.scorers import log_url, scorer
+from tests.servers import free_port, wait_until
+
+MODEL = "credit_default"
+ROWS = {"none": 400, "limits": 1100}
+"""Rows of each window; those of the second get their labels, one request each."""
+
+TASKS = {
+    "drift_monitoring": {"window", "report", "alert", "decide", "drift_confirmed"},
+    "retraining": {"why", "labelled", "train", "tell"},
+}
+RETRAIN_AT_ONCE = {"confirm": 1, "of_windows": 1, "cooldown_hours": 0}
+
+PARSE = """
+import json, sys, time
+from airflow.dag_processing.dagbag import BundleDagBag
+before, began = set(sys.modules), time.process_time()
+bag = BundleDagBag(sys.argv[1], bundle_path=__import__("pathlib").Path(sys.argv[1]), bundle_name="test")
+print(json.dumps({
+    "seconds": time.process_time() - began,
+    "errors": bag.import_errors,
+    "tasks": {name: [task.task_id for task in dag.tasks] for name, dag in bag.dags.items()},
+    "docs": {name: dag.doc_md for name, dag in bag.dags.items()},
+    "tags": {name: sorted(dag.tags) for name, dag in bag.dags.items()},
+    "limits": [task.execution_timeout.total_seconds() for dag in bag.dags.values() for task in dag.tasks],
+    "retries": [[task.retries, task.retry_exponential_backoff] for dag in bag.dags.values() for task in dag.tasks],
+    "loaded": sorted({module.partition(".")[0] for module in set(sys.modules) - before}),
+}))
+"""
+HEAVY = {"mlflow", "pandas", "numpy", "sklearn", "evidently", "apprise", "sqlalchemy_utils", "psutil"}
+
+
+@dataclass
+class Played:
+    """A champion, a scorer's log with two windows, a receiver of alerts, and an Airflow that knows of all of them."""
+
+    airflow: Airflow
+    receiver: Receiver
+    client: MlflowClient
+    windows: dict[str, dict[str, Any]]
+
+    def runs(self, experiment: str, chosen: str = "") -> list[Run]:
+        found = self.client.get_experiment_by_name(experiment)
+        assert found is not None
+        return list(self.client.search_runs([found.experiment_id], chosen, order_by=["attributes.start_time ASC"]))
+
+    def reports(self, window: str) -> list[Run]:
+        """Finished drift runs that computed a window, and are no repetition of another."""
+        start = datetime.fromisoformat(self.windows[window]["window_from"]).isoformat()
+        runs = self.runs("drift", "attributes.status = 'FINISHED'")
+        return [run for run in runs if run.data.tags.get("window_from") == start and "same_as" not in run.data.tags]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    folder = tmp_path_factory.mktemp("played")
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=store)
+    for name in ("drift", "training"):
+        client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
+    options = " ".join(["main.experiment_name=training", *small_forest()])
+    table = small_table(folder, rows=3000)
+    with Receiver() as receiver:
+        made = run_command(
+            "python", "main.py", f"data.file_url={table}", *options.split(), MLFLOW_TRACKING_URI=store
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        windows = ask(folder, store)
+        airflow = Airflow(
+            folder_for(folder, "airflow"),
+            MLFLOW_TRACKING_URI=store,
+            PREDICTION_LOG_URL=log_url(folder),
+            AIRFLOW_CONN_DRIFT_ALERTS=json.dumps({"conn_type": "generic", "password": receiver.address}),
+            DRIFT_ALERTS_JOURNAL=f"sqlite:///{folder / 'alerts.db'}",
+            DRIFT_RETRIES="0",
+            AIRFLOW_VAR_PIPELINE_OPTIONS=options,
+            AIRFLOW_VAR_LABELLED_FOLDER=str(folder),
+            AIRFLOW_VAR_LABELLED_ROWS=str(ROWS["limits"]),
+        )
+        migrated = airflow.run("db", "migrate")
+        assert migrated.returncode == 0, migrated.stderr
+        try:
+            yield Played(airflow, receiver, client, windows)
+        finally:
+            airflow.end()
+
+
+def folder_for(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def ask(folder: Path, store: str) -> dict[str, dict[str, Any]]:
+    """Send two windows of clients to a scorer, one as in training and one with other limits; return their times."""
+    windows = {}
+    with scorer(folder, MODEL, env={"MLFLOW_TRACKING_URI": store}) as server:
+        for seed, (drift, rows) in enumerate(ROWS.items(), start=1):
+            began = datetime.now(UTC).isoformat()
+            send(server.url, traffic(rows, seed, drift), batch=100, labels=drift == "limits")
+            windows[drift] = {"window_from": began, "window_to": datetime.now(UTC).isoformat()}
+    return windows
+
+
+def output(ended: subprocess.CompletedProcess[str]) -> str:
+    return f"{ended.stdout[-6000:]}\n{ended.stderr[-3000:]}"
+
+
+@pytest.fixture(scope="module")
+def parsed() -> dict[str, Any]:
+    """What Airflow finds in the folder of DAGs."""
+    command = [str(PYTHON), "-c", PARSE, str(ROOT / "drift" / "dags")]
+    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": str(PYTHON.parent)}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return found
+
+
+def test_airflow_reads_both_dags_and_nothing_else(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert {name: set(tasks) for name, tasks in parsed["tasks"].items()} == TASKS
+
+
+def test_a_dag_is_read_fast_and_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
+    assert set(parsed["loaded"]) & HEAVY == set()
+    assert parsed["seconds"] < 2
+
+
+def test_a_dag_says_what_it_is_for_and_how_long_and_how_often_it_tries(parsed: dict[str, Any]) -> None:
+    for name, tasks in TASKS.items():
+        assert [task for task in tasks if f"**{task}**" not in parsed["docs"][name]] == []
+        assert "credit_default" in parsed["tags"][name]
+    assert max(parsed["limits"]) <= 6 * 3600
+    assert {(retries >= 1, backoff >= 2) for retries, backoff in parsed["retries"]} == {(True, True)}
+
+
+def test_drift_is_told_and_asks_for_a_retraining_once_however_often_the_window_is_looked_at(played: Played) -> None:
+    conf = {**played.windows["limits"], "options": RETRAIN_AT_ONCE}
+    for _ in range(2):
+        ended = played.airflow.test("drift_monitoring", conf)
+        assert ended.returncode == 0, output(ended)
+    (report,) = played.reports("limits")
+    assert played.receiver.titles() == [f"Drift: {MODEL} version 1, retraining begins"]
+    assert report.info.run_id in played.receiver.received[0]["message"]
+    assert "LIMIT_BAL" in played.receiver.received[0]["message"]
+    (extra,) = [json.loads(text) for (text,) in played.airflow.rows("select extra from asset_event")]
+    assert extra["drift_run_id"] == report.info.run_id
+    assert extra["reason"] == report.data.tags["decision_reason"]
+
+
+def test_a_window_as_in_training_asks_for_nothing(played: Played) -> None:
+    told = len(played.receiver.received)
+    ended = played.airflow.test("drift_monitoring", {**played.windows["none"], "options": RETRAIN_AT_ONCE})
+    assert ended.returncode == 0, output(ended)
+    (report,) = played.reports("none")
+    assert report.data.tags["decision"] == "nothing"
+    assert len(played.receiver.received) == told
+
+
+def test_retraining_says_on_run_and_version_why_it_was_made(played: Played) -> None:
+    ended = played.airflow.test("retraining", {"reason": 'it\'s 5 % worse, says "Ann"; a=b'})
+    assert ended.returncode == 0, output(ended)
+    version = played.client.get_model_version(MODEL, "2")
+    assert version.tags["because.reason"] == 'it\'s 5 % worse, says "Ann"; a=b'
+    pipeline = played.client.get_run(version.tags["pipeline_run_id"])
+    assert pipeline.data.tags["because.reason"] == version.tags["because.reason"]
+    assert version.tags["data_source"].endswith(".parquet")
+    assert "version 2" in played.receiver.titles()[-1]
+    assert played.receiver.titles()[-1].startswith("Retrained")
+
+
+def test_monitoring_that_fails_is_told_and_so_is_that_it_works_again(played: Played) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    down = {"MLFLOW_TRACKING_URI": nowhere, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    ended = played.airflow.test("drift_monitoring", played.windows["none"], **down)
+    assert ended.returncode != 0
+    assert played.receiver.titles()[-1] == "drift_monitoring failed: report"
+    assert "Connection refused" in played.receiver.received[-1]["message"]
+    ended = played.airflow.test("drift_monitoring", played.windows["none"])
+    assert ended.returncode == 0, output(ended)
+    assert "drift_monitoring works again" in played.receiver.titles()[-2:]
+
+
+@pytest.fixture(scope="module")
+def api(played: Played) -> Scheduler:
+    """Airflow's API, with a schedule and with little patience for tasks that give no sign of life."""
+    played.airflow.env |= {
+        "DRIFT_RETRIES": "2",
+        "DRIFT_RETRY_SECONDS": "1",
+        "DRIFT_SCHEDULE": "0 0 * * *",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    }
+    read = played.airflow.run("dags", "reserialize")
+    assert read.returncode == 0, output(read)
+    return played.airflow.api()
+
+
+def test_airflow_killed_in_the_middle_of_a_task_ends_it_after_a_restart(played: Played, api: Scheduler) -> None:
+    airflow, before, told = played.airflow, played.reports("none"), len(played.receiver.received)
+    # with another setting it is another comparison, which no run has made yet
+    run = api.trigger("drift_monitoring", **played.windows["none"], options={"min_rows": 100})
+    api.unpause("drift_monitoring")
+    airflow.start("scheduler")
+    wait_until(lambda: any("run ./drift" in one for one in airflow.commands("scheduler")), "the report", PATIENCE)
+    airflow.kill("scheduler")
+    assert api.states("drift_monitoring", run)["report"] == "running"
+    airflow.start("scheduler")
+    assert api.finished("drift_monitoring", run) == "success"
+    assert len(played.reports("none")) == len(before) + 1
+    assert len(played.receiver.received) == told
+
+
+def test_a_backfill_reports_on_past_windows_and_tells_nobody(played: Played, api: Scheduler) -> None:
+    told = len(played.receiver.received)
+    days = ["--from-date", "2026-11-01", "--to-date", "2026-11-01"]
+    made = played.airflow.run("backfill", "create", "--dag-id", "drift_monitoring", *days)
+    assert made.returncode == 0, output(made)
+    runs = [run for run in api.runs("drift_monitoring") if run["run_type"] == "backfill"]
+    assert len(runs) == 1
+    for run in runs:
+        assert api.finished("drift_monitoring", run["dag_run_id"]) == "success"
+        states = api.states("drift_monitoring", run["dag_run_id"])
+        assert (states["report"], states["alert"]) == ("success", "skipped")
+    reported = {run.data.tags.get("window_from") for run in played.runs("drift")}
+    assert "2026-11-01T00:00:00+00:00" in reported
+    assert len(played.receiver.received) == told
