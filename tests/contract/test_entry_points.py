@@ -14,8 +14,10 @@ from tests.contract.repo import read_yaml
 
 PROGRAMS = {
     "download": {"describe": "download.describe"},
+    "drift": {"replay": "drift.replay", "labelled": "drift.labelled", "page": "drift.page"},
     "register": {"promote": "register.promote", "rollback": "register.rollback", "models": "register.models"},
     "serve": {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"},
+    "simulate": {"traffic": "simulate.traffic"},
 }
 SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}
 REQUIRED = {
@@ -23,6 +25,10 @@ REQUIRED = {
     "promote": {"version", "reason"},
     "rollback": {"reason"},
     "models": set[str](),
+    "replay": set[str](),
+    "labelled": {"output"},
+    "page": set[str](),
+    "traffic": {"url"},
     "batch": {"input", "output"},
     "spark": {"input", "output"},
 }
@@ -81,5 +87,5 @@ def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> 
     parameters = entries(folder)[name]["parameters"]
     assert set(flags) == set(parameters)
     assert {flag for flag, action in flags.items() if action.required} == REQUIRED[name]
-    given = {parameter: kind["default"] for parameter, kind in parameters.items() if "default" in kind}
-    assert given == {flag: str(action.default) for flag, action in flags.items() if not action.required}
+    given = {parameter: str(kind["default"]).lower() for parameter, kind in parameters.items() if "default" in kind}
+    assert given == {flag: str(action.default).lower() for flag, action in flags.items() if not action.required}
