@@ -120,6 +120,9 @@ backup: ## copy runs, artifacts and the prediction log into backups/, while ever
 restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
 	@$(PYTHON) -m backup.run restore --from $(FROM) $(if $(replace),--replace)
 
+docs: .venv/run.stamp ## make docs/reference.md anew from the schema and every MLproject
+	PYTHONPATH=. python docs/make_reference.py
+
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
 	for name in run cluster drift test audit airflow; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
@@ -142,4 +145,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore airflow loop lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean

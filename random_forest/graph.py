@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
-from random_forest.pipeline import FOREST
 from random_forest.trees import convertible
 from stepkit.errors import BadParameter
 
@@ -27,9 +27,11 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     if PROBABILITIES in inputs:
         raise BadParameter(f"no input column may be called '{PROBABILITIES}', as the model's answer is. Rename it.")
     types = [(name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs]
-    forest = convertible(model.named_steps[FOREST])
-    same = Pipeline([*model.steps[:-1], (FOREST, forest)])
-    converted: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(forest): {"zipmap": False}})
+    name, classifier = model.steps[-1]
+    if isinstance(classifier, RandomForestClassifier):
+        classifier = convertible(classifier)
+    same = Pipeline([*model.steps[:-1], (name, classifier)])
+    converted: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)
     return converted
 

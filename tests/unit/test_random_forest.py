@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import skops.io
 from mlflow.pyfunc import PythonModelContext
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of
 from random_forest.graph import PROBABILITIES, to_graph
-from random_forest.pipeline import build, features_of, importances
+from random_forest.pipeline import ENCODE, build, features_of, importances
 from random_forest.predictor import Predictor, as_inputs
 from random_forest.run import labels_of, read_settings
 from stepkit.columns import Column, Columns
@@ -123,6 +125,18 @@ def test_columns_may_have_any_names_even_those_of_the_graph_itself(tmp_path: Pat
     graph = tmp_path / "model.onnx"
     graph.write_bytes(to_graph(model, columns.names, columns.text).SerializeToString())
     assert largest_difference(model, graph, rows, columns.names, columns.text) < 1e-6
+
+
+@pytest.mark.parametrize("classifier", [HistGradientBoostingClassifier(max_iter=5), LogisticRegression()])
+def test_another_kind_of_classifier_is_exported_by_its_own_converter(
+    tmp_path: Path, classifier: HistGradientBoostingClassifier | LogisticRegression
+) -> None:
+    encode = fitted().named_steps[ENCODE]
+    rows = as_model_input(TRAINING, MIXED)
+    model = Pipeline([(ENCODE, encode), ("classifier", classifier)]).fit(rows, TRAINING["default"])
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(to_graph(model, MIXED.names, MIXED.text).SerializeToString())
+    assert largest_difference(model, graph, rows, MIXED.names, MIXED.text) < 1e-5
 
 
 def test_a_column_with_the_name_of_the_answer_is_refused() -> None:
