@@ -32,8 +32,8 @@ ELSEWHERE = {
 HEAD = """\
 # Reference
 
-Made by `make docs` from the schema, the comments of `config.yaml` and every `MLproject`. How artifacts, tags, metrics and
-answers are called: [names.md](names.md).
+Made by `make docs` from the schema, the comments of `config.yaml` and every `MLproject`. How artifacts, tags, metrics
+and answers are called: [names.md](names.md).
 
 ## Settings
 
@@ -43,7 +43,8 @@ Keys of `config.yaml`; on the command line `mlflow run . -P hydra_options="KEY=V
 
 
 HOW = """\
-Each is called as `mlflow run ./PROJECT -e ENTRY_POINT --env-manager local -P PARAMETER=VALUE`; `""` means: as configured."""
+Each is called as `mlflow run ./PROJECT -e ENTRY_POINT --env-manager local -P PARAMETER=VALUE`; `""` means: as
+configured."""
 
 
 def settings(file: Path, prefix: str) -> dict[str, tuple[str, str]]:
