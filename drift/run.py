@@ -189,7 +189,7 @@ def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
             history.MODEL_NAME: result["model"]["name"],
             history.MODEL_VERSION: result["model"]["version"],
             history.REFERENCE: result["reference"],
-            history.CURRENT: result["current"],
+            history.WINDOW_ADDRESS: result["current"],
             history.STATUS: result["status"],
             history.ALARMS: ",".join(name for name, one in result["signals"].items() if one["alarm"]),
             history.REASON: decision["reason"],

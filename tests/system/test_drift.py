@@ -86,6 +86,7 @@ def test_an_honest_window_is_quiet_and_everything_is_on_its_run(
     assert (found["window"]["rows"], found["window"]["labelled"]) == (ROWS, ROWS)
     assert run.info.status == "FINISHED"
     assert run.data.tags["reference"].endswith("data/data_train.csv")
+    assert run.data.tags["window_address"] == found["current"]
     assert {f"drift_score.{name}" for name in COLUMNS.names} <= set(run.data.metrics)
     assert {"signal.estimated_auc", "signal.realised_auc", "reference_auc", "drift_share"} <= set(run.data.metrics)
     kept = mlflow.artifacts.load_dict(f"runs:/{found['run_id']}/drift.json")
