@@ -105,6 +105,9 @@ stack: ## start the containers, after a look at what could be in their way (prof
 	@$(PYTHON) docker/preflight.py
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
+dags-test: .venv/test.stamp .venv-airflow/stamp ## run both DAGs in a real Airflow: alerts, retraining, a killed scheduler, a backfill
+	pytest --timeout 1200 tests/dags
+
 stack-test: .venv/test.stamp .venv/drift.stamp .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
 	pytest --timeout 1200 tests/stack
 
@@ -145,4 +148,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster dags-test secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean

@@ -16,6 +16,7 @@ import shutil
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 
@@ -85,10 +86,16 @@ def _kind_and_address(name: str, address: str) -> tuple[str, str]:
     )
 
 
+def _free_name(wanted: Path) -> Path:
+    """Return the name, or with a number behind it where a backup of the same second has it."""
+    names = (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
+    return wanted if not wanted.exists() else next(name for name in names if not name.exists())
+
+
 def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path) -> str:
     """Make a backup below `to`; it has its name only when it is whole. Returns what was saved, in words."""
     moment = datetime.now(UTC)
-    target = to / moment.strftime("%Y-%m-%dT%H-%M-%SZ")
+    target = _free_name(to / moment.strftime("%Y-%m-%dT%H-%M-%SZ"))
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True)
     try:

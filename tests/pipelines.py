@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.config import checked
 from pipeline.runner import STEP_RUN, StepFailed
 from pipeline.single import run_single
+from pipeline.warm import warm_up
 from simulate.clients import clients
 from stepkit.errors import StepError
 from tests.conftest import Experiment, run_command
@@ -96,6 +97,7 @@ class Here:
 
 def run_here(experiment: Experiment, *options: str) -> Here:
     """Run a pipeline in this process, which spares the start of a Python that has to load everything first."""
+    warm_up()  # the steps of all tests of this process start from the one that has the libraries loaded
     name = [] if any("register.model_name" in option for option in options) else [experiment.id_name]
     registered = [f"register.model_name={one}" for one in name]
     given = [f"main.experiment_name='{experiment.name}'", *registered, *options]
