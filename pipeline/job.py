@@ -27,7 +27,7 @@ from pipeline.display import REUSED, Silent
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, open_nested
 from pipeline.shared import Shared
-from pipeline.signals import end_on_signals, keep_quiet
+from pipeline.signals import end_on_signals, interrupted, keep_quiet
 from pipeline.steps import chosen_steps
 from pipeline.warm import warm_up
 from stepkit import tracking
@@ -123,7 +123,7 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     except Exception as error:  # whatever it is, it is this job's: the others go on
         if tracking.is_unreachable(error):
             error = tracking.gone(error)
-        else:
+        elif not interrupted.is_set():  # what a job trips over while it is being ended is no news
             traceback.print_exc()
         with suppress(MlflowException, OSError):
             _fail(run_id, error)
