@@ -26,7 +26,7 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp .venv-airflow/stamp ## all tests
+test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test and stack-test
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
@@ -105,6 +105,9 @@ stack: ## start the containers, after a look at what could be in their way (prof
 	@$(PYTHON) docker/preflight.py
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
+cluster-test: .venv/test.stamp ## run sweeps on a real Ray cluster of two nodes, and lose some of its workers
+	pytest --timeout 1200 tests/cluster
+
 dags-test: .venv/test.stamp .venv-airflow/stamp ## run both DAGs in a real Airflow: alerts, retraining, a killed scheduler, a backfill
 	pytest --timeout 1200 tests/dags
 
@@ -148,4 +151,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster dags-test secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster cluster-test dags-test secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean

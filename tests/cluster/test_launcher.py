@@ -21,12 +21,12 @@ import pytest
 from pipeline import cluster
 from pipeline.config import ConfigError
 from stepkit.tracking import DEFAULT_URI, ROOT
+from tests.cluster.cluster_app import CHILD
+from tests.cluster.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 from tests.conftest import command_env, run_command
 from tests.servers import free_port, wait_until
-from tests.system.cluster_app import CHILD
-from tests.system.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 
-APP = [sys.executable, str(ROOT / "tests" / "system" / "cluster_app.py"), "hydra/launcher=ray"]
+APP = [sys.executable, str(ROOT / "tests" / "cluster" / "cluster_app.py"), "hydra/launcher=ray"]
 SERVER = "http://127.0.0.1:5000"
 """Nothing listens there; these jobs have nothing to track."""
 

@@ -15,11 +15,11 @@ from mlflow.entities import Run
 from pipeline.runner import STEP_RUN
 from stepkit.lineage import inputs_of, run_of
 from stepkit.tracking import ROOT
+from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.conftest import Experiment, command_env, run_command
 from tests.pipelines import small_table, start_pipeline
 from tests.servers import MlflowServer, mlflow_server, wait_until
 from tests.system.faulty_server import FaultyServer
-from tests.system.ray_cluster import RayCluster, ray_cluster
 
 FOREST = "random_forest_pipeline.random_forest"
 TREES = (5, 6, 7, 8)
