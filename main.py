@@ -3,7 +3,7 @@
 import os
 import sys
 
-from pipeline.warm import warm_up
+from pipeline.warm import cool_down, warm_up
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
@@ -15,4 +15,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)  # nothing was begun yet
 
-    sys.exit(main())
+    status = main()
+    cool_down()  # every step has ended
+    sys.exit(status)

@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import connection, forkserver
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -86,6 +87,14 @@ def warm_up() -> None:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
+
+
+def cool_down() -> None:
+    """End the process that loads libraries, if it was started: after a mistake it would go on loading for seconds."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public way to end it
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def step_arguments(command: str) -> list[str] | None:

@@ -28,8 +28,8 @@ DRIFT = "limits"
 
 ROWS = 1500
 FIRST_FOREST = "random_forest_pipeline.random_forest.n_estimators=1"
-"""The first model is a weak one, a single tree: the gate lets another through only if it is shown to be better, and what
-the retraining has to learn from are the 3,000 clients of two windows."""
+"""The first model is a weak one, a single tree: the gate lets another through only if it is shown to be better, and
+what the retraining has to learn from are the 3,000 clients of two windows."""
 
 
 class NotAsTold(Exception):

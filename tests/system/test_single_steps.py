@@ -18,7 +18,8 @@ from tests.conftest import Experiment, new_experiment
 from tests.pipelines import small_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^mlflow run \./(?!simulate|serve).*$", README, re.MULTILINE)
+SECTION = README.split("### One step")[1].split("\n## ")[0]
+COMMANDS = re.findall(r"^mlflow run \./.*$", SECTION, re.MULTILINE)
 """The commands of the README's section on single steps, in its order."""
 
 
