@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
 from stepkit.addresses import data_address, expect_no_secret, shown_in
-from stepkit.columns import Columns, Strict, first_problem
+from stepkit.columns import Columns, Strict, first_problem, where_and_why
 from stepkit.evaluation import Evaluation
 from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
@@ -179,6 +179,7 @@ def _problem(error: ValidationError, composed: DictConfig) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown configuration key '{key}'{suggestion(key, _schema_keys(Config))}"
+    key, _ = where_and_why(error.errors())
     found = shown_in(str(OmegaConf.select(composed, key, default=None)))
     return f"configuration key {first_problem(error)} (found: {found})"
 

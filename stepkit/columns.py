@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +13,9 @@ from stepkit.errors import BadParameter
 
 COLUMNS_ARTIFACT = "columns.yaml"
 """Every step that publishes a table publishes this file beside it, so that the next step knows the columns."""
+
+TYPE_TRIED = re.compile(r"literal\[|constrained-|function-|(int|float|str|bool|none|list|dict)\b")
+"""How pydantic calls one of several types that a value may have; it stands behind the key."""
 
 ColumnType = Literal["integer", "float", "text"]
 
@@ -172,7 +176,16 @@ def first_problem(error: ValueError) -> str:
     problems = getattr(error, "errors", None)
     if problems is None:
         return str(error)
-    first = problems()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
+    place, reason = where_and_why(problems())
     return f"{place}: {reason}" if place else reason
+
+
+def where_and_why(problems: list[Any]) -> tuple[str, str]:
+    """Return the key of the first problem, and what is wrong there; of a choice of types, what each would take."""
+    first = problems[0]
+    place, same = first["loc"], [first]
+    if TYPE_TRIED.match(str(place[-1]) if place else ""):
+        place = place[:-1]
+        same = [one for one in problems if one["loc"][:-1] == place]
+    reasons = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in same)
+    return ".".join(str(part) for part in place), "; or ".join(reasons)

@@ -56,5 +56,5 @@ class ModelSettings(Strict):
 
     random_forest: Forest = Forest()
     features: Features = Features()
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["f1", "cost"] = 0.5
+    threshold: Literal["f1", "cost"] | Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")

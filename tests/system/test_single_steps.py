@@ -71,10 +71,12 @@ def test_each_step_read_the_current_run_before_it(typed: Experiment) -> None:
     assert evaluate.data.tags["input.data/data_test.csv"] == f"runs:/{segregate.info.run_id}/data/data_test.csv"
 
 
-def test_model_is_registered_and_champion(typed: Experiment) -> None:
-    version = typed.client.get_model_version_by_alias("credit_default", "champion")
+def test_model_is_registered_and_the_first_of_equal_ones_is_champion(typed: Experiment, env_manager: str) -> None:
+    newest = typed.client.get_model_version_by_alias("credit_default", "challenger")
     (forest,) = typed.runs("random_forest")
-    assert version.run_id == forest.info.run_id
+    assert newest.run_id == forest.info.run_id
+    champion = typed.client.get_model_version_by_alias("credit_default", "champion")
+    assert (champion.version == newest.version) == (env_manager == "local")
 
 
 def test_step_of_a_git_clone_runs(store: str, tmp_path: Path) -> None:

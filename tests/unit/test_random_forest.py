@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import skops.io
 from mlflow.pyfunc import PythonModelContext
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
@@ -127,9 +127,9 @@ def test_columns_may_have_any_names_even_those_of_the_graph_itself(tmp_path: Pat
     assert largest_difference(model, graph, rows, columns.names, columns.text) < 1e-6
 
 
-@pytest.mark.parametrize("classifier", [HistGradientBoostingClassifier(max_iter=5), LogisticRegression()])
+@pytest.mark.parametrize("classifier", [GradientBoostingClassifier(n_estimators=5), LogisticRegression()])
 def test_another_kind_of_classifier_is_exported_by_its_own_converter(
-    tmp_path: Path, classifier: HistGradientBoostingClassifier | LogisticRegression
+    tmp_path: Path, classifier: GradientBoostingClassifier | LogisticRegression
 ) -> None:
     encode = fitted().named_steps[ENCODE]
     rows = as_model_input(TRAINING, MIXED)
