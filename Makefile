@@ -47,8 +47,8 @@ bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and
 	PYTHONPATH=. python benchmarks/serving.py
 	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
 
-ui: .venv/run.stamp ## open MLflow on what ran here (http://127.0.0.1:5000)
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --port 5000
+ui: .venv/run.stamp ## open MLflow on what ran here, http://127.0.0.1:5000 (port=5010)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(port),5000)
 
 report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID base=RUN_ID output=FOLDER; run: the newest)
 	@python -m pipeline.report --run_id "$(run)" --base_run_id "$(base)" --output "$(output)"
@@ -108,6 +108,9 @@ stack: ## start the containers, after a look at what could be in their way (prof
 cluster-test: .venv/test.stamp ## run sweeps on a real Ray cluster of two nodes, and lose some of its workers
 	pytest --timeout 1200 tests/cluster
 
+tour: .venv/test.stamp ## follow the README on a fresh clone: every command, and whether it says what is shown
+	pytest --timeout 1200 tests/tour
+
 dags-test: .venv/test.stamp .venv-airflow/stamp ## run both DAGs in a real Airflow: alerts, retraining, a killed scheduler, a backfill
 	pytest --timeout 1200 tests/dags
 
@@ -126,8 +129,9 @@ backup: ## copy runs, artifacts and the prediction log into backups/, while ever
 restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
 	@$(PYTHON) -m backup.run restore --from $(FROM) $(if $(replace),--replace)
 
-docs: .venv/run.stamp ## make docs/reference.md anew from the schema and every MLproject
+docs: .venv/run.stamp ## make docs/reference.md and the picture in README.md anew from the code
 	PYTHONPATH=. python docs/make_reference.py
+	PYTHONPATH=. python docs/make_architecture.py
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
 	for name in run cluster drift test audit airflow; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -151,4 +155,4 @@ clean: ## remove the environment and caches; runs and models stay
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 
-.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster cluster-test dags-test secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean
+.PHONY: help run test test-quick check audit bench ui report serve models promote rollback ci-report ci-comment image drift bench-drift sample cluster cluster-test dags-test tour secrets stack stack-test stack-backup stack-restore backup restore airflow loop docs lock clean

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from docs import make_architecture
 from docs.make_reference import PAGE, page
 from stepkit.tracking import ROOT
-from tests.contract.repo import files
+from tests.contract.repo import PROJECT_FOLDERS, files
 
 PAGES = sorted(path for path in files() if path.suffix == ".md")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")
@@ -23,6 +24,13 @@ def anchors(path: Path) -> set[str]:
 
 def test_the_reference_is_what_the_schema_and_the_projects_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "type: make docs"
+
+
+def test_the_picture_is_what_the_table_of_steps_says() -> None:
+    text = make_architecture.README.read_text(encoding="utf-8")
+    assert make_architecture.with_picture(text) == text, "type: make docs"
+    for folder in PROJECT_FOLDERS:
+        assert f'{folder}["{folder}/"]' in make_architecture.picture(), folder
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])

@@ -17,7 +17,7 @@ PROGRAMS = {
     "drift": {"replay": "drift.replay", "labelled": "drift.labelled", "page": "drift.page"},
     "register": {"promote": "register.promote", "rollback": "register.rollback", "models": "register.models"},
     "serve": {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"},
-    "simulate": {"traffic": "simulate.traffic"},
+    "simulate": {"traffic": "simulate.traffic", "loans": "simulate.loans"},
 }
 SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}
 REQUIRED = {
@@ -29,6 +29,7 @@ REQUIRED = {
     "labelled": {"output"},
     "page": set[str](),
     "traffic": {"url"},
+    "loans": {"output"},
     "batch": {"input", "output"},
     "spark": {"input", "output"},
 }

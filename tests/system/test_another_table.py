@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import Experiment, new_experiment, run_command
-from tests.pipelines import PipelineRuns, pipelines_in, run_pipeline
+from tests.pipelines import PipelineRuns, run_here
 
 ROWS = 900
 INCOME = 'income, "net" €'
@@ -70,9 +70,9 @@ def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Pipeline
     (folder / "data").mkdir()
     described = {**DESCRIPTION, "file_url": str(folder / "loans.csv")}
     (folder / "data" / "loans.yaml").write_text(yaml.safe_dump(described, allow_unicode=True))
-    ended = run_pipeline(place, "--config-dir", str(folder), "data=loans")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return pipelines_in(place)[0]
+    here = run_here(place, f"hydra.searchpath=[file://{folder}]", "data=loans")
+    assert here.error is None, here.said
+    return here.runs
 
 
 def test_the_whole_pipeline_ends_in_a_champion(place: Experiment, run: PipelineRuns) -> None:

@@ -1,0 +1,105 @@
+"""loans: a number of rows and a seed -> a table of made-up loans, most of it texts (CSV or Parquet).
+
+Another shape than the clients have: classes in words, an identifier with letters, categories of texts, dates, names and
+remarks with quotes, commas and line breaks. It is there to try out what a table of one's own goes through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from simulate.run import OneLineParser, replacing, row_count, seed_number, target_path
+
+log = logging.getLogger("simulate")
+
+PURPOSES = {
+    "car": 0.4,
+    "house": -0.9,
+    "studies": 0.0,
+    "wedding, or another feast": 0.7,
+    'a "rainy day"': 0.3,
+    "école": -0.2,
+}
+WORK = {"employed": -0.5, "self-employed": 0.4, "retired": -0.2, "between jobs": 1.2, "öffentlicher Dienst": -0.8}
+REGIONS = dict.fromkeys(("north", "south", "east", "west", "007", "North/South"), 0.0)
+CHANNELS = {"branch": -0.1, "telephone": 0.1, "web": 0.0}
+"""Each category with what it adds to the log odds that the loan is lost."""
+
+GIVEN = ("Ada", "Boris", "Chloé", "Dmitri", "Ebele", "Fatma", "Gus", "Hồng", "Ines", "Jörg")
+FAMILY = ("O'Neil", "van der Berg", "Müller", "Sato", "Smith, Jr.", "Ødegård", "Nguyễn", "da Silva")
+REMARKS = ("asked twice", "pays by standing order", 'said: "no hurry"', "moved,\nnew address to come", "", "n/a")
+FIRST_DAY = np.datetime64("2019-01-01")
+DAYS = 1500
+
+
+def loans(rows: int, seed: int) -> pd.DataFrame:
+    """Return a table of `rows` loans (rows x 12), `outcome` among them: repaid or lost, about one in four.
+
+    It depends on `rows` and `seed` alone. Purpose, work, income and earlier delays tell something of the outcome;
+    region, channel, names, dates and remarks nothing.
+    """
+    draw = np.random.default_rng(seed)
+    drawn = {
+        name: draw.choice(list(codes), rows)
+        for name, codes in (("purpose", PURPOSES), ("work", WORK), ("region", REGIONS), ("channel", CHANNELS))
+    }
+    income = draw.lognormal(10.3, 0.5, rows).round(2)
+    delays = draw.poisson(0.6, rows)
+    odds = sum(pd.Series(drawn[name]).map(codes).to_numpy() for name, codes in (("purpose", PURPOSES), ("work", WORK)))
+    odds = odds + 0.7 * delays - 1.2 * np.log(income / np.exp(10.3)) - 1.9
+    lost = draw.random(rows) < 1 / (1 + np.exp(-odds))
+    return pd.DataFrame(
+        {
+            "loan no.": [f"L-{number:06}" for number in range(rows)],
+            "customer": [f"{draw.choice(GIVEN)} {draw.choice(FAMILY)}" for _ in range(rows)],
+            **_with_gaps(drawn, draw),
+            "income (net, €)": pd.Series(income).mask(draw.random(rows) < 0.02),
+            "delays": delays,
+            "since": (FIRST_DAY + draw.integers(0, DAYS, rows)).astype(str),
+            "letter": [f"{draw.integers(10**9)}-{draw.choice(REMARKS)}" for _ in range(rows)],
+            "remark": draw.choice(REMARKS, rows),
+            "outcome": np.where(lost, "lost", "repaid"),
+        }
+    )
+
+
+def _with_gaps(drawn: dict[str, np.ndarray], draw: np.random.Generator) -> dict[str, pd.Series]:
+    """The categories, each with one text in fifty missing."""
+    return {name: pd.Series(texts).mask(draw.random(len(texts)) < 0.02) for name, texts in drawn.items()}
+
+
+def write(table: pd.DataFrame, path: Path, name: str) -> None:
+    """Write the table as the ending of `name` says; the same table gives the same bytes."""
+    if name.endswith(".parquet"):
+        table.to_parquet(path, index=False)
+    else:
+        packed = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
+        table.to_csv(path, index=False, lineterminator="\n", compression=packed)
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = OneLineParser(prog="loans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rows", type=row_count, default=5000, help="number of loans, at least 1")
+    flags.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same loans")
+    flags.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    table = loans(args.rows, args.seed)
+    with replacing(args.output) as part:
+        write(table, part, args.output.name)
+    log.info(
+        "wrote %s: %s rows, %s of them lost", args.output, f"{len(table):,}", f"{(table.outcome == 'lost').sum():,}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""simulate.loans: a table of texts, the same for the same seed, of which some columns tell of the outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from simulate.loans import PURPOSES, loans, main
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+    for file, seed in zip(files, ("1", "1", "2"), strict=True):
+        main(["--rows", "50", "--seed", seed, "--output", str(file)])
+    same, again, other = (file.read_bytes() for file in files)
+    assert same == again != other
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_every_ending_holds_the_same_table(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"loans.{ending}"
+    main(["--rows", "200", "--output", str(file)])
+    read = pd.read_parquet(file) if ending == "parquet" else pd.read_csv(file, keep_default_na=False, na_values=[""])
+    made = loans(200, 42)
+    assert list(read.columns) == list(made.columns)
+    assert set(read["purpose"].dropna()) == set(PURPOSES)
+    assert read["outcome"].tolist() == made["outcome"].tolist()
+    assert read["letter"].tolist() == made["letter"].tolist()  # commas, quotes and line breaks come through
+
+
+def test_purpose_and_delays_tell_of_the_outcome_and_the_region_does_not() -> None:
+    table = loans(20_000, 3)
+    lost = table["outcome"] == "lost"
+    assert 0.2 < lost.mean() < 0.3
+    by_purpose = lost.groupby(table["purpose"]).mean()
+    assert by_purpose["house"] + 0.1 < by_purpose["wedding, or another feast"]
+    by_region = lost.groupby(table["region"]).mean()
+    assert by_region.max() - by_region.min() < 0.05
+
+
+def test_a_mistake_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--rows", "none", "--output", str(tmp_path / "loans.csv")])
+    assert stopped.value.code == 2
+    assert "give a whole number from 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
