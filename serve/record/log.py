@@ -189,7 +189,7 @@ class PredictionLog:
 
     def _refuse_taken(self, group: list[Request], positions: set[int]) -> None:
         for position in positions:
-            name = group[position].rows[0].prediction.request_id
+            name = group[position].rows[0].request_id
             self._fail([group[position]], RequestIdTaken(
                 f"request id '{name}' stands in the prediction log with other rows. Give each request an id of its own."
             ))  # fmt: skip

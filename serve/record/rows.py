@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -51,27 +52,26 @@ class Prediction(NamedTuple):
 
 
 COLUMNS = Prediction._fields
-"""The columns of the table, in the order in which Row.values gives them."""
+"""The columns of the table, in the order of a Row."""
 
 
 class Row(NamedTuple):
-    """A prediction as it is written: its time in UTC, its features as JSON."""
+    """A prediction as it is written, column by column: its time in UTC, its features as JSON, plain numbers."""
 
-    prediction: Prediction
+    request_id: str
+    row: int
     time: datetime
+    model_name: str
+    model_version: str
+    shadow: bool
     features: str
+    probability: float
+    predicted: int
+    latency_ms: float
 
     @property
     def key(self) -> tuple[str, int, str, bool]:
-        one = self.prediction
-        return one.request_id, one.row, one.model_version, one.shadow
-
-    def values(self) -> tuple[Any, ...]:
-        one = self.prediction
-        return (
-            one.request_id, one.row, self.time, one.model_name, one.model_version, one.shadow, self.features,
-            float(one.probability), int(one.predicted), float(one.latency_ms),
-        )  # fmt: skip
+        return self.request_id, self.row, self.model_version, self.shadow
 
 
 def is_request_id(text: str) -> bool:
@@ -103,13 +103,20 @@ def rows_of(predictions: Iterable[Prediction], redact: Iterable[str] = ()) -> li
 
 
 def _row(one: Prediction, hidden: frozenset[str]) -> Row:
-    if not is_request_id(one.request_id):
-        raise ValueError(f"a request id has 1 to {LONGEST_ID} printable characters: {one.request_id[:LONGEST_ID]!r}")
-    if one.time.tzinfo is None:
-        raise ValueError(f"the time of request {one.request_id} has no time zone")
-    if not 0.0 <= one.probability <= 1.0:
-        raise ValueError(f"the probability of request {one.request_id}, row {one.row}, is {one.probability}")
-    return Row(one, one.time.astimezone(UTC), features_json(one.features, hidden))
+    request_id, row, time, name, version, shadow, features, probability, predicted, ms = one
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"the probability of request {request_id}, row {row}, is {probability}")
+    utc, text = _utc_of(request_id, time), features_json(features, hidden)
+    return Row(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
+
+
+@lru_cache(maxsize=1_000)  # the rows of a request have one id and one time
+def _utc_of(request_id: str, time: datetime) -> datetime:
+    if not is_request_id(request_id):
+        raise ValueError(f"a request id has 1 to {LONGEST_ID} printable characters: {request_id[:LONGEST_ID]!r}")
+    if time.tzinfo is None:
+        raise ValueError(f"the time of request {request_id} has no time zone")
+    return time.astimezone(UTC)
 
 
 def features_json(features: dict[str, float | str | None], hidden: frozenset[str] = frozenset()) -> str:

@@ -17,6 +17,10 @@ from serve.record.schema import predictions
 
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
+GROUPS = (250, 25, 5, 1)
+"""How many rows a statement takes; SQLite allows 32,766 values in one."""
+
+TIME = COLUMNS.index("time")
 
 
 class Taken(Exception):
@@ -43,16 +47,35 @@ def commit(engine: Engine, requests: list[list[Row]]) -> None:
 
 
 def _insert(connection: Connection, rows: list[Row]) -> int:
-    """Return how many rows were new. One statement by hand: SQLAlchemy looks at each value, which costs ten times."""
+    """Return how many rows were new. Statements by hand: SQLAlchemy looks at each value, which costs ten times."""
     if connection.dialect.name == "sqlite":
-        return connection.exec_driver_sql(_SQLITE, [_as_sqlite(row) for row in rows]).rowcount
-    columns = zip(*(row.values() for row in rows), strict=True)
+        return sum(_insert_some(connection, some) for some in _groups(rows))
+    columns = zip(*rows, strict=True)
     return connection.exec_driver_sql(_POSTGRES, tuple(list(column) for column in columns)).rowcount
 
 
-def _sqlite_insert() -> str:
+def _insert_some(connection: Connection, rows: list[Row]) -> int:
+    values = tuple(chain.from_iterable(map(_as_sqlite, rows)))
+    return connection.exec_driver_sql(_SQLITE[len(rows)], values).rowcount
+
+
+def _groups(rows: list[Row]) -> Iterator[list[Row]]:
+    """Cut rows into groups, each of which one statement writes.
+
+    While a statement runs, Python's interpreter lock is free for the requests: a statement for each row would have to
+    wait for it again after each row.
+    """
+    start = 0
+    for size in GROUPS:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
+
+
+def _sqlite_insert(rows: int) -> str:
     places = ", ".join("?" for _ in COLUMNS)
-    return f"INSERT INTO predictions ({NAMES}) VALUES ({places}) ON CONFLICT DO NOTHING"
+    values = ", ".join(f"({places})" for _ in range(rows))
+    return f"INSERT INTO predictions ({NAMES}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 def _postgres_insert() -> str:
@@ -62,7 +85,7 @@ def _postgres_insert() -> str:
     return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
 
-_SQLITE, _POSTGRES = _sqlite_insert(), _postgres_insert()
+_SQLITE, _POSTGRES = {rows: _sqlite_insert(rows) for rows in GROUPS}, _postgres_insert()
 
 
 @lru_cache(maxsize=1_000)  # the rows of a request have one time
@@ -72,13 +95,12 @@ def as_sqlite_time(time: datetime) -> str:
 
 
 def _as_sqlite(row: Row) -> tuple[Any, ...]:
-    request_id, number, time, *others = row.values()
-    return (request_id, number, as_sqlite_time(time), *others)
+    return (*row[:TIME], as_sqlite_time(row[TIME]), *row[TIME + 1 :])
 
 
 def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
     """The requests of which the log holds a row with the same key and other features."""
-    stored = _features_of(connection, {row.prediction.request_id for row in chain.from_iterable(requests)})
+    stored = _features_of(connection, {row.request_id for row in chain.from_iterable(requests)})
     return {
         position
         for position, rows in enumerate(requests)
