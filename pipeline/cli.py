@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,15 @@ from stepkit.errors import StepError
 from stepkit.tracking import ROOT
 
 errors = Console(stderr=True)
+
+SETTINGS_PAGE, FAULTS_PAGE = "docs/reference.md", "docs/faults.md"
+PAGES = {
+    "TableUnfit": "docs/bring-a-table.md",
+    "WrongDigest": "docs/bring-a-table.md",
+    "DataCheckFailed": "docs/change-a-check.md",
+    "ModelRejected": "README.md#evaluate-decide-register",
+}
+"""The page that goes on where a message of this kind ends; of others, the table of faults."""
 
 GROUP_IS_NO_TEXT = "Config group override must be"
 """How Hydra's message begins about data=3, which it raises as a plain ValueError."""
@@ -100,9 +110,14 @@ def _throw(error: BaseException | None) -> None:
 def _report(error: BaseException) -> int:
     """Print what went wrong; return the exit status: 2 for the configuration, 1 for the rest."""
     if isinstance(error, ConfigError):
-        return _say("configuration", str(error), 2)
-    kind = f"{type(error).__name__}: " if isinstance(error, StepError) else ""
-    return _say("failed", f"{kind}{error}", 1)
+        return _say("configuration", f"{error}\nmore: {SETTINGS_PAGE}", 2)
+    text = f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error)
+    return _say("failed", f"{text}\nmore: {page_about(text)}", 1)
+
+
+def page_about(text: str) -> str:
+    """The page of docs/ that helps with a message, which begins or has a line that begins with its kind."""
+    return next((page for kind, page in PAGES.items() if re.search(rf"\b{kind}: ", text)), FAULTS_PAGE)
 
 
 def _say(what: str, text: str, status: int) -> int:
