@@ -9,7 +9,7 @@ import pytest
 from evaluate.importance import importance, sampled
 from evaluate.intervals import Bootstrap
 from evaluate.resample import Scored
-from evaluate.slices import parts_of, sliced, worst_of
+from evaluate.slices import Slice, parts_of, sliced, worst_of
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter
 from stepkit.evaluation import Costs, Slices
@@ -81,6 +81,13 @@ def test_a_slice_without_positives_is_shown_without_what_cannot_be_computed() ->
     assert (young.positives, np.isnan(young.metrics["roc_auc"].value)) == (0, True)
     assert np.isfinite(young.metrics["brier_score"].high)
     assert not young.is_judged(Slices())
+
+
+@pytest.mark.parametrize(
+    ("rows", "positives", "judged"), [(30, 5, True), (30, 25, True), (29, 10, False), (30, 4, False), (30, 26, False)]
+)
+def test_a_slice_is_judged_from_so_many_rows_of_either_class_on(rows: int, positives: int, judged: bool) -> None:
+    assert Slice("AGE", "below 30", "", rows, positives, {}).is_judged(Slices()) is judged
 
 
 def test_the_configuration_chooses_other_slices() -> None:
