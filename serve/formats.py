@@ -38,12 +38,10 @@ def fast(body: bytes, content_type: str, model: Servable) -> Rows | None:
     try:
         request = orjson.loads(body)
         ((key, data),) = request.items()
-        rows = _as_rows(_READERS[key](data, model), model)
-    # not the usual shape; what is wrong with it, if anything, MLflow's own reader says
+        return _as_rows(_READERS[key](data, model), model)
+    # not the usual shape, or a number beyond doubles; what is wrong with it, if anything, MLflow's own reader says
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
         return None
-    # a number beyond doubles is infinity for orjson and an error for MLflow
-    return None if np.isinf(rows.numbers).any() else rows
 
 
 def _split(data: Any, model: Servable) -> Table:
