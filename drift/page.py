@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import html
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from drift import history
 from drift.replay import experiment_id
 from drift.settings import settings_from
 from stepkit import tracking
-from stepkit.errors import BadParameter, StepError
+from stepkit.command import one_message
+from stepkit.errors import BadParameter
 from stepkit.tracking import ROOT
 
 PAGE = ROOT / "drift" / "evidently_reports" / "index.html"
@@ -165,11 +165,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    try:
+    with one_message():
         path = write(args.experiment, args.model_name, Path(tracking.from_root(args.output)) if args.output else PAGE)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())
