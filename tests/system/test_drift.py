@@ -126,10 +126,9 @@ def test_the_same_window_again_returns_the_finished_run(
     assert look(windows["few"], min_rows=40, alpha=0.01)["run_id"] != first["run_id"]
 
 
-def test_another_process_at_the_same_window_is_waited_for(
+def test_a_run_of_the_same_window_that_has_lost_its_process_is_not_waited_for(
     look: Look, windows: dict[str, str], experiment: Experiment
 ) -> None:
-    """A run of the same window that was begun before and has lost its process is given up, not waited for."""
     first = look(windows["empty"])
     lost = experiment.client.create_run(experiment.id, start_time=1, tags={"window_key": first["window"]["key"]})
     experiment.client.delete_run(first["run_id"])
