@@ -93,6 +93,7 @@ def test_an_honest_window_is_quiet_and_everything_is_on_its_run(
     assert kept == found
     html = Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
     assert "LIMIT_BAL" in html
+    assert "Dataset Drift is NOT detected" in html
     assert (ROOT / "drift" / "evidently_reports" / "drift_report.html").read_text() == html
 
 
@@ -103,6 +104,7 @@ def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict
     assert age["current_mean"] - age["reference_mean"] == pytest.approx(5, abs=1)
     assert found["decision"]["action"] == "retrain"
     assert found["decision"]["signals"] == ["drift_share"]
+    assert "Dataset Drift is detected" in Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
 
 
 def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experiment(
