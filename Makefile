@@ -85,7 +85,7 @@ drift: .venv/drift.stamp ## compare what was served with the training data, and 
 	@mlflow run ./drift -e page --env-manager local -P open=true
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
-	PYTHONPATH=. python benchmarks/drift.py
+	PYTHONPATH=. python -P benchmarks/drift.py
 
 airflow: .venv/drift.stamp .venv-airflow/stamp ## watch for drift and retrain by Airflow, on http://127.0.0.1:8080 (port=8090)
 	@.venv-airflow/bin/python -P drift/standalone.py --port $(or $(port),8080)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from download.unpack import unpacked
 from stepkit import tables
 from stepkit.addresses import REFERENCE, data_address, opened, recorded
 from stepkit.columns import Columns, columns_from
-from stepkit.errors import BadParameter, StepError, TableUnfit
+from stepkit.command import one_message
+from stepkit.errors import BadParameter, TableUnfit
 from stepkit.tables import plain
 from stepkit.tracking import from_root
 
@@ -221,11 +221,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    try:
+    with one_message():
         print(run(args.file_url, Told(args.name, args.target, args.positive, args.id_column), args.output), flush=True)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

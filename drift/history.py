@@ -13,6 +13,9 @@ from stepkit import lineage
 
 STEP_NAME = "drift"
 KEY = "window_key"
+NUMBER = "window_number"
+"""Who is first at a window that several processes want."""
+
 FROM, TO, ROWS = "window_from", "window_to", "window_rows"
 MODEL_NAME, MODEL_VERSION = "model_name", "model_version"
 REFERENCE, WINDOW_ADDRESS = "reference", "window_address"
@@ -66,13 +69,18 @@ def observation(run: Run) -> Observation:
 def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> Run | None:
     """Return the finished run of the same window, waiting for one that is at it already; None if this one is the first.
 
-    A run that was begun earlier goes first, so of two processes with one window exactly one computes it.
+    Of any number of processes with one window exactly one computes it, however they overtake each other: each shows
+    its key, then draws a number above those it sees, and waits for who has a lower one or has not drawn yet.
+    Source: Lamport's bakery, CACM 17 (1974); the times of MLflow will not do, being taken before the key is shown.
     """
     client.set_tag(run_id, KEY, key)
-    own = client.get_run(run_id)
-    end = time.monotonic() + SECONDS_TO_WAIT
+    number = 1 + max(
+        (int(run.data.tags.get(NUMBER, 0)) for run in _same(client, experiment_id, run_id, key)), default=0
+    )
+    client.set_tag(run_id, NUMBER, number)
+    own, end = client.get_run(run_id), time.monotonic() + SECONDS_TO_WAIT
     while True:
-        others = _same(client, experiment_id, own, key)
+        others = _same(client, experiment_id, run_id, key)
         finished = [run for run in others if run.info.status == "FINISHED" and DECISION in run.data.tags]
         if finished:
             return finished[0]
@@ -81,13 +89,18 @@ def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> 
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _same(client: MlflowClient, experiment_id: str, own: Run, key: str) -> list[Run]:
+def _same(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> list[Run]:
     found = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time ASC"])
-    return [run for run in found if run.info.run_id != own.info.run_id]
+    return [run for run in found if run.info.run_id != run_id]
 
 
 def _is_before(run: Run, own: Run) -> bool:
-    """Whether another run is at it and was begun earlier; one that began long ago has lost its process."""
+    """Whether another run is at it and goes first; one that began long ago has lost its process."""
     if run.info.status != "RUNNING" or own.info.start_time - run.info.start_time > SECONDS_TO_WAIT * 1000:
         return False
-    return (run.info.start_time, run.info.run_id) < (own.info.start_time, own.info.run_id)
+    return _place(run) < _place(own)
+
+
+def _place(run: Run) -> tuple[int, str]:
+    """Its number, 0 before it has drawn one; its id, where two have drawn the same."""
+    return int(run.data.tags.get(NUMBER, 0)), run.info.run_id

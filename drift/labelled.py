@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from mlflow import MlflowClient
 
 from drift.addresses import moment, watched
 from drift.errors import TooFewLabels
-from drift.settings import log_address, settings_from
+from drift.settings import add_settings, given_settings, log_address
 from serve.record.read import read_log
 from stepkit import tracking
 from stepkit.columns import Columns
-from stepkit.errors import BadParameter, StepError, TableUnfit
+from stepkit.command import one_message
+from stepkit.errors import BadParameter, TableUnfit
 from stepkit.tables import WRITABLE, write_table
 
 SETTINGS = ("model_name", "log_url", "labelled_min_rows")
@@ -70,23 +70,18 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--from", default="", help="time of the first row (ISO 8601); empty: from the beginning")
     flags.add_argument("--to", default="", help="time behind the last row; empty: to the end")
     flags.add_argument("--rows", default="", help="only the newest so many rows of the log; empty: all")
-    for name in SETTINGS:
-        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
+    add_settings(flags, SETTINGS)
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
-    given = vars(parser().parse_args(argv))
-    try:
-        print(export(given), flush=True)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+    with one_message():
+        print(export(vars(parser().parse_args(argv))), flush=True)
 
 
 def export(given: dict[str, Any]) -> str:
     """Write the table and return what was written, in words."""
-    settings = settings_from({name: given[name] for name in SETTINGS})
+    settings = given_settings(given, SETTINGS)
     output = Path(tracking.from_root(given["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(

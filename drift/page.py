@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import html
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from drift import history
 from drift.replay import experiment_id
 from drift.settings import settings_from
 from stepkit import tracking
-from stepkit.errors import BadParameter, StepError
+from stepkit.command import one_message
+from stepkit.errors import BadParameter
 from stepkit.tracking import ROOT
 
 PAGE = ROOT / "drift" / "evidently_reports" / "index.html"
@@ -45,7 +45,7 @@ def figures_of(runs: list[Run]) -> list[tuple[str, str, go.Figure]]:
         ("Columns", "How far each column has moved: the share of rows that would have to move back.", heat_map(runs)),
         (
             "Performance",
-            "ROC AUC: estimated without labels, realised where labels are known; bands hold 95 %.",
+            "ROC AUC: estimated without labels, realised where labels are known; the bars hold 95 %.",
             performance(runs),
         ),
         ("Volume", "Rows of each window, and how many of them have a label; coloured by model version.", volume(runs)),
@@ -66,7 +66,7 @@ def drift_share(runs: list[Run]) -> go.Figure:
     texts = [f"{run.data.tags[history.DECISION]}: {html.escape(run.data.tags[history.REASON])}" for run in runs]
     line = go.Scatter(
         x=times(runs), y=series(runs, "drift_share"), text=texts, mode="lines+markers", marker=marks,
-        line={"color": CALM}, hovertemplate="%{x}<br>%{y:.1%}<br>%{text}<extra></extra>",
+        line={"color": CALM}, cliponaxis=False, hovertemplate="%{x}<br>%{y:.1%}<br>%{text}<extra></extra>",
     )  # fmt: skip
     return _styled(go.Figure(line), 260).update_yaxes(tickformat=".0%", rangemode="tozero")
 
@@ -82,7 +82,7 @@ def heat_map(runs: list[Run]) -> go.Figure:
         x=times(runs), y=names, z=values, zmin=0, zmax=0.2, colorscale=scale,
         hovertemplate="%{y}<br>%{x}<br>moved %{z:.3f}<extra></extra>",
     )  # fmt: skip
-    figure = _styled(go.Figure(heat), 160 + 17 * len(names))
+    figure = _styled(go.Figure(heat), 40 + 17 * len(names), bottom=10)
     return figure.update_yaxes(autorange="reversed", dtick=1).update_xaxes(type="category", showticklabels=False)
 
 
@@ -114,12 +114,15 @@ def volume(runs: list[Run]) -> go.Figure:
     figure.add_scatter(
         x=times(runs), y=series(runs, "labelled"), name="labelled", mode="markers", marker={"color": "#222"}
     )
-    return _styled(figure, 260).update_xaxes(type="category", showticklabels=False)
+    return _styled(figure, 230, bottom=10).update_xaxes(type="category", showticklabels=False)
 
 
-def _styled(figure: go.Figure, height: int) -> go.Figure:
+def _styled(figure: go.Figure, height: int, bottom: int = 40) -> go.Figure:
     return figure.update_layout(
-        height=height, margin={"l": 60, "r": 20, "t": 10, "b": 60}, template="plotly_white", legend={"orientation": "h"}
+        height=height,
+        margin={"l": 60, "r": 20, "t": 30, "b": bottom},
+        template="plotly_white",
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0},
     )
 
 
@@ -165,11 +168,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    try:
+    with one_message():
         path = write(args.experiment, args.model_name, Path(tracking.from_root(args.output)) if args.output else PAGE)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 
 from mlflow import MlflowClient
@@ -12,9 +11,10 @@ from rich.table import Table
 
 from drift.history import observation, runs_of
 from drift.policy import Decision, Observation, decide
-from drift.settings import settings_from
+from drift.settings import add_settings, given_settings
 from stepkit import tracking
-from stepkit.errors import BadParameter, StepError
+from stepkit.command import one_message
+from stepkit.errors import BadParameter
 from stepkit.monitoring import Policy
 
 SETTINGS = ("model_name", *Policy.model_fields)
@@ -40,23 +40,19 @@ def table_of(decided: list[tuple[Observation, Decision]]) -> Table:
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="replay", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
-    for name in SETTINGS:
-        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
+    add_settings(flags, SETTINGS)
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
     given = vars(parser().parse_args(argv))
-    try:
-        settings = settings_from({name: given[name] for name in SETTINGS})
+    with one_message():
+        settings = given_settings(given, SETTINGS)
         tracking.connect()
         client = MlflowClient()
         windows = [
             observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), settings.model_name)
         ]
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
     decided = replay(settings, windows)
     Console().print(table_of(decided))
     counts = [sum(1 for _, decision in decided if decision.action == action) for action in ("alert", "retrain")]

@@ -42,10 +42,21 @@ def page_of(sides: Sides, judged: Judged) -> Snapshot:
     _register(found)
     drift = DataDriftPreset(
         columns=list(found),
+        drift_share=_smallest_alarm(judged) / max(len(found), 1),
         per_column_method={name: one.test for name, one in found.items()},
         per_column_threshold={name: one.threshold for name, one in found.items()},
     )
     return _run([drift, *_quality(sides, judged)], (reference, current), definition)
+
+
+def _smallest_alarm(judged: Judged) -> int:
+    """So many drifted columns make the page say that the data drift, as the signal `drift_share` does.
+
+    Evidently counts the score among the columns; the signal does not.
+    """
+    count, threshold = len(judged.columns), judged.signals["drift_share"]["threshold"]
+    columns = next((some for some in range(1, count + 1) if some / count > threshold), count + 1)
+    return columns + int(bool(judged.details.get(SCORE, {}).get("drifted")))
 
 
 def _shown(sides: Sides, names: list[str]) -> Frames:

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import pandas as pd
 from drift import history
 from drift.judge import Judged, judge
 from drift.policy import Decision, Observation, decide
-from drift.settings import settings_from, settings_parser
+from drift.settings import given_settings, settings_parser
 from drift.sides import Sides, read_sides
-from stepkit.errors import StepError
+from stepkit.command import one_message
 from stepkit.monitoring import Monitoring
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import ROOT, from_root
@@ -44,12 +43,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    try:
-        settings = settings_from({name: value for name, value in vars(args).items() if name in Monitoring.model_fields})
-    except StepError as error:
-        # before a run is opened, which would keep what was typed
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+    with one_message():  # before a run is opened, which would keep what was typed
+        settings = given_settings(vars(args), tuple(Monitoring.model_fields))
     args.step = history.STEP_NAME
     with step_run(args) as run:
         sides = read_sides(run.client, settings, run.folder)

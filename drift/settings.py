@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
@@ -39,6 +40,17 @@ def settings_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     for name, field in Monitoring.model_fields.items():
         parser.add_argument(f"--{name}", default="", help=field.description)
     return parser
+
+
+def add_settings(flags: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add a flag for each of these settings, which a command beside `drift` needs too."""
+    for name in names:
+        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
+
+
+def given_settings(given: Mapping[str, str], names: Sequence[str]) -> Monitoring:
+    """Return the settings with what was typed for these flags; raises as `settings_from`."""
+    return settings_from({name: given[name] for name in names})
 
 
 def log_address(settings: Monitoring) -> str:

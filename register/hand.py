@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -14,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from register.move import Move, move_champion, person
 from stepkit import tracking
 from stepkit.champion import CHAMPION, champion_of
+from stepkit.command import leave
 from stepkit.errors import BadParameter, ChampionMoved, StepError
 
 LIST = "`make models` lists them"
@@ -32,11 +31,11 @@ def run(work: Callable[[MlflowClient], str]) -> None:
         tracking.connect()
         print(work(MlflowClient()))
     except StepError as error:
-        _leave(error)
+        leave(error)
     except (MlflowException, OSError) as error:
         if not tracking.is_unreachable(error):
             raise
-        _leave(tracking.gone(error))
+        leave(tracking.gone(error))
 
 
 def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
@@ -77,8 +76,3 @@ def put_in_place(client: MlflowClient, name: str, version: str, reason: str) -> 
     except ChampionMoved as error:
         raise ChampionMoved(f"nothing was changed: {error}. Look first: make models") from error
     return before
-
-
-def _leave(error: StepError) -> NoReturn:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    sys.exit(1)

@@ -18,6 +18,7 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
 from stepkit import lineage, tracking
+from stepkit.command import leave
 from stepkit.errors import StepError, TrackingUnreachable
 from stepkit.handoff import StepRun
 
@@ -40,11 +41,11 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
         with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
             yield run
     except TrackingUnreachable as error:
-        _leave(error)
+        leave(error)
     except (MlflowException, OSError) as error:
         if not tracking.is_unreachable(error):
             raise
-        _leave(tracking.gone(error))
+        leave(tracking.gone(error))
 
 
 @contextmanager
@@ -77,18 +78,13 @@ def _fail(run: StepRun, error: StepError) -> None:
         run.client.set_tag(run.run_id, lineage.ERROR, str(error)[:5000])
         run.client.set_tag(run.run_id, "mlflow.note.content", f"**{type(error).__name__}**: {error}")
     _end(run, RunStatus.FAILED)
-    _leave(error)
+    leave(error)
 
 
 def _end(run: StepRun, status: int) -> None:
     # when the server is the trouble, the first error is the one to show, not that the status cannot be set either
     with suppress(MlflowException, OSError):
         mlflow.end_run(RunStatus.to_string(status))
-
-
-def _leave(error: StepError) -> None:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    sys.exit(1)
 
 
 def _end_on_sigterm() -> None:

@@ -66,7 +66,11 @@ class Airflow:
 
     def commands(self, part: str) -> list[str]:
         """The command lines of everything that runs in the session of a part."""
-        return [" ".join(one.cmdline()) for one in self._session(part)]
+        found = []
+        for one in self._session(part):
+            with suppress(psutil.Error):  # it has ended since
+                found.append(" ".join(one.cmdline()))
+        return found
 
     def kill(self, part: str) -> None:
         """Kill a part with all that it has started, as a machine does that loses its power."""

@@ -21,7 +21,8 @@ from drift.alerts.addresses import VARIABLE, Address, NotDelivered, addresses
 from drift.alerts.events import Links
 from drift.alerts.journal import DEFAULT_URL, Journal, journal_at
 from drift.alerts.rules import Event, why_silent
-from stepkit.errors import BadParameter, StepError
+from stepkit.command import one_message
+from stepkit.errors import BadParameter
 
 JOURNAL_VARIABLE = "DRIFT_ALERTS_JOURNAL"
 DEFAULT_COOLDOWN_HOURS = 6.0
@@ -63,11 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         help="a failure that goes on is told again after",
     )
     args = parser.parse_args(argv)
-    try:
+    with one_message():
         _tell_all(sys.stdin.read(), timedelta(hours=args.cooldown_hours))
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
 
 
 def _tell_all(text: str, cooldown: timedelta) -> None:

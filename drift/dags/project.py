@@ -89,7 +89,8 @@ DEFAULTS: dict[str, Any] = {
 
 def is_backfill(context: Any) -> bool:
     """Whether a run only makes up for past windows."""
-    return str(context["dag_run"].run_type) == "backfill"
+    # an enumeration of texts: it equals its text, which str() of it is not
+    return bool(context["dag_run"].run_type == "backfill")
 
 
 def tell_window(result: Mapping[str, Any], context: Any) -> None:

@@ -26,6 +26,9 @@ class Scheduler:
     def unpause(self, dag: str) -> None:
         self._call("PATCH", f"dags/{dag}", json={"is_paused": False})
 
+    def pause(self, dag: str) -> None:
+        self._call("PATCH", f"dags/{dag}", json={"is_paused": True})
+
     def knows(self, *dags: str) -> bool:
         return {*dags} <= {one["dag_id"] for one in self.get("dags", exclude_stale=True)["dags"]}
 

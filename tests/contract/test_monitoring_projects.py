@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import drift
 from stepkit.monitoring import Monitoring, Policy
 from stepkit.tracking import ROOT
 from tests.contract.repo import read_yaml
@@ -27,3 +28,16 @@ def test_config_yaml_names_every_setting_with_its_default() -> None:
 
 def test_replay_takes_every_key_of_the_policy() -> None:
     assert set(Policy.model_fields) <= set(entry("replay")["parameters"])
+
+
+def figures(file: str, rows: int) -> list[list[str]]:
+    """What changed, windows and alarms: the first cells of the last so many rows of tables."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    tabled = [line.strip("| ").split(" | ")[:3] for line in lines if "%) |" in line]
+    return tabled[-rows:]
+
+
+def test_the_figures_of_the_benchmark_are_those_that_the_readme_quotes() -> None:
+    measured = figures("benchmarks/drift.md", len(drift.COUNTS))
+    assert [int(row[1]) for row in measured] == list(drift.COUNTS.values())
+    assert figures("drift/README.md", len(drift.COUNTS)) == measured

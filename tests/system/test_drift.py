@@ -93,6 +93,7 @@ def test_an_honest_window_is_quiet_and_everything_is_on_its_run(
     assert kept == found
     html = Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
     assert "LIMIT_BAL" in html
+    assert "Dataset Drift is NOT detected" in html
     assert (ROOT / "drift" / "evidently_reports" / "drift_report.html").read_text() == html
 
 
@@ -103,6 +104,7 @@ def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict
     assert age["current_mean"] - age["reference_mean"] == pytest.approx(5, abs=1)
     assert found["decision"]["action"] == "retrain"
     assert found["decision"]["signals"] == ["drift_share"]
+    assert "Dataset Drift is detected" in Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
 
 
 def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experiment(
@@ -126,10 +128,9 @@ def test_the_same_window_again_returns_the_finished_run(
     assert look(windows["few"], min_rows=40, alpha=0.01)["run_id"] != first["run_id"]
 
 
-def test_another_process_at_the_same_window_is_waited_for(
+def test_a_run_of_the_same_window_that_has_lost_its_process_is_not_waited_for(
     look: Look, windows: dict[str, str], experiment: Experiment
 ) -> None:
-    """A run of the same window that was begun before and has lost its process is given up, not waited for."""
     first = look(windows["empty"])
     lost = experiment.client.create_run(experiment.id, start_time=1, tags={"window_key": first["window"]["key"]})
     experiment.client.delete_run(first["run_id"])

@@ -1,0 +1,131 @@
+"""Two live processes at one window: exactly one of them computes it, whichever overtakes the other."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from drift.history import KEY
+from stepkit.tracking import ROOT
+from tests.conftest import command_env, new_experiment
+from tests.servers import MlflowServer, mlflow_server, wait_until
+from tests.watched import WatchedModel, watched_model
+
+SECONDS = 300.0
+EXPERIMENT = "at_once"
+
+
+@dataclass
+class Comparing:
+    """A process that compares a window, and the run that it has opened."""
+
+    process: subprocess.Popen[str]
+    client: MlflowClient
+    run_id: str = ""
+
+    def run(self) -> Run:
+        return self.client.get_run(self.run_id)
+
+    def has_shown_its_window(self) -> bool:
+        return KEY in self.run().data.tags
+
+    def hold(self) -> None:
+        """It stands still from now on, alive, as on a machine that is out of breath."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def ended(self) -> Run:
+        said, _ = self.process.communicate(timeout=SECONDS)
+        assert self.process.returncode == 0, said
+        return self.run()
+
+
+Begin = Callable[[str], Comparing]
+
+
+@pytest.fixture(scope="module")
+def model(store: str, tmp_path_factory: pytest.TempPathFactory) -> WatchedModel:
+    folder = tmp_path_factory.mktemp("watched")
+    return watched_model(new_experiment(EXPERIMENT, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def server(store: str, model: WatchedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server before the store: a client that stands still in the middle of a request holds nobody else up."""
+    with mlflow_server(store, tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture
+def begin(server: MlflowServer, model: WatchedModel) -> Iterator[Begin]:
+    """Begin to compare a window in a process of its own; return once its run is open."""
+    begun: list[Comparing] = []
+    client = MlflowClient(tracking_uri=server.uri)
+
+    def known() -> list[str]:
+        return [run.info.run_id for run in client.search_runs([model.experiment.id], "tags.step = 'drift'")]
+
+    def call(current: str) -> Comparing:
+        before = set(known())
+        given = {"reference": model.address, "log_url": model.log_url, "current": current}
+        env = command_env(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=EXPERIMENT, PYTHONPATH=str(ROOT))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "run.py", *(word for name, value in given.items() for word in (f"--{name}", value))],
+            cwd=ROOT / "drift", env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        one = Comparing(process, client)
+        begun.append(one)
+        wait_until(lambda: process.poll() is not None or bool(set(known()) - before), "a run of the process", SECONDS)
+        (one.run_id,) = set(known()) - before
+        return one
+
+    yield call
+    for one in begun:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+
+
+def shown(one: Comparing) -> None:
+    wait_until(one.has_shown_its_window, "the key of the window on the run", SECONDS)
+
+
+def computed(*runs: Run) -> list[str]:
+    """The runs that are no repetition; the others point at one of them."""
+    own = [run.info.run_id for run in runs if "same_as" not in run.data.tags]
+    assert {run.data.tags["same_as"] for run in runs if "same_as" in run.data.tags} <= set(own)
+    return own
+
+
+def test_the_later_process_waits_for_the_earlier_and_takes_its_result(begin: Begin, model: WatchedModel) -> None:
+    window = model.serve(0)
+    first = begin(window)
+    shown(first)
+    first.hold()
+    second = begin(window)
+    shown(second)
+    first.go_on()
+    assert computed(first.ended(), second.ended()) == [first.run_id]
+
+
+def test_a_process_that_was_overtaken_waits_for_the_one_that_overtook_it(begin: Begin, model: WatchedModel) -> None:
+    window = model.serve(1)
+    slow = begin(window)
+    slow.hold()
+    assert not slow.has_shown_its_window()
+    fast = begin(window)
+    shown(fast)
+    fast.hold()
+    slow.go_on()
+    shown(slow)
+    fast.go_on()
+    assert computed(slow.ended(), fast.ended()) == [fast.run_id]
