@@ -112,6 +112,7 @@ dags-test: .venv/test.stamp .venv-airflow/stamp ## run both DAGs in a real Airfl
 	pytest --timeout 1200 tests/dags
 
 stack-test: .venv/test.stamp .venv/drift.stamp .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
+	@python -m tests.stack.needs
 	pytest --timeout 1200 tests/stack
 
 stack-backup: ## as backup, of the running containers' stores, into the volume backups

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from stepkit.tracking import ROOT
-from tests.contract.repo import STEP_FOLDERS, files, name_of
+from tests.contract.repo import STEP_FOLDERS, files, name_of, read_yaml
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, services
 from tests.stack.stack import filled_env
@@ -106,6 +106,17 @@ def test_images_from_outside_have_a_version(defined: dict[str, dict[str, Any]]) 
     outside = {one["image"] for one in defined.values() if "build" not in one}
     outside |= set(re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE))
     assert [image for image in outside if not re.search(r":v?\d+\.\d+", image)] == []
+
+
+def test_an_image_has_one_version_everywhere_and_the_python_of_every_environment() -> None:
+    """The images are built for the Python that conda.yml names, and pg_dump is as new as the server."""
+    text = COMPOSE_FILE.read_text() + DOCKERFILE.read_text()
+    named = re.findall(r"docker\.io/([\w/]+):v?(\d[\w.-]*)", text)
+    assert len({version for image, version in named if image == "library/postgres"}) == 1
+    assert {image: version for image, version in named if (image, version) != (image, dict(named)[image])} == {}
+    python = str(dict(named)["library/python"])
+    (wanted,) = [line for line in read_yaml(ROOT / "conda.yml")["dependencies"] if str(line).startswith("python=")]
+    assert f"python={'.'.join(python.split('.')[:2])}" == wanted
 
 
 def test_the_images_are_built_from_the_hashed_locks() -> None:

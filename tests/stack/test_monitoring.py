@@ -11,7 +11,7 @@ from tests.servers import wait_until
 from tests.stack.dashboards import Query, expanded, queries
 from tests.stack.draw import draw
 from tests.stack.stack import Stack
-from tests.stack.test_core import ask_database, score
+from tests.stack.test_core import ask_database
 
 PROMETHEUS = "http://127.0.0.1:9090"
 QUIET = {
@@ -29,13 +29,11 @@ LOG = "postgresql://predictions:{password}@postgres/predictions"
 
 @pytest.fixture(scope="module")
 def watched(trained: Stack) -> Stack:
-    """The stack with Prometheus, after traffic, labels and (where the drift step is there) two windows of drift."""
+    """The stack with Prometheus, after traffic with labels and (where the drift step is there) a window of drift."""
     trained.up("prometheus")
     trained.wait_healthy("prometheus")
     wait_until(lambda: trained.get("http://127.0.0.1:5000/health").status_code == 200, "the scorer has a model")
-    for _ in range(4):
-        score(trained, 300)
-    label(trained)
+    send_traffic(trained, 1200)
     if DRIFT:
         log = LOG.format(password=trained.secrets["PREDICTIONS_DB_PASSWORD"])
         command = ["mlflow", "run", "/srv/project/drift", "--env-manager", "local", "--experiment-name", "drift"]
@@ -49,10 +47,12 @@ def watched(trained: Stack) -> Stack:
     return trained
 
 
-def label(stack: Stack) -> None:
-    statement = """INSERT INTO feedback (request_id, "row", label, time)
-        SELECT request_id, "row", predicted, now() FROM predictions WHERE NOT shadow LIMIT 50 ON CONFLICT DO NOTHING"""
-    assert "refused" not in ask_database(stack, "predictions", "predictions", statement)
+def send_traffic(stack: Stack, rows: int, *parameters: str) -> None:
+    """Clients ask the scorer, and tell it later what became of them."""
+    command = ["mlflow", "run", "/srv/project/simulate", "-e", "traffic", "--env-manager", "local"]
+    words = ["-P", "url=http://scorer:5000", "-P", f"rows={rows}", "-P", "batch=25", *parameters]
+    ended = stack.run("pipeline", [*command, *words], 600, SCORER_API_KEY=stack.secrets["SCORER_API_KEY"])
+    assert ended.returncode == 0, ended.stdout[-3000:]
 
 
 def series(stack: Stack, expression: str) -> list[dict[str, list[float]]]:
