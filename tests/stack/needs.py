@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "chroot", "ip")
 PACKAGES = {"initdb": "postgresql", "psql": "postgresql", "prometheus": "prometheus", "wget": "wget"}
 """Programs that services and their health checks call, and the package of Debian and Ubuntu that has each."""
+
+STAMPS = (".venv/drift.stamp", ".venv-airflow/stamp")
 
 
 def missing() -> Iterator[str]:
@@ -19,6 +22,9 @@ def missing() -> Iterator[str]:
     for program, package in PACKAGES.items():
         if not _found(program):
             yield f"'{program}' is not on this machine. Debian, Ubuntu: apt-get install {package}"
+    for stamp in STAMPS:
+        if not (ROOT / stamp).is_file():
+            yield f"an environment is not made yet. Type: make {stamp}"
 
 
 def _missing_rights() -> Iterator[str]:
