@@ -58,7 +58,9 @@ def _fill(axes: Axes, stack: Stack, panel: dict[str, Any], values: dict[str, str
         _write_last(axes, series, named=panel["options"]["textMode"] == "name")
     else:
         _plot(axes, series)
-        axes.set_xlim(_day(end - seconds), _day(end))
+        # an hour's point stands at the beginning of the hour
+        begin = min([end - seconds, *(int(points[0][0].timestamp()) for points in series.values() if points)])
+        axes.set_xlim(_day(begin - 30), _day(end + 30))
 
 
 def _from_prometheus(stack: Stack, target: dict[str, Any], start: int, end: int) -> Series:

@@ -101,3 +101,19 @@ def answers(stack: Stack, url: str) -> bool:
         return stack.get(url).status_code == 200
     except requests.ConnectionError:
         return False
+
+
+def test_an_older_database_of_airflow_is_brought_up_to_date_at_the_start(running: Stack) -> None:
+    """On a database of its own, made by an older version's schema."""
+    assert "refused" not in ask_database(running, "postgres", "postgres", "CREATE DATABASE elder OWNER airflow")
+    address = "postgresql+psycopg://airflow@postgres/elder"
+    env = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": address, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": address}
+    made = running.run("airflow-init", ["airflow", "db", "migrate", "--to-version", "3.1.0"], **env)
+    assert made.returncode == 0, made.stdout[-3000:]
+    version = "SELECT version_num FROM alembic_version"
+    older = ask_database(running, "elder", "airflow", version)
+    started = running.run("airflow-init", running.services["airflow-init"].command, **env)
+    assert started.returncode == 0, started.stdout[-3000:]
+    assert ask_database(running, "elder", "airflow", version) != older
+    checked = running.run("airflow-init", ["airflow", "db", "check-migrations"], **env)
+    assert checked.returncode == 0, checked.stdout[-3000:]
