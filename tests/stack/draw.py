@@ -111,7 +111,7 @@ def _plot(axes: Axes, series: Series) -> None:
         values = np.array([value for _, value in points])
         axes.plot(np.array([at for at, _ in points]), values, marker=".", label=name, linewidth=1.5)
     axes.xaxis_date(UTC)
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", UTC))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", UTC))  # type: ignore[no-untyped-call]  # as date2num
     axes.tick_params(labelsize=7)
     if any(points for points in series.values()):
         axes.legend(fontsize=6, ncols=3, loc="upper left")
@@ -120,7 +120,7 @@ def _plot(axes: Axes, series: Series) -> None:
 
 
 def _day(seconds: int) -> float:
-    return float(date2num(datetime.fromtimestamp(seconds, UTC)))
+    return float(date2num(datetime.fromtimestamp(seconds, UTC)))  # type: ignore[no-untyped-call]  # matplotlib has no type for it
 
 
 def _write_table(axes: Axes, table: list[dict[str, str]]) -> None:

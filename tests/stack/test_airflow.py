@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from stepkit.tracking import ROOT
@@ -53,7 +55,7 @@ def test_the_dags_are_loaded_without_an_error(airflow: Stack) -> None:
     assert airflow.get(f"{AIRFLOW}/api/v2/importErrors", headers=token(airflow)).json()["import_errors"] == []
 
 
-def run_dag(stack: Stack, name: str, conf: dict[str, object]) -> dict[str, str]:
+def run_dag(stack: Stack, name: str, conf: Mapping[str, object]) -> dict[str, str]:
     """Trigger a DAG, wait for its end, and return the state of each task."""
     asked = f"{AIRFLOW}/api/v2/dags/{name}/dagRuns"
     made = stack.ask("POST", asked, json={"logical_date": None, "conf": conf}, headers=token(stack))

@@ -108,12 +108,12 @@ def test_an_older_database_of_airflow_is_brought_up_to_date_at_the_start(running
     assert "refused" not in ask_database(running, "postgres", "postgres", "CREATE DATABASE elder OWNER airflow")
     address = "postgresql+psycopg://airflow@postgres/elder"
     env = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": address, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": address}
-    made = running.run("airflow-init", ["airflow", "db", "migrate", "--to-version", "3.1.0"], **env)
+    made = running.run("airflow-init", ["airflow", "db", "migrate", "--to-version", "3.1.0"], 300, **env)
     assert made.returncode == 0, made.stdout[-3000:]
     version = "SELECT version_num FROM alembic_version"
     older = ask_database(running, "elder", "airflow", version)
-    started = running.run("airflow-init", running.services["airflow-init"].command, **env)
+    started = running.run("airflow-init", running.services["airflow-init"].command, 300, **env)
     assert started.returncode == 0, started.stdout[-3000:]
     assert ask_database(running, "elder", "airflow", version) != older
-    checked = running.run("airflow-init", ["airflow", "db", "check-migrations"], **env)
+    checked = running.run("airflow-init", ["airflow", "db", "check-migrations"], 300, **env)
     assert checked.returncode == 0, checked.stdout[-3000:]
