@@ -115,7 +115,8 @@ dags-test: .venv/test.stamp .venv-airflow/stamp ## run both DAGs in a real Airfl
 	pytest --timeout 1200 tests/dags
 
 stack-test: .venv/test.stamp .venv/drift.stamp .venv-airflow/stamp ## run every container's command against a real PostgreSQL, without containers (Linux, root)
-	pytest --timeout 1200 tests/stack
+	@python -m tests.stack.needs
+	pytest --timeout 1200 tests/stack tests/contract/test_stack.py
 
 stack-backup: ## as backup, of the running containers' stores, into the volume backups
 	docker compose -f docker/compose.yaml run --rm backup save

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from stepkit.tracking import ROOT
-from tests.contract.repo import STEP_FOLDERS, files, name_of
+from tests.contract.repo import STEP_FOLDERS, files, name_of, read_yaml
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, services
 from tests.stack.stack import filled_env
@@ -108,6 +108,17 @@ def test_images_from_outside_have_a_version(defined: dict[str, dict[str, Any]]) 
     assert [image for image in outside if not re.search(r":v?\d+\.\d+", image)] == []
 
 
+def test_an_image_has_one_version_everywhere_and_the_python_of_every_environment() -> None:
+    """The images are built for the Python that conda.yml names, and pg_dump is as new as the server."""
+    text = COMPOSE_FILE.read_text() + DOCKERFILE.read_text()
+    named = re.findall(r"docker\.io/([\w/]+):v?(\d[\w.-]*)", text)
+    assert len({version for image, version in named if image == "library/postgres"}) == 1
+    assert {image: version for image, version in named if (image, version) != (image, dict(named)[image])} == {}
+    python = str(dict(named)["library/python"])
+    (wanted,) = [line for line in read_yaml(ROOT / "conda.yml")["dependencies"] if str(line).startswith("python=")]
+    assert f"python={'.'.join(python.split('.')[:2])}" == wanted
+
+
 def test_the_images_are_built_from_the_hashed_locks() -> None:
     text = DOCKERFILE.read_text()
     installed = re.findall(r"pip .*?install .*?--requirement /build/(\S+)", text.replace("\\\n", ""))
@@ -144,6 +155,31 @@ def test_promtool_takes_the_rules_and_the_configuration() -> None:
         assert said.returncode == 0, said.stdout + said.stderr
 
 
+CALLS = """
+rule_files: [{rules}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'scorer_requests_total{{path="/invocations", status="503"}}', values: '0+{failed}x20'}}
+      - {{series: 'scorer_requests_total{{path="/invocations", status="200"}}', values: '0+100x20'}}
+      - {{series: 'scorer_requests_total{{path="/health", status="200"}}', values: '0+60000x20'}}
+    alert_rule_test:
+      - {{eval_time: 20m, alertname: ScorerErrors, exp_alerts: [{expected}]}}
+"""
+FIRING = "{exp_labels: {severity: page}, exp_annotations: {summary: '%s', runbook_url: 'docs/runbook.md#scorererrors'}}"
+SUMMARY = "5.66% of the requests of the last 5 minutes failed on the server''s side."
+
+
+@pytest.mark.parametrize(("failed", "expected"), [(0, ""), (6, FIRING % SUMMARY)], ids=["all answered", "some failed"])
+def test_requests_for_health_do_not_hide_what_callers_do_not_get(failed: int, expected: str, tmp_path: Path) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("no promtool on this machine (Debian: prometheus)")
+    (tmp_path / "case.yml").write_text(CALLS.format(rules=ALERTS, failed=failed, expected=expected))
+    said = subprocess.run(["promtool", "test", "rules", str(tmp_path / "case.yml")], capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
 def test_every_alert_has_its_section_in_the_runbook() -> None:
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
@@ -169,3 +205,12 @@ def test_a_dashboard_is_fit_to_be_read(name: str) -> None:
     ]
     assert len(set(cells)) == len(cells), "panels lie on one another"
     assert max(at["x"] + at["w"] for at in places) <= 24
+
+
+def test_make_stack_test_says_what_it_lacks_before_it_begins(tmp_path: Path) -> None:
+    """A ring whose tests are all skipped would look as if it were green."""
+    command = [sys.executable, "-m", "tests.stack.needs"]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PATH": str(tmp_path)})
+    assert said.returncode == 1
+    assert "stack-test cannot run here: Linux is needed, with unshare" in said.stderr
+    assert "'prometheus' is not on this machine. Debian, Ubuntu: apt-get install prometheus" in said.stderr

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 
 from tests.stack.dashboards import dashboards, expanded
@@ -53,7 +54,13 @@ def _fill(axes: Axes, stack: Stack, panel: dict[str, Any], values: dict[str, str
             _write_table(axes, table)
             return
         series |= _as_series(table)
-    _plot(axes, series, panel["type"])
+    if panel["type"] == "stat":
+        _write_last(axes, series, named=panel["options"]["textMode"] == "name")
+    else:
+        _plot(axes, series)
+        # an hour's point stands at the beginning of the hour
+        begin = min([end - seconds, *(int(points[0][0].timestamp()) for points in series.values() if points)])
+        axes.set_xlim(_day(begin - 30), _day(end + 30))
 
 
 def _from_prometheus(stack: Stack, target: dict[str, Any], start: int, end: int) -> Series:
@@ -61,7 +68,7 @@ def _from_prometheus(stack: Stack, target: dict[str, Any], start: int, end: int)
     found = stack.get(f"{PROMETHEUS}/api/v1/query_range", params=asked).json()["data"]["result"]
     return {
         _legend(target["legendFormat"], one["metric"]): [(datetime.fromtimestamp(at, UTC), float(value))
-                                                         for at, value in one["values"]]
+                                                         for at, value in one["values"] if value != "NaN"]
         for one in found
     }  # fmt: skip
 
@@ -93,21 +100,27 @@ def _moment(text: str) -> datetime:
     return datetime.fromtimestamp(float(text), UTC) if text.replace(".", "").isdigit() else datetime.fromisoformat(text)
 
 
-def _plot(axes: Axes, series: Series, kind: str) -> None:
-    if kind == "stat":
-        last = "\n".join(f"{points[-1][1]:.4g}  {name}" for name, points in series.items() if points)
-        axes.text(0.5, 0.5, last or "no data", ha="center", va="center", fontsize=16)
-        axes.set_axis_off()
-        return
+def _write_last(axes: Axes, series: Series, named: bool) -> None:
+    last = [name if named else f"{points[-1][1]:.4g}  {name}" for name, points in series.items() if points]
+    axes.text(0.5, 0.5, "\n".join(last) or "no data", ha="center", va="center", fontsize=16)
+    axes.set_axis_off()
+
+
+def _plot(axes: Axes, series: Series) -> None:
     for name, points in sorted(series.items()):
-        axes.plot(
-            np.array([at for at, _ in points]), [value for _, value in points], marker=".", label=name, linewidth=1.5
-        )
-    if not series:
-        axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
+        values = np.array([value for _, value in points])
+        axes.plot(np.array([at for at, _ in points]), values, marker=".", label=name, linewidth=1.5)
+    axes.xaxis_date(UTC)
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M", UTC))  # type: ignore[no-untyped-call]  # as date2num
     axes.tick_params(labelsize=7)
-    if series:
+    if any(points for points in series.values()):
         axes.legend(fontsize=6, ncols=3, loc="upper left")
+    else:
+        axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
+
+
+def _day(seconds: int) -> float:
+    return float(date2num(datetime.fromtimestamp(seconds, UTC)))  # type: ignore[no-untyped-call]  # matplotlib has no type for it
 
 
 def _write_table(axes: Axes, table: list[dict[str, str]]) -> None:

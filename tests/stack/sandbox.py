@@ -9,7 +9,6 @@ first.
 from __future__ import annotations
 
 import ctypes
-import os
 import shlex
 import shutil
 import subprocess
@@ -24,17 +23,21 @@ import pytest
 
 from stepkit.tracking import ROOT
 from tests.servers import wait_until
+from tests.stack.needs import missing
 from tests.stack.services import Service
 
-TOOLS = ("unshare", "nsenter", "setpriv", "mount", "chroot", "ip")
 NO_RIGHTS = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 PLACES = {"/opt/venv": ROOT / ".venv", "/opt/airflow": ROOT / ".venv-airflow", "/srv/project": ROOT}
 """Where the images have what `make` and the repository hold here."""
 
+SMALL = "mlflow-artifacts"
+"""The volume that is a disk of its own, so small that a test can fill it."""
+
 FIRST = """
 set -eu
 mount -t tmpfs -o mode=755 none {work}
-mkdir {work}/upper {work}/scratch {work}/root {work}/volumes
+mkdir {work}/upper {work}/scratch {work}/root {work}/volumes {work}/volumes/{small}
+mount -t tmpfs -o size=512m,mode=755,uid=10001 none {work}/volumes/{small}
 mount -t overlay overlay -o lowerdir=/,upperdir={work}/upper,workdir={work}/scratch {work}/root
 mount --rbind /dev {work}/root/dev
 mount -t proc proc {work}/root/proc
@@ -50,15 +53,9 @@ cat > /dev/null
 
 
 def expect_possible() -> None:
-    """Skip the test, saying why, where namespaces cannot be made."""
-    missing = [tool for tool in TOOLS if not shutil.which(tool)]
-    if missing:
-        pytest.skip(f"the stack needs Linux and {', '.join(missing)}")
-    if os.geteuid() != 0:
-        pytest.skip("the stack's services run under accounts of their own, and only root may start them: sudo make ...")
-    tried = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(f"this machine lets nobody make namespaces: {tried.stderr.strip()}")
+    """Skip the test, saying why, where the stack cannot run; `make stack-test` says so before it begins."""
+    if problems := [*missing()]:
+        pytest.skip("; ".join(problems))
 
 
 _BEGIN = """set -eu
@@ -77,6 +74,7 @@ class Sandbox:
         places = "\n".join(_laid_over(self.work, place, source) for place, source in PLACES.items() if source.is_dir())
         script = FIRST.format(
             work=self.work,
+            small=SMALL,
             names=" ".join(f"'127.0.1.{number} {name}'" for number, name in enumerate(names, 1)),
             closed=" ".join(_closed()),
             ready=ready,

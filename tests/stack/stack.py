@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,17 +106,17 @@ class Stack:
             try:
                 process.wait(timeout)
             finally:
-                process.kill()
+                ended(process)
             output.seek(0)
             return subprocess.CompletedProcess(command, process.returncode, output.read().decode(errors="replace"))
 
     def stop(self, name: str) -> int:
         """End a service as an engine does, by SIGTERM, and return its exit status."""
-        process = self.running.pop(name)
-        # what this machine sees of it is nsenter, which waits for the service and returns its status
-        (service,) = psutil.Process(process.pid).children()
-        service.terminate()
-        return process.wait(60)
+        return ended(self.running.pop(name), psutil.Process.terminate)
+
+    def lasting(self) -> list[str]:
+        """The services that run now, in the order in which they were started; not those that have done their work."""
+        return [name for name, process in self.running.items() if process.poll() is None]
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -165,6 +165,14 @@ class Stack:
 def _server() -> list[str]:
     """PostgreSQL's image listens on every address; a server of a distribution does not unless it is told to."""
     return [postgres_binary("postgres"), "-D", DATA, "-c", "listen_addresses=*", "-F"]
+
+
+def ended(process: subprocess.Popen[bytes], by: Callable[[psutil.Process], None] = psutil.Process.kill) -> int:
+    """End what the sandbox started. This machine sees nsenter, which waits for it and returns its status."""
+    if process.poll() is None:
+        for service in psutil.Process(process.pid).children():
+            by(service)
+    return process.wait(60)
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+from tests.servers import wait_until
 from tests.stack.stack import Stack
 from tests.stack.test_core import ask_database, score
 
-TABLES = {"mlflow": "runs", "mlflow_auth": "users", "predictions": "predictions"}
+TABLES = {"airflow": "job", "mlflow": "runs", "mlflow_auth": "users", "predictions": "predictions"}
 
 
 def counts(stack: Stack) -> dict[str, str]:
@@ -29,6 +30,7 @@ def back_up(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_wipe_and_restore(trained: Stack) -> None:
+    trained.up("airflow-init")
     score(trained, 7)
     before, files = counts(trained), digests(trained.sandbox.volume("mlflow-artifacts"))
     saved = back_up(trained, "save")
@@ -39,7 +41,8 @@ def test_wipe_and_restore(trained: Stack) -> None:
     assert busy.returncode == 1
     assert "other connections. Stop what uses it first" in busy.stdout
 
-    for name in ("scorer", "mlflow"):
+    ended = [name for name in trained.lasting() if name != "postgres"]
+    for name in reversed(ended):
         trained.stop(name)
     for name in TABLES:
         ask_database(trained, name, "postgres", "DROP SCHEMA public CASCADE")
@@ -53,15 +56,12 @@ def test_wipe_and_restore(trained: Stack) -> None:
     assert digests(trained.sandbox.volume("mlflow-artifacts")) == files
     assert int(ask_database(trained, "mlflow", "grafana", "SELECT count(*) FROM runs")) > 0
 
-    trained.start("mlflow")
-    trained.wait_healthy("mlflow")
-    trained.start("scorer")
-    trained.wait_healthy("scorer")
+    trained.up(*ended)
+    for name in ended:
+        trained.wait_healthy(name)
     assert len(score_when_ready(trained)) == 3
 
 
 def score_when_ready(stack: Stack) -> list[dict[str, float]]:
-    from tests.servers import wait_until
-
     wait_until(lambda: stack.get("http://127.0.0.1:5000/health").status_code == 200, "the scorer has its model again")
     return score(stack, 3)
