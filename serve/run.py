@@ -43,6 +43,9 @@ def main(argv: list[str] | None = None) -> None:
         serve(settings)
     except StepError as error:
         _leave(error, 1)
+    # Where the signal fell into an exec() of a text, as dataclasses are made by, Python takes the KeyboardInterrupt for
+    # an unhandled one although it was handled, and would end by SIGINT; not so if it is told to exit.
+    sys.exit(0)
 
 
 def _leave(error: StepError, status: int) -> NoReturn:

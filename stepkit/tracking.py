@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def gone(error: BaseException) -> StepError:
     """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
     if is_refused(error):
         return refused(mlflow.get_tracking_uri())
-    if _is_full(error):
+    if _is_full(error) or (_is_about_an_artifact(error) and _answers()):
         return ArtifactsNotStored(
             f"the tracking server {mlflow.get_tracking_uri()} could not store an artifact: its disk is full, or it may "
             "not write there; its log says which. Make room and run the same command again; nothing was marked current."
@@ -164,7 +165,19 @@ def is_refused(error: BaseException) -> bool:
 
 def _is_full(error: BaseException) -> bool:
     """Whether the server answered, and failed to write an artifact."""
-    return any(sign in str(error) for sign in _FAILURES) and "/mlflow-artifacts/" in str(error)
+    return any(sign in str(error) for sign in _FAILURES) and _is_about_an_artifact(error)
+
+
+def _is_about_an_artifact(error: BaseException) -> bool:
+    return "/mlflow-artifacts/" in str(error)
+
+
+def _answers() -> bool:
+    """Whether the server is there after all: one that cannot write a file may hang up before it has read it all."""
+    with suppress(TrackingUnreachable):
+        _expect_answer(mlflow.get_tracking_uri())
+        return True
+    return False
 
 
 def is_unreachable(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 
 from serve.record.read import read_log
 from tests.champions import Champion, two_versions
+from tests.conftest import run_command
 from tests.scorers import Server, log_url, logged, metric, scorer, scorer_by_mlflow
-from tests.servers import wait_until
+from tests.servers import free_port, wait_until
 from tests.system.scorer_requests import split
 
 ROWS = 'scorer_rows_total{role="champion",version="1"}'
@@ -83,6 +85,15 @@ def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> 
         wait_until(lambda: catches_sigterm(server.process.pid), "it has begun to start")
         assert server.end() == 0
         assert "Traceback" not in server.output.read_text()
+
+
+def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -> None:
+    """dataclasses are made by exec(): Python ends by SIGINT if a KeyboardInterrupt left one, though it was handled."""
+    stop = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    code = (
+        f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{free_port()}'])"
+    )
+    assert run_command(sys.executable, "-c", code).returncode == 0
 
 
 def catches_sigterm(pid: int) -> bool:

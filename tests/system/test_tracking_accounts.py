@@ -22,7 +22,7 @@ from stepkit import tracking
 from stepkit.champion import version_by_alias
 from stepkit.errors import TrackingRefused
 from tests.conftest import run_command
-from tests.servers import MlflowServer, mlflow_server
+from tests.servers import IMPATIENT, MlflowServer, mlflow_server
 
 PASSWORD = "a-password-for-this-test"
 LARGEST_FILE = 6 * 2**20
@@ -97,7 +97,7 @@ def test_a_full_artifact_store_is_told_and_nothing_is_current(guarded: MlflowSer
     ended = run_command(
         "python", "main.py", f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full",
         "main.execute_steps=[download]", f"data.file_url={table}",
-        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=PASSWORD,
+        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=PASSWORD, **IMPATIENT,
     )  # fmt: skip
     said = ended.stdout + ended.stderr
     assert ended.returncode != 0

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from stepkit.tracking import ROOT
 from tests.conftest import command_env, run_command
 from tests.pipelines import small_forest, small_table
-from tests.servers import MlflowServer, free_port, mlflow_server, postgres, wait_until
+from tests.servers import IMPATIENT, MlflowServer, free_port, mlflow_server, postgres, wait_until
 
 EXPERIMENT = "through the server"
 
@@ -105,7 +105,7 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     process = subprocess.Popen(
         [*options(server.uri, table), "main.reuse=false"],
         cwd=ROOT,
-        env=command_env(),
+        env=command_env(**IMPATIENT),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
