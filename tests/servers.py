@@ -25,7 +25,6 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BAC
 """For a command whose server fails it: MLflow asks as often as ever, without the longer and longer pauses."""
 
 
-
 def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -196,6 +196,7 @@ def test_requirements_name_no_address(path: Path) -> None:
     assert [line for line in path.read_text().splitlines() if address.search(line)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_environment_provides_every_module_that_its_code_reaches(folder: str) -> None:
     provided = {name for line in pip_lines(folder) for name in brought_by(line)}

@@ -71,19 +71,6 @@ def test_the_notebook_holds_no_output_and_no_place_of_a_machine() -> None:
     assert not re.search(r"/(home|root|Users|tmp|work)/", words)
 
 
-def test_the_commands_of_the_readme_predict_as_shown(champion: Champion, tmp_path: Path) -> None:
-    """All of "Serve it" but the servers: the example is fetched, answered as JSON, made a CSV, answered again."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Serve it")[1].split("\n## ")[0]
-    lines = re.findall(r"^(?:mlflow artifacts|mlflow models predict|python) .*$", section, re.MULTILINE)
-    assert len(lines) == 4
-    words = [shlex.split(line.replace("credit_default", champion.name)) for line in lines]
-    ended = [run_command(*command, cwd=tmp_path) for command in words]
-    assert [one.returncode for one in ended] == [0] * 4, ended[-1].stderr
-    by_json, by_csv = (json.loads(ended[place].stdout) for place in (1, 3))
-    assert by_json == by_csv
-    assert [list(one) for one in by_json["predictions"]] == [["probability", "class"]] * 5
-
-
 @pytest.mark.parametrize("page", ["README.md", "serve/README.md"])
 def test_the_curl_line_gets_predictions(
     page: str, champion: Champion, running: tuple[Server, Path], tmp_path: Path

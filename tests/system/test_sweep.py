@@ -6,39 +6,16 @@ import re
 import subprocess
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import pandas as pd
 import pytest
-import skops.io
 from mlflow.entities import Run
-from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.runner import STEP_RUN
-from random_forest.export import TRUSTED_TYPES
-from stepkit.lineage import inputs_of, run_of
 from tests.conftest import Experiment, new_experiment, run_command
 from tests.pipelines import small_table, start_pipeline
-
-FOREST = "random_forest_pipeline.random_forest"
-PREPARING = ("download", "preprocess", "check_data", "segregate")
-JOBS = 20
-
-
-def children(experiment: Experiment, parent: Run) -> list[Run]:
-    chosen = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    found = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
-    return sorted(found, key=lambda run: int(run.data.tags["job"]))
-
-
-def the_sweep(experiment: Experiment) -> Run:
-    (sweep,) = experiment.client.search_runs([experiment.id], "tags.best_job != ''")
-    return sweep
-
-
-def step_of(experiment: Experiment, job: Run, name: str) -> Run:
-    return experiment.client.get_run(job.data.tags[STEP_RUN + name])
+from tests.sweeps import FOREST, PREPARING, children, the_sweep
 
 
 def place_for(name: str, factory: pytest.TempPathFactory) -> Experiment:
@@ -139,54 +116,3 @@ class TestGrid:
         assert len(place.runs("random_forest")) == trained
         assert len(place.runs("evaluate")) == 1
         assert again.stdout.count("0 ran, 5 reused") == 4
-
-
-class TestInParallel:
-    """Twenty jobs by hydra/launcher=joblib, three at a time, each with a number of trees of its own."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def place(cls, store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-        mlflow.set_tracking_uri(store)
-        return place_for("parallel sweep", tmp_path_factory)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def jobs(cls, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-        table = small_table(tmp_path_factory.mktemp("table"))
-        steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
-        parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
-        points = [f"{FOREST}.n_estimators=range(1,{JOBS + 1})", f"{FOREST}.max_depth=3"]
-        swept = run_command(*start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps))
-        assert swept.returncode == 0, swept.stdout + swept.stderr
-        return children(place, the_sweep(place))
-
-    def test_every_job_ended_well_under_its_own_number(self, jobs: list[Run]) -> None:
-        assert sorted(int(job.data.tags["job"]) for job in jobs) == list(range(JOBS))
-        assert {job.info.status for job in jobs} == {"FINISHED"}
-        for job in jobs:
-            assert int(job.data.params[f"swept.{FOREST}.n_estimators"]) == int(job.data.tags["job"]) + 1
-
-    def test_shared_steps_ran_once_although_jobs_began_together(self, place: Experiment, jobs: list[Run]) -> None:
-        for name in PREPARING:
-            assert len(place.runs(name)) == 1, name
-            assert len({job.data.tags[STEP_RUN + name] for job in jobs}) == 1
-
-    def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(
-        self, place: Experiment, jobs: list[Run]
-    ) -> None:
-        for job in jobs:
-            training, judging = (step_of(place, job, name) for name in ("random_forest", "evaluate"))
-            assert (
-                training.data.tags["mlflow.parentRunId"] == judging.data.tags["mlflow.parentRunId"] == job.info.run_id
-            )
-            read = {run_of(address) for address in inputs_of(judging).values()}
-            assert read == {training.info.run_id, job.data.tags[STEP_RUN + "segregate"]}
-            forest = forest_of(place, training)
-            assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
-
-
-def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:
-    model = experiment.client.get_logged_model(training.data.tags["model_id"])
-    file = Path(unquote(urlsplit(model.artifact_location).path)) / "artifacts" / "model.skops"
-    return skops.io.load(file, trusted=TRUSTED_TYPES).named_steps["forest"]

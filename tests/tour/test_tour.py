@@ -178,3 +178,13 @@ def test_what_the_readme_shows_is_what_came(tourist: Tourist, block: Shown) -> N
     said = tourist.said.get(block.command)
     assert said is not None, f"line {block.line}: nothing was typed that is `{block.command}`"
     assert not missing(block.body, said), said[-4000:]
+
+
+def test_a_table_is_answered_alike_as_json_and_as_csv(tourist: Tourist) -> None:
+    answers = {
+        kind: re.findall(r'"probability": ([\d.]+)', said)
+        for command, said in tourist.said.items()
+        for kind in re.findall(r"mlflow models predict .* -t (json|csv)", command)
+    }
+    assert len(answers["json"]) == 5
+    assert answers["csv"] == answers["json"]

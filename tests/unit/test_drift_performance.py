@@ -36,6 +36,7 @@ def test_calibration_repairs_what_balanced_weights_bend() -> None:
     assert calibration_error(chance, world(50_000, 2)[1]) < 0.015
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.7])
 def test_the_estimate_without_labels_holds_the_realised_auc_as_often_as_it_says(shift: float) -> None:
     """Also under a shift of the clients. Of 100 windows 95 % are 89 to 99 but for a chance in 60."""

@@ -179,10 +179,12 @@ def promotions(gain: float, pairs: int = PAIRS) -> int:
     return passed
 
 
+@pytest.mark.slow
 def test_of_200_pairs_of_equally_good_models_at_most_5_percent_are_promoted_as_better() -> None:
     assert promotions(gain=0.0) <= PAIRS * 0.05
 
 
+@pytest.mark.slow
 def test_a_clearly_better_model_is_promoted_nearly_always() -> None:
     """Else the test above would pass with a gate that promotes nobody."""
     assert promotions(gain=0.5, pairs=60) >= 60 * 0.95

@@ -25,6 +25,8 @@ from pipeline.search import Outcome
 from pipeline.space import space_of
 from stepkit.tracking import ROOT
 
+pytestmark = pytest.mark.slow
+
 Task = Callable[[DictConfig], Any]
 Sweep = Callable[..., Outcome]
 

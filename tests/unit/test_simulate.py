@@ -133,6 +133,7 @@ def test_a_few_clients_repeat_another(sample: pd.DataFrame) -> None:
     assert 15 <= sample.drop(columns="ID").duplicated().sum() <= 60
 
 
+@pytest.mark.slow
 def test_a_forest_learns_the_target_as_well_as_the_real_one(sample: pd.DataFrame) -> None:
     features, target = sample.drop(columns=["ID", TARGET]), sample[TARGET]
     parts = train_test_split(features, target, test_size=0.3, stratify=target, random_state=42)

@@ -87,6 +87,7 @@ def test_a_threshold_is_rounded_downwards_only() -> None:
     assert rounded.tolist()[1:] == [above, -above, 0.0, 16777216.0]
 
 
+@pytest.mark.slow
 def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1(tmp_path: Path) -> None:
     """Trees that all are certain: the float32 sum of their votes is above 1 for some number of trees."""
     certain = np.repeat(np.array([[-1.0], [1.0]], dtype=np.float32), 200, axis=0)

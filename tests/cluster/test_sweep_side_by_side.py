@@ -1,0 +1,69 @@
+"""Twenty jobs by hydra/launcher=joblib, three at a time, each with a number of trees of its own: no mix-ups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import pytest
+import skops.io
+from mlflow.entities import Run
+from sklearn.ensemble import RandomForestClassifier
+
+from pipeline.runner import STEP_RUN
+from random_forest.export import TRUSTED_TYPES
+from stepkit.lineage import inputs_of, run_of
+from tests.conftest import Experiment, new_experiment, run_command
+from tests.pipelines import small_table, start_pipeline
+from tests.sweeps import FOREST, PREPARING, children, step_of, the_sweep
+
+JOBS = 20
+QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
+"""For jobs of which only the ids matter: few resamples, no slices."""
+
+
+@pytest.fixture(scope="module")
+def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    mlflow.set_tracking_uri(store)
+    return new_experiment("parallel sweep", tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="module")
+def jobs(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    table = small_table(tmp_path_factory.mktemp("table"), rows=600)
+    steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
+    points = [f"{FOREST}.n_estimators=range(1,{JOBS + 1})", f"{FOREST}.max_depth=3"]
+    swept = run_command(*start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps, *QUICK))
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    return children(place, the_sweep(place))
+
+
+def test_every_job_ended_well_under_its_own_number(jobs: list[Run]) -> None:
+    assert sorted(int(job.data.tags["job"]) for job in jobs) == list(range(JOBS))
+    assert {job.info.status for job in jobs} == {"FINISHED"}
+    for job in jobs:
+        assert int(job.data.params[f"swept.{FOREST}.n_estimators"]) == int(job.data.tags["job"]) + 1
+
+
+def test_shared_steps_ran_once_although_jobs_began_together(place: Experiment, jobs: list[Run]) -> None:
+    for name in PREPARING:
+        assert len(place.runs(name)) == 1, name
+        assert len({job.data.tags[STEP_RUN + name] for job in jobs}) == 1
+
+
+def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(place: Experiment, jobs: list[Run]) -> None:
+    for job in jobs:
+        training, judging = (step_of(place, job, name) for name in ("random_forest", "evaluate"))
+        assert training.data.tags["mlflow.parentRunId"] == judging.data.tags["mlflow.parentRunId"] == job.info.run_id
+        read = {run_of(address) for address in inputs_of(judging).values()}
+        assert read == {training.info.run_id, job.data.tags[STEP_RUN + "segregate"]}
+        forest = forest_of(place, training)
+        assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
+
+
+def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:
+    model = experiment.client.get_logged_model(training.data.tags["model_id"])
+    file = Path(unquote(urlsplit(model.artifact_location).path)) / "artifacts" / "model.skops"
+    return skops.io.load(file, trusted=TRUSTED_TYPES).named_steps["forest"]
