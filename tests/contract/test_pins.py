@@ -26,6 +26,8 @@ from tests.contract.repo import (
     read_yaml,
 )
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = (".", *PROJECT_FOLDERS)
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
@@ -196,7 +198,6 @@ def test_requirements_name_no_address(path: Path) -> None:
     assert [line for line in path.read_text().splitlines() if address.search(line)] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_environment_provides_every_module_that_its_code_reaches(folder: str) -> None:
     provided = {name for line in pip_lines(folder) for name in brought_by(line)}
