@@ -13,11 +13,20 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
+from pipeline.runner import StepFailed
 from pipeline.steps import STEPS
 from stepkit.lineage import OUTPUT
 from stepkit.tracking import ROOT
 from tests.conftest import Experiment, command_env, new_experiment
-from tests.pipelines import PipelineRuns, pipelines_in, run_pipeline, small_forest, small_table, start_pipeline
+from tests.pipelines import (
+    PipelineRuns,
+    pipelines_in,
+    run_here,
+    run_pipeline,
+    small_forest,
+    small_table,
+    start_pipeline,
+)
 from tests.servers import wait_until
 from tests.system.faulty_server import FaultyServer
 
@@ -95,12 +104,12 @@ def test_every_steps_output_is_kept_with_its_run(place: Experiment, pipelines: d
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_failing_step_gives_its_message_and_exit_status(way: str, experiment: Experiment, tmp_path: Path) -> None:
+def test_a_step_that_fails_gives_its_message(way: str, experiment: Experiment, tmp_path: Path) -> None:
     broken = tmp_path / "broken.csv"
     broken.write_text("")
-    ended = run_pipeline(experiment, f"data.file_url={broken}", f"main.launcher={way}")
-    assert ended.returncode == 1
-    assert "is empty (0 bytes)" in ended.stderr
+    ended = run_here(experiment, f"data.file_url={broken}", f"main.launcher={way}")
+    assert isinstance(ended.error, StepFailed)
+    assert "is empty (0 bytes)" in str(ended.error)
     (pipeline,) = pipelines_in(experiment)
     assert pipeline.steps["download"].info.status == "FAILED"
 
