@@ -90,14 +90,18 @@ def test_a_reader_may_not_write_and_is_told_so(account: MlflowServer) -> None:
     assert "Traceback" not in said
 
 
-def test_a_full_artifact_store_is_told_and_nothing_is_current(guarded: MlflowServer, tmp_path: Path) -> None:
+def test_a_full_artifact_store_is_told_and_nothing_is_current(
+    guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in IMPATIENT.items():
+        monkeypatch.setenv(name, text)
     table = tmp_path / "large.csv"
     clients(90_000, seed=3).to_csv(table, index=False)
     assert table.stat().st_size > LARGEST_FILE
     ended = run_command(
         "python", "main.py", f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full",
         "main.execute_steps=[download]", f"data.file_url={table}",
-        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=PASSWORD, **IMPATIENT,
+        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=PASSWORD,
     )  # fmt: skip
     said = ended.stdout + ended.stderr
     assert ended.returncode != 0
