@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import mlflow
@@ -24,7 +26,7 @@ from serve.ending import SUPERVISOR, end_with, is_orphaned_worker
 from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
 from serve.feedback import label_from, take
 from serve.follow import Follower
-from serve.guard import Guard, call_of, read_body
+from serve.guard import Call, Guard, call_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
 from serve.model import Rows, Scores, Servable
@@ -39,6 +41,9 @@ SMALL_BODY = 64 * 1024
 """Bodies up to this size are read and scored at once (under a millisecond); larger ones in a thread."""
 
 FEW_ROWS = 200
+
+LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
+"""Large requests that are worked on at a time; more would mostly take Python's interpreter lock from each other."""
 
 SECONDS_TO_YIELD = 0.0005
 """How long a thread may hold Python's interpreter lock against another: the event loop waits for the log's thread
@@ -55,6 +60,7 @@ class Scorer:
         self.settings = settings
         self.follower = Follower(settings)
         self.batcher = Batcher()
+        self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
         self.log_trouble = ""
         self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=_observe_commit)
         self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
@@ -72,6 +78,7 @@ class Scorer:
 
     def _close(self) -> None:
         self.follower.stop()
+        self.large.shutdown()
         self.shadow.stop(self.settings.stop_seconds)
         self.log.close(self.settings.stop_seconds)
         if is_orphaned_worker():
@@ -93,22 +100,28 @@ class Scorer:
         call = call_of(request)
         call.version = model.version
         body = await read_body(request, self.settings.max_body_bytes)
-        rows, scores = await self._rows_and_scores(body, request.headers.get("content-type"), model)
-        call.rows = rows.count
-        answered = await _aside(rows.count, _predictions, call.request_id, model, rows, scores, call.milliseconds)
-        await self._record(answered)
-        self.shadow.offer(rows, answered)
-        metrics.rows.labels(model.version, "champion").inc(rows.count)
-        metrics.observe_scores(model.version, scores.probability)
-        return Response(await _aside(rows.count, as_json, scores), media_type=JSON)
+        answer = await self._answer(body, request.headers.get("content-type"), model, call)
+        call.rows = answer.rows.count
+        await self._record(answer.predictions)
+        self.shadow.offer(answer.rows, answer.predictions)
+        metrics.rows.labels(model.version, "champion").inc(answer.rows.count)
+        metrics.observe_scores(model.version, answer.scores.probability)
+        return Response(answer.text, media_type=JSON)
 
-    async def _rows_and_scores(self, body: bytes, kind: str | None, model: Servable) -> tuple[Rows, Scores]:
+    async def _answer(self, body: bytes, kind: str | None, model: Servable, call: Call) -> Answer:
         if kind is None:
             message = "say what the body is: application/json or text/csv"
             raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
         if len(body) <= SMALL_BODY and (rows := formats.fast(body, kind, model)):
-            return rows, await self.batcher.score(rows, model)
-        return await asyncio.to_thread(_read_and_score, body, kind, model)
+            scores = await self.batcher.score(rows, model)
+            if rows.count <= FEW_ROWS:
+                return answer_of(rows, scores, model, call)
+            return await self._in_a_thread(answer_of, rows, scores, model, call)
+        return await self._in_a_thread(_read_and_answer, body, kind, model, call)
+
+    async def _in_a_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work on many rows so that it holds up no other request."""
+        return await asyncio.get_running_loop().run_in_executor(self.large, partial(work, *args, **kwargs))
 
     async def _record(self, answered: list[Prediction]) -> None:
         """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
@@ -190,16 +203,25 @@ class Scorer:
         ]
 
 
-async def _aside(rows: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work on few rows at once, and on many in a thread, so that it holds up no other request."""
-    return work(*args, **kwargs) if rows <= FEW_ROWS else await asyncio.to_thread(work, *args, **kwargs)
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
+
+    rows: Rows
+    scores: Scores
+    predictions: list[Prediction]
+    text: str
 
 
-def _read_and_score(body: bytes, content_type: str, model: Servable) -> tuple[Rows, Scores]:
+def answer_of(rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
+    return Answer(rows, scores, _predictions(call.request_id, model, rows, scores, call.milliseconds), as_json(scores))
+
+
+def _read_and_answer(body: bytes, content_type: str, model: Servable, call: Call) -> Answer:
     rows = formats.fast(body, content_type, model)
     if rows is None:
         rows = formats.slow(body, content_type, model)
-    return rows, model.score(rows)
+    return answer_of(rows, model.score(rows), model, call)
 
 
 def _predictions(request_id: str, model: Servable, rows: Rows, scores: Scores, ms: float) -> list[Prediction]:

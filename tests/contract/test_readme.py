@@ -46,9 +46,10 @@ def test_options_of_the_root_commands_are_known(line: str) -> None:
         assert key.rsplit(".", 1)[-1] in known
 
 
-def test_figures_of_speed_are_those_that_the_benchmark_wrote() -> None:
-    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
-    section = README.split("## Speed")[1].split("\n## ")[0]
+@pytest.mark.parametrize(("part", "file"), [(0, "results.md"), (1, "serving.md")], ids=["pipeline", "scorer"])
+def test_figures_of_speed_are_those_that_the_benchmark_wrote(part: int, file: str) -> None:
+    results = (ROOT / "benchmarks" / file).read_text(encoding="utf-8")
+    section = re.split(r"\n##+ ", README.split("## Speed")[1])[part]
     quoted = re.findall(r"^\|.*\|$", section, re.MULTILINE)
     assert len(quoted) > 5
     for line in quoted:
