@@ -26,7 +26,7 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test and stack-test
+test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
@@ -105,7 +105,7 @@ stack: ## start the containers, after a look at what could be in their way (prof
 	@$(PYTHON) docker/preflight.py
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
-cluster-test: .venv/test.stamp ## run sweeps on a real Ray cluster of two nodes, and lose some of its workers
+cluster-test: .venv/test.stamp ## run sweeps by joblib and on a real Ray cluster that loses workers, and score on Spark
 	pytest --timeout 1200 tests/cluster
 
 tour: .venv/test.stamp ## follow the README on a fresh clone: every command, and whether it says what is shown

@@ -21,7 +21,8 @@ from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
 from serve.model import Servable, load
 from serve.parts import Parts, Plan
 from stepkit.args import positive
-from stepkit.errors import BadParameter, StepError, TableUnfit, TableUnreadable
+from stepkit.command import one_message
+from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.tracking import from_root
 
 ADDRESSES = "models:/NAME@ALIAS or models:/NAME/VERSION"
@@ -61,10 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     job = Job(Path(from_root(args.input)), Path(from_root(args.output)), args.model, args.keep, args.chunk_rows)
     try:
-        print(run(job), flush=True)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+        with one_message():
+            print(run(job), flush=True)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last finished chunk", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -8,13 +8,13 @@ import socket
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
-from typing import NoReturn
 
 from serve.ending import SUPERVISOR, end_with, interrupt_on_signals
 from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, settings_from
 from stepkit.addresses import expect_no_secret
+from stepkit.command import leave
 from stepkit.errors import StepError
 
 APPLICATION = "serve.app:create"
@@ -38,19 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     try:
         settings = _with_log(settings_from(vars(parser().parse_args(argv))))
     except StepError as error:
-        _leave(error, 2)
+        leave(error, 2)
     try:
         serve(settings)
     except StepError as error:
-        _leave(error, 1)
+        leave(error)
     # Where the signal fell into an exec() of a text, as dataclasses are made by, Python takes the KeyboardInterrupt for
     # an unhandled one although it was handled, and would end by SIGINT; not so if it is told to exit.
     sys.exit(0)
-
-
-def _leave(error: StepError, status: int) -> NoReturn:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    sys.exit(status)
 
 
 def _with_log(settings: ServeSettings) -> ServeSettings:

@@ -23,7 +23,8 @@ from serve.batch import ADDRESSES, ANSWERS, OTHERS, kept_columns
 from serve.chunks import Wanted, expect_columns, format_of
 from serve.errors import EngineMissing
 from serve.model import Servable, load
-from stepkit.errors import BadParameter, StepError, TableUnfit, TableUnreadable
+from stepkit.command import one_message
+from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.tables import MISSING
 from stepkit.tracking import from_root
 
@@ -64,11 +65,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     job = Job(from_root(args.input), from_root(args.output), args.model, args.keep, args.master)
-    try:
+    with one_message():
         print(run(job), flush=True)
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def run(job: Job) -> str:

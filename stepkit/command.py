@@ -1,4 +1,4 @@
-"""How a command ends that meets a mistake which a person can mend: one message, no traceback, exit status 1."""
+"""How a command ends that meets a mistake which a person can mend: one message, no traceback, exit status not 0."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NoReturn
 from stepkit.errors import StepError
 
 
-def leave(error: StepError) -> NoReturn:
+def leave(error: StepError, status: int = 1) -> NoReturn:
     print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 @contextmanager

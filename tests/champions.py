@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 
 from preprocess.run import tidy
 from random_forest.export import export
@@ -19,6 +20,14 @@ from tests.conftest import Experiment, new_experiment
 
 ROWS = 600
 DEPTHS = (5, 3)
+
+
+def clients_with_gaps(rows: int, seed: int) -> pd.DataFrame:
+    """Clients as a person has them to be scored: ids with leading zeros, ages missing, no target."""
+    made = clients(rows, seed)
+    made["ID"] = [f"{number:06d}" for number in range(len(made))]
+    made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
+    return made.drop(columns="default payment next month")
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from serve.record.schema import feedback, predictions, prepare
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.record.store import chunks
 from stepkit.addresses import expect_no_secret
-from stepkit.errors import StepError
+from stepkit.command import one_message
 
 Key = tuple[str, int]
 Label = tuple[str, int, int]
@@ -210,13 +209,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--log_url", default="", help=f"the prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
     args = parser.parse_args(argv)
-    try:
+    with one_message():
         expect_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
         # a relative path is relative to the repository, wherever the command was typed
         print(from_csv(args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, ROOT / args.input))
-    except StepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

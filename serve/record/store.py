@@ -20,8 +20,6 @@ IDS_AT_ONCE = 1_000
 GROUPS = (250, 25, 5, 1)
 """How many rows a statement takes; SQLite allows 32,766 values in one."""
 
-TIME = COLUMNS.index("time")
-
 
 class Taken(Exception):
     """Requests, by their position, whose ids stand in the log with other rows already."""
@@ -95,7 +93,8 @@ def as_sqlite_time(time: datetime) -> str:
 
 
 def _as_sqlite(row: Row) -> tuple[Any, ...]:
-    return (*row[:TIME], as_sqlite_time(row[TIME]), *row[TIME + 1 :])
+    request_id, number, time, *others = row
+    return (request_id, number, as_sqlite_time(time), *others)
 
 
 def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:

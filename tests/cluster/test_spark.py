@@ -15,8 +15,7 @@ from serve.errors import EngineMissing
 from serve.model import EQUAL
 from serve.spark import expect_engine
 from serve.spark import main as spark
-from simulate.clients import clients
-from tests.champions import Champion, two_versions
+from tests.champions import Champion, clients_with_gaps, two_versions
 from tests.conftest import run_command
 
 ROWS = 600
@@ -31,11 +30,7 @@ def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """Clients with gaps, and ids with leading zeros."""
-    made = clients(ROWS, seed=4)
-    made["ID"] = [f"{number:06d}" for number in range(len(made))]
-    made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
-    return made.drop(columns="default payment next month")
+    return clients_with_gaps(ROWS, seed=4)
 
 
 @pytest.fixture

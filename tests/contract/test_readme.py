@@ -8,6 +8,8 @@ import pytest
 
 from pipeline.steps import BY_NAME
 from stepkit.tracking import ROOT
+from tests.tour import plan
+from tests.tour.readme import commands, shown
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = "\n".join(README.splitlines()[:35])
@@ -44,6 +46,17 @@ def test_options_of_the_root_commands_are_known(line: str) -> None:
     for key in re.findall(r"([\w.]+)=", line.partition("hydra_options=")[2]):
         assert key.split(".")[0] in known
         assert key.rsplit(".", 1)[-1] in known
+
+
+def test_every_output_that_is_shown_names_the_command_that_it_is_of() -> None:
+    typed = [command.text for command in commands()]
+    assert len(shown()) > 5
+    assert [block.line for block in shown() if not any(one.startswith(block.command or " ") for one in typed)] == []
+
+
+@pytest.mark.parametrize("text", [*plan.ELSEWHERE, *plan.SERVERS])
+def test_the_plan_of_the_tour_is_about_commands_that_are_there(text: str) -> None:
+    assert any(plan.means(text, command) or command.text.startswith(text) for command in commands())
 
 
 @pytest.mark.parametrize(("part", "file"), [(0, "results.md"), (1, "serving.md")], ids=["pipeline", "scorer"])

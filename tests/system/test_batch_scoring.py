@@ -18,11 +18,10 @@ import pytest
 from serve.batch import main
 from serve.model import EQUAL
 from serve.parts import Parts
-from simulate.clients import clients
 from stepkit.columns import read_columns
 from stepkit.tables import as_model_input
 from stepkit.tracking import ROOT
-from tests.champions import Champion, two_versions
+from tests.champions import Champion, clients_with_gaps, two_versions
 from tests.conftest import Ended, command_env, run_command
 from tests.servers import wait_until
 
@@ -53,11 +52,7 @@ def first_is_champion(champion: Champion) -> None:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """Clients with gaps, and ids with leading zeros."""
-    made = clients(ROWS, seed=3)
-    made["ID"] = [f"{number:06d}" for number in range(len(made))]
-    made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
-    return made.drop(columns="default payment next month")
+    return clients_with_gaps(ROWS, seed=3)
 
 
 @pytest.fixture

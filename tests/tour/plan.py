@@ -53,11 +53,12 @@ PORTS = re.compile(r"\b(?:5000|5001|8080)\b")
 
 def elsewhere(command: Command) -> str:
     """Where a command is proven instead, "" if it is typed here."""
-    return next((why for text, why in ELSEWHERE.items() if command.text == text or matches(text, command)), "")
+    return next((why for text, why in ELSEWHERE.items() if means(text, command)), "")
 
 
-def matches(pattern: str, command: Command) -> bool:
-    return ".*" in pattern and re.fullmatch(pattern, command.text) is not None
+def means(text: str, command: Command) -> bool:
+    """Whether an entry of ELSEWHERE is about a command."""
+    return command.text == text or (".*" in text and re.fullmatch(text, command.text) is not None)
 
 
 def server(command: Command) -> Server | None:
