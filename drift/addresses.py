@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,8 +124,10 @@ def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
 
 
 def _columns_of(run_id: str, model: Registered) -> Columns:
+    address = f"runs:/{run_id}/{COLUMNS_ARTIFACT}"
     try:
-        return read_columns(Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{COLUMNS_ARTIFACT}")))
+        with tempfile.TemporaryDirectory() as folder:
+            return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
     except (MlflowException, OSError) as error:
         if tracking.is_unreachable(error):
             raise

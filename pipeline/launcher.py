@@ -21,7 +21,6 @@ from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.utils import (
     PROJECT_ENV_MANAGER,
     fetch_and_validate_project,
-    get_entry_point_command,
     get_or_create_run,
     get_run_env_vars,
     load_project,
@@ -135,7 +134,8 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         tags = {MLFLOW_PROJECT_ENV: env_manager, **backend_config[TAGS]}
         mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
-        (command,) = get_entry_point_command(load_project(folder), entry_point, params, None)
+        # MLflow's get_entry_point_command leaves a folder in /tmp, for parameters of type path; there are none here
+        command: str = load_project(folder).get_entry_point(entry_point).compute_command(params, None)
         env = _environment(run.info.run_id, experiment_id, bool(activate))
         arguments = step_arguments(command) if backend_config[WARM] and not activate else None
         log_file = Path(backend_config[LOG_FILE])

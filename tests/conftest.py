@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing.util
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,23 @@ def real_data() -> Path:
     if not REAL_DATA.is_file():
         pytest.skip(f"the real data set is not at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder for all temporary files: MLflow leaves one behind for each project that it runs.
+
+    Its path is short, since those of sockets are limited, and others may pass it: PostgreSQL runs as another user.
+    """
+    # these two stay where they are: pytest's own, which is looked at after the tests, and multiprocessing's, which
+    # removes it at the very end
+    tmp_path_factory.getbasetemp()
+    multiprocessing.util.get_temp_dir()
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-") as folder:
+        Path(folder).chmod(0o711)
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session")
