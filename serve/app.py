@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import mlflow
 import orjson
@@ -58,6 +58,7 @@ class Scorer:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
+        self.redacted = frozenset(settings.redact)
         self.follower = Follower(settings)
         self.batcher = Batcher()
         self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
@@ -115,9 +116,20 @@ class Scorer:
         if len(body) <= SMALL_BODY and (rows := formats.fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
             if rows.count <= FEW_ROWS:
-                return answer_of(rows, scores, model, call)
-            return await self._in_a_thread(answer_of, rows, scores, model, call)
-        return await self._in_a_thread(_read_and_answer, body, kind, model, call)
+                return self._answer_of(rows, scores, model, call)
+            return await self._in_a_thread(self._answer_of, rows, scores, model, call)
+        return await self._in_a_thread(self._read_and_answer, body, kind, model, call)
+
+    def _read_and_answer(self, body: bytes, content_type: str, model: Servable, call: Call) -> Answer:
+        rows = formats.fast(body, content_type, model)
+        if rows is None:
+            rows = formats.slow(body, content_type, model)
+        return self._answer_of(rows, model.score(rows), model, call)
+
+    def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
+        features = rows.features(self.redacted)
+        predictions = _predictions(call, model, features, scores)
+        return Answer(rows, scores, predictions, as_json(scores))
 
     async def _in_a_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do work on many rows so that it holds up no other request."""
@@ -213,26 +225,17 @@ class Answer:
     text: str
 
 
-def answer_of(rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
-    return Answer(rows, scores, _predictions(call.request_id, model, rows, scores, call.milliseconds), as_json(scores))
-
-
-def _read_and_answer(body: bytes, content_type: str, model: Servable, call: Call) -> Answer:
-    rows = formats.fast(body, content_type, model)
-    if rows is None:
-        rows = formats.slow(body, content_type, model)
-    return answer_of(rows, model.score(rows), model, call)
-
-
-def _predictions(request_id: str, model: Servable, rows: Rows, scores: Scores, ms: float) -> list[Prediction]:
-    now = datetime.now(UTC)
+def _predictions(
+    call: Call, model: Servable, features: Sequence[dict[str, Any] | str], scores: Scores
+) -> list[Prediction]:
+    now, ms = datetime.now(UTC), call.milliseconds
     return [
         # float32 votes may sum up to a hair above 1, which is no probability
         Prediction(
-            request_id, row, now, model.name, model.version, False, features, min(probability, 1.0), predicted, ms
+            call.request_id, row, now, model.name, model.version, False, raw, min(probability, 1.0), predicted, ms
         )
-        for row, (features, probability, predicted) in enumerate(
-            zip(rows.features(), scores.probability, scores.predicted, strict=True)
+        for row, (raw, probability, predicted) in enumerate(
+            zip(features, scores.probability, scores.predicted, strict=True)
         )
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -132,6 +133,8 @@ class Follower:
         before = slot.model.version if slot.model else None
         slot.refused = None
         slot.put(model)
+        if before is None and slot.role == CHAMPION:
+            gc.freeze()  # the libraries' objects, hundreds of thousands: to look through them holds up the answers
         metrics.changes.labels(slot.role, "taken").inc()
         taken = {"load_seconds": round(time.monotonic() - start, 3), "row_ms": round(median, 3)}
         note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,12 +17,16 @@ import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
+from serve.record.rows import features_texts
 from stepkit.tracking import is_unreachable
 
 FLAVOR = "python_function"
 PROBABILITIES = "probabilities"
 WARM_UP_ROUNDS = 20
 LONGEST_REASON = 300
+FEW = 10
+"""Rows up to this number are put on record sooner one by one than as a table."""
+
 EQUAL = 1e-6
 """ONNX Runtime adds the trees' float32 votes in another order on another number of threads: up to 3e-7 apart."""
 
@@ -50,8 +55,16 @@ class Rows:
         texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
         return {**dict(zip(self.names, numbers, strict=True)), **texts}
 
-    def features(self) -> list[dict[str, Any]]:
-        """Return the n rows as dictionaries for the record; None stands for a missing value."""
+    def features(self, hidden: frozenset[str] = frozenset()) -> Sequence[dict[str, Any] | str]:
+        """Return the n rows for the record: as texts where that is quicker, without the values of the hidden columns;
+        else as dictionaries, in which None stands for a missing value.
+        """
+        if self.count > FEW and not self.texts and (texts := features_texts(self.names, self.numbers.T, hidden)):
+            return texts
+        return self.dictionaries()
+
+    def dictionaries(self) -> list[dict[str, Any]]:
+        """Return the n rows by column; None stands for a missing value."""
         rows = self.numbers.T.tolist()
         if np.isnan(self.numbers).any():
             rows = [[None if value != value else value for value in row] for row in rows]

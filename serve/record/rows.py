@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
+
+import numpy as np
 
 LONGEST_ID = 200
 try:
@@ -33,7 +35,7 @@ class Prediction(NamedTuple):
         row: index of the row in its request, from 0.
         time: when it was scored (with a time zone).
         shadow: scored by a model beside the one that answered.
-        features: the raw row as the caller gave it, by column.
+        features: the raw row as the caller gave it, by column; or the text that `features_texts` made of it.
         probability: of the positive class, 0 to 1.
         predicted: the class at the model's threshold, 0 or 1.
         latency_ms: milliseconds from the request's arrival to its scores.
@@ -45,7 +47,7 @@ class Prediction(NamedTuple):
     model_name: str
     model_version: str
     shadow: bool
-    features: dict[str, float | str | None]
+    features: dict[str, float | str | None] | str
     probability: float
     predicted: int
     latency_ms: float
@@ -106,7 +108,7 @@ def _row(one: Prediction, hidden: frozenset[str]) -> Row:
     request_id, row, time, name, version, shadow, features, probability, predicted, ms = one
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"the probability of request {request_id}, row {row}, is {probability}")
-    utc, text = _utc_of(request_id, time), features_json(features, hidden)
+    utc, text = _utc_of(request_id, time), features if isinstance(features, str) else features_json(features, hidden)
     return Row(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
 
 
@@ -124,6 +126,35 @@ def features_json(features: dict[str, float | str | None], hidden: frozenset[str
     if hidden:
         features = {name: None if name in hidden else value for name, value in features.items()}
     return _quick_json(features) or _exact_json(features)
+
+
+def features_texts(names: Sequence[str], numbers: np.ndarray, hidden: frozenset[str] = frozenset()) -> list[str] | None:
+    """Return what `features_json` writes for n rows of numbers, in a third of its time.
+
+    Args:
+        names: the k columns.
+        numbers: n x k doubles, NaN where a number is missing.
+        hidden: columns whose values are not to be written.
+
+    Returns:
+        n texts, or None where each row has to be looked at: an infinite number, an odd name, no orjson.
+    """
+    template = _template(tuple(names), hidden)
+    if not template or not numbers.size or np.isinf(numbers).any():
+        return None
+    rows = orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return [template % tuple(row.split(",")) for row in rows[2:-2].split("],[")]
+
+
+@lru_cache(maxsize=10)
+def _template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
+    """The text of a row with a place for each value, of which a hidden one fills nothing; empty where a name is odd."""
+    keys = [_quick_json({name: 0}).removesuffix(":0}") for name in names]
+    if not all(keys):
+        return ""
+    places = ["null%.0s" if name in hidden else "%s" for name in names]
+    pairs = (f"{key[1:].replace('%', '%%')}:{place}" for key, place in zip(keys, places, strict=True))
+    return f"{{{','.join(pairs)}}}"
 
 
 def _quick_json(features: dict[str, float | str | None]) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import requests
 
+from serve.model import FEW
 from stepkit.tracking import ROOT
 from tests.champions import Champion, two_versions
 from tests.conftest import run_command
@@ -109,10 +110,11 @@ def test_each_request_leaves_one_line_without_its_values(trained: Champion, runn
 
 def test_what_is_redacted_is_not_recorded_and_an_unknown_column_is_named(trained: Champion, tmp_path: Path) -> None:
     with scorer(tmp_path, trained.name, redact="AGE,AEG") as server:
-        answer = server.score(split([trained.row]))
+        answers = {rows: server.score(split([trained.row] * rows)) for rows in (1, 2 * FEW)}
         assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
-    kept = logged(tmp_path, answer.headers["X-Request-Id"])
-    assert (kept["AGE"].isna().tolist(), kept["SEX"].tolist()) == ([True], [trained.row["SEX"]])
+    for rows, answer in answers.items():
+        kept = logged(tmp_path, answer.headers["X-Request-Id"])
+        assert (kept["AGE"].isna().tolist(), kept["SEX"].tolist()) == ([True] * rows, [trained.row["SEX"]] * rows)
 
 
 @pytest.mark.parametrize(("policy", "status"), [("refuse", 503), ("answer", 200)])

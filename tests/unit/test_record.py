@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -20,7 +21,7 @@ from serve.record.engine import open_engine
 from serve.record.errors import FeedbackUnfit, LogUnfit
 from serve.record.feedback import labels_in
 from serve.record.read import features_table
-from serve.record.rows import Prediction, features_json, is_kept, kept_of, rows_of
+from serve.record.rows import Prediction, features_json, features_texts, is_kept, kept_of, rows_of
 from serve.record.schema import HEAD, KNOWN, MIGRATIONS
 from serve.record.settings import LogSettings
 from serve.record.stock import names_of, settings_from_environment
@@ -43,7 +44,7 @@ def test_a_row_holds_what_the_prediction_says_in_utc() -> None:
 def test_redacted_columns_are_null_and_the_others_are_not_touched() -> None:
     (row,) = rows_of([ONE], ["AGE", "not there"])
     assert json.loads(row.features) == {"AGE": None, "SEX": 2.0, "job": "cook"}
-    assert ONE.features["AGE"] == 24.0
+    assert ONE.features == {"AGE": 24.0, "SEX": 2.0, "job": "cook"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,36 @@ def test_the_quick_way_and_the_exact_way_to_json_agree(monkeypatch: pytest.Monke
     quick = [json.loads(features_json(row)) for row in rows]
     monkeypatch.setattr("serve.record.rows._dumps", None)
     assert quick == [json.loads(features_json(row)) for row in rows] == rows
+
+
+NUMBERS = st.floats(allow_infinity=False)
+
+
+@pytest.mark.parametrize("hidden", [(), ("100 %s, \u00e9",)], ids=["all", "one hidden"])
+@given(table=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4))
+def test_a_table_of_numbers_becomes_the_texts_of_its_rows(
+    table: list[tuple[float, ...]], hidden: tuple[str, ...]
+) -> None:
+    names = ("AGE", "100 %s, \u00e9", 'a "b":')
+    rows: list[dict[str, float | str | None]] = [dict(zip(names, map(written, row), strict=True)) for row in table]
+    texts = features_texts(names, np.array(table), frozenset(hidden))
+    assert [json.loads(text) for text in texts or []] == [
+        json.loads(features_json(row, frozenset(hidden))) for row in rows
+    ]
+
+
+def written(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=["NUL", "half a pair"])
+def test_a_table_with_an_odd_name_is_written_row_by_row(name: str) -> None:
+    assert features_texts((name, "b"), np.zeros((2, 2))) is None
+
+
+@pytest.mark.parametrize("table", [[[1.0, math.inf]], [[-math.inf, 1.0]], np.zeros((0, 2))])
+def test_a_table_with_infinity_or_without_rows_is_written_row_by_row(table: object) -> None:
+    assert features_texts(("a", "b"), np.array(table)) is None
 
 
 @given(st.dictionaries(TEXTS, st.none() | st.floats() | TEXTS, max_size=5))

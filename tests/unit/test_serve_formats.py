@@ -48,7 +48,7 @@ def same(one: Rows, other: Rows) -> bool:
     return (
         np.array_equal(one.numbers, other.numbers, equal_nan=True)
         and texts == {name: list(column) for name, column in other.texts.items()}
-        and (one.names, one.count, one.features()) == (other.names, other.count, other.features())
+        and (one.names, one.count, one.dictionaries()) == (other.names, other.count, other.features())
     )
 
 
@@ -70,14 +70,14 @@ def test_a_missing_text_is_the_empty_text_and_null_on_record(kind: str) -> None:
     assert quick is not None
     assert same(quick, slow(body, JSON, TEXTS))
     assert list(quick.texts["CITY"]) == ["", "Taipei"]
-    assert [row["CITY"] for row in quick.features()] == [None, "Taipei"]
+    assert [row["CITY"] for row in quick.dictionaries()] == [None, "Taipei"]
 
 
 def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
     body = json.dumps({"dataframe_split": {"columns": ["x", "SEX", "AGE"], "data": [["?", 1, 2]]}}).encode()
     quick = fast(body, JSON, NUMBERS)
     assert quick is not None
-    assert quick.features() == [{"AGE": 2.0, "SEX": 1.0}]
+    assert quick.dictionaries() == [{"AGE": 2.0, "SEX": 1.0}]
     assert same(quick, slow(body, JSON, NUMBERS))
 
 

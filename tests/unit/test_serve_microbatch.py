@@ -70,4 +70,4 @@ def test_joined_tables_keep_their_texts() -> None:
     first = Rows(("a",), np.array([[1.0]]), {"t": np.array(["x"], dtype=object)}, 1)
     second = Rows(("a",), np.array([[2.0, 3.0]]), {"t": np.array(["y", ""], dtype=object)}, 2)
     both = joined([first, second])
-    assert both.features() == [{"a": 1.0, "t": "x"}, {"a": 2.0, "t": "y"}, {"a": 3.0, "t": None}]
+    assert both.dictionaries() == [{"a": 1.0, "t": "x"}, {"a": 2.0, "t": "y"}, {"a": 3.0, "t": None}]
