@@ -18,34 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 """How the command of every step begins; what follows are the arguments of its run.py."""
 
-PRELOADED = (
-    "mlflow.pyfunc",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.tracing.provider",
-    "sqlalchemy.dialects.sqlite",
-    "alembic.command",
-    "git",
-    "opentelemetry.sdk.trace",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-    "PIL.PngImagePlugin",
-    "narwhals.stable.v2",
-    "sklearn.metrics",
-    "sklearn.ensemble",
-    "sklearn.compose",
-    "sklearn.model_selection",
-    "scipy.stats",
-    "skl2onnx",
-    "skops.io",
-    "onnxruntime",
-    "pytest",
-    "fsspec",
-    "aiohttp",
-    "stepkit.run",
-    "stepkit.settings",
-    "pipeline.preloaded",
-)
-"""The heavy imports of all steps; what is not installed is left out. Nothing of a step itself: it is read anew."""
+PRELOADED = "pipeline.preloaded"
+"""What the process imports from which steps start: a module that imports all that is heavy."""
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -78,7 +52,7 @@ def warm_up() -> None:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    _context.set_forkserver_preload(list(PRELOADED))
+    _context.set_forkserver_preload([PRELOADED])
     # Ctrl-C reaches the server too, and it would end in a traceback while it still loads; its children heed it again
     heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
