@@ -145,6 +145,10 @@ def _load(name: str, version: str, folder: str) -> Servable:
         raise ModelRefused(f"version {version} has no signature. Log it with one.")
     files = metadata.flavors[FLAVOR]["artifacts"]
     settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
+    example = _example(metadata, path)
+    asked = _with_gaps(example, settings["text"])
+    # before the graph is loaded for us, which then takes the memory that this sets free
+    theirs = mlflow.pyfunc.load_model(str(path)).predict(asked)["probability"].to_numpy()
     servable = Servable(
         name=name,
         version=version,
@@ -153,9 +157,9 @@ def _load(name: str, version: str, folder: str) -> Servable:
         threshold=settings["threshold"],
         session=_session(path / files["onnx"]["path"]),
         metadata=metadata,
-        example=_example(metadata, path),
+        example=example,
     )
-    _expect_own_answers(servable, path)
+    _expect_answers(servable, asked, theirs)
     return servable
 
 
@@ -174,13 +178,16 @@ def _example(metadata: Model, path: Path) -> pd.DataFrame:
     return example
 
 
-def _expect_own_answers(servable: Servable, path: Path) -> None:
-    """Compare with the MLflow model that was registered, on the example and on the same rows with gaps."""
-    gaps = servable.example.copy()
-    gaps.loc[:, list(servable.numeric)] = np.nan
-    gaps.loc[:, list(servable.text)] = ""
-    rows = pd.concat([servable.example, gaps], ignore_index=True)
-    theirs = mlflow.pyfunc.load_model(str(path)).predict(rows)["probability"].to_numpy()
+def _with_gaps(example: pd.DataFrame, text: list[str]) -> pd.DataFrame:
+    """Return the n rows of the example, and once more with no value in any of them: 2n rows."""
+    gaps = example.copy()
+    gaps.loc[:, [name for name in example if name not in text]] = np.nan
+    gaps.loc[:, text] = ""
+    return pd.concat([example, gaps], ignore_index=True)
+
+
+def _expect_answers(servable: Servable, rows: pd.DataFrame, theirs: np.ndarray) -> None:
+    """Compare with the answers that the MLflow model gave, the one that was registered, to the same n rows."""
     ours = np.array(servable.score(servable.rows_of(rows)).probability)
     if not np.isfinite(ours).all():
         raise ModelRefused(f"version {servable.version} answers its input example with what is no number.")
