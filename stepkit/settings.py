@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from stepkit.columns import Strict
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+LessThanAll = Annotated[float, Field(gt=0.0, lt=1.0)]
 AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
@@ -19,7 +20,7 @@ class Forest(Strict):
     criterion: Literal["gini", "entropy", "log_loss"] = "gini"
     max_depth: PositiveInt | None = None
     min_samples_split: AtLeastTwo | Share = 2
-    min_samples_leaf: PositiveInt | Share = 1
+    min_samples_leaf: PositiveInt | LessThanAll = 1
     min_weight_fraction_leaf: float = Field(0.0, ge=0.0, le=0.5)
     max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt"
     max_leaf_nodes: AtLeastTwo | None = None
@@ -56,5 +57,5 @@ class ModelSettings(Strict):
 
     random_forest: Forest = Forest()
     features: Features = Features()
-    threshold: Literal["f1", "cost"] | Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    threshold: Literal["f1", "cost"] | LessThanAll = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")

@@ -151,7 +151,9 @@ class Sandbox:
             return
         source = self.work / "volumes" / volume["source"]
         owner = user.partition(":")[0]
-        yield f"[ -d {source} ] || {{ mkdir {source}; chown {owner} {source}; }}; {_bound(str(source), target)}"
+        # one at a time: the first health check begins while the service itself does
+        make = f"[ -d {source} ] || {{ mkdir {source} && chown {owner} {source}; }}"
+        yield f"flock {source.parent} sh -c {shlex.quote(make)}; {_bound(str(source), target)}"
 
 
 def _laid_over(work: Path, place: str, source: Path) -> str:
