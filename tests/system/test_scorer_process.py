@@ -50,6 +50,18 @@ def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champ
             assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server:
+        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as gone:
+            gone.sendall(head.encode())
+        counted = 'scorer_requests_total{path="/invocations",status="499"}'
+        wait_until(lambda: metric(server, counted) == 1, "it is counted")
+        assert metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
+        assert server.health()["log"]["committed"] == 0
+
+
 def test_two_workers_add_up(trained: Champion, tmp_path: Path) -> None:
     trained.promote("1")
     with scorer(tmp_path, trained.name, workers=2) as server:

@@ -132,6 +132,18 @@ def test_without_a_log_the_policy_decides(trained: Champion, tmp_path: Path, pol
         wait_until(lambda: server.score(split([trained.row])).ok, "it answers once the log is back")
 
 
+def test_an_answer_that_takes_too_long_is_given_up_with_504(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, request_seconds=1) as server:
+        assert server.score(split([trained.row])).ok
+        with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            late = server.score(split([trained.row]))
+        assert (late.status_code, late.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
+        assert metric(server, 'scorer_requests_total{path="/invocations",status="504"}') == 1
+        wait_until(lambda: server.score(split([trained.row])).ok, "it answers once the log is back")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_log_that_cannot_be_is_one_line(workers: str) -> None:
     flags = ["--log_url", "mysql://nowhere/log", "--workers", workers, "--port", str(free_port())]
