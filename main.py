@@ -21,4 +21,5 @@ if __name__ == "__main__":
 
     status = main()
     cool_down()  # every step has ended
+    gc.freeze()  # the process ends, and with it all memory; Python would look through it for a last time
     sys.exit(status)
