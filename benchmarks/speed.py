@@ -37,6 +37,9 @@ EXPERIMENT = "speed"
 FOREST = "random_forest_pipeline.random_forest"
 FIRST_POINT, FURTHER_POINTS = 90, (95, 100, 105)
 """Trees of the sweeps whose difference is the cost of a further point: with the first alone, and with all."""
+SAME_AUC = 1e-9
+"""Two rows of the test split in another order change the AUC by a hundred times that; sums of floats, by 1e-16."""
+
 SMALL_ROWS, LARGE_ROWS = 300_000, 3_000_000
 
 console = Console(width=None if sys.stdout.isatty() else 160)
@@ -129,9 +132,9 @@ class Bench:
         return store.seconds(*command, *arguments, PYTHONPATH=str(ROOT))
 
     def expect_auc(self, found: set[float]) -> None:
-        """Raise MeasurementFailed unless it is the one AUC of all before, to the last digit: the work is the same."""
+        """Raise MeasurementFailed unless it is the AUC of all before: the work is the same."""
         self.aucs |= found
-        if len(self.aucs) != 1:
+        if max(self.aucs) - min(self.aucs) > SAME_AUC:
             raise MeasurementFailed(f"the two sides do not do the same work: test AUC {sorted(self.aucs)}")
 
 
@@ -231,7 +234,7 @@ COMPARISONS = (
     Comparison(
         Goal(
             "b",
-            "the same work, to the last digit of the test AUC",
+            "the same work, by its test AUC",
             ("`python main.py`, every step executed", "a plain script"),
             2.5,
         ),
