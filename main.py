@@ -4,20 +4,18 @@ import gc
 import os
 import sys
 
-from pipeline.warm import cool_down, warm_up
+from pipeline.warm import cool_down, importing, warm_up
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
     warm_up()
 
-    gc.disable()  # what is imported stays; to look through it again and again takes a tenth of the time
     try:
-        from pipeline.cli import main
+        with importing():
+            from pipeline.cli import main
     except KeyboardInterrupt:
         sys.exit(130)  # nothing was begun yet
-    gc.freeze()
-    gc.enable()
 
     status = main()
     cool_down()  # every step has ended

@@ -12,205 +12,38 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import mlflow
-import numpy as np
-import pandas as pd
-import psutil
-import requests
-import skops.io
-from mlflow import MlflowClient
-from mlflow.models import Model, ModelSignature
 
 from benchmarks.load import Load, drive_for, post
+from benchmarks.measuring import Comparison, MeasurementFailed, console, take_turns
 from benchmarks.report import Goal, Result, as_markdown, as_table, machine
-from benchmarks.speed import Comparison, MeasurementFailed, Store, console, fresh_store, take_turns
-from random_forest.export import FILES, TRUSTED_TYPES
+from benchmarks.servers import (
+    CHAMPION,
+    MANY_ROWS,
+    NOT_INPUTS,
+    PLAIN,
+    SCORER,
+    SCORER_BY_PROJECT,
+    SHADOWED,
+    STOCK,
+    UNLOGGED,
+    Bench,
+    prepared,
+    started,
+)
 from simulate.clients import chunks
 from stepkit.args import positive
 from stepkit.tracking import ROOT
 
-MODEL = "credit_default"
-CHAMPION = f"models:/{MODEL}@champion"
 BATCH_ROWS = 1_000_000
-MANY_ROWS = 1000
-WARM_UP_CONNECTIONS = 8
-CLOSE = 1e-5
-SECONDS_TO_START = 120.0
-SECONDS_TO_WARM_UP = 1.0
 KB_PER_GB = 1e6
-
-PLAIN = "scikit-learn model, stock server"
-STOCK = "this model, stock server"
-SCORER = "scorer"
-SCORER_BY_PROJECT = "scorer by `mlflow run`"
-UNLOGGED = "scorer, log off"
-SHADOWED = "scorer, shadow on"
 BATCH_SIDES = ("`mlflow models predict`", "`mlflow run ./serve -e batch`")
-NOT_INPUTS = ["ID", "default payment next month"]
-
-
-@dataclass
-class Bench:
-    """A trained champion, the same forest as a plain model, the requests, and the servers that run by now."""
-
-    store: Store
-    rows: pd.DataFrame
-    seconds: float
-    running: dict[str, str] = field(default_factory=dict)
-    cleanup: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def plain_model(self) -> Path:
-        return self.store.folder / "plain"
-
-    def request(self, rows: int) -> bytes:
-        table = self.rows.head(rows).to_json(orient="split", index=False)
-        return f'{{"dataframe_split": {table}}}'.encode()
-
-    def url(self, kind: str) -> str:
-        """Return the address of a server of this kind; start and warm it up if there is none yet."""
-        if kind not in self.running:
-            url, _ = self.cleanup.enter_context(started(self, kind))
-            expect_probabilities(self, kind, url)
-            if kind == SHADOWED:
-                wait_for_shadow(url)
-            drive_for(SECONDS_TO_WARM_UP, url, post(url, self.request(1)), WARM_UP_CONNECTIONS)
-            self.running[kind] = url
-        return self.running[kind]
-
-    def stop_servers(self) -> None:
-        self.running.clear()
-        self.cleanup.close()
-
-
-def command_of(bench: Bench, kind: str, port: int) -> list[str]:
-    """Return the words that start a server of this kind."""
-    log = f"sqlite:///{bench.store.folder / f'predictions-{port}.db'}"
-    if kind in (PLAIN, STOCK):
-        model = str(bench.plain_model) if kind == PLAIN else CHAMPION
-        return ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
-    if kind == SCORER_BY_PROJECT:
-        return ["mlflow", "run", "./serve", "--env-manager", "local", "-P", f"port={port}", "-P", f"log_url={log}"]
-    more = {UNLOGGED: ["--sample_rate", "0"], SHADOWED: ["--shadow_alias", "challenger"]}.get(kind, [])
-    return [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log, *more]
-
-
-@contextmanager
-def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
-    """Start a server; yield its address and the seconds until its first answer."""
-    port = free_port()
-    output = bench.store.folder / f"server-{port}.txt"
-    env = {**bench.store.environment, "PYTHONPATH": str(ROOT)}
-    began = time.perf_counter()
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command_of(bench, kind, port), cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for_answer(bench, process, url, output)
-        yield url, time.perf_counter() - began
-    finally:
-        # MLflow's commands start the server as a child
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_answer(bench: Bench, process: subprocess.Popen[bytes], url: str, output: Path) -> None:
-    """Return at the first prediction.
-
-    Raises:
-        MeasurementFailed: the server has ended, or does not answer.
-    """
-    end = time.monotonic() + SECONDS_TO_START
-    while not predicts(url, bench.request(1)):
-        if process.poll() is not None or time.monotonic() > end:
-            raise MeasurementFailed(f"no server at {url}:\n{output.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.02)
-
-
-def wait_for_shadow(url: str) -> None:
-    """Return once the second model is loaded; raise MeasurementFailed if it is not."""
-    end = time.monotonic() + SECONDS_TO_START
-    while not requests.get(f"{url}/health", timeout=60).json()["shadow"]:
-        if time.monotonic() > end:
-            raise MeasurementFailed(f"no shadow at {url}")
-        time.sleep(0.1)
-
-
-def predicts(url: str, body: bytes) -> bool:
-    try:
-        return answer_of(url, body).ok
-    except requests.ConnectionError:
-        return False
-
-
-def answer_of(url: str, body: bytes) -> requests.Response:
-    return requests.post(f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60)
-
-
-def probabilities(predictions: list[Any]) -> np.ndarray:
-    """Return the probabilities of default of an answer of any of the servers."""
-    return np.array([one["probability"] if isinstance(one, dict) else one[1] for one in predictions])
-
-
-def expect_probabilities(bench: Bench, kind: str, url: str) -> None:
-    """Raise MeasurementFailed unless the server gives the probabilities of the fitted forest."""
-    found = probabilities(answer_of(url, bench.request(MANY_ROWS)).json()["predictions"])
-    expected = mlflow.pyfunc.load_model(CHAMPION).predict(bench.rows)["probability"].to_numpy()
-    if not np.abs(found - expected).max() < CLOSE:
-        raise MeasurementFailed(f"{kind} does not answer as the champion does")
-
-
-@contextmanager
-def prepared(seconds: float) -> Iterator[Bench]:
-    """Train on the bundled sample, register a challenger too, and save the forest as a plain scikit-learn model."""
-    with fresh_store() as store:
-        store.seconds(sys.executable, "main.py")
-        mlflow.set_tracking_uri(store.uri)
-        client = MlflowClient()
-        champion = client.get_model_version_by_alias(MODEL, "champion")
-        again = client.create_model_version(MODEL, str(champion.source), champion.run_id)
-        client.set_registered_model_alias(MODEL, "challenger", again.version)
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=CHAMPION))
-        signature = Model.load(str(path)).signature
-        assert signature is not None, "every export has one"
-        rows = next(chunks(MANY_ROWS, seed=7))[signature.inputs.input_names()].astype(float)
-        bench = Bench(store, rows, seconds)
-        save_plain_model(path, signature, bench.plain_model)
-        try:
-            yield bench
-        finally:
-            bench.stop_servers()
-
-
-def save_plain_model(exported: Path, signature: ModelSignature, place: Path) -> None:
-    """Save the fitted pipeline that lies beside the graph as `mlflow.sklearn` saves any."""
-    fitted = skops.io.load(exported / "artifacts" / FILES["sklearn"], trusted=TRUSTED_TYPES)
-    inputs = ModelSignature(inputs=signature.inputs)
-    mlflow.sklearn.save_model(
-        fitted, str(place), signature=inputs, pyfunc_predict_fn="predict_proba",
-        pip_requirements=["scikit-learn"], skops_trusted_types=TRUSTED_TYPES,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

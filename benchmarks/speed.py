@@ -12,28 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Generic, TypeVar
-
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from rich.console import Console
 
 from benchmarks import size
-from benchmarks.report import Goal, Pairs, Result, as_markdown, as_table, footnote, machine
+from benchmarks.measuring import Comparison, MeasurementFailed, Store, console, fresh_store, take_turns
+from benchmarks.report import Goal, Result, as_markdown, as_table, footnote, machine
 from stepkit.args import positive
+from stepkit.tracking import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENT = "speed"
 FOREST = "random_forest_pipeline.random_forest"
 FIRST_POINT, FURTHER_POINTS = 90, (95, 100, 105)
 """Trees of the sweeps whose difference is the cost of a further point: with the first alone, and with all."""
@@ -41,72 +31,6 @@ SAME_AUC = 1e-9
 """Two rows of the test split in another order change the AUC by a hundred times that; sums of floats, by 1e-16."""
 
 SMALL_ROWS, LARGE_ROWS = 300_000, 3_000_000
-
-console = Console(width=None if sys.stdout.isatty() else 160)
-
-
-class MeasurementFailed(Exception):
-    """A command that was measured ended badly, or two that should agree do not; there is no figure then."""
-
-
-@dataclass(frozen=True)
-class Store:
-    """A tracking store with one experiment, whose artifacts lie beside it."""
-
-    folder: Path
-
-    @property
-    def uri(self) -> str:
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a person has in a shell with the environment activated, and where to track."""
-        dropped = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH")
-        kept = {name: value for name, value in os.environ.items() if name not in dropped}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        where = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
-        return {**kept, **where, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-    def seconds(self, *command: str, **environment: str) -> float:
-        """Run a command to its end; return its seconds.
-
-        Raises:
-            MeasurementFailed: it ended with another status than 0; the message holds its last lines.
-        """
-        log = self.folder / "output.txt"
-        with log.open("wb") as output:
-            env = {**self.environment, **environment}
-            began = time.perf_counter()
-            status = subprocess.run(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT).returncode
-            took = time.perf_counter() - began
-        if status:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
-        return took
-
-    def runs(self, chosen: str) -> list[Run]:
-        """Return the runs of the experiment that a filter chooses, such as "metrics.test_roc_auc > 0"."""
-        client = MlflowClient(self.uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        assert experiment is not None, "fresh_store has made it"
-        return list(client.search_runs([experiment.experiment_id], chosen))
-
-    def test_aucs(self) -> set[float]:
-        """Return the test AUC of every pipeline in the store."""
-        return {run.data.metrics["test_roc_auc"] for run in self.runs("metrics.test_roc_auc > 0")}
-
-    def count_steps(self) -> int:
-        """Return how many steps have run, reused ones not counted."""
-        return len(self.runs("tags.step != ''"))
-
-
-@contextmanager
-def fresh_store() -> Iterator[Store]:
-    with tempfile.TemporaryDirectory(prefix="speed-") as folder:
-        store = Store(Path(folder))
-        MlflowClient(store.uri).create_experiment(EXPERIMENT, artifact_location=(store.folder / "artifacts").as_uri())
-        yield store
 
 
 @dataclass
@@ -212,19 +136,6 @@ def cold_sweep(bench: Bench) -> float:
     return sweep_by_mlflow(bench, *one_by_one, "main.reuse=false", "sweep.test=all")
 
 
-T = TypeVar("T")
-Side = Callable[[T], float]
-
-
-@dataclass(frozen=True)
-class Comparison(Generic[T]):
-    """A goal and how the figure of each of its sides is taken, of what is measured on."""
-
-    goal: Goal
-    first: Side[T]
-    second: Side[T]
-
-
 COMPARISONS = (
     Comparison(
         Goal("a", "`mlflow run .`, every step executed", ("a fresh Python for each step", "warm"), 3.0, at_least=True),
@@ -266,21 +177,6 @@ COMPARISONS = (
 """The goals that compare two commands."""
 
 GROWTH = Goal("f", "ten times the rows", (f"{LARGE_ROWS:,} rows", f"{SMALL_ROWS:,} rows"), 12.0)
-
-
-def take_turns(bench: T, one: Comparison[T], repeat: int) -> Result:
-    """Measure both sides `repeat` times, each time the other one first."""
-    console.print(f"{one.goal.key}: {one.goal.what}: {' / '.join(one.goal.sides)}", highlight=False)
-    pairs: Pairs = []
-    for turn in range(repeat):
-        if turn % 2:
-            other = one.second(bench)
-            pairs.append((one.first(bench), other))
-        else:
-            pairs.append((one.first(bench), one.second(bench)))
-        first, second = pairs[-1]
-        console.print(f"  {one.goal.shown(first)} / {one.goal.shown(second)} = {first / second:.2f}", highlight=False)
-    return Result(one.goal, pairs)
 
 
 def growth() -> Iterator[Result]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import suppress
 from importlib import import_module
+
+from pipeline.warm import importing
 
 MODULES = (
     "mlflow.pyfunc",
@@ -36,14 +37,12 @@ MODULES = (
 
 
 def load() -> None:
-    """Import all that is heavy, and leave it out of garbage collection, which would look through it in every step."""
-    gc.disable()
-    for name in MODULES:
-        with suppress(ImportError):
-            import_module(name)
-    _remember_packages()
-    gc.freeze()
-    gc.enable()
+    """Import all that is heavy, once for all steps."""
+    with importing():
+        for name in MODULES:
+            with suppress(ImportError):
+                import_module(name)
+        _remember_packages()
 
 
 def _remember_packages() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -9,7 +10,8 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver
 from multiprocessing.process import parent_process
 from pathlib import Path
@@ -44,6 +46,17 @@ class WarmProcess:
         """Wait for the end, `timeout` seconds at most; return the exit status, or None if it still runs."""
         connection.wait([self._process.sentinel], timeout)
         return self.poll()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Leave what is imported meanwhile out of garbage collection: it stays, and to look through it takes long."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def warm_up() -> None:

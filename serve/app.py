@@ -58,7 +58,6 @@ class Scorer:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
-        self.redacted = frozenset(settings.redact)
         self.follower = Follower(settings)
         self.batcher = Batcher()
         self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
@@ -127,8 +126,7 @@ class Scorer:
         return self._answer_of(rows, model.score(rows), model, call)
 
     def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
-        features = rows.features(self.redacted)
-        predictions = _predictions(call, model, features, scores)
+        predictions = _predictions(call, model, rows.features(self.log.redacted), scores)
         return Answer(rows, scores, predictions, as_json(scores))
 
     async def _in_a_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -56,8 +56,9 @@ class Rows:
         return {**dict(zip(self.names, numbers, strict=True)), **texts}
 
     def features(self, hidden: frozenset[str] = frozenset()) -> Sequence[dict[str, Any] | str]:
-        """Return the n rows for the record: as texts where that is quicker, without the values of the hidden columns;
-        else as dictionaries, in which None stands for a missing value.
+        """Return the n rows for the record: as `dictionaries`, or as texts where that is quicker.
+
+        A text goes into the log as it is, and so has no value of the hidden columns.
         """
         if self.count > FEW and not self.texts and (texts := features_texts(self.names, self.numbers.T, hidden)):
             return texts

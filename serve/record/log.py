@@ -38,6 +38,7 @@ class PredictionLog:
     ) -> None:
         self.engine = engine
         self.settings = settings
+        self.redacted = frozenset(settings.redact)
         self._on_commit = on_commit
         self._waiting = Waiting(engine.url)
         self._purger = Purger(engine, settings.keep_days)
@@ -158,7 +159,7 @@ class PredictionLog:
 
     def _has_rows(self, request: Request) -> bool:
         try:
-            request.rows = rows_of(request.predictions, self.settings.redact)
+            request.rows = rows_of(request.predictions, self.redacted)
         except (ValueError, TypeError, AttributeError) as error:
             self._fail([request], ValueError(f"cannot be put on record: {error}"))
             return False

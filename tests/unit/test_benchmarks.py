@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import plain, serving, speed
+from benchmarks import plain, serving
 from benchmarks.load import Load, drive_for, post, whole_length
+from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, take_turns
 from benchmarks.report import Goal, Result, as_markdown
-from benchmarks.speed import COMPARISONS, GROWTH, Bench, Comparison, MeasurementFailed, chosen_data, keys_of, take_turns
+from benchmarks.speed import COMPARISONS, GROWTH, Bench, chosen_data, keys_of
 from preprocess.run import tidy
 from stepkit.tracking import ROOT
 from tests.contract.repo import first_parts, imported_by, reached_from, read_yaml
@@ -55,7 +56,7 @@ def test_the_markdown_shows_both_sides_the_range_and_the_goal() -> None:
 def test_the_sides_take_turns_in_being_first() -> None:
     order: list[str] = []
 
-    def side(name: str, seconds: float) -> speed.Side[Bench]:
+    def side(name: str, seconds: float) -> Side[Bench]:
         def measured(_: Bench) -> float:
             order.append(name)
             return seconds
@@ -77,7 +78,7 @@ def test_another_auc_on_one_side_is_no_measurement() -> None:
 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
     with pytest.raises(MeasurementFailed, match=r"status 3:\nit broke"):
-        speed.Store(tmp_path).seconds("sh", "-c", "echo it broke; exit 3")
+        Store(tmp_path).seconds("sh", "-c", "echo it broke; exit 3")
 
 
 def test_every_goal_has_a_key_of_its_own() -> None:

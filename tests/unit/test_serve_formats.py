@@ -48,7 +48,7 @@ def same(one: Rows, other: Rows) -> bool:
     return (
         np.array_equal(one.numbers, other.numbers, equal_nan=True)
         and texts == {name: list(column) for name, column in other.texts.items()}
-        and (one.names, one.count, one.dictionaries()) == (other.names, other.count, other.features())
+        and (one.names, one.count, one.dictionaries()) == (other.names, other.count, other.dictionaries())
     )
 
 
