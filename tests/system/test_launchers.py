@@ -17,12 +17,11 @@ from pipeline.runner import StepFailed
 from pipeline.steps import STEPS
 from stepkit.lineage import OUTPUT
 from stepkit.tracking import ROOT
-from tests.conftest import Experiment, command_env, new_experiment
+from tests.conftest import Experiment, command_env, new_experiment, run_command
 from tests.pipelines import (
     PipelineRuns,
     pipelines_in,
     run_here,
-    run_pipeline,
     small_forest,
     small_table,
     start_pipeline,
@@ -40,16 +39,30 @@ def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PipelineRuns]:
+def scratches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each way, the folder in which a pipeline puts its temporary files."""
+    return {way: tmp_path_factory.mktemp(way) for way in WAYS}
+
+
+@pytest.fixture(scope="module")
+def pipelines(
+    place: Experiment, scratches: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, PipelineRuns]:
     """The same pipeline in both ways, without registering: the second would find the champion of the first."""
     table = small_table(tmp_path_factory.mktemp("table"))
     steps = ",".join(step.name for step in STEPS if step.name != "register")
     for way in WAYS:
         options = [f"data.file_url={table}", f"main.launcher={way}", f"main.execute_steps=[{steps}]"]
         options += ["main.reuse=false"]
-        ended = run_pipeline(place, *options, *small_forest())
+        ended = run_command(*start_pipeline(place, *options, *small_forest()), TMPDIR=str(scratches[way]))
         assert ended.returncode == 0, ended.stdout + ended.stderr
     return dict(zip(WAYS, pipelines_in(place), strict=True))
+
+
+@pytest.mark.usefixtures("pipelines")
+@pytest.mark.parametrize("way", WAYS)
+def test_no_temporary_file_is_left(scratches: dict[str, Path], way: str) -> None:
+    assert [*scratches[way].iterdir()] == []
 
 
 VERDICTS = {"verdict.json", "evaluation.json"}

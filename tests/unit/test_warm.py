@@ -1,0 +1,26 @@
+"""The process from which steps start: what is imported stays out of garbage collection, and the rest is collected."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from pipeline.warm import importing
+
+
+def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on() -> None:
+    before = gc.get_freeze_count()
+    with importing():
+        kept: list[list[int]] = [[] for _ in range(1000)]
+        assert not gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.isenabled()
+    gc.unfreeze()
+
+
+def test_collecting_goes_on_after_an_import_that_was_broken_off() -> None:
+    with pytest.raises(KeyboardInterrupt), importing():
+        raise KeyboardInterrupt
+    assert gc.isenabled()
+    gc.unfreeze()
