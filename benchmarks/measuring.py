@@ -45,7 +45,7 @@ class Store:
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         where = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
-        return {**kept, **where, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return {**kept, **where, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
 
     def seconds(self, *command: str, **environment: str) -> float:
         """Run a command to its end; return its seconds.

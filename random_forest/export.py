@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+
+# before the import: ONNX Runtime would tell its makers of each graph that it loads
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import mlflow
 import numpy as np

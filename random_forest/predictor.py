@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+# before the import: ONNX Runtime would tell its makers of each graph that it loads
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import mlflow
 import numpy as np
 import onnxruntime

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+# before the import: ONNX Runtime would tell its makers of each graph that it loads
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import mlflow
 import numpy as np

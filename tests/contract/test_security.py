@@ -1,13 +1,17 @@
-"""What the code must not do anywhere: run untrusted pickles, build SQL from text, read YAML that can run code."""
+"""What no code may do: run untrusted pickles, build SQL from text, read YAML that runs code, tell others of models."""
 
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from stepkit.tracking import ROOT
 from tests.contract.repo import code, first_parts, imported_by, name_of, tree_of
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
@@ -135,3 +139,26 @@ def test_an_unsafe_load_would_be_found(line: str) -> None:
 
 def test_a_safe_load_is_fine() -> None:
     assert unsafe_loads(ast.parse("yaml.load(text, yaml.CSafeLoader); np.load(path); yaml.safe_load(x)")) == []
+
+
+def imports_onnxruntime(path: Path) -> bool:
+    return "onnxruntime" in imported_by(path) and not name_of(path).startswith("benchmarks/")
+
+
+def folder_after(program: str, folder: Path) -> list[str]:
+    """What a program leaves in its folder for temporary files. ONNX Runtime tells nothing in CI by itself."""
+    env = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**env, "TMPDIR": str(folder)}, check=True)
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [*filter(imports_onnxruntime, code())], ids=name_of)
+def test_onnx_runtime_tells_its_makers_nothing(path: Path, tmp_path: Path) -> None:
+    module = name_of(path).removesuffix(".py").replace("/", ".")
+    assert folder_after(f"import sys, {module}; assert 'onnxruntime' in sys.modules", tmp_path) == []
+
+
+@pytest.mark.slow
+def test_onnx_runtime_by_itself_would_leave_a_trace_of_its_telling(tmp_path: Path) -> None:
+    assert folder_after("import onnxruntime", tmp_path) == [".ses"]
