@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from tests.champions import Champion, two_versions
 from tests.scorers import Server, log_url, logged, metric, scorer
 from tests.servers import MlflowServer, wait_until
 from tests.system.scorer_requests import split
+
+PREDICTOR = ROOT / "random_forest" / "predictor.py"
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +62,27 @@ def test_a_new_champion_is_swapped_in_without_a_failed_or_mixed_answer(trained: 
     trained.promote("1")
 
 
-def bad_signature(trained: Champion) -> str:
-    """Register version 1's files under a signature with one column more."""
+def another(trained: Champion, code: Path = PREDICTOR, more: Sequence[ColSpec] = ()) -> str:
+    """Register version 1's files with other code, or under a signature with more columns; return the version."""
     path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
     model = Model.load(str(path))
     assert model.signature is not None
-    columns = [*model.signature.inputs.inputs, ColSpec(DataType.double, "more", required=False)]
-    model.signature.inputs = Schema(columns)
+    model.signature.inputs = Schema([*model.signature.inputs.inputs, *more])
     mlflow.set_experiment(trained.experiment.name)
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(
             name="other",
-            python_model=str(ROOT / "random_forest" / "predictor.py"),
+            python_model=str(code),
             artifacts={name: str(path / "artifacts" / file) for name, file in FILES.items()},
             signature=model.signature,
             input_example=model.load_input_example(str(path)),
             pip_requirements=["mlflow"],
         )
     return str(mlflow.register_model(info.model_uri, trained.name).version)
+
+
+def bad_signature(trained: Champion) -> str:
+    return another(trained, more=[ColSpec(DataType.double, "more", required=False)])
 
 
 def broken(trained: Champion) -> str:
@@ -139,6 +145,26 @@ def test_a_pickled_model_is_refused_unopened(
 
 def example_of(trained: Champion) -> pd.DataFrame:
     return pd.DataFrame([trained.row])
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        pytest.param("answered + 2e-6", id="a-little"),
+        pytest.param("answered + 0.1 * np.isnan(inputs[next(iter(inputs))][:, 0])", id="where-values-are-missing"),
+    ],
+)
+def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
+    trained: Champion, tmp_path: Path, otherwise: str
+) -> None:
+    code = tmp_path / "predictor.py"
+    answer = "return answered.clip(0.0, 1.0)"
+    assert PREDICTOR.read_text().count(answer) == 1
+    code.write_text(PREDICTOR.read_text().replace(answer, f"return {otherwise}"))
+    version = another(trained, code)
+    tracking.connect()
+    with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+        load(trained.name, version)
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
