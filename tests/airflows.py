@@ -45,8 +45,8 @@ class Airflow:
         return self.run("dags", "test", dag, "--conf", json.dumps(conf), **env)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What Airflow's database holds."""
-        with closing(sqlite3.connect(self.folder / "airflow.db")) as database:
+        """What Airflow's database answers; what a statement changes stays."""
+        with closing(sqlite3.connect(self.folder / "airflow.db")) as database, database:
             return database.execute(query).fetchall()
 
     def start(self, part: str) -> None:

@@ -59,11 +59,13 @@ def drift_monitoring() -> None:
         print(result["decision"]["action"], "because", result["decision"]["reason"])
         return result["decision"]["action"] == "retrain" and not project.is_backfill(get_current_context())
 
-    # it looks at its own earlier events: a window that is looked at twice asks for one retraining
-    @task(inlets=[DRIFT_CONFIRMED], outlets=[DRIFT_CONFIRMED], execution_timeout=timedelta(minutes=1))
+    # a window that is looked at twice asks for one retraining. Airflow keeps with the asset what was asked for: its
+    # events could tell too, but are not to be had while a retraining waits for its turn (3.3.2, apache/airflow#71360)
+    @task(outlets=[DRIFT_CONFIRMED], execution_timeout=timedelta(minutes=1))
     def drift_confirmed(result: dict[str, Any]) -> Iterator[Metadata]:
-        earlier = get_current_context()["inlet_events"][DRIFT_CONFIRMED].ascending(False).limit(100)
-        yield Metadata(DRIFT_CONFIRMED, project.first_request(result, [event.extra for event in earlier]))
+        context = get_current_context()
+        asked = context["asset_state_store"][DRIFT_CONFIRMED]
+        yield Metadata(DRIFT_CONFIRMED, project.first_request(result, asked, context["run_id"]))
 
     result = report(window())
     alert(result)

@@ -157,13 +157,19 @@ def export_labelled(dag_run: str) -> str:
     return str(file)
 
 
-def first_request(result: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What an asset event says of a window; the task is skipped if an earlier event was about the same one."""
+def first_request(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[str, str]:
+    """What an asset event says of a window; the task is skipped if another DAG run asked for the same one before.
+
+    `asked` is the asset's store: for each window, which DAG run asked. A second try of the same run asks again, since
+    its first may have ended before Airflow had the event.
+    """
     from airflow.sdk.exceptions import AirflowSkipException
 
     window = f"version {result['model']['version']}, {result['window']['from']} to {result['window']['to']}"
-    if any(event.get("window") == window for event in earlier):
-        raise AirflowSkipException(f"a retraining was asked for before: {window}")
+    earlier = asked.get(window, default=dag_run)
+    if earlier != dag_run:
+        raise AirflowSkipException(f"a retraining was asked for before, by {earlier}: {window}")
+    asked.set(window, dag_run)
     return {"drift_run_id": result["run_id"], "reason": result["decision"]["reason"], "window": window}
 
 

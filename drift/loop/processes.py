@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,13 @@ LAST_LINES = 15
 
 class CommandFailed(Exception):
     """A command of the story did not end with 0, or a server of it ended too soon."""
+
+
+def free_port() -> int:
+    """As in drift.standalone, which only Airflow's Python can import."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Processes:

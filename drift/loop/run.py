@@ -21,11 +21,10 @@ import requests
 from mlflow import MlflowClient
 from rich.console import Console
 
-from drift.loop.processes import CommandFailed, Processes
+from drift.loop.processes import CommandFailed, Processes, free_port
 from drift.loop.receiver import Receiver
 from drift.loop.story import ACTS, ROWS, NotAsTold, Stage
 from drift.loop.waiting import PATIENCE, WaitedInVain, wait_for
-from drift.standalone import free_port
 from stepkit.errors import StepError
 from stepkit.tracking import ROOT
 

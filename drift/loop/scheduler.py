@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -60,13 +61,29 @@ class Scheduler:
         wait_for(lambda: self.state(dag, run) in ENDED, f"the end of {dag} {run}", seconds)
         return self.state(dag, run)
 
-    def asset_events(self) -> list[dict[str, Any]]:
-        events: list[dict[str, Any]] = self.get("assets/events")["asset_events"]
-        return events
+    def asset_events(self, seconds: float = PATIENCE) -> list[dict[str, Any]]:
+        """Every asset event, oldest first.
+
+        Airflow answers 500 as long as a run that an event made has not begun (3.3.2, apache/airflow#71360), which
+        is waited for.
+        """
+        found: list[dict[str, Any]] = []
+
+        def are_shown() -> bool:
+            try:
+                found[:] = self.get("assets/events", order_by="timestamp")["asset_events"]
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return False
+                raise
+            return True
+
+        wait_for(are_shown, "the asset events", seconds)
+        return found
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         url = f"{self.address}/api/v2/{path}"
         answer = requests.request(method, url, headers=self._headers, timeout=60, **options)
         if not answer.ok:
-            raise requests.HTTPError(f"{method} {url}: {answer.status_code} {answer.text[:500]}")
+            raise requests.HTTPError(f"{method} {url}: {answer.status_code} {answer.text[:500]}", response=answer)
         return answer.json()

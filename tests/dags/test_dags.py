@@ -6,13 +6,14 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from requests import HTTPError
 
 from drift.loop.receiver import Receiver
 from drift.loop.scheduler import Scheduler
@@ -255,3 +256,21 @@ def test_a_backfill_over_a_drifted_window_retrains_nothing(
     assert (states["report"], states["alert"], states["drift_confirmed"]) == ("success", "skipped", "skipped")
     assert played.reports("limits")[-1].data.tags["decision"] == "retrain"
     assert (len(played.receiver.received), len(api.asset_events())) == (told, asked)
+
+
+def test_a_retraining_that_waits_for_its_turn_holds_no_other_request_up(played: Played, api: Scheduler) -> None:
+    """Airflow 3.3 cannot show an asset event while a run that it made has not begun (apache/airflow#71360)."""
+    airflow = played.airflow
+    waiting = api.trigger("retraining")
+    assert api.state("retraining", waiting) == "queued"
+    ((earlier,),) = airflow.rows("select max(id) from asset_event")
+    airflow.rows(f"insert into dagrun_asset_event select id, {earlier} from dag_run where run_id = '{waiting}'")
+    with pytest.raises(HTTPError, match="500 Internal Server Error"):
+        api.get("assets/events")
+
+    began, ended = (datetime.fromisoformat(played.windows["limits"][end]) for end in ("window_from", "window_to"))
+    longer = {"window_from": began.isoformat(), "window_to": (ended + timedelta(seconds=1)).isoformat()}
+    run = api.trigger("drift_monitoring", **longer, options=RETRAIN_AT_ONCE)
+    assert api.finished("drift_monitoring", run) == "success"
+    assert api.states("drift_monitoring", run)["drift_confirmed"] == "success"
+    assert airflow.rows(f"select source_run_id from asset_event where id > {earlier}") == [(run,)]
