@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+from pathlib import Path
 
 import pytest
 
-from pipeline.warm import importing
+from pipeline.warm import WarmProcess, cool_down, importing, warm_up
 
 
 def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on() -> None:
@@ -24,3 +26,17 @@ def test_collecting_goes_on_after_an_import_that_was_broken_off() -> None:
         raise KeyboardInterrupt
     assert gc.isenabled()
     gc.unfreeze()
+
+
+@pytest.mark.slow
+def test_a_step_begins_with_the_heavy_libraries_loaded(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("import sys; print({'mlflow', 'sklearn', 'onnxruntime'} - {*sys.modules})")
+    log = tmp_path / "log"
+    log.touch()
+    warm_up()
+    try:
+        step = WarmProcess([], str(tmp_path), {**os.environ}, log)
+        assert step.wait() == 0
+    finally:
+        cool_down()
+    assert log.read_text() == "set()\n"
