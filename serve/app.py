@@ -102,7 +102,7 @@ class Scorer:
         body = await read_body(request, self.settings.max_body_bytes)
         answer = await self._answer(body, request.headers.get("content-type"), model, call)
         call.rows = answer.rows.count
-        await self._record(answer.predictions)
+        await self._record(answer.predictions, call.fresh)
         self.shadow.offer(answer.rows, answer.predictions)
         metrics.rows.labels(model.version, "champion").inc(answer.rows.count)
         metrics.observe_scores(model.version, answer.scores.probability)
@@ -133,13 +133,13 @@ class Scorer:
         """Do work on many rows so that it holds up no other request."""
         return await asyncio.get_running_loop().run_in_executor(self.large, partial(work, *args, **kwargs))
 
-    async def _record(self, answered: list[Prediction]) -> None:
+    async def _record(self, answered: list[Prediction], fresh: bool) -> None:
         """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
         if not answered:
             return
         try:
             # a request that runs out of time must not take its rows back from a commit that others share
-            await asyncio.shield(asyncio.wrap_future(self.log.submit(answered)))
+            await asyncio.shield(asyncio.wrap_future(self.log.submit(answered, fresh=fresh)))
             self._set_log_trouble("")
         except RequestIdTaken as error:
             raise request_id_taken(str(error)) from error

@@ -24,8 +24,10 @@ from serve.record.rows import is_request_id
 from serve.settings import ServeSettings
 
 CALL = "scorer.call"
-NEEDS_KEY = {"/invocations", "/feedback", "/metrics"}
-KNOWN = {"/invocations", "/feedback", "/metrics", "/ping", "/health", "/version", "/docs", "/openapi.json"}
+OPEN = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
+"""What is answered without the key; all else needs it, whatever the router makes of the path."""
+
+KNOWN = {"/invocations", "/feedback", "/metrics", *OPEN}
 CLIENT_GONE = 499
 """The status that logs show for a client that hung up, after nginx; nobody receives it."""
 
@@ -35,9 +37,10 @@ MOST_DISCARDED = 8
 
 @dataclass
 class Call:
-    """What is known of one request while it is answered."""
+    """What is known of one request while it is answered; `fresh`: its id was made here, and is no client's."""
 
     request_id: str
+    fresh: bool
     arrived: float
     path: str
     method: str
@@ -65,9 +68,9 @@ def new_id() -> str:
     return str(UUID(int=bits))
 
 
-def id_from(given: str | None) -> str:
-    """Return the caller's id if the prediction log takes it and a header can carry it back, else a new one."""
-    return given if given and given.isascii() and is_request_id(given) else new_id()
+def id_from(given: str) -> str:
+    """Return the caller's id if the prediction log takes it and a header can carry it back, else ""."""
+    return given if given.isascii() and is_request_id(given) else ""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -104,8 +107,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        given = id_from(headers.get(b"x-request-id", b"").decode("latin-1"))
         call = Call(
-            id_from(headers.get(b"x-request-id", b"").decode("latin-1")),
+            given or new_id(),
+            not given,
             time.perf_counter(),
             scope["path"],
             scope["method"],
@@ -156,7 +161,7 @@ class Guard:
         return Refusal(500, "INTERNAL_ERROR", "the scorer failed; its log has the cause, by this request id.", "")
 
     def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
-        if not self.key or call.path not in NEEDS_KEY:
+        if not self.key or call.path in OPEN:
             return
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         if not hmac.compare_digest(given, self.key):

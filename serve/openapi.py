@@ -6,17 +6,25 @@ import html
 import json
 from typing import Any
 
+import pandas as pd
+
 from serve.model import Servable
 
 UNAVAILABLE = {"413": "body too large", "503": "no model yet, or the log cannot be written", "504": "took too long"}
 
 
 def example_request(model: Servable | None) -> dict[str, Any]:
-    """Return a body that the model answers: the first rows of its own example."""
+    """Return a body that the model answers: two rows of nobody, though of values that its own example has."""
     if model is None:
         return {"dataframe_split": {"columns": [], "data": []}}
-    rows = model.example.head(2)
-    return {"dataframe_split": {"columns": list(model.names), "data": json.loads(rows.to_json(orient="values"))}}
+    made = pd.DataFrame({name: _typical(model.example[name]) for name in model.names}, dtype=object)
+    return {"dataframe_split": {"columns": list(model.names), "data": json.loads(made.to_json(orient="values"))}}
+
+
+def _typical(values: pd.Series) -> list[Any]:
+    """The median and the lower quartile of n values (of texts: in the order of the alphabet); None where all lack."""
+    ordered = values.dropna().sort_values().to_list()
+    return [ordered[(len(ordered) - 1) * share // 4] if ordered else None for share in (2, 1)]
 
 
 def document(model: Servable | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from serve.chunks import format_of
-from stepkit.errors import BadParameter
+from stepkit.errors import BadParameter, TableUnfit
 
 PLAN = "plan.json"
 Plan = dict[str, str]
@@ -77,7 +77,13 @@ class Parts:
             number += 1
 
     def keep(self, number: int, table: pa.Table) -> None:
-        """Note a chunk as finished."""
+        """Note a chunk as finished.
+
+        Raises:
+            TableUnfit: it cannot be written to the output.
+        """
+        if not self._is_parquet():
+            as_csv(table.slice(0, 0), header=True)  # before hours of scoring are lost on it
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
         _write(self._path(number), sink.getvalue())
@@ -164,11 +170,25 @@ def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> int:
 
 
 def as_csv(table: pa.Table, header: bool) -> bytes:
-    """Return the table as CSV, its texts in quotation marks only where one of them needs it."""
+    """Return the table as CSV, its texts in quotation marks only where one of them needs it.
+
+    Raises:
+        TableUnfit: a column holds what CSV has no form for: lists, structures, bytes that are no text.
+    """
     for quoting in ("none", "needed"):
         sink = BytesIO()
         options = pcsv.WriteOptions(include_header=header, quoting_style=quoting, quoting_header=quoting)
-        with suppress(pa.ArrowInvalid):
+        try:
             pcsv.write_csv(table, sink, options)
-            break
-    return sink.getvalue()
+        except pa.ArrowInvalid as error:
+            refused = error
+        else:
+            return sink.getvalue()
+    if table.num_columns > 1:
+        for name in table.column_names:
+            as_csv(table.select([name]), header)
+    kinds = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+    raise TableUnfit(
+        f"no CSV can hold the column {kinds}: {refused}. Name a Parquet output (-P output=FILE.parquet), or choose "
+        "other columns: -P keep=COLUMN,COLUMN"
+    )

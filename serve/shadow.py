@@ -103,7 +103,8 @@ class Shadow:
         latency_ms = (time.perf_counter() - start) * 1000
         metrics.rows.labels(model.version, "shadow").inc(rows.count)
         answered = [one for _, predictions in jobs for one in predictions]
-        future = self._log.submit(_as_shadow(model, answered, scores, latency_ms))
+        # under the ids of answers that are on record, so nothing is to be asked about them
+        future = self._log.submit(_as_shadow(model, answered, scores, latency_ms), fresh=True)
         try:
             future.result(PATIENCE_SECONDS)  # so no more than one group of these waits among the answers' own
         except Exception as error:

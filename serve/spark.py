@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def _scored(spark: Any, job: Job, model: Servable, uri: str) -> int:
         if not rows:
             raise TableUnreadable(f"{job.source} has a header and no rows.")
         if _is_local(job.output):
-            Path(unfinished).rename(job.output)
+            _put_in_place(Path(unfinished), Path(job.output))
     finally:
         if _is_local(job.output):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -180,7 +181,17 @@ def _scored(spark: Any, job: Job, model: Servable, uri: str) -> int:
 
 
 def _unfinished(output: str) -> str:
-    return str(Path(output).with_name(f".{Path(output).name}.unfinished")) if _is_local(output) else output
+    """Where this run writes: a folder of its own, so that another run for the same output does it no harm."""
+    if not _is_local(output):
+        return output
+    return str(Path(output).with_name(f".{Path(output).name}.{uuid.uuid4().hex[:8]}.unfinished"))
+
+
+def _put_in_place(finished: Path, output: Path) -> None:
+    try:
+        finished.rename(output)
+    except OSError as error:
+        raise BadParameter(f"{output} was made by another process meanwhile. Name another: -P output=FOLDER") from error
 
 
 def _quoted(name: str) -> str:

@@ -78,8 +78,11 @@ class PredictionLog:
         log._thread.start()
         return log
 
-    def submit(self, predictions: list[Prediction]) -> Future[None]:
+    def submit(self, predictions: list[Prediction], *, fresh: bool = False) -> Future[None]:
         """Hand in the predictions of one request; never waits.
+
+        Args:
+            fresh: the request's id was made for it; else the log is asked whether another request has it.
 
         Returns:
             A future without a value, resolved once all of them are committed (or left out by the sampling rate).
@@ -91,17 +94,17 @@ class PredictionLog:
         kept = kept_of(predictions, self.settings.sample_rate)
         if len(kept) < len(predictions):
             self._waiting.count_others(not_kept=len(predictions) - len(kept))
-        refusal = self._handed_in(kept, future) if kept else None
+        refusal = self._handed_in(Request(kept, future, fresh)) if kept else None
         if refusal:
             future.set_exception(refusal)
         elif not kept:
             future.set_result(None)
         return future
 
-    def _handed_in(self, kept: list[Prediction], future: Future[None]) -> LogUnavailable | None:
+    def _handed_in(self, request: Request) -> LogUnavailable | None:
         if self._thread.is_alive():
-            return self._waiting.add(Request(kept, future))
-        self._waiting.count_others(failed=len(kept))  # a fork has no threads but its own
+            return self._waiting.add(request)
+        self._waiting.count_others(failed=len(request.predictions))  # a fork has no threads but its own
         return closed(self.engine.url)
 
     def stats(self) -> Stats:
@@ -171,13 +174,14 @@ class PredictionLog:
         The second time is harmless where the first had come through without our hearing of it.
         """
         requests = [request.rows for request in group]
+        fresh = {position for position, request in enumerate(group) if request.fresh}
         try:
             self._prepare()
-            commit(self.engine, requests)
+            commit(self.engine, requests, fresh)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            commit(self.engine, requests)
+            commit(self.engine, requests, fresh)
 
     def _prepare(self) -> None:
         """See that the tables are there: at the start, after a failure, and when somebody put the file away."""

@@ -74,7 +74,7 @@ class Recorder:
             for row, (features, probability, predicted) in enumerate(answers)
         ]
         try:
-            self.log.submit(predictions).result(PATIENCE_SECONDS)
+            self.log.submit(predictions, fresh=True).result(PATIENCE_SECONDS)
         except (LogUnavailable, LogUnfit, TimeoutError) as error:
             if self.settings.when_unavailable == "refuse":
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from serve.record.rows import COLUMNS, Row
@@ -17,6 +17,7 @@ from serve.record.schema import predictions
 
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
+Features = dict[str, Any]
 GROUPS = (250, 25, 5, 1)
 """How many rows a statement takes; SQLite allows 32,766 values in one."""
 
@@ -29,18 +30,25 @@ class Taken(Exception):
         self.positions = positions
 
 
-def commit(engine: Engine, requests: list[list[Row]]) -> None:
+def commit(engine: Engine, requests: list[list[Row]], fresh: Collection[int] = ()) -> None:
     """Write the rows of several requests, all or none; rows that stand in the log already are left as they are.
 
     So it may be called again with the same requests after a failure, whether that was before or after the commit.
+
+    Args:
+        fresh: positions of the requests whose ids were made for them, and need no look for others that have them.
 
     Raises:
         Taken: nothing was written, since some requests have the id of another one.
         SQLAlchemyError: as the database says; nothing was written unless the connection broke during the commit.
     """
     rows = list(chain.from_iterable(requests))
+    given = [rows for position, rows in enumerate(requests) if position not in fresh]
     with engine.begin() as connection:
-        if _insert(connection, rows) < len(rows) and (positions := _positions_of_others(connection, requests)):
+        all_new = _insert(connection, rows) == len(rows)
+        if all_new and _stand_alone(connection, given):
+            return
+        if positions := _positions_of_others(connection, requests):
             raise Taken(positions)
 
 
@@ -97,23 +105,43 @@ def _as_sqlite(row: Row) -> tuple[Any, ...]:
     return (request_id, number, as_sqlite_time(time), *others)
 
 
+def _stand_alone(connection: Connection, requests: list[list[Row]]) -> bool:
+    """Whether the log holds no rows under the ids of these requests but their own, all of which were new."""
+    rows = sum(map(len, requests))
+    ids = {row.request_id for row in chain.from_iterable(requests)}
+    found = (
+        connection.scalar(select(func.count()).where(predictions.c.request_id.in_(some)))
+        for some in chunks(sorted(ids), IDS_AT_ONCE)
+    )
+    return sum(count or 0 for count in found) == rows
+
+
 def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
-    """The requests of which the log holds a row with the same key and other features."""
+    """The requests of which the log holds a row with other features, whichever version answered that one."""
     stored = _features_of(connection, {row.request_id for row in chain.from_iterable(requests)})
     return {
         position
         for position, rows in enumerate(requests)
-        if any(stored[row.key] != json.loads(row.features) for row in rows)
+        if any(_differ(stored[row.request_id, row.row], row.model_version, json.loads(row.features)) for row in rows)
     }
 
 
-def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int, str, bool], dict[str, Any]]:
+def _differ(stored: list[tuple[str, Features]], version: str, features: Features) -> bool:
+    """Whether one of the rows on record is another row. Versions may take other columns: what both have counts."""
+    return any(
+        features != there if version == of else any(features[name] != there[name] for name in features.keys() & there)
+        for of, there in stored
+    )
+
+
+def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int], list[tuple[str, Features]]]:
+    """For each row of these requests, the versions that answered it, and what they were asked."""
     columns = predictions.c
-    found: dict[tuple[str, int, str, bool], dict[str, Any]] = {}
+    found: dict[tuple[str, int], list[tuple[str, Features]]] = {}
+    wanted = select(columns.request_id, columns.row, columns.model_version, columns.features)
     for some in chunks(sorted(ids), IDS_AT_ONCE):
-        key = columns.request_id, columns.row, columns.model_version, columns.shadow
-        for *parts, features in connection.execute(select(*key, columns.features).where(columns.request_id.in_(some))):
-            found[tuple(parts)] = features
+        for request_id, row, version, features in connection.execute(wanted.where(columns.request_id.in_(some))):
+            found.setdefault((request_id, row), []).append((version, features))
     return found
 
 

@@ -41,10 +41,15 @@ class Stats:
 
 @dataclass(slots=True)
 class Request:
-    """The predictions of one request, the rows that they become, and the future of who waits for them."""
+    """The predictions of one request, the rows that they become, and the future of who waits for them.
+
+    Attributes:
+        fresh: its id was made for it, and so cannot stand on record.
+    """
 
     predictions: list[Prediction]
     future: Future[None]
+    fresh: bool = False
     since: float = field(default_factory=time.monotonic)
     rows: list[Row] = field(default_factory=list)
 

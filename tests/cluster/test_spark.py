@@ -108,6 +108,19 @@ def test_text_in_a_number_is_refused_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
+def test_a_run_leaves_alone_what_another_one_has_not_finished(
+    champion: Champion, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "clients.parquet", tmp_path / "scored.parquet"
+    table.to_parquet(source)
+    others = tmp_path / ".scored.parquet.unfinished"
+    others.mkdir()
+    model = f"models:/{champion.name}@champion"
+    spark(["--input", str(source), "--output", str(output), "--model", model, "--master", "local[1]"])
+    assert len(pd.read_parquet(output)) == ROWS
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, output.name, others.name}
+
+
 def test_places_are_looked_at_before_spark_starts(
     champion: Champion, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

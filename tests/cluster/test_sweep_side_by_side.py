@@ -37,7 +37,8 @@ def jobs(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Ru
     steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
     points = [f"{FOREST}.n_estimators=range(1,{JOBS + 1})", f"{FOREST}.max_depth=3"]
-    swept = run_command(*start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps, *QUICK))
+    command = start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps, *QUICK)
+    swept = run_command(*command, timeout=1000)
     assert swept.returncode == 0, swept.stdout + swept.stderr
     return children(place, the_sweep(place))
 

@@ -298,6 +298,18 @@ def expect_refusal(ended: Ended, *words: str) -> None:
     assert len(ended.message.splitlines()) == 1
 
 
+@pytest.mark.parametrize("value", [pytest.param([1, 2], id="list"), pytest.param(b'"\xff', id="bytes")])
+def test_a_column_that_no_csv_can_hold_is_refused_and_a_parquet_takes_it(
+    score: Score, table: pd.DataFrame, tmp_path: Path, value: object
+) -> None:
+    source, output = tmp_path / "clients.parquet", tmp_path / "scored.csv"
+    table.assign(extra=pd.Series([value] * len(table), dtype=object)).to_parquet(source)
+    expect_refusal(score(input=source, output=output), "TableUnfit", "column extra", "keep=")
+    assert listing(tmp_path) == {source.name}
+    assert score(input=source, output=output.with_suffix(".parquet")).status == 0
+    assert score(input=source, output=output, keep="ID").status == 0
+
+
 def test_a_bad_parquet_is_refused_and_leaves_nothing(score: Score, table: pd.DataFrame, tmp_path: Path) -> None:
     source, output = tmp_path / "clients.parquet", tmp_path / "scored.parquet"
     table.assign(AGE="forty").to_parquet(source)

@@ -19,6 +19,7 @@ import pytest
 from serve.record.feedback import give_feedback
 from serve.record.log import LogUnavailable, PredictionLog, RequestIdTaken
 from serve.record.read import read_log
+from serve.record.rows import Prediction
 from serve.record.schema import HEAD, VERSION_TABLE
 from tests.system.prediction_logs import asked, ids, new_database, opened, write
 from tests.system.record_writer import prediction
@@ -160,6 +161,19 @@ def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(l
         # the same id under another version, or as a shadow, is the same request
         log.submit([prediction("a")._replace(model_version="4"), prediction("a")._replace(shadow=True)]).result(20)
     assert ids(log_at) == {"a": 3, "b": 1, "c": 1}
+
+
+def test_other_rows_are_refused_under_the_id_of_a_request_that_another_version_answered(log_at: str) -> None:
+    def answered_by_4(name: str, age: float, **more: float) -> Prediction:
+        return prediction(name)._replace(model_version="4", features={"AGE": age, **more})
+
+    with opened(log_at) as log:
+        write(log, "a", "b")
+        futures = [log.submit([answered_by_4("a", 25.0)]), log.submit([answered_by_4("b", 24.0, more=1.0)])]
+        with pytest.raises(RequestIdTaken, match="request id 'a'"):
+            futures[0].result(20)
+        futures[1].result(20)
+    assert ids(log_at) == {"a": 1, "b": 2}
 
 
 def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) -> None:

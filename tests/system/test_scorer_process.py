@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -37,6 +38,11 @@ def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
         large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
         assert (large.status_code, large.json()["field"]) == (413, "body")
         assert server.score(split([trained.row]), **{"X-API-Key": "hush"}).status_code == 200
+        # Starlette takes a path with a line feed at its end for the path itself
+        locked = [server.get(path).status_code for path in ("/metrics", "/metrics%0A", "/nothing")]
+        assert (set(locked), server.get("/ping").status_code) == ({401}, 200)
+        body = json.dumps(split([trained.row])).encode()
+        assert server.post("/invocations%0A", body).status_code == 401
         assert server.end() == 0
 
 

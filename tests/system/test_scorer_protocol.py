@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from serve.model import load
 from tests.champions import Champion, two_versions
 from tests.scorers import Server, scorer, stock_server
 from tests.system.scorer_requests import Case, cases
@@ -95,10 +96,13 @@ def test_ten_megabytes_are_answered_as_by_mlflow_or_refused_as_too_large(
     assert len(answers) == 20_000
 
 
-def test_the_docs_hold_an_example_that_works(running: tuple[Server, Path]) -> None:
+def test_the_docs_hold_an_example_that_works_and_is_no_client(trained: Champion, running: tuple[Server, Path]) -> None:
     server, _ = running
     body = server.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]
-    assert len(server.score(body["content"]["application/json"]["example"]).json()["predictions"]) == 2
+    example = body["content"]["application/json"]["example"]
+    assert len(server.score(example).json()["predictions"]) == 2
+    of_clients = load(trained.name, "1").example[example["dataframe_split"]["columns"]].to_numpy().tolist()
+    assert [row for row in example["dataframe_split"]["data"] if row in of_clients] == [], "a row of a client"
     page = server.get("/docs").text
     assert "dataframe_split" in page
     assert "http" not in page.replace("http-equiv", "")
