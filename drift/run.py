@@ -59,8 +59,10 @@ def window_key(sides: Sides, settings: Monitoring) -> str:
     """Say by 16 hex digits what is compared with what, and how: the same again need not be computed again."""
     current = sides.current
     known = {
-        "window": [str(current.start), str(current.end), len(current.rows), current.labelled],
+        "window": [str(current.start), str(current.end), len(current.rows)],
         "rows": "" if current.start else digest(current.rows),
+        # a label that was put right says another thing of the model, as a new one does
+        "scored": [one if one is None else digest(pd.Series(one)) for one in (current.probability, current.label)],
         "model": [sides.watched.model.name, sides.watched.model.version] if sides.watched else [],
         "reference": sides.reference.address,
         "settings": settings.model_dump(exclude={SECRET, "current", "reference"}),
@@ -68,7 +70,7 @@ def window_key(sides: Sides, settings: Monitoring) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def digest(rows: pd.DataFrame) -> str:
+def digest(rows: pd.DataFrame | pd.Series) -> str:
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
 
 

@@ -36,6 +36,8 @@ FAILURES = (NotAsTold, CommandFailed, WaitedInVain, StepError, requests.RequestE
 def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, str]:
     """What tells every part of the story where the others are; nothing of this repository's own is among it."""
     return {
+        # `mlflow run` leaves an empty folder there each time
+        "TMPDIR": str(folder),
         "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from drift import labelled, page
 from drift import replay as replay_project
 from serve.record.feedback import give_feedback
+from serve.record.read import read_log
 from simulate.drifts import traffic
 from stepkit.errors import StepError
 from stepkit.lineage import run_of
@@ -126,6 +127,19 @@ def test_the_same_window_again_returns_the_finished_run(
     repeated = [run for run in experiment.runs("drift") if run.data.tags.get("same_as") == first["run_id"]]
     assert [run.info.status for run in repeated] == ["FINISHED"]
     assert look(windows["few"], min_rows=40, alpha=0.01)["run_id"] != first["run_id"]
+
+
+def test_a_label_that_was_put_right_makes_it_another_window(look: Look, model: WatchedModel) -> None:
+    address = model.serve(13, rows=60)
+    first = look(address)
+    began = START + timedelta(hours=13)
+    asked = read_log(model.log_url, start=began, end=began + timedelta(hours=1), labels=True).iloc[0]
+    counts = give_feedback(model.log_url, [(asked.request_id, asked.row, 1 - int(asked.label))])
+    second = look(address)
+    assert counts.changed == 1
+    assert second["run_id"] != first["run_id"]
+    assert second["window"]["labelled"] == first["window"]["labelled"]
+    assert look(address) == second
 
 
 def test_a_run_of_the_same_window_that_has_lost_its_process_is_not_waited_for(
