@@ -102,7 +102,7 @@ secrets: ## fill docker/.env with random passwords; keeps those that are there
 	@$(PYTHON) docker/make_env.py
 
 stack: ## start the containers, after a look at what could be in their way (profile=core: MLflow, PostgreSQL, scorer)
-	@$(PYTHON) docker/preflight.py
+	@$(PYTHON) docker/preflight.py --profile $(or $(profile),full)
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
 cluster-test: .venv/test.stamp ## run sweeps by joblib and on a real Ray cluster that loses workers, and score on Spark
@@ -138,8 +138,8 @@ lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
 	for name in run cluster drift test audit airflow; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate requirements/$$name.in --output-file requirements/$$name.lock; done
 
-clean: ## remove the environment and caches; runs and models stay
-	rm -rf .venv .venv-airflow .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs
+clean: ## remove environments, caches and outputs/{ci,images,stack}; runs, models and your own files in outputs stay
+	rm -rf .venv .venv-airflow .pytest_cache .ruff_cache .mypy_cache .hypothesis outputs/ci outputs/images outputs/stack
 
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

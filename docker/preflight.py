@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -16,11 +17,13 @@ from make_env import assignments  # type: ignore[import-not-found]  # beside thi
 
 HERE = Path(__file__).resolve().parent
 OLDEST_COMPOSE = (2, 23, 1)
-"""The first that puts a text of the compose file itself (configs: content) into a container."""
+"""Well after `up --wait` learnt to let services end that have done their work; an older one was never looked at."""
 
 LEAST_FREE_GB = 10
 PORTS = {"MLFLOW_PORT": "MLflow", "SCORER_PORT": "the scorer", "AIRFLOW_PORT": "Airflow",
          "PROMETHEUS_PORT": "Prometheus", "GRAFANA_PORT": "Grafana"}  # fmt: skip
+PROFILES = {"core": ("MLFLOW_PORT", "SCORER_PORT"), "full": tuple(PORTS)}
+"""Which of them each profile of the compose file opens."""
 
 
 def missing_secrets(folder: Path) -> Iterator[str]:
@@ -38,14 +41,14 @@ def missing_secrets(folder: Path) -> Iterator[str]:
         yield f"others on this machine can read {target}. Type: chmod 600 {target}"
 
 
-def taken_ports(given: dict[str, str]) -> Iterator[str]:
-    """One line for each port that somebody else listens on."""
+def taken_ports(given: dict[str, str], profile: str) -> Iterator[str]:
+    """One line for each port of the profile that somebody else listens on."""
     address = given.get("BIND_ADDRESS") or "127.0.0.1"
-    for name, who in PORTS.items():
+    for name in PROFILES[profile]:
         port = int(given.get(name) or 0)
         if port and not is_free(address, port):
             yield (
-                f"port {port} of {address}, meant for {who}, is taken. End what listens there "
+                f"port {port} of {address}, meant for {PORTS[name]}, is taken. End what listens there "
                 f"(ss -ltnp 'sport = :{port}' shows it), or give {name} another value in docker/.env."
             )
 
@@ -90,11 +93,15 @@ def little_room(folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--profile", choices=PROFILES, default="full", help="the profile that is to start")
+    profile = flags.parse_args().profile
     problems = [*missing_secrets(HERE), *unfit_docker()]
     if not problems:
         problems = [*little_room(Path("/"))]
         if not runs_already(HERE):
-            problems += taken_ports({**assignments((HERE / ".env").read_text(encoding="utf-8")), **os.environ})
+            given = {**assignments((HERE / ".env").read_text(encoding="utf-8")), **os.environ}
+            problems += taken_ports(given, profile)
     if problems:
         sys.exit("\n".join(f"the stack cannot start: {problem}" for problem in problems))
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import kubernetes.client
+import kubernetes.config
 import pytest
+import yaml
 from mlflow.projects import _parse_kubernetes_config, load_project
 from mlflow.projects import kubernetes as backend
 from mlflow.projects.utils import get_entry_point_command
 
 from stepkit.tracking import ROOT
-from tests.contract.repo import STEP_FOLDERS
+from tests.contract.repo import STEP_FOLDERS, first_parts, imported_by
+from tests.contract.test_pins import distributions_of, locked
 
 FOLDER = ROOT / "docker" / "kubernetes"
 DIGEST = "sha256:" + "0" * 64
@@ -26,9 +31,15 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+def parsed() -> dict[str, Any]:
+    """backend.json as MLflow's own parser takes it."""
+    config: dict[str, Any] = _parse_kubernetes_config(json.loads((FOLDER / "backend.json").read_text()))
+    return config
+
+
 def rendered(entry: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("KUBE_MLFLOW_TRACKING_URI", "http://mlflow:7755")
-    config = _parse_kubernetes_config(json.loads((FOLDER / "backend.json").read_text()))
+    config = parsed()
     project = load_project(str(FOLDER))
     command = backend._get_run_command(get_entry_point_command(project, entry, parameters, None))
     image = f"{config['repository-uri']}:abc1234"
@@ -37,6 +48,35 @@ def rendered(entry: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyP
         project.name, image, DIGEST, command, env, config["kube-job-template"]
     )
     return job
+
+
+def test_a_job_goes_to_the_cluster_that_kubectl_speaks_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clusters = {"tests": "https://tests.example.org:6443", "production": "https://production.example.org:6443"}
+    settings = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "production",
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "me"}} for name in clusters],
+        "clusters": [{"name": name, "cluster": {"server": server}} for name, server in clusters.items()],
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(settings))
+    # Kubernetes' client reads KUBECONFIG when it is imported, which it was
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+    monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
+    backend._load_kube_context(context=parsed().get("kube-context", None))  # as mlflow.projects calls it
+    assert kubernetes.client.Configuration.get_default_copy().host == clusters["production"]
+
+
+def test_what_mlflow_needs_for_a_cluster_is_locked_or_named_with_what_installs_it() -> None:
+    """`make run` installs run.lock, in which the package kubernetes is not."""
+    page = (ROOT / "docker" / "README.md").read_text()
+    (words,) = re.findall(r"uv pip install .* --constraint requirements/test\.lock ([^#\n]+)", page)
+    named = set(words.split())
+    assert named <= set(locked(ROOT / "requirements" / "test.lock"))
+    modules = first_parts(imported_by(Path(backend.__file__))) - sys.stdlib_module_names
+    provided = {*locked(ROOT / "requirements" / "run.lock"), *named}
+    assert {module for module in modules if not distributions_of(module) & provided} == set()
 
 
 def test_mlflow_fills_the_template(monkeypatch: pytest.MonkeyPatch) -> None:

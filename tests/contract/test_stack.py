@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +18,17 @@ import yaml
 from stepkit.tracking import ROOT
 from tests.contract.repo import STEP_FOLDERS, files, name_of, read_yaml
 from tests.stack.dashboards import dashboards, queries
-from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, services
-from tests.stack.stack import filled_env
+from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services
+from tests.stack.stack import filled_env, secrets_of
 
 CORE = {"postgres", "mlflow", "mlflow-accounts", "scorer"}
 ON_DEMAND = {"pipeline", "backup"}
 ONCE = {"mlflow-accounts", "airflow-init", *ON_DEMAND}
 """Services that end by themselves."""
+
+IGNORED = ROOT / "docker" / "Dockerfile.dockerignore"
+STARS = ("-wal", ".before-2026-11-24T20-00-00Z")
+"""What stands in for the star of a pattern: the names that SQLite and a restore make."""
 
 ALERTS = ROOT / "docker" / "prometheus" / "alerts.yml"
 
@@ -84,6 +90,38 @@ def test_every_service_has_limits_and_no_rights(defined: dict[str, dict[str, Any
     assert {name for name, one in defined.items() if one.get("privileged") or one.get("network_mode")} == set()
 
 
+def test_a_read_only_service_has_no_config_or_secret_but_of_a_file(env_file: Path) -> None:
+    """Any other Compose would have to write into the container, and refuses to (docker/compose#12031)."""
+    read = model(env_file)
+    given = [
+        (name, kind, one["source"])
+        for name, service in read["services"].items()
+        for kind in ("configs", "secrets")
+        for one in service.get(kind, [])
+        if service.get("read_only")
+    ]
+    assert [(name, source) for name, kind, source in given if "file" not in read[kind][source]] == []
+
+
+def test_prometheus_finds_the_scorers_key_where_it_looks_for_it(env_file: Path, tmp_path: Path) -> None:
+    """By its own command line, with a program in Prometheus' place that says what it was given."""
+    service = services(env_file)["prometheus"]
+    configuration = (ROOT / "docker" / "prometheus" / "prometheus.yml").read_text()
+    (key,) = re.findall(r"credentials_file: (\S+?)\}", configuration)
+    folder = str(Path(key).parent)
+    assert folder in [entry.partition(":")[0] for entry in service.definition["tmpfs"]]
+    program = tmp_path / "prometheus"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    env = {**service.environment, "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = [word.replace(folder, str(tmp_path)) for word in service.command]
+    said = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (said.returncode, said.stdout.splitlines()) == (0, service.definition["command"])
+    written = tmp_path / Path(key).name
+    assert written.read_text() == secrets_of(env_file)["SCORER_API_KEY"]
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+
+
 def test_every_lasting_service_is_looked_after(defined: dict[str, dict[str, Any]]) -> None:
     lasting = {name: one for name, one in defined.items() if name not in ONCE}
     assert {name for name, one in lasting.items() if not one.get("healthcheck")} == set()
@@ -100,6 +138,23 @@ def test_ports_are_opened_on_this_machine_only_and_none_of_the_database(defined:
     assert {port["host_ip"] for port in opened.values()} == {"127.0.0.1"}
     assert opened["mlflow"]["published"] == "7755"
     assert "postgres" not in opened
+
+
+@pytest.mark.parametrize("profile", ["core", "full"])
+def test_the_look_before_the_start_knows_which_ports_a_profile_opens(
+    profile: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docker")
+    looked_at = runpy.run_path(str(ROOT / "docker" / "preflight.py"))["PROFILES"][profile]
+    started = model(env_file, profile)["services"].values()
+    opened = {port["published"] for service in started for port in service.get("ports", [])}
+    assert {secrets_of(env_file)[name] for name in looked_at} == opened
+
+
+@pytest.mark.parametrize(("words", "profile"), [([], "full"), (["profile=core"], "core")], ids=["full", "core"])
+def test_make_stack_looks_at_the_profile_that_it_starts(words: list[str], profile: str) -> None:
+    shown = subprocess.run(["make", "--dry-run", "stack", *words], cwd=ROOT, capture_output=True, text=True).stdout
+    assert re.findall(r"--profile (\S+)", shown) == [profile, profile]
 
 
 def test_images_from_outside_have_a_version(defined: dict[str, dict[str, Any]]) -> None:
@@ -135,14 +190,43 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 def test_images_hold_the_code_and_nothing_private() -> None:
     """By the rules of docker's own client for what it sends to the engine."""
-    lines = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
-    patterns = [line for line in lines if line and not line.startswith("#")]
-    sent = docker.utils.build.exclude_paths(str(ROOT), patterns, dockerfile="docker/Dockerfile")
+    sent = sent_from(ROOT)
     private = [path for path in sent if re.search(r"(^|/)(\.git|\.venv|tests|backups|mlruns)(/|$)|\.env|\.db$", path)]
     assert private == []
     needed = {name_of(path) for path in files() if path.suffix == ".py" and name_of(path).split("/")[0] in
               {*STEP_FOLDERS, "stepkit", "pipeline", "serve", "backup", "main.py"}}  # fmt: skip
-    assert needed - set(sent) == set()
+    assert needed - sent == set()
+
+
+def test_images_hold_nothing_that_git_ignores(tmp_path: Path) -> None:
+    """Runs, predictions, reports and passwords lie in the folder of whoever builds an image."""
+    ignored = [path for line in patterns_of(ROOT / ".gitignore") for path in paths_of(line)]
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    known = subprocess.run(["git", "check-ignore", "--", *ignored], cwd=tmp_path, capture_output=True, text=True)
+    assert known.stdout.splitlines() == ignored
+    for name in [*ignored, ".uv-cache/x/1", "mlruns.before-2026/1", "docker/.env~", "main.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert sent_from(tmp_path) == {"main.py"}
+
+
+def patterns_of(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def paths_of(line: str) -> list[str]:
+    """Files that a line of .gitignore is about; one that names no folder on the way holds in every folder."""
+    names = [line.replace("*", star) for star in STARS] if "*" in line else [line]
+    files = [f"{name}held/1" if name.endswith("/") else name for name in names]
+    anywhere = "/" not in line.rstrip("/")
+    return [f"{folder}{file}" for folder in (["", "serve/record/"] if anywhere else [""]) for file in files]
+
+
+def sent_from(folder: Path) -> set[str]:
+    """The files of a folder that a build of the images may read."""
+    sent = docker.utils.build.exclude_paths(str(folder), patterns_of(IGNORED), dockerfile="docker/Dockerfile")
+    return {path for path in sent if (folder / path).is_file()}
 
 
 def test_promtool_takes_the_rules_and_the_configuration() -> None:

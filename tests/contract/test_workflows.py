@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,18 @@ def text(path: Path) -> str:
 def jobs(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = read_yaml(path)["jobs"]
     return found
+
+
+def made_by(step: dict[str, Any]) -> list[str]:
+    """What a step asks make for: verbs, and files as .venv/run.stamp."""
+    lines = [line.partition("#")[0] for line in step.get("run", "").splitlines() if line.startswith("make ")]
+    return [word for line in lines for word in line.split()[1:] if "=" not in word]
+
+
+def stamps_of(target: str) -> set[str]:
+    """The environments that a target of the Makefile installs, if they are not there yet."""
+    needed = re.search(rf"^{re.escape(target)}:([^#\n]*)", MAKEFILE, re.MULTILINE)
+    return {word for word in [target, *(needed[1].split() if needed else [])] if word.endswith("stamp")}
 
 
 def events(path: Path) -> dict[str, Any]:
@@ -100,16 +114,28 @@ def test_the_job_that_comments_runs_the_code_of_the_default_branch_only() -> Non
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_make_verb_of_a_workflow_is_one_of_the_makefile(path: Path) -> None:
-    lines = [line for job in jobs(path).values() for step in job["steps"] for line in step.get("run", "").splitlines()]
-    verbs = {
-        word
-        for line in lines
-        if line.startswith("make ")
-        for word in line.partition("#")[0].split()[1:]
-        if "=" not in word and not word.startswith(".")
-    }
+    words = [word for job in jobs(path).values() for step in job["steps"] for word in made_by(step)]
+    verbs = {word for word in words if not word.startswith(".")}
     assert verbs
     assert {verb for verb in verbs if not re.search(rf"^{verb}:", MAKEFILE, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_package_is_installed_by_a_step_that_has_secrets(path: Path) -> None:
+    """What installs a package may run its code; so an earlier step, without them, makes all that make would make."""
+    for job in jobs(path).values():
+        installed: set[str] = set()
+        for step in job["steps"]:
+            stamps = {stamp for target in made_by(step) for stamp in stamps_of(target)}
+            if re.search(r"secrets\.|github\.token", str([job.get("env"), step.get("env")])):
+                assert stamps <= installed, step["run"]
+            installed |= stamps
+
+
+def test_the_stamps_of_a_verb_are_its_prerequisites() -> None:
+    assert stamps_of("loop") == {".venv/drift.stamp", ".venv-airflow/stamp"}
+    assert stamps_of(".venv/run.stamp") == {".venv/run.stamp"}
+    assert stamps_of("image") == set()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -130,3 +156,15 @@ def test_the_help_lists_every_verb_in_one_line() -> None:
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())  # type: ignore[index]
     described = set(re.findall(r"^([a-z-]+):.*## \S", MAKEFILE, re.MULTILINE))
     assert phony == described
+
+
+def test_clean_leaves_what_nobody_makes_again(tmp_path: Path) -> None:
+    """Studies, labelled rows and tables of one's own are kept in outputs, as the README says."""
+    kept = {"mlflow.db", "mlruns/0/m", "outputs/studies.db", "outputs/loans.csv", "outputs/retraining/a.parquet"}
+    made = {".venv/bin/python", ".mypy_cache/a", "outputs/ci/comment.md", "outputs/images/project.json"}
+    for name in kept | made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*kept, "Makefile"}

@@ -137,9 +137,6 @@ class Sandbox:
             yield f"place={_at(place)}; mkdir -p $place; mount -t tmpfs -o mode=1777 none $place"
         for volume in service.definition.get("volumes", []):
             yield from self._volume(volume, service.image.user)
-        for number, (target, text) in enumerate(service.mounted_configs.items()):
-            source = self.work / f"config-{service.name}-{number}"
-            yield f"printf %s {shlex.quote(text)} > {source}; {_bound(str(source), target, file=True)}"
         if service.definition.get("read_only"):
             for place in ("", *(place for place, source in PLACES.items() if source.is_dir())):
                 yield f"mount -o remount,bind,ro {root}{place}"

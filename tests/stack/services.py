@@ -41,7 +41,6 @@ class Service:
 
     name: str
     definition: dict[str, Any]
-    configs: dict[str, str]
     image: Image
 
     @property
@@ -56,11 +55,6 @@ class Service:
     @property
     def folder(self) -> str:
         return str(self.definition.get("working_dir", self.image.folder))
-
-    @property
-    def mounted_configs(self) -> dict[str, str]:
-        """The text of each config by the path where the service finds it."""
-        return {one["target"]: self.configs[one["source"]] for one in self.definition.get("configs", [])}
 
 
 def compose(*words: str, env_file: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -77,14 +71,17 @@ def compose(*words: str, env_file: Path | None = None) -> subprocess.CompletedPr
 
 def services(env_file: Path) -> dict[str, Service]:
     """Every service of the file, in every profile."""
-    read = compose("--profile", "*", "config", "--format", "json", env_file=env_file)
+    found = model(env_file)["services"]
+    return {name: Service(name, definition, image_of(definition)) for name, definition in found.items()}
+
+
+def model(env_file: Path, profile: str = "*") -> dict[str, Any]:
+    """The whole file as Compose reads it, with the services of one profile, or of every one."""
+    read = compose("--profile", profile, "config", "--format", "json", env_file=env_file)
     assert read.returncode == 0, read.stderr
     # what Compose would hand to a container has its dollar signs doubled in this output
-    model = json.loads(read.stdout.replace("$$", "$"))
-    configs = {name: one["content"] for name, one in model["configs"].items()}
-    return {
-        name: Service(name, definition, configs, image_of(definition)) for name, definition in model["services"].items()
-    }
+    found: dict[str, Any] = json.loads(read.stdout.replace("$$", "$"))
+    return found
 
 
 def image_of(definition: dict[str, Any]) -> Image:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def test_a_complete_file_is_no_problem(program: dict[str, Any], folder: Path) ->
 def test_a_port_that_is_taken_is_named_with_its_variable(program: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (problem,) = program["taken_ports"]({"MLFLOW_PORT": str(port)})
+        (problem,) = program["taken_ports"]({"MLFLOW_PORT": str(port)}, "full")
     assert f"port {port} of 127.0.0.1, meant for MLflow, is taken" in problem
     assert "give MLFLOW_PORT another value in docker/.env" in problem
 
@@ -55,4 +57,19 @@ def test_a_port_that_is_taken_is_named_with_its_variable(program: dict[str, Any]
 def test_a_free_port_is_no_problem(program: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert list(program["taken_ports"]({"SCORER_PORT": str(port)})) == []
+    assert list(program["taken_ports"]({"SCORER_PORT": str(port)}, "full")) == []
+
+
+@pytest.mark.parametrize(("profile", "told"), [("core", []), ("full", ["Grafana"])])
+def test_a_port_matters_only_to_a_profile_that_opens_it(profile: str, told: list[str], program: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        given = {"GRAFANA_PORT": str(server.getsockname()[1])}
+        problems = list(program["taken_ports"](given, profile))
+    assert [who for problem in problems for who in program["PORTS"].values() if who in problem] == told
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
+    command = [sys.executable, str(ROOT / "docker" / "preflight.py"), "--profile", "cor"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert re.search("invalid choice: 'cor' .*core.*full", said.stderr)
