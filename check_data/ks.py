@@ -37,13 +37,8 @@ def sidak(alpha: float, tests: int) -> float:
     return float(1.0 - (1.0 - alpha) ** (1.0 / tests))
 
 
-def ks_tests(sample: pd.DataFrame, reference: pd.DataFrame, columns: list[str], alpha: float) -> list[KSResult]:
-    """Test each of `columns` for a difference in distribution; gaps are left out of both sides."""
-    level = sidak(alpha, len(columns))
-    return [ks_test(sample[name], reference[name], level) for name in columns]
-
-
 def ks_test(sample: pd.Series, reference: pd.Series, alpha: float) -> KSResult:
+    """Test a column for a difference in distribution; gaps are left out of both sides."""
     ours = pd.to_numeric(sample, errors="coerce").dropna().astype(float)
     theirs = pd.to_numeric(reference, errors="coerce").dropna().astype(float)
     if ours.empty or theirs.empty:

@@ -104,8 +104,10 @@ def identifier_of(table: pd.DataFrame, target: str) -> str:
 
 
 def is_text(values: pd.Series) -> bool:
-    numbers = pd.to_numeric(values, errors="coerce") if values.dtype != bool else values.astype(object)
-    return values.dtype == bool or bool(numbers.isna().sum() > values.isna().sum())
+    """Whether a column holds words; true and false are two, and with a gap among them not of their own dtype."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "boolean":
+        return True
+    return bool(pd.to_numeric(values, errors="coerce").isna().sum() > values.isna().sum())
 
 
 def describe(values: pd.Series) -> dict[str, Any]:
@@ -159,10 +161,20 @@ def _flow(value: Any) -> str:
     return dumped.removesuffix("...\n").strip()
 
 
-def read(file_url: str, called: str = "") -> pd.DataFrame:
+def read(file_url: str, called: str, target: str) -> pd.DataFrame:
     """Fetch and read the table at an address or path; `called` is how messages name it."""
     with tempfile.TemporaryDirectory(prefix="describe-") as folder:
-        return tables.read_table(unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called)))
+        return read_as_described(unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called)), target)
+
+
+def read_as_described(file: Path, target: str) -> pd.DataFrame:
+    """Read a table as the pipeline will once it is described: in a column of texts, `true` and `None` are words.
+
+    Which columns these are shows only when it was read without knowing. The target is no described column.
+    """
+    table = tables.read_table(file)
+    texts = [str(name) for name in table.columns if name != target and is_text(table[name])]
+    return tables.read_table(file, text=texts) if texts else table
 
 
 def place_of(output: str, name: str) -> Path:
@@ -190,7 +202,7 @@ def run(file_url: str, told: Told, output: str) -> str:
     source = from_root(recorded(data_address(file_url)))
     name = told.name or re.sub(r"\W", "_", Path(source).name.split(".")[0])
     place = place_of(output, name)
-    table = read(from_root(opened(file_url)), source)
+    table = read(from_root(opened(file_url)), source, told.target)
     kept = file_url if file_url.startswith(REFERENCE) else shown(source)
     settings = draft(table, Told(name, told.target, told.positive, told.id_column), kept)
     taken = {*settings["columns"], settings["source_target"], settings.get("id_column")}

@@ -12,7 +12,7 @@ import pandas as pd
 from evaluate.importance import Importance, Predict, importance, sampled
 from evaluate.intervals import MOST_ROWS, Bootstrap, Interval
 from evaluate.resample import Scored
-from evaluate.slices import Slice, sliced, worst_of
+from evaluate.slices import Slice, compared_by, sliced, worst_of
 from stepkit.columns import Columns
 from stepkit.evaluation import Evaluation
 from stepkit.metrics import confusion, scores
@@ -68,8 +68,7 @@ def with_exact_values(found: dict[str, Interval], scored: Scored) -> dict[str, I
 def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int) -> dict[str, Any]:
     """Return what was measured, as evaluation.json holds it: without the champion, with None for what is undefined."""
     scored = assessed.scored
-    metric = settings.gate.metric
-    worst = worst_of(assessed.slices, settings.slices, metric)
+    worst = worst_of(assessed.slices, settings.slices, compared_by(settings.gate.metric))
     total = float(settings.costs.of(scored.labels, scored.predicted).sum())
     found: dict[str, Any] = as_json(
         {

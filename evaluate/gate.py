@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evaluate.intervals import Interval
-from evaluate.slices import Slice, worst_of
+from evaluate.slices import Slice, compared_by, worst_of
 from stepkit.evaluation import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
 from stepkit.metrics import LOWER_IS_BETTER
 
@@ -137,7 +137,7 @@ def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule
 
     The value alone would not do: of twenty slices some are small, and the worst of them is low by chance.
     """
-    metric = settings.gate.metric if settings.gate.metric not in LOWER_IS_BETTER else "roc_auc"
+    metric = compared_by(settings.gate.metric)
     judged = [one for one in slices if one.is_judged(settings.slices)]
     worst = worst_of(slices, settings.slices, metric)
     if worst is None:

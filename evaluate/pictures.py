@@ -11,7 +11,7 @@ from evaluate.assess import Assessed
 from stepkit import plots
 
 
-def pictures(assessed: Assessed, threshold: float, columns_label: str = "") -> Iterator[tuple[str, Figure]]:
+def pictures(assessed: Assessed, threshold: float) -> Iterator[tuple[str, Figure]]:
     """Yield (name, figure) one at a time; of what cannot be drawn (one class only) there is none."""
     scored = assessed.scored
     labels, probability = scored.labels, scored.probability

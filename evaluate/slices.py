@@ -15,6 +15,7 @@ from evaluate.resample import Scored
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter
 from stepkit.evaluation import Slices
+from stepkit.metrics import LOWER_IS_BETTER
 from stepkit.tables import plain
 
 MISSING = "missing"
@@ -94,6 +95,14 @@ def band_names(bands: list[float]) -> list[str]:
     """Return the names of the bands that `bands` (k rising limits) divide the numbers into: k + 1."""
     between = [f"{low:g} to below {high:g}" for low, high in pairwise(bands)]
     return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
+
+
+def compared_by(metric: str) -> str:
+    """Return the metric by which slices are compared where models are by `metric`: ROC AUC if less of that is better.
+
+    The worst slice is the lowest, and the gate's limit for it is a floor.
+    """
+    return "roc_auc" if metric in LOWER_IS_BETTER else metric
 
 
 def worst_of(slices: list[Slice], settings: Slices, metric: str) -> Slice | None:

@@ -25,7 +25,7 @@ from pipeline.runner import StepFailed
 from pipeline.runs import launched
 from pipeline.signals import end_on_signals, keep_quiet
 from stepkit import tracking
-from stepkit.errors import StepError
+from stepkit.errors import StepError, told
 from stepkit.tracking import ROOT
 
 errors = Console(stderr=True)
@@ -111,7 +111,7 @@ def _report(error: BaseException) -> int:
     """Print what went wrong; return the exit status: 2 for the configuration, 1 for the rest."""
     if isinstance(error, ConfigError):
         return _say("configuration", f"{error}\nmore: {SETTINGS_PAGE}", 2)
-    text = f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error)
+    text = told(error)
     return _say("failed", f"{text}\nmore: {page_about(text)}", 1)
 
 

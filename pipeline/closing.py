@@ -10,13 +10,11 @@ from rich.text import Text
 from pipeline.config import Config
 from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.addresses import shown
+from stepkit.configured import DEFAULT_MODEL
 from stepkit.errors import ModelRejected
 from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
 from stepkit.lineage import SUMMARY
 from stepkit.tracking import DEFAULT_URI
-
-DEFAULT_MODEL = "credit_default"
-"""The registered model that `make models` and its like mean if they are told no other."""
 
 HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
 NOTE = "mlflow.note.content"

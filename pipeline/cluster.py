@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config import ConfigError
 from pipeline.plugins import RayLauncher, RaySettings, ThreadsLauncher
+from stepkit.addresses import holds_secret
 from stepkit.tracking import DEFAULT_URI, ROOT
 
 LOCAL = "local"
@@ -198,8 +199,17 @@ def expect_shared_tracking(job: DictConfig, address: str) -> None:
 
 
 def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
-    """What Ray prepares on each node: the code and the environment; on this machine alone the code is there."""
+    """What Ray prepares on each node: the code and the environment; on this machine alone the code is there.
+
+    Raises:
+        ConfigError: a password would be among it.
+    """
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if holds_secret(variables.get("MLFLOW_TRACKING_URI", "")):
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI holds a password, and Ray shows the variables of its workers to everyone. Leave it "
+            "out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD on each node."
+        )
     found: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))
     return {**found, "working_dir": folder, "excludes": STAY_HERE} if folder else found

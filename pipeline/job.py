@@ -31,7 +31,7 @@ from pipeline.signals import end_on_signals, interrupted, keep_quiet
 from pipeline.steps import chosen_steps
 from pipeline.warm import warm_up
 from stepkit import tracking
-from stepkit.errors import StepError
+from stepkit.errors import StepError, told
 from stepkit.lineage import ERROR, PIPELINE
 
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
@@ -169,6 +169,6 @@ def objective_of(run: Run, metric: str, names: list[str]) -> float:
 
 def _fail(run_id: str, error: Exception) -> None:
     client = MlflowClient()
-    client.set_tag(run_id, ERROR, str(error)[:5000])
+    client.set_tag(run_id, ERROR, told(error)[:5000])
     client.set_tag(run_id, PIPELINE, run_id)
     client.set_terminated(run_id, "FAILED")

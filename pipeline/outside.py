@@ -45,10 +45,10 @@ def source(around: Around) -> dict[str, str]:
     url = from_root(opened(around.config.data.file_url))
     if url.startswith(("http://", "https://")):
         return {"source": _version_on_server(url, min(around.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
-    path = Path(url.removeprefix("file://"))
-    if "://" not in str(path):
-        return {"source": f"sha256:{sha256_of(path)}" if path.is_file() else ""}
-    return {"source": _version_in_store(url)}
+    place = url.removeprefix("file://")
+    if "://" in place:
+        return {"source": _version_in_store(url)}
+    return {"source": f"sha256:{sha256_of(Path(place))}" if Path(place).is_file() else ""}
 
 
 def _version_on_server(url: str, patience: float) -> str:

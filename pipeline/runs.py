@@ -13,7 +13,7 @@ from functools import cache
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import RunStatus, RunTag
+from mlflow.entities import LifecycleStage, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV, MLFLOW_RUN_NAME
@@ -23,6 +23,7 @@ from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import tracking
+from stepkit.errors import BadParameter, told
 from stepkit.lineage import BECAUSE, ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
@@ -123,7 +124,7 @@ def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
     except BaseException as error:
         tracking.lose_patience(error)
         with suppress(MlflowException, OSError):  # the first error is the one to hand on
-            mlflow.set_tag(ERROR, str(error)[:5000])
+            mlflow.set_tag(ERROR, told(error)[:5000])
         mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
         raise
     mlflow.end_run()
@@ -137,11 +138,21 @@ def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
 
 
 def _experiment(name: str | None, before: Launched) -> str:
-    if name:
-        return str(mlflow.set_experiment(name).experiment_id)
-    if before.experiment_id:
+    if before.experiment_id and not name:
         return before.experiment_id
-    return str(mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")).experiment_id)
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+    _expect_undeleted(name)
+    return str(mlflow.set_experiment(name).experiment_id)
+
+
+def _expect_undeleted(name: str) -> None:
+    """Raise BadParameter if the experiment of this name was deleted: the name stays taken, and nothing can be added."""
+    found = mlflow.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == LifecycleStage.DELETED:
+        raise BadParameter(
+            f"the experiment '{name}' was deleted. Restore it: mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}; or name another: main.experiment_name=..."
+        )
 
 
 @cache

@@ -32,6 +32,7 @@ from pipeline.runs import CONFIG_ARTIFACT, OVERRIDES, connect, launched, open_ne
 from pipeline.steps import chosen_steps
 from pipeline.sweep_report import closing, failed, publish
 from stepkit import tracking
+from stepkit.addresses import holds_secret
 from stepkit.errors import StepError
 from stepkit.lineage import ERROR, PIPELINE, mark_current
 
@@ -70,11 +71,9 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
         except Exception as error:
             raise CannotStart from error
         started.append(sweep)
-        told = {
-            "MLFLOW_TRACKING_URI": sweep.uri,
-            SWEEP_RUN_VARIABLE: sweep.run_id,
-            LEDGER_VARIABLE: sweep.ledger,
-        }
+        told = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
+        if not holds_secret(sweep.uri):  # else it comes from the environment, and Hydra writes what is told into a file
+            told["MLFLOW_TRACKING_URI"] = sweep.uri
         # each job is composed anew from these overrides, on whichever machine
         config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in told.items()]
 
@@ -165,11 +164,10 @@ def _summed_up(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
         failures += finish_best(client, sweep, best, console)
         report = reporting.published(client, best.info.run_id)
         jobs = without_lost_tries(jobs_of(client, sweep))
-    if best:
-        publish(client, sweep.run_id, sweep.settings, jobs, best)
     if jobs:
+        logged = publish(client, sweep.run_id, sweep.settings, jobs, best)
         title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
-        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report))
+        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report, logged))
     return failures
 
 

@@ -56,30 +56,38 @@ def swept_keys(jobs: list[Run]) -> list[str]:
     return [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in given}) > 1]
 
 
-def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run) -> None:
-    """Log the table and the plot, and the best job's metrics, so that sweeps can be compared as well."""
-    from pipeline import plot  # loads matplotlib, which a sweep that fails at once need not wait for
+def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run | None) -> list[str]:
+    """Log the table; if there is a best job, the plot and its metrics too, so that sweeps can be compared as well.
 
-    table = as_table(jobs, settings)
+    Returns:
+        The names of what was logged.
+    """
+    table, keys = as_table(jobs, settings), swept_keys(jobs)
     client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
-    keys = swept_keys(jobs)
-    worst_first = table.sort_values(settings.metric, ascending=settings.direction == "maximize")
-    finished = worst_first[worst_first["status"] == "FINISHED"]
-    if keys:
-        figure = plot.settings_and_metric(finished[keys].rename(columns=short_key), finished[settings.metric], "Sweep")
-        client.log_figure(run_id, figure, PLOT_ARTIFACT)
+    shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
+    shown = shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key)
+    if best is None:
+        client.set_tag(run_id, NOTE, f"No best job\n\n{as_markdown(shown)}")
+        return [TABLE_ARTIFACT]
     found = next(run for run in jobs if run.info.run_id == best.info.run_id)
     for name, value in found.data.metrics.items():
         client.log_metric(run_id, name, value)
-    shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
-    shown = shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key)
-    client.log_batch(
-        run_id,
-        tags=[
-            RunTag(BEST_JOB, best.info.run_id),
-            RunTag(NOTE, f"Best: **{best.info.run_name}**\n\n{as_markdown(shown)}"),
-        ],
-    )
+    note = f"Best: **{best.info.run_name}**\n\n{as_markdown(shown)}"
+    client.log_batch(run_id, tags=[RunTag(BEST_JOB, best.info.run_id), RunTag(NOTE, note)])
+    return [TABLE_ARTIFACT, *_plotted(client, run_id, settings, table, keys)]
+
+
+def _plotted(client: MlflowClient, run_id: str, settings: Settings, table: pd.DataFrame, keys: list[str]) -> list[str]:
+    """Log the plot of the finished jobs, unless nothing differs between the jobs; return its name if there is one."""
+    from pipeline import plot  # loads matplotlib, which a sweep that fails at once need not wait for
+
+    if not keys:
+        return []
+    worst_first = table.sort_values(settings.metric, ascending=settings.direction == "maximize")
+    finished = worst_first[worst_first["status"] == "FINISHED"]
+    figure = plot.settings_and_metric(finished[keys].rename(columns=short_key), finished[settings.metric], "Sweep")
+    client.log_figure(run_id, figure, PLOT_ARTIFACT)
+    return [PLOT_ARTIFACT]
 
 
 def short_key(key: str) -> str:
@@ -92,8 +100,15 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str, report: str) -> Table:
-    """Return the table that ends a sweep: a row per job, best first, then failed ones, and where the report is."""
+def closing(
+    title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str, report: str, logged: list[str]
+) -> Table:
+    """Return the table that ends a sweep: a row per job, best first, then failed ones, and where the rest is.
+
+    Args:
+        report: where the report of the best job is; "" if it has none.
+        logged: the names of what `publish` has logged.
+    """
     keys = swept_keys(jobs)
     sign = -1.0 if settings.direction == "maximize" else 1.0
     ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
@@ -111,7 +126,8 @@ def closing(title: str, settings: Settings, jobs: list[Run], best: Run | None, u
             _number(test),
         ]
         table.add_row(*cells, _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red"))
-    where = f"table and plot: {TABLE_ARTIFACT}, {PLOT_ARTIFACT} of the sweep's run; look: {where_to_look(uri)}"
+    kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
+    where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
     about = [f"report of the best job: {report}"] if report else []
     table.caption = "\n".join([*said_of_searches(), where, *about])
     table.caption_justify = "left"

@@ -41,8 +41,8 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
 CARRIED = ("serve/record/**/*.py", "stepkit/columns.py", "stepkit/errors.py")
-"""The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It has no
-part in the fingerprint of the step: another way to keep a log is no reason to train anew."""
+"""The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It counts in
+the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model would keep the log in the older way."""
 
 
 def largest_difference(model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]) -> float:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from stepkit.errors import StepError
+from stepkit.errors import StepError, told
 
 
 def leave(error: StepError, status: int = 1) -> NoReturn:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    print(told(error), file=sys.stderr, flush=True)
     sys.exit(status)
 
 

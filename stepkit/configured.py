@@ -13,6 +13,8 @@ from stepkit.tracking import ROOT
 
 CONFIG = ROOT / "config.yaml"
 DEFAULT_MODEL = "credit_default"
+"""The registered model that is meant where none is named, as by `make models` and its like."""
+
 NOTHING = "none"
 """What is typed for null; a parameter that is empty was not typed at all."""
 

@@ -5,6 +5,11 @@ class StepError(Exception):
     """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
 
 
+def told(error: BaseException) -> str:
+    """The text of an error; a StepError's begins with its kind, which docs/faults.md goes by."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error)
+
+
 class BadParameter(StepError):
     """A parameter has a value that the step cannot work with."""
 

@@ -61,7 +61,7 @@ class StepRun:
         """Download one artifact, see that it is what its run published, and record it as an input.
 
         Raises:
-            ArtifactMissing: the run or the artifact in it is gone.
+            ArtifactMissing: the run or the artifact in it is gone, or the run never published one of this name.
             ArtifactDamaged: the file's sha256 is not the one recorded when it was published.
         """
         address = lineage.address_of(run_id, artifact)
@@ -72,7 +72,10 @@ class StepRun:
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
-            self.client.set_tag(run_id, lineage.DAMAGED, artifact)
+            if published := lineage.published_by(run):
+                if artifact not in published:
+                    raise ArtifactMissing(f"{address}: its run published {', '.join(published)}.") from error
+                self.client.set_tag(run_id, lineage.DAMAGED, artifact)
             step = run.data.tags.get(lineage.STEP, "its step")
             raise ArtifactMissing(
                 f"{address} is not in the artifact store. Run {step} again to make it anew."
@@ -111,7 +114,12 @@ class StepRun:
         except (OSError, MlflowException) as error:
             if tracking.is_unreachable(error):
                 raise
-            self.client.set_tag(source, lineage.DAMAGED, name)
+            run = self._get_run(source)
+            logged = lineage.model_logged_by(self.client, run)
+            if logged not in (None, name):
+                raise ArtifactMissing(f"no model at {address}: its run logged '{logged}'.") from error
+            if lineage.MODEL_ID in run.data.tags:
+                self.client.set_tag(source, lineage.DAMAGED, name)
             raise ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.") from error
         self.client.set_tag(self.run_id, lineage.INPUT + name, address)
         return model

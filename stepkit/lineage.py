@@ -84,6 +84,23 @@ def inputs_of(run: Run) -> dict[str, str]:
     return {key.removeprefix(INPUT): value for key, value in run.data.tags.items() if key.startswith(INPUT)}
 
 
+def published_by(run: Run) -> list[str]:
+    """The names of the artifacts that a run has published."""
+    return sorted(key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT))
+
+
+def model_logged_by(client: MlflowClient, run: Run) -> str | None:
+    """The name of the model that a run has logged; None where it logged none, or its model was deleted."""
+    if MODEL_ID not in run.data.tags:
+        return None
+    try:
+        return str(client.get_logged_model(run.data.tags[MODEL_ID]).name)
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise
+        return None
+
+
 def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
     """Return the run at or behind `run_id` that published `artifact`, or None."""
     seen: set[str] = set()

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from stepkit.champion import champion_of, why_not_comparable
 from stepkit.errors import BadParameter, UpstreamMissing
-from stepkit.lineage import address_of, digest_of, find_upstream, run_of
+from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
 from stepkit.tracking import from_root
 
 NO_REFERENCE = "none"
@@ -21,7 +21,7 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
     Args:
         sample: address of the sample (runs:/ID/NAME).
         reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion;
-            "none" for no reference.
+            the sample's own name is never a file, whatever lies about in the repository. "none" for no reference.
 
     Raises:
         BadParameter: an address of another kind, or of nothing.
@@ -31,7 +31,7 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
         return "", "no reference: it was asked for none"
     if reference.startswith("runs:/"):
         return reference, ""
-    if Path(from_root(reference)).is_file():
+    if reference != artifact_of(sample) and Path(from_root(reference)).is_file():
         return from_root(reference), ""
     if "://" in reference or Path(reference).is_absolute():
         raise BadParameter(

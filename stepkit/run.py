@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from stepkit import lineage, tracking
 from stepkit.command import leave
-from stepkit.errors import StepError, TrackingUnreachable
+from stepkit.errors import StepError, TrackingUnreachable, told
 from stepkit.handoff import StepRun
 
 __all__ = ["StepRun", "step_run"]
@@ -75,7 +75,7 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
 def _fail(run: StepRun, error: StepError) -> None:
     """Leave the message where a person looks: on the run (tag and description) and as the last line of the log."""
     with suppress(MlflowException, OSError):
-        run.client.set_tag(run.run_id, lineage.ERROR, str(error)[:5000])
+        run.client.set_tag(run.run_id, lineage.ERROR, told(error)[:5000])
         run.client.set_tag(run.run_id, "mlflow.note.content", f"**{type(error).__name__}**: {error}")
     _end(run, RunStatus.FAILED)
     leave(error)

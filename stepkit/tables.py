@@ -37,7 +37,7 @@ def read_table(path: Path, text: Collection[str] = (), header: Collection[str] =
         header: column names by which the header row of a spreadsheet is found.
 
     Raises:
-        TableUnreadable: no known ending, empty, no rows, an HTML page, another encoding, cut off.
+        TableUnreadable: no known ending, empty, no cells, no rows, an HTML page, another encoding, cut off.
     """
     ending = ending_of(path)
     if path.stat().st_size == 0:
@@ -134,6 +134,8 @@ def _read_excel(path: Path, header: Collection[str]) -> pd.DataFrame:
         sheet = pd.read_excel(path, header=None)
     except Exception as error:  # xlrd raises whatever its parser trips over: CompDocError, struct.error, IndexError
         raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {str(error).strip()}") from error
+    if sheet.empty:
+        raise TableUnreadable(f"{path.name} has no cells in its first sheet. Move the table there and try again.")
     top = header_row(sheet, header)
     table = sheet.iloc[top + 1 :].reset_index(drop=True)
     table.columns = pd.Index([str(name) for name in sheet.iloc[top]])

@@ -126,15 +126,16 @@ def lose_patience(error: BaseException) -> None:
 
 def gone(error: BaseException) -> StepError:
     """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
+    server = shown(mlflow.get_tracking_uri())
     if is_refused(error):
-        return refused(mlflow.get_tracking_uri())
+        return refused(server)
     if _is_full(error) or (_is_about_an_artifact(error) and _answers()):
         return ArtifactsNotStored(
-            f"the tracking server {mlflow.get_tracking_uri()} could not store an artifact: its disk is full, or it may "
+            f"the tracking server {server} could not store an artifact: its disk is full, or it may "
             "not write there; its log says which. Make room and run the same command again; nothing was marked current."
         )
     return TrackingUnreachable(
-        f"the tracking server {shown(mlflow.get_tracking_uri())} went away in the middle ({type(error).__name__}). "
+        f"the tracking server {server} went away in the middle ({type(error).__name__}). "
         "Nothing was marked current; run the same command again when it is back."
     )
 

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 POSTGRES_USER = "tester"
-SECONDS_TO_START = 120.0
+SECONDS_TO_START = 300.0
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}
 """For a command whose server fails it: MLflow asks as often as ever, without the longer and longer pauses."""
 

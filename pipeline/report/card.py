@@ -13,11 +13,9 @@ from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, cell
 from pipeline.report.data import data_settings
 from pipeline.report.evaluation import Slice
 from pipeline.report.gather import Found
+from pipeline.report.parts import IN_SLICES
 from pipeline.report.words import count, interval, metric_name, number, plural
 from stepkit.lineage import SUMMARY
-
-FAIRNESS = ("roc_auc", "recall", "precision", "calibration_error")
-"""What is compared between the groups of a column."""
 
 NOT_FOR_DECISIONS = (
     "Not for real credit decisions, nor for any other decision about a person: it is a benchmark on one data set, it "
@@ -90,7 +88,7 @@ def _fairness(found: Found) -> list[Block]:
     slices = found.evaluation.slices if found.evaluation else []
     if not slices:
         return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
-    names = [name for name in FAIRNESS if any(name in one.metrics for one in slices)]
+    names = [name for name in IN_SLICES if any(name in one.metrics for one in slices)]
     large = [one for one in slices if is_large(one, found)]
     by_column = groupby(sorted(large, key=lambda one: one.column), key=lambda one: one.column)
     rows = [cells(column, *(_spread([*group], name) for name in names)) for column, group in

@@ -23,6 +23,7 @@ from pipeline.runner import STEP_RUN
 from pipeline.runs import CONFIG_ARTIFACT
 from pipeline.sweep_report import BEST_JOB
 from stepkit import tracking
+from stepkit.addresses import shown
 from stepkit.errors import BadParameter
 from stepkit.lineage import MODEL_ID, PIPELINE, STEP
 
@@ -141,7 +142,8 @@ def pipeline_run(client: MlflowClient, run_id: str) -> Run:
     except MlflowException as error:
         if tracking.is_unreachable(error):
             raise
-        raise BadParameter(f"no run '{run_id}' on {mlflow.get_tracking_uri()}. The closing table names it.") from error
+        where = shown(mlflow.get_tracking_uri())
+        raise BadParameter(f"no run '{run_id}' on {where}. The closing table names it.") from error
     tags = run.data.tags
     if best := tags.get(BEST_JOB):
         return client.get_run(best)

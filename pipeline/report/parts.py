@@ -10,6 +10,8 @@ from pipeline.report.gather import Found
 from pipeline.report.words import count, interval, metric_name, number
 
 IN_SLICES = ("roc_auc", "recall", "precision", "calibration_error")
+"""What is shown of each slice, and compared between the groups of a column."""
+
 CAPTIONS = {
     "roc_curve.png": "ROC curve",
     "precision_recall.png": "Precision and recall",

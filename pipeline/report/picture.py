@@ -22,13 +22,18 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """Boxes by their upper left corners, and lines as SVG paths; `down` if it is read from top to bottom."""
+    """Boxes by their upper left corners, and lines as SVG paths; `down` if it is read from top to bottom.
+
+    Attributes:
+        box: width and height of each box.
+    """
 
     down: bool
     width: float
     height: float
     boxes: list[Box]
     lines: list[str]
+    box: tuple[float, float] = (WIDTH, HEIGHT)
 
 
 def picture_of(steps: list[StepShown], down: bool) -> Picture:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from docs import make_architecture
 from docs.make_reference import PAGE, page
+from pipeline.config import checked
+from pipeline.steps import BY_NAME, Step
 from stepkit.tracking import ROOT
 from tests.contract.repo import PROJECT_FOLDERS, files
+from tests.unit.small import composed
 
 PAGES = sorted(path for path in files() if path.suffix == ".md")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")
@@ -41,6 +45,15 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
         assert there.exists(), target
         if anchor and there.suffix == ".md":
             assert anchor in anchors(there), target
+
+
+def test_the_row_that_a_new_step_adds_is_a_row_of_the_table_of_steps() -> None:
+    text = (ROOT / "docs" / "add-a-step.md").read_text(encoding="utf-8")
+    (row,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Step(" in block]
+    (step,) = eval(f"[{dedent(row)}]", {"Step": Step})  # among the rows, as it is when it is pasted into STEPS
+    assert isinstance(step, Step)
+    assert set(step.reads.values()) <= set(BY_NAME)
+    assert step.parameters(checked(composed()), "runs:/x/y")["input_artifact"] == "preprocessed_data.csv"
 
 
 def test_every_page_is_listed() -> None:

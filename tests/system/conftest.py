@@ -94,7 +94,8 @@ def refuse(experiment: Experiment, run_step: Callable[..., Ended], scratch: Path
         (run_id,) = marks(experiment).keys() - runs.keys()
         run = experiment.client.get_run(run_id)
         assert run.info.status == "FAILED"
-        assert ended.message == f"{error}: {run.data.tags['error']}"
+        assert ended.message == run.data.tags["error"]
+        assert ended.message.startswith(f"{error}: ")
         assert [word for word in words if word not in ended.message] == [], ended.message
         assert "Traceback" not in ended.log + ended.message
         assert "current" not in run.data.tags

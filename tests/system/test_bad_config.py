@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import PAGES, page_about
 from pipeline.runner import StepFailed
 from tests.conftest import Experiment, run_command
 from tests.pipelines import run_here, run_pipeline, small_table
@@ -39,6 +40,16 @@ def test_mlflow_run_with_a_wrong_option_leaves_a_failed_run(experiment: Experime
     assert run.info.status == "FAILED"
 
 
+def test_deleted_experiment_is_named_with_the_command_that_restores_it(experiment: Experiment) -> None:
+    experiment.client.delete_experiment(experiment.id)
+    ended = run_pipeline(experiment)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert f"BadParameter: the experiment '{experiment.name}' was deleted" in ended.stderr
+    assert f"mlflow experiments restore --experiment-id {experiment.id}" in ended.stderr
+    assert "main.experiment_name" in ended.stderr
+
+
 def test_step_that_was_never_run_is_named_with_the_command_that_runs_it(experiment: Experiment) -> None:
     here = run_here(experiment, "main.execute_steps=segregate")
     assert "no finished 'preprocess' run" in str(here.error)
@@ -50,7 +61,9 @@ def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Exper
     table.write_text(table.read_text().replace("LIMIT_BAL", "LIMIT"))
     here = run_here(experiment, f"data.file_url={table}")
     assert isinstance(here.error, StepFailed)
+    assert str(here.error).startswith("TableUnfit: ")
     assert "lacks 1 of 24 columns: LIMIT_BAL" in str(here.error)
+    assert page_about(str(here.error)) == PAGES["TableUnfit"]
     pipeline = here.runs
     assert pipeline.parent.info.status == "FAILED"
     assert "LIMIT_BAL" in pipeline.parent.data.tags["error"]

@@ -17,6 +17,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from stepkit.lineage import DAMAGED
 from stepkit.tracking import ROOT
 from tests.conftest import Ended, Experiment, new_experiment
 from tests.system.conftest import artifacts, marks
@@ -320,10 +321,12 @@ def test_deleted_run_is_named(have: Have, refuse: Refuse) -> None:
     refuse("preprocess", "ArtifactMissing", f"run {nobody} is not on sqlite:", input_run_id=nobody)
 
 
-def test_artifact_that_the_upstream_run_never_made_is_named(have: Have, refuse: Refuse) -> None:
+def test_artifact_that_the_upstream_run_never_made_is_named(experiment: Experiment, have: Have, refuse: Refuse) -> None:
     run = have("download")
     have("preprocess")
-    refuse("preprocess", "ArtifactMissing", f"runs:/{run.info.run_id}/other.csv", input_artifact="other.csv")
+    address = f"runs:/{run.info.run_id}/other.csv"
+    refuse("preprocess", "ArtifactMissing", address, "columns.yaml, raw_data.csv", input_artifact="other.csv")
+    assert DAMAGED not in experiment.client.get_run(run.info.run_id).data.tags, "for a name that is no name of its"
 
 
 # random_forest
@@ -386,13 +389,14 @@ def test_forest_refuses_text_in_a_number_column(
 # evaluate and register
 
 
-def test_model_that_was_never_exported_is_named(have: Have, refuse: Refuse) -> None:
+def test_model_that_was_never_exported_is_named(experiment: Experiment, have: Have, refuse: Refuse) -> None:
     run = have("random_forest")
     have("evaluate")
     refuse(
-        *("evaluate", "ArtifactMissing", f"no model at runs:/{run.info.run_id}/other", "Run random_forest again"),
+        *("evaluate", "ArtifactMissing", f"no model at runs:/{run.info.run_id}/other", "its run logged 'model_export'"),
         model_export="other",
     )
+    assert DAMAGED not in experiment.client.get_run(run.info.run_id).data.tags
 
 
 def test_verdict_about_another_model_is_refused_and_registers_nothing(

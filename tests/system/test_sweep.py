@@ -116,3 +116,13 @@ class TestGrid:
         assert len(place.runs("random_forest")) == trained
         assert len(place.runs("evaluate")) == 1
         assert again.stdout.count("0 ran, 5 reused") == 4
+
+
+def test_a_sweep_whose_jobs_all_fail_leaves_its_table_and_names_no_plot(experiment: Experiment) -> None:
+    ended = run_command(*start_pipeline(experiment, "-m", f"{FOREST}.max_depth=-1,-2"))
+    assert ended.returncode == 1
+    (sweep,) = [run for run in experiment.client.search_runs([experiment.id]) if run.info.run_name == "sweep"]
+    assert [one.path for one in experiment.client.list_artifacts(sweep.info.run_id)] == ["sweep.csv"]
+    assert "best_job" not in sweep.data.tags
+    assert "table: sweep.csv of the sweep's run" in ended.stdout
+    assert "sweep.png" not in ended.stdout

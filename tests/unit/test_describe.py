@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from check_data.checks import Checked, run_checks
 from download.describe import Told, as_yaml, classes_of, describe, draft, identifier_of, main
-from stepkit.columns import columns_from
+from preprocess.run import tidy
+from stepkit.columns import columns_from, read_columns
 from stepkit.errors import TableUnfit
+from stepkit.tables import read_table
 
 TABLE = pd.DataFrame(
     {
@@ -82,6 +85,27 @@ def test_a_target_without_two_classes_is_refused_by_name(values: list[str], posi
 def test_free_text_and_columns_without_values_are_left_out() -> None:
     assert describe(pd.Series([f"a long remark {number}" for number in range(60)], name="remark")) == {}
     assert describe(pd.Series([None, None], name="gone", dtype=object)) == {}
+
+
+def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like_booleans_and_gaps(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        f"{['true', 'false'][row % 2]},{['None', 'wood'][row % 3 // 2]},{['true', 'false', ''][row % 3]},"
+        f"{['NA', '1', '2'][row % 3]},{row},{['true', 'false'][row % 5 > 1]}"
+        for row in range(59)
+    ]
+    (tmp_path / "plots.csv").write_text("\n".join(["active,fence,leased,dogs,area,sold", *rows]))
+    output = tmp_path / "plots.yaml"
+    main(["--file_url", str(tmp_path / "plots.csv"), "--target", "sold", "--output", str(output)])
+    columns = read_columns(output)
+    assert (columns.negative, columns.positive) == ("False", "True"), "the target is read as it comes, there as here"
+    assert columns.columns["active"].values == ["false", "true"]
+    assert columns.columns["fence"].values == ["None", "wood"]
+    assert columns.columns["leased"].values == ["false", "true"]
+    assert columns.columns["dogs"].values == [1, 2]
+    sample = tidy(read_table(tmp_path / "plots.csv", text=columns.text), columns)
+    assert run_checks(Checked(sample, columns, None, "none yet", 0.05)).failures == []
 
 
 def test_a_measured_number_is_no_identifier_though_all_differ() -> None:

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from check_data.ks import EXACT_ROWS, as_table, kolmogorov_smirnov, ks_test, ks_tests, largest_distance, sidak
+from check_data.checks import Checked, run_checks
+from check_data.ks import EXACT_ROWS, as_table, kolmogorov_smirnov, ks_test, largest_distance, sidak
+from tests.unit.small import CLIENTS, clients
 
 
 def series(*values: object, name: str = "AGE") -> pd.Series:
@@ -62,16 +64,15 @@ def test_two_empty_sides_do_not_differ() -> None:
 
 
 def test_each_of_many_columns_is_tested_at_sidaks_level() -> None:
-    table = pd.DataFrame({"a": [1, 2, 3], "b": [1, 2, 3]})
-    results = ks_tests(table, table, ["a", "b"], 0.19)
-    assert [result.column for result in results] == ["a", "b"]
-    assert [result.alpha for result in results] == pytest.approx([0.1, 0.1])
+    checked = run_checks(Checked(clients(), CLIENTS, clients(), "", 0.19))
+    assert sorted(result.column for result in checked.results) == ["AGE", "LIMIT_BAL"]
+    assert [result.alpha for result in checked.results] == pytest.approx([0.1, 0.1])
 
 
 def test_the_table_of_results_begins_with_the_largest_distance() -> None:
     sample = pd.DataFrame({"same": [1, 2, 3], "other": [1, 2, 3]})
     reference = pd.DataFrame({"same": [1, 2, 3], "other": [3, 4, 5]})
-    found = as_table(ks_tests(sample, reference, ["same", "other"], 0.05))
+    found = as_table([ks_test(sample[name], reference[name], 0.05) for name in ("same", "other")])
     assert found["column"].tolist() == ["other", "same"]
     assert found["differs"].tolist() == [False, False]
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
 
 from pipeline.config import split_options
 from pipeline.report import escape, words
-from pipeline.report.blocks import Cell, Table, cells
+from pipeline.report.blocks import Cell, Section, Table, cells
 from pipeline.report.evaluation import Estimate
 from pipeline.report.lineage import in_quotes
+from pipeline.report.page import Page
 from pipeline.report.picture import HEIGHT, WIDTH, direct_needs, levels_of, picture_of
-from pipeline.report.render import markdown_table
+from pipeline.report.render import as_html, markdown_table
 from pipeline.report.scores import tendency
 from pipeline.report.states import NOT_RUN, StepShown
 from pipeline.steps import STEPS
@@ -158,6 +160,15 @@ def test_boxes_lie_within_the_picture_and_not_on_each_other(down: bool, names: t
     apart = [abs(a[0] - b[0]) >= WIDTH or abs(a[1] - b[1]) >= HEIGHT for a in places for b in places if a is not b]
     assert all(apart)
     assert names or (picture.width < 360) == down, "a phone shows 390 pixels"
+
+
+def test_the_page_draws_boxes_of_the_size_that_the_lines_were_laid_out_for() -> None:
+    wide = replace(picture_of(steps("evaluate"), down=False), box=(300, 90))
+    empty = Page("", "good", "", "", [], [], [], wide, wide, [Section("steps", "Steps")], "")
+    drawn = re.findall(r'<rect x="\S+" y="\S+" width="(\d+)" height="(\d+)"', as_html(empty))
+    assert set(drawn) == {("300", "90")}
+    middles = {float(box.x) + 150 for box in wide.boxes}
+    assert {float(x) for x in re.findall(r'<text x="([\d.]+)"', as_html(empty))} == middles
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluate.assess import Assessed, report
 from evaluate.importance import importance, sampled
 from evaluate.intervals import Bootstrap
 from evaluate.resample import Scored
 from evaluate.slices import Slice, parts_of, sliced, worst_of
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter
-from stepkit.evaluation import Costs, Slices
+from stepkit.evaluation import Costs, Evaluation, Gate, Metric, Slices
 
 HOW = Bootstrap(100, 1, 0.95, Costs())
 SEX = Column(role="categorical", values=[1, 2], label="Sex", labels={1: "male", 2: "female"}, slice_by=True)
@@ -72,6 +73,15 @@ def test_each_slice_has_counts_metrics_and_intervals_and_the_worst_is_found() ->
     assert men.metrics["roc_auc"].value == 1.0
     assert women.metrics["roc_auc"].low < 0.5 < women.metrics["roc_auc"].high
     assert worst_of([men, women], Slices(), "roc_auc") is women
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "log_loss", "brier_score"])
+def test_the_slice_that_is_reported_as_the_worst_is_no_better_one_where_less_is_better(metric: Metric) -> None:
+    scored, table = answered()
+    men, women = sliced(scored, table, COLUMNS, Slices(), HOW)[:2]
+    assert men.metrics["log_loss"].value < women.metrics["log_loss"].value
+    found = report(Assessed(scored, {}, [men, women], []), 0.5, Evaluation(gate=Gate(metric=metric)), 1)
+    assert found["worst_slice"]["label"] == "Sex: female"
 
 
 def test_a_slice_without_positives_is_shown_without_what_cannot_be_computed() -> None:

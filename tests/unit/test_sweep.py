@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
+from omegaconf import OmegaConf
 
+from pipeline.cluster import runtime_env
 from pipeline.config import Config, ConfigError, checked
 from pipeline.config import Sweep as Settings
 from pipeline.job import objective_of, short, steps_of_job
 from pipeline.plot import settings_and_metric
-from pipeline.sweep import best_of, expect_common, without_lost_tries
-from pipeline.sweep_report import as_markdown, as_table, swept_keys
+from pipeline.plugins import RaySettings
+from pipeline.sweep import Sweep, SweepCallback, best_of, expect_common, without_lost_tries
+from pipeline.sweep_report import BEST_JOB, as_markdown, as_table, closing, publish, swept_keys
+from tests.conftest import Experiment
 from tests.unit.small import composed
 
 SETTINGS = Settings(metric="val_roc_auc", direction="maximize", test="best")
@@ -118,3 +122,50 @@ def test_one_setting_is_drawn_as_points_and_several_as_lines() -> None:
     (axes,) = settings_and_metric(settings, metric, "Sweep").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["max_depth", "max_features", "val_roc_auc"]
     assert np.asarray(axes.lines[1].get_ydata()).tolist() == pytest.approx([0.5, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("jobs", "best", "logged"),
+    [
+        (JOBS, JOBS[1], ["sweep.csv", "sweep.png"]),
+        ([job(0, "data.val_size=0.2", val_roc_auc=0.7)] * 2, JOBS[0], ["sweep.csv"]),
+        ([JOBS[2]], None, ["sweep.csv"]),
+        ([job(number, f"data.test_size=0.{number}") for number in (1, 2)], None, ["sweep.csv"]),
+    ],
+    ids=["a best one", "nothing that differs", "all failed", "no model"],
+)
+def test_the_end_of_a_sweep_names_what_lies_with_its_run_and_nothing_else(
+    jobs: list[Run], best: Run | None, logged: list[str], experiment: Experiment
+) -> None:
+    run_id = experiment.client.create_run(experiment.id).info.run_id
+    names = publish(experiment.client, run_id, SETTINGS, jobs, best)
+    assert names == logged == [one.path for one in experiment.client.list_artifacts(run_id)]
+    said = str(closing("sweep", SETTINGS, jobs, best, "sqlite:///x.db", "", names).caption)
+    assert [name for name in ("sweep.csv", "sweep.png") if name in said] == logged
+    tags = experiment.client.get_run(run_id).data.tags
+    assert tags.get(BEST_JOB) == (best.info.run_id if best else None)
+    assert "| job | " in tags["mlflow.note.content"]
+
+
+@pytest.mark.parametrize(("uri", "tells"), [("http://me:XqSECRETqX@127.0.0.1:9", 0), ("http://127.0.0.1:9", 1)])
+def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_password(
+    uri: str, tells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they are told by Hydra, Hydra writes into a file."""
+    opened = Sweep(config_of().sweep, uri, "1f", "2e", 0.0)
+    monkeypatch.setattr("pipeline.sweep.open_sweep", lambda config: opened)
+    monkeypatch.setattr("pipeline.sweep.started", [])
+    config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}}})
+    SweepCallback().on_multirun_start(config)
+    told = list(config.hydra.overrides.hydra)
+    assert sum(uri in one for one in told) == tells
+    assert len(told) == 2 + tells
+
+
+def test_ray_is_not_handed_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:XqSECRETqX@127.0.0.1:9")
+    with pytest.raises(ConfigError, match="on each node") as caught:
+        runtime_env(RaySettings(), "ray://127.0.0.1:1")
+    assert "SECRET" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert runtime_env(RaySettings(), "ray://127.0.0.1:1")["env_vars"]["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"

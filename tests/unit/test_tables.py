@@ -45,6 +45,12 @@ def test_a_spreadsheet_is_read_from_its_header_row_on(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(table, expected)
 
 
+def test_a_spreadsheet_without_cells_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame().to_excel(tmp_path / "blank.xlsx", index=False, header=False)
+    with pytest.raises(TableUnreadable, match=r"blank\.xlsx has no cells in its first sheet"):
+        read_table(tmp_path / "blank.xlsx")
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [(["ID", "AGE"], 1), (["AGE"], 1), ([], 0), (["ID", "WEIGHT"], 0)],

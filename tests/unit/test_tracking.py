@@ -7,7 +7,7 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException
 
-from stepkit.tracking import ROOT, connect, is_unreachable
+from stepkit.tracking import ROOT, connect, gone, is_unreachable
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_relative_sqlite_file_is_one_file_for_every_step() -> None:
         assert connect("sqlite:///mine.db") == f"sqlite:///{ROOT / 'mine.db'}"
     finally:
         mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError("refused"),
+        MlflowException("API request to /api/2.0/mlflow-artifacts/artifacts/1/a failed: Internal Server Error", 500),
+        MlflowException("API request to /api/2.0/mlflow-artifacts/artifacts/1/a failed: too many 500 error responses"),
+    ],
+)
+def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
+    said = str(gone(error))
+    assert "http://127.0.0.1:9" in said
+    assert "SECRET" not in said
