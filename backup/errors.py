@@ -15,5 +15,9 @@ class TargetUnfit(BackupError):
     """The place that a backup is restored to is in use, or holds something already."""
 
 
+class RestoreUnfinished(BackupError):
+    """A restore broke off after something was replaced that could not be put back."""
+
+
 class SourceUnreadable(BackupError):
     """What is to be saved is not there, or refuses."""

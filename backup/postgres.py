@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from backup.errors import SourceUnreadable, TargetUnfit
+from backup.undo import Undo
 
 ENDING = ".pgdump"
 PSQL = [
@@ -107,21 +112,52 @@ def expect_ready(address: str, replace: bool) -> None:
         raise TargetUnfit(f"{_shown(address)} holds {tables} tables already. Type replace=yes to restore over them.")
 
 
-def restore(source: Path, address: str, aside: str) -> None:
-    """Replace what a database holds by a dump, in one transaction: all of it, or nothing changes."""
-    written = _run(["pg_restore", "--file=-", str(source)], address)
-    command = [*PSQL, "--single-transaction", "--output=/dev/null", address]
-    _run(command, address, f"SET client_min_messages = warning;\n{EMPTY}\n{written}")
+def restore(source: Path, address: str, undo: Undo) -> None:
+    """Replace what a database holds by a dump, in one transaction: all of it, or nothing changes.
+
+    The dump's SQL goes from pg_restore straight into psql, since it may be larger than the memory. psql commits only
+    when it is told so at the end; where pg_restore breaks off it is not told, and PostgreSQL takes everything back.
+    """
+    with tempfile.TemporaryFile() as said:
+        written, taken = _pipe(["pg_restore", "--file=-", str(source)], [*PSQL, "--output=/dev/null", address], said)
+        if written or taken:
+            said.seek(0)
+            words = " ".join(said.read().decode(errors="replace").split())
+            ended = f"exit status {written} of pg_restore, {taken} of psql"
+            raise SourceUnreadable(f"pg_restore into psql of {_shown(address)}: {words[:400] or ended}")
+    undo.settle(_shown(address))
 
 
-def _run(command: list[str], address: str, said: str | None = None) -> str:
-    try:
-        ended = subprocess.run(command, input=said, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise SourceUnreadable(f"{command[0]} is not on this machine; PostgreSQL's client programs have it.") from error
+def _pipe(writer: list[str], reader: list[str], said: IO[bytes]) -> tuple[int, int]:
+    """Run both programs, the first writing to the second; return their exit statuses. Their complaints go to `said`."""
+    with (
+        _on_this_machine(reader),
+        subprocess.Popen(reader, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, bufsize=0) as taking,
+    ):
+        assert taking.stdin
+        written = 0
+        with suppress(BrokenPipeError):  # the reader has ended, and has said why
+            taking.stdin.write(f"BEGIN; SET client_min_messages = warning;\n{EMPTY}\n".encode())
+            with _on_this_machine(writer):
+                written = subprocess.run(writer, stdout=taking.stdin, stderr=said).returncode
+            if not written:
+                taking.stdin.write(b"COMMIT;\n")
+    return written, taking.returncode
+
+
+def _run(command: list[str], address: str) -> None:
+    with _on_this_machine(command):
+        ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise SourceUnreadable(f"{command[0]} of {_shown(address)}: {' '.join(ended.stderr.split())[:400]}")
-    return ended.stdout
+
+
+@contextmanager
+def _on_this_machine(command: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceUnreadable(f"{command[0]} is not on this machine; PostgreSQL's client programs have it.") from error
 
 
 def _shown(address: str) -> str:

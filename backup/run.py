@@ -21,22 +21,20 @@ from pathlib import Path
 from types import ModuleType
 
 from backup import manifest, postgres, sqlite
-from backup.errors import BackupError, BackupUnfit, SourceUnreadable, TargetUnfit
+from backup.errors import BackupError, BackupUnfit, RestoreUnfinished, SourceUnreadable, TargetUnfit
 from backup.manifest import Database, Manifest, sha256_of
+from backup.stores import DATABASES, ROOT, databases_of
+from backup.undo import Undo
 
-ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = "artifacts"
 ASIDE = ".before-"
-DATABASES = "BACKUP_DATABASES"
-"""NAME=ADDRESS, separated by blanks, in the order in which they are saved: who refers to others first."""
-
 KINDS: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgres}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="backup", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--databases", default=os.environ.get(DATABASES), help="NAME=ADDRESS ...; default: the files here"
+        "--databases", default=os.environ.get(DATABASES), help="NAME=ADDRESS ...; default: what config.yaml names"
     )
     parser.add_argument("--artifacts", default=os.environ.get("BACKUP_ARTIFACTS", str(ROOT / "mlruns")))
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -59,31 +57,15 @@ def main(argv: list[str] | None = None) -> None:
     except BackupError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
-        sys.exit(f"BackupFailed: {error.filename or ''}: {error.strerror}. Nothing that was there before has changed.")
+        sys.exit(f"BackupFailed: {in_words(error)}. Nothing that was there before has changed.")
 
 
-def databases_of(given: str | None) -> dict[str, tuple[str, str]]:
-    """Return kind and address of each database by its name; those of this folder where none are given."""
-    if not given:
-        log = os.environ.get("PREDICTION_LOG_URL") or "sqlite:///predictions.db"
-        tracking = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        given = f"predictions={log} mlflow={tracking}"
-    return {
-        name: _kind_and_address(name, address) for name, _, address in (one.partition("=") for one in given.split())
-    }
-
-
-def _kind_and_address(name: str, address: str) -> tuple[str, str]:
-    scheme, _, place = address.partition("://")
-    kind = scheme.partition("+")[0]
-    if kind == "sqlite":
-        return kind, str((ROOT / place.removeprefix("/")).resolve())
-    if kind == "postgresql":
-        return kind, f"{kind}://{place}"
-    raise SourceUnreadable(
-        f"{name} is at {scheme}://..., which is no database. Name one that is: {DATABASES}='{name}=sqlite:///FILE'. "
-        "A server's databases are saved where the server runs (in the stack: make stack-backup)."
-    )
+def in_words(error: BaseException) -> str:
+    """Return what an error says. That of shutil.copytree is a list, with source, target and reason of each file."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        (*_, reason), *others = error.args[0]
+        return f"{reason}{f', and {len(others):,} more like it' if others else ''}"
+    return str(error) or type(error).__name__
 
 
 def _free_name(wanted: Path) -> Path:
@@ -110,7 +92,10 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path) -> st
         shutil.rmtree(partial, ignore_errors=True)
         raise
     rows = ", ".join(f"{name} {sum(one.rows.values()):,} rows" for name, one in found.items())
-    return f"{target}: {rows}, {len(files) - len(found):,} artifacts"
+    missing = [
+        f"\nnot in it: {name}, since there is no file {databases[name][1]}" for name in databases if name not in found
+    ]
+    return f"{target}: {rows}, {len(files) - len(found):,} artifacts{''.join(missing)}"
 
 
 def _is_there(name: str, kind: str, address: str) -> bool:
@@ -154,6 +139,7 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
     Raises:
         BackupUnfit: not finished, damaged, made by newer code, or of other databases.
         TargetUnfit: in use, or not empty while `replace` is not said.
+        RestoreUnfinished: it failed later, and not all of what was there before could be put back.
     """
     known = manifest.read(source)
     manifest.expect_whole(source, known)
@@ -166,24 +152,32 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
         KINDS[one.kind].expect_ready(databases[name][1], replace)
     if artifacts.is_dir() and any(artifacts.iterdir()) and not replace:
         raise TargetUnfit(f"{artifacts} is not empty. Type replace=yes to put it aside and restore over it.")
-    aside = f"{ASIDE}{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
-    restore_tree(source / ARTIFACTS, artifacts, aside)
-    for name, one in reversed(known.databases.items()):
-        KINDS[one.kind].restore(source / one.file, databases[name][1], aside)
-        _expect_equal(name, one, KINDS[one.kind].facts(databases[name][1]))
+    undo = Undo(f"{ASIDE}{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}")
+    try:
+        restore_tree(source / ARTIFACTS, artifacts, undo)
+        for name, one in reversed(known.databases.items()):
+            KINDS[one.kind].restore(source / one.file, databases[name][1], undo)
+            _expect_equal(name, one, KINDS[one.kind].facts(databases[name][1]))
+    except BaseException as error:
+        undo.run()
+        if remains := undo.remains():
+            raise RestoreUnfinished(f"{in_words(error)}. {remains}Mend that, and restore again.") from error
+        raise
     files = len(known.files) - len(known.databases)
     return f"restored {', '.join(known.databases)} and {files:,} artifacts, as of {known.made}; every row is counted"
 
 
-def restore_tree(source: Path, target: Path, aside: str) -> None:
+def restore_tree(source: Path, target: Path, undo: Undo) -> None:
     """Put a folder in place, and what was in it into a folder of its own in there: a volume cannot be renamed."""
     target.mkdir(parents=True, exist_ok=True)
     old = [path for path in target.iterdir() if not _is_aside(path.relative_to(target))]
     if old:
-        (target / aside).mkdir()
+        undo.make_folder(target / undo.aside)
         for path in old:
-            path.rename(target / aside / path.name)
+            undo.move(path, target / undo.aside / path.name)
     if source.is_dir():
+        for path in source.iterdir():
+            undo.will_make(target / path.name)
         shutil.copytree(source, target, dirs_exist_ok=True)
     _give_to_owner(target)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -40,7 +42,7 @@ class Place:
         with opened(self.log) as log:
             write(log, "a", "b", "c")
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, root: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the program with a Python that has nothing installed, as in the container."""
         databases = f"predictions={self.log} mlflow=sqlite:///{self.tracking}"
         given = ["--databases", databases, "--artifacts", str(self.artifacts)]
@@ -49,11 +51,11 @@ class Place:
             "-I",
             "-S",
             "-c",
-            f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import backup.run as r; r.main()",
+            f"import sys; sys.path[:0] = [{str(root)!r}]; import backup.run as r; r.main()",
         ]
         binaries = Path(postgres_binary("pg_dump")).parent
         env = {"PATH": f"{binaries}:/usr/bin:/bin"}
-        return subprocess.run([*bare, *given, *words], capture_output=True, text=True, env=env, timeout=120)
+        return subprocess.run([*bare, *given, *words], capture_output=True, text=True, env=env, timeout=120, **options)
 
     def save(self) -> Path:
         ended = self.command("save", "--to", str(self.folder / "backups"))
@@ -252,3 +254,111 @@ def test_a_wrong_password_is_told_with_the_variable_to_set(files_only: Place, lo
     assert refused.returncode == 1
     assert "PGPASSWORD is its password" in refused.stderr
     assert "secret" not in refused.stderr
+
+
+def restored_in_vain(place: Place, saved: Path, *words: str, **options: Any) -> str:
+    """Try to restore over what is there; return what is said of the failure."""
+    failed = place.command(*words, "restore", "--from", str(saved), "--replace", **options)
+    assert failed.returncode == 1, failed.stdout
+    assert "Traceback" not in failed.stderr
+    return failed.stderr
+
+
+def hinder(database: str | Path) -> None:
+    """Have a folder where the restore of an SQLite database writes first."""
+    Path(f"{database}.partial").mkdir()
+
+
+def write_no_large_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+
+def lies_aside(place: Place) -> list[Path]:
+    return [*place.folder.glob("*.before-*"), *place.artifacts.glob(".before-*")]
+
+
+def test_a_restore_whose_last_database_fails_puts_everything_back(files_only: Place) -> None:
+    saved = files_only.save()
+    with opened(files_only.log) as log:
+        write(log, "later")
+    next(files_only.artifacts.rglob("result.json")).write_text("later")
+    before = files_only.rows(), files_only.digests(), ids(files_only.log)
+    hinder(files_only.folder / "log.db")
+    told = restored_in_vain(files_only, saved)
+    assert "Is a directory" in told
+    assert "Nothing that was there before has changed" in told
+    assert (files_only.rows(), files_only.digests(), ids(files_only.log)) == before
+    assert lies_aside(files_only) == []
+
+
+def test_a_restore_that_cannot_write_the_artifacts_says_why_and_puts_them_back(files_only: Place) -> None:
+    saved, files = files_only.save(), files_only.digests()
+    told = restored_in_vain(files_only, saved, preexec_fn=write_no_large_files)
+    assert "File too large" in told
+    assert f"and {RUNS - 1} more like it. Nothing that was there before has changed" in told
+    assert "None" not in told
+    assert files_only.digests() == files
+    assert lies_aside(files_only) == []
+
+
+def test_a_restore_that_fails_after_one_into_postgresql_says_what_was_replaced_and_where_the_old_lies(
+    made_runs: Path, tmp_path: Path, log_server: str
+) -> None:
+    place = Place(tmp_path, new_database(log_server))
+    place.fill(made_runs)
+    order = ("--databases", f"mlflow=sqlite:///{place.tracking} predictions={place.log}")
+    ended = place.command(*order, "save", "--to", str(tmp_path / "backups"))
+    rows = place.rows()
+    hinder(place.tracking)
+    told = restored_in_vain(place, Path(ended.stdout.split(": ")[0]), *order)
+    assert told.startswith("RestoreUnfinished: ")
+    assert f"{place.log} holds the backup by now, with what it refers to" in told
+    (aside,) = lies_aside(place)
+    assert f"What was there before lies in {aside}." in told
+    assert "Nothing that was there" not in told
+    assert place.rows() == rows
+
+
+def test_a_restore_that_postgresql_refuses_puts_everything_back(
+    made_runs: Path, tmp_path: Path, log_server: str
+) -> None:
+    """Its owner alone may drop a schema; everything else is restored by then."""
+    place = Place(tmp_path, new_database(log_server))
+    place.fill(made_runs)
+    saved = place.save()
+    with psycopg.connect(place.log, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+        connection.execute("GRANT pg_read_all_data TO guest")
+    before = place.rows(), place.digests(), ids(place.log)
+    place.log = place.log.replace("tester@", "guest@")
+    assert "must be owner of schema public" in restored_in_vain(place, saved)
+    assert (place.rows(), place.digests(), ids(place.log)) == before
+    assert lies_aside(place) == []
+
+
+def installation(made_runs: Path, root: Path) -> Place:
+    """A copy of the program whose configuration names other files than the usual ones."""
+    shutil.copytree(ROOT / "backup", root / "backup")
+    shutil.copy(made_runs / "mlflow.db", root / "runs.db")
+    configuration = "main:\n  mlflow_tracking_url: sqlite:///runs.db\nserve:\n  log_url: sqlite:///mine.db?timeout=20\n"
+    (root / "config.yaml").write_text(configuration)
+    return Place(root, f"sqlite:///{root / 'mine.db'}")
+
+
+def test_what_the_configuration_names_is_saved(made_runs: Path, tmp_path: Path) -> None:
+    place = installation(made_runs, tmp_path)
+    with opened(place.log) as log:
+        write(log, "a")
+    saved = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)
+    assert saved.returncode == 0, saved.stderr
+    assert len(saved.stdout.splitlines()) == 1
+    databases = json.loads((Path(saved.stdout.split(": ")[0]) / "manifest.json").read_text())["databases"]
+    assert databases["predictions"]["rows"]["predictions"] == 1
+    assert databases["mlflow"]["rows"]["runs"] == RUNS
+
+
+def test_a_prediction_log_that_is_not_there_is_said_to_be_missing(made_runs: Path, tmp_path: Path) -> None:
+    place = installation(made_runs, tmp_path)
+    saved = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)
+    assert saved.returncode == 0, saved.stderr
+    assert f"not in it: predictions, since there is no file {tmp_path / 'mine.db'}" in saved.stdout

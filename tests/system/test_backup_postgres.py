@@ -1,0 +1,96 @@
+"""A dump of PostgreSQL's goes into a database as a stream, and all of it or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tracemalloc
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backup import postgres
+from backup.errors import SourceUnreadable
+from backup.undo import Undo
+from tests.servers import postgres_binary
+from tests.system.prediction_logs import asked, new_database
+
+ROWS = 20_000
+TEXT = 500
+"""Together 10 MB as SQL."""
+
+COUNT = "SELECT count(*) FROM things"
+
+
+@pytest.fixture(autouse=True)
+def programs_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(postgres_binary('pg_dump')).parent}:/usr/bin:/bin")
+
+
+@pytest.fixture(scope="module")
+def dump(log_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    address, file = new_database(log_server), tmp_path_factory.mktemp("dump") / "things.pgdump"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE TABLE things (n integer, t text)")
+        rows = "INSERT INTO things SELECT n, md5(n::text) || repeat('x', %s) FROM generate_series(1, %s) AS n"
+        connection.execute(rows, (TEXT, ROWS))
+    subprocess.run([postgres_binary("pg_dump"), "--format=custom", f"--file={file}", address], check=True)
+    return file
+
+
+@pytest.fixture
+def target(log_server: str) -> str:
+    """A database that holds something already."""
+    address = new_database(log_server)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE TABLE things AS SELECT 'old' AS t")
+    return address
+
+
+def test_a_restore_does_not_hold_the_dump_in_memory(dump: Path, target: str) -> None:
+    tracemalloc.start()
+    try:
+        postgres.restore(dump, target, Undo(".before-now"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert asked(target, COUNT) == [(ROWS,)]
+    assert peak < ROWS * TEXT / 10
+
+
+def test_a_dump_that_breaks_off_changes_nothing(dump: Path, target: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pgdump"
+    broken.write_bytes(dump.read_bytes()[: dump.stat().st_size // 2])
+    undo = Undo(".before-now")
+    with pytest.raises(SourceUnreadable, match="pg_restore: error"):
+        postgres.restore(broken, target, undo)
+    assert asked(target, "SELECT t FROM things") == [("old",)]
+    assert undo.remains() == ""
+
+
+def test_a_statement_that_is_refused_in_the_middle_changes_nothing(dump: Path, target: str) -> None:
+    """A trigger of the database refuses the table that the dump makes; psql ends before pg_restore does."""
+    with psycopg.connect(target, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA guard")
+        connection.execute("CREATE FUNCTION guard.refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+                           "$$ BEGIN RAISE EXCEPTION 'no new tables here'; END $$")  # fmt: skip
+        connection.execute("CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN ('CREATE TABLE') "
+                           "EXECUTE FUNCTION guard.refuse()")  # fmt: skip
+    with pytest.raises(SourceUnreadable, match="no new tables here"):
+        postgres.restore(dump, target, Undo(".before-now"))
+    assert asked(target, "SELECT t FROM things") == [("old",)]
+
+
+@pytest.mark.parametrize("missing", ["pg_restore", "psql"])
+def test_a_program_that_is_not_on_this_machine_is_named_and_nothing_changes(
+    dump: Path, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in {"pg_restore", "psql"} - {missing}:
+        (tmp_path / "bin" / name).symlink_to(postgres_binary(name))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert shutil.which(missing) is None
+    with pytest.raises(SourceUnreadable, match=f"{missing} is not on this machine"):
+        postgres.restore(dump, target, Undo(".before-now"))
+    assert asked(target, "SELECT t FROM things") == [("old",)]
