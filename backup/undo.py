@@ -28,8 +28,9 @@ class Undo:
         old.rename(new)
 
     def will_make(self, path: Path) -> None:
-        """Note a file or folder that is about to be written, so that it does not stay behind."""
-        self._reverses.append(lambda: shutil.rmtree(path) if path.is_dir() else path.unlink())
+        """Note a file or folder that is about to be written, so that it does not stay behind; what is there stays."""
+        if not path.exists():
+            self._reverses.append(lambda: shutil.rmtree(path) if path.is_dir() else path.unlink())
 
     def settle(self, what: str) -> None:
         """Note what is replaced for good. What it refers to was restored before it, and stays with it from here on."""

@@ -208,7 +208,7 @@ def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
     if holds_secret(variables.get("MLFLOW_TRACKING_URI", "")):
         raise ConfigError(
             "MLFLOW_TRACKING_URI holds a password, and Ray shows the variables of its workers to everyone. Leave it "
-            "out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD on each node."
+            "out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, of a database PGPASSWORD, on each node."
         )
     found: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))

@@ -119,7 +119,7 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
         said, objective = _executed(composed, job, run_id)
     except (ConfigError, StepFailed, StepError) as error:
         _fail(run_id, error)
-        said, objective = f"failed: {error}", math.nan
+        said, objective = f"failed: {told(error)}", math.nan
     except Exception as error:  # whatever it is, it is this job's: the others go on
         if tracking.is_unreachable(error):
             error = tracking.gone(error)

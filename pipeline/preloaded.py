@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime heeds it when it is imported
 
 from pipeline.warm import importing
 

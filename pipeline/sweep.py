@@ -33,7 +33,7 @@ from pipeline.steps import chosen_steps
 from pipeline.sweep_report import closing, failed, publish
 from stepkit import tracking
 from stepkit.addresses import holds_secret
-from stepkit.errors import StepError
+from stepkit.errors import StepError, told
 from stepkit.lineage import ERROR, PIPELINE, mark_current
 
 COMMON = ("main.experiment_name", "main.mlflow_tracking_url", "sweep.")
@@ -225,7 +225,7 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
         done = run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
         expect_accepted(client, config, done)
     except (StepFailed, StepError) as error:
-        return [JobFailed(f"{best.info.run_name}: {error}")]
+        return [JobFailed(f"{best.info.run_name}: {told(error)}")]
     return []
 
 

@@ -17,14 +17,22 @@ def example_request(model: Servable | None) -> dict[str, Any]:
     """Return a body that the model answers: two rows of nobody, though of values that its own example has."""
     if model is None:
         return {"dataframe_split": {"columns": [], "data": []}}
-    made = pd.DataFrame({name: _typical(model.example[name]) for name in model.names}, dtype=object)
-    return {"dataframe_split": {"columns": list(model.names), "data": json.loads(made.to_json(orient="values"))}}
+    values = {name: _typical(model.example[name], number % 2 == 1) for number, name in enumerate(model.names)}
+    made = json.loads(pd.DataFrame(values, dtype=object).to_json(orient="values"))
+    clients = json.loads(model.example[list(model.names)].to_json(orient="values"))
+    # where nothing can be mixed (one column, one row) it shows gaps, which the model takes too
+    shown = [[None] * len(row) if row in clients else row for row in made]
+    return {"dataframe_split": {"columns": list(model.names), "data": shown}}
 
 
-def _typical(values: pd.Series) -> list[Any]:
-    """The median and the lower quartile of n values (of texts: in the order of the alphabet); None where all lack."""
+def _typical(values: pd.Series, swapped: bool) -> list[Any]:
+    """The median and the lower quartile of n values (of texts: by the alphabet), or swapped; None where all lack.
+
+    Columns that rise together would give rows of the example if all were taken in one order.
+    """
     ordered = values.dropna().sort_values().to_list()
-    return [ordered[(len(ordered) - 1) * share // 4] if ordered else None for share in (2, 1)]
+    shares = (1, 2) if swapped else (2, 1)
+    return [ordered[(len(ordered) - 1) * share // 4] if ordered else None for share in shares]
 
 
 def document(model: Servable | None) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Parts:
             TableUnfit: it cannot be written to the output.
         """
         if not self._is_parquet():
-            as_csv(table.slice(0, 0), header=True)  # before hours of scoring are lost on it
+            # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
+            as_csv(table if any(map(_is_of_bytes, table.schema.types)) else table.slice(0, 0), header=True)
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
         _write(self._path(number), sink.getvalue())
@@ -147,6 +148,10 @@ def _write(path: Path, content: bytes) -> None:
         with suppress(OSError):
             unfinished.unlink()
         raise
+
+
+def _is_of_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> int:

@@ -191,7 +191,8 @@ def _put_in_place(finished: Path, output: Path) -> None:
     try:
         finished.rename(output)
     except OSError as error:
-        raise BadParameter(f"{output} was made by another process meanwhile. Name another: -P output=FOLDER") from error
+        why = "another process made it meanwhile" if output.exists() else error.strerror
+        raise BadParameter(f"{output} cannot be put in place: {why}. Name another: -P output=FOLDER") from error
 
 
 def _quoted(name: str) -> str:

@@ -8,7 +8,8 @@ asks the DAG `retraining` for it, by an asset event.
 
 A window is the run's data interval. *Trigger* takes another one (`window_from` and `window_to`, or the last `rows`) and
 other parameters of the report (`options`), for once. A window is reported on once: the same again finds the finished
-run. A backfill reports on past windows; it neither alerts nor retrains. Addresses: the connection `drift_alerts`.
+run, and asks for no second retraining; a run that is cleared in these pages does. A backfill reports on past windows;
+it neither alerts nor retrains. Addresses: the connection `drift_alerts`.
 """
 
 from __future__ import annotations

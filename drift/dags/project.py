@@ -161,11 +161,12 @@ def first_request(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[s
     """What an asset event says of a window; the task is skipped if another DAG run asked for the same one before.
 
     `asked` is the asset's store: for each window, which DAG run asked. A second try of the same run asks again, since
-    its first may have ended before Airflow had the event.
+    its first may have ended before Airflow had the event; so does a run that a person clears.
     """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    window = f"version {result['model']['version']}, {result['window']['from']} to {result['window']['to']}"
+    model, when = result["model"], result["window"]
+    window = f"{model['name']} version {model['version']}, {when['from']} to {when['to']}"
     earlier = asked.get(window, default=dag_run)
     if earlier != dag_run:
         raise AirflowSkipException(f"a retraining was asked for before, by {earlier}: {window}")

@@ -108,6 +108,8 @@ def _as_sqlite(row: Row) -> tuple[Any, ...]:
 def _stand_alone(connection: Connection, requests: list[list[Row]]) -> bool:
     """Whether the log holds no rows under the ids of these requests but their own, all of which were new."""
     rows = sum(map(len, requests))
+    if len({(row.request_id, row.row) for row in chain.from_iterable(requests)}) < rows:
+        return False  # two versions answered at the same moment
     ids = {row.request_id for row in chain.from_iterable(requests)}
     found = (
         connection.scalar(select(func.count()).where(predictions.c.request_id.in_(some)))
@@ -128,10 +130,16 @@ def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> s
 
 def _differ(stored: list[tuple[str, Features]], version: str, features: Features) -> bool:
     """Whether one of the rows on record is another row. Versions may take other columns: what both have counts."""
+    ours = _as_numbers(features)
     return any(
-        features != there if version == of else any(features[name] != there[name] for name in features.keys() & there)
-        for of, there in stored
+        ours != there if version == of else any(ours[name] != there[name] for name in ours.keys() & there)
+        for of, there in ((of, _as_numbers(there)) for of, there in stored)
     )
+
+
+def _as_numbers(features: Features) -> Features:
+    """PostgreSQL writes 1e300 with all its digits, which is read as a whole number that is no float."""
+    return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
 def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int], list[tuple[str, Features]]]:

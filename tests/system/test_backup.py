@@ -284,11 +284,13 @@ def test_a_restore_whose_last_database_fails_puts_everything_back(files_only: Pl
     next(files_only.artifacts.rglob("result.json")).write_text("later")
     before = files_only.rows(), files_only.digests(), ids(files_only.log)
     hinder(files_only.folder / "log.db")
+    (files_only.folder / "log.db.partial" / "somebodys").touch()
     told = restored_in_vain(files_only, saved)
     assert "Is a directory" in told
     assert "Nothing that was there before has changed" in told
     assert (files_only.rows(), files_only.digests(), ids(files_only.log)) == before
     assert lies_aside(files_only) == []
+    assert (files_only.folder / "log.db.partial" / "somebodys").is_file()
 
 
 def test_a_restore_that_cannot_write_the_artifacts_says_why_and_puts_them_back(files_only: Place) -> None:

@@ -16,11 +16,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from serve.record.engine import open_engine
 from serve.record.feedback import give_feedback
 from serve.record.log import LogUnavailable, PredictionLog, RequestIdTaken
 from serve.record.read import read_log
-from serve.record.rows import Prediction
+from serve.record.rows import Prediction, rows_of
 from serve.record.schema import HEAD, VERSION_TABLE
+from serve.record.store import Taken, commit
 from tests.system.prediction_logs import asked, ids, new_database, opened, write
 from tests.system.record_writer import prediction
 
@@ -150,6 +152,14 @@ def test_the_same_request_again_is_acknowledged_and_not_doubled(log_at: str) -> 
     assert ids(log_at) == {"a": 1, "b": 1}
 
 
+def test_a_huge_number_is_the_same_at_the_second_try(log_at: str) -> None:
+    huge = prediction("a")._replace(features={"AGE": 1e300})
+    with opened(log_at) as log:
+        for _ in range(2):
+            log.submit([huge]).result(20)
+    assert ids(log_at) == {"a": 1}
+
+
 def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(log_at: str) -> None:
     with opened(log_at) as log:
         write(log, "a")
@@ -173,6 +183,14 @@ def test_other_rows_are_refused_under_the_id_of_a_request_that_another_version_a
         with pytest.raises(RequestIdTaken, match="request id 'a'"):
             futures[0].result(20)
         futures[1].result(20)
+    assert ids(log_at) == {"a": 1, "b": 2}
+    # both at once, while the champion changes: nobody can say which came first
+    together = [rows_of([one], frozenset()) for one in (prediction("c"), answered_by_4("c", 25.0), prediction("d"))]
+    engine = open_engine(log_at)
+    with pytest.raises(Taken) as taken:
+        commit(engine, together)
+    assert taken.value.positions == {0, 1}
+    engine.dispose()
     assert ids(log_at) == {"a": 1, "b": 2}
 
 
