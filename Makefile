@@ -82,7 +82,7 @@ rollback: .venv/run.stamp ## make the previous champion the champion again (REAS
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
 	@mlflow run ./drift --env-manager local --experiment-name drift $(foreach option,$(options),-P $(option))
-	@mlflow run ./drift -e page --env-manager local -P open=true
+	@mlflow run ./drift -e page --env-manager local -P open=true $(foreach option,$(filter model_name=%,$(options)),-P $(option))
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py

@@ -210,7 +210,7 @@ def test_sample_that_differs_from_the_pinned_reference_is_named(
 def test_pinned_reference_that_is_gone_is_an_error_and_no_skipped_test(have: Have, refuse: Refuse) -> None:
     have("check_data")
     address = f"runs:/{have('preprocess').info.run_id}/nothing.csv"
-    refuse("check_data", "ArtifactMissing", address, "Run preprocess again", reference_artifact=address)
+    refuse("check_data", "ArtifactMissing", address, "its run published columns.yaml", reference_artifact=address)
 
 
 @pytest.mark.parametrize("address", ["/nowhere/reference.csv", "http://127.0.0.1:9/reference.csv"])
