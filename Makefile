@@ -128,6 +128,7 @@ backup: ## copy runs, artifacts and the prediction log into backups/, while ever
 	@$(PYTHON) -m backup.run save
 
 restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
+	@test -n "$(FROM)" || { echo "which one? make restore FROM=backups/NAME" >&2; exit 2; }
 	@$(PYTHON) -m backup.run restore --from $(FROM) $(if $(replace),--replace)
 
 docs: .venv/run.stamp ## make docs/reference.md and the picture in README.md anew from the code

@@ -142,8 +142,14 @@ HEAD = """\
 # - a column of whole numbers that are codes without an order: write role: categorical
 # - values, min, max, max_missing: what may come, not only what came; check_data holds every later table to it
 # - a column that is not known when a prediction is asked for: remove it
-# Then: mlflow run . --env-manager local -P hydra_options="data={name}"
+# Then: {command}
 """
+
+
+def command_for(name: str) -> str:
+    """The command that trains on a described table, under a name of its own: else it would be compared with another
+    table's champion, and might take its place."""
+    return f'mlflow run . --env-manager local -P hydra_options="data={name} register.model_name={name}"'
 
 
 def as_yaml(settings: dict[str, Any], rows: int, left_out: list[str]) -> str:
@@ -152,7 +158,7 @@ def as_yaml(settings: dict[str, Any], rows: int, left_out: list[str]) -> str:
     own = yaml.safe_dump({key: value for key, value in settings.items() if key != "columns"}, sort_keys=False)
     lines = [f"  {_flow(name)}: {_flow(column)}" for name, column in columns.items()]
     out = [f"# left out (no values, or too many different texts): {', '.join(left_out)}"] if left_out else []
-    text = "\n".join([HEAD.format(rows=rows, name=settings["name"]), own, *out, "columns:", *lines])
+    text = "\n".join([HEAD.format(rows=rows, command=command_for(settings["name"])), own, *out, "columns:", *lines])
     return text + "\n"
 
 
@@ -214,7 +220,7 @@ def run(file_url: str, told: Told, output: str) -> str:
         f"wrote {shown(str(place))}: {len(columns.names)} columns, {len(columns.categorical)} of them categorical; "
         f"target {columns.source_target} ({columns.positive} is 1, {share:.1%} of {len(table):,} rows); "
         f"id {columns.id_column or 'none'}; left out: {', '.join(left_out) or 'none'}. Read it, then type: "
-        f'mlflow run . --env-manager local -P hydra_options="data={name}"'
+        f"{command_for(name)}"
     )
 
 

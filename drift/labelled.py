@@ -93,7 +93,8 @@ def export(given: dict[str, Any]) -> str:
     tracking.connect()
     columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
     start, end = (moment(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
-    log = read_log(log_address(settings), start, end, int(rows) if rows else None, labels=True)
+    last = int(rows) if rows else None
+    log = read_log(log_address(settings), start, end, last, labels=True, model_name=settings.model_name)
     table = labelled_rows(log, columns)
     expect_enough(table, settings.labelled_min_rows, columns.source_target)
     part = output.with_name(f".{output.stem}.part{output.suffix}")

@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import mlflow
 import pandas as pd
 
 from drift import history
+from drift.errors import PackagesMissing
 from drift.judge import Judged, judge
 from drift.policy import Decision, Observation, decide
 from drift.settings import given_settings, settings_parser
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():  # before a run is opened, which would keep what was typed
+        expect_packages()
         settings = given_settings(vars(args), tuple(Monitoring.model_fields))
     args.step = history.STEP_NAME
     with step_run(args) as run:
@@ -53,6 +56,15 @@ def main(argv: list[str] | None = None) -> None:
         result = repeated(run, before.info.run_id) if before else compared(run, sides, settings, key)
         if args.result:
             write_result(result, Path(from_root(args.result)))
+
+
+def expect_packages() -> None:
+    """Raise PackagesMissing where Evidently is not installed, before anything is computed."""
+    if find_spec("evidently") is None:
+        raise PackagesMissing(
+            "Evidently is not installed here. Type make drift, or once make .venv/drift.stamp and this again; or let "
+            "MLflow make an environment: --env-manager uv"
+        )
 
 
 def window_key(sides: Sides, settings: Monitoring) -> str:

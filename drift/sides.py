@@ -166,6 +166,7 @@ def _from_log(settings: Monitoring, window: LogWindow, model: Watched | None) ->
         window.rows,
         None if version == "any" else version,
         labels=True,
+        model_name=model.model.name if model else None,
     )
     latest = datetime.now(UTC) + SKEW
     ahead = table["time"] > latest

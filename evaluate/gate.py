@@ -166,7 +166,7 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
         words = f"{'not' if holds else 'may be'} worse by more than {gate.margin:g}"
         yield Rule("not_worse_than_champion", gain.low, -gate.margin, holds, f"{seen}: {words}")
     if gate.require_better:
-        words = "better" if gain.low > 0 else "not shown to be better"
+        words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
         yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
 
 

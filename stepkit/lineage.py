@@ -53,7 +53,8 @@ def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
         name = client.get_experiment(experiment_id).name
         raise UpstreamMissing(
             f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
-            f'mlflow run . -P hydra_options="main.execute_steps={step}" --experiment-name {shlex.quote(name)}'
+            f'mlflow run . --env-manager local -P hydra_options="main.execute_steps={step}" '
+            f"--experiment-name {shlex.quote(name)}"
         )
     return runs[0]
 

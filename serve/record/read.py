@@ -37,6 +37,7 @@ def read_log(
     shadow: bool | None = False,
     labels: bool = False,
     base: Path = ROOT,
+    model_name: str | None = None,
 ) -> pd.DataFrame:
     """Read a window of the prediction log, oldest first.
 
@@ -47,6 +48,7 @@ def read_log(
         last: only the newest so many rows of what the other arguments leave.
         shadow: False: what was answered; True: what a model beside it would have answered; None: both.
         labels: adds the true labels; NaN where none is known.
+        model_name: only what this model answered; scorers of several models may share a log.
 
     Returns:
         n rows: request_id, row, time (UTC), model_version, the features, probability, predicted, latency_ms, and
@@ -62,6 +64,8 @@ def read_log(
         expect_file(engine)
         expect_current(engine)
         statement = _window(engine, start, end, model_version, shadow, labels)
+        if model_name is not None:
+            statement = statement.where(predictions.c.model_name == model_name)
         with failures_of(engine.url):
             parts = list(_parts(engine, _ordered(statement, last), last))
     finally:

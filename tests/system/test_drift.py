@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def test_the_same_window_again_returns_the_finished_run(
     repeated = [run for run in experiment.runs("drift") if run.data.tags.get("same_as") == first["run_id"]]
     assert [run.info.status for run in repeated] == ["FINISHED"]
     assert look(windows["few"], min_rows=40, alpha=0.01)["run_id"] != first["run_id"]
+
+
+def test_what_another_model_answered_is_no_part_of_the_window(look: Look, model: WatchedModel) -> None:
+    start = START + timedelta(hours=14)
+    address = model.record(start, traffic(60, 14), labels=True)
+    replace(model, name="another").record(start, traffic(70, 15), labels=True)
+    assert look(address)["window"]["rows"] == 60
+
+
+def test_without_evidently_it_is_one_message_and_no_run(
+    run_drift: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(experiment.runs("drift"))
+    monkeypatch.setattr("drift.run.find_spec", lambda name: None)
+    ended = run_drift("log:?rows=5")
+    assert ended.message.startswith("PackagesMissing: Evidently is not installed here. Type make drift")
+    assert len(experiment.runs("drift")) == before
 
 
 def test_a_label_that_was_put_right_makes_it_another_window(look: Look, model: WatchedModel) -> None:
