@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluate.gate import Comparison, Facts, Verdict, judge
+from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
 from evaluate.intervals import Bootstrap, Interval
 from evaluate.resample import Scored
 from evaluate.slices import Slice
@@ -60,6 +60,15 @@ def test_the_first_model_passes_if_it_reaches_the_floors() -> None:
 def test_the_lower_end_of_the_paired_interval_decides(low: float, outcome: str, rules: list[str]) -> None:
     found = verdict(comparison=against(low + 0.003, low, low + 0.006))
     assert (found.outcome, failed(found), found.passed) == (outcome, rules, outcome == "passed")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(-0.007, -0.001, "worse"), (-0.007, 0.0, "not shown to be better"), (0.001, 0.007, "better")],
+)
+def test_the_words_about_the_champion_are_those_of_the_whole_interval(low: float, high: float, words: str) -> None:
+    (rule,) = [rule for rule in verdict(comparison=against(0.0, low, high)).rules if rule.name == BETTER]
+    assert rule.reason.endswith(f": {words}")
 
 
 def test_an_equal_model_takes_over_where_better_is_not_required() -> None:
