@@ -7,9 +7,7 @@ import sys
 from pipeline.warm import cool_down, importing, warm_up
 
 if __name__ == "__main__":
-    # what is trained here is nobody's business
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
     warm_up()
 

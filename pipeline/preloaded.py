@@ -6,7 +6,8 @@ import os
 from contextlib import suppress
 from importlib import import_module
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime heeds it when it is imported
+# before the import: ONNX Runtime would tell its makers of each graph that it loads
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from pipeline.warm import importing
 

@@ -14,7 +14,6 @@ interrupted = threading.Event()
 def keep_quiet() -> None:
     """Let MLflow and alembic show warnings only, no progress bars for files of a few bytes, no address of every run."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("mlflow", "alembic"):

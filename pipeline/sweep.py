@@ -71,11 +71,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
         except Exception as error:
             raise CannotStart from error
         started.append(sweep)
-        told = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
+        variables = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
         if not holds_secret(sweep.uri):  # else it comes from the environment, and Hydra writes what is told into a file
-            told["MLFLOW_TRACKING_URI"] = sweep.uri
+            variables["MLFLOW_TRACKING_URI"] = sweep.uri
         # each job is composed anew from these overrides, on whichever machine
-        config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in told.items()]
+        config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
 
 
 def open_sweep(config: DictConfig) -> Sweep:

@@ -60,6 +60,7 @@ def test_what_is_written_reads_back_as_it_was_meant() -> None:
     assert yaml.safe_load(text) == found
     assert "# left out (no values, or too many different texts): empty" in text
     assert "  income: {type: float, min: 0, meaning: ''}" in text.splitlines()
+    assert f"data={found['name']} register.model_name={found['name']}" in text, "no other table's champion is displaced"
 
 
 @pytest.mark.parametrize(
