@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ Parts = dict[str, str]
 CODE, PARAMETER, INPUT, OUTSIDE = "code", "parameter", "input", "outside"
 SHOWN_LENGTH = 60
 BESIDE_THE_CODE = ("MLproject", "conda.yml")
+
+_parsing = threading.Lock()
+"""Jobs run in threads, and Python 3.11 counts the depth of all trees that are being made in one place: it raises
+SystemError where a garbage collection lets another thread begin one (python/cpython#106905)."""
 
 
 def digest(text: str | bytes) -> str:
@@ -93,7 +98,9 @@ def _reached_from(path: Path) -> frozenset[Path]:
 @cache
 def _imported_by(path: Path) -> list[Path]:
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    with _parsing:
+        tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

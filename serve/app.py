@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from serve import formats, metrics, openapi
-from serve.ending import SUPERVISOR, end_with, is_orphaned_worker
+from serve.ending import SUPERVISOR, end_with, is_orphaned_worker, was_asked_to_end
 from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
 from serve.feedback import label_from, take
 from serve.follow import Follower
@@ -260,6 +261,8 @@ def create() -> ASGIApp:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     if supervisor := os.environ.get(SUPERVISOR):
         end_with(int(supervisor))
+    if was_asked_to_end():  # in the moment before uvicorn took the signals
+        os.kill(os.getpid(), signal.SIGTERM)
     settings = handed_over()
     scorer = Scorer(settings)
     router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)

@@ -14,6 +14,8 @@ SUPERVISOR = "SCORER_SUPERVISOR"
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
+_asked = threading.Event()
+
 
 def interrupt_on_signals() -> None:
     """Turn the first SIGTERM or SIGINT into KeyboardInterrupt, and let none disturb the ending that follows.
@@ -23,12 +25,18 @@ def interrupt_on_signals() -> None:
     """
 
     def interrupt(*_: object) -> None:
+        _asked.set()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def was_asked_to_end() -> bool:
+    """Whether a signal came, even if its KeyboardInterrupt is lost: Python drops what is raised in a destructor."""
+    return _asked.is_set()
 
 
 def end_with(parent: int) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 
-from serve.ending import SUPERVISOR, end_with, interrupt_on_signals
+from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
 from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, settings_from
@@ -99,6 +99,8 @@ def _share(settings: ServeSettings, stack: ExitStack) -> None:
 def _listen(settings: ServeSettings) -> None:
     import uvicorn  # not needed for --help and a mistyped setting
 
+    if was_asked_to_end():
+        raise KeyboardInterrupt
     uvicorn.run(
         APPLICATION,
         factory=True,

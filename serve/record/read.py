@@ -43,8 +43,7 @@ def read_log(
 
     Args:
         url: sqlite:///FILE (relative: to `base`, the repository) or postgresql://...
-        start: with a time zone; included.
-        end: with a time zone; excluded.
+        start, end: with a time zone; the end is excluded.
         last: only the newest so many rows of what the other arguments leave.
         shadow: False: what was answered; True: what a model beside it would have answered; None: both.
         labels: adds the true labels; NaN where none is known.
@@ -63,9 +62,7 @@ def read_log(
     try:
         expect_file(engine)
         expect_current(engine)
-        statement = _window(engine, start, end, model_version, shadow, labels)
-        if model_name is not None:
-            statement = statement.where(predictions.c.model_name == model_name)
+        statement = _window(engine, start, end, model_name, model_version, shadow, labels)
         with failures_of(engine.url):
             parts = list(_parts(engine, _ordered(statement, last), last))
     finally:
@@ -77,6 +74,7 @@ def _window(
     engine: Engine,
     start: datetime | None,
     end: datetime | None,
+    model_name: str | None,
     model_version: str | None,
     shadow: bool | None,
     labels: bool,
@@ -93,6 +91,8 @@ def _window(
         query = query.where(columns.time >= _utc(start, "start"))
     if end is not None:
         query = query.where(columns.time < _utc(end, "end"))
+    if model_name is not None:
+        query = query.where(columns.model_name == model_name)
     if model_version is not None:
         query = query.where(columns.model_version == model_version)
     return query if shadow is None else query.where(columns.shadow == shadow)

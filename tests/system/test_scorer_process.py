@@ -114,6 +114,20 @@ def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -
     assert run_command(sys.executable, "-c", code).returncode == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_that_falls_into_a_destructor_is_heeded(workers: int, tmp_path: Path) -> None:
+    """Python drops a KeyboardInterrupt that is raised in one, as while modules are imported."""
+    code = (
+        "import os, signal\nfrom serve import run\n"
+        "class Dropped:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "run.expect_free = lambda *_: Dropped() and None\n"
+        f"run.main(['--port', '{free_port()}', '--workers', '{workers}', '--log_url', '{log_url(tmp_path)}'])"
+    )
+    ended = run_command(sys.executable, "-c", code, timeout=100)
+    assert "Exception ignored in" in ended.stderr, "the test loses no interrupt"
+    assert ended.returncode == 0
+
+
 def catches_sigterm(pid: int) -> bool:
     """Whether a process handles SIGTERM by itself, as Linux knows it."""
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,28 @@ def test_settings_are_named_one_by_one_to_the_second_level() -> None:
         "random_forest.max_depth": "13",
         "random_forest.options": '{"a": null, "b": 1}',
     }
+
+
+@pytest.fixture
+def switching_threads() -> Iterator[None]:
+    """Let another thread go on in the middle of each garbage collection, which comes often."""
+    before = gc.get_threshold()
+    gc.callbacks.append(yield_to_others)
+    gc.set_threshold(50)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(yield_to_others)
+
+
+def yield_to_others(*_: object) -> None:
+    time.sleep(0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("switching_threads")
+def test_jobs_in_threads_may_look_at_code_at_the_same_moment() -> None:
+    files = sorted((ROOT / "pipeline").glob("*.py")) * 3
+    look = fingerprint._imported_by.__wrapped__  # not what another job has found
+    with ThreadPoolExecutor(4) as pool:
+        looks = [pool.submit(lambda: [look(file) for file in files]) for _ in range(4)]
+    assert len({len(one.result()) for one in looks}) == 1
