@@ -294,6 +294,15 @@ def test_labelled_rows_train_a_model(
     assert trained.runs.steps["register"].data.tags["model_version"] == "1"
 
 
+def test_what_another_model_answered_trains_no_model(model: WatchedModel, tmp_path: Path) -> None:
+    start = START + timedelta(hours=15)
+    model.record(start, traffic(60, 16))
+    replace(model, name="another").record(start, traffic(70, 17))
+    hour = {"from": start.isoformat(), "to": (start + timedelta(hours=1)).isoformat()}
+    said = labelled.export(given_to_export(model, tmp_path / "labelled.csv", labelled_min_rows="50", **hour))
+    assert "60 of 60 rows have a label" in said
+
+
 def given_to_export(model: WatchedModel, output: Path, **more: str) -> dict[str, str]:
     empty = dict.fromkeys(("from", "to", "rows", "labelled_min_rows"), "")
     return {**empty, "output": str(output), "model_name": model.name, "log_url": model.log_url, **more}

@@ -9,8 +9,11 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
+import pandas as pd
 import pytest
 
 from pipeline.config import checked
@@ -169,6 +172,18 @@ def test_feedback_that_does_not_fit_names_its_field(body: bytes, field: str) -> 
 def test_the_docs_can_be_shown_before_there_is_a_model() -> None:
     assert "no model yet" in openapi.page(None)
     assert openapi.document(None)["paths"]["/invocations"]["post"]["requestBody"]["required"]
+
+
+RISING = pd.DataFrame({name: [1.0, 2.0, 3.0, 4.0, 5.0] for name in ("AGE", "LIMIT_BAL", "BILL_AMT1")})
+
+
+@pytest.mark.parametrize("clients", [RISING, RISING[["AGE"]], RISING.head(1)], ids=["rising", "one column", "one row"])
+def test_the_example_of_the_docs_is_no_client_even_where_columns_rise_together(clients: pd.DataFrame) -> None:
+    model: Any = SimpleNamespace(example=clients, names=tuple(clients))
+    shown = openapi.example_request(model)["dataframe_split"]
+    assert shown["columns"] == list(clients)
+    assert [row for row in shown["data"] if row in clients.to_numpy().tolist()] == []
+    assert (shown["data"] == [[None] * len(clients.columns)] * 2) == (clients is not RISING)
 
 
 @pytest.mark.parametrize("policy", ["refuse", "answer"])

@@ -123,6 +123,14 @@ def test_chunks_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
     unknown.close()
 
 
+def test_bytes_that_are_no_text_are_told_by_the_first_chunk_that_has_them(tmp_path: Path) -> None:
+    parts = opened(tmp_path / "out.csv")
+    parts.keep(0, pa.table({"a": [1], "b": [b"text"]}))
+    with pytest.raises(TableUnfit, match=r"column b \(binary\)"):
+        parts.keep(1, pa.table({"a": [2], "b": [b'"\xff']}))
+    parts.close()
+
+
 def test_the_output_is_the_chunks_in_their_order(tmp_path: Path) -> None:
     for ending in (".csv", ".parquet"):
         output = tmp_path / f"out{ending}"
