@@ -31,10 +31,10 @@ from simulate.clients import clients
 from simulate.drifts import traffic
 from stepkit.columns import Columns, read_columns
 from stepkit.monitoring import Monitoring
+from stepkit.places import ROOT
 from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 
 RESULTS = ROOT / "benchmarks" / "drift.md"
 TRAINING_ROWS, TRAINING_SEED = 30_000, 42

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from benchmarks.report import Goal, Pairs, Result
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 EXPERIMENT = "speed"
 console = Console(width=None if sys.stdout.isatty() else 160)

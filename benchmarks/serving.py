@@ -39,7 +39,7 @@ from benchmarks.servers import (
 )
 from simulate.clients import chunks
 from stepkit.args import positive
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 BATCH_ROWS = 1_000_000
 KB_PER_GB = 1e6

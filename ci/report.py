@@ -18,7 +18,7 @@ from ci.post import read_form
 from ci.render import Place, render
 from ci.summary import Base, Summary, as_base
 from stepkit import tracking
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 SUMMARY, COMMENT = "summary.json", "comment.md"
 NO_COMMIT = "0" * 40

@@ -21,8 +21,8 @@ from stepkit.addresses import REFERENCE, data_address, opened, recorded
 from stepkit.columns import Columns, columns_from
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit
+from stepkit.places import from_root
 from stepkit.tables import plain
-from stepkit.tracking import from_root
 
 MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""

@@ -16,9 +16,10 @@ from stepkit.addresses import data_address, opened, recorded
 from stepkit.args import positive, step_parser
 from stepkit.columns import Columns, read_columns
 from stepkit.errors import BadParameter, SecretInAddress, TableUnreadable, WrongDigest
+from stepkit.fileformats import WRITABLE
 from stepkit.lineage import DATA_SET, artifact_of, run_of
+from stepkit.places import ROOT, from_root
 from stepkit.run import StepRun, step_run
-from stepkit.tracking import ROOT, from_root
 
 log = logging.getLogger("step")
 
@@ -74,7 +75,7 @@ def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFra
 
 def as_it_came(file: Path, name: str) -> Path | None:
     """Return `file` if it may be published as `name` byte for byte, being of its format; else None."""
-    return file if file.suffix in tables.WRITABLE and name.endswith(file.suffix) else None
+    return file if file.suffix in WRITABLE and name.endswith(file.suffix) else None
 
 
 def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:

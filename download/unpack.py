@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from stepkit.errors import TableUnreadable
-from stepkit.tables import READABLE
+from stepkit.fileformats import READABLE
 
 PACKED = (".gz", ".zip")
 

@@ -19,8 +19,9 @@ from mlflow.models import get_model_info
 from mlflow.pyfunc import PyFuncModel
 
 from drift.errors import ReferenceMissing
-from serve.address import Registered, registered
-from stepkit import lineage, tables, tracking
+from serve.address import Registered
+from serve.registry import registered
+from stepkit import lineage, places, tables, tracking
 from stepkit.addresses import opened, shown_in
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.errors import BadParameter
@@ -157,7 +158,7 @@ def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
 def _fetched(address: str, folder: Path) -> Path:
     if address.startswith(("runs:/", "models:/")):
         return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
-    place = tracking.from_root(address)
+    place = places.from_root(address)
     if "://" not in place:
         return Path(place)
     target = folder / (Path(place.split("?")[0]).name or "table.csv")

@@ -16,11 +16,12 @@ from drift.addresses import moment, watched
 from drift.errors import TooFewLabels
 from drift.settings import add_settings, given_settings, log_address
 from serve.record.read import read_log
-from stepkit import tracking
+from stepkit import places, tracking
 from stepkit.columns import Columns
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit
-from stepkit.tables import WRITABLE, write_table
+from stepkit.fileformats import WRITABLE
+from stepkit.tables import write_table
 
 SETTINGS = ("model_name", "log_url", "labelled_min_rows")
 HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 def export(given: dict[str, Any]) -> str:
     """Write the table and return what was written, in words."""
     settings = given_settings(given, SETTINGS)
-    output = Path(tracking.from_root(given["output"]))
+    output = Path(places.from_root(given["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(
             f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."

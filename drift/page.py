@@ -16,10 +16,10 @@ from plotly.offline import get_plotlyjs
 from drift import history
 from drift.replay import experiment_id
 from drift.settings import settings_from
-from stepkit import tracking
+from stepkit import places, tracking
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 PAGE = ROOT / "drift" / "evidently_reports" / "index.html"
 REPORT = "drift_report.html"
@@ -169,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():
-        path = write(args.experiment, args.model_name, Path(tracking.from_root(args.output)) if args.output else PAGE)
+        path = write(args.experiment, args.model_name, Path(places.from_root(args.output)) if args.output else PAGE)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())

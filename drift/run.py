@@ -24,8 +24,8 @@ from drift.settings import given_settings, settings_parser
 from drift.sides import Sides, read_sides
 from stepkit.command import one_message
 from stepkit.monitoring import Monitoring
+from stepkit.places import ROOT, from_root
 from stepkit.run import StepRun, step_run
-from stepkit.tracking import ROOT, from_root
 
 log = logging.getLogger("drift")
 

@@ -22,8 +22,8 @@ from stepkit.args import step_parser
 from stepkit.champion import champion_of
 from stepkit.evaluation import REASONS, VERDICT, Evaluation, read_evaluation
 from stepkit.lineage import MODEL_FILES, address_of
+from stepkit.places import from_root
 from stepkit.run import StepRun, step_run
-from stepkit.tracking import from_root
 
 EVALUATION = "evaluation.json"
 

@@ -26,7 +26,7 @@ from pipeline.runs import launched
 from pipeline.signals import end_on_signals, keep_quiet
 from stepkit import tracking
 from stepkit.errors import StepError, told
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 errors = Console(stderr=True)
 

@@ -30,7 +30,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pipeline.config import ConfigError
 from pipeline.plugins import RayLauncher, RaySettings, ThreadsLauncher
 from stepkit.addresses import holds_secret
-from stepkit.tracking import DEFAULT_URI, ROOT
+from stepkit.places import ROOT
+from stepkit.tracking import DEFAULT_URI
 
 LOCAL = "local"
 """Ray's own word for a cluster of this machine's that lives as long as the process that begins it."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 Parts = dict[str, str]
 """Each part of a fingerprint by its name: "code:preprocess/run.py", "parameter:test_size",

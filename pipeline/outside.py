@@ -17,9 +17,10 @@ from stepkit.champion import WITHDRAWN, champion_of, why_not_comparable
 from stepkit.errors import StepError
 from stepkit.evaluation import PASSED, VERDICT
 from stepkit.lineage import address_of, digest_of
+from stepkit.places import from_root
 from stepkit.reference import reference_address
 from stepkit.tables import sha256_of
-from stepkit.tracking import from_root, is_unreachable
+from stepkit.tracking import is_unreachable
 
 LONGEST_WAIT_SECONDS = 5.0
 NONE, ITSELF = "none", "itself"

@@ -25,7 +25,7 @@ from pipeline.shared import FailedElsewhere, Shared
 from pipeline.signals import interrupted
 from pipeline.steps import BY_NAME, Step, chosen_steps
 from stepkit.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 POLL_SECONDS = 0.05
 LOG_ARTIFACT = "step.log"

@@ -22,7 +22,7 @@ from rich.console import Console
 from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
-from stepkit import tracking
+from stepkit import places, tracking
 from stepkit.errors import BadParameter, told
 from stepkit.lineage import BECAUSE, ERROR, PIPELINE
 
@@ -158,7 +158,7 @@ def _expect_undeleted(name: str) -> None:
 @cache
 def changed_files() -> str | None:
     """Return the files that differ from the commit or are not in it, "" if there are none, None outside of a clone."""
-    command = ["git", "-C", str(tracking.ROOT), "status", "--porcelain", "-z", "--no-renames"]
+    command = ["git", "-C", str(places.ROOT), "status", "--porcelain", "-z", "--no-renames"]
     try:
         listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=SECONDS_FOR_GIT).stdout
     except (OSError, subprocess.SubprocessError):

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import ConfigError
 from pipeline.plugins import OptunaSweeper, SearchSettings
 from pipeline.space import Space, shown, space_of
-from stepkit.tracking import from_root
+from stepkit.places import from_root
 
 DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
 SQLITE = "sqlite:///"

@@ -26,9 +26,9 @@ from random_forest.pipeline import features_of
 from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs
 from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
+from stepkit.places import ROOT
 from stepkit.settings import ModelSettings
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 
 LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""

@@ -19,12 +19,12 @@ from stepkit.columns import first_problem
 from stepkit.errors import BadParameter, TableUnfit
 from stepkit.evaluation import Costs, read_evaluation
 from stepkit.metrics import scores
+from stepkit.places import ROOT
 from stepkit.run import StepRun, step_run
 from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input
 from stepkit.threshold import chosen_threshold
-from stepkit.tracking import ROOT
 
 
 def read_settings(model_config: str) -> ModelSettings:

@@ -1,23 +1,13 @@
-"""The address of a registered model -> its name and exact version, asked of the registry once."""
+"""The address of a registered model: models:/NAME@ALIAS or models:/NAME/VERSION, and the version that one means."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
-from mlflow import MlflowClient, get_tracking_uri
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
-
-from stepkit import tracking
-from stepkit.addresses import shown
-from stepkit.champion import version_by_alias
-from stepkit.errors import BadParameter
-
 DEFAULT_ADDRESS = "models:/credit_default@champion"
+ADDRESSES = "models:/NAME@ALIAS or models:/NAME/VERSION"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
-UNKNOWN = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
 @dataclass(frozen=True)
@@ -31,39 +21,3 @@ class Registered:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
-
-
-def registered(address: str) -> Registered:
-    """Return the version that an address means right now.
-
-    Raises:
-        BadParameter: no such address, model, alias or version.
-        TrackingUnreachable: the registry does not answer.
-    """
-    found = ADDRESS.fullmatch(address)
-    if not found:
-        raise BadParameter(
-            f"model '{address}' is no address of a registered model. Type models:/NAME@ALIAS or models:/NAME/VERSION, "
-            f"as in -P model={DEFAULT_ADDRESS}"
-        )
-    # files of a few bytes each: bars for them would hide the one that counts
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    tracking.connect()
-    client = MlflowClient()
-    try:
-        if found["alias"]:
-            version = version_by_alias(client, found["name"], found["alias"])
-        else:
-            version = client.get_model_version(found["name"], found["version"])
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise tracking.gone(error) from error
-        if error.error_code not in UNKNOWN:
-            raise
-        version = None
-    if version is None:
-        raise BadParameter(
-            f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
-            "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
-        )
-    return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")

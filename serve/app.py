@@ -27,10 +27,11 @@ from serve.ending import SUPERVISOR, end_with, is_orphaned_worker, was_asked_to_
 from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
 from serve.feedback import label_from, take
 from serve.follow import Follower
+from serve.graph import Rows, Scores
 from serve.guard import Call, Guard, call_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
-from serve.model import Rows, Scores, Servable
+from serve.model import Servable
 from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
 from serve.settings import ServeSettings, handed_over
 from serve.shadow import Shadow

@@ -12,20 +12,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from serve.address import DEFAULT_ADDRESS, Registered, registered
+from serve.address import ADDRESSES, DEFAULT_ADDRESS, Registered
 from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
-from serve.model import Servable, load
+from serve.fetching import Fetching
+from serve.graph import Graph, Rows
 from serve.parts import Parts, Plan
 from stepkit.args import positive
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.tracking import from_root
+from stepkit.places import from_root
 
-ADDRESSES = "models:/NAME@ALIAS or models:/NAME/VERSION"
 ANSWERS = ("probability", "class", "model_version")
 OTHERS, ALL, NONE = "others", "all", "none"
 CHUNK_ROWS = 20_000
@@ -75,12 +77,12 @@ def run(job: Job) -> str:
     Raises:
         BadParameter: a file, folder or model that is not there or cannot be used.
         TableUnfit, TableUnreadable: the table; nothing of the run stays then.
-        ModelRefused, TrackingUnreachable: the model cannot be loaded.
+        ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded.
     """
     _expect_places(job)
-    header = header_of(job.source)
-    version = registered(job.model)
-    model = load(version.name, version.version)
+    with Fetching() as fetching:
+        header = header_of(job.source)
+        version, model = fetching.graph(job.model)
     wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
     expect_columns(job.source, header, wanted)
     parts = Parts(job.output, _plan(job, version, wanted))
@@ -145,7 +147,7 @@ def _state_of(path: Path) -> str:
     return f"{path} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def _scored(job: Job, model: Servable, wanted: Wanted, parts: Parts) -> str:
+def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
     """Score what is not scored yet, and write the output."""
     start = time.monotonic()
     before = parts.rows
@@ -183,7 +185,7 @@ def _progress() -> Progress:
     )
 
 
-def _answers(job: Job, model: Servable, wanted: Wanted, done: int) -> Iterator[tuple[int, tuple[pa.Table, float]]]:
+def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tuple[int, tuple[pa.Table, float]]]:
     """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
     cores = os.cpu_count() or 1
     waiting: deque[tuple[int, float, Future[pa.Table]]] = deque()
@@ -199,9 +201,23 @@ def _answers(job: Job, model: Servable, wanted: Wanted, done: int) -> Iterator[t
             yield first, (future.result(), read)
 
 
-def answer(model: Servable, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+def rows_of(model: Graph, table: pa.Table) -> Rows:
+    """Return the model's columns of n rows of `chunks` as arrays."""
+    numbers = np.empty((len(model.numeric), table.num_rows))
+    for place, name in enumerate(model.numeric):
+        numbers[place] = table.column(name).to_numpy()  # null becomes NaN
+    texts = {name: _texts(table.column(name)) for name in model.text}
+    return Rows(model.numeric, numbers, texts, table.num_rows)
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    texts: np.ndarray = pc.fill_null(pc.cast(column, pa.string()), "").to_numpy()
+    return texts
+
+
+def answer(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
     """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
-    scores = model.score(model.rows_of(table.select(list(model.names)).to_pandas()))
+    scores = model.score(rows_of(model, table))
     version = pa.array([int(model.version)] * table.num_rows, pa.int64())
     columns = (pa.array(scores.probability, pa.float64()), pa.array(scores.predicted, pa.int64()), version)
     answered = table.select(list(kept))

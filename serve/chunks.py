@@ -14,7 +14,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.tables import MISSING, WRITABLE, refuse_markup, refuse_other_delimiter
+from stepkit.fileformats import MISSING, WRITABLE, refuse_markup, refuse_other_delimiter
 
 BLOCK_BYTES = 2**20
 """How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""

@@ -13,6 +13,10 @@ class AddressUnusable(StepError):
     """Nobody can listen on the host and port of the settings."""
 
 
+class ProcessLost(StepError):
+    """A process that was to do a part of the work was ended from outside, as for want of memory."""
+
+
 class EngineMissing(StepError):
     """What an entry point runs on is not installed: Spark, Java."""
 

@@ -93,6 +93,7 @@ class Follower:
     def _run(self) -> None:
         while not self._stop.is_set():
             self.look()
+            gc.enable()  # off since run.py: all is imported that the first look needs
             self._stop.wait(self.settings.poll_seconds)
 
     def look(self) -> None:

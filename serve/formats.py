@@ -21,7 +21,8 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
 from serve.errors import Refusal, bad_request
-from serve.model import Rows, Servable
+from serve.graph import Rows
+from serve.model import Servable
 
 JSON_TYPES = ("application/json", "application/json; charset=utf-8")
 NUMBER_TYPES = {int, float, bool, type(None)}

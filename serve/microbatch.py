@@ -10,7 +10,8 @@ import asyncio
 
 import numpy as np
 
-from serve.model import Rows, Scores, Servable
+from serve.graph import Rows, Scores
+from serve.model import Servable
 
 Waiting = list[tuple[Rows, asyncio.Future[Scores]]]
 

@@ -3,113 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-# before the import: ONNX Runtime would tell its makers of each graph that it loads
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import mlflow
 import numpy as np
-import onnxruntime
 import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
-from serve.record.rows import features_texts
-from stepkit.tracking import is_unreachable
+from serve.graph import Described, Graph, Rows, open_session
+from stepkit.tracking import is_unreachable, refuse_pickles
 
 FLAVOR = "python_function"
-PROBABILITIES = "probabilities"
 WARM_UP_ROUNDS = 20
 LONGEST_REASON = 300
-FEW = 10
-"""Rows up to this number are put on record sooner one by one than as a table."""
 
 EQUAL = 1e-6
 """ONNX Runtime adds the trees' float32 votes in another order on another number of threads: up to 3e-7 apart."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """n raw rows, column by column; a missing number is NaN, a missing text the empty text.
+class Servable(Graph):
+    """A loaded version of the registered model, with all that MLflow knows of it."""
 
-    `numbers` is a k x n array of doubles in the order of `names`; `texts` holds n texts for each text column.
-    """
-
-    names: tuple[str, ...]
-    numbers: np.ndarray
-    texts: dict[str, np.ndarray]
-    count: int
-
-    def part(self, start: int, end: int) -> Rows:
-        """Return the rows from `start` up to, not including, `end`; they share memory with these."""
-        texts = {name: column[start:end] for name, column in self.texts.items()}
-        return Rows(self.names, self.numbers[:, start:end], texts, min(end, self.count) - start)
-
-    def inputs(self) -> dict[str, np.ndarray]:
-        """Return the graph's inputs: one (n, 1) array per column, float32 or text."""
-        with np.errstate(over="ignore"):  # beyond float32 means infinity, as for the model's own predictor
-            numbers = self.numbers.astype(np.float32)[:, :, None]
-        texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
-        return {**dict(zip(self.names, numbers, strict=True)), **texts}
-
-    def features(self, hidden: frozenset[str] = frozenset()) -> Sequence[dict[str, Any] | str]:
-        """Return the n rows for the record: as `dictionaries`, or as texts where that is quicker.
-
-        A text goes into the log as it is, and so has no value of the hidden columns.
-        """
-        if self.count > FEW and not self.texts and (texts := features_texts(self.names, self.numbers.T, hidden)):
-            return texts
-        return self.dictionaries()
-
-    def dictionaries(self) -> list[dict[str, Any]]:
-        """Return the n rows by column; None stands for a missing value."""
-        rows = self.numbers.T.tolist()
-        if np.isnan(self.numbers).any():
-            rows = [[None if value != value else value for value in row] for row in rows]
-        if not self.texts:
-            return [dict(zip(self.names, row, strict=True)) for row in rows]
-        texts = zip(*(column.tolist() for column in self.texts.values()), strict=True)
-        names = (*self.names, *self.texts)
-        both = zip(rows, texts, strict=True)
-        return [dict(zip(names, (*row, *(text or None for text in own)), strict=True)) for row, own in both]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The answer for n rows: probability of the positive class, and the class at the model's threshold."""
-
-    probability: list[float]
-    predicted: list[int]
-
-
-@dataclass(frozen=True)
-class Servable:
-    """A loaded version of the registered model `name`; scoring is safe from any thread."""
-
-    name: str
-    version: str
-    names: tuple[str, ...]
-    text: tuple[str, ...]
-    threshold: float
-    session: onnxruntime.InferenceSession
     metadata: Model
     example: pd.DataFrame
-
-    @property
-    def numeric(self) -> tuple[str, ...]:
-        return tuple(name for name in self.names if name not in self.text)
-
-    def score(self, rows: Rows) -> Scores:
-        answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
-        probability = np.clip(answered, 0.0, 1.0)  # a sum of float32 votes may exceed 1 by its last digits
-        return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
 
     def rows_of(self, table: pd.DataFrame) -> Rows:
         """Return a table that fits the signature as arrays."""
@@ -131,49 +54,69 @@ def load(name: str, version: str) -> Servable:
         ModelRefused: it cannot be loaded, or its answers are not finite or not those of its MLflow model.
         MlflowException, OSError: the registry or the artifact store cannot be reached.
     """
+    with refusing(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
+        return proven(name, version, download(name, version, folder))
+
+
+@contextmanager
+def refusing(version: str) -> Iterator[None]:
+    """Raise ModelRefused for whatever a damaged or foreign model trips over; a registry that is gone is another thing.
+
+    Raises:
+        ModelRefused: it, or what was raised inside.
+        MlflowException, OSError: the registry or the artifact store cannot be reached.
+    """
     try:
-        with tempfile.TemporaryDirectory(prefix="scorer-") as folder:
-            return _load(name, version, folder)
+        yield
     except ModelRefused:
         raise
-    except Exception as error:  # whatever a damaged or foreign model trips over: the old one must stay
+    except Exception as error:
         if is_unreachable(error):
             raise
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise ModelRefused(f"version {version} cannot be loaded: {type(error).__name__}: {reason}") from error
 
 
-def _load(name: str, version: str, folder: str) -> Servable:
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder))
+def download(name: str, version: str, folder: str) -> Path:
+    """Fetch a registered version into `folder`; return where the model lies in it."""
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder))
+
+
+def described(path: Path, metadata: Model) -> Described:
+    """Return what the graph of a model on disk is asked with."""
+    files = metadata.flavors[FLAVOR]["artifacts"]
+    settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
+    names, text = tuple(settings["columns"]), tuple(settings["text"])
+    return Described(path / files["onnx"]["path"], names, text, settings["threshold"])
+
+
+def proven(name: str, version: str, path: Path) -> Servable:
+    """Make a model on disk ready, and prove that it answers as its own MLflow model does.
+
+    Raises:
+        ModelRefused: it does not, or has nothing by which to tell.
+    """
     metadata = Model.load(str(path))
     if metadata.signature is None:
         raise ModelRefused(f"version {version} has no signature. Log it with one.")
-    files = metadata.flavors[FLAVOR]["artifacts"]
-    settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
+    found = described(path, metadata)
     example = _example(metadata, path)
-    asked = _with_gaps(example, settings["text"])
+    asked = _with_gaps(example, list(found.text))
+    refuse_pickles()
     # before the graph is loaded for us, which then takes the memory that this sets free
     theirs = mlflow.pyfunc.load_model(str(path)).predict(asked)["probability"].to_numpy()
     servable = Servable(
         name=name,
         version=version,
-        names=tuple(settings["columns"]),
-        text=tuple(settings["text"]),
-        threshold=settings["threshold"],
-        session=_session(path / files["onnx"]["path"]),
+        names=found.names,
+        text=found.text,
+        threshold=found.threshold,
+        session=open_session(found.path),
         metadata=metadata,
         example=example,
     )
     _expect_answers(servable, asked, theirs)
     return servable
-
-
-def _session(graph: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # a row takes 0.03 ms: requests beside each other use the cores better than threads within one
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def _example(metadata: Model, path: Path) -> pd.DataFrame:

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from serve import metrics
+from serve.graph import Rows, Scores
 from serve.journal import note
 from serve.microbatch import joined
-from serve.model import Rows, Scores, Servable
+from serve.model import Servable
 from serve.record.log import Prediction, PredictionLog
 
 Job = tuple[Rows, list[Prediction]]

@@ -19,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.address import DEFAULT_ADDRESS, registered
-from serve.batch import ADDRESSES, ANSWERS, OTHERS, kept_columns
+from serve.address import ADDRESSES, DEFAULT_ADDRESS
+from serve.batch import ANSWERS, OTHERS, kept_columns
 from serve.chunks import Wanted, expect_columns, format_of
 from serve.errors import EngineMissing
 from serve.model import Servable, load
+from serve.registry import registered
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.tables import MISSING
-from stepkit.tracking import from_root
+from stepkit.fileformats import MISSING
+from stepkit.places import from_root
 
 MASTER = "local[*]"
 LOCAL_CLUSTER = "local-cluster"

@@ -9,7 +9,7 @@ import yaml
 
 from stepkit.columns import Strict, first_problem
 from stepkit.errors import BadParameter
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 CONFIG = ROOT / "config.yaml"
 DEFAULT_MODEL = "credit_default"

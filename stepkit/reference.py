@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from stepkit.champion import champion_of, why_not_comparable
 from stepkit.errors import BadParameter, UpstreamMissing
 from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
-from stepkit.tracking import from_root
+from stepkit.places import from_root
 
 NO_REFERENCE = "none"
 """What stands for an address where nothing is to be compared: a retraining after drift differs, and may."""

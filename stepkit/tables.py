@@ -13,14 +13,10 @@ import pyarrow.parquet as pq
 
 from stepkit.columns import Columns
 from stepkit.errors import TableUnfit, TableUnreadable
+from stepkit.fileformats import MISSING, WRITABLE, ending_of, refuse_markup, refuse_other_delimiter
 
 EXCEL_HEADER_ROWS = 10
 """How many rows of a sheet are searched for the header: titles and groupings often stand above it."""
-
-READABLE = (".csv", ".parquet", ".xls", ".xlsx")
-WRITABLE = (".csv", ".parquet")
-MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None"]
-"""What counts as missing in a CSV column; in a text column only the empty text does, as "None" may be a category."""
 
 
 def sha256_of(path: Path) -> str:
@@ -49,13 +45,6 @@ def read_table(path: Path, text: Collection[str] = (), header: Collection[str] =
     else:
         table = _read_csv(path, text)
     return _with_rows(table, path)
-
-
-def ending_of(path: Path) -> str:
-    ending = path.suffix.lower()
-    if ending in READABLE:
-        return ending
-    raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -98,23 +87,6 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
     if len(table.columns) == 1:
         refuse_other_delimiter(path, str(table.columns[0]))
     return table
-
-
-def refuse_markup(path: Path) -> None:
-    """A server that answers "200 OK" with a page about an error is the commonest fault of a download."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise TableUnreadable(f"{path.name} is a web page, not a table. Open its address in a browser to see why.")
-
-
-def refuse_other_delimiter(path: Path, header: str) -> None:
-    for delimiter, name in ((";", "semicolon"), ("\t", "tab"), ("|", "bar")):
-        if delimiter in header:
-            raise TableUnreadable(
-                f"{path.name} is separated by the {name} '{delimiter.strip() or 'tab'}', not by commas. "
-                "Save it with commas and try again."
-            )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

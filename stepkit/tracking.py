@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import mlflow
 import requests
@@ -19,10 +18,10 @@ from mlflow.utils.rest_utils import http_request
 
 from stepkit.addresses import shown
 from stepkit.errors import ArtifactsNotStored, StepError, TrackingRefused, TrackingUnreachable
+from stepkit.places import ROOT, from_root
 
 log = logging.getLogger("stepkit.tracking")
 
-ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
 ANSWER_SECONDS = 5.0
 UNAUTHORIZED = 401
@@ -40,11 +39,6 @@ _FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error respons
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
 
 
-def from_root(place: str) -> str:
-    """A relative path means: relative to the repository, wherever the command was typed; an address stays as it is."""
-    return place if "://" in place or place.startswith("runs:/") else str((ROOT / place).resolve())
-
-
 def connect(configured: str | None = None) -> str:
     """Choose the tracking URI, see that it answers, and hand it to MLflow.
 
@@ -57,8 +51,7 @@ def connect(configured: str | None = None) -> str:
         TrackingRefused: a server that does not take this account.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
-    # a pickle in a model runs what it likes when it is loaded; our own models have none
-    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    refuse_pickles()
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         # each step has a working directory of its own, and would have a database of its own
@@ -68,6 +61,11 @@ def connect(configured: str | None = None) -> str:
         _expect_welcome(uri)
     mlflow.set_tracking_uri(uri)
     return uri
+
+
+def refuse_pickles() -> None:
+    """A pickle in a model runs what it likes when it is loaded; our own models have none."""
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
 
 def _expect_answer(uri: str) -> None:

@@ -16,7 +16,7 @@ import requests
 
 from drift import standalone
 from drift.loop.scheduler import Scheduler
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import free_port, wait_until
 
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"

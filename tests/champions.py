@@ -13,9 +13,9 @@ from random_forest.export import export
 from random_forest.pipeline import build
 from simulate.clients import clients
 from stepkit.columns import read_columns
+from stepkit.places import ROOT
 from stepkit.settings import Forest, ModelSettings
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 from tests.conftest import Experiment, new_experiment
 
 ROWS = 600

@@ -20,7 +20,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 REAL_DATA = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
 STEP_TAGS = {"download": "download_data"}

@@ -8,7 +8,7 @@ import subprocess
 
 import psutil
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Experiment, command_env
 from tests.pipelines import start_pipeline
 from tests.servers import wait_until

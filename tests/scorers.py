@@ -16,7 +16,7 @@ import pandas as pd
 import requests
 
 from serve.record.read import read_log
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import command_env
 from tests.servers import free_port, wait_until
 

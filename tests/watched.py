@@ -18,8 +18,8 @@ from serve.record.rows import Prediction
 from serve.record.settings import LogSettings
 from simulate.drifts import traffic
 from stepkit.columns import read_columns
+from stepkit.places import ROOT
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 from tests.conftest import Experiment
 from tests.pipelines import run_here, small_forest, small_table
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 SECONDS_TO_END = 30.0
 LAST_LINES = 15

@@ -26,7 +26,7 @@ from drift.loop.receiver import Receiver
 from drift.loop.story import ACTS, ROWS, NotAsTold, Stage
 from drift.loop.waiting import PATIENCE, WaitedInVain, wait_for
 from stepkit.errors import StepError
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 WIDTH = 18

@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipeline.report.publish import publish, write
 from pipeline.signals import keep_quiet
-from stepkit import tracking
+from stepkit import places, tracking
 from stepkit.errors import StepError, UpstreamMissing
 from stepkit.lineage import NEWEST_FIRST, PIPELINE
 
@@ -58,7 +58,7 @@ def report(run_id: str, base_run_id: str, output: str) -> str:
         client.set_tag(own, MLFLOW_RUN_NAME, "report")
     wanted = run_id or newest(client).info.run_id
     if output:
-        return " and ".join(map(str, write(client, wanted, Path(tracking.from_root(output)), base_run_id)))
+        return " and ".join(map(str, write(client, wanted, Path(places.from_root(output)), base_run_id)))
     return f"report.html and report.md of run {publish(client, wanted, base_run_id)}"
 
 

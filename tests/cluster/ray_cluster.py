@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import free_port, wait_until
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"

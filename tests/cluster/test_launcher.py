@@ -20,7 +20,8 @@ import pytest
 
 from pipeline import cluster
 from pipeline.config import ConfigError
-from stepkit.tracking import DEFAULT_URI, ROOT
+from stepkit.places import ROOT
+from stepkit.tracking import DEFAULT_URI
 from tests.cluster.cluster_app import CHILD
 from tests.cluster.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 from tests.conftest import command_env, run_command

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from pipeline.runner import STEP_RUN
 from stepkit.lineage import inputs_of, run_of
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.conftest import Experiment, command_env, run_command
 from tests.pipelines import small_table, start_pipeline

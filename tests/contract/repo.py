@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.steps import BY_NAME
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 NOT_OURS = {"mlruns", "mlartifacts", "outputs", "multirun"}
 STEP_FOLDERS = tuple(BY_NAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import checked
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import files, name_of
 from tests.unit.small import composed
 

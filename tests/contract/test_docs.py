@@ -12,7 +12,7 @@ from docs import make_architecture
 from docs.make_reference import PAGE, page
 from pipeline.config import checked
 from pipeline.steps import BY_NAME, Step
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import PROJECT_FOLDERS, files
 from tests.unit.small import composed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import read_yaml
 
 PROGRAMS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import code, name_of, tree_of
 
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")

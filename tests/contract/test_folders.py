@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import PROJECT_FOLDERS, STEP_FOLDERS, code, functions, name_of, tree_of
 
 LONGEST_FUNCTION = 40

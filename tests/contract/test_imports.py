@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import STEP_FOLDERS, code, first_parts, imported_by, name_of, tree_of
 
 ALLOWED = {
@@ -102,4 +102,4 @@ def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
 def test_monitoring_takes_of_the_scorer_only_its_log_and_addresses() -> None:
     taken = {module for path in code() if part_of(path) == "drift" for module in imported_by(path)}
     ours = {".".join(module.split(".")[:2]) for module in taken if module.startswith("serve.")}
-    assert ours == {"serve.record", "serve.address"}
+    assert ours == {"serve.record", "serve.address", "serve.registry"}

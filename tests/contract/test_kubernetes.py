@@ -17,7 +17,7 @@ from mlflow.projects import _parse_kubernetes_config, load_project
 from mlflow.projects import kubernetes as backend
 from mlflow.projects.utils import get_entry_point_command
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import STEP_FOLDERS, first_parts, imported_by
 from tests.contract.test_pins import distributions_of, locked
 

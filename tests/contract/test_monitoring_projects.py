@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import drift
 from stepkit.monitoring import Monitoring, Policy
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import read_yaml
 
 

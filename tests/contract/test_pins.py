@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import (
     PROJECT_FOLDERS,
     code,

@@ -13,7 +13,7 @@ from mlflow.projects.utils import load_project
 
 from pipeline.config import Config, checked
 from pipeline.steps import BY_NAME, STEPS, Step
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import PROJECT_FOLDERS, STEP_FOLDERS, project
 from tests.unit.small import composed
 

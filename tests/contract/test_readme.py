@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pipeline.steps import BY_NAME
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.tour import plan
 from tests.tour.readme import commands, shown
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import code, first_parts, imported_by, name_of, tree_of
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}

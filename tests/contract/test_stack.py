@@ -15,7 +15,7 @@ import docker.utils.build  # type: ignore[import-not-found]  # the installed pac
 import pytest
 import yaml
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import STEP_FOLDERS, files, name_of, read_yaml
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services

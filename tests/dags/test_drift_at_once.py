@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from drift.history import KEY
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import command_env, new_experiment
 from tests.servers import MlflowServer, mlflow_server, wait_until
 from tests.watched import WatchedModel, watched_model

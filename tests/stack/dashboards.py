@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 FOLDER = ROOT / "docker" / "grafana" / "dashboards"
 INTERVALS = {"1h": 3600}

@@ -21,7 +21,7 @@ from typing import IO
 import psutil
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import wait_until
 from tests.stack.needs import missing
 from tests.stack.services import Service

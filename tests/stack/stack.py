@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import postgres_binary
 from tests.stack.sandbox import Sandbox, network_of
 from tests.stack.services import Service, services

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import wait_until
 from tests.stack.stack import Stack
 from tests.stack.test_core import ask_database, score

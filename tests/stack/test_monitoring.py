@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import wait_until
 from tests.stack.dashboards import Query, expanded, queries
 from tests.stack.draw import draw

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import postgres_binary, wait_until
 from tests.system.prediction_logs import asked, ids, new_database, opened, write
 

@@ -16,7 +16,7 @@ import pytest
 from backup import sqlite
 from backup.errors import SourceUnreadable
 from backup.undo import Undo
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.servers import wait_until
 
 MEGABYTES = 200

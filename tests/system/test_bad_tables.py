@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from stepkit.lineage import DAMAGED
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Ended, Experiment, new_experiment
 from tests.system.conftest import artifacts, marks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -12,15 +13,16 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from serve.batch import main
+from serve.batch import INTERRUPTED, main
 from serve.model import EQUAL
 from serve.parts import Parts
 from stepkit.columns import read_columns
+from stepkit.places import ROOT
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 from tests.champions import Champion, clients_with_gaps, two_versions
 from tests.conftest import Ended, command_env, run_command
 from tests.servers import wait_until
@@ -361,6 +363,23 @@ def test_a_registry_that_is_gone_is_named(
     finally:
         mlflow.set_tracking_uri(before)
     expect_refusal(ended, "TrackingUnreachable", "http://127.0.0.1:9")
+
+
+def test_ctrl_c_while_the_model_is_fetched_leaves_no_process(champion: Champion, source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "batch.py", *words_of(champion, input=source, output=tmp_path / "scored.csv")]
+    process = subprocess.Popen(
+        command, cwd=ROOT / "serve", env=command_env(PYTHONPATH=".."), stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    fetching = psutil.Process(process.pid)
+    wait_until(lambda: len(fetching.children()) > 1 or process.poll() is not None, "MLflow is loaded in two processes")
+    children = fetching.children()
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == INTERRUPTED, said
+    assert said.splitlines() == ["interrupted; the same command goes on after the last finished chunk"]
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert listing(tmp_path) == {source.name}
 
 
 def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, tmp_path: Path) -> None:

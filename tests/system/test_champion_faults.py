@@ -14,8 +14,8 @@ import yaml
 from mlflow.entities import Run
 
 from stepkit.columns import read_columns
+from stepkit.places import ROOT
 from stepkit.run import step_run
-from stepkit.tracking import ROOT
 from tests.conftest import new_experiment
 from tests.pipelines import small_table
 from tests.registered import Line, failed_rules

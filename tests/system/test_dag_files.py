@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.airflows import PATIENCE, PYTHON
 
 TASKS = {

@@ -23,7 +23,7 @@ from serve.record.read import read_log
 from simulate.drifts import traffic
 from stepkit.errors import StepError
 from stepkit.lineage import run_of
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Ended, Experiment, new_experiment
 from tests.pipelines import run_here, small_forest
 from tests.watched import COLUMNS, ROWS, START, WatchedModel, watched_model, window

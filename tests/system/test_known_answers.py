@@ -10,7 +10,7 @@ import pytest
 from check_data.checks import Checked, run_checks
 from preprocess.run import tidy
 from stepkit.columns import Columns, read_columns
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from pipeline.runner import StepFailed
 from pipeline.steps import STEPS
 from stepkit.lineage import OUTPUT
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Experiment, command_env, new_experiment, run_command
 from tests.pipelines import (
     PipelineRuns,

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 
 from serve.record.read import read_log
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.champions import Champion, two_versions
 from tests.conftest import run_command
 from tests.scorers import Server, log_url, scorer

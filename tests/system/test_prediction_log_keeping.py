@@ -14,7 +14,7 @@ from serve.record.feedback import Counts, give_feedback
 from serve.record.log import Prediction
 from serve.record.purge import PURGED_AT_ONCE, purge
 from serve.record.read import read_log
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import run_command
 from tests.servers import wait_until
 from tests.system.prediction_logs import asked, ids, opened, write

@@ -19,7 +19,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from pipeline.steps import STEPS
 from random_forest.export import TRUSTED_TYPES
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Experiment, new_experiment, run_command
 from tests.pipelines import PipelineRuns, pipelines_in
 

@@ -18,7 +18,7 @@ from serve.errors import ModelRefused
 from serve.model import load
 from serve.record.read import read_log
 from stepkit import tracking
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.champions import Champion, two_versions
 from tests.scorers import Server, log_url, logged, metric, scorer
 from tests.servers import MlflowServer, wait_until
@@ -133,7 +133,6 @@ def test_a_pickled_model_is_refused_unopened(
     version = pickled(trained, sprung)
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
     monkeypatch.setattr("serve.model._example", lambda metadata, path: example_of(trained))
-    tracking.connect()
     with pytest.raises(ModelRefused, match="pickle"):
         load(trained.name, version)
     assert not sprung.exists()

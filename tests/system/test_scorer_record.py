@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 import requests
 
-from serve.model import FEW
-from stepkit.tracking import ROOT
+from serve.graph import FEW
+from stepkit.places import ROOT
 from tests.champions import Champion, two_versions
 from tests.conftest import run_command
 from tests.scorers import Server, logged, metric, scorer

@@ -13,7 +13,7 @@ import pytest
 
 from stepkit.handoff import StepRun
 from stepkit.lineage import inputs_of, run_of
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Experiment, command_env, new_experiment
 from tests.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import command_env, run_command
 from tests.pipelines import small_forest, small_table
 from tests.servers import IMPATIENT, MlflowServer, free_port, mlflow_server, postgres, wait_until

@@ -13,7 +13,7 @@ import pytest
 from mlflow.cli import cli
 
 from pipeline.steps import BY_NAME
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import Experiment, new_experiment
 from tests.pipelines import small_table
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.conftest import REAL_DATA
 from tests.servers import free_port, wait_until
 from tests.tour import plan

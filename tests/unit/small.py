@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from pipeline.plugins import register_plugins
 from stepkit.columns import Column, Columns
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 CLIENTS = Columns(
     id_column="ID",

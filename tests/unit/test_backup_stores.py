@@ -9,7 +9,7 @@ import yaml
 
 from backup.errors import SourceUnreadable
 from backup.stores import CONFIG, configured, databases_of
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 KEYS = [("serve", "log_url"), ("main", "mlflow_tracking_url")]
 

@@ -19,7 +19,7 @@ from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, tak
 from benchmarks.report import Goal, Result, as_markdown
 from benchmarks.speed import COMPARISONS, GROWTH, Bench, chosen_data, keys_of
 from preprocess.run import tidy
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.contract.repo import first_parts, imported_by, reached_from, read_yaml
 from tests.unit.small import CLIENTS
 

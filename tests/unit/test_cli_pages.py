@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.cli import FAULTS_PAGE, PAGES, SETTINGS_PAGE, page_about
 from stepkit import errors
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 
 @pytest.mark.parametrize("kind", PAGES)

@@ -10,7 +10,7 @@ import yaml
 
 from stepkit.columns import Column, Columns, columns_from, read_columns
 from stepkit.errors import BadParameter
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.unit.small import CLIENTS, LOANS
 
 SETTINGS: dict[str, Any] = {"source_target": "y", "target": "default", "columns": {"AGE": {}}}

@@ -12,7 +12,7 @@ from pipeline.config import ConfigError, checked, explain, split_options, sugges
 from pipeline.fingerprint import flat
 from stepkit.errors import BadParameter
 from stepkit.evaluation import Evaluation, read_evaluation
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 from tests.unit.small import composed
 
 

@@ -14,9 +14,9 @@ from download.run import as_it_came, expect_digest, read_description, read_raw, 
 from download.unpack import unpacked
 from stepkit.columns import Columns
 from stepkit.errors import BadParameter, DownloadFailed, TableUnreadable, WrongDigest
+from stepkit.places import ROOT, from_root
 from stepkit.run import StepRun
 from stepkit.tables import sha256_of
-from stepkit.tracking import ROOT, from_root
 from tests.unit.small import CLIENTS
 
 CSV = b"ID,AGE\n1,24\n"

@@ -14,7 +14,7 @@ import pytest
 from pipeline import fingerprint
 from pipeline.fingerprint import code_parts, differences, flat, key_of
 from pipeline.steps import BY_NAME
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 FOLDERS = ("preprocess", "random_forest", "check_data", "stepkit")
 

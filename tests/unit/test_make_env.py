@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 EXAMPLE = "# a comment\nPORT=7755\n\nA_PASSWORD=\nB_FERNET_KEY=\n#OPTIONAL=\n"
 

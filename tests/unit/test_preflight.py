@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 
 @pytest.fixture

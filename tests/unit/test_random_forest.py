@@ -22,9 +22,9 @@ from random_forest.predictor import Predictor, as_inputs
 from random_forest.run import labels_of, read_settings
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter, ExportUnequal, TableUnfit
+from stepkit.places import ROOT
 from stepkit.settings import Features, Forest, ModelSettings
 from stepkit.tables import as_model_input
-from stepkit.tracking import ROOT
 
 MIXED = Columns(
     source_target="default",

@@ -15,7 +15,7 @@ NO_CHAMPION = ("", "no reference: there is no champion yet")
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the repository's root, with two tables in it."""
-    monkeypatch.setattr("stepkit.tracking.ROOT", tmp_path)
+    monkeypatch.setattr("stepkit.places.ROOT", tmp_path)
     for name in ("preprocessed_data.csv", "pinned.csv"):
         (tmp_path / name).write_text("AGE\n24\n")
     return tmp_path

@@ -23,7 +23,7 @@ from pipeline.config import ConfigError
 from pipeline.plugins import SearchSettings, register_plugins
 from pipeline.search import Outcome
 from pipeline.space import space_of
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ from mlflow.models import Model
 from random_forest.export import signature_of
 from serve.errors import Refusal
 from serve.formats import fast, slow
-from serve.model import Rows, Servable
+from serve.graph import Rows
+from serve.model import Servable
 
 JSON = "application/json"
 ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}

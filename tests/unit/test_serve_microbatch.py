@@ -8,8 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 
+from serve.graph import Rows, Scores
 from serve.microbatch import Batcher, joined
-from serve.model import Rows, Scores, Servable
+from serve.model import Servable
 
 
 class Doubling:

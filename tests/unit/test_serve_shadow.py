@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from serve import metrics
-from serve.model import Rows, Scores, Servable
+from serve.graph import Rows, Scores
+from serve.model import Servable
 from serve.record.log import Prediction, PredictionLog
 from serve.record.read import read_log
 from serve.shadow import ROWS_AT_ONCE, Shadow

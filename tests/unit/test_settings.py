@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 
+from stepkit.places import ROOT
 from stepkit.settings import Forest, ModelSettings
-from stepkit.tracking import ROOT
 
 
 def test_the_bundled_settings_are_valid_and_those_of_the_older_system() -> None:

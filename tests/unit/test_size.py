@@ -13,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 
 from benchmarks.size import as_reference, broken_limits, folder_of, high_water, watched
-from stepkit.tracking import ROOT
+from stepkit.places import ROOT
 
 HOLD_100_MB = "import os, sys, time; os.chdir(sys.argv[1]); held = b'x' * 100_000_000; time.sleep(0.5)"
 

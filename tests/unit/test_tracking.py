@@ -7,7 +7,8 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException
 
-from stepkit.tracking import ROOT, connect, gone, is_unreachable
+from stepkit.places import ROOT
+from stepkit.tracking import connect, gone, is_unreachable
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""What batch scoring needs MLflow for: find a version, fetch it, prove it; each in a process of its own.
+
+MLflow takes several times the memory that scoring does, and no process has the memory of both that it takes to ask a
+registry and to load a model. The second process imports while the first one asks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from serve.address import Registered
+from serve.apart import Apart
+from serve.graph import Described, Graph, open_graph
+
+
+class Fetching:
+    """The processes of a fetch, begun before it is known whether they are needed; they end with the `with`."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._fetch = self._stack.enter_context(Apart(_fetch, "serve.registry", "serve.model"))
+        self._prove = self._stack.enter_context(Apart(_prove, "serve.model"))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def graph(self, address: str) -> tuple[Registered, Graph]:
+        """Return the version that the address means, and its graph, which answers as the registered model does.
+
+        Raises:
+            BadParameter: no such address, model, alias or version.
+            ModelRefused: it cannot be loaded, or does not answer so.
+            TrackingUnreachable: the registry or the artifact store does not answer.
+            ProcessLost: a process was ended from outside.
+        """
+        with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:
+            version, path = self._fetch(address, folder)
+            described = self._prove(version, path)
+            return version, open_graph(version.name, version.version, described)
+
+
+def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
+    from serve.model import download, refusing
+    from serve.registry import registered
+    from stepkit.tracking import gone, is_unreachable
+
+    version = registered(address)
+    try:
+        with refusing(version.version):
+            return version, download(version.name, version.version, folder)
+    except Exception as error:
+        raise (gone(error) if is_unreachable(error) else error) from error
+
+
+def _prove(version: Registered, path: Path) -> Described:
+    from mlflow.models import Model
+
+    from serve.model import described, proven, refusing
+
+    with refusing(version.version):
+        proven(version.name, version.version, path)
+        return described(path, Model.load(str(path)))
