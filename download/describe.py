@@ -18,6 +18,7 @@ from download.run import shown
 from download.unpack import unpacked
 from stepkit import tables
 from stepkit.addresses import REFERENCE, data_address, opened, recorded
+from stepkit.args import Parser
 from stepkit.columns import Columns, columns_from
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit
@@ -26,6 +27,9 @@ from stepkit.tables import plain
 
 MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""
+
+ROWS_FOR_ZEROS = 100_000
+"""In so many rows of a CSV leading zeros are looked for, which a column read as numbers does not show."""
 
 MOST_CATEGORIES = 50
 """A column of texts with more different ones than this is no category but free text, a name or a date: left out."""
@@ -104,10 +108,17 @@ def identifier_of(table: pd.DataFrame, target: str) -> str:
 
 
 def is_text(values: pd.Series) -> bool:
-    """Whether a column holds words; true and false are two, and with a gap among them not of their own dtype."""
-    if pd.api.types.infer_dtype(values, skipna=True) == "boolean":
+    """Whether a column holds words, or codes such as 007; true and false are words, also with a gap among them."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "boolean" or has_leading_zeros(values):
         return True
     return bool(pd.to_numeric(values, errors="coerce").isna().sum() > values.isna().sum())
+
+
+def has_leading_zeros(values: pd.Series) -> bool:
+    """Whether a column of texts holds a code such as 007, which as a number would be another one."""
+    if pd.api.types.is_numeric_dtype(values):
+        return False
+    return bool(values.dropna().astype(str).str.fullmatch(r"0\d+").any())
 
 
 def describe(values: pd.Series) -> dict[str, Any]:
@@ -179,8 +190,17 @@ def read_as_described(file: Path, target: str) -> pd.DataFrame:
     Which columns these are shows only when it was read without knowing. The target is no described column.
     """
     table = tables.read_table(file)
-    texts = [str(name) for name in table.columns if name != target and is_text(table[name])]
+    zeros = with_leading_zeros(file)
+    texts = [str(name) for name in table.columns if name != target and (name in zeros or is_text(table[name]))]
     return tables.read_table(file, text=texts) if texts else table
+
+
+def with_leading_zeros(file: Path) -> set[str]:
+    """Return the columns of a CSV whose codes would lose their zeros; other formats say themselves what is text."""
+    if file.suffix.lower() != ".csv":
+        return set()
+    head = pd.read_csv(file, dtype=str, nrows=ROWS_FOR_ZEROS)
+    return {str(name) for name in head.columns if has_leading_zeros(head[name])}
 
 
 def place_of(output: str, name: str) -> Path:
@@ -218,14 +238,19 @@ def run(file_url: str, told: Told, output: str) -> str:
     share = (plain(table[columns.source_target]) == str(columns.positive)).mean()
     return (
         f"wrote {shown(str(place))}: {len(columns.names)} columns, {len(columns.categorical)} of them categorical; "
-        f"target {columns.source_target} ({columns.positive} is 1, {share:.1%} of {len(table):,} rows); "
+        f"target {columns.source_target}{_called(columns)} "
+        f"({columns.positive} is 1, {share:.1%} of {len(table):,} rows); "
         f"id {columns.id_column or 'none'}; left out: {', '.join(left_out) or 'none'}. Read it, then type: "
         f"{command_for(name)}"
     )
 
 
+def _called(columns: Columns) -> str:
+    return "" if columns.target == columns.source_target else f", called {columns.target} from preprocess on"
+
+
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="describe", description=__doc__)
+    flags = Parser(prog="describe", description=__doc__)
     flags.add_argument("--file_url", required=True, help="address or path of the table")
     flags.add_argument("--target", required=True, help="its column with the two classes")
     flags.add_argument(

@@ -17,6 +17,7 @@ from drift.errors import TooFewLabels
 from drift.settings import add_settings, given_settings, log_address
 from serve.record.read import read_log
 from stepkit import places, tracking
+from stepkit.args import Parser
 from stepkit.columns import Columns
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit
@@ -64,7 +65,7 @@ def expect_enough(table: pd.DataFrame, needed: int, target: str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="labelled", description=__doc__)
+    flags = Parser(prog="labelled", description=__doc__)
     flags.add_argument(
         "--output", required=True, help=f"file to write, {' or '.join(WRITABLE)}; relative to the repository"
     )

@@ -17,6 +17,7 @@ from drift import history
 from drift.replay import experiment_id
 from drift.settings import settings_from
 from stepkit import places, tracking
+from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
 from stepkit.places import ROOT
@@ -158,7 +159,7 @@ def _row(tags: dict[str, Any], run_id: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="page", description=__doc__)
+    flags = Parser(prog="page", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
     flags.add_argument("--model_name", default="", help="registered model; empty: as in config.yaml")
     flags.add_argument("--output", default="", help=f"file to write; empty: {PAGE.relative_to(ROOT)}")

@@ -13,6 +13,7 @@ from drift.history import observation, runs_of
 from drift.policy import Decision, Observation, decide
 from drift.settings import add_settings, given_settings
 from stepkit import tracking
+from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
 from stepkit.monitoring import Policy
@@ -38,7 +39,7 @@ def table_of(decided: list[tuple[Observation, Decision]]) -> Table:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="replay", description=__doc__)
+    flags = Parser(prog="replay", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
     add_settings(flags, SETTINGS)
     return flags

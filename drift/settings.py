@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from stepkit.addresses import expect_no_secret
+from stepkit.args import Parser
 from stepkit.configured import CONFIG, settings_of
 from stepkit.monitoring import Monitoring
 
@@ -36,7 +37,7 @@ def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
 def settings_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
     """One flag for each setting, as text: what is typed is checked in one place, the settings."""
     told = "A flag that is empty has the value of `drift` in config.yaml; none means null."
-    parser = argparse.ArgumentParser(prog=prog, description=f"{doc} {told}")
+    parser = Parser(prog=prog, description=f"{doc} {told}")
     for name, field in Monitoring.model_fields.items():
         parser.add_argument(f"--{name}", default="", help=field.description)
     return parser

@@ -139,7 +139,11 @@ def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
         model = "" if name == DEFAULT_MODEL else f"MODEL={name} "
         against = f'make promote {model}VERSION={version} REASON="..."'
         return [("next", f"make models {model}shows what is there; to overrule the verdict: {against}")]
-    return [("next", f"mlflow models serve -m models:/{name}@champion --env-manager local --port 5001")]
+    options = "" if name == DEFAULT_MODEL else f' options="model_name={name}"'
+    return [
+        ("next", f"make serve{options}"),
+        ("", f"or mlflow models serve -m models:/{name}@champion --env-manager local --port 5001"),
+    ]
 
 
 def verdict_of(runs: dict[str, Run]) -> str:

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from register.move import Move, move_champion, person
 from stepkit import tracking
+from stepkit.args import Parser
 from stepkit.champion import CHAMPION, champion_of
 from stepkit.command import leave
 from stepkit.errors import BadParameter, ChampionMoved, StepError
@@ -20,7 +21,7 @@ LIST = "`make models` lists them"
 
 def command(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser for what every command on the registry takes."""
-    flags = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--model_name", default="credit_default", help="name of the registered model")
     return flags
 

@@ -23,7 +23,7 @@ from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
 from serve.fetching import Fetching
 from serve.graph import Graph, Rows
 from serve.parts import Parts, Plan
-from stepkit.args import positive
+from stepkit.args import Parser, positive
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.places import from_root
@@ -47,7 +47,7 @@ class Job:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="batch", description=__doc__)
+    parser = Parser(prog="batch", description=__doc__)
     parser.add_argument("--input", required=True, help="the table to score: .csv or .parquet")
     parser.add_argument("--output", required=True, help="the table to write: .csv or .parquet; an old one is replaced")
     parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")

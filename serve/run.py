@@ -15,6 +15,7 @@ from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, settings_from
 from stepkit.addresses import expect_no_secret
+from stepkit.args import Parser
 from stepkit.command import leave
 from stepkit.errors import StepError
 
@@ -29,7 +30,7 @@ SECONDS_TO_START = 60
 def parser() -> argparse.ArgumentParser:
     """One flag for each setting, as text: what is typed is checked in one place, the settings."""
     told = "A flag that is empty has the value of `serve` in config.yaml; none means null."
-    parser = argparse.ArgumentParser(prog="serve", description=f"{__doc__} {told}")
+    parser = Parser(prog="serve", description=f"{__doc__} {told}")
     for name, field in ServeSettings.model_fields.items():
         parser.add_argument(f"--{name}", default="", help=field.description)
     return parser

@@ -25,6 +25,7 @@ from serve.chunks import Wanted, expect_columns, format_of
 from serve.errors import EngineMissing
 from serve.model import Servable, load
 from serve.registry import registered
+from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.fileformats import MISSING
@@ -51,7 +52,7 @@ class Job:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spark", description=__doc__)
+    parser = Parser(prog="spark", description=__doc__)
     parser.add_argument("--input", required=True, help="path or address that Spark reads, ends with .csv or .parquet")
     parser.add_argument(
         "--output", required=True, help="folder to write, ends with .csv or .parquet; must not be there"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 FLAGS: dict[str, dict[str, object]] = {
     "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
@@ -28,9 +30,27 @@ FLAGS: dict[str, dict[str, object]] = {
 }
 
 
-def step_parser(doc: str | None, *flags: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no half of a flag for the whole, and says which flag may have been meant.
+
+    `mlflow run -P NAME=VALUE` hands a parameter that the project does not declare on as `--NAME VALUE`.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **given})
+
+    def error(self, message: str) -> NoReturn:
+        known = [flag for action in self._actions for flag in action.option_strings]
+        typed = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        if message.startswith("unrecognized arguments"):
+            close = [near for word in typed for near in difflib.get_close_matches(word, known, n=1)]
+            message += f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(sorted(known))}"
+        super().error(message)
+
+
+def step_parser(doc: str | None, *flags: str) -> Parser:
     """Return a parser for `--step` and the shared `flags`, described by a step's docstring."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("step", *flags):
         parser.add_argument(f"--{flag}", **FLAGS[flag])  # type: ignore[arg-type]  # the table above is checked by use
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -46,7 +47,9 @@ class Column(Strict):
     @model_validator(mode="after")
     def _text_is_categorical(self) -> Self:
         if self.type == "text" and self.role != "categorical":
-            raise ValueError("a text column must have role: categorical")
+            raise ValueError(
+                "a text column must have role: categorical; free text, a name or a date no model takes: remove its line"
+            )
         return self
 
     @model_validator(mode="after")
@@ -135,7 +138,17 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
     try:
         return Columns(**known)
     except ValueError as error:
-        raise BadParameter(f"{where}: {first_problem(error)}") from error
+        raise BadParameter(f"{where}: {first_problem(error)}{_meant(error)}") from error
+
+
+def _meant(error: ValueError) -> str:
+    """The key that somebody meant who mistyped one."""
+    problems: list[Any] = getattr(error, "errors", list)()
+    if not problems or problems[0]["type"] != "extra_forbidden":
+        return ""
+    typed = str(problems[0]["loc"][-1])
+    close = difflib.get_close_matches(typed, [*Column.model_fields, *Columns.model_fields], n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def read_columns(path: Path) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
 import time
@@ -51,12 +52,23 @@ def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
     runs = current_runs(client, experiment_id, step)
     if not runs:
         name = client.get_experiment(experiment_id).name
+        if close := difflib.get_close_matches(step, steps_of(client, experiment_id)):
+            meant = " and of ".join(f"'{one}'" for one in close)
+            raise UpstreamMissing(
+                f"no finished '{step}' run in experiment '{name}', but runs of {meant}. Type the name that you meant."
+            )
         raise UpstreamMissing(
             f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
             f'mlflow run . --env-manager local -P hydra_options="main.execute_steps={step}" '
             f"--experiment-name {shlex.quote(name)}"
         )
     return runs[0]
+
+
+def steps_of(client: MlflowClient, experiment_id: str) -> list[str]:
+    """Return the steps of which an experiment has a finished current run."""
+    chosen = f"tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
+    return sorted({run.data.tags[STEP] for run in client.search_runs([experiment_id], chosen) if STEP in run.data.tags})
 
 
 def mark_current(client: MlflowClient, run_id: str) -> None:

@@ -21,6 +21,7 @@ from drift.alerts.addresses import VARIABLE, Address, NotDelivered, addresses
 from drift.alerts.events import Links
 from drift.alerts.journal import DEFAULT_URL, Journal, journal_at
 from drift.alerts.rules import Event, why_silent
+from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
 
@@ -56,7 +57,7 @@ def tell(event: Event, to: list[Address], journal: Journal, now: datetime, coold
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--cooldown_hours",
         type=float,

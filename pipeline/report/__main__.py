@@ -18,12 +18,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from pipeline.report.publish import publish, write
 from pipeline.signals import keep_quiet
 from stepkit import places, tracking
+from stepkit.args import Parser
 from stepkit.errors import StepError, UpstreamMissing
 from stepkit.lineage import NEWEST_FIRST, PIPELINE
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="report", description=__doc__)
+    flags = Parser(prog="report", description=__doc__)
     flags.add_argument(
         "--run_id", default="", help="the pipeline's run, or a sweep's; empty: the newest that has ended"
     )

@@ -18,8 +18,8 @@ from pipeline.report.words import count, interval, metric_name, number, plural
 from stepkit.lineage import SUMMARY
 
 NOT_FOR_DECISIONS = (
-    "Not for real credit decisions, nor for any other decision about a person: it is a benchmark on one data set, it "
-    "was not reviewed for such a use, and nobody has looked at what its mistakes would do to whom."
+    "Not for decisions about a person, on credit or anything else, before somebody who answers for them has reviewed "
+    "it: it was trained on one table, and nobody has looked at what its mistakes would do to whom."
 )
 
 

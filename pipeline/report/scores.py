@@ -180,7 +180,9 @@ def _confusion(evaluation: Evaluation) -> list[Block]:
     if evaluation.cost:
         cost = evaluation.cost
         total = f", {cost.total:,.0f} in all" if cost.total is not None else ""
-        blocks.append(Text(f"Mistakes cost {number(cost.per_row)} per row{total}{_cost_of_each(cost.matrix)}."))
+        blocks.append(
+            Text(f"Mistakes cost {number(cost.per_row)} per row{total}{_cost_of_each(cost.matrix)}, by evaluate.costs.")
+        )
     return blocks
 
 

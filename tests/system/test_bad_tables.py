@@ -300,6 +300,11 @@ def test_step_that_never_ran_is_named_with_the_command_that_runs_it(
     refuse(step, "UpstreamMissing", "no finished 'never_run' run", "'bad tables'", "mlflow run", **{flag: "never_run"})
 
 
+def test_a_step_called_by_its_folder_is_told_the_name_of_its_runs(have: Have, refuse: Refuse) -> None:
+    have("preprocess")
+    refuse("preprocess", "UpstreamMissing", "no finished 'download' run", "'download_data'", input_step="download")
+
+
 @pytest.mark.parametrize("name", ["raw_data.csv", "columns.yaml"])
 def test_deleted_artifact_is_named_with_the_step_that_makes_it(upstream: Run, refuse: Refuse, name: str) -> None:
     path_of(upstream, name).unlink()

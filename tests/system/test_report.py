@@ -178,7 +178,7 @@ def test_the_model_card_says_whose_data_they_are_and_what_they_are_not_for(first
     page, markdown = texts_of(first.runs.parent)
     config = yaml.safe_load(file_of(first.runs.parent, "config/config.yaml").read_text(encoding="utf-8"))
     for text in (page.section("card"), " ".join(markdown.split("### Model card")[1].split("### ")[0].split())):
-        assert "Not for real credit decisions" in text
+        assert "Not for decisions about a person" in text
         assert config["data"]["licence"] in text
         assert " ".join(config["data"]["limits"].split()) in text
         assert "SEX" in text

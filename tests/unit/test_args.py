@@ -34,6 +34,23 @@ def test_a_step_takes_the_flags_that_it_names_and_no_other(capsys: pytest.Captur
     assert "unrecognized arguments: --random_seed 7" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("--randm_seed", "did you mean --random_seed?"),
+        ("--random", "did you mean --random_seed?"),
+        ("--something_else", "there are --help, --random_seed, --step, -h"),
+    ],
+)
+def test_a_mistyped_flag_is_answered_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], typed: str, answer: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        step_parser("a step", "random_seed").parse_args(["--step", "s", typed, "7"])
+    assert stopped.value.code == 2
+    assert f"unrecognized arguments: {typed} 7; {answer}" in capsys.readouterr().err
+
+
 def test_a_step_must_be_told_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         step_parser("a step").parse_args([])

@@ -49,7 +49,8 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
     [
         ({"columns": {"AGE": {"rolle": "numeric"}}}, r"x\.yaml: columns\.AGE\.rolle: Extra inputs"),
         ({"columns": {"AGE": {"type": "int"}}}, r"x\.yaml: columns\.AGE\.type: .*'integer', 'float' or 'text'"),
-        ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical"),
+        ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical; .* remove"),
+        ({"columns": {"AGE": {"mn": 0}}}, r"columns\.AGE\.mn: .* \(did you mean min\?\)"),
         ({"columns": {"AGE": {"max_missing": 1.5}}}, r"columns\.AGE\.max_missing"),
         ({"columns": {}}, r"x\.yaml: columns: "),
         ({"columns": {"y": {}}}, r"'y' is the target or the id"),

@@ -109,6 +109,19 @@ def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like
     assert run_checks(Checked(sample, columns, None, "none yet", 0.05)).failures == []
 
 
+def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"0{row % 3}{row % 2},{row % 7}.0{row},{'yes' if row % 4 else 'no'}" for row in range(40)]
+    (tmp_path / "shops.csv").write_text("\n".join(["postcode,sales,left town?", *rows]))
+    output = tmp_path / "shops.yaml"
+    main(["--file_url", str(tmp_path / "shops.csv"), "--target", "left town?", "--output", str(output)])
+    columns = read_columns(output)
+    assert columns.columns["postcode"].values == ["000", "001", "010", "011", "020", "021"]
+    assert columns.columns["sales"].type == "float"
+    assert "target left town?, called left_town_ from preprocess on" in capsys.readouterr().out
+
+
 def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
     table = pd.DataFrame({"income": [1.0, 2.0, 3.0], "customerId": [7, 8, 9], "t": [0, 1, 0]})
     assert identifier_of(table, "t") == "customerId"
