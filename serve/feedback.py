@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt, ValidationError
+from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
 from serve import metrics
 from serve.errors import Refusal, bad_request
@@ -15,12 +15,17 @@ from stepkit.columns import Strict, first_problem
 LARGEST_ROW = 2**31 - 1
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 1.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Label(Strict):
     """The true class of one row of one answered request."""
 
     request_id: str = Field(min_length=1, max_length=200)
-    row: Annotated[StrictInt, Field(ge=0, le=LARGEST_ROW)] = 0
-    label: Annotated[StrictInt, Field(ge=0, le=1)]
+    row: Annotated[StrictInt, Field(ge=0, le=LARGEST_ROW), BeforeValidator(_whole)] = 0
+    label: Annotated[StrictInt, Field(ge=0, le=1), BeforeValidator(_whole)]
 
 
 def label_from(body: bytes) -> Label:
@@ -33,7 +38,7 @@ def label_from(body: bytes) -> Label:
         return Label.model_validate_json(body)
     except ValidationError as error:
         place = error.errors()[0]["loc"]
-        raise bad_request(first_problem(error), str(place[0]) if place else "body") from error
+        raise bad_request(first_problem(error), str(place[0] if place else "") or "body") from error
 
 
 def take(log: PredictionLog, label: Label) -> dict[str, Any]:

@@ -223,9 +223,10 @@ def _columns_of(data: Any) -> list[tuple[str, list[Any]]]:
             frame = pd.DataFrame(data["data"], columns=data.get("columns"))
         else:
             frame = pd.DataFrame(data)
+        # a column may be called by a mapping or a list, which pandas stumbles over only here
+        return [(str(name), values.tolist()) for name, values in frame.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
         return []
-    return [(str(name), values.tolist()) for name, values in frame.items()]
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from serve.feedback import Label
 from serve.model import Servable
 
 UNAVAILABLE = {"413": "body too large", "503": "no model yet, or the log cannot be written", "504": "took too long"}
@@ -102,15 +103,7 @@ def _answer_schema() -> dict[str, Any]:
 
 
 def _feedback() -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["request_id", "label"],
-        "properties": {
-            "request_id": {"type": "string"},
-            "row": {"type": "integer", "minimum": 0, "default": 0},
-            "label": {"type": "integer", "enum": [0, 1]},
-        },
-    }
+    schema = Label.model_json_schema()
     example = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
     return {
         "summary": "the true class of a row that was answered; the same label again changes nothing",

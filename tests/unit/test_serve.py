@@ -159,6 +159,7 @@ def test_many_scores_are_counted_as_one_by_one() -> None:
         (b'{"request_id": "a", "label": 1, "row": 1.5}', "row"),
         (b'{"label": 1}', "request_id"),
         (b'{"request_id": "a", "label": 1, "more": 1}', "more"),
+        (b'{"request_id": "a", "label": 1, "": 1}', "body"),
         (b"[]", "body"),
         (b"{", "body"),
     ],
@@ -167,6 +168,11 @@ def test_feedback_that_does_not_fit_names_its_field(body: bytes, field: str) -> 
     with pytest.raises(Refusal) as caught:
         label_from(body)
     assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_as_in_json_schema() -> None:
+    label = label_from(b'{"request_id": "a", "label": 1.0, "row": 3.0}')
+    assert (label.label, label.row) == (1, 3)
 
 
 def test_the_docs_can_be_shown_before_there_is_a_model() -> None:

@@ -112,6 +112,7 @@ def test_the_fast_reader_leaves_the_unusual_to_mlflow(body: bytes) -> None:
         (b'{"inputs": {"AGE": ["x"], "SEX": [1]}}', JSON, "AGE"),
         (b'{"dataframe_split": {"columns": ["AGE", "SEX", "AGE"], "data": [[1, 2, 3]]}}', JSON, "AGE"),
         (b'{"dataframe_split": [1]}', JSON, "dataframe_split"),
+        (b'{"dataframe_split": {"more": 1, "columns": [{"a": 1}, {"b": 1}], "data": []}}', JSON, "dataframe_split"),
         (b'{"rows": []}', JSON, "body"),
         (b"{", JSON, "body"),
         (b"[" * 100_000, JSON, "body"),
