@@ -82,8 +82,9 @@ def test_every_answer_is_one_that_the_document_names(
             told = answer.json()
             assert {"field", "message"} <= {name for name, text in told.items() if text}, told
         if path == "/feedback":
-            # nothing was answered yet whose label one could give
-            assert answer.status_code == (404 if mode is GenerationMode.POSITIVE else 400), (case.body, answer.text)
+            # a label that fits is for a request that nobody made, or for one that /invocations was sent before
+            fits = mode is GenerationMode.POSITIVE
+            assert answer.status_code in ((200, 404) if fits else (400,)), (case.body, answer.text)
 
     ask()
     assert statuses, "nothing was asked"
