@@ -115,10 +115,17 @@ def is_text(values: pd.Series) -> bool:
 
 
 def has_leading_zeros(values: pd.Series) -> bool:
-    """Whether a column of texts holds a code such as 007, which as a number would be another one."""
+    """Whether a column of texts holds codes such as 007, which as numbers would be other ones.
+
+    They are of one width, unlike numbers of which one was padded; and no more than a category may have, for as a number
+    a column with many different codes is of more use than left out.
+    """
     if pd.api.types.is_numeric_dtype(values):
         return False
-    return bool(values.dropna().astype(str).str.fullmatch(r"0\d+").any())
+    codes = values.dropna().astype(str)
+    if not codes.str.fullmatch(r"0\d+").any() or codes.nunique() > MOST_CATEGORIES:
+        return False
+    return bool(codes.str.fullmatch(r"\d+").all() and codes.str.len().nunique() == 1)
 
 
 def describe(values: pd.Series) -> dict[str, Any]:

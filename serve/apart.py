@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import importlib
 import multiprocessing
+import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from serve.errors import ProcessLost
+from stepkit.errors import StepError
 
 T = TypeVar("T")
 _context = multiprocessing.get_context("spawn")
@@ -22,7 +26,8 @@ _context = multiprocessing.get_context("spawn")
 class Apart(Generic[T]):
     """A process that begins to import `modules` at once, and makes one call of `function` when it is asked to.
 
-    The function, its arguments, what it returns and what it raises are pickled.
+    The function, its arguments and what it returns are pickled. The caller's main module is imported there too, so it
+    needs a `if __name__ == "__main__":`.
     """
 
     def __init__(self, function: Callable[..., T], *modules: str) -> None:
@@ -38,16 +43,19 @@ class Apart(Generic[T]):
 
         Raises:
             ProcessLost: the process has ended without an answer.
-            Exception: what the function raises.
+            StepError: what the function raises.
+            RuntimeError: it raised anything else; a note has the traceback.
         """
         try:
             self._ours.send((self._function, arguments))
             result, error = self._ours.recv()
         except (EOFError, ConnectionError) as lost:
             self._process.join()
+            status = self._process.exitcode
+            killed = " It was killed, as is done where memory is short: free some and type the same again."
             raise ProcessLost(
-                f"the process for {self._function.__name__} ended with status {self._process.exitcode} and no answer. "
-                "-9 means that it was killed, as is done where memory is short: free some and type the same again."
+                f"the process for {self._function.__name__} ended with status {status} and no answer."
+                f"{killed if status == -signal.SIGKILL else ''}"
             ) from lost
         if error is not None:
             raise error
@@ -65,19 +73,19 @@ class Apart(Generic[T]):
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Let what is started meanwhile ignore Ctrl-C, which reaches it too; who started it ends it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let what is started meanwhile be deaf to Ctrl-C, which reaches it too; here one waits until it is started."""
+    resource_tracker.ensure_running()  # it would let the signal through when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heeding)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
     """Run in the process: import, wait for the call, answer it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
     answer: tuple[object, Exception | None]
     try:
@@ -88,5 +96,23 @@ def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
     except EOFError:  # nobody asks any more
         return
     except Exception as error:
-        answer = None, error
-    connection.send(answer)
+        answer = None, _sendable(error)
+    with suppress(BrokenPipeError):
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Whoever started this was killed, and nobody else would end a call that takes long."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that survives the way to the other process; a surprise says where it was raised."""
+    if isinstance(error, StepError):
+        return error
+    found = RuntimeError(f"{type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_exception(error)))
+    return found

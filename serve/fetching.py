@@ -24,6 +24,8 @@ class Fetching:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        # removed last, when no process is left that could write to it
+        self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-model-"))
         self._fetch = self._stack.enter_context(Apart(_fetch, "serve.registry", "serve.model"))
         self._prove = self._stack.enter_context(Apart(_prove, "serve.model"))
         return self
@@ -40,10 +42,9 @@ class Fetching:
             TrackingUnreachable: the registry or the artifact store does not answer.
             ProcessLost: a process was ended from outside.
         """
-        with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:
-            version, path = self._fetch(address, folder)
-            described = self._prove(version, path)
-            return version, open_graph(version.name, version.version, described)
+        version, path = self._fetch(address, self._folder)
+        described = self._prove(version, path)
+        return version, open_graph(version.name, version.version, described)
 
 
 def _fetch(address: str, folder: str) -> tuple[Registered, Path]:

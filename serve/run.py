@@ -99,8 +99,9 @@ def _share(settings: ServeSettings, stack: ExitStack) -> None:
 
 
 def _listen(settings: ServeSettings) -> None:
-    # what is imported for the start stays, and to look through it takes a tenth of that time; on again in follow.py
-    gc.disable()
+    if settings.workers == 1:
+        # what is imported for the start stays, and to look through it takes a tenth of that time; on again in follow.py
+        gc.disable()
     import uvicorn  # not needed for --help and a mistyped setting
 
     if was_asked_to_end():

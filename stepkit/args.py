@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **given})
 
     def error(self, message: str) -> NoReturn:
-        known = [flag for action in self._actions for flag in action.option_strings]
+        known = [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
         typed = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
         if message.startswith("unrecognized arguments"):
             close = [near for word in typed for near in difflib.get_close_matches(word, known, n=1)]

@@ -134,6 +134,10 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
     """
     if "columns" not in settings:
         raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
+    for key in settings.keys() - Columns.model_fields.keys():
+        # a data set has keys of other rooms too, and each of those is known to be none of these
+        if (close := _close(key, Columns)) and close not in settings:
+            raise BadParameter(f"{where}: there is no key '{key}'; did you mean {close}?")
     known = {key: settings[key] for key in Columns.model_fields if key in settings}
     try:
         return Columns(**known)
@@ -146,9 +150,12 @@ def _meant(error: ValueError) -> str:
     problems: list[Any] = getattr(error, "errors", list)()
     if not problems or problems[0]["type"] != "extra_forbidden":
         return ""
-    typed = str(problems[0]["loc"][-1])
-    close = difflib.get_close_matches(typed, [*Column.model_fields, *Columns.model_fields], n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = _close(str(problems[0]["loc"][-1]), Column)
+    return f" (did you mean {close}?)" if close else ""
+
+
+def _close(typed: str, model: type[Strict]) -> str:
+    return next(iter(difflib.get_close_matches(typed, model.model_fields, n=1, cutoff=0.75)), "")
 
 
 def read_columns(path: Path) -> Columns:

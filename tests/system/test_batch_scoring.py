@@ -367,19 +367,26 @@ def test_a_registry_that_is_gone_is_named(
 
 def test_ctrl_c_while_the_model_is_fetched_leaves_no_process(champion: Champion, source: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "batch.py", *words_of(champion, input=source, output=tmp_path / "scored.csv")]
+    (tmp_path / "temporary").mkdir()
+    env = command_env(PYTHONPATH="..", TMPDIR=str(tmp_path / "temporary"))
     process = subprocess.Popen(
-        command, cwd=ROOT / "serve", env=command_env(PYTHONPATH=".."), stderr=subprocess.PIPE, text=True,
+        command, cwd=ROOT / "serve", env=env, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     fetching = psutil.Process(process.pid)
-    wait_until(lambda: len(fetching.children()) > 1 or process.poll() is not None, "MLflow is loaded in two processes")
-    children = fetching.children()
+
+    def spawned() -> list[psutil.Process]:
+        return [child for child in fetching.children() if "spawn_main" in " ".join(child.cmdline())]
+
+    wait_until(lambda: len(spawned()) == 2 or process.poll() is not None, "MLflow is loaded in two processes")
+    children = spawned()
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == INTERRUPTED, said
     assert said.splitlines() == ["interrupted; the same command goes on after the last finished chunk"]
     assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert listing(tmp_path) == {source.name}
+    assert listing(tmp_path) == {source.name, "temporary"}
+    assert listing(tmp_path / "temporary") == set()
 
 
 def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
         ({"columns": {"AGE": {"type": "int"}}}, r"x\.yaml: columns\.AGE\.type: .*'integer', 'float' or 'text'"),
         ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical; .* remove"),
         ({"columns": {"AGE": {"mn": 0}}}, r"columns\.AGE\.mn: .* \(did you mean min\?\)"),
+        ({"columns": {"AGE": {"targt": 0}}}, r"columns\.AGE\.targt: [^(]*$"),
+        ({"id_colum": "ID"}, r"x\.yaml: there is no key 'id_colum'; did you mean id_column\?"),
         ({"columns": {"AGE": {"max_missing": 1.5}}}, r"columns\.AGE\.max_missing"),
         ({"columns": {}}, r"x\.yaml: columns: "),
         ({"columns": {"y": {}}}, r"'y' is the target or the id"),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from check_data.checks import Checked, run_checks
-from download.describe import Told, as_yaml, classes_of, describe, draft, identifier_of, main
+from download.describe import Told, as_yaml, classes_of, describe, draft, has_leading_zeros, identifier_of, main
 from preprocess.run import tidy
 from stepkit.columns import columns_from, read_columns
 from stepkit.errors import TableUnfit
@@ -120,6 +120,18 @@ def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
     assert columns.columns["postcode"].values == ["000", "001", "010", "011", "020", "021"]
     assert columns.columns["sales"].type == "float"
     assert "target left town?, called left_town_ from preprocess on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(["07", *map(str, range(8, 30))], id="one number is padded"),
+        pytest.param([f"{minute:02}" for minute in range(60)], id="more codes than a category may have"),
+        pytest.param(["0", "1", "10"], id="a zero alone"),
+    ],
+)
+def test_a_number_with_a_zero_in_front_is_no_code_for_that(values: list[str]) -> None:
+    assert not has_leading_zeros(pd.Series(values))
 
 
 def test_a_measured_number_is_no_identifier_though_all_differ() -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing.context
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from serve.apart import Apart
 from serve.errors import ModelRefused, ProcessLost
+from stepkit.places import ROOT
+from tests.servers import wait_until
 
 
 def loaded(name: str) -> bool:
@@ -57,13 +63,56 @@ def test_an_error_is_raised_here_as_it_was_there() -> None:
 
 
 def test_a_module_that_is_not_there_is_told_at_the_call() -> None:
-    with Apart(process_id, "no.such.module") as call, pytest.raises(ModuleNotFoundError, match=r"'no'"):
+    with Apart(process_id, "no.such.module") as call, pytest.raises(RuntimeError, match=r"ModuleNotFoundError") as told:
         call()
+    assert "apart.py" in told.value.__notes__[0], "where it was raised"
 
 
 def test_a_process_that_is_killed_is_told_with_its_status() -> None:
-    with Apart(end_by) as call, pytest.raises(ProcessLost, match="status -9"):
+    with Apart(end_by) as call, pytest.raises(ProcessLost, match=r"status -9 .* memory is short"):
         call(int(signal.SIGKILL))
+    with Apart(end_by) as call, pytest.raises(ProcessLost, match=r"status -15 and no answer\.$"):
+        call(int(signal.SIGTERM))
+
+
+ORPHAN = """
+import os, sys, time
+from serve.apart import Apart
+from tests.unit.test_serve_apart import tell_and_sleep
+if __name__ == "__main__":
+    with Apart(tell_and_sleep) as call:
+        call(sys.argv[1])
+"""
+
+
+def tell_and_sleep(place: str) -> None:
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_whoever_asked_is_killed_and_the_process_does_not_go_on_alone(tmp_path: Path, by: signal.Signals) -> None:
+    told = tmp_path / "pid"
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    command = [sys.executable, str(tmp_path / "orphan.py"), str(told)]
+    asking = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    wait_until(lambda: bool(told.exists() and told.read_text()) or asking.poll() is not None, "the call is made")
+    asked = psutil.Process(int(told.read_text()))
+    asking.send_signal(by)
+    assert asking.wait(30) == -by
+    assert psutil.wait_procs([asked], timeout=30)[1] == []
+
+
+def test_a_ctrl_c_while_the_process_is_started_is_heeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = multiprocessing.context.SpawnProcess.start
+
+    def interrupted(process: multiprocessing.context.SpawnProcess) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Apart(process_id)
 
 
 def test_ctrl_c_is_left_to_the_process_that_started_it() -> None:
