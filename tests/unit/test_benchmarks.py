@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import socketserver
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -176,3 +179,17 @@ def test_the_empty_project_has_the_pins_of_the_root() -> None:
     ours, root = (read_yaml(ROOT / folder / "conda.yml")["dependencies"] for folder in ("benchmarks/empty", "."))
     assert set(ours[-1]["pip"]) <= set(root[-1]["pip"])
     assert ours[:-1] == root[:-1]
+
+
+def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_measures(tmp_path: Path) -> None:
+    filled = b"x" * (300 * 2**20)  # this process is higher than the command
+    cost, made = tmp_path / "cost.json", "held = b'x' * (100 * 2**20)"
+    command = [sys.executable, "-I", "-S", "-c", serving.COST, str(cost), sys.executable, "-I", "-S", "-c"]
+    peaks = []
+    for code in (made, "pass"):
+        subprocess.run([*command, code], check=True)
+        seconds, kilobytes = json.loads(cost.read_text())
+        assert seconds > 0
+        peaks.append(kilobytes / 1024)
+    assert len(filled) / 2**20 > peaks[0] > 100 > peaks[1], f"{peaks} MB"
+    assert subprocess.run([*command, "raise SystemExit(3)"]).returncode == 3
