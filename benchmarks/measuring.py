@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,46 @@ from benchmarks.report import Goal, Pairs, Result
 from stepkit.places import ROOT
 
 EXPERIMENT = "speed"
+MEASURE = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+status = subprocess.run(sys.argv[2:], stdout=sys.stderr).returncode
+took = time.perf_counter() - began
+with open(sys.argv[1], "w") as file:
+    json.dump([took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss], file)
+sys.exit(status)
+"""
+"""Runs a command; writes its seconds, and the peak in KB of the largest process among it and its children. In a process
+of its own, a small one: what is started from this one begins with this one's height."""
+
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 class MeasurementFailed(Exception):
     """A command that was measured ended badly, or two that should agree do not; there is no figure then."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: its time, and the most memory of the largest process among it and its children."""
+
+    seconds: float
+    peak_kb: float
+
+
+def cost_of(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Cost:
+    """Run a command in `folder` to its end; its output goes to `log`.
+
+    Raises:
+        MeasurementFailed: it ended with another status than 0; the message holds its last words.
+    """
+    with tempfile.NamedTemporaryFile("r", prefix="cost-") as found, log.open("wb") as output:
+        measuring = [sys.executable, "-I", "-S", "-c", MEASURE, found.name, *command]
+        status = subprocess.run(measuring, cwd=folder, env=environment, stdout=output, stderr=output).returncode
+        if status:
+            last = log.read_text(errors="replace")[-2000:]
+            raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
+        return Cost(*json.load(found))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ Run from the repository root: PYTHONPATH=. python benchmarks/serving.py [--only 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Load, drive_for, post
-from benchmarks.measuring import Comparison, MeasurementFailed, console, take_turns
+from benchmarks.measuring import Comparison, MeasurementFailed, console, cost_of, take_turns
 from benchmarks.report import Goal, Result, as_markdown, as_table, machine
 from benchmarks.servers import (
     CHAMPION,
@@ -43,18 +41,6 @@ from stepkit.places import ROOT
 
 BATCH_ROWS = 1_000_000
 KB_PER_GB = 1e6
-COST = """
-import json, resource, subprocess, sys, time
-began = time.perf_counter()
-status = subprocess.run(sys.argv[2:], stdout=sys.stderr).returncode
-took = time.perf_counter() - began
-with open(sys.argv[1], "w") as file:
-    json.dump([took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss], file)
-sys.exit(status)
-"""
-"""Runs a command; writes its seconds, and the peak in KB of the largest process among it and its children. In a process
-of its own, a small one: what is started from this one begins with this one's height."""
-
 BATCH_SIDES = ("`mlflow models predict`", "`mlflow run ./serve -e batch`")
 
 
@@ -156,15 +142,9 @@ def batch_cost(bench: Bench, kind: str, table: Path) -> tuple[float, float]:
                          "-P", f"input={table}", "-P", f"output={output}"],
     }[kind]  # fmt: skip
     log = bench.store.folder / "batch.txt"
-    cost = bench.store.folder / "cost.json"
-    with log.open("wb") as file:
-        measuring = [sys.executable, "-I", "-S", "-c", COST, str(cost), *command]
-        ended = subprocess.run(measuring, cwd=ROOT, env=bench.store.environment, stdout=file, stderr=file)
-    if ended.returncode or not output.is_file():
-        raise MeasurementFailed(f"{' '.join(command)}:\n{log.read_text(errors='replace')[-2000:]}")
+    cost = cost_of(command, ROOT, bench.store.environment, log)
     output.unlink()
-    took, peak = json.loads(cost.read_text())
-    return float(took), float(peak) / KB_PER_GB
+    return cost.seconds, cost.peak_kb / KB_PER_GB
 
 
 def measure_batch(bench: Bench, repeat: int) -> Iterator[Result]:

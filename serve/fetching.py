@@ -47,6 +47,9 @@ class Fetching:
         return version, open_graph(version.name, version.version, described)
 
 
+# what follows runs in the processes apart: only there may MLflow be imported
+
+
 def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
     from serve.model import download, refusing
     from serve.registry import registered
@@ -61,10 +64,7 @@ def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
 
 
 def _prove(version: Registered, path: Path) -> Described:
-    from mlflow.models import Model
-
     from serve.model import described, proven, refusing
 
     with refusing(version.version):
-        proven(version.name, version.version, path)
-        return described(path, Model.load(str(path)))
+        return described(path, proven(version.name, version.version, path).metadata)

@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
-from serve.graph import Described, Graph, Rows, open_session
+from serve.graph import Described, Graph, Rows, open_graph
 from stepkit.tracking import is_unreachable, refuse_pickles
 
 FLAVOR = "python_function"
@@ -105,16 +105,7 @@ def proven(name: str, version: str, path: Path) -> Servable:
     refuse_pickles()
     # before the graph is loaded for us, which then takes the memory that this sets free
     theirs = mlflow.pyfunc.load_model(str(path)).predict(asked)["probability"].to_numpy()
-    servable = Servable(
-        name=name,
-        version=version,
-        names=found.names,
-        text=found.text,
-        threshold=found.threshold,
-        session=open_session(found.path),
-        metadata=metadata,
-        example=example,
-    )
+    servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
     _expect_answers(servable, asked, theirs)
     return servable
 

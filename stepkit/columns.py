@@ -136,7 +136,7 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
         raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
     for key in settings.keys() - Columns.model_fields.keys():
         # a data set has keys of other rooms too, and each of those is known to be none of these
-        if (close := _close(key, Columns)) and close not in settings:
+        if (close := _close(str(key), Columns)) and close not in settings:
             raise BadParameter(f"{where}: there is no key '{key}'; did you mean {close}?")
     known = {key: settings[key] for key in Columns.model_fields if key in settings}
     try:

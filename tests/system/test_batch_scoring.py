@@ -17,6 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.measuring import cost_of
 from serve.batch import INTERRUPTED, main
 from serve.model import EQUAL
 from serve.parts import Parts
@@ -31,12 +32,6 @@ ROWS = 500
 CHUNK_ROWS = 100
 MANY_COPIES = 60
 """How often the table is repeated where a run shall be killed in its middle."""
-
-MEASURE = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 
 FEATURES = read_columns(ROOT / "data" / "uci.yaml")
 Score = Callable[..., Ended]
@@ -396,22 +391,14 @@ def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, t
     for copies in (400, 1_000):  # both more than is read ahead
         large = tmp_path / "large.csv"
         large.write_text(header + "".join(rows) * copies)
-        peaks.append(peak_megabytes(words_of(champion, input=large, output=output, chunk_rows=10_000)))
+        peaks.append(peak_megabytes(words_of(champion, input=large, output=output, chunk_rows=10_000), tmp_path))
         assert sum(1 for _ in output.open()) == ROWS * copies + 1
     in_memory = ROWS * 600 * 23 * 8 / 2**20
     assert peaks[1] - peaks[0] < in_memory / 2, f"{peaks} MB"
 
 
-def peak_megabytes(words: list[str]) -> float:
-    """Run the entry point in a process of its own; return the most memory that it had."""
+def peak_megabytes(words: list[str], folder: Path) -> float:
+    """Run the entry point in a process of its own; return the most memory that one of its processes had."""
+    environment = command_env(PYTHONPATH="..", MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system")  # MLproject's
     command = [sys.executable, "-P", "batch.py", *words]
-    # by way of a small process: what is forked from this one begins with this one's height
-    ended = run_command(
-        *(sys.executable, "-c", MEASURE, *command),
-        cwd=ROOT / "serve",
-        PYTHONPATH="..",
-        MALLOC_ARENA_MAX="1",  # as in MLproject
-        ARROW_DEFAULT_MEMORY_POOL="system",
-    )
-    assert ended.returncode == 0, ended.stderr
-    return float(ended.stdout.split()[-1]) / 1024
+    return cost_of(command, ROOT / "serve", environment, folder / "output.txt").peak_kb / 1024

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import socketserver
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -18,7 +17,7 @@ import pytest
 
 from benchmarks import plain, serving
 from benchmarks.load import Load, drive_for, post, whole_length
-from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, take_turns
+from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, cost_of, take_turns
 from benchmarks.report import Goal, Result, as_markdown
 from benchmarks.speed import COMPARISONS, GROWTH, Bench, chosen_data, keys_of
 from preprocess.run import tidy
@@ -183,13 +182,11 @@ def test_the_empty_project_has_the_pins_of_the_root() -> None:
 
 def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_measures(tmp_path: Path) -> None:
     filled = b"x" * (300 * 2**20)  # this process is higher than the command
-    cost, made = tmp_path / "cost.json", "held = b'x' * (100 * 2**20)"
-    command = [sys.executable, "-I", "-S", "-c", serving.COST, str(cost), sys.executable, "-I", "-S", "-c"]
-    peaks = []
-    for code in (made, "pass"):
-        subprocess.run([*command, code], check=True)
-        seconds, kilobytes = json.loads(cost.read_text())
-        assert seconds > 0
-        peaks.append(kilobytes / 1024)
-    assert len(filled) / 2**20 > peaks[0] > 100 > peaks[1], f"{peaks} MB"
-    assert subprocess.run([*command, "raise SystemExit(3)"]).returncode == 3
+
+    def peak(code: str) -> float:
+        command = [sys.executable, "-I", "-S", "-c", code]
+        return cost_of(command, tmp_path, os.environ, tmp_path / "output.txt").peak_kb * 1024
+
+    assert len(filled) > peak("held = b'x' * (100 * 2**20)") > 100 * 2**20 > peak("pass")
+    with pytest.raises(MeasurementFailed, match="status 3"):
+        peak("raise SystemExit(3)")
