@@ -84,7 +84,6 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
     """Run in the process: import, wait for the call, answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
     answer: tuple[object, Exception | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
     assert loaded - {*sys.stdlib_module_names} <= {"airflow", "project"}
+
+
+def test_batch_scores_without_mlflow_and_pandas() -> None:
+    """They take several times the memory of what it needs, for as long as the table takes."""
+    code = "import sys, serve.batch; print({'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "set()"
 
 
 def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:

@@ -175,10 +175,13 @@ def test_equal_model_becomes_challenger_and_the_champion_stays(place: Experiment
     assert aliases == {"champion": "1", "challenger": "2"}
 
 
+SERVE = 'make serve options="model_name=credit_default_real"'
+
+
 def test_terminal_shows_a_line_per_step_and_the_closing_table(first: subprocess.CompletedProcess[str]) -> None:
     for step in STEPS:
         assert f"{step.name:<14}  done in" in first.stdout
-    for words in ("AUC 0.77", "verdict", "credit_default_real version 1", "mlflow ui", "mlflow models serve"):
+    for words in ("AUC 0.77", "verdict", "credit_default_real version 1", "mlflow ui", "mlflow models serve", SERVE):
         assert words in first.stdout
     assert "Warning" not in first.stdout + first.stderr
     assert "Traceback" not in first.stdout + first.stderr

@@ -104,15 +104,18 @@ def test_whoever_asked_is_killed_and_the_process_does_not_go_on_alone(tmp_path: 
 
 
 def test_a_ctrl_c_while_the_process_is_started_is_heeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[multiprocessing.context.SpawnProcess] = []
     start = multiprocessing.context.SpawnProcess.start
 
     def interrupted(process: multiprocessing.context.SpawnProcess) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         start(process)
+        started.append(process)
 
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Apart(process_id)
+    assert started, "it was not broken off in its middle"
 
 
 def test_ctrl_c_is_left_to_the_process_that_started_it() -> None:
