@@ -73,13 +73,30 @@ class Apart(Generic[T]):
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Let what is started meanwhile be deaf to Ctrl-C, which reaches it too; here one waits until it is started."""
+    """Let what is started meanwhile be deaf to Ctrl-C, which reaches it too; here it is heeded afterwards."""
     resource_tracker.ensure_running()  # it would let the signal through when it is started
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _heeding_later():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which is inherited
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _heeding_later() -> Iterator[None]:
+    """Put a Ctrl-C off. To block it does not do that: any thread of a library may take it, and Python then heeds it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    heeding = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, heeding)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
