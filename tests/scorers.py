@@ -50,6 +50,14 @@ class Server:
         except requests.ConnectionError:
             return False
 
+    def has_said(self, event: str) -> bool:
+        """Whether it has logged an event, and answers: what follows the registry may log before anyone can ask."""
+        try:
+            self.get("/ping")
+        except requests.ConnectionError:
+            return False
+        return bool(self.events(event))
+
     def health(self) -> dict[str, Any]:
         state: dict[str, Any] = self.get("/health").json()
         return state

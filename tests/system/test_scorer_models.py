@@ -193,7 +193,7 @@ def refused(server: Server, version: str) -> bool:
 
 def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Path) -> None:
     with scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
-        wait_until(lambda: bool(server.output.read_text().count('"model_refused"')), "the model is refused")
+        wait_until(lambda: server.has_said("model_refused"), "the model is refused")
         assert server.get("/ping").status_code == 503
         answer = server.score(split([trained.row]))
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
@@ -222,7 +222,7 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
     try:
         env = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
         with scorer(tmp_path, trained.name, wait=False, env=env) as server:
-            wait_until(lambda: '"waiting"' in server.output.read_text(), "it says that it waits")
+            wait_until(lambda: server.has_said("waiting"), "it says that it waits")
             assert "registry" in server.health()["waiting_for"]
             assert server.score(split([trained.row])).status_code == 503
             registry.start()
