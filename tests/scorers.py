@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import requests
 
+from pipeline.warm import WarmProcess, warm_up
 from serve.record.read import read_log
 from stepkit.places import ROOT
 from tests.conftest import command_env
@@ -22,15 +23,12 @@ from tests.servers import free_port, wait_until
 
 
 class Server:
-    """A process that answers on a port; its output is kept in a file."""
+    """A process that answers on a port, with all that it starts; its output is kept in a file."""
 
-    def __init__(self, command: list[str], cwd: Path, output: Path, port: int, **env: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.output = output
-        with output.open("wb") as file:
-            self.process = subprocess.Popen(
-                command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
-            )
+        self.process = process
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.url + path, timeout=30, **options)
@@ -44,7 +42,7 @@ class Server:
 
     def is_ready(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"ended with {self.process.returncode}: {self.output.read_text()[-2000:]}")
+            raise AssertionError(f"ended with {self.process.poll()}: {self.output.read_text()[-2000:]}")
         try:
             return self.get("/ping").ok
         except requests.ConnectionError:
@@ -71,7 +69,7 @@ class Server:
         lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"time"')]
         return [line for line in lines if line["event"] == event]
 
-    def end(self) -> int:
+    def end(self) -> int | None:
         """Ask it to stop, and return its exit status."""
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
@@ -89,20 +87,37 @@ class Server:
         self.process.wait(10)
 
 
+def _started(command: list[str], cwd: Path, output: Path, **env: str) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own."""
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
+        )
+
+
 @contextmanager
 def scorer(
-    folder: Path, model: str, *, wait: bool = True, env: dict[str, str] | None = None, **flags: Any
+    folder: Path, model: str, *, wait: bool = True, cold: bool = False, env: dict[str, str] | None = None, **flags: Any
 ) -> Iterator[Server]:
-    """Start `python run.py` as `mlflow run ./serve` does; its log is predictions.db in `folder`."""
+    """Run serve/run.py as `mlflow run ./serve` does; its log is predictions.db in `folder`.
+
+    It starts from a process that has the libraries loaded, as a pipeline's steps do: that spares each test the seconds
+    for which Python imports MLflow. `cold` starts `python run.py` instead, for what is about the start. Several workers
+    are started so too: they start from the command that started the scorer.
+    """
     port = free_port()
+    output = folder / f"scorer-{port}.log"
     given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **flags}
-    command = [
-        sys.executable,
-        "-P",
-        "run.py",
-        *(word for key, value in given.items() for word in (f"--{key}", str(value))),
-    ]
-    server = Server(command, ROOT / "serve", folder / f"scorer-{port}.log", port, PYTHONPATH="..", **(env or {}))
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    process: subprocess.Popen[bytes] | WarmProcess
+    if cold or "workers" in flags:
+        command = [sys.executable, "-P", "run.py", *words]
+        process = _started(command, ROOT / "serve", output, PYTHONPATH="..", **(env or {}))
+    else:
+        warm_up()
+        output.touch()
+        process = WarmProcess(words, str(ROOT / "serve"), command_env(**(env or {})), output)
+    server = Server(process, output, port)
     try:
         if wait:
             wait_until(server.is_ready, f"the scorer answers; see {server.output}")
@@ -118,7 +133,8 @@ def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Se
     given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **parameters}
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
     options = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
-    server = Server([*command, *options], folder, folder / f"mlflow-run-{port}.log", port)
+    output = folder / f"mlflow-run-{port}.log"
+    server = Server(_started([*command, *options], folder, output), output, port)
     try:
         wait_until(server.is_ready, f"the scorer answers; see {server.output}")
         yield server
@@ -148,7 +164,8 @@ def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
     address = ["--port", str(port), "--host", "127.0.0.1"]
-    server = Server([*command, *address], folder, folder / f"stock-{port}.log", port)
+    output = folder / f"stock-{port}.log"
+    server = Server(_started([*command, *address], folder, output), output, port)
     try:
         wait_until(server.is_ready, f"mlflow models serve answers; see {server.output}")
         yield server

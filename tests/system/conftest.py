@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from pipeline.warm import warm_up
+from serve import apart
 from simulate.clients import clients
 from tests.conftest import STEP_TAGS, Ended, Experiment
 from tests.servers import postgres
@@ -44,6 +47,13 @@ def log_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def log_file(tmp_path: Path) -> Path:
     return tmp_path / "log.db"
+
+
+@pytest.fixture
+def warm_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes in which batch asks MLflow start from one that has it loaded, and not by importing it."""
+    warm_up()
+    monkeypatch.setattr(apart, "_context", multiprocessing.get_context("forkserver"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.measuring import cost_of
+from serve import apart
 from serve.batch import INTERRUPTED, main
 from serve.model import EQUAL
 from serve.parts import Parts
@@ -67,7 +69,7 @@ def long_source(table: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def score(champion: Champion, capsys: pytest.CaptureFixture[str]) -> Score:
+def score(champion: Champion, capsys: pytest.CaptureFixture[str], warm_apart: None) -> Score:
     """Run the entry point in this process: score(input=..., output=...)."""
 
     def call(**flags: object) -> Ended:
@@ -352,6 +354,8 @@ def test_a_registry_that_is_gone_is_named(
     score: Score, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = mlflow.get_tracking_uri()
+    # only a process that starts anew has this environment
+    monkeypatch.setattr(apart, "_context", multiprocessing.get_context("spawn"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     try:
         ended = score(input=source, output=tmp_path / "scored.csv")

@@ -147,6 +147,7 @@ def example_of(trained: Champion) -> pd.DataFrame:
     return pd.DataFrame([trained.row])
 
 
+@pytest.mark.usefixtures("warm_apart")
 @pytest.mark.parametrize(
     "otherwise",
     [
