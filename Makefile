@@ -105,7 +105,7 @@ stack: ## start the containers, after a look at what could be in their way (prof
 	@$(PYTHON) docker/preflight.py --profile $(or $(profile),full)
 	docker compose -f docker/compose.yaml --profile $(or $(profile),full) up --build --detach --wait
 
-cluster-test: .venv/test.stamp ## run sweeps by joblib and on a real Ray cluster that loses workers, and score on Spark
+cluster-test: .venv/test.stamp ## run many pipelines at once, sweeps by joblib and on a real Ray cluster that loses workers, and score on Spark
 	pytest --timeout 1200 tests/cluster
 
 tour: .venv/test.stamp ## follow the README on a fresh clone: every command, and whether it says what is shown

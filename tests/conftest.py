@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import multiprocessing.util
@@ -21,9 +22,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from stepkit.places import ROOT
+from tests.faulty_server import FaultyServer
 
 REAL_DATA = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
 STEP_TAGS = {"download": "download_data"}
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collection: it stays, and to look through it takes long."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +114,12 @@ def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ex
     own = new_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
     mlflow.set_experiment(own.name)
     return own
+
+
+@pytest.fixture
+def faulty_server() -> Iterator[FaultyServer]:
+    with FaultyServer() as server:
+        yield server
 
 
 @dataclass

@@ -10,9 +10,9 @@ import psutil
 
 from stepkit.places import ROOT
 from tests.conftest import Experiment, command_env
+from tests.faulty_server import FaultyServer
 from tests.pipelines import start_pipeline
 from tests.servers import wait_until
-from tests.system.faulty_server import FaultyServer
 
 PATH = "stall/clients.csv"
 SWEEPS = {

@@ -17,9 +17,9 @@ from stepkit.lineage import inputs_of, run_of
 from stepkit.places import ROOT
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.conftest import Experiment, command_env, run_command
+from tests.faulty_server import FaultyServer
 from tests.pipelines import small_table, start_pipeline
 from tests.servers import MlflowServer, mlflow_server, wait_until
-from tests.system.faulty_server import FaultyServer
 
 FOREST = "random_forest_pipeline.random_forest"
 TREES = (5, 6, 7, 8)

@@ -15,10 +15,10 @@ from pipeline.runner import STEP_RUN
 from random_forest.export import TRUSTED_TYPES
 from stepkit.lineage import inputs_of, run_of
 from tests.conftest import Experiment, new_experiment, run_command
-from tests.interrupts import expect_ended_sweep
+from tests.faulty_server import FaultyServer
+from tests.interrupts import SWEEPS, expect_ended_sweep
 from tests.pipelines import small_table, start_pipeline
 from tests.sweeps import FOREST, PREPARING, children, step_of, the_sweep
-from tests.system.faulty_server import FaultyServer
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
@@ -66,9 +66,9 @@ def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(place
         assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
 
 
-def test_ctrl_c_ends_every_job_of_a_sweep(experiment: Experiment) -> None:
-    with FaultyServer() as server:
-        expect_ended_sweep("joblib", experiment, server)
+@pytest.mark.parametrize("way", SWEEPS)
+def test_ctrl_c_ends_every_job_of_a_sweep(way: str, experiment: Experiment, faulty_server: FaultyServer) -> None:
+    expect_ended_sweep(way, experiment, faulty_server)
 
 
 def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +15,13 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from pipeline import cli, single
 from pipeline.warm import warm_up
 from serve import apart
 from simulate.clients import clients
 from tests.conftest import STEP_TAGS, Ended, Experiment
+from tests.pipelines import start_pipeline
 from tests.servers import postgres
-from tests.system.faulty_server import FaultyServer
 from tests.system.prediction_logs import new_database
 
 ROWS = 300
@@ -57,9 +61,22 @@ def warm_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def faulty_server() -> Iterator[FaultyServer]:
-    with FaultyServer() as server:
-        yield server
+def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ended]]:
+    """Type `python main.py` in this process, for what ends before any step starts: main_here(experiment, "data=3")."""
+    heeding = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(experiment: Experiment, *options: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", start_pipeline(experiment, *options)[1:])
+        monkeypatch.setattr(single, "failures", [])
+        capsys.readouterr()
+        status = cli.main()
+        said = capsys.readouterr()
+        return Ended(status, said.err, said.out)
+
+    yield call
+    for number, handler in heeding.items():
+        signal.signal(number, handler)
+    logging.getLogger().handlers.clear()  # Hydra's, of this test's own standard output
 
 
 def artifacts(experiment: Experiment) -> dict[str, bytes]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import Experiment, new_experiment, run_command
-from tests.pipelines import PipelineRuns, run_here
+from tests.conftest import Ended, Experiment, new_experiment
+from tests.pipelines import PipelineRuns, run_here, small_forest
 
 ROWS = 900
 INCOME = 'income, "net" €'
@@ -70,7 +72,7 @@ def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Pipeline
     (folder / "data").mkdir()
     described = {**DESCRIPTION, "file_url": str(folder / "loans.csv")}
     (folder / "data" / "loans.yaml").write_text(yaml.safe_dump(described, allow_unicode=True))
-    here = run_here(place, f"hydra.searchpath=[file://{folder}]", "data=loans")
+    here = run_here(place, f"hydra.searchpath=[file://{folder}]", "data=loans", *small_forest())
     assert here.error is None, here.said
     return here.runs
 
@@ -97,8 +99,8 @@ def test_model_answers_text_categories_as_a_caller_has_them(run: PipelineRuns) -
     assert model.predict(rows)["probability"].between(0, 1).all()
 
 
-def test_unknown_data_set_is_named_with_those_that_exist(place: Experiment) -> None:
-    ended = run_command("python", "main.py", "data=loans", f"main.experiment_name='{place.name}'")
-    assert ended.returncode == 2
-    assert "loans" in ended.stderr
-    assert "sample" in ended.stderr
+def test_unknown_data_set_is_named_with_those_that_exist(place: Experiment, main_here: Callable[..., Ended]) -> None:
+    ended = main_here(place, "data=loans")
+    assert ended.status == 2
+    assert "loans" in ended.message
+    assert "sample" in ended.message

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import PAGES, page_about
 from pipeline.runner import StepFailed
-from tests.conftest import Experiment, run_command
-from tests.pipelines import run_here, run_pipeline, small_table
+from tests.conftest import Ended, Experiment, run_command
+from tests.pipelines import run_here, small_table
 
 
 @pytest.mark.parametrize(
@@ -23,11 +24,13 @@ from tests.pipelines import run_here, run_pipeline, small_table
         ("data=3", "Names of data sets, launchers and sweepers are texts"),
     ],
 )
-def test_wrong_option_is_one_line_and_nothing_runs(option: str, said: str, experiment: Experiment) -> None:
-    ended = run_pipeline(experiment, option)
-    assert ended.returncode == 2
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_wrong_option_is_one_line_and_nothing_runs(
+    option: str, said: str, experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
+    ended = main_here(experiment, option)
+    assert ended.status == 2
+    assert said in ended.message
+    assert "Traceback" not in ended.message
     assert not experiment.client.search_runs([experiment.id])
 
 
@@ -40,14 +43,16 @@ def test_mlflow_run_with_a_wrong_option_leaves_a_failed_run(experiment: Experime
     assert run.info.status == "FAILED"
 
 
-def test_deleted_experiment_is_named_with_the_command_that_restores_it(experiment: Experiment) -> None:
+def test_deleted_experiment_is_named_with_the_command_that_restores_it(
+    experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
     experiment.client.delete_experiment(experiment.id)
-    ended = run_pipeline(experiment)
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert f"BadParameter: the experiment '{experiment.name}' was deleted" in ended.stderr
-    assert f"mlflow experiments restore --experiment-id {experiment.id}" in ended.stderr
-    assert "main.experiment_name" in ended.stderr
+    ended = main_here(experiment)
+    assert ended.status == 1
+    assert "Traceback" not in ended.message
+    assert f"BadParameter: the experiment '{experiment.name}' was deleted" in ended.message
+    assert f"mlflow experiments restore --experiment-id {experiment.id}" in ended.message
+    assert "main.experiment_name" in ended.message
 
 
 def test_step_that_was_never_run_is_named_with_the_command_that_runs_it(experiment: Experiment) -> None:

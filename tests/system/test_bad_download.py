@@ -20,8 +20,8 @@ from mlflow.entities import Run
 
 from download import fetch
 from tests.conftest import Ended, Experiment, new_experiment
+from tests.faulty_server import FaultyServer
 from tests.system.conftest import artifacts
-from tests.system.faulty_server import FaultyServer
 
 RunStep = Callable[..., Ended]
 Refuse = Callable[..., Run]

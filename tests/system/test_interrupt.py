@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Experiment
-from tests.interrupts import PATH, command, expect_ended_sweep, interrupt
+from tests.faulty_server import FaultyServer
+from tests.interrupts import PATH, command, interrupt
 from tests.pipelines import pipelines_in
 from tests.servers import wait_until
-from tests.system.faulty_server import FaultyServer
 
 
 @pytest.mark.parametrize("way", ["python main.py", "mlflow run ."])
@@ -26,7 +26,3 @@ def test_ctrl_c_ends_every_process_and_marks_the_runs(
     assert pipeline.parent.info.status in ("KILLED", "FAILED")
     assert not experiment.current("download")
     assert set(pipeline.steps) == {"download"}
-
-
-def test_ctrl_c_ends_every_job_of_a_sweep(experiment: Experiment, faulty_server: FaultyServer) -> None:
-    expect_ended_sweep("threads", experiment, faulty_server)

@@ -21,7 +21,7 @@ from pipeline.steps import STEPS
 from random_forest.export import TRUSTED_TYPES
 from stepkit.places import ROOT
 from tests.conftest import Experiment, new_experiment, run_command
-from tests.pipelines import PipelineRuns, pipelines_in
+from tests.pipelines import PipelineRuns, pipelines_in, run_here
 
 MODEL = "credit_default_real"
 
@@ -41,22 +41,18 @@ def first(place: Experiment, real_data: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def second(place: Experiment, real_data: Path, first: object) -> subprocess.CompletedProcess[str]:
-    """The same once more, without `mlflow run` around it, and every step anew."""
-    options = ["main.reuse=false", "data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
-    return run_command(sys.executable, "main.py", f"main.experiment_name='{place.name}'", *options)
-
-
-@pytest.fixture(scope="module")
 def run(place: Experiment, first: subprocess.CompletedProcess[str]) -> PipelineRuns:
     assert first.returncode == 0, first.stdout + first.stderr
     return pipelines_in(place)[0]
 
 
 @pytest.fixture(scope="module")
-def again(place: Experiment, second: subprocess.CompletedProcess[str]) -> PipelineRuns:
-    assert second.returncode == 0, second.stdout + second.stderr
-    return pipelines_in(place)[1]
+def again(place: Experiment, real_data: Path, run: PipelineRuns) -> PipelineRuns:
+    """The same once more, without `mlflow run` around it, and every step anew."""
+    options = ["main.reuse=false", "data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
+    here = run_here(place, *options)
+    assert here.error is None, here.said
+    return here.runs
 
 
 @pytest.fixture(scope="module")

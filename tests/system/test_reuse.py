@@ -19,9 +19,9 @@ from pipeline.runner import StepFailed
 from pipeline.single import run_single
 from pipeline.steps import STEPS
 from tests.conftest import Experiment, new_experiment
+from tests.faulty_server import FaultyServer
 from tests.pipelines import Here, pipelines_in, run_here, small_forest, small_table
 from tests.servers import free_port
-from tests.system.faulty_server import FaultyServer
 from tests.unit.small import composed
 
 ALL = [step.name for step in STEPS]

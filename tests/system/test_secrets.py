@@ -16,9 +16,9 @@ from pipeline.steps import BY_NAME
 from serve.record.read import read_log
 from simulate.clients import clients
 from tests.conftest import Ended, Experiment, new_experiment
+from tests.faulty_server import FaultyServer
 from tests.pipelines import SMALL_ROWS, Here, run_here, small_forest
 from tests.scorers import scorer
-from tests.system.faulty_server import FaultyServer
 from tests.system.prediction_logs import new_database
 from tests.system.scorer_requests import split
 from tests.unit.reports import COMMIT

@@ -31,6 +31,9 @@ Task = Callable[[DictConfig], Any]
 Sweep = Callable[..., Outcome]
 
 MASTER = {"x": 0.0, "depth": 5, "kind": "sqrt"}
+EARLY = "+hydra.sweeper.sampler.n_startup_trials=2"
+"""Learn from the third trial on; the first ones are drawn at random."""
+
 QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
 
 
@@ -174,12 +177,12 @@ def test_the_best_is_left_in_the_file_of_hydra_optuna_sweeper(sweep: Sweep, tmp_
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_same_seed_proposes_the_same_values(sweep: Sweep, jobs: list[dict[str, Any]], size: int) -> None:
     for seed in (7, 7, 8):
-        sweep(parabola, "x=interval(0,2)", f"hydra.sweeper.sampler.seed={seed}", "hydra.sweeper.n_trials=14",
+        sweep(parabola, "x=interval(0,2)", f"hydra.sweeper.sampler.seed={seed}", EARLY, "hydra.sweeper.n_trials=6",
               f"hydra.sweeper.n_jobs={size}")  # fmt: skip
     values = [job["x"] for job in jobs]
-    assert values[:14] == values[14:28]
-    assert values[:14] != values[28:]
-    assert len(set(values)) == 28
+    assert values[:6] == values[6:12]
+    assert values[:6] != values[12:]
+    assert len(set(values)) == 12
 
 
 def test_seed_and_direction_are_those_of_the_configuration(sweep: Sweep) -> None:
@@ -202,11 +205,11 @@ def test_the_same_command_again_runs_only_what_is_left(
 
 
 def test_a_search_in_two_commands_proposes_what_one_would_have(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
-    for trials in (5, 14):
-        sweep(parabola, "x=interval(0,2)", "hydra.sweeper.study_name=s", f"hydra.sweeper.n_trials={trials}")
-    sweep(parabola, "x=interval(0,2)", "hydra.sweeper.n_trials=14")
+    for trials in (3, 6):
+        sweep(parabola, "x=interval(0,2)", EARLY, "hydra.sweeper.study_name=s", f"hydra.sweeper.n_trials={trials}")
+    sweep(parabola, "x=interval(0,2)", EARLY, "hydra.sweeper.n_trials=6")
     # what a command after another one does last is the best trial of the one before
-    split, whole = jobs[:-14], jobs[-14:]
+    split, whole = jobs[:-6], jobs[-6:]
     assert proposed(split) == proposed(whole)
 
 

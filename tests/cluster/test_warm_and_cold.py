@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mlflow
@@ -17,7 +18,8 @@ from pipeline.runner import StepFailed
 from pipeline.steps import STEPS
 from stepkit.lineage import OUTPUT
 from stepkit.places import ROOT
-from tests.conftest import Experiment, command_env, new_experiment, run_command
+from tests.conftest import Experiment, command_env, new_experiment
+from tests.faulty_server import FaultyServer
 from tests.pipelines import (
     PipelineRuns,
     pipelines_in,
@@ -27,7 +29,6 @@ from tests.pipelines import (
     start_pipeline,
 )
 from tests.servers import wait_until
-from tests.system.faulty_server import FaultyServer
 
 WAYS = ("warm", "subprocess")
 
@@ -54,8 +55,11 @@ def pipelines(
     for way in WAYS:
         options = [f"data.file_url={table}", f"main.launcher={way}", f"main.execute_steps=[{steps}]"]
         options += ["main.reuse=false"]
-        ended = run_command(*start_pipeline(place, *options, *small_forest()), TMPDIR=str(scratches[way]))
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(scratches[way]))
+            patch.setattr(tempfile, "tempdir", None)
+            ended = run_here(place, *options, *small_forest())
+        assert ended.error is None, ended.said
     return dict(zip(WAYS, pipelines_in(place), strict=True))
 
 
