@@ -26,8 +26,8 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
-	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
+test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour (processes=3: for two cores, since many wait)
+	pytest --numprocesses $(or $(processes),3) --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
 	pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit
@@ -54,7 +54,7 @@ report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID 
 	@python -m pipeline.report --run_id "$(run)" --base_run_id "$(base)" --output "$(output)"
 
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
-	@mlflow run ./serve --env-manager local $(foreach option,$(options),-P $(option))
+	@cd serve && PYTHONPATH=.. exec python -P run.py $(foreach option,$(options),--$(option))
 
 ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
 	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$(options)" $(if $(main),--keep_as_base)

@@ -142,6 +142,22 @@ def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Se
         server.kill()
 
 
+@contextmanager
+def scorer_by_make(folder: Path, model: str, **flags: Any) -> Iterator[Server]:
+    """Start `make serve`, without the installation before it; the process of the server is that of make."""
+    port = free_port()
+    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **flags}
+    options = " ".join(f"{key}={value}" for key, value in given.items())
+    output = folder / f"make-{port}.log"
+    command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={options}"]
+    server = Server(_started(command, ROOT, output), output, port)
+    try:
+        wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+        yield server
+    finally:
+        server.kill()
+
+
 def log_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'predictions.db'}"
 

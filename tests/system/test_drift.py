@@ -116,7 +116,7 @@ def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experim
     assert look(windows["drifted"], **settings)["decision"]["action"] == "alert"
     again = look(model.serve(3, "age"), **settings)
     assert again["decision"]["action"] == "retrain"
-    assert "2 of the last 3 windows" in again["decision"]["reason"]
+    assert again["decision"]["reason"] == "drift_share: 2 of the last 2 windows alarm"
 
 
 def test_the_same_window_again_returns_the_finished_run(

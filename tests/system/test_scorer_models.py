@@ -235,7 +235,7 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
             trained.promote("2")
             registry.start()
             wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
-            assert server.health()["registry"] == "ok"
+            wait_until(lambda: server.health()["registry"] == "ok", "it has looked to the end")
             # it was away at the start too, which is no loss but a wait
             assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
             assert server.end() == 0

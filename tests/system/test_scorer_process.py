@@ -17,7 +17,7 @@ import pytest
 from serve.record.read import read_log
 from tests.champions import Champion, two_versions
 from tests.conftest import run_command
-from tests.scorers import Server, log_url, logged, metric, scorer, scorer_by_mlflow
+from tests.scorers import Server, log_url, logged, metric, scorer, scorer_by_make, scorer_by_mlflow
 from tests.servers import free_port, wait_until
 from tests.system.scorer_requests import split
 
@@ -147,6 +147,18 @@ def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
         wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
         assert len(server.events("stopped")) == workers
     assert len(read_log(log_url(tmp_path))) == 1
+
+
+def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer_by_make(tmp_path, trained.name, redact="AGE,SEX") as server:
+        assert server.score(split([trained.row])).ok
+        (started,) = psutil.Process(server.process.pid).children(recursive=True)
+        os.kill(server.process.pid, signal.SIGTERM)
+        wait_until(lambda: not lives(started), "the scorer has ended")
+        assert len(server.events("stopped")) == 1
+    kept = read_log(log_url(tmp_path))
+    assert (len(kept), kept["AGE"].isna().all(), kept["SEX"].isna().all()) == (1, True, True)
 
 
 def lives(process: psutil.Process) -> bool:
