@@ -26,8 +26,8 @@ help: ## list the verbs
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
-test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour (processes=3: for two cores, since many wait)
-	pytest --numprocesses $(or $(processes),3) --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
+test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
+	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
 	pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit
