@@ -7,10 +7,13 @@ from pathlib import Path
 
 from serve.record.log import PredictionLog
 from serve.record.read import read_log
+from stepkit.places import ROOT
 from tests.conftest import run_command
 from tests.system.record_writer import prediction
 
 COMMAND = ("mlflow", "run", "./serve", "-e", "feedback", "--env-manager", "local")
+ITSELF = ("python", "-P", "-m", "serve.record.feedback")
+"""The command of that entry point, without MLflow around it."""
 
 
 def give(labels: Path, url: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +34,7 @@ def test_mlflow_run_takes_labels_once_and_names_what_is_unknown(store: str, tmp_
     assert read_log(url, labels=True)["label"].tolist() == [1, 0]
 
     labels.write_text("request_id,row,label\nfirst,0,1\nfirst,1,1\nnobody,0,1\n")
-    ended = give(labels, url)
+    ended = run_command(*ITSELF, "--input", str(labels), cwd=ROOT / "serve", PYTHONPATH="..", PREDICTION_LOG_URL=url)
     assert ended.returncode != 0
     assert "(0 new, 1 repeated, 1 changed), 1 not: request 'nobody', row 0, is not in the log" in ended.stderr
     assert read_log(url, labels=True)["label"].tolist() == [1, 1]

@@ -122,11 +122,11 @@ def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experim
 def test_the_same_window_again_returns_the_finished_run(
     look: Look, windows: dict[str, str], experiment: Experiment
 ) -> None:
-    first, second = look(windows["few"], min_rows=40), look(windows["few"], min_rows=40)
+    first, second = look(windows["few"]), look(windows["few"])
     assert second == first
     repeated = [run for run in experiment.runs("drift") if run.data.tags.get("same_as") == first["run_id"]]
     assert [run.info.status for run in repeated] == ["FINISHED"]
-    assert look(windows["few"], min_rows=40, alpha=0.01)["run_id"] != first["run_id"]
+    assert look(windows["few"], alpha=0.01)["run_id"] != first["run_id"]
 
 
 def test_what_another_model_answered_is_no_part_of_the_window(look: Look, model: WatchedModel) -> None:

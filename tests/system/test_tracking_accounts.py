@@ -25,7 +25,7 @@ from tests.conftest import run_command
 from tests.servers import IMPATIENT, MlflowServer, mlflow_server
 
 PASSWORD = "a-password-for-this-test"
-LARGEST_FILE = 6 * 2**20
+LARGEST_FILE = 3 * 2**20
 """Bytes: more than the server's database has, less than the table that is uploaded."""
 
 
@@ -96,7 +96,7 @@ def test_a_full_artifact_store_is_told_and_nothing_is_current(
     for name, text in IMPATIENT.items():
         monkeypatch.setenv(name, text)
     table = tmp_path / "large.csv"
-    clients(90_000, seed=3).to_csv(table, index=False)
+    clients(45_000, seed=3).to_csv(table, index=False)
     assert table.stat().st_size > LARGEST_FILE
     ended = run_command(
         "python", "main.py", f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full",
