@@ -39,6 +39,7 @@ PLAIN = "scikit-learn model, stock server"
 STOCK = "this model, stock server"
 SCORER = "scorer"
 SCORER_BY_PROJECT = "scorer by `mlflow run`"
+SCORER_BY_MAKE = "scorer by `make serve`"
 UNLOGGED = "scorer, log off"
 SHADOWED = "scorer, shadow on"
 NOT_INPUTS = ["ID", "default payment next month"]
@@ -86,6 +87,8 @@ def command_of(bench: Bench, kind: str, port: int) -> list[str]:
         return ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
     if kind == SCORER_BY_PROJECT:
         return ["mlflow", "run", "./serve", "--env-manager", "local", "-P", f"port={port}", "-P", f"log_url={log}"]
+    if kind == SCORER_BY_MAKE:
+        return ["make", "--old-file=.venv/run.stamp", "serve", f"options=port={port} log_url={log}"]
     more = {UNLOGGED: ["--sample_rate", "0"], SHADOWED: ["--shadow_alias", "challenger"]}.get(kind, [])
     return [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log, *more]
 

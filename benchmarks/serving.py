@@ -27,6 +27,7 @@ from benchmarks.servers import (
     NOT_INPUTS,
     PLAIN,
     SCORER,
+    SCORER_BY_MAKE,
     SCORER_BY_PROJECT,
     SHADOWED,
     STOCK,
@@ -115,7 +116,7 @@ COMPARISONS = (
     loaded("h", RATE, Asked(8), (SCORER, UNLOGGED), None),
     loaded("i", RATE, Asked(32), (SCORER, UNLOGGED), None),
     start("j", (PLAIN, SCORER_BY_PROJECT), 3),
-    start("k", (PLAIN, SCORER), None),
+    start("k", (PLAIN, SCORER_BY_MAKE), 3),
 )
 """What is measured of servers; l and m are the batch's."""
 

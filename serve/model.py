@@ -103,8 +103,9 @@ def proven(name: str, version: str, path: Path) -> Servable:
     example = _example(metadata, path)
     asked = _with_gaps(example, list(found.text))
     refuse_pickles()
-    # before the graph is loaded for us, which then takes the memory that this sets free
-    theirs = mlflow.pyfunc.load_model(str(path)).predict(asked)["probability"].to_numpy()
+    # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
+    # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
+    theirs = mlflow.pyfunc.load_model(str(path), suppress_warnings=True).predict(asked)["probability"].to_numpy()
     servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
     _expect_answers(servable, asked, theirs)
     return servable
