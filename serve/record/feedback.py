@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from serve.record.schema import feedback, predictions, prepare
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.record.store import chunks
 from stepkit.addresses import expect_no_secret
+from stepkit.args import Parser
 from stepkit.command import one_message
 
 Key = tuple[str, int]
@@ -203,7 +203,7 @@ def _in_words(counts: Counts) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="feedback", description=__doc__)
     parser.add_argument(
         "--input", required=True, help="CSV: request_id, label (0 or 1), row (0 if there is no such column)"
     )
