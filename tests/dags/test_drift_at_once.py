@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from drift.history import KEY
+from drift.history import KEY, NUMBER
 from stepkit.places import ROOT
 from tests.conftest import command_env, new_experiment
 from tests.servers import MlflowServer, mlflow_server, wait_until
@@ -35,6 +35,9 @@ class Comparing:
 
     def has_shown_its_window(self) -> bool:
         return KEY in self.run().data.tags
+
+    def has_drawn_its_number(self) -> bool:
+        return NUMBER in self.run().data.tags
 
     def hold(self) -> None:
         """It stands still from now on, alive, as on a machine that is out of breath."""
@@ -123,7 +126,8 @@ def test_a_process_that_was_overtaken_waits_for_the_one_that_overtook_it(begin: 
     slow.hold()
     assert not slow.has_shown_its_window()
     fast = begin(window)
-    shown(fast)
+    # held before that, it could draw a higher number than the slow one, and rightly be the one that waits
+    wait_until(fast.has_drawn_its_number, "its place in the order", SECONDS)
     fast.hold()
     slow.go_on()
     shown(slow)
