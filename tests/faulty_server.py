@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.servers import LoopbackServer
 
 PAGE = b"<!DOCTYPE html>\n<html><body>Please sign in to see this file.</body></html>\n"
 PIECES = 15
 SECONDS_BETWEEN_PIECES = 0.1
 
 
-class FaultyServer:
+class FaultyServer(LoopbackServer):
     """Serves `files` (bytes by name); counts the requests for each path; used as a context manager.
 
     Behaviours: good, missing (404), forbidden (403), broken (500), broken_twice (then good), page (HTML with status
@@ -32,23 +33,16 @@ class FaultyServer:
         self.files: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        super().__init__(self._handler())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing.set()  # lets go of the stalled requests, which server_close waits for
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.closing.set()  # lets go of the stalled requests, which the end waits for
+        super().__exit__(kind, error, trace)
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/{path}"
+        return f"{self.address}/{path}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -70,8 +64,6 @@ class FaultyServer:
             def log_message(self, format: str, *args: object) -> None:
                 """The requests are counted instead."""
 
-        # server_close waits for threads that are no daemons, so that nothing outlives the test
-        ThreadingHTTPServer.daemon_threads = False
         return Handler
 
 

@@ -96,6 +96,25 @@ def _started(command: list[str], cwd: Path, output: Path, **env: str) -> subproc
 
 
 @contextmanager
+def _serving(
+    process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int, wait: bool = True
+) -> Iterator[Server]:
+    """The server that a process is, once it answers; ended with the context."""
+    server = Server(process, output, port)
+    try:
+        if wait:
+            wait_until(server.is_ready, f"the server answers; see {output}")
+        yield server
+    finally:
+        server.kill()
+
+
+def _settings(folder: Path, model: str, port: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a scorer of tests, and those that a test gives."""
+    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **given}
+
+
+@contextmanager
 def scorer(
     folder: Path, model: str, *, wait: bool = True, cold: bool = False, env: dict[str, str] | None = None, **flags: Any
 ) -> Iterator[Server]:
@@ -107,8 +126,8 @@ def scorer(
     """
     port = free_port()
     output = folder / f"scorer-{port}.log"
-    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **flags}
-    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    settings = _settings(folder, model, port, flags)
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     process: subprocess.Popen[bytes] | WarmProcess
     if cold or "workers" in flags:
         command = [sys.executable, "-P", "run.py", *words]
@@ -117,45 +136,31 @@ def scorer(
         warm_up()
         output.touch()
         process = WarmProcess(words, str(ROOT / "serve"), command_env(**(env or {})), output)
-    server = Server(process, output, port)
-    try:
-        if wait:
-            wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+    with _serving(process, output, port, wait) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
 def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
     """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
     port = free_port()
-    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **parameters}
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
-    options = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
     output = folder / f"mlflow-run-{port}.log"
-    server = Server(_started([*command, *options], folder, output), output, port)
-    try:
-        wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
+    settings = _settings(folder, model, port, parameters)
+    options = [word for key, value in settings.items() for word in ("-P", f"{key}={value}")]
+    with _serving(_started([*command, *options], folder, output), output, port) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
-def scorer_by_make(folder: Path, model: str, **flags: Any) -> Iterator[Server]:
+def scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
     """Start `make serve`, without the installation before it; the process of the server is that of make."""
     port = free_port()
-    given = {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **flags}
-    options = " ".join(f"{key}={value}" for key, value in given.items())
     output = folder / f"make-{port}.log"
-    command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={options}"]
-    server = Server(_started(command, ROOT, output), output, port)
-    try:
-        wait_until(server.is_ready, f"the scorer answers; see {server.output}")
+    typed = " ".join(f"{key}={value}" for key, value in _settings(folder, model, port, options).items())
+    command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={typed}"]
+    with _serving(_started(command, ROOT, output), output, port) as server:
         yield server
-    finally:
-        server.kill()
 
 
 def log_url(folder: Path) -> str:
@@ -178,12 +183,8 @@ def metric(server: Server, name: str) -> float:
 def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
     """Start `mlflow models serve`."""
     port = free_port()
+    output = folder / f"stock-{port}.log"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
     address = ["--port", str(port), "--host", "127.0.0.1"]
-    output = folder / f"stock-{port}.log"
-    server = Server(_started([*command, *address], folder, output), output, port)
-    try:
-        wait_until(server.is_ready, f"mlflow models serve answers; see {server.output}")
+    with _serving(_started([*command, *address], folder, output), output, port) as server:
         yield server
-    finally:
-        server.kill()

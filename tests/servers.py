@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and `mlflow server`, on free ports, ended and removed by their context."""
+"""Real servers for tests: PostgreSQL, `mlflow server`, HTTP; on free ports, ended and removed by their context."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import psycopg
 import pytest
@@ -47,6 +51,33 @@ def postgres_binary(name: str) -> str:
     if not found:
         pytest.skip(f"no PostgreSQL on this machine: '{name}' is neither on PATH nor in /usr/lib/postgresql")
     return found
+
+
+class _WaitsForItsThreads(ThreadingHTTPServer):
+    daemon_threads = False  # so that no request outlives the test
+
+
+class LoopbackServer:
+    """An HTTP server in a thread of this process, on a free port, for the time of a `with`."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = _WaitsForItsThreads(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 @contextmanager

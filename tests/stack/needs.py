@@ -19,6 +19,8 @@ STAMPS = (".venv/drift.stamp", ".venv-airflow/stamp")
 
 def missing() -> Iterator[str]:
     yield from _missing_rights()
+    if ROOT.is_relative_to("/tmp"):
+        yield f"services have a /tmp of their own, which hides {ROOT} from them. Clone the repository elsewhere"
     for program, package in PACKAGES.items():
         if not _found(program):
             yield f"'{program}' is not on this machine. Debian, Ubuntu: apt-get install {package}"

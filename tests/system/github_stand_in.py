@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.servers import LoopbackServer
 
 REPOSITORY = "someone/credit"
 BOT = "github-actions[bot]"
@@ -26,7 +26,7 @@ class Answer:
 
 
 @dataclass
-class StandIn:
+class StandIn(LoopbackServer):
     """Keeps pull requests and comments; `next_answers` are given first, one a request.
 
     Attributes:
@@ -43,23 +43,11 @@ class StandIn:
     authorization: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._handler())
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.address
 
     def add(self, place: str, body: str, author: str = BOT) -> dict[str, Any]:
         everything = [one for kept in self.comments.values() for one in kept]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from serve.record.feedback import main
 from serve.record.log import PredictionLog
 from serve.record.read import read_log
 from stepkit.places import ROOT
@@ -38,3 +41,9 @@ def test_mlflow_run_takes_labels_once_and_names_what_is_unknown(store: str, tmp_
     assert ended.returncode != 0
     assert "(0 new, 1 repeated, 1 changed), 1 not: request 'nobody', row 0, is not in the log" in ended.stderr
     assert read_log(url, labels=True)["label"].tolist() == [1, 1]
+
+
+def test_a_mistyped_flag_is_answered_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--input", "labels.csv", "--log_ulr", "sqlite:///log.db"])
+    assert "did you mean --log_url?" in capsys.readouterr().err

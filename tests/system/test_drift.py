@@ -107,6 +107,7 @@ def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict
     assert found["decision"]["action"] == "retrain"
     assert found["decision"]["signals"] == ["drift_share"]
     assert "Dataset Drift is detected" in Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
+    assert look(windows["drifted"], **ONE_OF_ONE) == found, "it is judged once"
 
 
 def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experiment(

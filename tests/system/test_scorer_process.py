@@ -151,13 +151,15 @@ def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
 
 def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champion, tmp_path: Path) -> None:
     trained.promote("1")
-    with scorer_by_make(tmp_path, trained.name, redact="AGE,SEX") as server:
+    folder = tmp_path / "a&b"  # as an address of PostgreSQL may have it, between its parameters
+    folder.mkdir()
+    with scorer_by_make(folder, trained.name, redact="AGE,SEX") as server:
         assert server.score(split([trained.row])).ok
         (started,) = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, signal.SIGTERM)
         wait_until(lambda: not lives(started), "the scorer has ended")
         assert len(server.events("stopped")) == 1
-    kept = read_log(log_url(tmp_path))
+    kept = read_log(log_url(folder))
     assert len(kept) == 1
     assert kept[["AGE", "SEX"]].isna().all(axis=None)
 

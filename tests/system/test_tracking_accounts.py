@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import mlflow
@@ -22,7 +21,7 @@ from stepkit import tracking
 from stepkit.champion import version_by_alias
 from stepkit.errors import TrackingRefused
 from tests.conftest import run_command
-from tests.servers import IMPATIENT, MlflowServer, mlflow_server
+from tests.servers import IMPATIENT, LoopbackServer, MlflowServer, mlflow_server
 
 PASSWORD = "a-password-for-this-test"
 LARGEST_FILE = 3 * 2**20
@@ -125,12 +124,8 @@ def clock(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seconds
-        server.shutdown()
-        thread.join()
+    with LoopbackServer(Answer) as server:
+        yield server.address, seconds
 
 
 def test_clocks_that_differ_are_told(clock: tuple[str, int], caplog: pytest.LogCaptureFixture) -> None:
