@@ -26,9 +26,15 @@ NAMESPACE = "hydra_plugins"
 
 @dataclass
 class SamplerSettings:
-    """Optuna's TPE sampler; the same seed proposes the same values again."""
+    """Optuna's TPE sampler.
+
+    Attributes:
+        seed: the same seed proposes the same values again.
+        n_startup_trials: so many trials are drawn at random before the search goes by what it has found.
+    """
 
     seed: int | None = II("oc.select:main.random_seed,42")
+    n_startup_trials: int = 10
 
 
 @dataclass

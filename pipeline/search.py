@@ -209,7 +209,10 @@ class Search:
 
         One sampler for the whole search would begin anew in each process, and propose its first values again.
         """
-        self.study.sampler = TPESampler(seed=seed_of(self.settings.sampler.seed, len(_trials(self.study))))
+        sampler = self.settings.sampler
+        self.study.sampler = TPESampler(
+            seed=seed_of(sampler.seed, len(_trials(self.study))), n_startup_trials=sampler.n_startup_trials
+        )
         return [self.study.ask(self.space.distributions) for _ in range(size)]
 
     def _launched(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:

@@ -31,8 +31,8 @@ Task = Callable[[DictConfig], Any]
 Sweep = Callable[..., Outcome]
 
 MASTER = {"x": 0.0, "depth": 5, "kind": "sqrt"}
-EARLY = "+hydra.sweeper.sampler.n_startup_trials=2"
-"""Learn from the third trial on; the first ones are drawn at random."""
+EARLY = "hydra.sweeper.sampler.n_startup_trials=2"
+"""Go by what was found from the third trial on; the first two are drawn at random."""
 
 QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
 
@@ -183,6 +183,15 @@ def test_the_same_seed_proposes_the_same_values(sweep: Sweep, jobs: list[dict[st
     assert values[:6] == values[6:12]
     assert values[:6] != values[12:]
     assert len(set(values)) == 12
+
+
+def test_after_the_first_trials_the_search_goes_by_what_it_has_found(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
+    for first in (2, 6):
+        setting = f"hydra.sweeper.sampler.n_startup_trials={first}"
+        sweep(parabola, "x=interval(0,2)", setting, "hydra.sweeper.n_trials=6")
+    learned, drawn = ([job["x"] for job in part] for part in (jobs[:6], jobs[6:]))
+    assert learned[:2] == drawn[:2]
+    assert all(one != other for one, other in zip(learned[2:], drawn[2:], strict=True))
 
 
 def test_seed_and_direction_are_those_of_the_configuration(sweep: Sweep) -> None:
