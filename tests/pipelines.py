@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pipeline.config import checked
 from pipeline.runner import STEP_RUN, StepFailed
+from pipeline.runs import OVERRIDES
 from pipeline.single import run_single
 from pipeline.warm import warm_up
 from simulate.clients import clients
@@ -23,6 +24,7 @@ from tests.conftest import Experiment, run_command
 from tests.unit.small import composed
 
 SMALL_ROWS = 1500
+NEWEST = ["attributes.start_time DESC"]
 
 
 def small_table(folder: Path, seed: int = 1, rows: int = SMALL_ROWS) -> Path:
@@ -108,6 +110,8 @@ def run_here(experiment: Experiment, *options: str) -> Here:
         run_single(config, console, given)
     except (StepFailed, StepError) as failed:
         error = failed
-    newest = max(pipelines_in(experiment), key=lambda one: one.parent.info.start_time)
+    newest = experiment.client.search_runs(
+        [experiment.id], f"tags.{OVERRIDES} LIKE '%'", order_by=NEWEST, max_results=1
+    )
     assert isinstance(console.file, io.StringIO)
-    return Here(console.file.getvalue(), newest, error)
+    return Here(console.file.getvalue(), pipeline_of(experiment, newest[0].info.run_id), error)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.measuring import cost_of
+from pipeline.warm import WarmProcess, warm_up
 from serve import apart
 from serve.batch import INTERRUPTED, main
 from serve.model import EQUAL
@@ -162,16 +163,29 @@ def test_columns_may_stand_in_any_order_and_the_kept_ones_are_chosen(
             assert read(output)[name].equals(read(source)[name]), name
 
 
+BATCH = """
+import multiprocessing
+from serve import apart, batch
+apart._context = multiprocessing.get_context("fork")
+batch.main()
+"""
+"""The entry point, in a process that has MLflow loaded, as have those then in which it asks MLflow."""
+
+
 def kill_in_the_middle(champion: Champion, source: Path, output: Path) -> None:
     """Start a run of many chunks, and kill it when some of them are finished."""
     parts = output.with_name(f".{output.name}.parts")
-    words = words_of(champion, input=source, output=output)
-    command = [sys.executable, "-P", "batch.py", *words]
-    process = subprocess.Popen(command, cwd=ROOT / "serve", env=command_env(PYTHONPATH=".."))
+    (output.parent / "run.py").write_text(BATCH)
+    said = output.parent / "said.txt"
+    said.touch()
+    warm_up()
+    process = WarmProcess(words_of(champion, input=source, output=output), str(output.parent), command_env(), said)
     wait_until(lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished")
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL, "it was over before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL, f"it was over before it could be killed: {said.read_text()}"
     assert not output.exists()
+    (output.parent / "run.py").unlink()
+    said.unlink()
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

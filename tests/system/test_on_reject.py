@@ -1,4 +1,4 @@
-"""What a pipeline says of a model that the gate rejects, and when that is a failure."""
+"""A pipeline that was asked for, and whose model the gate rejects: what is said of both, and when that is a failure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import mlflow
 import pytest
 
 from stepkit.errors import ModelRejected
+from stepkit.lineage import SUMMARY
 from tests.conftest import Experiment, new_experiment
 from tests.pipelines import Here, run_here, small_forest, small_table
 
 FLOOR = "evaluate.gate.floors.roc_auc=0.99"
+ASKED = ["main.because.drift_run_id=1f", "main.because.reason='score_drift: 2 of 3 windows'"]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     table: Path = small_table(tmp_path_factory.mktemp("table"))
-    return [f"data.file_url={table}", *small_forest(), FLOOR]
+    return [f"data.file_url={table}", "data.reference_dataset=none", *small_forest(), FLOOR, *ASKED]
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,14 @@ def test_told_to_fail_the_same_pipeline_fails_with_the_reason(
     assert isinstance(failed.error, ModelRejected)
     assert "rejected: AUC" in str(failed.error)
     assert failed.states["random_forest"] == failed.states["evaluate"] == "reused", "the model itself is the same"
+
+
+def test_why_it_was_run_stands_on_the_run_and_on_the_version(place: Experiment, warned: Here) -> None:
+    version = place.client.get_model_version(place.id_name, "1")
+    for tags in (warned.runs.parent.data.tags, version.tags):
+        assert tags["because.drift_run_id"] == "1f"
+        assert tags["because.reason"] == "score_drift: 2 of 3 windows"
+
+
+def test_no_reference_was_asked_for_and_none_is_taken(warned: Here) -> None:
+    assert "it was asked for none" in warned.runs.steps["check_data"].data.tags[SUMMARY]

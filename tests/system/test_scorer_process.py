@@ -85,7 +85,7 @@ def test_two_workers_add_up(trained: Champion, tmp_path: Path) -> None:
 
 def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
     trained.promote("1")
-    with scorer(tmp_path, trained.name, cold=True) as server, ThreadPoolExecutor(1) as pool:
+    with scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
         large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
         wait_until(lambda: has_begun(server), "the request has arrived")
         assert server.end() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from stepkit.places import ROOT
-from tests.conftest import command_env, run_command
+from tests.conftest import Ended, Experiment, command_env, run_command
 from tests.pipelines import small_forest, small_table
 from tests.servers import IMPATIENT, MlflowServer, free_port, mlflow_server, postgres, wait_until
 
@@ -86,13 +86,15 @@ def test_model_is_served_from_the_servers_registry(
     assert len(model.predict(model.input_example)) == len(example["data"])
 
 
-def test_server_that_does_not_answer_at_the_start_is_one_clear_message(table: Path) -> None:
+def test_server_that_does_not_answer_at_the_start_is_one_clear_message(
+    experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
-    ended = run_command(*options(uri, table))
-    assert ended.returncode == 1
-    assert f"the tracking server {uri} does not answer" in ended.stderr
-    assert "mlflow server" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    ended = main_here(experiment, f"main.mlflow_tracking_url={uri}")
+    assert ended.status == 1
+    assert f"the tracking server {uri} does not answer" in ended.message
+    assert "mlflow server" in ended.message
+    assert "Traceback" not in ended.message
 
 
 def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(

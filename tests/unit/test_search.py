@@ -149,8 +149,8 @@ def test_a_point_of_a_float_range_is_written_as_hydra_writes_it() -> None:
 
 
 def test_a_search_finds_the_least_value_in_the_jobs_that_it_was_given(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
-    outcome = sweep(parabola, "x=interval(0,2)", "kind=log2", "depth=range(3,6)", "hydra.sweeper.n_trials=15")
-    assert (outcome.complete, len(jobs)) == (15, 15)
+    outcome = sweep(parabola, "x=interval(0,2)", "kind=log2", "depth=range(3,6)", "hydra.sweeper.n_trials=8")
+    assert (outcome.complete, len(jobs)) == (8, 8)
     assert {job["kind"] for job in jobs} == {"log2"}
     assert {job["depth"] for job in jobs} == {3, 4, 5}
     assert outcome.best_value == min((job["x"] - 1) ** 2 for job in jobs) < 0.05
@@ -158,7 +158,7 @@ def test_a_search_finds_the_least_value_in_the_jobs_that_it_was_given(sweep: Swe
 
 
 def test_choices_come_to_the_job_as_the_values_that_were_typed(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
-    sweep(lambda config: 1.0, "+options=1,'1',null,[1,2]", "hydra.sweeper.n_trials=25")
+    sweep(lambda config: 1.0, "+options=1,'1',null,[1,2]", "hydra.sweeper.n_trials=14")
     found = {
         str(OmegaConf.to_container(job["options"])) if job["options"] == [1, 2] else repr(job["options"])
         for job in jobs
@@ -225,12 +225,12 @@ def test_a_search_in_two_commands_proposes_what_one_would_have(sweep: Sweep, job
 def test_the_best_trial_of_an_earlier_command_is_run_again(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
     """So that it is the best job of this command too, and is carried to the end with it."""
     named = ["x=interval(0,2)", "hydra.sweeper.study_name=s"]
-    sweep(parabola, *named, "hydra.sweeper.n_trials=8")
+    sweep(parabola, *named, "hydra.sweeper.n_trials=4")
     best = min(jobs, key=lambda job: abs(job["x"] - 1))
     del jobs[:]
-    outcome = sweep(parabola, *named, "hydra.sweeper.n_trials=8")
+    outcome = sweep(parabola, *named, "hydra.sweeper.n_trials=4")
     assert jobs == [best]
-    assert outcome.complete == 8
+    assert outcome.complete == 4
 
 
 @pytest.mark.parametrize("bad", [math.nan, None, "text", ValueError("broken")])
