@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
@@ -86,13 +86,23 @@ def brought_by(line: str) -> frozenset[str]:
             continue
         seen.add((name, extra))
         try:
-            wanted = [Requirement(one) for one in requires(name) or []]
+            wanted = requirements_of(name)
         except PackageNotFoundError:
             continue
         for one in wanted:
             if one.marker is None or one.marker.evaluate({"extra": extra}):
                 waiting += wanted_names(one)
     return frozenset(name for name, _ in seen)
+
+
+@cache
+def requirements_of(name: str) -> tuple[Requirement, ...]:
+    """What an installed distribution asks for.
+
+    Raises:
+        PackageNotFoundError: it is not installed here.
+    """
+    return tuple(Requirement(one) for one in requires(name) or [])
 
 
 def wanted_names(requirement: Requirement) -> list[tuple[str, str]]:
@@ -120,7 +130,13 @@ def code_of(folder: str) -> set[Path]:
 @cache
 def distributions_of(module: str) -> frozenset[str]:
     """The distributions that may provide a module, by what is installed here."""
-    return frozenset(canonicalize_name(name) for name in packages_distributions().get(module, [module]))
+    return frozenset(canonicalize_name(name) for name in installed().get(module, [module]))
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """The distributions of each module that is installed here; to look through them all takes long."""
+    return packages_distributions()
 
 
 def lacking(paths: set[Path], provided: Collection[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
@@ -62,7 +63,8 @@ def warm_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ended]]:
-    """Type `python main.py` in this process, for what ends before any step starts: main_here(experiment, "data=3")."""
+    """Type `python main.py` in this process, for what needs none of its own: main_here(experiment, "data=3")."""
+    tracked = mlflow.get_tracking_uri()
     heeding = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(experiment: Experiment, *options: str) -> Ended:
@@ -74,6 +76,7 @@ def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         return Ended(status, said.err, said.out)
 
     yield call
+    mlflow.set_tracking_uri(tracked)
     for number, handler in heeding.items():
         signal.signal(number, handler)
     logging.getLogger().handlers.clear()  # Hydra's, of this test's own standard output

@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.measuring import cost_of
-from pipeline.warm import WarmProcess, warm_up
 from serve import apart
 from serve.batch import INTERRUPTED, main
 from serve.model import EQUAL
@@ -30,6 +29,7 @@ from stepkit.tables import as_model_input
 from tests.champions import Champion, clients_with_gaps, two_versions
 from tests.conftest import Ended, command_env, run_command
 from tests.servers import wait_until
+from tests.warm_script import warm_script
 
 ROWS = 500
 CHUNK_ROWS = 100
@@ -175,17 +175,14 @@ batch.main()
 def kill_in_the_middle(champion: Champion, source: Path, output: Path) -> None:
     """Start a run of many chunks, and kill it when some of them are finished."""
     parts = output.with_name(f".{output.name}.parts")
-    (output.parent / "run.py").write_text(BATCH)
-    said = output.parent / "said.txt"
-    said.touch()
-    warm_up()
-    process = WarmProcess(words_of(champion, input=source, output=output), str(output.parent), command_env(), said)
-    wait_until(lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished")
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL, f"it was over before it could be killed: {said.read_text()}"
+    with warm_script(BATCH, *words_of(champion, input=source, output=output)) as script:
+        process = script.process
+        wait_until(
+            lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished"
+        )
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL, f"it was over before it could be killed: {script.said}"
     assert not output.exists()
-    (output.parent / "run.py").unlink()
-    said.unlink()
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

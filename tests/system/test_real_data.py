@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -22,6 +21,7 @@ from random_forest.export import TRUSTED_TYPES
 from stepkit.places import ROOT
 from tests.conftest import Experiment, new_experiment, run_command
 from tests.pipelines import PipelineRuns, pipelines_in, run_here
+from tests.warm_script import run_warm
 
 MODEL = "credit_default_real"
 
@@ -205,9 +205,9 @@ sys.addaudithook(refuse)
 print(mlflow.pyfunc.load_model(path).metadata.signature is not None)
 """
     uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export"
-    loaded = run_command(sys.executable, "-c", code, uri)
-    assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.strip().endswith("True")
+    status, said = run_warm(code, uri)
+    assert status == 0, said
+    assert said.strip().endswith("True")
 
 
 def test_scikit_learn_pipeline_lies_beside_the_graph(run: PipelineRuns) -> None:

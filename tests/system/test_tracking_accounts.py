@@ -18,11 +18,12 @@ from mlflow import MlflowClient
 from mlflow.server import get_app_client
 from werkzeug.security import generate_password_hash
 
+from pipeline.warm import warm_up
 from simulate.clients import clients
 from stepkit import tracking
 from stepkit.champion import version_by_alias
 from stepkit.errors import TrackingRefused
-from tests.conftest import Ended, Experiment, run_command
+from tests.conftest import Ended, Experiment
 from tests.servers import IMPATIENT, LoopbackServer, MlflowServer, mlflow_server
 
 PASSWORD = "a-password-for-this-test"
@@ -99,20 +100,20 @@ def test_a_reader_may_not_write_and_is_told_so(
 
 
 def test_a_full_artifact_store_is_told_and_nothing_is_current(
-    guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in IMPATIENT.items():
+    guarded: MlflowServer, experiment: Experiment, main_here: Callable[..., Ended], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    for name, text in {**IMPATIENT, **account}.items():
         monkeypatch.setenv(name, text)
     table = tmp_path / "large.csv"
     clients(45_000, seed=3).to_csv(table, index=False)
     assert table.stat().st_size > LARGEST_FILE
-    ended = run_command(
-        "python", "main.py", f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full",
-        "main.execute_steps=[download]", f"data.file_url={table}",
-        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=PASSWORD,
-    )  # fmt: skip
-    said = ended.stdout + ended.stderr
-    assert ended.returncode != 0
+    warm_up()
+    where = [f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full"]
+    ended = main_here(experiment, *where, "main.execute_steps=[download]", f"data.file_url={table}")
+    assert ended.status == 1
+    said = ended.log + ended.message
     assert "ArtifactsNotStored: the tracking server" in said, said[-3000:]
     assert "Traceback" not in said
 
