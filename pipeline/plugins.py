@@ -7,9 +7,9 @@ libraries behind it, are imported when a sweep asks for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -20,6 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import II, DictConfig
 
+S = TypeVar("S")
 NAMESPACE = "hydra_plugins"
 """Hydra 1.3 instantiates no plugin whose name begins otherwise, be it registered or not (hydra issue 3015)."""
 
@@ -94,6 +95,21 @@ class ThreadsSettings:
     n_jobs: int = 2
 
 
+def read(kind: type[S], given: Mapping[str, Any], where: str) -> S:
+    """Return the settings of a plugin as Hydra hands them over.
+
+    Raises:
+        ConfigError: there is no such key; with a + in front Hydra takes any.
+    """
+    from pipeline.config import ConfigError, suggestion
+
+    known = [f"{where}.{one.name}" for one in fields(kind) if not one.name.startswith("_")]  # type: ignore[arg-type]
+    for name in given:
+        if (key := f"{where}.{name}") not in known:
+            raise ConfigError(f"unknown configuration key '{key}'{suggestion(key, known)}")
+    return kind(**given)
+
+
 class OptunaSweeper(Sweeper):
     """Search the swept overrides with Optuna; the work is in pipeline/search.py."""
 
@@ -113,7 +129,9 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from pipeline.search import search
 
-        return search(self, SearchSettings(**self.settings), arguments)
+        sampler = read(SamplerSettings, self.settings["sampler"], "hydra.sweeper.sampler")
+        settings = read(SearchSettings, {**self.settings, "sampler": sampler}, "hydra.sweeper")
+        return search(self, settings, arguments)
 
 
 class RayLauncher(Launcher):
@@ -132,7 +150,7 @@ class RayLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         from pipeline.cluster import launch
 
-        return launch(self, RaySettings(**self.settings), job_overrides, initial_job_idx)
+        return launch(self, read(RaySettings, self.settings, "hydra.launcher"), job_overrides, initial_job_idx)
 
 
 class ThreadsLauncher(Launcher):
@@ -150,7 +168,7 @@ class ThreadsLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         from pipeline.threads import launch
 
-        return launch(self, ThreadsSettings(**self.settings), job_overrides, initial_job_idx)
+        return launch(self, read(ThreadsSettings, self.settings, "hydra.launcher"), job_overrides, initial_job_idx)
 
 
 def register_plugins() -> None:

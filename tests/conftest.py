@@ -28,9 +28,14 @@ REAL_DATA = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.cs
 STEP_TAGS = {"download": "download_data"}
 
 
+def pytest_sessionstart() -> None:
+    """Collect no garbage while the tests are imported: what is imported stays, and to look through it takes long."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Leave what is imported by now out of garbage collection: it stays, and to look through it takes long."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,10 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BAC
 """For a command whose server fails it: MLflow asks as often as ever, without the longer and longer pauses."""
 
 
+HOP_BY_HOP = {"host", "connection", "content-length", "content-encoding", "transfer-encoding", "accept-encoding"}
+"""Headers that a proxy does not pass on, and those of bodies that it unpacks."""
+
+
 def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,8 +64,8 @@ class _WaitsForItsThreads(ThreadingHTTPServer):
 class LoopbackServer:
     """An HTTP server in a thread of this process, on a free port, for the time of a `with`."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = _WaitsForItsThreads(("127.0.0.1", 0), handler)
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
+        self._server = _WaitsForItsThreads(("127.0.0.1", port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
@@ -78,6 +82,35 @@ class LoopbackServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@contextmanager
+def door_to(address: str, port: int) -> Iterator[None]:
+    """Let a port lead to a server for the time of a `with`; outside of it nobody answers there, as if it were gone.
+
+    So a server can be gone and come back without the seconds that it takes to start.
+    """
+
+    class Passed(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            given = {name: text for name, text in self.headers.items() if name.lower() not in HOP_BY_HOP}
+            answer = requests.request(self.command, address + self.path, data=body, headers=given, timeout=60)
+            self.send_response_only(answer.status_code)
+            for name, text in answer.headers.items():
+                if name.lower() not in HOP_BY_HOP:
+                    self.send_header(name, text)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = handle_one
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with LoopbackServer(Passed, port):
+        yield
 
 
 @contextmanager

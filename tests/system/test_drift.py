@@ -59,6 +59,18 @@ def run_drift(run_step: Callable[..., Ended], model: WatchedModel) -> Callable[.
     return call
 
 
+class Undrawn:
+    """Stands in for Evidently's page where nobody looks at it: to draw one takes longer than all that is tested."""
+
+    def save_html(self, path: str) -> None:
+        Path(path).write_text("not drawn")
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drift.report.page_of", lambda *_: Undrawn())
+
+
 @pytest.fixture
 def look(run_drift: Callable[..., Ended], tmp_path: Path) -> Look:
     """Compare a window, and return the drift.json that was written to the path that was asked for."""
@@ -110,6 +122,7 @@ def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict
     assert look(windows["drifted"], **ONE_OF_ONE) == found, "it is judged once"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_second_drifted_window_confirms_the_first_by_the_runs_of_the_experiment(
     look: Look, windows: dict[str, str], model: WatchedModel
 ) -> None:
@@ -147,6 +160,7 @@ def test_without_evidently_it_is_one_message_and_no_run(
     assert len(experiment.runs("drift")) == before
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_label_that_was_put_right_makes_it_another_window(look: Look, model: WatchedModel) -> None:
     address = model.serve(13, rows=60)
     first = look(address)
@@ -194,6 +208,7 @@ def test_broken_columns_of_a_file_end_in_a_clear_state(look: Look, tmp_path: Pat
     assert found["decision"]["action"] == "alert"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedModel) -> None:
     address = model.serve(10, rows=60, labels=False)
     counts = give_feedback(model.log_url, [("nobody", 0, 1)])
@@ -202,6 +217,7 @@ def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedMo
     assert (found["window"]["rows"], found["window"]["labelled"]) == (60, 0)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_rows_from_the_future_are_left_out_and_told(look: Look, model: WatchedModel) -> None:
     start = datetime.now(UTC) - timedelta(seconds=ROWS - 100)
     model.record(start, traffic(ROWS, 11).iloc[: ROWS - 100])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -249,64 +250,59 @@ def test_a_base_run_without_metrics_is_said(place: Experiment, second: Here, fai
     assert f"the base run {failed.runs.parent.info.run_id} has no metrics of the test split" in markdown
 
 
-class TestLost:
-    """Of a finished run, artifacts are gone, altered or of another form."""
+@pytest.fixture
+def evaluate(second: Here, tmp_path: Path) -> Iterator[Run]:
+    """The run of evaluate; its files and those of the pipeline's run may be spoiled: they are put back afterwards."""
+    folders = [file_of(run, "") for run in (second.runs.parent, second.runs.steps["evaluate"])]
+    for number, folder in enumerate(folders):
+        shutil.copytree(folder, tmp_path / str(number))
+    yield second.runs.steps["evaluate"]
+    for number, folder in enumerate(folders):
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / str(number), folder)
 
-    @pytest.fixture
-    @staticmethod
-    def evaluate(place: Experiment, second: Here, tmp_path: Path) -> Run:
-        """The run of evaluate, whose files may be spoiled: they are put back afterwards."""
-        return second.runs.steps["evaluate"]
 
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def kept(second: Here, tmp_path: Path) -> object:
-        folders = [file_of(run, "") for run in (second.runs.parent, second.runs.steps["evaluate"])]
-        for number, folder in enumerate(folders):
-            shutil.copytree(folder, tmp_path / str(number))
-        yield
-        for number, folder in enumerate(folders):
-            shutil.rmtree(folder)
-            shutil.copytree(tmp_path / str(number), folder)
+def test_a_verdict_that_is_gone_is_no_passed_verdict(place: Experiment, second: Here, evaluate: Run) -> None:
+    file_of(evaluate, "verdict.json").unlink()
+    page, markdown = anew(place, second.runs.parent)
+    for text in (page.text_of("header"), markdown):
+        assert "verdict.json of evaluate" in text
+        assert "not in the artifact store any more" in text
+        assert "Passed" not in text
+    assert "The verdict cannot be shown" in page.section("gate")
 
-    def test_a_verdict_that_is_gone_is_no_passed_verdict(self, place: Experiment, second: Here, evaluate: Run) -> None:
-        file_of(evaluate, "verdict.json").unlink()
-        page, markdown = anew(place, second.runs.parent)
-        for text in (page.text_of("header"), markdown):
-            assert "verdict.json of evaluate" in text
-            assert "not in the artifact store any more" in text
-            assert "Passed" not in text
-        assert "The verdict cannot be shown" in page.section("gate")
 
-    def test_an_altered_evaluation_is_not_shown(self, place: Experiment, second: Here, evaluate: Run) -> None:
-        file = file_of(evaluate, "evaluation.json")
-        file.write_text(file.read_text().replace('"value": 0.', '"value": 0.9'))
-        page, markdown = anew(place, second.runs.parent)
-        assert "evaluation.json of evaluate" in markdown
-        assert "another sha256" in markdown
-        # what the run has logged as metrics is still to be had, intervals too
-        auc = evaluate.data.metrics["test_roc_auc"]
-        assert f"{auc:.4f}" in page.section("metrics")
+def test_an_altered_evaluation_is_not_shown(place: Experiment, second: Here, evaluate: Run) -> None:
+    file = file_of(evaluate, "evaluation.json")
+    file.write_text(file.read_text().replace('"value": 0.', '"value": 0.9'))
+    page, markdown = anew(place, second.runs.parent)
+    assert "evaluation.json of evaluate" in markdown
+    assert "another sha256" in markdown
+    # what the run has logged as metrics is still to be had, intervals too
+    auc = evaluate.data.metrics["test_roc_auc"]
+    assert f"{auc:.4f}" in page.section("metrics")
 
-    @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": "none"}', "{}", '{"metrics": {"roc_auc": null}}'])
-    def test_a_form_that_is_not_known_is_said(self, place: Experiment, second: Here, evaluate: Run, text: str) -> None:
-        file = file_of(evaluate, "evaluation.json")
-        before = evaluate.data.tags[OUTPUT + "evaluation.json"]
-        file.write_text(text)
-        place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", f"sha256:{sha256_of(file)}")
-        try:
-            _, markdown = anew(place, second.runs.parent)
-        finally:
-            place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", before)
-        assert ("evaluation.json" in markdown.split("### ")[0]) == (text != "{}")
 
-    def test_everything_gone_is_still_a_page(self, place: Experiment, second: Here) -> None:
-        for run in (second.runs.parent, second.runs.steps["evaluate"]):
-            shutil.rmtree(file_of(run, ""))
-            file_of(run, "").mkdir()
-        page, markdown = anew(place, second.runs.parent)
-        assert "config/config.yaml of the pipeline's run is not in the artifact store" in markdown
-        assert "evaluate" in page.section("steps")
+@pytest.mark.parametrize("text", ["{", "[]", '{"metrics": "none"}', "{}", '{"metrics": {"roc_auc": null}}'])
+def test_a_form_that_is_not_known_is_said(place: Experiment, second: Here, evaluate: Run, text: str) -> None:
+    file = file_of(evaluate, "evaluation.json")
+    before = evaluate.data.tags[OUTPUT + "evaluation.json"]
+    file.write_text(text)
+    place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", f"sha256:{sha256_of(file)}")
+    try:
+        _, markdown = anew(place, second.runs.parent)
+    finally:
+        place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", before)
+    assert ("evaluation.json" in markdown.split("### ")[0]) == (text != "{}")
+
+
+def test_when_everything_is_gone_there_is_still_a_page(place: Experiment, second: Here, evaluate: Run) -> None:
+    for run in (second.runs.parent, evaluate):
+        shutil.rmtree(file_of(run, ""))
+        file_of(run, "").mkdir()
+    page, markdown = anew(place, second.runs.parent)
+    assert "config/config.yaml of the pipeline's run is not in the artifact store" in markdown
+    assert "evaluate" in page.section("steps")
 
 
 def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], parent: str = "", status: str = "") -> Run:

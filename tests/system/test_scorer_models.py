@@ -22,7 +22,7 @@ from stepkit import tracking
 from stepkit.places import ROOT
 from tests.champions import Champion, two_versions
 from tests.scorers import Server, log_url, logged, metric, scorer
-from tests.servers import MlflowServer, wait_until
+from tests.servers import door_to, free_port, mlflow_server, wait_until
 from tests.system.scorer_requests import split
 
 PREDICTOR = ROOT / "random_forest" / "predictor.py"
@@ -219,26 +219,25 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
     trained: Champion, store: str, tmp_path: Path
 ) -> None:
     trained.promote("1")
-    registry = MlflowServer(store, tmp_path)
-    try:
-        env = {"MLFLOW_TRACKING_URI": registry.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-        with scorer(tmp_path, trained.name, wait=False, env=env) as server:
-            wait_until(lambda: server.has_said("waiting"), "it says that it waits")
-            assert "registry" in server.health()["waiting_for"]
-            assert server.score(split([trained.row])).status_code == 503
-            registry.start()
+    port = free_port()
+    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with (
+        mlflow_server(store, tmp_path) as registry,
+        scorer(tmp_path, trained.name, wait=False, env=env) as server,
+    ):
+        wait_until(lambda: server.has_said("waiting"), "it says that it waits")
+        assert "registry" in server.health()["waiting_for"]
+        assert server.score(split([trained.row])).status_code == 503
+        with door_to(registry.uri, port):
             wait_until(server.is_ready, "it serves once the registry is there")
-            registry.stop()
-            wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
-            assert server.score(split([trained.row])).ok
-            assert metric(server, "scorer_registry_up") == 0
-            trained.promote("2")
-            registry.start()
+        wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
+        assert server.score(split([trained.row])).ok
+        assert metric(server, "scorer_registry_up") == 0
+        trained.promote("2")
+        with door_to(registry.uri, port):
             wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
             wait_until(lambda: server.health()["registry"] == "ok", "it has looked to the end")
-            # it was away at the start too, which is no loss but a wait
-            assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
-            assert server.end() == 0
-    finally:
-        registry.stop()
+        # it was away at the start too, which is no loss but a wait
+        assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
+        assert server.end() == 0
     trained.promote("1")

@@ -328,6 +328,22 @@ def test_settings_that_cannot_be_used_are_told_in_one_line(sweep: Sweep, setting
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("sweeper.sampler.n_startup_trial", "sweeper.sampler.n_startup_trials"),
+        ("sweeper.n_trial", "sweeper.n_trials"),
+        ("launcher.n_job", "launcher.n_jobs"),
+    ],
+)
+def test_a_setting_that_a_plus_lets_hydra_take_is_refused(
+    sweep: Sweep, jobs: list[dict[str, Any]], mistyped: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"key 'hydra\.{mistyped}'; did you mean 'hydra\.{meant}'\?"):
+        sweep(parabola, "x=interval(0,2)", "hydra/launcher=threads", f"+hydra.{mistyped}=2")
+    assert jobs == []
+
+
 def test_an_unknown_key_is_refused_before_any_job(sweep: Sweep, jobs: list[dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(HydraException, match="nowhere"):
         sweep(parabola, "nowhere=1,2", "hydra.sweeper.study_name=s")
