@@ -9,6 +9,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # an MLflow server starts seven processes for jobs of GenAI evaluations, which nobody asks for here
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# what tests write need not outlive a power cut: where eatmydata is installed they do not wait for the disk
+NO_SYNC := $(shell command -v eatmydata)
 options ?=
 MODEL ?= credit_default
 VERSION ?=
@@ -27,7 +29,7 @@ run: .venv/run.stamp ## train on the bundled sample and register a model (option
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
 
 test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
-	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
+	$(NO_SYNC) pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
 	pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit

@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import cluster
+from pipeline.cluster import SECONDS_TO_END
 from pipeline.config import ConfigError
+from pipeline.ray_cluster import engine
 from stepkit.places import ROOT
 from stepkit.tracking import DEFAULT_URI
 from tests.cluster.cluster_app import CHILD
@@ -113,7 +114,7 @@ def test_an_interrupt_ends_the_jobs_wherever_they_run(ray: RayCluster, tmp_path:
     began = time.monotonic()
     process.send_signal(number)
     assert process.wait(60) == 130
-    assert time.monotonic() - began < cluster.SECONDS_TO_END, "the jobs did not end by themselves"
+    assert time.monotonic() - began < SECONDS_TO_END, "the jobs did not end by themselves"
     wait_until(lambda: not children(), "the children of all jobs have ended", 10)
 
 
@@ -155,7 +156,7 @@ def test_a_tracking_store_that_the_workers_cannot_see_is_refused(tmp_path: Path)
 def test_a_missing_engine_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python itself marks a module that cannot be imported
     with pytest.raises(ConfigError, match="install the cluster engines: make cluster"):
-        cluster.engine("127.0.0.1:1")
+        engine("127.0.0.1:1")
 
 
 def test_without_an_address_a_ray_of_this_machine_is_begun_and_ended(tmp_path: Path) -> None:

@@ -228,8 +228,8 @@ def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environmen
 
 
 def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
-    # monitoring, Airflow and clusters have environments of their own, benchmarks that of the tests
-    elsewhere = ("drift/", "benchmarks/", "pipeline/cluster.py", "docker/preflight.py")
+    # monitoring and Airflow have environments of their own, benchmarks that of the tests
+    elsewhere = ("drift/", "benchmarks/", "docker/preflight.py")
     ours = {path for path in code() if not name_of(path).startswith(elsewhere)}
     assert lacking(ours, locked(REQUIREMENTS / "run.lock")) == {}
 
@@ -240,8 +240,8 @@ def test_the_lock_for_monitoring_provides_every_module_of_its_code() -> None:
     assert lacking(reached_from(*theirs), locked(REQUIREMENTS / "drift.lock")) == {}
 
 
-def test_the_lock_for_testing_provides_every_module_of_benchmarks_and_clusters() -> None:
-    theirs = {path for path in code() if name_of(path).startswith(("benchmarks/", "pipeline/cluster.py"))}
+def test_the_lock_for_testing_provides_every_module_of_benchmarks() -> None:
+    theirs = {path for path in code() if name_of(path).startswith("benchmarks/")}
     # what is measured and not taken in stands in no lock
     assert set(lacking(theirs, locked(REQUIREMENTS / "test.lock"))) <= {"sklearnex", "daal4py"}
 

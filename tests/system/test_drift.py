@@ -305,9 +305,10 @@ def test_labelled_rows_train_a_model(
     honest = traffic(ROWS, 100).drop(columns=["ID"])
     first = table.drop(columns=["ID"]).iloc[:ROWS].astype(float)
     pd.testing.assert_frame_equal(first[list(honest)], honest.astype(float))
-    trained = run_here(experiment, f"data.file_url={output}", "data.sha256=[]", *small_forest())
+    steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest]"
+    trained = run_here(experiment, f"data.file_url={output}", "data.sha256=[]", steps, *small_forest())
     assert trained.error is None
-    assert trained.runs.steps["register"].data.tags["model_version"] == "1"
+    assert trained.runs.steps["random_forest"].data.tags["model_id"]
 
 
 def test_what_another_model_answered_trains_no_model(model: WatchedModel, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 from omegaconf import OmegaConf
 
-from pipeline.cluster import runtime_env
 from pipeline.config import Config, ConfigError, checked
 from pipeline.config import Sweep as Settings
 from pipeline.job import objective_of, short, steps_of_job
 from pipeline.plot import settings_and_metric
 from pipeline.plugins import RaySettings
+from pipeline.ray_cluster import runtime_env
 from pipeline.sweep import Sweep, SweepCallback, best_of, expect_common, without_lost_tries
 from pipeline.sweep_report import BEST_JOB, as_markdown, as_table, closing, publish, swept_keys
 from tests.conftest import Experiment
