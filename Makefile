@@ -32,7 +32,7 @@ test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-tes
 	$(NO_SYNC) pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
-	pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit
+	$(NO_SYNC) pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit
 
 check: .venv/test.stamp ## format, lint, types, workflows
 	ruff format --check .

@@ -14,15 +14,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from stepkit.places import ROOT
 from tests.faulty_server import FaultyServer
+
+if TYPE_CHECKING:
+    # imported where it is used: the process that only hands tests out to others loads this file too
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 REAL_DATA = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
 STEP_TAGS = {"download": "download_data"}
@@ -66,6 +69,8 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URI of a real SQLite tracking store, one per worker; `mlflow` and every child process use it."""
+    import mlflow
+
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -107,6 +112,8 @@ class Experiment:
 
 
 def new_experiment(name: str, folder: Path) -> Experiment:
+    from mlflow import MlflowClient
+
     client = MlflowClient()
     experiment_id = client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
     return Experiment(name, experiment_id, client)
@@ -115,6 +122,8 @@ def new_experiment(name: str, folder: Path) -> Experiment:
 @pytest.fixture
 def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
     """A fresh experiment, made the active one, so that steps called in this process run in it."""
+    import mlflow
+
     mlflow.set_tracking_uri(store)
     own = new_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
     mlflow.set_experiment(own.name)
@@ -151,6 +160,8 @@ def run_step(
 
     A flag that is not given has the default of the step's MLproject.
     """
+    import mlflow
+
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     # where a module shares its experiment, another may be the active one by now
     mlflow.set_tracking_uri(store)

@@ -137,6 +137,7 @@ def test_every_error_code_of_the_scorer_is_listed() -> None:
     assert error_codes() - LISTED == set()
 
 
+@pytest.mark.slow
 def test_every_environment_variable_that_is_read_is_listed() -> None:
     assert {"PREDICTION_LOG_URL", "SCORER_API_KEY", "DRIFT_ALERTS", "PROMETHEUS_MULTIPROC_DIR"} <= variables()
     assert variables() - LISTED == set()

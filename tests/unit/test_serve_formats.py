@@ -168,6 +168,7 @@ TABLES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TABLES)
 def test_whatever_is_sent_both_readers_agree_or_it_is_refused_by_its_field(table: Any) -> None:

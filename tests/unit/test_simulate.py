@@ -214,6 +214,7 @@ def test_a_bad_argument_gives_one_line_and_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_the_old_file_and_no_half_one(tmp_path: Path) -> None:
     target = tmp_path / "a.csv"
     target.write_text("old", encoding="utf-8")
