@@ -46,35 +46,36 @@ def test_the_sample_has_the_columns_of_the_real_data_set() -> None:
     assert checked(composed("data=sample")).data.columns == checked(composed("data=uci")).data.columns
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "main.mlflow_tracking_url=http://127.0.0.1:5000",
-        "main.experiment_name=dev_all_credit_card_default",
-        "main.execute_steps=[preprocess,check_data]",
-        "main.random_seed=7",
-        "data.file_url=../shared/t.csv",
-        "data.reference_dataset=runs:/1f/preprocessed_data.csv",
-        "data.ks_alpha=0.01",
-        "data.test_size=0.2",
-        "data.val_size=0.2",
-        "data.stratify=SEX",
-        "data.stratify=null",
-        "random_forest_pipeline.random_forest.n_estimators=10",
-        "random_forest_pipeline.random_forest.max_samples=0.5",
-        "random_forest_pipeline.features.numeric=[AGE]",
-        "random_forest_pipeline.export_artifact=model",
-        "preprocess.artifact_name=preprocessed_data.parquet",
-        "serve.keep_days=30",
-        "serve.redact=[AGE]",
-    ],
-)
-def test_the_public_keys_can_be_set(override: str) -> None:
-    key, value = override.split("=", 1)
-    found = checked(composed(override)).model_dump(by_alias=True)
-    for part in key.split("."):
-        found = found[part]
-    assert str(found).replace("'", "").replace(" ", "") == ("None" if value == "null" else value)
+PUBLIC = [
+    "main.mlflow_tracking_url=http://127.0.0.1:5000",
+    "main.experiment_name=dev_all_credit_card_default",
+    "main.execute_steps=[preprocess,check_data]",
+    "main.random_seed=7",
+    "data.file_url=../shared/t.csv",
+    "data.reference_dataset=runs:/1f/preprocessed_data.csv",
+    "data.ks_alpha=0.01",
+    "data.test_size=0.2",
+    "data.val_size=0.2",
+    "data.stratify=SEX",
+    "random_forest_pipeline.random_forest.n_estimators=10",
+    "random_forest_pipeline.random_forest.max_samples=0.5",
+    "random_forest_pipeline.features.numeric=[AGE]",
+    "random_forest_pipeline.export_artifact=model",
+    "preprocess.artifact_name=preprocessed_data.parquet",
+    "serve.keep_days=30",
+    "serve.redact=[AGE]",
+]
+
+
+@pytest.mark.parametrize("overrides", [PUBLIC, ["data.stratify=null"]], ids=["values", "null"])
+def test_the_public_keys_can_be_set(overrides: list[str]) -> None:
+    whole = checked(composed(*overrides)).model_dump(by_alias=True)
+    for override in overrides:
+        key, value = override.split("=", 1)
+        found = whole
+        for part in key.split("."):
+            found = found[part]
+        assert str(found).replace("'", "").replace(" ", "") == ("None" if value == "null" else value), key
 
 
 def test_one_step_and_one_digest_need_no_list() -> None:
@@ -107,6 +108,7 @@ def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
     assert complaint(override) == "unknown configuration key 'zzz'. The known keys stand in config.yaml."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -6,11 +6,14 @@ import hashlib
 from pathlib import Path
 
 import fsspec
+import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import checked
 from pipeline.outside import Around, source
 from tests.unit.small import composed
+
+pytestmark = pytest.mark.slow
 
 
 def version_of(url: str) -> str:

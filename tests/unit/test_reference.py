@@ -9,6 +9,8 @@ import pytest
 from stepkit.reference import reference_address
 from tests.conftest import Experiment
 
+pytestmark = pytest.mark.slow
+
 NO_CHAMPION = ("", "no reference: there is no champion yet")
 
 

@@ -18,6 +18,8 @@ from serve.errors import ModelRefused, ProcessLost
 from stepkit.places import ROOT
 from tests.servers import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def loaded(name: str) -> bool:
     return name in sys.modules
@@ -90,7 +92,6 @@ def tell_and_sleep(place: str) -> None:
     time.sleep(600)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 def test_whoever_asked_is_killed_and_the_process_does_not_go_on_alone(tmp_path: Path, by: signal.Signals) -> None:
     told = tmp_path / "pid"

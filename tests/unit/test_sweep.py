@@ -124,6 +124,7 @@ def test_one_setting_is_drawn_as_points_and_several_as_lines() -> None:
     assert np.asarray(axes.lines[1].get_ydata()).tolist() == pytest.approx([0.5, 0.0, 1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jobs", "best", "logged"),
     [
