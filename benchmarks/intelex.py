@@ -69,8 +69,7 @@ def parts(clean: pd.DataFrame, columns: Columns, seed: int) -> Prepared:
 
 
 def fitted(data: Prepared, patched: bool, seed: int, **settings: object) -> Pipeline:
-    model = forest(data.columns, patched, seed, **settings)
-    return model.fit(data.rows_of(data.train), data.labels_of(data.train))
+    return forest(data.columns, patched, seed, **settings).fit(data.rows_of(data.train), data.labels_of(data.train))
 
 
 def probability(data: Prepared, model: Pipeline) -> np.ndarray:
@@ -257,8 +256,7 @@ def compare_speed(columns: Columns, repeat: int) -> list[Row]:
 
 
 def as_markdown(rows: list[Row], taken: bool, found: dict[str, object], repeat: int) -> str:
-    names = ("scikit-learn", "scikit-learn-intelex", "skl2onnx", "skops")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    versions = ", ".join(f"{n} {version(n)}" for n in ("scikit-learn", "scikit-learn-intelex", "skl2onnx", "skops"))
     verdict = "could be taken in" if taken else "stays out"
     table = [("", "scikit-learn", "scikit-learn-intelex"), ("---", "---", "---"), *rows]
     return (

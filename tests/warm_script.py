@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pipeline.warm import WarmProcess, warm_up
 from tests.conftest import command_env
 
 SECONDS = 300
+SECONDS_TO_END = 30
 
 
 @dataclass
@@ -27,13 +30,19 @@ class Script:
 
 @contextmanager
 def warm_script(code: str, *words: str) -> Iterator[Script]:
-    """Start `code` with `words` as its arguments."""
+    """Start `code` with `words` as its arguments; whatever is left of it is killed with the `with`."""
     with TemporaryDirectory(prefix="script-") as folder:
         Path(folder, "run.py").write_text(code)
         output = Path(folder, "output.txt")
         output.touch()
         warm_up()
-        yield Script(WarmProcess(list(words), folder, command_env(), output), output)
+        process = WarmProcess(list(words), folder, command_env(), output)
+        try:
+            yield Script(process, output)
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait(SECONDS_TO_END)
 
 
 def run_warm(code: str, *words: str) -> tuple[int | None, str]:

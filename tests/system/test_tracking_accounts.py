@@ -116,6 +116,11 @@ def test_a_full_artifact_store_is_told_and_nothing_is_current(
     said = ended.log + ended.message
     assert "ArtifactsNotStored: the tracking server" in said, said[-3000:]
     assert "Traceback" not in said
+    client = MlflowClient(guarded.uri)
+    places = [one.experiment_id for one in client.search_experiments(filter_string="name = 'full'")]
+    (download,) = client.search_runs(places, "tags.step = 'download_data'")
+    assert download.info.status == "FAILED"
+    assert "current" not in download.data.tags
 
 
 @pytest.fixture(params=[-7200, 0, 7200])
