@@ -121,10 +121,10 @@ def test_the_same_seed_proposes_the_same_values(sweep: Sweep, jobs: list[dict[st
 
 
 def test_after_the_first_trials_the_search_goes_by_what_it_has_found(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
-    for first in (2, 6):
-        setting = f"hydra.sweeper.sampler.n_startup_trials={first}"
-        sweep(parabola, "x=interval(0,2)", setting, "hydra.sweeper.n_trials=6")
-    learned, drawn = ([job["x"] for job in part] for part in (jobs[:6], jobs[6:]))
+    for setting in (["hydra.sweeper.sampler.n_startup_trials=2"], ["hydra.sweeper.sampler.n_startup_trials=6"], []):
+        sweep(parabola, "x=interval(0,2)", *setting, "hydra.sweeper.n_trials=6")
+    learned, drawn, untold = ([job["x"] for job in part] for part in (jobs[:6], jobs[6:12], jobs[12:]))
+    assert untold == drawn, "ten are drawn where nothing is said"
     assert learned[:2] == drawn[:2]
     assert all(one != other for one, other in zip(learned[2:], drawn[2:], strict=True))
 
