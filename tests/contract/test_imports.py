@@ -96,6 +96,7 @@ def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None
     assert loaded - {*sys.stdlib_module_names} <= {"airflow", "project"}
 
 
+@pytest.mark.slow
 def test_batch_scores_without_mlflow_and_pandas() -> None:
     """They take several times the memory of what it needs, for as long as the table takes."""
     code = "import sys, serve.batch; print({'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"

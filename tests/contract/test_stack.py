@@ -21,6 +21,8 @@ from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services
 from tests.stack.stack import filled_env, secrets_of
 
+pytestmark = pytest.mark.slow
+
 CORE = {"postgres", "mlflow", "mlflow-accounts", "scorer"}
 ON_DEMAND = {"pipeline", "backup"}
 ONCE = {"mlflow-accounts", "airflow-init", *ON_DEMAND}

@@ -8,7 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from stepkit.places import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_make_stack_test_says_what_it_lacks_before_it_begins(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def test_the_empty_project_has_the_pins_of_the_root() -> None:
     assert ours[:-1] == root[:-1]
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_measures(tmp_path: Path) -> None:
     filled = b"x" * (300 * 2**20)  # this process is higher than the command
 

@@ -11,6 +11,8 @@ from check_data.run import complaint, summary
 from stepkit.columns import Column, Columns
 from tests.unit.small import CLIENTS, clients
 
+pytestmark = pytest.mark.slow
+
 RULES = ("type", "known values", "range", "missing")
 
 

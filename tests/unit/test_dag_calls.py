@@ -18,6 +18,8 @@ from pipeline.config import checked, split_options
 from tests.drifted import result
 from tests.unit.small import composed
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
 DAY = (datetime(2026, 11, 22, 6, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=UTC))
 

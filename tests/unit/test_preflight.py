@@ -14,6 +14,8 @@ import pytest
 
 from stepkit.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

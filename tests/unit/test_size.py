@@ -15,6 +15,8 @@ from mlflow.entities import Run
 from benchmarks.size import as_reference, broken_limits, folder_of, high_water, watched
 from stepkit.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 HOLD_100_MB = "import os, sys, time; os.chdir(sys.argv[1]); held = b'x' * 100_000_000; time.sleep(0.5)"
 
 
