@@ -24,12 +24,13 @@ class EngineMissing(StepError):
 class Refusal(Exception):
     """A request that gets no prediction; it is answered with `status` and says which field to mend."""
 
-    def __init__(self, status: int, code: str, message: str, field: str) -> None:
+    def __init__(self, status: int, code: str, message: str, field: str, retry_after: int = 0) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.field = field
+        self.retry_after = retry_after
 
 
 def bad_request(message: str, field: str) -> Refusal:
@@ -48,6 +49,19 @@ def too_slow(seconds: float) -> Refusal:
 
 def body_too_slow(seconds: float) -> Refusal:
     return Refusal(408, "BODY_INCOMPLETE", f"the body was not complete after {seconds:g} s.", "body")
+
+
+def head_too_large(limit: int) -> Refusal:
+    return Refusal(431, "HEAD_TOO_LARGE", f"headers: larger than {limit:,} bytes in all. Send fewer.", "headers")
+
+
+def head_too_slow(seconds: float) -> Refusal:
+    return Refusal(408, "HEAD_INCOMPLETE", f"headers: not complete after {seconds:g} s.", "headers")
+
+
+def too_many_bodies() -> Refusal:
+    message = "too many large bodies are being received. Send the request again, or fewer rows a request."
+    return Refusal(503, "OVERLOADED", message, "body", retry_after=1)
 
 
 def no_key() -> Refusal:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import metrics
-from serve.errors import Refusal, body_too_slow, no_key, too_large, too_slow
+from serve.errors import Refusal, body_too_slow, no_key, too_large, too_many_bodies, too_slow
 from serve.journal import note
 from serve.record.rows import is_request_id
 from serve.settings import ServeSettings
@@ -35,6 +35,44 @@ MOST_DISCARDED = 8
 """A body that is too large is read on for this many times the limit: most clients listen only after they have sent."""
 
 
+BODIES_AT_ONCE = 4
+"""Bodies of the largest size that are held in memory together; further ones wait for one of these to be answered."""
+
+SMALL_BODY = 64 * 1024
+"""A body up to this size does not wait: a request of a few rows is answered while others send large ones."""
+
+
+class BodyMemory:
+    """Bytes that the large bodies of unfinished requests may hold together."""
+
+    def __init__(self, size: int, patience: float) -> None:
+        self.free = size
+        self.patience = patience
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def take(self, size: int) -> None:
+        """Wait until `size` bytes are free, and take them.
+
+        Raises:
+            Refusal: not free within `patience` seconds.
+        """
+        try:
+            async with asyncio.timeout(self.patience):
+                while self.free < size:
+                    self._waiting.append(asyncio.get_running_loop().create_future())
+                    await self._waiting[-1]
+        except TimeoutError:
+            raise too_many_bodies() from None
+        self.free -= size
+
+    def give_back(self, size: int) -> None:
+        self.free += size
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+        self._waiting.clear()
+
+
 @dataclass
 class Call:
     """What is known of one request while it is answered; `fresh`: its id was made here, and is no client's."""
@@ -45,6 +83,8 @@ class Call:
     path: str
     method: str
     version: str
+    memory: BodyMemory
+    body_bytes: int = 0
     rows: int = 0
     status: int = CLIENT_GONE
     body_complete: bool = False
@@ -79,18 +119,34 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         Refusal: larger than `limit` bytes.
     """
+    call = call_of(request)
     chunks: list[bytes] = []
     size = 0
+    await _hold(call, min(_announced(request), limit))
     async for chunk in request.stream():
         size += len(chunk)
+        if size > max(call.body_bytes, SMALL_BODY):
+            await _hold(call, limit)  # its size was not announced
         if size <= limit:
             chunks.append(chunk)
         elif size > limit * MOST_DISCARDED:
             break
-    call_of(request).body_complete = True
+    call.body_complete = True
     if size > limit:
         raise too_large(limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _announced(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+async def _hold(call: Call, size: int) -> None:
+    """Reserve memory for a large body until its request is finished."""
+    if size > max(call.body_bytes, SMALL_BODY):
+        await call.memory.take(size)
+        call.body_bytes = size
 
 
 class Guard:
@@ -101,6 +157,7 @@ class Guard:
         self.settings = settings
         self.key = key.encode()
         self.version = version
+        self.memory = BodyMemory(BODIES_AT_ONCE * settings.max_body_bytes, settings.request_seconds / 2)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,6 +172,7 @@ class Guard:
             scope["path"],
             scope["method"],
             self.version(),
+            self.memory,
         )
         scope[CALL] = call
 
@@ -129,6 +187,7 @@ class Guard:
         try:
             await self._answer(scope, receive, send_marked, headers, call)
         finally:
+            self.memory.give_back(call.body_bytes)
             _account_for(call)
 
     async def _answer(
@@ -174,6 +233,8 @@ def _response(refusal: Refusal, call: Call) -> Response:
         body["field"] = refusal.field
     # nobody reads the rest of the body: let the client stop sending it
     headers = {} if call.body_complete or call.method == "GET" else {"connection": "close"}
+    if refusal.retry_after:
+        headers["retry-after"] = str(refusal.retry_after)
     return Response(orjson.dumps(body), refusal.status, headers, "application/json")
 
 

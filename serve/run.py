@@ -113,7 +113,7 @@ def _listen(settings: ServeSettings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http="serve.protocol:Protocol",
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=settings.stop_seconds,
