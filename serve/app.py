@@ -28,7 +28,7 @@ from serve.errors import Refusal, no_model, not_recordable, not_recorded, reques
 from serve.feedback import label_from, take
 from serve.follow import Follower
 from serve.graph import Rows, Scores
-from serve.guard import Call, Guard, call_of, read_body
+from serve.guard import SMALL_BODY, Call, Guard, call_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
 from serve.model import Servable
@@ -39,9 +39,6 @@ from serve.shadow import Shadow
 P = ParamSpec("P")
 T = TypeVar("T")
 KEY = "SCORER_API_KEY"
-SMALL_BODY = 64 * 1024
-"""Bodies up to this size are read and scored at once (under a millisecond); larger ones in a thread."""
-
 FEW_ROWS = 200
 
 LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
@@ -71,6 +68,8 @@ class Scorer:
     async def lifespan(self, _: ASGIApp) -> AsyncIterator[None]:
         self.follower.start()
         self.shadow.start()
+        if SUPERVISOR in os.environ:  # other workers may serve: this one takes no request before it can answer
+            await asyncio.to_thread(self.follower.wait_for_model)
         gauges = asyncio.create_task(self._keep_gauges())
         note("started", pid=os.getpid(), log=repr(self.log.engine.url))
         yield
@@ -114,6 +113,7 @@ class Scorer:
         if kind is None:
             message = "say what the body is: application/json or text/csv"
             raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
+        # a small body is read and scored at once (under a millisecond), a larger one in a thread
         if len(body) <= SMALL_BODY and (rows := formats.fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
             if rows.count <= FEW_ROWS:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
-from serve import metrics
+from serve import last_model, metrics
 from serve.errors import ModelRefused
 from serve.journal import note
-from serve.model import Servable, expect_same_signature, load, warm_up
+from serve.model import Servable, download, expect_same_signature, proven, refusing, warm_up
 from serve.settings import ServeSettings
 from stepkit import tracking
 from stepkit.champion import version_by_alias
@@ -23,6 +27,9 @@ CHAMPION = "champion"
 SHADOW = "shadow"
 SECONDS_TO_RETRY = 60.0
 """A refused version is tried again after this time: what was broken may be its storage."""
+
+SECONDS_TO_WAIT = 10.0
+"""How long a new worker waits for a registry that hangs before it listens without a model."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Follower:
         self.trouble = ""
         self.waiting_for = "the registry's first answer"
         self._stop = threading.Event()
+        self._looked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     @property
@@ -90,9 +98,19 @@ class Follower:
         self._stop.set()
         self._thread.join(timeout=1.0)
 
+    def wait_for_model(self) -> None:
+        """Return once there is a model, or once the registry was asked and no other worker has one."""
+        deadline = time.monotonic() + SECONDS_TO_WAIT
+        while not self.champion and not self._stop.is_set():
+            if not last_model.last() and (self._looked.is_set() or time.monotonic() > deadline):
+                return
+            self._stop.wait(0.1)
+
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._take_last()
             self.look()
+            self._looked.set()
             gc.enable()  # off since run.py: all is imported that the first look needs
             self._stop.wait(self.settings.poll_seconds)
 
@@ -109,6 +127,12 @@ class Follower:
         except Exception as error:
             self._set_trouble(f"{type(error).__name__}: {error}".strip()[:300])
 
+    def _take_last(self) -> None:
+        """Begin with the model that another worker serves: the registry may be away."""
+        slot, last = self.slots[CHAMPION], last_model.last()
+        if slot.model is None and last:
+            self._take(slot, last.version, lambda _: last.verified_folder())
+
     def _follow(self, client: MlflowClient, slot: Slot) -> None:
         version = _version_of(client, self.settings.model_name, slot.alias)
         if slot.role == SHADOW and (version is None or self.champion is None or version == self.champion.version):
@@ -116,18 +140,27 @@ class Follower:
         elif version is None:
             self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: make run")
         elif slot.model is None or slot.model.version != version:
-            self._take(slot, version)
+            self._take(slot, version, partial(download, self.settings.model_name, version))
         else:
             slot.refused = None
 
-    def _take(self, slot: Slot, version: str) -> None:
+    def _take(self, slot: Slot, version: str, fetch: Callable[[str], Path]) -> None:
+        """Serve a version from now on if it proves itself.
+
+        Args:
+            fetch: takes a temporary folder and returns where the files of the version are.
+        """
         if slot.refused and slot.refused.stands(version):
             return
         start = time.monotonic()
         try:
-            model = load(self.settings.model_name, version)
-            median = warm_up(model, self.settings.slowest_ms)
-            self._expect_signature(model, slot)
+            with refusing(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
+                path = fetch(folder)
+                model = proven(self.settings.model_name, version, path)
+                median = warm_up(model, self.settings.slowest_ms)
+                self._expect_signature(model, slot)
+                if slot.role == CHAMPION:
+                    last_model.keep(model.name, version, path)
         except ModelRefused as error:
             self._refuse(slot, version, str(error))
             return

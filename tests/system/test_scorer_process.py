@@ -7,8 +7,11 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -22,6 +25,7 @@ from tests.servers import free_port, wait_until
 from tests.system.scorer_requests import split
 
 ROWS = 'scorer_rows_total{role="champion",version="1"}'
+MODELS = 'scorer_model_workers{role="champion",version="1"}'
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +72,39 @@ def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, t
         assert server.health()["log"]["committed"] == 0
 
 
-def test_two_workers_add_up(trained: Champion, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two_workers(trained: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     trained.promote("1")
-    with scorer(tmp_path, trained.name, workers=2) as server:
-        wait_until(
-            lambda: metric(server, 'scorer_model_workers{role="champion",version="1"}') == 2, "both have a model"
-        )
-        for _ in range(40):
-            assert server.score(split([trained.row] * 2)).ok
-        assert metric(server, 'scorer_requests_total{path="/invocations",status="200"}') == 40
-        assert metric(server, ROWS) == 80
-        assert metric(server, 'scorer_score_count{version="1"}') == 80
-        assert len(read_log(log_url(tmp_path))) == 80
-        assert server.end() == 0
+    with scorer(tmp_path_factory.mktemp("two"), trained.name, workers=2) as server:
+        wait_until(lambda: metric(server, MODELS) == 2, "both have a model")
+        yield server
+
+
+def test_two_workers_add_up(two_workers: Server, trained: Champion) -> None:
+    for _ in range(40):
+        assert two_workers.score(split([trained.row] * 2)).ok
+    assert metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
+    assert metric(two_workers, ROWS) == 80
+    assert metric(two_workers, 'scorer_score_count{version="1"}') == 80
+    assert len(read_log(log_url(two_workers.output.parent))) == 80
+
+
+def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, trained: Champion, store: str) -> None:
+    first = two_workers.events("started")[0]["pid"]
+    with closing(sqlite3.connect(store.removeprefix("sqlite:///"), isolation_level=None)) as registry:
+        registry.execute("BEGIN EXCLUSIVE")
+        os.kill(first, signal.SIGKILL)
+        statuses: set[int] = set()
+
+        def has_restarted() -> bool:
+            statuses.add(two_workers.score(split([trained.row])).status_code)
+            return len(two_workers.events("started")) == 3
+
+        wait_until(has_restarted, "the worker that was killed has a successor", 60)
+        assert statuses == {200}
+        statuses |= {two_workers.score(split([trained.row])).status_code for _ in range(20)}
+        assert statuses == {200}
+    assert two_workers.end() == 0
 
 
 def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
