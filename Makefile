@@ -26,7 +26,7 @@ help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
-	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local -P hydra_options="$(options)"
+	@MLFLOW_LOGGING_LEVEL=WARNING python main.py --hydra_options "$(options)"
 
 test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
 	$(NO_SYNC) pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
@@ -83,8 +83,8 @@ rollback: .venv/run.stamp ## make the previous champion the champion again (REAS
 	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name $(MODEL)
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
-	@mlflow run ./drift --env-manager local --experiment-name drift $(foreach option,$(options),-P $(option))
-	@mlflow run ./drift -e page --env-manager local -P open=true $(foreach option,$(filter model_name=%,$(options)),-P $(option))
+	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -P drift/run.py $(foreach option,$(options),'--$(option)')
+	@PYTHONPATH=. python -P drift/page.py --open true $(foreach option,$(filter model_name=%,$(options)),'--$(option)')
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py

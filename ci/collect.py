@@ -9,14 +9,13 @@ from typing import Any, Literal
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ci.summary import Base, Checks, Confusion, Measure, StepLine, Summary, Verdict
 from pipeline.runner import STEP_RUN, WHY
 from pipeline.steps import STEPS
 from stepkit.lineage import ERROR, PIPELINE, SUMMARY
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 TEST = "test_"
 EVALUATION = "evaluation.json"
@@ -135,12 +134,9 @@ def _json(client: MlflowClient, run: Run | None, name: str, folder: Path) -> dic
 
 def fetch_report(client: MlflowClient, run: Run, folder: Path) -> list[str]:
     """Download the report's pages (report.html, report.md), where the pipeline has made them; return their names."""
-    try:
+    names: list[str] = []
+    with missing_as():
         names = [entry.path for entry in client.list_artifacts(run.info.run_id) if entry.path.startswith("report.")]
         for name in names:
             mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name, dst_path=str(folder))
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        return []
     return names

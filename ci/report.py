@@ -18,6 +18,7 @@ from ci.post import read_form
 from ci.render import Place, render
 from ci.summary import Base, Summary, as_base
 from stepkit import tracking
+from stepkit.command import one_message
 from stepkit.places import ROOT
 
 SUMMARY, COMMENT = "summary.json", "comment.md"
@@ -26,8 +27,8 @@ NO_COMMIT = "0" * 40
 
 def run_pipeline(experiment: str, options: str) -> int:
     """Run the pipeline in the foreground, as a person would; return its exit status."""
-    command = ["mlflow", "run", str(ROOT), "--env-manager", "local", "--experiment-name", experiment]
-    return subprocess.run([*command, "-P", f"hydra_options={options}"], cwd=ROOT).returncode
+    command = [sys.executable, "main.py", "--hydra_options", options]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "MLFLOW_EXPERIMENT_NAME": experiment}).returncode
 
 
 def commit_of_here() -> str:
@@ -93,4 +94,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_message():
+        sys.exit(main())

@@ -14,7 +14,6 @@ import fsspec
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 from mlflow.pyfunc import PyFuncModel
 
@@ -22,7 +21,7 @@ from drift.errors import ReferenceMissing
 from serve.address import Registered
 from serve.registry import registered
 from stepkit import lineage, places, tables, tracking
-from stepkit.addresses import opened, shown_in
+from stepkit.addresses import opened, shown, shown_in
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.errors import BadParameter
 
@@ -108,12 +107,9 @@ def watched(client: MlflowClient, address: str) -> Watched:
 
 
 def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
-    try:
+    inputs: dict[str, str] = {}
+    with tracking.missing_as():
         inputs = lineage.inputs_of(client.get_run(run_id)) if run_id else {}
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise
-        inputs = {}
     for name, address in inputs.items():
         if Path(name).stem == TRAINING_STEP_INPUT:
             return address
@@ -126,16 +122,12 @@ def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
 
 def _columns_of(run_id: str, model: Registered) -> Columns:
     address = f"runs:/{run_id}/{COLUMNS_ARTIFACT}"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
-    except (MlflowException, OSError) as error:
-        if tracking.is_unreachable(error):
-            raise
-        raise ReferenceMissing(
-            f"the data of {model.name} version {model.version} are gone: run {run_id} holds no {COLUMNS_ARTIFACT}. "
-            "Name a reference instead (-P reference=FILE), or train anew."
-        ) from error
+    lost = (
+        f"the data of {model.name} version {model.version} are gone: run {run_id} holds no {COLUMNS_ARTIFACT}. "
+        "Name a reference instead (-P reference=FILE), or train anew."
+    )
+    with tempfile.TemporaryDirectory() as folder, tracking.missing_as(lambda _: ReferenceMissing(lost)):
+        return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
 
 
 def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
@@ -146,13 +138,13 @@ def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
         TableUnreadable: it is no table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def lost(error: Exception) -> ReferenceMissing:
+        reason = shown_in(" ".join(str(error).split()), opened(address))[:300]
+        return ReferenceMissing(f"no table at '{shown(address)}' ({reason}). Name one that is there.")
+
+    with tracking.missing_as(lost, ValueError, ImportError):
         return tables.read_table(_fetched(opened(address), folder), text)
-    except (MlflowException, OSError, ValueError, ImportError) as error:
-        if tracking.is_unreachable(error):
-            raise
-        reason = shown_in(" ".join(str(error).split()))[:300]
-        raise ReferenceMissing(f"no table at '{address}' ({reason}). Name one that is there.") from error
 
 
 def _fetched(address: str, folder: Path) -> Path:

@@ -22,7 +22,7 @@ from stepkit.columns import Columns
 from stepkit.errors import ArtifactDamaged, ArtifactMissing
 from stepkit.lineage import OUTPUT, artifact_of, inputs_of, run_of
 from stepkit.run import StepRun
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 FEWEST_ROWS = 30
 """With fewer rows that the champion does not know, nothing can be said."""
@@ -125,12 +125,9 @@ def rows_unknown_to(run: StepRun, champion: ModelVersion, split: TestSplit) -> n
 
 def trained_on(run: StepRun, champion: ModelVersion) -> str:
     """Return the address of the champion's training split."""
-    try:
+    lost = f"its training run {champion.run_id} is gone, and with it which rows it knows"
+    with missing_as(lambda _: CannotCompare(lost), StopIteration):
         return next(iter(inputs_of(run.client.get_run(str(champion.run_id))).values()))
-    except (mlflow.MlflowException, StopIteration) as error:
-        if is_unreachable(error):
-            raise
-        raise CannotCompare(f"its training run {champion.run_id} is gone, and with it which rows it knows") from error
 
 
 def same_split(run: StepRun, train: str, test: str) -> bool:
@@ -173,12 +170,9 @@ def answers_of(run: StepRun, champion: ModelVersion, table: pd.DataFrame) -> Sco
 
 def load(run: StepRun, champion: ModelVersion) -> PyFuncModel:
     address = f"models:/{champion.name}/{champion.version}"
-    try:
+    # a file that is missing, cut off or altered: each library raises its own error
+    with missing_as(lambda error: CannotCompare(f"{address} cannot be loaded ({_short(error)})"), Exception):
         loaded: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(run.folder_for("champion")))
-    except Exception as error:  # a file that is gone, cut off or altered: each library raises its own
-        if is_unreachable(error):
-            raise
-        raise CannotCompare(f"{address} cannot be loaded ({type(error).__name__}: {_short(error)})") from error
     return loaded
 
 

@@ -6,17 +6,16 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError
 
 from pipeline import job, single, sweep
 from pipeline.config import ConfigError, explain, split_options
@@ -24,8 +23,9 @@ from pipeline.plugins import register_plugins
 from pipeline.runner import StepFailed
 from pipeline.runs import launched
 from pipeline.signals import end_on_signals, keep_quiet
-from stepkit import tracking
-from stepkit.errors import StepError, told
+from stepkit.addresses import shown_in
+from stepkit.command import as_step_error
+from stepkit.errors import told
 from stepkit.places import ROOT
 
 errors = Console(stderr=True)
@@ -69,7 +69,7 @@ def main() -> int:
 def _problems_of_all() -> list[BaseException]:
     """Run what the command line says; return what went wrong."""
     problem = _problem_of(_start)
-    problems = [problem] if problem else list[BaseException](single.failures)
+    problems = [problem] if problem else [_explained(failure) for failure in single.failures]
     failed = _problem_of(lambda: problems.extend(sweep.close_started(problem)))
     return [*problems, failed] if failed else problems
 
@@ -82,29 +82,31 @@ def _start() -> None:
 
 
 def _problem_of(work: Callable[[], None]) -> BaseException | None:
-    """Do some work; return the mistake that a person can mend, or None. Others are raised."""
+    """Do some work; return the error to show, or None if there is none. One of our own code is raised."""
     try:
         work()
     except sweep.CannotStart as stopped:
-        return _problem_of(partial(_throw, stopped.__cause__))
-    except (ConfigError, StepFailed, StepError, KeyboardInterrupt) as error:
-        return error
-    except (HydraException, OmegaConfBaseException) as error:
-        return ConfigError(explain(error))
-    except ValueError as error:
-        if not str(error).startswith(GROUP_IS_NO_TEXT):
-            raise
-        return ConfigError(f"{error}. Names of data sets, launchers and sweepers are texts, e.g. data=uci.")
-    except (MlflowException, OSError) as error:
-        if not tracking.is_unreachable(error):
-            raise
-        return tracking.gone(error)
+        return _explained(stopped.__cause__ or stopped)
+    except (Exception, KeyboardInterrupt) as error:
+        return _explained(error)
     return None
 
 
-def _throw(error: BaseException | None) -> None:
-    if error:
-        raise error
+def _explained(error: BaseException) -> BaseException:
+    """Return the error to show for one that was raised; one of our own code is raised again, with its traceback."""
+    if isinstance(error, ConfigError | StepFailed | KeyboardInterrupt):
+        return error
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return ConfigError(explain(error))
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return ConfigError(
+            f"config.yaml or data/*.yaml: not YAML in UTF-8 ({' '.join(str(error).split())}). Correct it."
+        )
+    if isinstance(error, ValueError) and str(error).startswith(GROUP_IS_NO_TEXT):
+        return ConfigError(f"{error}. Names of data sets, launchers and sweepers are texts, e.g. data=uci.")
+    if problem := as_step_error(error):
+        return problem
+    raise error
 
 
 def _report(error: BaseException) -> int:
@@ -122,5 +124,5 @@ def page_about(text: str) -> str:
 
 def _say(what: str, text: str, status: int) -> int:
     errors.print(f"\n[bold red]{what}[/]", highlight=False)
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    errors.print(shown_in(text), markup=False, highlight=False, soft_wrap=True)
     return status

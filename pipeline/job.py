@@ -31,7 +31,8 @@ from pipeline.signals import end_on_signals, interrupted, keep_quiet
 from pipeline.steps import chosen_steps
 from pipeline.warm import warm_up
 from stepkit import tracking
-from stepkit.errors import StepError, told
+from stepkit.command import as_step_error
+from stepkit.errors import told
 from stepkit.lineage import ERROR, PIPELINE
 
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
@@ -117,17 +118,13 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     run_id = open_nested(job.sweep.info.run_id, job.name, tags)
     try:
         said, objective = _executed(composed, job, run_id)
-    except (ConfigError, StepFailed, StepError) as error:
-        _fail(run_id, error)
-        said, objective = f"failed: {told(error)}", math.nan
-    except Exception as error:  # whatever it is, it is this job's: the others go on
-        if tracking.is_unreachable(error):
-            error = tracking.gone(error)
-        elif not interrupted.is_set():  # what a job trips over while it is being ended is no news
+    except Exception as error:  # whatever it is, it is this job's: the others continue
+        problem = error if isinstance(error, ConfigError | StepFailed) else as_step_error(error)
+        if not problem and not interrupted.is_set():  # what a job trips over while it is being ended is no news
             traceback.print_exc()
         with suppress(MlflowException, OSError):
-            _fail(run_id, error)
-        said, objective = f"failed: {type(error).__name__}: {error}", math.nan
+            _fail(run_id, problem or error)
+        said, objective = f"failed: {told(problem) if problem else f'{type(error).__name__}: {error}'}", math.nan
     seconds = time.monotonic() - began
     with suppress(MlflowException, OSError):
         MlflowClient().log_metric(run_id, SECONDS, seconds)

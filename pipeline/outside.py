@@ -9,7 +9,6 @@ from pathlib import Path
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from pipeline.config import Config
 from stepkit.addresses import opened
@@ -20,7 +19,7 @@ from stepkit.lineage import address_of, digest_of
 from stepkit.places import from_root
 from stepkit.reference import reference_address
 from stepkit.tables import sha256_of
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 LONGEST_WAIT_SECONDS = 5.0
 NONE, ITSELF = "none", "itself"
@@ -84,12 +83,9 @@ def reference(around: Around) -> dict[str, str]:
         return {"reference": NONE}
     if not address.startswith("runs:/"):
         return {"reference": f"sha256:{sha256_of(Path(address))}"}
-    try:
+    with missing_as(None, StepError):
         return {"reference": digest_of(around.client, address)}
-    except (MlflowException, StepError) as error:  # no such run or artifact: check_data will say it
-        if is_unreachable(error):
-            raise
-        return {"reference": f"cannot be had: {error}"}
+    return {"reference": f"cannot be had: {address}"}  # no such run or artifact: check_data reports it
 
 
 def champion(around: Around) -> dict[str, str]:
@@ -107,11 +103,10 @@ def champion(around: Around) -> dict[str, str]:
 def why_unregistered(around: Around, run: Run) -> str:
     """Return why what a finished register run did does not hold any more, or ""."""
     name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
-    try:
+    found = None
+    with missing_as():
         found = around.client.get_model_version(name, version)
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
+    if found is None:
         return f"{name} version {version} is not registered any more"
     if WITHDRAWN in found.tags:
         return ""  # a person put another version in its place

@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
 
-from stepkit import tracking
+from stepkit.addresses import shown_in
+from stepkit.command import as_step_error
 
 
 def prepare() -> None:
@@ -32,8 +33,8 @@ def published(client: MlflowClient, run_id: str) -> str:
         publish(client, run_id)
         return _place(client, run_id, HTML_ARTIFACT)
     except Exception as error:  # the pipeline has done its work; a page about it undoes nothing of that
-        told = tracking.gone(error) if tracking.is_unreachable(error) else error
-        return f"not made ({type(told).__name__}: {told}); try again: make report run={run_id}"
+        problem = as_step_error(error) or error
+        return f"not made ({type(problem).__name__}: {shown_in(str(problem))}); try again: make report run={run_id}"
 
 
 def _place(client: MlflowClient, run_id: str, name: str) -> str:

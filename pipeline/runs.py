@@ -13,16 +13,24 @@ from functools import cache
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, RunStatus, RunTag
+from mlflow.entities import LifecycleStage, RunStatus, RunTag, SourceType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_PROJECT_ENV,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
 from rich.console import Console
 
 from pipeline.config import Config, Main
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import places, tracking
+from stepkit.addresses import shown
 from stepkit.errors import BadParameter, told
 from stepkit.lineage import BECAUSE, ERROR, PIPELINE
 
@@ -64,10 +72,10 @@ def connect(configured: str | None, before: Launched, console: Console) -> str:
     """Choose the tracking server; say so when the configuration overrules the environment."""
     if configured and before.tracking_uri and configured != before.tracking_uri:
         console.print(
-            f"tracking to {configured} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
+            f"tracking to {shown(configured)} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
             highlight=False,
         )
-    uri = tracking.connect(configured)
+    uri = tracking.connect(configured, before.run_id)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri
 
@@ -92,7 +100,9 @@ def open_run(main: Main, before: Launched, uri: str, name: str) -> str:
     else:
         env_manager = env_manager_of(before, uri)
         # who started it, from which file and commit, as mlflow.start_run would note it
-        tags = resolve_tags({MLFLOW_PROJECT_ENV: env_manager})
+        project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
+        source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(places.ROOT)}
+        tags = resolve_tags({**project, **source})
         run = client.create_run(experiment_id, run_name=name, tags=tags)
         if before.run_id:
             elsewhere = MlflowClient(tracking_uri=before.tracking_uri or uri)

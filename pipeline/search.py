@@ -21,12 +21,13 @@ from optuna.exceptions import StorageInternalError
 from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import ConfigError
 from pipeline.plugins import OptunaSweeper, SearchSettings
 from pipeline.space import Space, shown, space_of
+from stepkit.addresses import shown as shown_url
+from stepkit.addresses import shown_in
 from stepkit.places import from_root
 
 DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
@@ -104,15 +105,16 @@ def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     address = storage_of(settings)
+    where = shown_url(address) if address else "memory"
     direction = StudyDirection[settings.direction.upper()]
     try:
         study = optuna.create_study(
             storage=address, study_name=settings.study_name, direction=direction, load_if_exists=True
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise ConfigError(f"hydra.sweeper.storage: {_without_password(address)} cannot be opened: {reason}") from error
-    _expect_same_search(study, direction, space, _without_password(address))
+        reason = shown_in(str(error.__cause__ or error).splitlines()[0], address or "")
+        raise ConfigError(f"hydra.sweeper.storage: {where} cannot be opened: {reason}") from error
+    _expect_same_search(study, direction, space, where)
     for trial in _trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
     return study
@@ -126,13 +128,6 @@ def storage_of(settings: SearchSettings) -> str | None:
     file = Path(from_root(address.removeprefix(SQLITE)))
     file.parent.mkdir(parents=True, exist_ok=True)
     return f"{SQLITE}{file}"
-
-
-def _without_password(address: str | None) -> str:
-    try:
-        return make_url(address).render_as_string() if address else "memory"
-    except SQLAlchemyError:
-        return "this address"
 
 
 def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:

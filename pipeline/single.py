@@ -8,18 +8,16 @@ from collections.abc import Sequence
 
 from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 from rich.console import Console
 
 from pipeline import reporting
 from pipeline.closing import closing_table, expect_accepted, failed_table
-from pipeline.config import Config, ConfigError, checked
+from pipeline.config import Config, checked
 from pipeline.display import Display
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, connect, env_manager_of, launched, open_run
 from pipeline.steps import chosen_steps
-from stepkit import tracking
 from stepkit.errors import StepError, TrackingUnreachable
 
 failures: list[Exception] = []
@@ -27,17 +25,13 @@ failures: list[Exception] = []
 
 
 def run_composed(composed: DictConfig) -> None:
-    """Check the configuration and run it; what a person can mend goes to `failures`."""
+    """Check the configuration and run it; any error goes to `failures`, which the command line translates."""
     # a pipe has no width; lines there are for programs and logs, which wrap as they like
     console = Console(width=None if sys.stdout.isatty() else 200)
     try:
         run_single(checked(composed), console, command_line())
-    except (ConfigError, StepFailed, StepError) as error:
+    except Exception as error:
         failures.append(error)
-    except (MlflowException, OSError) as error:
-        if not tracking.is_unreachable(error):
-            raise
-        failures.append(tracking.gone(error))
 
 
 def command_line() -> list[str] | None:

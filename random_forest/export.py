@@ -40,7 +40,7 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
-CARRIED = ("serve/record/**/*.py", "stepkit/columns.py", "stepkit/errors.py")
+CARRIED = ("serve/record/**/*.py", "stepkit/addresses.py", "stepkit/columns.py", "stepkit/errors.py")
 """The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It counts in
 the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model would keep the log in the older way."""
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from register.move import Move, move_champion, person
 from stepkit import tracking
 from stepkit.args import Parser
 from stepkit.champion import CHAMPION, champion_of
-from stepkit.command import leave
-from stepkit.errors import BadParameter, ChampionMoved, StepError
+from stepkit.command import one_message
+from stepkit.errors import BadParameter, ChampionMoved
 
 LIST = "`make models` lists them"
 
@@ -28,15 +27,9 @@ def command(doc: str | None) -> argparse.ArgumentParser:
 
 def run(work: Callable[[MlflowClient], str]) -> None:
     """Connect, do some work, print what it says; end with one message and status 1 for what a person can mend."""
-    try:
+    with one_message():
         tracking.connect()
         print(work(MlflowClient()))
-    except StepError as error:
-        leave(error)
-    except (MlflowException, OSError) as error:
-        if not tracking.is_unreachable(error):
-            raise
-        leave(tracking.gone(error))
 
 
 def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
@@ -47,12 +40,8 @@ def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
     """
     if not version.isdecimal():
         raise BadParameter(f"'{version}' is no version. Name one by its number: VERSION=2; {LIST}.")
-    try:
+    with tracking.missing_as(lambda _: BadParameter(f"{name} has no version {version}; {LIST}.")):
         return client.get_model_version(name, version)
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise
-        raise BadParameter(f"{name} has no version {version}; {LIST}.") from error
 
 
 def expect_reason(reason: str) -> None:

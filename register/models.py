@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +17,7 @@ from register.hand import command, run
 from register.move import history
 from register.promote import REASON
 from stepkit.errors import BadParameter
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 PIPE_WIDTH = 130
 
@@ -29,12 +28,8 @@ def models(client: MlflowClient, name: str) -> str:
     Raises:
         BadParameter: there is no such registered model.
     """
-    try:
+    with missing_as(lambda _: BadParameter(f"there is no registered model {name} yet: make run")):
         aliases = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        raise BadParameter(f"there is no registered model {name} yet: make run") from error
     table = Table(title=name, title_justify="left")
     for heading in ("version", "aliases", "verdict", "test AUC", "registered (UTC)", "what happened"):
         table.add_column(heading, justify="right" if heading in ("version", "test AUC") else "left", overflow="fold")

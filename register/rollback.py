@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from register.hand import LIST, command, expect_reason, put_in_place, run
 from stepkit.champion import PREVIOUS
 from stepkit.errors import BadParameter
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 
 def rollback(client: MlflowClient, name: str, reason: str) -> str:
@@ -28,14 +27,9 @@ def rollback(client: MlflowClient, name: str, reason: str) -> str:
 
 
 def previous_of(client: MlflowClient, name: str) -> str:
-    try:
+    none = f'{name} has no previous champion. Choose a version ({LIST}): make promote VERSION=n REASON="..."'
+    with missing_as(lambda _: BadParameter(none)):
         return str(client.get_model_version_by_alias(name, PREVIOUS).version)
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        raise BadParameter(
-            f'{name} has no previous champion. Choose a version ({LIST}): make promote VERSION=n REASON="..."'
-        ) from error
 
 
 def parser() -> argparse.ArgumentParser:

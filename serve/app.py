@@ -32,6 +32,7 @@ from serve.guard import SMALL_BODY, Call, Guard, call_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
 from serve.model import Servable
+from serve.record.engine import shown_url
 from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
 from serve.settings import ServeSettings, handed_over
 from serve.shadow import Shadow
@@ -71,7 +72,7 @@ class Scorer:
         if SUPERVISOR in os.environ:  # other workers may serve: this one takes no request before it can answer
             await asyncio.to_thread(self.follower.wait_for_model)
         gauges = asyncio.create_task(self._keep_gauges())
-        note("started", pid=os.getpid(), log=repr(self.log.engine.url))
+        note("started", pid=os.getpid(), log=shown_url(self.log.engine.url))
         yield
         gauges.cancel()
         await asyncio.to_thread(self._close)

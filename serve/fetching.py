@@ -53,14 +53,14 @@ class Fetching:
 def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
     from serve.model import download, refusing
     from serve.registry import registered
-    from stepkit.tracking import gone, is_unreachable
+    from stepkit.command import as_step_error
 
     version = registered(address)
     try:
         with refusing(version.version):
             return version, download(version.name, version.version, folder)
     except Exception as error:
-        raise (gone(error) if is_unreachable(error) else error) from error
+        raise (as_step_error(error) or error) from error
 
 
 def _prove(version: Registered, path: Path) -> Described:

@@ -21,6 +21,7 @@ from serve.journal import note
 from serve.model import Servable, download, expect_same_signature, proven, refusing, warm_up
 from serve.settings import ServeSettings
 from stepkit import tracking
+from stepkit.addresses import shown_in
 from stepkit.champion import version_by_alias
 
 CHAMPION = "champion"
@@ -125,7 +126,7 @@ class Follower:
             self._set_trouble("")
         # the thread must outlive every fault of a registry: a database that is locked, a proxy's page, a lost line
         except Exception as error:
-            self._set_trouble(f"{type(error).__name__}: {error}".strip()[:300])
+            self._set_trouble(shown_in(f"{type(error).__name__}: {error}".strip())[:300])
 
     def _take_last(self) -> None:
         """Begin with the model that another worker serves: the registry may be away."""

@@ -39,8 +39,8 @@ def registered(address: str) -> Registered:
         else:
             version = client.get_model_version(found["name"], found["version"])
     except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise tracking.gone(error) from error
+        if problem := tracking.trouble_of(error):
+            raise problem from error
         if error.error_code not in UNKNOWN:
             raise
         version = None

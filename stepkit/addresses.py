@@ -1,4 +1,4 @@
-"""Addresses that hold a secret: named by a variable instead of written down, and shown without it.
+"""Addresses that hold a secret: found in any text, shown without it, and named by a variable instead of written down.
 
 MLflow keeps every parameter of a run for good, and `mlflow run` does so before any code of this project is called. So
 an address with a password, a key or a signature in it is refused as a parameter, and its place is the environment.
@@ -6,43 +6,179 @@ an address with a password, a key or a signature in it is refused as a parameter
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
 
 from stepkit.errors import BadParameter, SecretInAddress
 
 REFERENCE = "env:"
 """How an address begins that names the variable which holds the real one: env:DATA_URL."""
 
-_VARIABLE = re.compile(r"[A-Za-z_]\w*")
-_SECRET_NAME = re.compile(
-    r"(?i)(^|[-_.])(sig|sign|signature|token|accesstoken|key|apikey|accesskey|secret|password|passwd|pwd|credential|"
-    r"auth|authorization|awsaccesskeyid)$"
-)
-"""Names of query parameters that carry a secret: X-Amz-Signature, sig (Azure), X-Goog-Credential, access_token ..."""
+MASK = "***"
+SHORTEST_SECRET, SHORTEST_VALUE = 3, 8
+"""Characters: a shorter part of an address, or value of a variable, occurs in any text and is not searched for."""
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
-_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+_WORDS = "password|passwd|passphrase|pwd|secret|token|signature|credentials?|sslkey|apikey|accesskey|accountkey"
+_SECRET_NAME = re.compile(rf"(?i)({_WORDS}|(^|[-_.])(sig|sign|key|pass|pw|auth|authorization|awsaccesskeyid|sas|jwt))$")
+"""Names of parameters that carry a secret: X-Amz-Signature, sig (Azure), X-Goog-Credential, sslpassword ..."""
+
+_PORT = r"\d{1,5}(?=[/?#]|[,.;:)\]}>]*(?:\s|$))"
+_NAME = r"[A-Za-z][A-Za-z0-9+.-]*"
+_SCHEME = re.compile(rf"(?<![A-Za-z0-9+.-])(?:{_NAME}(?:://[^\s:@]*)?::)*{_NAME}://")
+"""How an address begins; fsspec chains them: zip://a.csv::https://..."""
+
+_HOST = re.compile(rf"(?:localhost|\d+(?:\.\d+){{3}}|\[[0-9A-Fa-f:.]*\])(?::{_PORT}|(?=[^\w:@-]|$))")
+"""An authority that is a host for certain: an @ behind it belongs to the path."""
+
+_OPEN = re.compile(rf"[^:/?#\s'\"<>]*:(?!{_PORT}).")
+"""`user:p`: what follows the colon is not a port, so it is a password, even where its @ was cut off."""
+
+_PASSWORD = re.compile(r"(?s)(?!/|user:password@)[^:]*:.*@")
+_USER = re.compile(r"[^/?#@]*@")
+_NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:\S+@")
+_ENCODED = re.compile(r"(?i)[a-z][a-z0-9+.-]*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
+_PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
+_IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
+_ASSIGNED = re.compile(rf"(?i)([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)")
 
 
 def holds_secret(address: str) -> bool:
-    """Whether an address has a password in it, or a query parameter that by its name is a key or a signature."""
-    match = _USER.match(address)
-    if match and ":" in match[0].removeprefix(match[1]):
-        return True
-    return any(_SECRET_NAME.search(name) for name, value in parse_qsl(_query(address)) if value)
+    """Return whether an address has a password, a token as user, or a parameter named like a key or a signature."""
+    scheme, rest = _split(address)
+    token = scheme.lower().startswith("http") and _USER.match(rest)
+    return bool(_password_end(scheme, rest) or token or _NO_SLASHES.match(address) or _secret_values(address))
 
 
 def shown(address: str) -> str:
-    """Return an address as it may be printed and kept: without user and password, and without a query with secrets."""
-    bare = _USER.sub(r"\1", address)
-    return bare.partition("?")[0] if holds_secret(address) else bare
+    """Return an address as it may be printed and stored: without user, password, and a query that holds a secret."""
+    scheme, rest = _split(address)
+    if not scheme:
+        rest = _NO_SLASHES.sub(r"\1", rest)
+    end = _password_end(scheme, rest)
+    if _secret_values(rest[:end]):
+        return scheme + MASK  # an @ in the query: which part is the host cannot be known
+    rest = rest[end:]
+    if scheme and not rest.startswith("user:password@") and (user := _USER.match(rest)):
+        rest = rest[user.end() :]
+    return scheme + (re.split("[?;#]", rest)[0] if _secret_values(rest) else rest)
 
 
-def shown_in(text: str) -> str:
-    """Return a text with every address in it as it may be shown."""
-    return _ADDRESS.sub(lambda found: shown(found[0]), text)
+def shown_in(text: str, *known: str) -> str:
+    """Return a text with every address in it as it may be shown.
+
+    Args:
+        known: addresses whose secrets are masked in any form: cut off, quoted, percent-encoded. Those of environment
+            variables are always known, and so are the values of variables that are named like a secret.
+    """
+    for secret in sorted({*_forms_in(known), *_forms_in(os.environ.values()), *_named_values()}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    parts, position = list[str](), 0
+    for start, end in [*_addresses_in(text), (len(text), len(text))]:
+        between = _NO_SLASHES.sub(r"\1", text[position:start])
+        parts += [_ENCODED.sub(_shown_encoded, between), shown(text[start:end])]
+        position = end
+    text = "".join(parts)
+    text = _IN_QUERY.sub(lambda one: f"{one[1]}{one[2]}={MASK}" if _is_secret(one[2]) else one[0], text)
+    return _ASSIGNED.sub(rf"\1{MASK}", text)
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Return an address in two parts: its scheme with ://, and the rest; without a scheme all of it is the rest."""
+    found = _SCHEME.match(address)
+    return (found[0], address[found.end() :]) if found else ("", address)
+
+
+def _password_end(scheme: str, rest: str) -> int:
+    """Return where user and password end, which begin the rest of an address; 0 if there is no password."""
+    if not scheme or _HOST.match(rest):
+        return 0
+    if found := _PASSWORD.match(rest):
+        return found.end()
+    cut = _OPEN.match(rest)
+    return len(rest) if cut and cut[0][-1] not in "/?#" and not rest.startswith("user:password@") else 0
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(unquote(name)))
+
+
+def _secret_values(address: str) -> list[str]:
+    """Return all that follows each parameter of an address that is a secret, or an address with a secret.
+
+    An unencoded & or # may belong to the secret, so only the end of the address ends it.
+    """
+    found = [(one, address[one.end() :]) for one in _PARAMETER.finditer(address)]
+    return [
+        value for one, value in found if value and (_is_secret(one[1]) or _holds_encoded(re.split("[&;#]", value)[0]))
+    ]
+
+
+def _holds_encoded(value: str) -> bool:
+    return "://" in (plain := _decoded(value)) and holds_secret(plain)
+
+
+def _decoded(text: str) -> str:
+    """Return a text without percent-encoding, however often it was encoded."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
+
+
+def _shown_encoded(found: re.Match[str]) -> str:
+    plain = _decoded(found[0])
+    return quote(shown(plain), safe="") if holds_secret(plain) else found[0]
+
+
+def _addresses_in(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each address in a text starts and ends."""
+    position = 0
+    while found := _SCHEME.search(text, position):
+        position = _end_of(text, found)
+        yield found.start(), position
+
+
+def _end_of(text: str, found: re.Match[str]) -> int:
+    """Return where the address ends that starts in a text.
+
+    A password may contain blanks and quotes. So an address with one ends behind the last @ before the next address,
+    or of the line.
+    """
+    line_end = text.find("\n", found.end())
+    rest = text[found.end() : line_end if line_end >= 0 else None]
+    quote_sign = text[found.start() - 1 : found.start()]
+    if quote_sign in ("'", '"') and (end := re.search(rf"(?<!\\){quote_sign}(?=[\s,\]}}):;.]|$)", rest)):
+        return found.end() + end.start()
+    at = -1
+    if _OPEN.match(rest) and not _HOST.match(rest):
+        following = re.search(rf"[\s'\"(\[,=|<>]{_SCHEME.pattern}", rest)
+        at = max(rest.rfind("@", 0, following.start() if following else None), -1)
+        at = at if at >= 0 else rest.rfind("@")
+    word = re.compile(r"[^\s'\"<>]*").match(rest, at + 1)
+    return found.end() + (word.end() if word else len(rest))
+
+
+def _forms_in(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the secrets of every address in the texts, in each form in which a library may repeat it."""
+    for text in texts:
+        for start, end in {(0, len(text)), *_addresses_in(text)}:
+            scheme, rest = _split(text[start:end])
+            userinfo = rest[: _password_end(scheme, rest)].removesuffix("@")
+            for secret in (userinfo.partition(":")[2], *_secret_values(text[start:end])):
+                forms = {secret, unquote(secret), quote(unquote(secret), safe=""), quote(unquote(secret))}
+                forms |= {repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+                forms |= {piece for form in forms for piece in re.split(r"[/?#@:%&;=\s]+", form)}
+                yield from (form for form in forms if len(form) >= SHORTEST_SECRET and form != MASK)
+
+
+def _named_values() -> Iterator[str]:
+    """Yield the values of environment variables that are named like a secret."""
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_VALUE and _is_secret(name) and not value.startswith(REFERENCE):
+            yield value
 
 
 def expect_no_secret(address: str, key: str, instead: str) -> str:
@@ -59,7 +195,7 @@ def expect_no_secret(address: str, key: str, instead: str) -> str:
         raise SecretInAddress(
             f"{key} holds a password, a key or a signature, and MLflow keeps parameters for good. {instead} If it was "
             "given to `mlflow run`, the run that this began has it on record: replace the secret, or delete that run "
-            "(mlflow runs delete, then mlflow gc)."
+            "(mlflow runs delete, then mlflow gc). An @ that belongs to a path is written %40."
         )
     return address
 
@@ -91,8 +227,4 @@ def opened(address: str) -> str:
 def recorded(address: str) -> str:
     """Return what is kept of an address: of one that a variable holds, no query at all."""
     value = shown(opened(address))
-    return value.partition("?")[0] if address.startswith(REFERENCE) else value
-
-
-def _query(address: str) -> str:
-    return urlsplit(address).query if "?" in address else ""
+    return re.split("[?;#]", value)[0] if address.startswith(REFERENCE) else value

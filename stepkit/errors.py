@@ -6,8 +6,10 @@ class StepError(Exception):
 
 
 def told(error: BaseException) -> str:
-    """The text of an error; a StepError's begins with its kind, which docs/faults.md goes by."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error)
+    """Return the text of an error without a secret; a StepError's begins with its kind, as in docs/faults.md."""
+    from stepkit.addresses import shown_in  # which raises errors of this page
+
+    return shown_in(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))
 
 
 class BadParameter(StepError):
@@ -84,3 +86,15 @@ class TrackingRefused(StepError):
 
 class ArtifactsNotStored(StepError):
     """The tracking server answers, but cannot write artifacts: its disk is full."""
+
+
+class StoreUnusable(StepError):
+    """The database of the tracking store cannot be opened, written or understood."""
+
+
+class StoreFailed(StepError):
+    """The tracking store answers, but does not do it."""
+
+
+class DiskUnusable(StepError):
+    """A file or folder of this machine cannot be written or read: full, read-only, missing."""

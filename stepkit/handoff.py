@@ -12,7 +12,6 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from stepkit import lineage, tables, tracking
@@ -67,19 +66,8 @@ class StepRun:
         address = lineage.address_of(run_id, artifact)
         run = self._get_run(run_id)
         target = self.folder_for(f"inputs/{run_id}")
-        try:
+        with tracking.missing_as(lambda _: self._without_artifact(run, artifact)):
             path = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(target)))
-        except (OSError, MlflowException) as error:
-            if tracking.is_unreachable(error):
-                raise
-            if published := lineage.published_by(run):
-                if artifact not in published:
-                    raise ArtifactMissing(f"{address}: its run published {', '.join(published)}.") from error
-                self.client.set_tag(run_id, lineage.DAMAGED, artifact)
-            step = run.data.tags.get(lineage.STEP, "its step")
-            raise ArtifactMissing(
-                f"{address} is not in the artifact store. Run {step} again to make it anew."
-            ) from error
         self._expect_digest(path, run_id, artifact, run.data.tags.get(lineage.OUTPUT + artifact))
         if record:
             self.client.set_tag(self.run_id, lineage.INPUT + artifact, address)
@@ -109,18 +97,8 @@ class StepRun:
         """
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
-        try:
+        with tracking.missing_as(lambda _: self._without_model(source, name, step)):
             model: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(self.folder_for("model")))
-        except (OSError, MlflowException) as error:
-            if tracking.is_unreachable(error):
-                raise
-            run = self._get_run(source)
-            logged = lineage.model_logged_by(self.client, run)
-            if logged not in (None, name):
-                raise ArtifactMissing(f"no model at {address}: its run logged '{logged}'.") from error
-            if lineage.MODEL_ID in run.data.tags:
-                self.client.set_tag(source, lineage.DAMAGED, name)
-            raise ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.") from error
         self.client.set_tag(self.run_id, lineage.INPUT + name, address)
         return model
 
@@ -190,12 +168,29 @@ class StepRun:
         self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     def _get_run(self, run_id: str) -> Run:
-        try:
+        where = shown(mlflow.get_tracking_uri())
+        with tracking.missing_as(lambda error: ArtifactMissing(f"run {run_id} is not on {where}: {error}")):
             return self.client.get_run(run_id)
-        except MlflowException as error:
-            if tracking.is_unreachable(error):
-                raise
-            raise ArtifactMissing(f"run {run_id} is not on {shown(mlflow.get_tracking_uri())}: {error}") from error
+
+    def _without_artifact(self, run: Run, artifact: str) -> ArtifactMissing:
+        """Note that an artifact of a run is missing; return the error to raise."""
+        address, published = lineage.address_of(run.info.run_id, artifact), lineage.published_by(run)
+        if published and artifact not in published:
+            return ArtifactMissing(f"{address}: its run published {', '.join(published)}.")
+        if published:
+            self.client.set_tag(run.info.run_id, lineage.DAMAGED, artifact)
+        step = run.data.tags.get(lineage.STEP, "its step")
+        return ArtifactMissing(f"{address} is not in the artifact store. Run {step} again to make it anew.")
+
+    def _without_model(self, run_id: str, name: str, step: str) -> ArtifactMissing:
+        """Note that a model of a run is missing; return the error to raise."""
+        address, run = lineage.address_of(run_id, name), self._get_run(run_id)
+        logged = lineage.model_logged_by(self.client, run)
+        if logged not in (None, name):
+            return ArtifactMissing(f"no model at {address}: its run logged '{logged}'.")
+        if lineage.MODEL_ID in run.data.tags:
+            self.client.set_tag(run_id, lineage.DAMAGED, name)
+        return ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.")
 
     def _expect_digest(self, path: Path, run_id: str, artifact: str, recorded: str | None) -> None:
         if not recorded or not path.is_file() or recorded == f"sha256:{tables.sha256_of(path)}":

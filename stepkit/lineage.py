@@ -9,10 +9,9 @@ import time
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from stepkit.errors import BadParameter, UpstreamMissing
-from stepkit.tracking import is_unreachable
+from stepkit.tracking import missing_as
 
 STEP = "step"
 CURRENT = "current"
@@ -106,12 +105,9 @@ def model_logged_by(client: MlflowClient, run: Run) -> str | None:
     """The name of the model that a run has logged; None where it logged none, or its model was deleted."""
     if MODEL_ID not in run.data.tags:
         return None
-    try:
+    with missing_as():
         return str(client.get_logged_model(run.data.tags[MODEL_ID]).name)
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        return None
+    return None
 
 
 def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
@@ -179,9 +175,6 @@ def origin_of(client: MlflowClient, run_id: str) -> Run:
 
 def data_set_of(client: MlflowClient, run_id: str) -> str:
     """Return the name of the data set at the beginning of the chain; "unknown" if a run of the chain is gone."""
-    try:
+    with missing_as():
         return str(origin_of(client, run_id).data.tags.get(DATA_SET, "unknown"))
-    except MlflowException as error:
-        if is_unreachable(error):
-            raise
-        return "unknown"
+    return "unknown"

@@ -18,8 +18,9 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
 from stepkit import lineage, tracking
-from stepkit.command import leave
-from stepkit.errors import StepError, TrackingUnreachable, told
+from stepkit.addresses import shown_in
+from stepkit.command import as_step_error, leave, one_message
+from stepkit.errors import StepError, told
 from stepkit.handoff import StepRun
 
 __all__ = ["StepRun", "step_run"]
@@ -36,16 +37,10 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a step's last line is its message
     _end_on_sigterm()
-    try:
+    with one_message():
         tracking.connect()
         with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
             yield run
-    except TrackingUnreachable as error:
-        leave(error)
-    except (MlflowException, OSError) as error:
-        if not tracking.is_unreachable(error):
-            raise
-        leave(tracking.gone(error))
 
 
 @contextmanager
@@ -59,26 +54,28 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
         if not launched:
             mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
         yield run
-    except StepError as error:
-        _fail(run, error)
     except KeyboardInterrupt:
         _end(run, RunStatus.KILLED)
         sys.exit(130)
     except BaseException as error:
         tracking.lose_patience(error)
-        _end(run, RunStatus.FAILED)
+        problem = as_step_error(error)
+        _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected; the traceback is in the log of this step.")
+        if problem:
+            leave(problem)
         raise
     mlflow.end_run(RunStatus.to_string(RunStatus.FINISHED))
     lineage.mark_current(client, run.run_id)
 
 
-def _fail(run: StepRun, error: StepError) -> None:
-    """Leave the message where a person looks: on the run (tag and description) and as the last line of the log."""
+def _fail(run: StepRun, problem: StepError | None, unexpected: str) -> None:
+    """Put the message on the run, as tag and description, and end it."""
     with suppress(MlflowException, OSError):
-        run.client.set_tag(run.run_id, lineage.ERROR, told(error)[:5000])
-        run.client.set_tag(run.run_id, "mlflow.note.content", f"**{type(error).__name__}**: {error}")
+        run.client.set_tag(run.run_id, lineage.ERROR, (told(problem) if problem else shown_in(unexpected))[:5000])
+        if problem:
+            note = f"**{type(problem).__name__}**: {shown_in(str(problem))}"
+            run.client.set_tag(run.run_id, "mlflow.note.content", note)
     _end(run, RunStatus.FAILED)
-    leave(error)
 
 
 def _end(run: StepRun, status: int) -> None:

@@ -5,19 +5,34 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from stepkit.addresses import shown
-from stepkit.errors import ArtifactsNotStored, StepError, TrackingRefused, TrackingUnreachable
+from stepkit.addresses import shown, shown_in
+from stepkit.command import disk_problem
+from stepkit.errors import (
+    ArtifactsNotStored,
+    BadParameter,
+    StepError,
+    StoreFailed,
+    StoreUnusable,
+    TrackingRefused,
+    TrackingUnreachable,
+)
 from stepkit.places import ROOT, from_root
 
 log = logging.getLogger("stepkit.tracking")
@@ -29,7 +44,12 @@ CLOCK_SECONDS = 30.0
 """The Date of an answer has whole seconds, and a slow one is seconds old; runs are further apart than this."""
 
 REQUEST_RETRIES = "3"
-"""MLflow's own default of 7 keeps a person waiting for minutes before it says that the server is gone."""
+"""MLflow's own default of 7 keeps the user waiting for minutes before it reports that the server is down."""
+
+REQUEST_SECONDS = "30"
+"""MLflow waits 120 s for each answer by default, as often as it retries."""
+
+ANOTHER_STORE = "Start it or correct it, or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
 
 TRIES = 10
 LONGEST_PAUSE_SECONDS = 0.3
@@ -39,28 +59,73 @@ _FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error respons
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
 
 
-def connect(configured: str | None = None) -> str:
+def connect(configured: str | None = None, run_id: str = "") -> str:
     """Choose the tracking URI, see that it answers, and hand it to MLflow.
 
     Args:
         configured: `main.mlflow_tracking_url`; wins over MLFLOW_TRACKING_URI, which wins over the
             SQLite file in the repository root.
+        run_id: the run that `mlflow run` has made for this process, if the environment does not name it any more.
 
     Raises:
-        TrackingUnreachable: a server address that does not answer.
+        TrackingUnreachable: a server or database that does not answer.
         TrackingRefused: a server that does not take this account.
+        StoreUnusable: a database file that cannot be opened or written.
+        BadParameter: `mlflow run` was typed elsewhere with a relative address.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
+    # it logs each error of a database with its traceback, and raises it too
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     refuse_pickles()
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         # each step has a working directory of its own, and would have a database of its own
-        uri = f"sqlite:///{from_root(uri.removeprefix('sqlite:///'))}"
+        place = from_root(uri.removeprefix("sqlite:///"))
+        if not configured and (run_id or "MLFLOW_RUN_ID" in os.environ) and not Path(place).is_file():
+            raise BadParameter(
+                f"MLFLOW_TRACKING_URI: {uri} is relative to the folder where `mlflow run` was typed, and means another "
+                f"file here. Give the whole path: sqlite:////FOLDER/{Path(place).name}"
+            )
+        uri = f"sqlite:///{place}"
     if uri.startswith(("http://", "https://")):
         _expect_answer(uri)
         _expect_welcome(uri)
+    elif uri.startswith("sqlite:////"):
+        _expect_file(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
+    elif "sql" in uri.partition("://")[0]:
+        _expect_database(uri)
     mlflow.set_tracking_uri(uri)
     return uri
+
+
+def _expect_file(file: Path) -> None:
+    """Raise StoreUnusable unless an SQLite file, or its folder, can be used. MLflow tries for minutes."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for place in (file.parent, *([file] if file.exists() else [])):
+            if not os.access(place, os.W_OK):
+                raise PermissionError(f"{place} cannot be written")
+        if file.exists():
+            with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True)) as connection:
+                connection.execute("PRAGMA schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnusable(f"the tracking store {file}: {_one_line(error)}. {ANOTHER_STORE}") from error
+
+
+def _expect_database(uri: str) -> None:
+    """Raise TrackingUnreachable unless a database server answers, asked once."""
+    patience = {"connect_timeout": int(ANSWER_SECONDS)} if uri.startswith("postgresql") else {}
+    try:
+        with create_engine(uri, poolclass=NullPool, connect_args=patience).connect():
+            pass
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        reason = shown_in(_one_line(getattr(error, "orig", None) or error), uri)
+        raise TrackingUnreachable(f"the tracking store {shown(uri)}: {reason}. {ANOTHER_STORE}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
 def refuse_pickles() -> None:
@@ -186,3 +251,42 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, requests.ConnectionError | requests.Timeout | TrackingUnreachable):
         return True
     return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)
+
+
+def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
+    """Return the error to show if the store itself cannot be used, or None: it answers that there is no such thing.
+
+    Args:
+        last_resort: nothing else is left to handle `error`, so any other error of MLflow is a trouble too.
+    """
+    if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
+        return error
+    if is_unreachable(error):
+        return gone(error)
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    store = shown(mlflow.get_tracking_uri())
+    if isinstance(cause, DBAPIError) and not isinstance(cause, IntegrityError):
+        return StoreUnusable(f"the tracking store {store}: {_one_line(cause.orig or cause)}. {ANOTHER_STORE}")
+    if last_resort and isinstance(error, MlflowException):
+        return StoreFailed(
+            f"the tracking store {store}: {_one_line(error)}. Correct it and run the same command again."
+        )
+    return None
+
+
+@contextmanager
+def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
+    """Leave the block where a look-up fails because there is no such thing; pass on that the store cannot be used.
+
+    Args:
+        problem: makes the error to raise instead of leaving quietly.
+        more: what else, beside errors of MLflow and of files, means that the thing is missing or no good.
+    """
+    kinds: tuple[type[Exception], ...] = (MlflowException, OSError, *more)
+    try:
+        yield
+    except kinds as error:
+        if trouble_of(error) or disk_problem(error):
+            raise
+        if problem:
+            raise problem(error) from error

@@ -21,8 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from drift.alerts.rules import Event, Told
-from serve.record.engine import open_engine
+from serve.record.engine import open_engine, shown_url, whole
 from serve.record.errors import LogUnfit
+from stepkit.addresses import shown_in
 from stepkit.errors import StepError
 
 DEFAULT_URL = "sqlite:///alerts.db"
@@ -97,8 +98,8 @@ def _mended(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        where = shown_url(engine.url)
+        reason = shown_in(str(getattr(error, "orig", None) or error).splitlines()[0], whole(engine.url))
         raise JournalUnusable(
             f"the alerts' journal {where} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
         ) from error

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipeline.report.publish import publish, write
 from pipeline.signals import keep_quiet
 from stepkit import places, tracking
 from stepkit.args import Parser
-from stepkit.errors import StepError, UpstreamMissing
+from stepkit.command import as_step_error
+from stepkit.errors import UpstreamMissing, told
 from stepkit.lineage import NEWEST_FIRST, PIPELINE
 
 
@@ -69,13 +69,10 @@ def main(argv: list[str] | None = None) -> int:
     keep_quiet()
     try:
         print(report(args.run_id, args.base_run_id, args.output))
-    except (StepError, MlflowException, OSError) as error:
-        told = (
-            error if isinstance(error, StepError) else tracking.gone(error) if tracking.is_unreachable(error) else None
-        )
-        if told is None:
+    except Exception as error:
+        if not (problem := as_step_error(error)):
             raise
-        print(f"{type(told).__name__}: {told}", file=sys.stderr)
+        print(told(problem), file=sys.stderr)
         return 1
     return 0
 

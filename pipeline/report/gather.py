@@ -12,7 +12,6 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from pipeline.job import JOB
@@ -137,13 +136,9 @@ def pipeline_run(client: MlflowClient, run_id: str) -> Run:
     Raises:
         BadParameter: there is no such run, or it is another one's: the message names the one that was meant.
     """
-    try:
+    where = shown(mlflow.get_tracking_uri())
+    with tracking.missing_as(lambda _: BadParameter(f"no run '{run_id}' on {where}. The closing table names it.")):
         run = client.get_run(run_id)
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise
-        where = shown(mlflow.get_tracking_uri())
-        raise BadParameter(f"no run '{run_id}' on {where}. The closing table names it.") from error
     tags = run.data.tags
     if best := tags.get(BEST_JOB):
         return client.get_run(best)
@@ -216,14 +211,12 @@ def _versions(reader: Reader, forest: Run | None) -> list[str]:
     model = forest.data.tags.get(MODEL_ID) if forest else None
     if not model:
         return []
-    try:
+    found = None
+    with tracking.missing_as(None, yaml.YAMLError, KeyError, TypeError):
         files = reader.client.get_logged_model(model).artifact_location
         place = mlflow.artifacts.download_artifacts(f"{files}/conda.yaml", dst_path=str(reader.folder))
-        loaded = yaml.load(Path(place).read_text(encoding="utf-8"), _YamlLoader)
-        found = loaded["dependencies"]
-    except (MlflowException, OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        if tracking.is_unreachable(error):
-            raise
+        found = yaml.load(Path(place).read_text(encoding="utf-8"), _YamlLoader)["dependencies"]
+    if found is None:
         reader.lost.append(f"the files of model {model} are not in the artifact store any more.")
         return []
     plain = [str(one) for one in found if isinstance(one, str) and not one.startswith("pip")]
@@ -234,12 +227,9 @@ def _registered(client: MlflowClient, register: Run | None) -> ModelVersion | No
     tags = register.data.tags if register else {}
     if "model_version" not in tags:
         return None
-    try:
+    with tracking.missing_as():
         return client.get_model_version(tags["model_name"], tags["model_version"])
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise
-        return None
+    return None
 
 
 def _sweep(reader: Reader, run: Run) -> Run | None:

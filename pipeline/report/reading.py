@@ -16,7 +16,6 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
 from stepkit import lineage, tracking
@@ -42,12 +41,9 @@ class Reader:
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if there is no such run (any more)."""
-        try:
+        with tracking.missing_as():
             return self.client.get_run(run_id)
-        except MlflowException as error:
-            if tracking.is_unreachable(error):
-                raise
-            return None
+        return None
 
     def runs(self, run_ids: dict[str, str], experiment_id: str) -> dict[str, Run | None]:
         """The runs of an experiment by the names that they have here, asked for at once; None for one that is gone."""
@@ -78,11 +74,10 @@ class Reader:
         if int(tags.get(lineage.SIZE + name, "0")) > MOST_BYTES:
             self.lost.append(f"{where} is too large to be shown.")
             return None
-        try:
+        found = None
+        with tracking.missing_as():
             found = self._downloaded(run, name)
-        except (MlflowException, OSError) as error:
-            if tracking.is_unreachable(error):
-                raise
+        if found is None:
             self.lost.append(f"{where} is not in the artifact store any more.")
             return None
         if f"sha256:{hashlib.sha256(found).hexdigest()}" != tags[lineage.OUTPUT + name]:
@@ -125,9 +120,6 @@ class Reader:
         """An artifact that is not recorded as an output (a log, a configuration), or None."""
         if run is None:
             return None
-        try:
+        with tracking.missing_as():
             return self._downloaded(run, name).decode("utf-8", errors="replace")
-        except (MlflowException, OSError) as error:
-            if tracking.is_unreachable(error):
-                raise
-            return None
+        return None

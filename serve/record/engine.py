@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from serve.record.errors import LogUnavailable, LogUnfit
+from stepkit.addresses import shown, shown_in
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSY_SECONDS = 5.0
@@ -47,13 +48,23 @@ def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
     try:
         address = make_url(url)
     except ArgumentError as error:
-        raise LogUnfit(f"'{url}' is no address of a prediction log. {EXAMPLES}") from error
+        raise LogUnfit(f"'{shown(url)}' is no address of a prediction log. {EXAMPLES}") from error
     kind = address.get_backend_name()
     if kind == "sqlite":
         return _sqlite(_file_address(address, base), reads)
     if kind == "postgresql":
         return _postgres(address, reads)
-    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {address!r}. {EXAMPLES}")
+    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {shown_url(address)}. {EXAMPLES}")
+
+
+def whole(url: URL) -> str:
+    """Return an address with its secrets, never to be shown."""
+    return url.render_as_string(hide_password=False)
+
+
+def shown_url(url: URL) -> str:
+    """Return an address as it may be printed and stored."""
+    return shown(whole(url))
 
 
 def file_of(engine: Engine) -> Path | None:
@@ -83,16 +94,16 @@ def failures_of(url: URL, pass_on: tuple[type[Exception], ...] = ()) -> Iterator
 
 def unavailable(url: URL, error: SQLAlchemyError) -> LogUnavailable:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    reason = " ".join(str(cause).split())[:300] or type(cause).__name__
+    reason = shown_in(" ".join(str(cause).split()), whole(url))[:300] or type(cause).__name__
     return LogUnavailable(
-        f"the prediction log {url!r} cannot be used: {reason}. See that its database runs and has room and rights; "
-        f"nothing needs to be started anew."
+        f"the prediction log {shown_url(url)} cannot be used: {reason}. "
+        f"See that its database runs and has room and rights; nothing needs to be started anew."
     )
 
 
 def _file_address(address: URL, base: Path) -> URL:
     if address.database in (None, "", ":memory:"):
-        raise LogUnfit(f"a prediction log in memory ({address!r}) would be lost. Name a file: {EXAMPLES}")
+        raise LogUnfit(f"a prediction log in memory ({shown_url(address)}) would be lost. Name a file: {EXAMPLES}")
     file = (base / str(address.database)).resolve()
     if not file.parent.is_dir():
         raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")

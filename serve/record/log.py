@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
-from serve.record.engine import ROOT, file_of, open_engine, unavailable
+from serve.record.engine import ROOT, file_of, open_engine, shown_url, unavailable
 from serve.record.errors import LogUnavailable, LogUnfit, RequestIdTaken
 from serve.record.purge import Purger
 from serve.record.rows import Prediction, kept_of, rows_of
@@ -115,7 +115,7 @@ class PredictionLog:
         self._waiting.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        late = LogUnavailable(f"the prediction log {self.engine.url!r} was closed before this was written.")
+        late = LogUnavailable(f"the prediction log {shown_url(self.engine.url)} was closed before this was written.")
         self._fail(self._waiting.leave(), late)
 
     def _run(self) -> None:

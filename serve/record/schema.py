@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
-from serve.record.engine import failures_of
+from serve.record.engine import failures_of, shown_url
 from serve.record.errors import LogUnfit
 
 HEAD = "2"
@@ -116,10 +116,10 @@ def expect_current(engine: Engine) -> None:
         found = version_of(connection)
     _expect_known(found, engine)
     if found is None:
-        raise LogUnfit(f"there is no prediction log at {engine.url!r} yet. A server that answered makes one.")
+        raise LogUnfit(f"there is no prediction log at {shown_url(engine.url)} yet. A server that answered makes one.")
     if found != HEAD:
         raise LogUnfit(
-            f"the prediction log at {engine.url!r} has schema {found}, this code reads {HEAD}. "
+            f"the prediction log at {shown_url(engine.url)} has schema {found}, this code reads {HEAD}. "
             f"Start the scorer on it once: that brings it up to date."
         )
 
@@ -136,8 +136,8 @@ def _prepare(engine: Engine) -> None:
 def _expect_known(found: str | None, engine: Engine) -> None:
     if found is not None and found not in KNOWN:
         raise LogUnfit(
-            f"the prediction log at {engine.url!r} has schema {found}, and this code knows none newer than {HEAD}. "
-            f"Use the newer code that made it, or name another log."
+            f"the prediction log at {shown_url(engine.url)} has schema {found}, "
+            f"and this code knows none newer than {HEAD}. Use the newer code that made it, or name another log."
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import URL
 
+from serve.record.engine import shown_url
 from serve.record.errors import LogUnavailable
 from serve.record.rows import Prediction, Row
 
@@ -88,7 +89,7 @@ class Waiting:
             return closed(self._url)
         if self._queued and self._queued + rows > MOST_WAITING:
             return LogUnavailable(
-                f"{self._queued:,} predictions wait to be written to {self._url!r} already. "
+                f"{self._queued:,} predictions wait to be written to {shown_url(self._url)} already. "
                 f"Send fewer at a time, or use a faster database."
             )
         return None
@@ -158,4 +159,4 @@ class Waiting:
 
 
 def closed(url: URL) -> LogUnavailable:
-    return LogUnavailable(f"the prediction log {url!r} is closed.")
+    return LogUnavailable(f"the prediction log {shown_url(url)} is closed.")
