@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stepkit.fileformats import UnevenRow, uneven_rows
 
 
-def uneven(text: str) -> list[tuple[int, int, int]]:
+def uneven(text: str) -> list[tuple[int, ...]]:
     return [tuple(row) for row in uneven_rows(io.StringIO(text, newline=""))]
 
 
@@ -32,7 +32,7 @@ def uneven(text: str) -> list[tuple[int, int, int]]:
     ],
 )
 def test_each_row_of_another_length_is_found_with_its_line(
-    rows: list[str], found: list[tuple[int, int, int]], end: str
+    rows: list[str], found: list[tuple[int, ...]], end: str
 ) -> None:
     assert uneven(end.join(rows)) == found
     assert uneven(end.join(rows) + end) == found
