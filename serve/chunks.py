@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.fileformats import MISSING, WRITABLE, refuse_markup, refuse_other_delimiter
+from stepkit.fileformats import MISSING, WRITABLE, csv_header, header_names
 
 BLOCK_BYTES = 2**20
 """How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""
@@ -53,30 +52,18 @@ def header_of(path: Path) -> list[str]:
     """Return the names of all columns.
 
     Raises:
-        TableUnreadable: empty, a web page, not UTF-8, separated by something else than commas, no Parquet.
+        TableUnreadable: empty, not UTF-8, separated by something else than commas, not CSV or Parquet, a name twice.
     """
     if path.stat().st_size == 0:
         raise TableUnreadable(f"{path} is empty (0 bytes). It needs a header and rows.")
     if format_of(path) == ".parquet":
         with _parquet(path) as file:
-            return list(file.schema_arrow.names)
-    refuse_markup(path)
-    try:
-        # only the header is judged here; of a row that is not UTF-8, the reader of the rows knows the line
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            header = next(csv.reader(text, strict=True), [])
-        "".join(header).encode("utf-8")
-    except (UnicodeEncodeError, csv.Error) as error:
-        raise TableUnreadable(
-            f"{path} has a header that is not CSV in UTF-8. Save it as that and try again."
-        ) from error
-    if len(header) == 1:
-        refuse_other_delimiter(path, header[0])
-    return header
+            return header_names(file.schema_arrow.names, str(path))
+    return csv_header(path)
 
 
 def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
-    """Raise TableUnfit unless every wanted column is there, once."""
+    """Raise TableUnfit unless every wanted column is there."""
     missing = [name for name in wanted.all if name not in header]
     if missing:
         columns = "column" if len(missing) == 1 else "columns"
@@ -84,8 +71,6 @@ def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
             f"{path} lacks the {columns} {', '.join(missing)} that the model needs (its header: "
             f"{', '.join(header)[:300]}). Add what is missing, or score it by a model that does without."
         )
-    if twice := sorted({name for name in wanted.all if header.count(name) > 1}):
-        raise TableUnfit(f"{path} has the column {twice[0]} twice. Rename one of them.")
 
 
 def chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:

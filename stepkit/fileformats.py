@@ -1,9 +1,12 @@
-"""What a file of a table may be, and what is no table although it is called one; told without reading its rows."""
+"""Formats of a table's file: which can be read, which only look like a table, and the header and rows of a CSV."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +17,22 @@ WRITABLE = (".csv", ".parquet")
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None"]
 """What counts as missing in a CSV column; in a text column only the empty text does, as "None" may be a category."""
 
-# pandas and Arrow read a longer field than Python's limit of 131,072 characters, and so must the count of the fields
-csv.field_size_limit(2**31 - 1)
+HEADER_LINES = 10
+"""How many lines or rows are searched for the header: titles, notes and groupings often come first."""
+
+DELIMITERS = {";": "semicolons (;)", "\t": "tabs", "|": "bars (|)"}
+NOT_CSV = {
+    rb"\s*<(?i:!doctype|html|\?xml)": "a web page, not a table. Open its address in a browser to see why.",
+    rb"version https://git-lfs": "a Git LFS pointer, not the table itself. Run `git lfs pull` where it comes from.",
+    rb"\xff\xfe|\xfe\xff": "not UTF-8 text, but UTF-16. Save it as UTF-8 and try again.",
+    rb'\s*(\[\s*)?\{\s*["}]|\s*\[\s*\[': "JSON",
+    rb"%PDF-|\{\\rtf": "a document (PDF or RTF)",
+    rb"SQLite format 3\0": "an SQLite database",
+    rb"(?=.*\0)(PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd|Rar!|.{257}ustar)": "an archive",
+    rb"(?=.*\0)(PAR[1E]|ARROW1|FEA1|ORC|Obj\x01|\x89HDF|\xd0\xcf\x11\xe0)": "a table or document of another format",
+    rb".*\0": "not text: it contains zero bytes",
+}
+"""How a file begins that is not CSV, and what it is; one without a remedy gets the formats that can be read."""
 
 
 class UnevenRow(NamedTuple):
@@ -29,21 +46,38 @@ class UnevenRow(NamedTuple):
         return f"line {self.line}: {self.fields} fields where the header has {self.expected}"
 
 
+class Row(NamedTuple):
+    """A row of a CSV and its first line, from 1."""
+
+    line: int
+    fields: list[str]
+
+
+# pandas and Arrow read a longer field than Python's limit of 131,072 characters, and so must the count of the fields
+csv.field_size_limit(2**31 - 1)
+
+
 def uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
     """Yield each row of a CSV that pandas would shift, cut or fill up without a word.
 
     Args:
         lines: the lines with their ends: a file opened with newline="", or io.StringIO(text, newline="").
     """
-    reader = csv.reader(lines)
-    expected = end = 0
-    for row in reader:
+    expected = 0
+    for row in _rows(lines):
+        expected = expected or len(row.fields)
+        if len(row.fields) != expected:
+            yield UnevenRow(row.line, len(row.fields), expected)
+
+
+def _rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
+    """Yield the rows that are not blank, as pandas skips blank lines."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    end = 0
+    for fields in reader:
         line, end = end + 1, reader.line_num
-        if not row or (len(row) == 1 and row[0].isspace()):  # pandas skips blank lines
-            continue
-        expected = expected or len(row)
-        if len(row) != expected:
-            yield UnevenRow(line, len(row), expected)
+        if fields and not (len(fields) == 1 and fields[0].isspace()):
+            yield Row(line, fields)
 
 
 def ending_of(path: Path) -> str:
@@ -53,18 +87,111 @@ def ending_of(path: Path) -> str:
     raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
 
 
-def refuse_markup(path: Path) -> None:
-    """A server that answers "200 OK" with a page about an error is the commonest fault of a download."""
+def header_names(cells: Iterable[object], file: str) -> list[str]:
+    """Return the column names in a header as every part of the project reads them: an empty one is `Unnamed: N`.
+
+    Raises:
+        TableUnreadable: a name occurs twice.
+    """
+    names = [_name_in(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise TableUnreadable(f"{file}: the header has the column '{name}' {times} times. Rename all but one of them.")
+    return names
+
+
+def _name_in(cell: object) -> str:
+    if isinstance(cell, float):
+        return (
+            "" if cell != cell else str(cell).removesuffix(".0")
+        )  # a spreadsheet holds an empty cell as NaN and a year as a number
+    return "" if cell is None else str(cell)
+
+
+def csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
+    """Return the column names of a CSV.
+
+    Args:
+        wanted: names that show which line is the header.
+
+    Raises:
+        TableUnreadable: the file is not CSV or not UTF-8, has another delimiter, its header is not in the first line
+            or has a name twice.
+    """
     with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise TableUnreadable(f"{path.name} is a web page, not a table. Open its address in a browser to see why.")
+        start = file.read(4096)
+    for beginning, kind in NOT_CSV.items():
+        if re.match(beginning, start, re.DOTALL):
+            remedy = "" if kind.endswith(".") else f". Save the table in one of the formats {', '.join(READABLE)}."
+            raise TableUnreadable(f"{path.name} is {kind}{remedy}")
+    rows = _first_rows(path, ",")
+    if not rows:
+        raise TableUnreadable(f"{path.name} cannot be read as CSV: it has blank lines only.")
+    _refuse_other_delimiter(path, rows)
+    _expect_header_first(path, rows, set(wanted))
+    if re.search("[\ud800-\udfff]", "".join(rows[0].fields)):
+        raise TableUnreadable(
+            f"{path.name} is not UTF-8 text: its header has other bytes. Save it as UTF-8 and try again."
+        )
+    return header_names(rows[0].fields, path.name)
 
 
-def refuse_other_delimiter(path: Path, header: str) -> None:
-    for delimiter, name in ((";", "semicolon"), ("\t", "tab"), ("|", "bar")):
-        if delimiter in header:
+def _first_rows(path: Path, delimiter: str) -> list[Row]:
+    """Return the first rows that are not blank."""
+    # a byte that is not UTF-8 is reported with its place where the rows are read
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        return list(islice(_rows(lines, delimiter), HEADER_LINES))
+
+
+def _refuse_other_delimiter(path: Path, rows: Sequence[Row]) -> None:
+    for delimiter, name in DELIMITERS.items():
+        split = _first_rows(path, delimiter)
+        # notes above the header contain no delimiter
+        first = next((place for place, row in enumerate(split) if len(row.fields) > 1), len(split))
+        widths = {len(row.fields) for row in split[first : first + 2]}
+        if len(widths) == 1 and all(len(row.fields) < max(widths) for row in rows[: first + 1]):
+            decimals = any(re.fullmatch(r"-?\d+,\d+", field) for row in split[first + 1 :] for field in row.fields)
+            decimal = ", with decimal commas" if decimals else ""
             raise TableUnreadable(
-                f"{path.name} is separated by the {name} '{delimiter.strip() or 'tab'}', not by commas. "
-                "Save it with commas and try again."
+                f"{path.name} is separated by {name}{decimal}, not by commas. Save it with commas"
+                f"{' and decimal points' if decimals else ''} and try again."
             )
+
+
+def _expect_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> None:
+    first, width = rows[0], len(rows[0].fields)
+    if wanted and wanted <= set(first.fields):
+        return
+    for row in rows[1:]:
+        if (wanted and wanted <= set(row.fields)) or (len(row.fields) > width and _is_header(row.fields)):
+            raise TableUnreadable(
+                f"{path.name}: line {row.line} seems to be the header ({len(row.fields)} fields: "
+                f"{', '.join(row.fields)[:200]}), not line {first.line} ({width} field{'s'[: width != 1]}). Delete "
+                f"everything above line {row.line} and try again."
+            )
+
+
+def _is_header(fields: Sequence[str]) -> bool:
+    return len(set(fields)) == len(fields) and all(re.search(r"[^\W\d]", field) for field in fields)
+
+
+def expect_even_rows(path: Path) -> None:
+    """Raise TableUnreadable unless each row of a CSV has as many fields as its header."""
+    if _is_plainly_even(path):
+        return
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        uneven = list(islice(uneven_rows(lines), 4))
+    if uneven:
+        more = " (and more such lines)" if uneven[3:] else ""
+        raise TableUnreadable(
+            f"{path.name}, {'; '.join(map(str, uneven[:3]))}{more}. Complete the line, or put a field that contains a "
+            "comma in double quotes."
+        )
+
+
+def _is_plainly_even(path: Path) -> bool:
+    """Return whether each line has as many commas as the first and none has a quote: five times as fast as to parse."""
+    with path.open("rb") as file:
+        commas = file.readline().count(b",")
+        file.seek(0)
+        return all(line.count(b",") == commas and b'"' not in line and b"\r" not in line[:-2] for line in file)

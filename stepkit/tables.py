@@ -1,11 +1,17 @@
-"""Read and write tables: CSV, Parquet and Excel, with one message for what is no table."""
+"""Read and write tables: CSV, Parquet and Excel, with one message for a file that is not a table.
+
+A Parquet file or a sheet is read as the same table saved as CSV: dates are texts, decimals are numbers.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import warnings
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -13,10 +19,15 @@ import pyarrow.parquet as pq
 
 from stepkit.columns import Columns
 from stepkit.errors import TableUnfit, TableUnreadable
-from stepkit.fileformats import MISSING, WRITABLE, ending_of, refuse_markup, refuse_other_delimiter
-
-EXCEL_HEADER_ROWS = 10
-"""How many rows of a sheet are searched for the header: titles and groupings often stand above it."""
+from stepkit.fileformats import (
+    HEADER_LINES,
+    MISSING,
+    WRITABLE,
+    csv_header,
+    ending_of,
+    expect_even_rows,
+    header_names,
+)
 
 
 def sha256_of(path: Path) -> str:
@@ -30,20 +41,21 @@ def read_table(path: Path, text: Collection[str] = (), header: Collection[str] =
     Args:
         path: a file that ends with one of `READABLE`.
         text: columns kept as text, so that a code such as "007" keeps its zeros.
-        header: column names by which the header row of a spreadsheet is found.
+        header: column names by which the sheet and the header row of a spreadsheet are found.
 
     Raises:
-        TableUnreadable: no known ending, empty, no cells, no rows, an HTML page, another encoding, cut off.
+        TableUnreadable: no known ending, empty, no cells, no rows, another format or encoding, cut off, a column name
+            that occurs twice, a row with more or fewer fields than the header.
     """
     ending = ending_of(path)
     if path.stat().st_size == 0:
         raise TableUnreadable(f"{path.name} is empty (0 bytes). Ask the source for the file again.")
     if ending == ".parquet":
-        table = _read_parquet(path)
+        table = _read_parquet(path, text)
     elif ending in (".xls", ".xlsx"):
-        table = _read_excel(path, header)
+        table = _read_excel(path, text, header)
     else:
-        table = _read_csv(path, text)
+        table = _read_csv(path, text, header)
     return _with_rows(table, path)
 
 
@@ -53,28 +65,24 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if path.suffix == ".parquet":
         table.to_parquet(path, index=False)
     elif path.suffix == ".csv":
-        table.to_csv(path, index=False, lineterminator="\n")
+        # the writer quotes a field that has the line end \n in it by itself, but not \r, which ends a line as well
+        texts = (text for name, values in table.items() for text in (name, *_distinct_texts(values)))
+        returns = any("\r" in str(text) for text in texts)
+        quoted: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+        table.to_csv(path, index=False, lineterminator="\n", quoting=quoted)
     else:
         raise TableUnreadable(f"'{path.name}' must end with one of {', '.join(WRITABLE)}.")
 
 
-def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
-    refuse_markup(path)
-    dtypes: dict[Hashable, str] = dict.fromkeys(text, "string")
+def _distinct_texts(values: pd.Series) -> Iterable[object]:
+    return () if values.dtype.kind in "iufbM" else values.unique()
+
+
+def _read_csv(path: Path, text: Collection[str], wanted: Collection[str]) -> pd.DataFrame:
+    names = csv_header(path, wanted)
+    expect_even_rows(path)
     try:
-        with warnings.catch_warnings():
-            # a wrong type is judged later, with the rows that show it; pandas' hint would only precede that
-            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-            header = pd.read_csv(path, nrows=0).columns
-            missing = {name: [""] if name in dtypes else MISSING for name in header}
-            table = pd.read_csv(
-                path,
-                dtype=dtypes,
-                na_values=missing,
-                keep_default_na=False,
-                low_memory=False,
-                float_precision="round_trip",
-            )
+        return _parse(path, names, text, header=0)
     except UnicodeDecodeError as error:
         raise TableUnreadable(
             f"{path.name} is not UTF-8 text (byte {error.start}: 0x{error.object[error.start]:02x}). "
@@ -82,45 +90,122 @@ def _read_csv(path: Path, text: Collection[str]) -> pd.DataFrame:
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, EOFError, OSError) as error:
         raise TableUnreadable(f"{path.name} cannot be read as CSV: {str(error).strip()}.") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise TableUnreadable(f"{path.name} has rows with more fields than its header. Mend the header or the rows.")
-    if len(table.columns) == 1:
-        refuse_other_delimiter(path, str(table.columns[0]))
+
+
+def _parse(source: Path | io.StringIO, names: list[str], text: Collection[str], header: int | None) -> pd.DataFrame:
+    """Return the rows of a CSV: which texts are missing values, numbers or booleans is decided here alone."""
+    dtypes: dict[Hashable, str] = dict.fromkeys(text, "string")
+    missing = {name: [""] if name in dtypes else MISSING for name in names}
+    with warnings.catch_warnings():
+        # a wrong type is judged later, with the rows that show it; pandas' hint would only precede that
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        table: pd.DataFrame = pd.read_csv(
+            source,
+            names=names,
+            header=header,
+            index_col=False,
+            dtype=dtypes,
+            na_values=missing,
+            keep_default_na=False,
+            low_memory=False,
+            float_precision="round_trip",
+        )
     return table
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, text: Collection[str]) -> pd.DataFrame:
     try:
+        header_names(pq.read_schema(path).names, path.name)
         arrow = pq.read_table(path, partitioning=None, pre_buffer=False)
         # in a large file each column stands in pieces, is put together alone, and its pieces go at once; a column of
         # one piece would stay Arrow's memory, which nobody may write to
         in_pieces = all(column.num_chunks > 1 for column in arrow.columns)
         table: pd.DataFrame = arrow.to_pandas(self_destruct=True, split_blocks=in_pieces)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise TableUnreadable(f"{path.name} cannot be read as Parquet: {str(error).strip()}") from error
+    if any(table.index.names):
+        table = table.reset_index()
+    return _as_csv(table, path, text)
+
+
+def _read_excel(path: Path, text: Collection[str], wanted: Collection[str]) -> pd.DataFrame:
+    try:
+        with pd.ExcelFile(path) as book:
+            name, top = _find_header(book, path, set(wanted))
+            sheet = _sheet(book, name)
+    except TableUnreadable:
+        raise
+    except Exception as error:  # xlrd raises whatever its parser trips over: CompDocError, struct.error, IndexError
+        locked = b"E\0n\0c\0r\0y\0p\0t\0e\0d\0P" in path.read_bytes()
+        cause = "it is protected by a password. Save it without one" if locked else str(error).strip()
+        raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {cause}") from error
+    table = sheet.iloc[top + 1 :].dropna(how="all").reset_index(drop=True)
+    table.columns = pd.Index(sheet.iloc[top])
+    return _as_csv(table.infer_objects(), path, text)
+
+
+def _sheet(book: pd.ExcelFile, name: str, rows: int | None = None) -> pd.DataFrame:
+    sheet: pd.DataFrame = book.parse(name, header=None, nrows=rows, na_values=[""], keep_default_na=False)
+    return sheet
+
+
+def _find_header(book: pd.ExcelFile, path: Path, wanted: set[str]) -> tuple[str, int]:
+    """Return the sheet and its row with most of the wanted names, else the first row; hidden sheets do not count."""
+    places: list[tuple[int, int, str, int]] = []
+    for name in [str(name) for name in book.sheet_names if _is_visible(book, str(name))]:
+        for row, cells in _sheet(book, name, HEADER_LINES).iterrows():
+            found = len({str(cell) for cell in cells} & wanted)
+            places.append((found, cells.notna().sum() if found else 0, name, int(str(row))))
+    if not places:
+        raise TableUnreadable(f"{path.name} has no cells in any visible sheet. Show the sheet of the table.")
+    found, _, name, row = max(places, key=lambda place: place[:2])
+    sheets = dict.fromkeys(place[2] for place in places)
+    if wanted and not found and len(sheets) > 1:
+        raise TableUnreadable(
+            f"{path.name}: no sheet has the column {' or '.join(sorted(wanted)[:5])} in its first {HEADER_LINES} rows "
+            f"(sheets: {', '.join(sheets)}). Correct the name, or save the sheet of the table alone."
+        )
+    return name, row
+
+
+def _is_visible(book: pd.ExcelFile, name: str) -> bool:
+    old = hasattr(book.book, "sheet_by_name")
+    return bool(book.book.sheet_by_name(name).visibility == 0 if old else book.book[name].sheet_state == "visible")
+
+
+def _as_csv(table: pd.DataFrame, path: Path, text: Collection[str]) -> pd.DataFrame:
+    """Return a typed table with the columns that reading it from a CSV would give."""
+    table.columns = pd.Index(header_names(table.columns, path.name))
+    for name in table.columns:
+        values = table[name]
+        if name in text:
+            texts = plain(values) if values.dtype.kind in "iuf" else _texts_of(values)
+            table[name] = texts.where(texts != "")
+        elif values.dtype.kind not in "iuf" and not pd.api.types.is_bool_dtype(values):
+            table[name] = _parsed(_texts_of(values))
     return table
 
 
-def _read_excel(path: Path, header: Collection[str]) -> pd.DataFrame:
-    try:
-        sheet = pd.read_excel(path, header=None)
-    except Exception as error:  # xlrd raises whatever its parser trips over: CompDocError, struct.error, IndexError
-        raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {str(error).strip()}") from error
-    if sheet.empty:
-        raise TableUnreadable(f"{path.name} has no cells in its first sheet. Move the table there and try again.")
-    top = header_row(sheet, header)
-    table = sheet.iloc[top + 1 :].reset_index(drop=True)
-    table.columns = pd.Index([str(name) for name in sheet.iloc[top]])
-    return table.infer_objects()
+def _texts_of(values: pd.Series) -> pd.Series:
+    if pd.api.types.infer_dtype(values, skipna=True) == "string":
+        return values
+    # pandas leaves the time out where it is midnight in each row
+    texts = values.astype(str) if values.dtype.kind == "M" else values.map(_text, na_action="ignore")
+    return texts.astype("string").where(values.notna())
 
 
-def header_row(sheet: pd.DataFrame, header: Collection[str]) -> int:
-    """Return the first of the top rows of `sheet` that holds every name of `header`, else 0."""
-    wanted = set(header)
-    for row in range(min(EXCEL_HEADER_ROWS, len(sheet))):
-        if wanted and wanted <= {str(cell) for cell in sheet.iloc[row]}:
-            return row
-    return 0
+def _text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _parsed(texts: pd.Series) -> pd.Series:
+    """Return n texts as the numbers, booleans, texts or missing values that they are in a CSV."""
+    places, distinct = pd.factorize(texts)
+    lines = pd.Series(distinct, dtype="string").to_csv(header=False, index=False, quoting=csv.QUOTE_ALL)
+    parsed = _parse(io.StringIO(lines or "\n"), ["text"], (), header=None)["text"]
+    if parsed.dtype == object and parsed.notna().all():
+        return texts
+    return pd.Series(parsed.reindex(places).array, index=texts.index, name=texts.name)
 
 
 def _with_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
