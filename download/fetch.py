@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -108,15 +110,23 @@ def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) ->
 
 def _transfer(url: str, target: Path, stall_seconds: float) -> None:
     target.unlink(missing_ok=True)
+    progress = Progress(file_name(url))
     try:
         system, path = fsspec.core.url_to_fs(url, **_options(url, stall_seconds))
-        system.get_file(path, str(target), callback=Progress(file_name(url)))
+        system.get_file(path, str(target), callback=progress)
     except FileNotFoundError as error:
         raise DownloadFailed(f"nothing found at {url} (404 or no such file). Check data.file_url.") from error
+    except aiohttp.TooManyRedirects as error:
+        raise DownloadFailed(
+            f"{url} redirects in a loop ({len(error.history)} times). Open it in a browser and check data.file_url."
+        ) from error
     except aiohttp.ClientResponseError as error:
         _refused(url, error)
     except (TimeoutError, fsspec.exceptions.FSTimeoutError) as error:
         raise Interrupted(f"no data for {stall_seconds:g} s") from error
+    except aiohttp.ClientPayloadError as error:
+        whole = f"{progress.size:,}" if progress.size else "an unknown number of"
+        raise Interrupted(f"cut off after {progress.value:,} of {whole} bytes (ClientPayloadError)") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise Interrupted(f"{type(error).__name__}: {error}") from error
     except (ImportError, ValueError, OSError) as error:
@@ -130,7 +140,20 @@ def _options(url: str, stall_seconds: float) -> dict[str, object]:
         return {}
     limits = aiohttp.ClientTimeout(total=None, sock_connect=stall_seconds, sock_read=stall_seconds)
     # a cached file system would carry the time limits of an earlier call
-    return {"client_kwargs": {"timeout": limits}, "skip_instance_cache": True}
+    return {
+        "client_kwargs": {"timeout": limits, "raise_for_status": partial(_expect_whole, url)},
+        "skip_instance_cache": True,
+    }
+
+
+async def _expect_whole(url: str, response: aiohttp.ClientResponse) -> None:
+    """Raise DownloadFailed for a success that is not the whole file: 204, 206, 304; errors are fsspec's."""
+    if response.status >= 400 or response.status in (200, 203):
+        return
+    text = f"{response.status} {response.reason}"
+    if part := re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "")):
+        text += f": a part, {int(part[2]) - int(part[1]) + 1} of {part[3].replace('*', 'an unknown number of')} bytes"
+    raise DownloadFailed(f"{url}: the server answered {text}, not the whole file. Check data.file_url.")
 
 
 def _refused(url: str, error: aiohttp.ClientResponseError) -> None:

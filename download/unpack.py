@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from download.fetch import with_ending
 from stepkit.errors import TableUnreadable
 from stepkit.fileformats import READABLE
 
@@ -36,14 +37,14 @@ def _from_gzip(path: Path) -> Path:
     plain = path.with_suffix("")
     with gzip.open(path) as packed, plain.open("wb") as file:
         shutil.copyfileobj(packed, file)
-    return plain
+    return with_ending(plain)
 
 
 def _from_zip(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith(READABLE) and _is_content(name)]
         if len(names) != 1:
-            held = ", ".join(names) or "none"
+            held = ", ".join(names) or f"none (only {', '.join(archive.namelist()[:5]) or 'nothing'})"
             raise TableUnreadable(
                 f"{path.name} must hold exactly one table, and holds {len(names)}: {held}. Unpack it and name one."
             )

@@ -25,8 +25,9 @@ class FaultyServer(LoopbackServer):
     Behaviours: good, missing (404), forbidden (403), broken (500), broken_twice (then good), page (HTML with status
     200), cut and cut_once (half of the file, then the line is closed), stall and stall_once (half of the file, then
     silence), slow (in small pieces with pauses), wrong_type (Content-Type of a picture), redirect (to good),
-    circle (redirects to itself), gzipped (Content-Encoding: gzip over a file that is packed already), etag and dated
-    (good, and its version can be asked for: ETag, Last-Modified). Only these two answer HEAD, which is not counted.
+    circle (redirects to itself), part (206 with half of the file), nothing (204), unchanged (304), gzipped
+    (Content-Encoding: gzip over a file that is packed already), etag and dated (good, and its version can be asked for:
+    ETag, Last-Modified). Only these two answer HEAD, which is not counted.
     """
 
     def __init__(self) -> None:
@@ -154,6 +155,27 @@ def circle(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, tim
     request.end_headers()
 
 
+def part(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    """The first half of the file, up to the end of a line, with 206 and a correct Content-Range."""
+    body = server.files[name]
+    half = body[: body.rindex(b"\n", 0, len(body) // 2) + 1]
+    request.send_response(HTTPStatus.PARTIAL_CONTENT)
+    request.send_header("Content-Range", f"bytes 0-{len(half) - 1}/{len(body)}")
+    request.send_header("Content-Length", str(len(half)))
+    request.end_headers()
+    request.wfile.write(half)
+
+
+def nothing(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_response(HTTPStatus.NO_CONTENT)
+    request.end_headers()
+
+
+def unchanged(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
+    request.send_response(HTTPStatus.NOT_MODIFIED)
+    request.end_headers()
+
+
 def gzipped(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
     """Some servers announce a .gz file as compressed transport, so that a client unpacks it on the way."""
     body = server.files[name]
@@ -179,6 +201,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     behaviour.__name__: behaviour
     for behaviour in (
         *(good, missing, forbidden, broken, broken_twice, page, cut, cut_once),
-        *(stall, stall_once, slow, wrong_type, redirect, circle, gzipped, etag, dated),
+        *(stall, stall_once, slow, wrong_type, redirect, circle, part, nothing, unchanged),
+        *(gzipped, etag, dated),
     )
 }

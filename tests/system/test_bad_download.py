@@ -150,7 +150,7 @@ def test_forbidden_page_is_refused_at_once(server: FaultyServer, refuse: Refuse)
     ("behaviour", "cause"),
     [
         ("broken", "the server answered 500 Internal Server Error"),
-        ("cut", "ClientPayloadError"),
+        ("cut", "bytes (ClientPayloadError)"),
         ("stall", "no data for 0.5 s"),
     ],
 )
@@ -175,7 +175,7 @@ def test_nobody_listening_is_reported_with_the_address(refuse: Refuse) -> None:
 @pytest.mark.usefixtures("older")
 def test_redirect_in_a_circle_is_refused(server: FaultyServer, refuse: Refuse) -> None:
     url = server.url("circle/raw.csv")
-    refuse("download", "DownloadFailed", url, "refused", "Check the address", file_url=url)
+    refuse("download", "DownloadFailed", url, "redirects in a loop", "data.file_url", file_url=url)
 
 
 @pytest.mark.parametrize(("behaviour", "tries"), [("broken_twice", 3), ("cut_once", 2), ("stall_once", 2)])
@@ -291,12 +291,12 @@ def test_text_that_is_not_utf8_is_refused(put: Put, refuse: Refuse, csv: bytes, 
 
 
 @pytest.mark.usefixtures("older")
-@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
+@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 def test_other_delimiter_is_refused_by_name(
     put: Put, refuse: Refuse, few_clients: pd.DataFrame, delimiter: str, name: str
 ) -> None:
     path = put("raw.csv", few_clients.to_csv(index=False, sep=delimiter).encode())
-    refuse("download", "TableUnreadable", str(path), f"separated by the {name}", "with commas", file_url=path)
+    refuse("download", "TableUnreadable", str(path), f"separated by {name}", "with commas", file_url=path)
 
 
 def cut_off(body: bytes) -> bytes:
@@ -342,7 +342,7 @@ def test_damaged_file_is_refused(
     ("files", "words"),
     [
         (["a.csv", "b.parquet", "readme.txt"], ["holds 2: a.csv, b.parquet", "name one"]),
-        (["readme.txt"], ["holds 0: none"]),
+        (["readme.txt"], ["holds 0: none (only readme.txt)"]),
     ],
 )
 def test_zip_with_other_than_one_table_is_refused(

@@ -17,6 +17,7 @@ from stepkit.errors import BadParameter, DownloadFailed, TableUnreadable, WrongD
 from stepkit.places import ROOT, from_root
 from stepkit.run import StepRun
 from stepkit.tables import sha256_of
+from tests.faulty_server import FaultyServer
 from tests.unit.small import CLIENTS
 
 CSV = b"ID,AGE\n1,24\n"
@@ -115,6 +116,12 @@ def test_a_gzip_file_is_unpacked_beside_itself(tmp_path: Path) -> None:
     assert path.read_bytes() == CSV
 
 
+def test_what_was_packed_gets_the_ending_of_its_content(tmp_path: Path) -> None:
+    assert unpacked(written(tmp_path / "export.gz", gzip.compress(CSV))) == tmp_path / "export.csv"
+    with pytest.raises(TableUnreadable, match=r"records\.json\.csv is JSON\. Save the table .* It came from https://u"):
+        read_raw("https://u", written(tmp_path / "records.json.gz", gzip.compress(b'[{"a": 1}]')), CLIENTS)
+
+
 def test_the_one_table_of_a_zip_is_unpacked_beside_it(tmp_path: Path) -> None:
     path = unpacked(zipped(tmp_path / "t.zip", **{"folder/clients.csv": CSV, "readme.txt": b"hello"}))
     assert path == tmp_path / "clients.csv"
@@ -130,7 +137,10 @@ def test_a_zip_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("members", "held"),
-    [({"a.csv": CSV, "b.csv": CSV}, r"holds 2: a\.csv, b\.csv"), ({"readme.txt": CSV}, "holds 0: none")],
+    [
+        ({"a.csv": CSV, "b.csv": CSV}, r"holds 2: a\.csv, b\.csv"),
+        ({"readme.txt": CSV}, r"holds 0: none \(only readme\.txt\)"),
+    ],
 )
 def test_a_zip_with_another_number_of_tables_is_refused(tmp_path: Path, members: dict[str, bytes], held: str) -> None:
     with pytest.raises(TableUnreadable, match=rf"t\.zip must hold exactly one table, and {held}"):
@@ -186,6 +196,28 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path, address: str) -> None
     url = address.format(folder=tmp_path)
     with pytest.raises(DownloadFailed, match=f"nothing found at {url}"):
         fetch(url, tmp_path / "folder", attempts=2, stall_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("part", r"answered 206 Partial Content: a part, 8000 of 16004 bytes, not the whole file"),
+        ("nothing", "answered 204 No Content, not the whole file"),
+        ("unchanged", "answered 304 Not Modified, not the whole file"),
+        ("cut", r"cut off after 8,002 of 16,004 bytes"),
+        ("circle", r"redirects in a loop \(10 times\)"),
+    ],
+)
+def test_an_answer_that_is_not_the_whole_file_is_refused_and_leaves_none(
+    tmp_path: Path, behaviour: str, words: str
+) -> None:
+    with FaultyServer() as server:
+        server.files["t.csv"] = b"a,b\n" + b"1,2\n" * 4000
+        url = server.url(f"{behaviour}/t.csv")
+        with pytest.raises(DownloadFailed, match=words) as refused:
+            fetch(url, tmp_path, attempts=1, stall_seconds=5)
+    assert str(refused.value).startswith(url)
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_an_address_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
