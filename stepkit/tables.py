@@ -145,7 +145,9 @@ def _read_excel(path: Path, text: Collection[str], wanted: Collection[str]) -> p
 
 
 def _sheet(book: pd.ExcelFile, name: str, rows: int | None = None) -> pd.DataFrame:
-    sheet: pd.DataFrame = book.parse(name, header=None, nrows=rows, na_values=[""], keep_default_na=False)
+    # as objects, or pandas turns a column of texts such as 010 into numbers
+    options = {"header": None, "dtype": object, "na_values": [""], "keep_default_na": False}
+    sheet: pd.DataFrame = book.parse(name, nrows=rows, **options)
     return sheet
 
 
@@ -195,7 +197,10 @@ def _texts_of(values: pd.Series) -> pd.Series:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    text = value.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else repr(value)
 
 
 def _parsed(texts: pd.Series) -> pd.Series:

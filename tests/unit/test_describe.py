@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from check_data.checks import Checked, run_checks
-from download.describe import Told, as_yaml, classes_of, describe, draft, has_leading_zeros, identifier_of, main
+from download.describe import as_yaml, main
+from download.draft import Told, classes_of, describe, draft, has_leading_zeros, identifier_of
 from preprocess.run import tidy
 from stepkit.columns import columns_from, read_columns
 from stepkit.errors import TableUnfit
@@ -56,10 +57,11 @@ def test_a_draft_describes_target_id_and_columns() -> None:
 
 def test_what_is_written_reads_back_as_it_was_meant() -> None:
     found = draft(TABLE, told(), "loans.csv")
-    text = as_yaml(found, len(TABLE), ["empty"])
+    text = as_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
     assert yaml.safe_load(text) == found
-    assert "# left out (no values, or too many different texts): empty" in text
-    assert "  income: {type: float, min: 0, meaning: ''}" in text.splitlines()
+    assert "  # left out, it has no values: empty" in text.splitlines()
+    assert '  # left out, 99 different texts, more than 50: "town\\n1": {type: text, role: categorical}' in text
+    assert '  income: {type: float, min: 0, meaning: ""}' in text.splitlines()
     assert f"data={found['name']} register.model_name={found['name']}" in text, "no other table's champion is displaced"
 
 

@@ -1,0 +1,243 @@
+"""Rules that draft the description of a data set from its table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stepkit.errors import TableUnfit
+from stepkit.tables import plain
+
+MOST_CODES = 20
+"""A column of whole numbers with at most so many different ones gets its known values listed."""
+
+MOST_CATEGORIES = 50
+"""A column of texts with more different ones than this is no category but free text, a name or a date: left out."""
+
+LARGEST_CODE = 2**24
+"""Beyond this, a model's 32-bit floats do not tell each whole number from the next, so that it is not a code."""
+
+MOST_COPIES = 0.1
+"""If a larger share of the rows is equal but for the id, few columns repeat by chance: they are cases, not copies."""
+
+POSITIVE = re.compile(
+    "1|true|t|yes|y|ja|j|oui|o|si|sí|s|sim|da|tak|ano|áno|igen|evet|kyllä|joo|jah|так|да|はい|是|有|예|हाँ|نعم|כן|"
+    "positive|pos|bad|poor|default|defaulted|churn|churned|fraud|fraudulent|late|overdue|delinquent|lost|rejected|"
+    "failed|failure|fail|sick|ill|dead|died|deceased|malignant|abnormal|spam|left|exited|attrited|event|case|"
+    "schlecht|mauvais|malo|ruim|mau|cattivo|slecht|zły"
+)
+NEGATIVE = re.compile(
+    "0|-1|false|f|no|n|nein|non|não|nao|nee|nej|nei|ne|nie|net|ei|nem|нет|ні|όχι|いいえ|否|无|아니오|لا|לא|"
+    "negative|neg|good|fine|paid|repaid|current|stayed|stay|retained|active|legitimate|genuine|honest|healthy|alive|"
+    "survived|benign|normal|ham|passed|pass|approved|none|control|gut|bon|bueno|bom|buono|goed|dobry"
+)
+"""Usual words for class 1 and class 0; 1 is the usual word only beside 0 or -1."""
+
+DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b.*")
+COUNTER = re.compile(r"(row_?(names?|nr|num|number|index)?|index|idx|nr|no|#|obs|lfd_?nr|zeile)\.?", re.IGNORECASE)
+"""Names of a column that counts the rows, also of a table from which rows were taken."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the person said of the table; an empty text means: find it out."""
+
+    name: str
+    target: str
+    positive: str
+    id_column: str
+
+
+def draft(table: pd.DataFrame, told: Told, file_url: str) -> dict[str, Any]:
+    """Return the settings of a data set for n rows, as they are written to data/<name>.yaml.
+
+    Raises:
+        TableUnfit: no such target or id, the target has not two values, the last row is a total, or a name or value
+            that YAML cannot hold.
+    """
+    for name in filter(None, (told.target, told.id_column)):
+        if name not in table.columns:
+            raise TableUnfit(f"there is no column '{name}'. The columns: {', '.join(map(str, table.columns))}.")
+    expect_no_total(table, told.target)
+    negative, positive = classes_of(table[told.target], told.positive)
+    identifier = told.id_column or identifier_of(table, told.target)
+    inputs = [str(name) for name in table.columns if name not in (told.target, identifier)]
+    settings = {
+        "name": told.name,
+        **dict.fromkeys(("description", "licence", "limits"), ""),
+        "file_url": file_url,
+        **({"id_column": identifier, "duplicates": duplicates_of(table, identifier)} if identifier else {}),
+        "source_target": told.target,
+        **dict.fromkeys(("target", "stratify"), target_name(told.target, inputs)),
+        "negative": negative,
+        "positive": positive,
+        "columns": {name: described for name in inputs if (described := describe(table[name]))},
+    }
+    expect_plain(settings)
+    return settings
+
+
+def target_name(source: str, inputs: list[str]) -> str:
+    """Return the target's name from preprocess on: of letters, digits and _, and not the name of an input."""
+    name = re.sub(r"\W+", "_", source)
+    while name in inputs:
+        name += "_"
+    return name
+
+
+def duplicates_of(table: pd.DataFrame, identifier: str) -> str:
+    copies = table.drop(columns=identifier).duplicated().mean()
+    return "drop" if copies <= MOST_COPIES else "keep"
+
+
+def expect_plain(settings: dict[str, Any]) -> None:
+    """Raise TableUnfit if the configuration would read a name or value as something else than a text."""
+    for place, text in _texts(settings, ""):
+        if "${" in text or text == "???":
+            raise TableUnfit(
+                f"{place}: '{text}' cannot be in data/*.yaml, where ${{...}} is a reference and ??? a missing value. "
+                "Rename it in the table."
+            )
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield f"{place} name".strip(), key
+            yield from _texts(below, f"column {key}" if place == "columns" else place or key)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one, place)
+    elif isinstance(value, str):
+        yield place, value
+
+
+def expect_no_total(table: pd.DataFrame, target: str) -> None:
+    """Raise TableUnfit if the last row holds a total or a note: no class, and most cells empty or a word for a sum."""
+    last = table.iloc[-1]
+    cells = [str(cell) for cell in last.dropna()]
+    is_sum = any(
+        re.fullmatch(r"(?i)(grand )?(total|totals|sum|summe|gesamt|somme|suma|totale|итого)\W*", c) for c in cells
+    )
+    rare = last[target] if plain(table[target]).value_counts().size == 3 and is_sum else None
+    if (pd.isna(last[target]) or rare is not None) and cells and (is_sum or len(cells) < len(last) / 2):
+        raise TableUnfit(
+            f"the last row is not a row of data: {', '.join(cells)[:200]} ({len(last) - len(cells)} other cells are "
+            "empty). Delete it and try again."
+        )
+
+
+def classes_of(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
+    """Return the target's values that become 0 and 1; where nothing shows which is which, the rarer one becomes 1.
+
+    Raises:
+        TableUnfit: there are not two, or `positive` is none of them.
+    """
+    counts = plain(target).dropna().value_counts()
+    if len(counts) != 2:
+        some = ", ".join(map(str, counts.index[:8]))
+        empty = f", and {target.isna().sum():,} rows without one" if target.isna().any() else ""
+        raise TableUnfit(
+            f"column '{target.name}' has {len(counts)} values ({some}){empty}; a target has two. Name another column."
+        )
+    if positive and positive not in counts.index:
+        raise TableUnfit(f"column '{target.name}' holds no '{positive}', only {' and '.join(counts.index)}.")
+    one = positive or usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
+    (other,) = (str(value) for value in counts.index if value != one)
+    return as_written(other), as_written(one)
+
+
+def usual_positive(values: list[str]) -> str:
+    """Return which of two values is the usual word for yes, or not the one for no; else the empty text."""
+    for value, other in (values, values[::-1]):
+        word, opposite = (text.strip().casefold() for text in (value, other))
+        if word == "1" and opposite not in ("0", "-1"):
+            continue
+        if POSITIVE.fullmatch(opposite) or NEGATIVE.fullmatch(word):
+            continue
+        if POSITIVE.fullmatch(word) or NEGATIVE.fullmatch(opposite):
+            return value
+    return ""
+
+
+def as_written(value: str) -> int | str:
+    return int(value) if re.fullmatch(r"-?\d+", value) and str(int(value)) == value else value
+
+
+def identifier_of(table: pd.DataFrame, target: str) -> str:
+    """Return the column whose values name the rows: all different, and no measured number; or the empty text."""
+    for name in (str(column) for column in table.columns if column != target):
+        named_so = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
+        is_date = DATE.fullmatch(str(table[name].iloc[0]))
+        if (named_so or (is_text(table[name]) and not is_date)) and table[name].is_unique and len(table) > 1:
+            return name
+    return ""
+
+
+def is_text(values: pd.Series) -> bool:
+    """Return whether a column holds words, or codes such as 007; true and false are words, also with gaps."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "boolean" or has_leading_zeros(values):
+        return True
+    return bool(pd.to_numeric(values, errors="coerce").isna().sum() > values.isna().sum())
+
+
+def has_leading_zeros(values: pd.Series) -> bool:
+    """Return whether a column of texts holds codes such as 007, which as numbers would be other ones.
+
+    They are of one width, unlike numbers of which one was padded; and no more than a category may have, for as a number
+    a column with many different codes is of more use than left out.
+    """
+    if pd.api.types.is_numeric_dtype(values):
+        return False
+    codes = values.dropna().astype(str)
+    if not codes.str.fullmatch(r"0\d+").any() or codes.nunique() > MOST_CATEGORIES:
+        return False
+    return bool(codes.str.fullmatch(r"\d+").all() and codes.str.len().nunique() == 1)
+
+
+def reason_to_leave_out(values: pd.Series) -> str:
+    """Return why a column is not an input; an empty text for an input."""
+    if values.notna().sum() == 0:
+        return "it has no values"
+    if re.fullmatch(r"Unnamed: \d+", str(values.name)):
+        return "the header has no name for it"
+    if counts_rows(values):
+        return "it counts the rows"
+    different = values.nunique()
+    if is_text(values) and different > MOST_CATEGORIES:
+        return f"{different} different texts, more than {MOST_CATEGORIES}"
+    return ""
+
+
+def counts_rows(values: pd.Series) -> bool:
+    """Return whether a column is the whole numbers from one to another, each once, or is named as a row's number."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if len(numbers) < 3 or not numbers.is_unique or numbers.isna().any() or (numbers % 1 != 0).any():
+        return False
+    is_named_so = COUNTER.fullmatch(str(values.name)) is not None
+    return is_named_so or bool(numbers.max() - numbers.min() == len(numbers) - 1)
+
+
+def describe(values: pd.Series) -> dict[str, Any]:
+    """Return the keys of a column in data/*.yaml; none for one that a model cannot take."""
+    if reason_to_leave_out(values):
+        return {}
+    missing = values.isna().mean()
+    gaps = {"max_missing": min(1.0, math.ceil(missing * 150) / 100)} if missing else {}
+    if is_text(values):
+        known = sorted(plain(values).dropna().unique())
+        return {"type": "text", "role": "categorical", "values": known, **gaps, "meaning": ""}
+    return {**described_numbers(pd.to_numeric(values, errors="coerce").dropna()), **gaps, "meaning": ""}
+
+
+def described_numbers(numbers: pd.Series) -> dict[str, Any]:
+    whole = bool((numbers % 1 == 0).all())
+    found: dict[str, Any] = {} if whole else {"type": "float"}
+    if whole and numbers.nunique() <= MOST_CODES and numbers.abs().max() <= LARGEST_CODE:
+        return {**found, "values": sorted(int(value) for value in numbers.unique())}
+    return {**found, "min": 0} if numbers.min() >= 0 else found
