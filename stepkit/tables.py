@@ -146,8 +146,7 @@ def _read_excel(path: Path, text: Collection[str], wanted: Collection[str]) -> p
 
 def _sheet(book: pd.ExcelFile, name: str, rows: int | None = None) -> pd.DataFrame:
     # as objects, or pandas turns a column of texts such as 010 into numbers
-    options = {"header": None, "dtype": object, "na_values": [""], "keep_default_na": False}
-    sheet: pd.DataFrame = book.parse(name, nrows=rows, **options)
+    sheet: pd.DataFrame = book.parse(name, nrows=rows, header=None, dtype=object, na_values=[""], keep_default_na=False)
     return sheet
 
 

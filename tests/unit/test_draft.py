@@ -140,8 +140,15 @@ def expect_accepted(file: Path, columns: Columns, raw_name: str) -> None:
     assert not unknown_class(sample[columns.target]).any()
 
 
-@pytest.mark.parametrize("raw_name", ["raw_data.csv", "raw_data.parquet"])
-@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+@pytest.mark.parametrize(
+    ("ending", "raw_name"),
+    [
+        (".csv", "raw_data.csv"),
+        (".parquet", "raw_data.csv"),
+        (".parquet", "raw_data.parquet"),
+        (".xlsx", "raw_data.csv"),
+    ],
+)
 @settings(max_examples=5, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
 @given(
     kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=3, max_size=8, unique=True),
@@ -153,6 +160,8 @@ def test_a_draft_accepts_its_own_table(
 ) -> None:
     refused = ONLY_TEXT if ending == ".parquet" else ONLY_PARQUET
     kinds = [kind for kind in kinds if kind not in refused]
+    if ending == ".xlsx":
+        names = [name for name in names if "\r" not in name]  # XML has no such line end
     values = {name: [KINDS[kind](row) for row in range(ROWS)] for name, kind in zip(names, kinds, strict=False)}
     values["amount"] = [row * 13 % 37 / 2 for row in range(ROWS)]
     values[names[-1]] = [TARGETS[target](row) for row in range(ROWS)]
