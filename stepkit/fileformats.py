@@ -43,7 +43,7 @@ class UnevenRow(NamedTuple):
     expected: int
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.fields} fields where the header has {self.expected}"
+        return f"line {self.line}: {self.fields} field{'s'[: self.fields != 1]} where the header has {self.expected}"
 
 
 class Row(NamedTuple):
@@ -58,20 +58,20 @@ csv.field_size_limit(2**31 - 1)
 
 
 def uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
-    """Yield each row of a CSV that pandas would shift, cut or fill up without a word.
-
-    Args:
-        lines: the lines with their ends: a file opened with newline="", or io.StringIO(text, newline="").
-    """
+    """Yield each row of a CSV that pandas would shift, cut or fill up without a word (`lines` as for numbered_rows)."""
     expected = 0
-    for row in _rows(lines):
+    for row in numbered_rows(lines):
         expected = expected or len(row.fields)
         if len(row.fields) != expected:
             yield UnevenRow(row.line, len(row.fields), expected)
 
 
-def _rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
-    """Yield the rows that are not blank, as pandas skips blank lines."""
+def numbered_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
+    """Yield the rows that are not blank, as pandas skips blank lines.
+
+    Args:
+        lines: the lines with their ends: a file opened with newline="", or io.StringIO(text, newline="").
+    """
     reader = csv.reader(lines, delimiter=delimiter)
     end = 0
     for fields in reader:
@@ -87,24 +87,22 @@ def ending_of(path: Path) -> str:
     raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
 
 
-def header_names(cells: Iterable[object], file: str) -> list[str]:
+def header_names(cells: Iterable[object], file: str = "the table") -> list[str]:
     """Return the column names in a header as every part of the project reads them: an empty one is `Unnamed: N`.
 
     Raises:
         TableUnreadable: a name occurs twice.
     """
     names = [_name_in(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise TableUnreadable(f"{file}: the header has the column '{name}' {times} times. Rename all but one of them.")
+    name = next((name for name, times in Counter(names).items() if times > 1), None)
+    if name is not None:
+        raise TableUnreadable(f"{file}: the header has the column '{name}' more than once. Rename all but one of them.")
     return names
 
 
 def _name_in(cell: object) -> str:
-    if isinstance(cell, float):
-        return (
-            "" if cell != cell else str(cell).removesuffix(".0")
-        )  # a spreadsheet holds an empty cell as NaN and a year as a number
+    if isinstance(cell, float):  # a spreadsheet holds an empty cell as NaN, and a year as a number
+        return "" if cell != cell else str(cell).removesuffix(".0")
     return "" if cell is None else str(cell)
 
 
@@ -140,7 +138,7 @@ def _first_rows(path: Path, delimiter: str) -> list[Row]:
     """Return the first rows that are not blank."""
     # a byte that is not UTF-8 is reported with its place where the rows are read
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        return list(islice(_rows(lines, delimiter), HEADER_LINES))
+        return list(islice(numbered_rows(lines, delimiter), HEADER_LINES))
 
 
 def _refuse_other_delimiter(path: Path, rows: Sequence[Row]) -> None:
@@ -149,7 +147,8 @@ def _refuse_other_delimiter(path: Path, rows: Sequence[Row]) -> None:
         # notes above the header contain no delimiter
         first = next((place for place, row in enumerate(split) if len(row.fields) > 1), len(split))
         widths = {len(row.fields) for row in split[first : first + 2]}
-        if len(widths) == 1 and all(len(row.fields) < max(widths) for row in rows[: first + 1]):
+        commas = [len(row.fields) for row in rows[: first + 1]]
+        if len(widths) == 1 and set(commas[:-1]) <= {1} and commas[-1] < max(widths):
             decimals = any(re.fullmatch(r"-?\d+,\d+", field) for row in split[first + 1 :] for field in row.fields)
             decimal = ", with decimal commas" if decimals else ""
             raise TableUnreadable(
@@ -194,4 +193,6 @@ def _is_plainly_even(path: Path) -> bool:
     with path.open("rb") as file:
         commas = file.readline().count(b",")
         file.seek(0)
-        return all(line.count(b",") == commas and b'"' not in line and b"\r" not in line[:-2] for line in file)
+        return all(
+            line.count(b",") == commas and b'"' not in line and b"\r" not in line.removesuffix(b"\r\n") for line in file
+        )
