@@ -77,12 +77,10 @@ def as_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -> st
     head = HEAD.format(rows=rows, command=command_for(settings["name"]), counts=listed)
     own = "".join(f"{key}: {_flow(value)}\n" for key, value in settings.items() if key != "columns")
     lines = [f"  {_flow(name)}: {_flow(column)}" for name, column in columns.items()]
-    lines += [f"  # left out, {reason}: {_line_to_add(name, reason)}" for name, reason in left_out.items()]
+    for name, reason in left_out.items():
+        described = ": {type: text, role: categorical}" if "different texts" in reason else ""
+        lines.append(f"  # left out, {reason}: {_flow(name)}{described}")
     return "\n".join([head, own, "columns:", *lines]) + "\n"
-
-
-def _line_to_add(name: str, reason: str) -> str:
-    return _flow(name) + (": {type: text, role: categorical}" if "different texts" in reason else "")
 
 
 def _flow(value: Any) -> str:
@@ -170,10 +168,14 @@ def checked(settings: dict[str, Any], text: str, left_out: dict[str, str]) -> Co
     """Return the columns in the written `text`, which must be the drafted `settings`."""
     if not settings["columns"]:
         raise TableUnfit(f"no column is left that a model could take. Left out: {', '.join(left_out) or 'none'}.")
+    for line in text.splitlines():
+        if ("${" in line or '"???"' in line) and not line.lstrip().startswith("#"):
+            raise TableUnfit(
+                f"data/*.yaml cannot hold the name or value in `{line.strip()[:200]}`: ${{ begins a reference there, and "
+                "??? is a missing value. Rename it in the table."
+            )
     if yaml.safe_load(text) != settings:
-        raise TableUnfit(
-            "a name in the header or a value cannot be written as YAML. Rename the columns in plain words."
-        )
+        raise TableUnfit("a column name or a value cannot be written as YAML. Rename the columns in plain words.")
     return columns_from(settings, f"data/{settings['name']}.yaml")
 
 
@@ -192,20 +194,13 @@ def run(file_url: str, told: Told, output: str) -> str:
     place.write_text(text, encoding="utf-8")
     target = table[columns.source_target]
     share, empty = (plain(target) == str(columns.positive)).mean(), target.isna().sum()
+    reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
         f"wrote {shown(str(place))}: {len(columns.names)} columns, {len(columns.categorical)} of them categorical; "
         f"target {columns.source_target}{_called(columns)} "
         f"({columns.positive} is 1, {share:.1%} of {len(table):,} rows{f', {empty:,} without one' if empty else ''}); "
-        f"id {columns.id_column or 'none'}; left out: {_reasons(left_out)}. Read it, then type: {command_for(name)}"
+        f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. Read it, then type: {command_for(name)}"
     )
-
-
-def _reasons(left_out: dict[str, str]) -> str:
-    """Return each column that is left out with its reason, and the way to use it where there is one."""
-    texts = [f"{name} ({reason})" for name, reason in left_out.items()]
-    if any("different texts" in reason for reason in left_out.values()):
-        texts.append("to use one of these texts, add its line, which the file has at its end")
-    return "; ".join(texts) or "none"
 
 
 def _called(columns: Columns) -> str:

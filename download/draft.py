@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +38,8 @@ NEGATIVE = re.compile(
 """Usual words for class 1 and class 0; 1 is the usual word only beside 0 or -1."""
 
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b.*")
+SUM = re.compile(r"(grand )?(totals?|sum|summe|gesamt|somme|suma|totale|итого)\W*", re.IGNORECASE)
+
 COUNTER = re.compile(r"(row_?(names?|nr|num|number|index)?|index|idx|nr|no|#|obs|lfd_?nr|zeile)\.?", re.IGNORECASE)
 """Names of a column that counts the rows, also of a table from which rows were taken."""
 
@@ -57,8 +58,7 @@ def draft(table: pd.DataFrame, told: Told, file_url: str) -> dict[str, Any]:
     """Return the settings of a data set for n rows, as they are written to data/<name>.yaml.
 
     Raises:
-        TableUnfit: no such target or id, the target has not two values, the last row is a total, or a name or value
-            that YAML cannot hold.
+        TableUnfit: no such target or id, the target has not two values, or the last row is a total.
     """
     for name in filter(None, (told.target, told.id_column)):
         if name not in table.columns:
@@ -66,20 +66,19 @@ def draft(table: pd.DataFrame, told: Told, file_url: str) -> dict[str, Any]:
     expect_no_total(table, told.target)
     negative, positive = classes_of(table[told.target], told.positive)
     identifier = told.id_column or identifier_of(table, told.target)
+    copies = table.drop(columns=identifier or []).duplicated().mean()
     inputs = [str(name) for name in table.columns if name not in (told.target, identifier)]
-    settings = {
+    return {
         "name": told.name,
         **dict.fromkeys(("description", "licence", "limits"), ""),
         "file_url": file_url,
-        **({"id_column": identifier, "duplicates": duplicates_of(table, identifier)} if identifier else {}),
+        **({"id_column": identifier, "duplicates": "drop" if copies <= MOST_COPIES else "keep"} if identifier else {}),
         "source_target": told.target,
         **dict.fromkeys(("target", "stratify"), target_name(told.target, inputs)),
         "negative": negative,
         "positive": positive,
         "columns": {name: described for name in inputs if (described := describe(table[name]))},
     }
-    expect_plain(settings)
-    return settings
 
 
 def target_name(source: str, inputs: list[str]) -> str:
@@ -90,42 +89,13 @@ def target_name(source: str, inputs: list[str]) -> str:
     return name
 
 
-def duplicates_of(table: pd.DataFrame, identifier: str) -> str:
-    copies = table.drop(columns=identifier).duplicated().mean()
-    return "drop" if copies <= MOST_COPIES else "keep"
-
-
-def expect_plain(settings: dict[str, Any]) -> None:
-    """Raise TableUnfit if the configuration would read a name or value as something else than a text."""
-    for place, text in _texts(settings, ""):
-        if "${" in text or text == "???":
-            raise TableUnfit(
-                f"{place}: '{text}' cannot be in data/*.yaml, where ${{...}} is a reference and ??? a missing value. "
-                "Rename it in the table."
-            )
-
-
-def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield f"{place} name".strip(), key
-            yield from _texts(below, f"column {key}" if place == "columns" else place or key)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one, place)
-    elif isinstance(value, str):
-        yield place, value
-
-
 def expect_no_total(table: pd.DataFrame, target: str) -> None:
     """Raise TableUnfit if the last row holds a total or a note: no class, and most cells empty or a word for a sum."""
     last = table.iloc[-1]
     cells = [str(cell) for cell in last.dropna()]
-    is_sum = any(
-        re.fullmatch(r"(?i)(grand )?(total|totals|sum|summe|gesamt|somme|suma|totale|итого)\W*", c) for c in cells
-    )
-    rare = last[target] if plain(table[target]).value_counts().size == 3 and is_sum else None
-    if (pd.isna(last[target]) or rare is not None) and cells and (is_sum or len(cells) < len(last) / 2):
+    is_sum = any(SUM.fullmatch(cell) for cell in cells)
+    is_class = pd.notna(last[target]) and not (is_sum and plain(table[target]).nunique() == 3)
+    if cells and not is_class and (is_sum or len(cells) < len(last) / 2):
         raise TableUnfit(
             f"the last row is not a row of data: {', '.join(cells)[:200]} ({len(last) - len(cells)} other cells are "
             "empty). Delete it and try again."

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import warnings
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import Literal
 
@@ -66,16 +67,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(path, index=False)
     elif path.suffix == ".csv":
         # the writer quotes a field that has the line end \n in it by itself, but not \r, which ends a line as well
-        texts = (text for name, values in table.items() for text in (name, *_distinct_texts(values)))
-        returns = any("\r" in str(text) for text in texts)
+        texts = [table[name].unique() for name, kind in table.dtypes.items() if kind.kind not in "iufbM"]
+        returns = any("\r" in str(text) for text in (*table.columns, *itertools.chain(*texts)))
         quoted: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
         table.to_csv(path, index=False, lineterminator="\n", quoting=quoted)
     else:
         raise TableUnreadable(f"'{path.name}' must end with one of {', '.join(WRITABLE)}.")
-
-
-def _distinct_texts(values: pd.Series) -> Iterable[object]:
-    return () if values.dtype.kind in "iufbM" else values.unique()
 
 
 def _read_csv(path: Path, text: Collection[str], wanted: Collection[str]) -> pd.DataFrame:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from check_data.checks import Checked, run_checks
-from download.describe import as_yaml, main
+from download.describe import as_yaml, main, name_of
 from download.draft import Told, classes_of, describe, draft, has_leading_zeros, identifier_of
 from preprocess.run import tidy
 from stepkit.columns import columns_from, read_columns
@@ -172,3 +173,186 @@ def test_a_mistake_is_one_message_and_leaves_no_file(
         main(["--file_url", str(tmp_path / "loans.csv"), "--output", str(tmp_path / "out.yaml"), *more])
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out.yaml").exists()
+
+
+def csv_of(folder: Path, table: pd.DataFrame, name: str = "loans.csv") -> Path:
+    table.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def loans(rows: int = 120) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "amount": [row * 37 % 100 * 10.5 for row in range(rows)],
+            "months": [6 * (row % 5) for row in range(rows)],
+            "late": [int(row % 3 == 0) for row in range(rows)],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "rownames", "index", "id", "anything"])
+@pytest.mark.parametrize(
+    "counted",
+    [range(120), range(1, 121), [row * 7 % 120 for row in range(120)], range(1000, 1120)],
+    ids=["from 0", "from 1", "shuffled", "from 1000"],
+)
+def test_a_column_that_counts_the_rows_is_not_an_input(tmp_path: Path, name: str, counted: list[int]) -> None:
+    table = loans()
+    table.insert(0, name, list(counted))
+    output = tmp_path / "loans.yaml"
+    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
+    columns = read_columns(output)
+    assert columns.names == ["amount", "months"]
+    assert columns.id_column == ("id" if name == "id" else None)
+
+
+def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
+    parts = [row * 3 for row in range(120)]
+    for name, is_input in (("rownames", False), ("Unnamed: 0", False), ("distance", True)):
+        assert bool(describe(pd.Series(parts, name=name))) == is_input
+    assert describe(pd.Series([18, 19, 21, 22, 25], name="age")) != {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["ja", "ja", "nein"], "ja"),
+        (["oui", "oui", "non"], "oui"),
+        (["sí", "sí", "no"], "sí"),
+        (["да", "да", "нет"], "да"),
+        (["tak", "tak", "nie"], "tak"),
+        (["はい", "はい", "いいえ"], "はい"),
+        (["evet", "evet", "yok"], "evet"),
+        (["bad", "bad", "good"], "bad"),
+        (["poor", "poor", "good"], "poor"),
+        (["Churned", "Churned", "Stayed"], "Churned"),
+        (["unpaid", "unpaid", "paid"], "unpaid"),
+        (["J", "J", "N"], "J"),
+        (["1", "1", "-1"], "1"),
+        (["2", "2", "0"], "2"),
+        (["1", "1", "2"], "2"),
+        (["a", "a", "b"], "b"),
+        (["bad", "bad", "poor"], "poor"),
+    ],
+)
+def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(rows: list[str], expected: str) -> None:
+    assert str(classes_of(pd.Series(rows, name="t"), "")[1]) == expected
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"town": "Total"},
+        {"town": "Summe", "amount": 63000.0},
+        {"town": "Total", "amount": 63000.0, "months": 1440.0, "late": 40.0},
+        {"town": "Source: branch office"},
+    ],
+)
+def test_a_last_row_with_totals_or_a_note_is_pointed_out(tmp_path: Path, last: dict[str, object]) -> None:
+    table = loans().assign(town="Bonn")
+    table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+    with pytest.raises(TableUnfit, match=f"the last row is not a row of data: .*{last['town']}.*Delete it"):
+        draft(table, told(target="late"), "loans.csv")
+
+
+def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
+    table = loans().assign(town="Bonn")
+    table.loc[119, "town"] = "Total"
+    table.loc[118, "late"] = None
+    assert draft(table, told(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("kunden übersicht.csv", "kunden_ubersicht"),
+        ("inf.csv", "table_inf"),
+        ("NaN.csv", "table_NaN"),
+        ("null.csv", "table_null"),
+        ("2024-loans.csv", "table_2024_loans"),
+        ("clients (1).csv", "clients__1_"),
+        ("loans.csv.gz", "loans"),
+    ],
+)
+def test_a_data_set_gets_a_name_that_the_printed_command_can_hold(file: str, name: str) -> None:
+    assert name_of(file) == name
+    override = OverridesParser.create().parse_override(f"data={name}")
+    assert override.value() == name
+    assert isinstance(override.value(), str)
+
+
+def test_a_file_name_without_a_letter_of_ascii_asks_for_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--file_url", str(csv_of(tmp_path, loans(), "客户.csv")), "--target", "late"])
+    assert "Give one: -P name=mine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        {"late": "late ${HOME}"},
+        {"amount": "${data.target}"},
+        {"late": "???"},
+    ],
+)
+def test_a_name_that_the_configuration_would_resolve_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rename: dict[str, str]
+) -> None:
+    file, output = csv_of(tmp_path, loans().rename(columns=rename)), tmp_path / "out.yaml"
+    with pytest.raises(SystemExit) as stopped:
+        main(["--file_url", str(file), "--target", rename.get("late", "late"), "--output", str(output)])
+    assert stopped.value.code == 1
+    assert f"{next(iter(rename.values()))}" in (said := capsys.readouterr().err)
+    assert "Rename it in the table" in said
+    assert not output.exists()
+
+
+def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = loans().assign(town=[f"T{row % 60}" for row in range(120)])
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
+    assert "town (60 different texts, more than 50, see the end of the file)" in capsys.readouterr().out
+    text = output.read_text()
+    line = text.splitlines()[-1]
+    assert line == "  # left out, 60 different texts, more than 50: town: {type: text, role: categorical}"
+    output.write_text(text + "  " + line.partition(": ")[2] + "\n")
+    assert read_columns(output).text == ["town"]
+
+
+def test_a_draft_says_what_to_fill_in_and_which_values_may_be_counts(tmp_path: Path) -> None:
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(csv_of(tmp_path, loans())), "--target", "late", "--output", str(output)])
+    text = output.read_text()
+    assert "# - fill in description, licence, limits and each meaning" in text
+    assert "# - the values of months are listed" in text
+    assert read_columns(output).description == ""
+
+
+def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
+    table = loans()
+    table.insert(0, "customer_id", [f"C{row}" for row in range(120)])
+    assert draft(table, told(target="late"), "t.csv")["duplicates"] == "drop"
+    assert draft(table.assign(amount=1.0), told(target="late"), "t.csv")["duplicates"] == "keep"
+    assert "duplicates" not in draft(loans(), told(target="late"), "t.csv")
+
+
+def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = loans().assign(photo=b"\x00\xff", history=[[1, 2]] * 120, person=[{"a": 1}] * 120)
+    table.to_parquet(tmp_path / "loans.parquet")
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(tmp_path / "loans.parquet"), "--target", "late", "--output", str(output)])
+    assert read_columns(output).names == ["amount", "months"]
+    printed = capsys.readouterr().out
+    for name in ("photo", "history", "person"):
+        assert f"{name} (its values are bytes or nested" in printed
+
+
+def test_the_header_of_a_sheet_is_found_by_the_target(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "loans.xlsx") as book:
+        pd.DataFrame([["Please read"], ["late"]]).to_excel(book, sheet_name="Notes", index=False, header=False)
+        loans().to_excel(book, sheet_name="Data", index=False, startrow=2)
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(tmp_path / "loans.xlsx"), "--target", "late", "--output", str(output)])
+    assert read_columns(output).names == ["amount", "months"]
