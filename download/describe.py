@@ -171,8 +171,8 @@ def checked(settings: dict[str, Any], text: str, left_out: dict[str, str]) -> Co
     for line in text.splitlines():
         if ("${" in line or '"???"' in line) and not line.lstrip().startswith("#"):
             raise TableUnfit(
-                f"data/*.yaml cannot hold the name or value in `{line.strip()[:200]}`: ${{ begins a reference there, and "
-                "??? is a missing value. Rename it in the table."
+                f"data/*.yaml cannot hold the name or value in `{line.strip()[:200]}`: ${{ begins a reference there, "
+                "and ??? is a missing value. Rename it in the table."
             )
     if yaml.safe_load(text) != settings:
         raise TableUnfit("a column name or a value cannot be written as YAML. Rename the columns in plain words.")

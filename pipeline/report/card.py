@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, cells, facts
-from pipeline.report.data import data_settings
+from pipeline.report.data import NOT_STATED, data_settings, description_of, unstated
 from pipeline.report.evaluation import Slice
 from pipeline.report.gather import Found
 from pipeline.report.parts import IN_SLICES
@@ -44,9 +44,10 @@ def _model_facts(found: Found) -> list[tuple[str, str | Cell]]:
         ("purpose", f"Estimates the probability that {target}{called} is {positive}, and the class at its threshold."),
         ("kind", _kind(found)),
         ("input", "Raw rows of the data set; missing values and codes that it has never seen are legal."),
-        ("trained on", str(settings.get("description") or found.tag("download", "data_description"))),
+        ("trained on", description_of(found)),
         ("rows", _rows(found)),
-        ("licence of the data", str(settings.get("licence") or "not stated")),
+        ("licence of the data", str(settings.get("licence") or NOT_STATED)),
+        ("to fill in", unstated(found)),
         ("how good", _how_good(found)),
         ("validation", found.tag("random_forest", SUMMARY)),
     ]

@@ -7,8 +7,12 @@ from typing import Any
 
 from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells, facts
 from pipeline.report.gather import CHECKS, Found
-from pipeline.report.words import count, digest
+from pipeline.report.words import count, digest, plural
 from stepkit.lineage import OUTPUT, SUMMARY
+
+NOT_STATED = "not stated"
+DRAFTED = "what the table is, where it comes from"
+"""How the description begins that `describe` once left to be written."""
 
 TABLES = ("download", "preprocess", "segregate")
 """The steps that publish tables."""
@@ -28,11 +32,28 @@ def data_facts(found: Found) -> list[tuple[str, str | Cell]]:
     settings = data_settings(found)
     return [
         ("data set", settings.get("name") or found.tag("download", "data_set")),
-        ("what it is", settings.get("description") or found.tag("download", "data_description")),
+        ("what it is", description_of(found)),
         ("source", Cell(found.tag("download", "source_url") or str(settings.get("file_url") or ""), CODE)),
         ("sha256 of the source", Cell(found.tag("download", "sha256"), CODE)),
-        ("licence", settings.get("licence") or "not stated (data/*.yaml has the key licence for it)"),
+        ("licence", settings.get("licence") or NOT_STATED),
+        ("to fill in", unstated(found)),
     ]
+
+
+def description_of(found: Found) -> str:
+    """Return what the data set says of itself; a description that a draft left to be written says nothing."""
+    text = str(data_settings(found).get("description") or found.tag("download", "data_description"))
+    return NOT_STATED if not text or text.startswith(DRAFTED) else text
+
+
+def unstated(found: Found) -> str:
+    """Return which descriptions for people the data set lacks."""
+    settings = data_settings(found)
+    columns = settings.get("columns") or {}
+    silent = [name for name, column in columns.items() if isinstance(column, dict) and not column.get("meaning")]
+    gaps = ["description"] if description_of(found) == NOT_STATED else []
+    gaps += [key for key in ("licence", "limits") if not settings.get(key)] if columns else []
+    return ", ".join([*gaps, *([f"the meaning of {plural(len(silent), 'column')}"] if silent else [])])
 
 
 def data_settings(found: Found) -> dict[str, Any]:

@@ -339,7 +339,7 @@ def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
 
 
 def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = loans().assign(photo=b"\x00\xff", history=[[1, 2]] * 120, person=[{"a": 1}] * 120)
+    table = loans().assign(photo=b"\x00\xff", history=pd.Series([[1, 2]] * 120), person=pd.Series([{"a": 1}] * 120))
     table.to_parquet(tmp_path / "loans.parquet")
     output = tmp_path / "out.yaml"
     main(["--file_url", str(tmp_path / "loans.parquet"), "--target", "late", "--output", str(output)])
