@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stepkit.errors import TableUnreadable
@@ -234,3 +238,109 @@ def test_plain_values_keep_row_numbers_and_name() -> None:
 def test_plain_makes_a_text_of_each_code_once_not_of_each_row() -> None:
     codes = pd.Series([1.0, 2.0, 3.0, None] * 25_000)
     assert len({id(text) for text in plain(codes)}) == 4
+
+
+def test_a_typed_file_is_read_as_the_same_table_saved_as_csv(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "day": [dt.datetime(2024, 2, 28), dt.datetime(2024, 2, 29), pd.NaT],
+            "hour": [dt.time(12), dt.time(13), dt.time(14)],
+            "span": pd.to_timedelta([1, 2, 3], unit="h"),
+            "price": [Decimal("1.00"), Decimal("2.50"), None],
+            "class": pd.Categorical(["a", "b", "a"]),
+            "code": pd.Categorical([1, 2, 1]),
+            "empty": ["", "NA", "3"],
+            "words": ["NA", "", "x"],
+            "truth": ["true", "false", None],
+            "branch": pd.array([7, None, 8], dtype="Int64"),
+            "bytes": [b"yes", b"no", b"\x00\xff"],
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet", text=["words", "branch"])
+    assert {name: [None if pd.isna(value) else value for value in found[name]] for name in found} == {
+        "day": ["2024-02-28", "2024-02-29", None],
+        "hour": ["12:00:00", "13:00:00", "14:00:00"],
+        "span": ["0 days 01:00:00", "0 days 02:00:00", "0 days 03:00:00"],
+        "price": [1.0, 2.5, None],
+        "class": ["a", "b", "a"],
+        "code": [1, 2, 1],
+        "empty": [None, None, 3],
+        "words": ["NA", None, "x"],
+        "truth": [True, False, None],
+        "branch": ["7", None, "8"],
+        "bytes": ["yes", "no", r"b'\x00\xff'"],
+    }
+
+
+def test_a_sheet_keeps_texts_of_digits_and_drops_empty_rows(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"code": ["007", "010", None], "day": [dt.datetime(2024, 2, 28), None, None], "on": [True, False, None]}
+    )
+    table.to_excel(tmp_path / "t.xlsx", index=False)
+    found = read_table(tmp_path / "t.xlsx", text=["code"])
+    assert found["code"].tolist() == ["007", "010"]
+    assert found["on"].tolist() == [True, False]
+    assert found["day"].isna().tolist() == [False, True]
+    assert found["day"][0] == "2024-02-28"
+
+
+def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1, 2]}, index=pd.Index([7, 8], name="client")).to_parquet(tmp_path / "t.parquet")
+    assert list(read_table(tmp_path / "t.parquet")) == ["client", "a"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+def test_a_column_that_occurs_twice_is_named_in_every_format(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"t{ending}"
+    if ending == ".csv":
+        path.write_text("a,b,a\n1,2,3\n")
+    elif ending == ".xlsx":
+        pd.DataFrame([["a", "b", "a"], [1, 2, 3]]).to_excel(path, index=False, header=False)
+    else:
+        pq.write_table(pa.Table.from_arrays([pa.array([1])] * 3, names=["a", "b", "a"]), path)
+    with pytest.raises(TableUnreadable, match="column 'a' more than once"):
+        read_table(path)
+
+
+def test_a_hidden_sheet_is_not_the_table(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        pd.DataFrame({"a": [1], "late": [0]}).to_excel(book, sheet_name="old", index=False)
+        pd.DataFrame({"a": [2], "late": [1]}).to_excel(book, sheet_name="new", index=False)
+        book.sheets["old"].sheet_state = "hidden"
+    assert read_table(tmp_path / "t.xlsx", header=["late"])["a"].tolist() == [2]
+
+
+def test_a_workbook_without_the_wanted_column_names_its_sheets(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        for name in ("Notes", "Data"):
+            pd.DataFrame({"a": [1]}).to_excel(book, sheet_name=name, index=False)
+    with pytest.raises(TableUnreadable, match=r"no sheet has the column late .*\(sheets: Notes, Data\)"):
+        read_table(tmp_path / "t.xlsx", header=["late"])
+
+
+def test_a_workbook_with_a_password_is_named_as_such(tmp_path: Path) -> None:
+    content = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le")
+    with pytest.raises(TableUnreadable, match="protected by a password"):
+        read_table(written(tmp_path / "t.xls", content))
+
+
+def test_errors_and_formulas_of_a_sheet_are_values_or_gaps(tmp_path: Path) -> None:
+    rows = [["a", "b", None], [1, "#REF!", "x"], [2, "=1/0", None], [3, "#DIV/0!", None]]
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        pd.DataFrame(rows).to_excel(book, index=False, header=False)
+        sheet = book.sheets["Sheet1"]
+        sheet["B2"].data_type = sheet["B4"].data_type = "e"
+        sheet.merge_cells("A4:B4")
+    found = read_table(tmp_path / "t.xlsx")
+    assert list(found) == ["a", "b", "Unnamed: 2"]
+    assert found["b"].isna().all()
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", '"', "a,b", " ", "é", "\u2028", "1"])
+def test_any_text_comes_back_from_a_csv(tmp_path: Path, text: str) -> None:
+    table = pd.DataFrame({f"{text}name": [text, "x"], "n": [1, 2]})
+    write_table(table, tmp_path / "t.csv")
+    found = read_table(tmp_path / "t.csv", text=[f"{text}name"])
+    assert list(found) == list(table)
+    assert found.iloc[:, 0].tolist() == [text, "x"]
