@@ -99,8 +99,9 @@ def read(file_url: str, called: str, target: str) -> tuple[pd.DataFrame, dict[st
     with tempfile.TemporaryDirectory(prefix="describe-") as folder:
         try:
             file = unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called))
+            table = read_as_described(file, target)
             unusable = dict.fromkeys(_nested_or_bytes(file, target), "its values are bytes or nested")
-            return read_as_described(file, target).drop(columns=list(unusable)), unusable
+            return table.drop(columns=list(unusable)), unusable
         except TableUnreadable as error:
             raise TableUnreadable(f"{error} It came from {called}") from error
 

@@ -33,6 +33,7 @@ LONGEST_PAUSE_SECONDS = 20.0
 MAGIC = {
     b"PK\x03\x04": (".zip", ".xlsx"),
     b"PAR1": (".parquet",),
+    b"PARE": (".parquet",),
     b"\xd0\xcf\x11\xe0": (".xls",),
     b"\x1f\x8b": (".csv.gz", ".gz"),
 }

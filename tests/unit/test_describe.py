@@ -356,3 +356,29 @@ def test_the_header_of_a_sheet_is_found_by_the_target(tmp_path: Path) -> None:
     output = tmp_path / "out.yaml"
     main(["--file_url", str(tmp_path / "loans.xlsx"), "--target", "late", "--output", str(output)])
     assert read_columns(output).names == ["amount", "months"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
+        ("t.parquet", b"PARE and no more", "cannot be read as Parquet"),
+        ("t.xlsx", b"PK\x03\x04 and no more", "t.xlsx"),
+        ("t.csv", b"SQLite format 3\0", "an SQLite database"),
+        ("records.json", b'[{"late": 1}]', "is JSON. Save the table in one of the formats .csv, .parquet"),
+        ("t.csv", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("t.csv", b"", "empty"),
+        ("t.csv", b"a,late\n", "a header and no rows"),
+    ],
+)
+def test_a_file_that_is_not_a_table_is_one_message_with_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--file_url", str(tmp_path / name), "--target", "late", "--output", str(tmp_path / "out.yaml")])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.endswith(f"It came from {tmp_path / name}\n")
+    assert not (tmp_path / "out.yaml").exists()
