@@ -282,7 +282,7 @@ BAD_TABLES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], tuple[str, ..
     "not UTF-8": (lambda table: table.assign(ID="ä").to_csv(index=False).encode("latin-1"), ("UTF8", "column ID")),
     "column twice": (
         lambda table: table.to_csv(index=False).replace("PAY_2", "PAY_0", 1).replace("ID,", "PAY_2,", 1),
-        ("TableUnfit", "column PAY_0 twice"),
+        ("TableUnreadable", "column 'PAY_0' more than once"),
     ),
     "named as an answer": (
         lambda table: table.rename(columns={"ID": "class"}).to_csv(index=False),
