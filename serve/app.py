@@ -28,7 +28,7 @@ from serve.errors import Refusal, no_model, not_recordable, not_recorded, reques
 from serve.feedback import label_from, take
 from serve.follow import Follower
 from serve.graph import Rows, Scores
-from serve.guard import SMALL_BODY, Call, Guard, call_of, read_body
+from serve.guard import SMALL_BODY, Call, Guard, call_of, media_type_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
 from serve.model import Servable
@@ -102,7 +102,8 @@ class Scorer:
         call = call_of(request)
         call.version = model.version
         body = await read_body(request, self.settings.max_body_bytes)
-        answer = await self._answer(body, request.headers.get("content-type"), model, call)
+        kind = media_type_of(request.headers.get("content-type"), formats.TYPES)
+        answer = await self._answer(body, kind, model, call)
         call.rows = answer.rows.count
         await self._record(answer.predictions, call.fresh)
         self.shadow.offer(answer.rows, answer.predictions)
@@ -110,10 +111,7 @@ class Scorer:
         metrics.observe_scores(model.version, answer.scores.probability)
         return Response(answer.text, media_type=JSON)
 
-    async def _answer(self, body: bytes, kind: str | None, model: Servable, call: Call) -> Answer:
-        if kind is None:
-            message = "say what the body is: application/json or text/csv"
-            raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
+    async def _answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
         # a small body is read and scored at once (under a millisecond), a larger one in a thread
         if len(body) <= SMALL_BODY and (rows := formats.fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
@@ -122,10 +120,10 @@ class Scorer:
             return await self._in_a_thread(self._answer_of, rows, scores, model, call)
         return await self._in_a_thread(self._read_and_answer, body, kind, model, call)
 
-    def _read_and_answer(self, body: bytes, content_type: str, model: Servable, call: Call) -> Answer:
-        rows = formats.fast(body, content_type, model)
+    def _read_and_answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
+        rows = formats.fast(body, kind, model)
         if rows is None:
-            rows = formats.slow(body, content_type, model)
+            rows = formats.slow(body, kind, model)
         return self._answer_of(rows, model.score(rows), model, call)
 
     def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
@@ -167,6 +165,7 @@ class Scorer:
     async def feedback(self, request: Request) -> Response:
         """Take the true label of a row that was answered."""
         body = await read_body(request, self.settings.max_body_bytes)
+        media_type_of(request.headers.get("content-type"), [JSON])
         try:
             answer = await asyncio.to_thread(take, self.log, label_from(body))
         except (LogUnavailable, LogUnfit) as error:
@@ -231,10 +230,7 @@ def _predictions(
 ) -> list[Prediction]:
     now, ms = datetime.now(UTC), call.milliseconds
     return [
-        # float32 votes may sum up to a hair above 1, which is no probability
-        Prediction(
-            call.request_id, row, now, model.name, model.version, False, raw, min(probability, 1.0), predicted, ms
-        )
+        Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
         for row, (raw, probability, predicted) in enumerate(
             zip(features, scores.probability, scores.predicted, strict=True)
         )

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from serve.address import ADDRESSES, DEFAULT_ADDRESS, Registered
 from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
+from serve.errors import ModelRefused
 from serve.fetching import Fetching
 from serve.graph import Graph, Rows
 from serve.parts import Parts, Plan
@@ -77,7 +78,7 @@ def run(job: Job) -> str:
     Raises:
         BadParameter: a file, folder or model that is not there or cannot be used.
         TableUnfit, TableUnreadable: the table; nothing of the run stays then.
-        ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded.
+        ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded, or fails.
     """
     _expect_places(job)
     with Fetching() as fetching:
@@ -88,7 +89,7 @@ def run(job: Job) -> str:
     parts = Parts(job.output, _plan(job, version, wanted))
     try:
         return _scored(job, model, wanted, parts)
-    except (TableUnfit, TableUnreadable):
+    except (TableUnfit, TableUnreadable, ModelRefused):
         parts.remove()
         raise
     except OSError as error:
@@ -121,7 +122,7 @@ def kept_columns(keep: str, source: Path | str, header: Sequence[str], features:
         BadParameter: one that is not in the input, or has the name of an answer.
     """
     choices = {OTHERS: [name for name in header if name not in features], ALL: list(header), NONE: []}
-    kept = choices.get(keep, [name.strip() for name in keep.split(",") if name.strip()])
+    kept = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
     if unknown := [name for name in kept if name not in header]:
         raise BadParameter(f"keep names the column {unknown[0]}, which {source} has not: {', '.join(header)[:300]}.")
     if taken := [name for name in kept if name in ANSWERS]:

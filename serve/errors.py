@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from stepkit.errors import StepError
+
+ABOUT_COLUMNS = re.compile(
+    r"(Model is missing inputs \[.+?\]|Incompatible input types for column .+?\. Can not safely convert \w+ to \w+)"
+)
+"""Those reasons of MLflow that name columns and types; its other messages, and those of pandas, repeat values."""
 
 
 class ModelRefused(StepError):
     """A version of the model is not served: it cannot be loaded, or it is not what the scorer may serve."""
+
+
+class ModelFailed(ModelRefused):
+    """A version of the model returned something else than probabilities."""
 
 
 class AddressUnusable(StepError):
@@ -28,9 +39,17 @@ class Refusal(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
-        self.field = field
+        # a name of the caller's may hold half a surrogate pair, which no response and no log can carry
+        self.message, self.field = (text.encode("utf-8", "replace").decode() for text in (message, field))
         self.retry_after = retry_after
+
+
+def reason_of(error: Exception) -> str:
+    """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
+    if isinstance(error, StepError):
+        return str(error)
+    about_columns = ABOUT_COLUMNS.search(str(error))
+    return f"{type(error).__name__}: {about_columns[1]}" if about_columns else type(error).__name__
 
 
 def bad_request(message: str, field: str) -> Refusal:
@@ -67,6 +86,10 @@ def too_many_bodies() -> Refusal:
 def no_key() -> Refusal:
     message = "the API key is missing or wrong. Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
     return Refusal(401, "UNAUTHENTICATED", message, "Authorization")
+
+
+def model_failed(reason: str) -> Refusal:
+    return Refusal(500, "MODEL_FAILED", reason, "")
 
 
 def no_model(waiting_for: str) -> Refusal:

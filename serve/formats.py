@@ -1,7 +1,8 @@
 """Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
 
-`fast` reads JSON of numbers by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to
-MLflow's own parsing and schema enforcement, so that whatever MLflow takes is taken and whatever it refuses is refused.
+`fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to MLflow's own
+parsing and schema enforcement, so that whatever MLflow takes is taken and whatever it refuses is refused. CSV is read
+as in training and in batch. "What differs" in README.md lists the differences from MLflow.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
+from serve.csv_body import csv_table, is_number
 from serve.errors import Refusal, bad_request
 from serve.graph import Rows
 from serve.model import Servable
 
-JSON_TYPES = ("application/json", "application/json; charset=utf-8")
+JSON, CSV = "application/json", "text/csv"
+TYPES: tuple[str, ...] = (JSON, CSV, scoring_server.CONTENT_TYPE_PARQUET)
+LONGEST_WHOLE_NUMBER = 300
+"""Digits of a whole number that is surely a double; a longer one is the same as very large."""
+
 NUMBER_TYPES = {int, float, bool, type(None)}
 TEXT_TYPES = {str, type(None)}
 LONGEST_MESSAGE = 600
@@ -32,9 +38,9 @@ LONGEST_MESSAGE = 600
 Table = list[list[Any]]
 
 
-def fast(body: bytes, content_type: str, model: Servable) -> Rows | None:
+def fast(body: bytes, kind: str, model: Servable) -> Rows | None:
     """Return the rows of a JSON body in which every column is there and every value is of its type, else None."""
-    if content_type not in JSON_TYPES:
+    if kind != JSON:
         return None
     try:
         request = orjson.loads(body)
@@ -115,7 +121,7 @@ def _numbers(table: Table) -> np.ndarray:
 def _texts(column: tuple[Any, ...]) -> np.ndarray:
     if not TEXT_TYPES.issuperset(map(type, column)):
         raise ValueError
-    return np.array([text or "" for text in column], dtype=object)
+    return np.array([(text or "").rstrip("\0") for text in column], dtype=object)
 
 
 class _Reader:
@@ -142,26 +148,93 @@ def _expect_each_once(data: Any, model: Servable) -> None:
             raise MlflowException(f"column '{min(twice)}' stands twice in the input", INVALID_PARAMETER_VALUE)
 
 
-def slow(body: bytes, content_type: str, model: Servable) -> Rows:
+def slow(body: bytes, kind: str, model: Servable) -> Rows:
     """Return the rows of any body that MLflow's scoring server takes for this model.
 
     Raises:
-        Refusal: with the status of MLflow's scoring server, and the field to mend.
+        Refusal: with the status of MLflow's scoring server, and the field to correct.
     """
     reader = _Reader(model)
+    request: Any = body
     try:
-        answer = scoring_server.invocations(body, content_type, reader, model.metadata.get_input_schema())
+        if kind == CSV:
+            reader.predict(csv_table(body, model))
+        else:
+            request = _json_request(body, model) if kind == JSON else body
+            scoring_server.invocations(request, kind, reader, model.metadata.get_input_schema())
     except MlflowException as error:
         message = readable(error.message)
         raise Refusal(
-            error.get_http_status_code(), error.error_code, message, field_of(message, body, content_type, model)
+            error.get_http_status_code(), error.error_code, message, field_of(message, request, model)
         ) from error
+    except Refusal:
+        raise
     except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
         raise bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
-    if answer.status != 200 or reader.rows is None:
-        raise Refusal(answer.status, "UNSUPPORTED_MEDIA_TYPE", readable(answer.response), "Content-Type")
-    return reader.rows
+    if reader.rows is None:
+        raise bad_request("the body holds no table.", "body")
+    return _with_whole_texts(reader.rows)
+
+
+def _with_whole_texts(rows: Rows) -> Rows:
+    """Return the rows; raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
+    for name, column in rows.texts.items():
+        try:
+            "".join(column).encode()
+        except UnicodeEncodeError:
+            message = f"column {name}: a text holds half a surrogate pair. Send whole characters."
+            raise bad_request(message, name) from None
+    return rows
+
+
+def _json_request(body: bytes, model: Servable) -> Any:
+    """Return a parsed JSON body whose texts and numbers mean the same in every shape; for MLflow, which continues.
+
+    MLflow reads a missing text of `instances` and `inputs` as "None", and fails at whole numbers beyond doubles. It
+    also says what is wrong with a body that is not a JSON object.
+    """
+    try:
+        request = json.loads(body, parse_int=_whole_number)
+    except ValueError:
+        return body
+    if not isinstance(request, dict):
+        return body
+    for key in _READERS.keys() & request.keys() if model.text else ():
+        _make_texts(request[key], model.text)
+    return request
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits) < LONGEST_WHOLE_NUMBER else float(digits)
+
+
+def _make_texts(data: Any, names: tuple[str, ...]) -> None:
+    """Turn each value of a text column into a text, in whatever shape it was sent."""
+    if isinstance(data, list):
+        for row in data:
+            _make_texts(row, names)
+        return
+    if not isinstance(data, dict):
+        return
+    for name in names & data.keys():
+        cells = data[name]
+        data[name] = [_text(cell) for cell in cells] if isinstance(cells, list) else _text(cells)
+    columns, rows = data.get("columns"), data.get("data")
+    if isinstance(columns, list) and isinstance(rows, list):
+        places = [place for place, name in enumerate(columns) if name in names]
+        for row in rows:
+            if isinstance(row, list):
+                for place in places:
+                    row[place : place + 1] = map(_text, row[place : place + 1])
+            else:
+                _make_texts(row, names)
+
+
+def _text(value: Any) -> Any:
+    if value is None or value != value:
+        return ""
+    return str(value) if isinstance(value, bool | int | float) else value
 
 
 def readable(message: str) -> str:
@@ -182,36 +255,21 @@ _NAMED = (
 )
 
 
-def field_of(message: str, body: bytes, content_type: str, model: Servable) -> str:
-    """Return the field that a refusal is about: the columns that MLflow's message names, else what is found amiss."""
+def field_of(message: str, request: Any, model: Servable) -> str:
+    """Return the field that a refusal is about: the columns that MLflow's message names, else the first unfit one."""
     for pattern in _NAMED:
         if named := pattern.search(message):
             return named[1].replace("'", "")
-    try:
-        return _unfit(json.loads(body), model) if "json" in content_type else _unfit_header(body, model)
-    except (ValueError, RecursionError):
-        return "body"
-
-
-def _unfit_header(body: bytes, model: Servable) -> str:
-    """Return the first column of a CSV that holds what is no number, else "body"."""
-    lines = body.decode("utf-8").splitlines()
-    header = [name.strip('"') for name in lines[0].split(",")] if lines else []
-    for line in lines[1:]:
-        for name, value in zip(header, line.split(","), strict=False):
-            # Python reads 4_1 as a number, and pandas does not
-            if name in model.numeric and value and ("_" in value or not _is_number(value)):
-                return name
-    return "body"
+    return _unfit(request, model)
 
 
 def _unfit(request: Any, model: Servable) -> str:
-    """Return the first place of a JSON body that does not fit the model: a column, a key, or "body"."""
+    """Return the first place of a parsed JSON body that does not fit the model: a column, a key, or "body"."""
     keys = [key for key in _READERS if isinstance(request, dict) and key in request]
     if len(keys) != 1:
         return "body"
     for name, values in _columns_of(request[keys[0]]):
-        if name in model.numeric and not all(map(_is_number, values)):
+        if name in model.numeric and not all(map(is_number, values)):
             return name
     return keys[0]
 
@@ -227,11 +285,3 @@ def _columns_of(data: Any) -> list[tuple[str, list[Any]]]:
         return [(str(name), values.tolist()) for name, values in frame.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
         return []
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value if value is not None else "nan")
-    except (ValueError, TypeError, OverflowError):
-        return False
-    return True

@@ -14,9 +14,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
+from serve.errors import ModelFailed
 from serve.record.rows import features_texts
 
 PROBABILITIES = "probabilities"
+EDGE = 1e-6
+"""A sum of float32 votes may leave the range from 0 to 1 by its last digits; any further is not a probability."""
+
 FEW = 10
 """Rows up to this number are put on record sooner one by one than as a table."""
 
@@ -101,8 +105,21 @@ class Graph:
         return tuple(name for name in self.names if name not in self.text)
 
     def score(self, rows: Rows) -> Scores:
-        answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
-        probability = np.clip(answered, 0.0, 1.0)  # a sum of float32 votes may exceed 1 by its last digits
+        """Return the scores of n rows.
+
+        Raises:
+            ModelFailed: the graph cannot compute them, or returned something else than a probability.
+        """
+        try:
+            answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
+        except Exception as error:  # ONNX Runtime has a class for each cause, and its messages may repeat values
+            raise ModelFailed(f"{self.name} version {self.version} failed: {type(error).__name__}.") from error
+        if not ((answered >= -EDGE) & (answered <= 1 + EDGE)).all():  # nor is NaN
+            raise ModelFailed(
+                f"{self.name} version {self.version} returned a probability that is not a number from 0 to 1. "
+                "Promote another version."
+            )
+        probability = np.clip(answered, 0.0, 1.0)
         return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
 
 

@@ -7,7 +7,8 @@ import hmac
 import secrets
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import metrics
-from serve.errors import Refusal, body_too_slow, no_key, too_large, too_many_bodies, too_slow
+from serve.errors import (
+    ModelFailed,
+    Refusal,
+    body_too_slow,
+    model_failed,
+    no_key,
+    too_large,
+    too_many_bodies,
+    too_slow,
+)
 from serve.journal import note
 from serve.record.rows import is_request_id
 from serve.settings import ServeSettings
@@ -32,7 +42,10 @@ CLIENT_GONE = 499
 """The status that logs show for a client that hung up, after nginx; nobody receives it."""
 
 MOST_DISCARDED = 8
-"""A body that is too large is read on for this many times the limit: most clients listen only after they have sent."""
+"""The body of a refused request is discarded up to this many times the limit."""
+
+SECONDS_OF_SILENCE = 0.5
+"""A refused client that sends nothing for so long does not send the rest of its body, and is disconnected."""
 
 
 BODIES_AT_ONCE = 4
@@ -113,27 +126,41 @@ def id_from(given: str) -> str:
     return given if given.isascii() and is_request_id(given) else ""
 
 
+def media_type_of(header: str | None, accepted: Collection[str]) -> str:
+    """Return the type of a body in small letters; case, spaces and quotes of the header change nothing.
+
+    Raises:
+        Refusal: 415; there is no header, or another type, charset or parameter in it.
+    """
+    kind, *parameters = ((header or "").lower()).split(";")
+    named = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]
+    if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("",)}:
+        return kind.strip()
+    shown = f"'{header[:80]}'" if header else "none"
+    message = f"Content-Type: not supported (found {shown}, expected {' or '.join(accepted)}, in UTF-8)."
+    raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the whole body.
 
     Raises:
-        Refusal: larger than `limit` bytes.
+        Refusal: larger than `limit` bytes, or announced so.
     """
     call = call_of(request)
     chunks: list[bytes] = []
     size = 0
-    await _hold(call, min(_announced(request), limit))
+    if (announced := _announced(request)) > limit:
+        raise too_large(limit)
+    await _hold(call, announced)
     async for chunk in request.stream():
         size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
         if size > max(call.body_bytes, SMALL_BODY):
             await _hold(call, limit)  # its size was not announced
-        if size <= limit:
-            chunks.append(chunk)
-        elif size > limit * MOST_DISCARDED:
-            break
+        chunks.append(chunk)
     call.body_complete = True
-    if size > limit:
-        raise too_large(limit)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -203,11 +230,27 @@ class Guard:
             refusal = self._refusal(error, call)
             call.error, call.field = refusal.code, refusal.field
             if call.status == CLIENT_GONE:  # no answer has begun
-                await _response(refusal, call)(scope, receive, send)
+                await self._respond(_response(refusal, call), call, receive, send)
+
+    async def _respond(self, response: Response, call: Call, receive: Receive, send: Send) -> None:
+        """Send a refusal at once; discard the rest of the body, since most clients listen only after they have sent."""
+        await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        seconds_left = self.settings.request_seconds - call.milliseconds / 1000
+        size, more = 0, not call.body_complete and call.method != "GET"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds_left, 0)):
+                while more and size <= self.settings.max_body_bytes * MOST_DISCARDED:
+                    message = await asyncio.wait_for(receive(), SECONDS_OF_SILENCE)
+                    size += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        await send({"type": "http.response.body"})
 
     def _refusal(self, error: Exception, call: Call) -> Refusal:
         if isinstance(error, Refusal):
             return error
+        if isinstance(error, ModelFailed):
+            return model_failed(str(error))
         if isinstance(error, TimeoutError):
             seconds = self.settings.request_seconds
             return too_slow(seconds) if call.body_complete else body_too_slow(seconds)
@@ -222,7 +265,8 @@ class Guard:
     def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
         if not self.key or call.path in OPEN:
             return
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+        given = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
         if not hmac.compare_digest(given, self.key):
             raise no_key()
 
@@ -231,7 +275,7 @@ def _response(refusal: Refusal, call: Call) -> Response:
     body: dict[str, Any] = {"error_code": refusal.code, "message": refusal.message, "request_id": call.request_id}
     if refusal.field:
         body["field"] = refusal.field
-    # nobody reads the rest of the body: let the client stop sending it
+    # the rest of the body is discarded: let the client stop sending it
     headers = {} if call.body_complete or call.method == "GET" else {"connection": "close"}
     if refusal.retry_after:
         headers["retry-after"] = str(refusal.retry_after)

@@ -34,13 +34,20 @@ class Batcher:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for model, together in waiting.values():
-            try:
-                scores = model.score(joined([rows for rows, _ in together]))
-            except Exception as error:  # it belongs to those who wait, not to the event loop
-                for _, future in together:
-                    _settle(future, error)
-            else:
-                _share_out(scores, together)
+            _score(model, together)
+
+
+def _score(model: Servable, together: Waiting) -> None:
+    try:
+        scores = model.score(joined([rows for rows, _ in together]))
+    except Exception as error:  # it belongs to those who wait, not to the event loop
+        if len(together) == 1:
+            _settle(together[0][1], error)
+        else:
+            for one in together:  # only the request whose rows the model fails at gets the error
+                _score(model, [one])
+    else:
+        _share_out(scores, together)
 
 
 def _share_out(scores: Scores, together: Waiting) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import Model
 
-from serve.errors import ModelRefused
+from serve.errors import ModelRefused, reason_of
 from serve.graph import Described, Graph, Rows, open_graph
 from stepkit.tracking import is_unreachable, refuse_pickles
 
@@ -43,8 +43,9 @@ class Servable(Graph):
 
 
 def _texts(column: pd.Series) -> np.ndarray:
-    texts: np.ndarray = column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
-    return texts
+    texts = column.astype(object).where(column.notna(), "").astype(str)
+    # numpy drops NUL characters at the end of the texts of `instances` and `inputs`; every shape means the same
+    return texts.str.rstrip("\0").to_numpy(dtype=object)
 
 
 def load(name: str, version: str) -> Servable:
@@ -100,15 +101,30 @@ def proven(name: str, version: str, path: Path) -> Servable:
     if metadata.signature is None:
         raise ModelRefused(f"version {version} has no signature. Log it with one.")
     found = described(path, metadata)
-    example = _example(metadata, path)
-    asked = _with_gaps(example, list(found.text))
     refuse_pickles()
     # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
     # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
-    theirs = mlflow.pyfunc.load_model(str(path), suppress_warnings=True).predict(asked)["probability"].to_numpy()
+    model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
+    with _hiding_rows(version):
+        example = _example(metadata, path)
+        asked = _with_gaps(example, list(found.text))
+        theirs = model.predict(asked)["probability"].to_numpy()
+    del model
     servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
-    _expect_answers(servable, asked, theirs)
+    with _hiding_rows(version):
+        _expect_answers(servable, asked, theirs)
     return servable
+
+
+@contextmanager
+def _hiding_rows(version: str) -> Iterator[None]:
+    """Raise ModelRefused for whatever fails on the example, without its rows, which messages of libraries repeat."""
+    try:
+        yield
+    except ModelRefused:
+        raise
+    except Exception as error:
+        raise ModelRefused(f"version {version} cannot score its input example: {reason_of(error)}.") from error
 
 
 def _example(metadata: Model, path: Path) -> pd.DataFrame:
@@ -129,8 +145,6 @@ def _with_gaps(example: pd.DataFrame, text: list[str]) -> pd.DataFrame:
 def _expect_answers(servable: Servable, rows: pd.DataFrame, theirs: np.ndarray) -> None:
     """Compare with the answers that the MLflow model gave, the one that was registered, to the same n rows."""
     ours = np.array(servable.score(servable.rows_of(rows)).probability)
-    if not np.isfinite(ours).all():
-        raise ModelRefused(f"version {servable.version} answers its input example with what is no number.")
     if not (difference := float(np.abs(ours - theirs).max())) < EQUAL:
         raise ModelRefused(f"version {servable.version} answers otherwise than its MLflow model, by {difference:.1e}.")
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from serve import metrics
+from serve.errors import reason_of
 from serve.graph import Rows, Scores
 from serve.journal import note
 from serve.microbatch import joined
@@ -99,7 +100,7 @@ class Shadow:
         try:
             scores = model.score(rows)
         except Exception as error:  # whatever the graph trips over: the thread must live, and nobody waits for this
-            note("shadow_failed", version=model.version, error=f"{type(error).__name__}: {error}"[:300])
+            note("shadow_failed", version=model.version, error=reason_of(error))
             return
         latency_ms = (time.perf_counter() - start) * 1000
         metrics.rows.labels(model.version, "shadow").inc(rows.count)
@@ -109,7 +110,7 @@ class Shadow:
         try:
             future.result(PATIENCE_SECONDS)  # so no more than one group of these waits among the answers' own
         except Exception as error:
-            note("shadow_unrecorded", rows=rows.count, error=str(error)[:300])
+            note("shadow_unrecorded", rows=rows.count, error=reason_of(error))
 
 
 def _parts(rows: Rows, answered: list[Prediction]) -> Iterator[Job]:
@@ -134,7 +135,7 @@ def _as_shadow(model: Servable, answered: list[Prediction], scores: Scores, late
             model_name=model.name,
             model_version=model.version,
             shadow=True,
-            probability=min(probability, 1.0),
+            probability=probability,
             predicted=predicted,
             latency_ms=latency_ms,
         )
