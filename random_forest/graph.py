@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
+from random_forest.codes import exact
 from random_forest.trees import convertible
 from stepkit.errors import BadParameter
 
@@ -30,7 +32,8 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     name, classifier = model.steps[-1]
     if isinstance(classifier, RandomForestClassifier):
         classifier = convertible(classifier)
-    same = Pipeline([*model.steps[:-1], (name, classifier)])
+    before = [(step, exact(one) if isinstance(one, ColumnTransformer) else one) for step, one in model.steps[:-1]]
+    same = Pipeline([*before, (name, classifier)])
     converted: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)
     return converted

@@ -24,10 +24,15 @@ import mlflow
 import numpy as np
 import onnxruntime
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 PROBABILITY = "probability"
 CLASS = "class"
+
+EDGE = 1e-6
+"""A sum of float32 votes may leave the range from 0 to 1 by its last digits; any further is not a probability."""
 
 LOG_URL = "PREDICTION_LOG_URL"
 RECORD = "record"
@@ -64,8 +69,14 @@ def session_of(graph: str) -> onnxruntime.InferenceSession:
 
 
 def probabilities_of(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the n probabilities of the positive class; a sum of float32 votes may exceed 1 by its last digits."""
+    """Return the n probabilities of the positive class; a sum of float32 votes may exceed 1 by its last digits.
+
+    Raises:
+        MlflowException: the graph returned something else than probabilities; MLflow's server answers it with 500.
+    """
     answered: np.ndarray = session.run(["probabilities"], inputs)[0][:, 1].astype(float)
+    if not ((answered >= -EDGE) & (answered <= 1 + EDGE)).all():  # nor is NaN
+        raise MlflowException("the model returned a probability that is not a number from 0 to 1.", INTERNAL_ERROR)
     return answered.clip(0.0, 1.0)
 
 

@@ -42,40 +42,40 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     groups = [trees[start : start + TREES_TOGETHER] for start in range(0, len(trees), TREES_TOGETHER)]
     (features,) = operator.input_full_names
     votes = [_vote(scope, container, features, attributes(group, 1 / len(trees))) for group in groups]
-    positive = _new(scope, container, "Sum", votes)
+    positive = new(scope, container, "Sum", votes)
     _answer(scope, container, positive, forest.classes_, [output.full_name for output in operator.outputs])
 
 
 def _vote(scope: Any, container: Any, features: str, trees: dict[str, Any]) -> str:
     """Add some trees; return the name of the (n, 1) sum of their votes for the positive class."""
-    return _new(scope, container, "TreeEnsembleRegressor", [features], op_domain="ai.onnx.ml", op_version=1, **trees)
+    return new(scope, container, "TreeEnsembleRegressor", [features], op_domain="ai.onnx.ml", op_version=1, **trees)
 
 
 def _answer(scope: Any, container: Any, positive: str, classes: np.ndarray, outputs: list[str]) -> None:
     """Add what a classifier answers, by name: (n,) labels and (n, 2) probabilities."""
     label, probabilities = outputs
-    one, half, both = (_constant(scope, container, value) for value in ([1.0], [0.5], [int(name) for name in classes]))
-    negative = _new(scope, container, "Sub", [one, positive])
-    _add(scope, container, "Concat", [negative, positive], probabilities, axis=1)
-    above = _new(scope, container, "Greater", [positive, half])
-    place = _new(scope, container, "Cast", [above], to=TensorProto.INT64)
-    flat = _new(scope, container, "Reshape", [place, _constant(scope, container, [-1])])
-    _add(scope, container, "Gather", [both, flat], label, axis=0)
+    one, half, both = (constant(scope, container, value) for value in ([1.0], [0.5], [int(name) for name in classes]))
+    negative = new(scope, container, "Sub", [one, positive])
+    add(scope, container, "Concat", [negative, positive], probabilities, axis=1)
+    above = new(scope, container, "Greater", [positive, half])
+    place = new(scope, container, "Cast", [above], to=TensorProto.INT64)
+    flat = new(scope, container, "Reshape", [place, constant(scope, container, [-1])])
+    add(scope, container, "Gather", [both, flat], label, axis=0)
 
 
-def _new(scope: Any, container: Any, operation: str, inputs: list[str], **more: Any) -> str:
+def new(scope: Any, container: Any, operation: str, inputs: list[str], **more: Any) -> str:
     """Add an operation; return the name of its only output."""
     output = str(scope.get_unique_variable_name(operation.lower()))
-    _add(scope, container, operation, inputs, output, **more)
+    add(scope, container, operation, inputs, output, **more)
     return output
 
 
-def _add(scope: Any, container: Any, operation: str, inputs: list[str], output: str, **more: Any) -> None:
+def add(scope: Any, container: Any, operation: str, inputs: list[str], output: str, **more: Any) -> None:
     own = {"op_domain": "", "op_version": container.target_opset, **more}
     container.add_node(operation, inputs, [output], name=scope.get_unique_operator_name(operation), **own)
 
 
-def _constant(scope: Any, container: Any, values: list[float] | list[int]) -> str:
+def constant(scope: Any, container: Any, values: list[float] | list[int]) -> str:
     name = str(scope.get_unique_variable_name("constant"))
     kind = TensorProto.INT64 if isinstance(values[0], int) else TensorProto.FLOAT
     container.add_initializer(name, kind, [len(values)], values)

@@ -34,12 +34,11 @@ from serve.microbatch import Batcher
 from serve.model import Servable
 from serve.record.engine import shown_url
 from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
-from serve.settings import ServeSettings, handed_over
+from serve.settings import ServeSettings, handed_over, key_from_environment
 from serve.shadow import Shadow
 
 P = ParamSpec("P")
 T = TypeVar("T")
-KEY = "SCORER_API_KEY"
 FEW_ROWS = 200
 
 LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
@@ -264,4 +263,4 @@ def create() -> ASGIApp:
     settings = handed_over()
     scorer = Scorer(settings)
     router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
-    return Guard(router, settings, os.environ.get(KEY, ""), lambda: scorer.version_served)
+    return Guard(router, settings, key_from_environment(), lambda: scorer.version_served)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
 from serve.errors import AddressUnusable
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
-from serve.settings import HANDED_OVER, ServeSettings, settings_from
+from serve.settings import HANDED_OVER, ServeSettings, key_from_environment, settings_from
 from stepkit.addresses import expect_no_secret
 from stepkit.args import Parser
 from stepkit.command import leave
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     try:
         settings = _with_log(settings_from(vars(parser().parse_args(argv))))
+        key_from_environment()
     except StepError as error:
         leave(error, 2)
     try:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from serve.record.settings import LogSettings
 from stepkit.configured import CONFIG, settings_of
+from stepkit.errors import BadParameter
 from stepkit.serving import Serving
 
 HANDED_OVER = "SCORER_SETTINGS"
 """Variable by which run.py hands its settings to the worker processes that uvicorn starts."""
+
+KEY = "SCORER_API_KEY"
 
 
 class ServeSettings(Serving):
@@ -42,3 +45,18 @@ def settings_from(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings
 def handed_over() -> ServeSettings:
     """Return the settings of the process that started this one; the defaults when there is none."""
     return ServeSettings.model_validate_json(os.environ.get(HANDED_OVER, "{}"))
+
+
+def key_from_environment() -> str:
+    """Return the API key, empty without one.
+
+    Raises:
+        BadParameter: no header can carry it, so that no client could ever send it.
+    """
+    key = os.environ.get(KEY, "")
+    if key != key.strip() or not key.isprintable():
+        raise BadParameter(
+            f"{KEY}: no client can send this key (found white space at an end or a control character, expected "
+            "printable characters). Set it again without them."
+        )
+    return key

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of
 from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import ENCODE, build, features_of, importances
-from random_forest.predictor import Predictor, as_inputs
+from random_forest.predictor import Predictor, as_inputs, probabilities_of
 from random_forest.run import labels_of, read_settings
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter, ExportUnequal, TableUnfit
@@ -94,6 +97,42 @@ def predictor(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.mark.parametrize("rows", [TRAINING, UNSEEN], ids=["training rows", "unknown codes and gaps"])
 def test_the_graph_answers_as_scikit_learn_does(exported: Exported, rows: pd.DataFrame) -> None:
     assert exported.difference(as_model_input(rows, MIXED)) < 1e-6
+
+
+@pytest.mark.parametrize("code", [1.5, 0.5, -0.5, 1.0001, -1.0, 1e10, np.inf, -np.inf])
+def test_a_number_that_is_not_a_code_is_an_unknown_code(exported: Exported, predictor: Predictor, code: float) -> None:
+    rows = as_model_input(TRAINING, MIXED)
+    context = PythonModelContext({}, {})
+    unknown, asked = (predictor.predict(context, rows.assign(SEX=value)) for value in (9.0, code))
+    assert asked.equals(unknown)
+    assert not asked.equals(predictor.predict(context, rows.assign(SEX=1.0)))
+    if np.isfinite(code):
+        assert exported.difference(rows.assign(SEX=code)) < 1e-6
+
+
+def test_codes_with_fractions_are_codes(tmp_path: Path) -> None:
+    columns = MIXED.model_copy(update={"columns": {**MIXED.columns, "SEX": Column(type="float", role="categorical")}})
+    rows = as_model_input(TRAINING, columns).assign(SEX=[0.1, 2.5, 2.5, 0.1, np.nan, 7.0])
+    model = build(SETTINGS, columns, 42).fit(rows, TRAINING["default"])
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(to_graph(model, columns.names, columns.text).SerializeToString())
+    assert largest_difference(model, graph, rows, columns.names, columns.text) < 1e-6
+
+
+@pytest.mark.parametrize("answered", [np.nan, 1.1, -0.1, np.inf, 1 + 1e-5])
+def test_the_predictor_returns_probabilities_or_fails(answered: float) -> None:
+    with pytest.raises(MlflowException, match="not a number from 0 to 1") as caught:
+        probabilities_of(answering([0.5, answered]), {})
+    assert caught.value.get_http_status_code() == 500
+
+
+def test_the_last_digits_of_a_sum_may_leave_the_range_of_probabilities() -> None:
+    assert probabilities_of(answering([1 + 9e-7, -9e-7]), {}).tolist() == [1.0, 0.0]
+
+
+def answering(values: list[float]) -> Any:
+    """Stands where ONNX Runtime has a session of a graph that returns these probabilities."""
+    return SimpleNamespace(run=lambda names, inputs: [np.array([[np.nan, value] for value in values])])
 
 
 def test_the_probabilities_of_unseen_rows_are_probabilities(exported: Exported) -> None:
