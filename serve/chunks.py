@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,13 +14,13 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.fileformats import MISSING, WRITABLE, csv_header, header_names
+from stepkit.fileformats import MISSING, WRITABLE, csv_header, header_names, numbered_rows, uneven_rows
 
 BLOCK_BYTES = 2**20
 """How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""
 
 CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.+)", re.DOTALL)
-WIDTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+UNEVEN = re.compile(r"Expected \d+ columns, got \d+")
 SHOWN = 60
 
 
@@ -62,6 +63,12 @@ def header_of(path: Path) -> list[str]:
     return csv_header(path)
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV, header first, each with its first line as an editor counts it."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield from numbered_rows(text)
+
+
 def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
     """Raise TableUnfit unless every wanted column is there."""
     missing = [name for name in wanted.all if name not in header]
@@ -90,12 +97,18 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Tabl
     size = path.stat().st_size
     types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
     waiting: list[pa.RecordBatch] = []
+    above, header = next(_rows(path))
     with path.open("rb") as file:
         try:
             for batch in pcsv.open_csv(
                 file,
                 # on one thread a refusal names the row
-                read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+                read_options=pcsv.ReadOptions(
+                    block_size=BLOCK_BYTES,
+                    use_threads=False,
+                    column_names=header_names(header),
+                    skip_rows_after_names=above,  # the header, and the blank lines above it
+                ),
                 parse_options=pcsv.ParseOptions(newlines_in_values=True),
                 convert_options=pcsv.ConvertOptions(
                     column_types=types, include_columns=wanted.all, null_values=MISSING, strings_can_be_null=False
@@ -121,14 +134,23 @@ def _whole_chunks(waiting: list[pa.RecordBatch], rows: int, share: float) -> Ite
 
 
 def _unfit(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
-    """Say what Arrow's reader stumbled over. Its rows count the header, as an editor's lines do."""
+    """Say what Arrow's reader stumbled over."""
     if found := CONVERSION.search(str(error)):
         # Arrow numbers the columns of the file, as header_of lists them
         name, value = header_of(path)[int(found[1])], found[3].strip()[:SHOWN]
-        return TableUnfit(f"{path}, line {found[2]}, column {name}: {value}. Mend the line and run this again.")
-    if found := WIDTH.search(str(error)):
-        return TableUnfit(f"{path}, line {found[1]}: {found[3]} fields where the header has {found[2]}. Mend the line.")
+        line = _line_of(path, int(found[2]))
+        return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
+    if UNEVEN.search(str(error)):
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+            for row in uneven_rows(text):
+                return TableUnfit(f"{path}, {row}. Correct the line.")
     return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
+
+
+def _line_of(path: Path, row: int) -> int:
+    """Return the first line of a row that Arrow names; it counts blank lines above the header and no others."""
+    above = next(_rows(path))[0] - 1
+    return next(islice(_rows(path), row - above - 1, None))[0]
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

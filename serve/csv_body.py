@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Hashable, Iterator
 from io import StringIO
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 
 from serve.errors import bad_request
 from serve.model import Servable
-from stepkit.fileformats import MISSING, uneven_rows
+from stepkit.fileformats import MISSING, numbered_rows, uneven_rows
 
 
 def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
@@ -26,7 +25,7 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
         raise bad_request("the body holds NUL characters. Send the values without them.", "body")
     for row in uneven_rows(StringIO(text, newline="")):
         raise bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
-    header = next(filter(None, csv.reader(StringIO(text, newline=""))), [])
+    _, header = next(numbered_rows(StringIO(text, newline="")), (0, []))
     if twice := {name for name in model.names if header.count(name) > 1}:
         raise bad_request(f"column '{min(twice)}' occurs twice in the header. Send it once.", min(twice))
     dtypes: dict[Hashable, str] = {name: "string" if name in model.text else "float64" for name in model.names}
@@ -44,16 +43,13 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
 
 def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:
     """Yield line and column of each value that is not a number and stands in a column of numbers."""
-    reader = csv.reader(StringIO(text, newline=""))
-    header: list[str] = []
-    end = 0
-    for row in reader:
-        line, end = end + 1, reader.line_num
+    rows = numbered_rows(StringIO(text, newline=""))
+    _, header = next(rows, (0, []))
+    for line, row in rows:
         for name, value in zip(header, row, strict=False):
             # Python reads 4_1 as a number, and pandas does not
             if name in model.numeric and value not in MISSING and ("_" in value or not is_number(value)):
                 yield line, name
-        header = header or row
 
 
 def is_number(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from serve.batch import kept_columns, parser
 from serve.chunks import Wanted, chunks, header_of
 from serve.parts import Parts, as_csv
 from stepkit.errors import BadParameter, TableUnfit
+from stepkit.tables import read_table
 
 WANTED = Wanted(("a", "b"), ("t",), ("id", "a"))
 TABLE = pd.DataFrame({"id": ["01", "02", "03", "04", "05"], "t": list("vwxyz"), "b": [1.5, 2, 3, 4, 5], "a": range(5)})
@@ -70,6 +72,44 @@ def test_a_refusal_names_the_column_of_the_file_and_the_line(tmp_path: Path) -> 
         list(chunks(path, WANTED, 10))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("block", [40, 1 << 20])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a,b,t,id", '1,1,"x', 'y",7', "1,none,z,8"], "line 4, column b: invalid value 'none'"),
+        (["", "a,b,t,id", "", '1,1,"x', "", 'y",7', "", "none,1,z,8"], "line 8, column a: invalid value 'none'"),
+        (["a,b,t,id", '1,1,"x', 'y",7', "1,1,z"], "line 4: 3 fields where the header has 4"),
+        (["a,b,t,id", "", '1,1,"x', 'y",7', "1,1,z,8,9"], "line 5: 5 fields where the header has 4"),
+    ],
+)
+def test_a_refusal_names_the_line_that_an_editor_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], message: str, block: int, end: str
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
+    path = tmp_path / "table.csv"
+    path.write_bytes(end.join([*lines, ""]).encode())
+    with pytest.raises(TableUnfit, match=re.escape(message)):
+        list(chunks(path, WANTED, 10))
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        (",a,b,t,id", ["Unnamed: 0", "a", "b", "t", "id"]),
+        ("a,,b,,t,id", ["a", "Unnamed: 1", "b", "Unnamed: 3", "t", "id"]),
+        ("\n\na,b,t,id,", ["a", "b", "t", "id", "Unnamed: 4"]),
+        ('"a","b","t","i\nd"', ["a", "b", "t", "i\nd"]),
+    ],
+)
+def test_a_header_is_read_as_in_training(tmp_path: Path, header: str, names: list[str]) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"{header}\n{','.join(str(place) for place in range(len(names)))}\n")
+    assert header_of(path) == names == read_table(path).columns.tolist()
+    ((table, _),) = chunks(path, Wanted(tuple(names), (), ()), 10)
+    assert table.to_pylist() == [{name: float(place) for place, name in enumerate(names)}]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     TABLE.to_csv(path, index=False, encoding="utf-8-sig")
@@ -87,6 +127,7 @@ def test_what_is_kept() -> None:
     header = ["ID", "AGE", "note"]
     assert kept_columns("others", "t.csv", header, ["AGE"]) == ("ID", "note")
     assert kept_columns("note, ID", "t.csv", header, ["AGE"]) == ("note", "ID")
+    assert kept_columns("ID, AGE,ID", "t.csv", header, ["AGE"]) == ("ID", "AGE")
     assert kept_columns("none", "t.csv", header, ["AGE"]) == ()
     with pytest.raises(BadParameter, match="the column class"):
         kept_columns("all", "t.csv", ["class"], [])

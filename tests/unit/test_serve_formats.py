@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
-from pandas._libs.parsers import STR_NA_VALUES
+from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]  # it has no stubs
 
 from random_forest.export import signature_of
 from random_forest.predictor import as_inputs
