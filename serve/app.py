@@ -23,12 +23,13 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from serve import formats, metrics, openapi
+from serve.bodies import SMALL_BODY, media_type_of
 from serve.ending import SUPERVISOR, end_with, is_orphaned_worker, was_asked_to_end
 from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
 from serve.feedback import label_from, take
 from serve.follow import Follower
 from serve.graph import Rows, Scores
-from serve.guard import SMALL_BODY, Call, Guard, call_of, media_type_of, read_body
+from serve.guard import Call, Guard, call_of, read_body
 from serve.journal import note
 from serve.microbatch import Batcher
 from serve.model import Servable

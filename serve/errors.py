@@ -88,10 +88,6 @@ def no_key() -> Refusal:
     return Refusal(401, "UNAUTHENTICATED", message, "Authorization")
 
 
-def model_failed(reason: str) -> Refusal:
-    return Refusal(500, "MODEL_FAILED", reason, "")
-
-
 def no_model(waiting_for: str) -> Refusal:
     return Refusal(503, "NO_MODEL", f"there is no model to answer with yet: {waiting_for}", "")
 

@@ -7,7 +7,7 @@ import hmac
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import metrics
-from serve.errors import (
-    ModelFailed,
-    Refusal,
-    body_too_slow,
-    model_failed,
-    no_key,
-    too_large,
-    too_many_bodies,
-    too_slow,
-)
+from serve.bodies import BODIES_AT_ONCE, SMALL_BODY, BodyMemory
+from serve.errors import ModelFailed, Refusal, body_too_slow, no_key, too_large, too_slow
 from serve.journal import note
 from serve.record.rows import is_request_id
 from serve.settings import ServeSettings
@@ -46,44 +38,6 @@ MOST_DISCARDED = 8
 
 SECONDS_OF_SILENCE = 0.5
 """A refused client that sends nothing for so long does not send the rest of its body, and is disconnected."""
-
-
-BODIES_AT_ONCE = 4
-"""Bodies of the largest size that are held in memory together; further ones wait for one of these to be answered."""
-
-SMALL_BODY = 64 * 1024
-"""A body up to this size does not wait: a request of a few rows is answered while others send large ones."""
-
-
-class BodyMemory:
-    """Bytes that the large bodies of unfinished requests may hold together."""
-
-    def __init__(self, size: int, patience: float) -> None:
-        self.free = size
-        self.patience = patience
-        self._waiting: list[asyncio.Future[None]] = []
-
-    async def take(self, size: int) -> None:
-        """Wait until `size` bytes are free, and take them.
-
-        Raises:
-            Refusal: not free within `patience` seconds.
-        """
-        try:
-            async with asyncio.timeout(self.patience):
-                while self.free < size:
-                    self._waiting.append(asyncio.get_running_loop().create_future())
-                    await self._waiting[-1]
-        except TimeoutError:
-            raise too_many_bodies() from None
-        self.free -= size
-
-    def give_back(self, size: int) -> None:
-        self.free += size
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
-        self._waiting.clear()
 
 
 @dataclass
@@ -124,21 +78,6 @@ def new_id() -> str:
 def id_from(given: str) -> str:
     """Return the caller's id if the prediction log takes it and a header can carry it back, else ""."""
     return given if given.isascii() and is_request_id(given) else ""
-
-
-def media_type_of(header: str | None, accepted: Collection[str]) -> str:
-    """Return the type of a body in small letters; case, spaces and quotes of the header change nothing.
-
-    Raises:
-        Refusal: 415; there is no header, or another type, charset or parameter in it.
-    """
-    kind, *parameters = ((header or "").lower()).split(";")
-    named = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]
-    if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("",)}:
-        return kind.strip()
-    shown = f"'{header[:80]}'" if header else "none"
-    message = f"Content-Type: not supported (found {shown}, expected {' or '.join(accepted)}, in UTF-8)."
-    raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", message, "Content-Type")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -250,7 +189,7 @@ class Guard:
         if isinstance(error, Refusal):
             return error
         if isinstance(error, ModelFailed):
-            return model_failed(str(error))
+            return Refusal(500, "MODEL_FAILED", str(error), "")
         if isinstance(error, TimeoutError):
             seconds = self.settings.request_seconds
             return too_slow(seconds) if call.body_complete else body_too_slow(seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,17 @@ def load(name: str, version: str) -> Servable:
         return proven(name, version, download(name, version, folder))
 
 
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_REASON]}"
+
+
 @contextmanager
-def refusing(version: str) -> Iterator[None]:
+def refusing(version: str, failed: str = "be loaded", reason: Callable[[Exception], str] = _in_short) -> Iterator[None]:
     """Raise ModelRefused for whatever a damaged or foreign model trips over; a registry that is gone is another thing.
+
+    Args:
+        failed: what the version cannot do if something is raised inside.
+        reason: returns why; `reason_of` where a message may repeat rows.
 
     Raises:
         ModelRefused: it, or what was raised inside.
@@ -74,8 +82,7 @@ def refusing(version: str) -> Iterator[None]:
     except Exception as error:
         if is_unreachable(error):
             raise
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise ModelRefused(f"version {version} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise ModelRefused(f"version {version} cannot {failed}: {reason(error)}") from error
 
 
 def download(name: str, version: str, folder: str) -> Path:
@@ -105,26 +112,15 @@ def proven(name: str, version: str, path: Path) -> Servable:
     # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
     # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
     model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
-    with _hiding_rows(version):
+    with refusing(version, "score its input example", reason_of):
         example = _example(metadata, path)
         asked = _with_gaps(example, list(found.text))
         theirs = model.predict(asked)["probability"].to_numpy()
     del model
     servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
-    with _hiding_rows(version):
+    with refusing(version, "score its input example", reason_of):
         _expect_answers(servable, asked, theirs)
     return servable
-
-
-@contextmanager
-def _hiding_rows(version: str) -> Iterator[None]:
-    """Raise ModelRefused for whatever fails on the example, without its rows, which messages of libraries repeat."""
-    try:
-        yield
-    except ModelRefused:
-        raise
-    except Exception as error:
-        raise ModelRefused(f"version {version} cannot score its input example: {reason_of(error)}.") from error
 
 
 def _example(metadata: Model, path: Path) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import resource
 
 import pytest
 
+from serve.bodies import BodyMemory
 from serve.errors import Refusal
-from serve.guard import BodyMemory
 from serve.protocol import FEWEST_CONNECTIONS, MOST_CONNECTIONS, SPARE_FILES, most_connections
 
 
