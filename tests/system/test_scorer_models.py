@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
+import onnx
 import pandas as pd
 import pytest
 from mlflow.models import Model
 from mlflow.types import ColSpec, DataType, Schema
 
 from random_forest.export import FILES
-from serve.errors import ModelRefused
+from random_forest.graph import PROBABILITIES
+from serve.errors import ModelFailed, ModelRefused
 from serve.fetching import Fetching
 from serve.model import load
 from serve.record.read import read_log
@@ -185,6 +188,77 @@ def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_pat
         trained.promote("2")
         wait_until(lambda: server.serves("2"), "the next good version is taken")
         assert server.health()["refused"] == []
+    trained.promote("1")
+
+
+def altered(trained: Champion, folder: Path) -> Path:
+    """Return a copy of version 1's files."""
+    uri = f"models:/{trained.name}/1"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+def registered(trained: Champion, files: Path) -> str:
+    return str(trained.experiment.client.create_model_version(trained.name, source=str(files)).version)
+
+
+def failing(trained: Champion, folder: Path, factor: float) -> str:
+    """Register a version whose graph multiplies the probability by `factor` where AGE is above 150."""
+    files = altered(trained, folder)
+    path = files / "artifacts" / FILES["onnx"]
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == PROBABILITIES else name for name in node.output]
+    for name, value in (("edge", 150.0), ("one", 1.0), ("odd", factor)):
+        model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [1], [value]))
+    steps = {"Greater": ["AGE", "edge"], "Where": ["Greater", "odd", "one"], "Mul": ["before", "Where"]}
+    model.graph.node.extend(
+        onnx.helper.make_node(name, inputs, [PROBABILITIES if name == "Mul" else name])
+        for name, inputs in steps.items()
+    )
+    onnx.save(model, str(path))
+    return registered(trained, files)
+
+
+def with_another_example(trained: Champion, folder: Path, secret: float) -> str:
+    """Register a version whose example has a value that nobody may see, and no column AGE."""
+    files = altered(trained, folder)
+    example = files / "input_example.json"
+    table = pd.DataFrame(**json.loads(example.read_text())).drop(columns="AGE").assign(LIMIT_BAL=secret)
+    example.write_text(table.to_json(orient="split", index=False))
+    return registered(trained, files)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 20.0, -3.0])
+def test_a_model_that_fails_is_not_answered_with(trained: Champion, tmp_path: Path, factor: float) -> None:
+    model = load(trained.name, failing(trained, tmp_path, factor))
+    good, bad = (model.rows_of(pd.DataFrame([{**trained.row, "AGE": age}])) for age in (24.0, 200.0))
+    assert 0 <= model.score(good).probability[0] <= 1
+    with pytest.raises(ModelFailed, match=f"version {model.version} returned a probability that is not a number from"):
+        model.score(bad)
+
+
+def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
+    trained: Champion, tmp_path: Path
+) -> None:
+    version = failing(trained, tmp_path / "failing", float("nan"))
+    hidden = with_another_example(trained, tmp_path / "example", 16180339.5)
+    trained.promote(version)
+    with scorer(tmp_path, trained.name, when_unavailable="answer") as server:
+        odd = {**trained.row, "AGE": 27182.5}
+        for rows in ([odd], [trained.row, odd]):
+            answer = server.score(split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
+            assert (answer.status_code, answer.json()["error_code"]) == (500, "MODEL_FAILED")
+            assert f"{trained.name} version {version}" in answer.json()["message"]
+        assert server.score(split([trained.row]), **{"X-Request-Id": "fine"}).ok
+        trained.promote(hidden)
+        wait_until(lambda: refused(server, hidden), f"version {hidden} is refused")
+        shown = server.get("/health").text + server.output.read_text()
+    kept = read_log(log_url(tmp_path))
+    assert kept["request_id"].tolist() == ["fine"]
+    assert f"version {hidden} cannot score its input example" in shown
+    assert "missing inputs ['AGE']" in shown
+    assert "16180339" not in shown
+    assert "27182" not in shown
     trained.promote("1")
 
 

@@ -39,6 +39,9 @@ def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
         assert server.score(split([trained.row])).status_code == 401
         assert server.score(split([trained.row]), **{"X-API-Key": "wrong"}).status_code == 401
         assert server.score(split([trained.row]), Authorization="Bearer hush").status_code == 200
+        schemes = ("bearer hush", "BEARER hush", "hush", "Basic hush", "Bearer")
+        given = [server.get("/metrics", headers={"Authorization": scheme}).status_code for scheme in schemes]
+        assert given == [200, 200, 401, 401, 401]
         large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
         assert (large.status_code, large.json()["field"]) == (413, "body")
         assert server.score(split([trained.row]), **{"X-API-Key": "hush"}).status_code == 200
@@ -48,6 +51,17 @@ def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
         body = json.dumps(split([trained.row])).encode()
         assert server.post("/invocations%0A", body).status_code == 401
         assert server.end() == 0
+
+
+def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, max_body_mb=1) as server:
+        for path in ("/invocations", "/feedback"):
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**21}"
+            with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=5) as client:
+                client.sendall(f"{head}\r\n\r\n{{".encode())
+                assert client.recv(4096).startswith(b"HTTP/1.1 413 "), path
+                assert client.recv(4096) == b"", "it is disconnected"
 
 
 def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champion, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from tests.system.scorer_requests import Case, cases
 ALLOWED = {
     "json_deeply_nested": (500, 400, "MLflow's server fails at it; it is the caller's mistake"),
     "content_type_none": (500, 415, "MLflow's server fails at it; it is the caller's mistake"),
+    "content_type_capitals": (415, 200, "the spelling of a media type has no meaning"),
+    "csv_with_a_short_line": (200, 400, "a damaged row is not a row with missing values"),
+    "csv_with_a_double_column": (200, 400, "nobody knows which of the two is meant"),
 }
 """Where the statuses differ: MLflow's, ours, and why."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -97,6 +98,29 @@ def test_feedback_is_taken_once_and_only_for_what_was_answered(trained: Champion
         (400, "label"),
         (400, "row"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv", None, "application/json; charset=latin-1"])
+def test_feedback_is_taken_only_as_json(trained: Champion, running: tuple[Server, Path], kind: str | None) -> None:
+    server, _ = running
+    request_id = server.score(split([trained.row])).headers["X-Request-Id"]
+    body = json.dumps({"request_id": request_id, "label": 1}).encode()
+    rejected = server.post("/feedback", body, kind)
+    assert (rejected.status_code, rejected.json()["field"]) == (415, "Content-Type")
+    taken = server.post("/feedback", body, 'Application/JSON ;charset="UTF-8"')
+    assert taken.json()["result"] == "new", "the rejected one is not on record"
+
+
+def test_fields_of_a_trailer_are_not_headers(trained: Champion, running: tuple[Server, Path]) -> None:
+    server, folder = running
+    body = json.dumps(split([trained.row])).encode()
+    trailer = b"Content-Type: application/json\r\nX-Request-Id: of-the-trailer\r\n"
+    for head, status in ((b"", b"415"), (b"Content-Type: application/json\r\n", b"200")):
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as client:
+            start = b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + head
+            client.sendall(start + b"\r\n%x\r\n%s\r\n0\r\n%s\r\n" % (len(body), body, trailer))
+            assert client.recv(4096).startswith(b"HTTP/1.1 " + status)
+    assert logged(folder, "of-the-trailer").empty
 
 
 def test_each_request_leaves_one_line_without_its_values(trained: Champion, running: tuple[Server, Path]) -> None:

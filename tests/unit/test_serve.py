@@ -19,12 +19,13 @@ import pytest
 from pipeline.config import checked
 from serve import metrics, openapi
 from serve.app import Scorer
+from serve.bodies import media_type_of
 from serve.errors import AddressUnusable, Refusal
 from serve.feedback import label_from
 from serve.guard import id_from, new_id
 from serve.record.rows import Prediction
 from serve.run import expect_free, main, parser
-from serve.settings import ServeSettings, settings_from
+from serve.settings import ServeSettings, key_from_environment, settings_from
 from stepkit.configured import CONFIG
 from stepkit.errors import BadParameter
 from stepkit.serving import Serving
@@ -110,6 +111,40 @@ def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureF
         main(["--port", "x"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", ["hush\n", " hush", "hush\r\n", "hu\tsh", "\udcffhush", " "], ids=repr)
+def test_a_key_that_no_client_can_send_ends_the_start(
+    key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORER_API_KEY", key)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.startswith("BadParameter: SCORER_API_KEY: ")
+    assert printed.err.count("\n") == 1
+    assert "hush" not in printed.err + printed.out
+
+
+@pytest.mark.parametrize("key", ["", "hush", "two words", "schl\u00fcssel"])
+def test_any_other_key_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORER_API_KEY", key)
+    assert key_from_environment() == key
+
+
+@pytest.mark.parametrize(
+    "header", ["application/json", "Application/JSON", ' APPLICATION/JSON ; Charset="UTF-8"', "application/json;"]
+)
+def test_the_spelling_of_a_media_type_changes_nothing(header: str) -> None:
+    assert media_type_of(header, ["text/csv", "application/json"]) == "application/json"
+
+
+@pytest.mark.parametrize("header", [None, "", "text/plain", "application/json; charset=latin-1", "text/csv; v=1"])
+def test_another_media_type_is_refused_by_name(header: str | None) -> None:
+    with pytest.raises(Refusal, match="expected text/csv or application/json") as caught:
+        media_type_of(header, ["text/csv", "application/json"])
+    assert (caught.value.status, caught.value.field) == (415, "Content-Type")
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:

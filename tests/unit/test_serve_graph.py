@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from mlflow.exceptions import MlflowException
 
 from serve.batch import rows_of
+from serve.errors import ModelRefused, reason_of
 from serve.graph import Graph
 from serve.model import Servable
 
@@ -39,6 +41,22 @@ def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
     ours, theirs = rows_of(asked_with(Graph), pieces), asked_with(Servable, metadata=None, example=None).rows_of(table)
     assert np.array_equal(ours.numbers, theirs.numbers, equal_nan=True)
     assert ours.texts["KIND"].tolist() == theirs.texts["KIND"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("could not convert string to float: '4711'"), "ValueError"),
+        (KeyError("4711"), "KeyError"),
+        (
+            MlflowException("Failed to enforce schema of data '[4711]'. Error: Model is missing inputs ['AGE']."),
+            "MlflowException: Model is missing inputs ['AGE']",
+        ),
+        (ModelRefused("version 3 has no signature."), "version 3 has no signature."),
+    ],
+)
+def test_a_reason_repeats_no_value_of_a_row(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason
 
 
 def asked_with(kind: Any, **more: Any) -> Any:

@@ -67,6 +67,18 @@ def test_an_error_reaches_those_who_wait_and_nobody_after_them() -> None:
     assert asyncio.run(ask()).probability == [2.0]
 
 
+def test_an_error_reaches_only_the_request_whose_rows_cause_it() -> None:
+    async def ask() -> list[Scores | BaseException]:
+        batcher = Batcher()
+        servable = cast(Servable, Doubling())
+        asked = [batcher.score(rows_with(*values), servable) for values in ((1.0,), (2.0, -1.0), (3.0,))]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, failed, last = asyncio.run(ask())
+    assert (first, last) == (Scores([2.0], [0]), Scores([6.0], [0]))
+    assert isinstance(failed, ValueError)
+
+
 def test_joined_tables_keep_their_texts() -> None:
     first = Rows(("a",), np.array([[1.0]]), {"t": np.array(["x"], dtype=object)}, 1)
     second = Rows(("a",), np.array([[2.0, 3.0]]), {"t": np.array(["y", ""], dtype=object)}, 2)
