@@ -78,7 +78,7 @@ def _invocations(model: Servable | None) -> dict[str, Any]:
         "responses": {
             "200": {"description": "probability and class of each row", "content": _json(_answer_schema(), answer)},
             **_refusals({"400": "the body does not fit", "401": "API key", "409": "id taken", "415": "content type"}),
-            **_refusals(UNAVAILABLE),
+            **_refusals({"500": "the model failed", **UNAVAILABLE}),
         },
     }
 
@@ -110,7 +110,8 @@ def _feedback() -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json(schema, example)},
         "responses": {
             "200": {"description": "it is on record"},
-            **_refusals({"400": "the body does not fit", "401": "API key", "404": "no such prediction", **UNAVAILABLE}),
+            **_refusals({"400": "the body does not fit", "401": "API key", "404": "no such prediction"}),
+            **_refusals({"415": "content type", **UNAVAILABLE}),
         },
     }
 
