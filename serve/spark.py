@@ -205,8 +205,10 @@ def _read(spark: Any, source: str) -> Any:
     try:
         if format_of(Path(source)) == ".parquet":
             return spark.read.parquet(_address(source))
-        # every column as text: the model's numbers are made of it below, as in batch
-        return spark.read.csv(_address(source), header=True, escape='"', enforceSchema=False)
+        # every column as text: the model's numbers are made of it below, as in batch; without FAILFAST Spark cuts and
+        # fills up rows with too many and too few fields, and with columnPruning it does not look
+        options = {"header": True, "escape": '"', "enforceSchema": False, "mode": "FAILFAST", "columnPruning": False}
+        return spark.read.options(**options).csv(_address(source))
     except Exception as error:  # of Spark, of Hadoop's file systems, of py4j
         raise TableUnreadable(f"{source} cannot be read by Spark: {_short(error)}") from error
 
@@ -246,6 +248,10 @@ def _write(answered: Any, folder: str, ending: str, source: str) -> None:
     except Exception as error:  # what a worker trips over comes back as an error of py4j's
         if found := RAISED.search(str(error)):
             raise TableUnfit(f"{source} holds what is no number: {found[1].strip()}. Mend it.") from error
+        if "MALFORMED_RECORD" in str(error):
+            raise TableUnfit(
+                f"{source} has a row with more or fewer fields than its header. Correct it; -e batch names the line."
+            ) from error
         raise BadParameter(f"Spark cannot score or write to {folder}: {_short(error)}") from error
 
 

@@ -101,6 +101,10 @@ def test_text_in_a_number_is_refused_and_leaves_nothing(
     table.astype(object).assign(AGE="forty").to_csv(source, index=False)
     message = refused(capsys, champion, input=source, output=output)
     assert message == f"TableUnfit: {source} holds what is no number: column AGE: 'forty'. Mend it."
+    header, row, *_ = table.to_csv(index=False).splitlines()
+    for uneven in (f"{row},1", row.rpartition(",")[0]):
+        source.write_text(f"{header}\n{row}\n{uneven}\n")
+        assert "a row with more or fewer fields" in refused(capsys, champion, input=source, output=output)
     table.drop(columns="AGE").to_csv(source, index=False)
     assert "lacks the column AGE" in refused(capsys, champion, input=source, output=output)
     table.head(0).to_csv(source, index=False)
