@@ -19,7 +19,7 @@ from evaluate.resample import Scored
 from stepkit import tables
 from stepkit.champion import why_not_comparable
 from stepkit.columns import Columns
-from stepkit.errors import ArtifactDamaged, ArtifactMissing
+from stepkit.errors import ArtifactDamaged, ArtifactMissing, reason_without_rows
 from stepkit.lineage import OUTPUT, artifact_of, inputs_of, run_of
 from stepkit.run import StepRun
 from stepkit.tracking import missing_as
@@ -165,7 +165,7 @@ def answers_of(run: StepRun, champion: ModelVersion, table: pd.DataFrame) -> Sco
     try:
         return scored_by(model, table, run.columns)
     except Exception as error:  # whatever the code of a model raises is its own fault, and no reason to end in a crash
-        raise CannotCompare(f"it fails on the test split ({type(error).__name__}: {_short(error)})") from error
+        raise CannotCompare(f"it fails on the test split ({reason_without_rows(error)})") from error
 
 
 def load(run: StepRun, champion: ModelVersion) -> PyFuncModel:

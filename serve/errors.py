@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from stepkit.errors import StepError
-
-ABOUT_COLUMNS = re.compile(
-    r"(Model is missing inputs \[.+?\]|Incompatible input types for column .+?\. Can not safely convert \w+ to \w+)"
-)
-"""Those reasons of MLflow that name columns and types; its other messages, and those of pandas, repeat values."""
 
 
 class ModelRefused(StepError):
@@ -42,14 +35,6 @@ class Refusal(Exception):
         # a name of the caller's may hold half a surrogate pair, which no response and no log can carry
         self.message, self.field = (text.encode("utf-8", "replace").decode() for text in (message, field))
         self.retry_after = retry_after
-
-
-def reason_of(error: Exception) -> str:
-    """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
-    if isinstance(error, StepError):
-        return str(error)
-    about_columns = ABOUT_COLUMNS.search(str(error))
-    return f"{type(error).__name__}: {about_columns[1]}" if about_columns else type(error).__name__
 
 
 def bad_request(message: str, field: str) -> Refusal:

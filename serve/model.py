@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from mlflow.models import Model
 
-from serve.errors import ModelRefused, reason_of
+from serve.errors import ModelRefused
 from serve.graph import Described, Graph, Rows, open_graph
+from stepkit.errors import reason_without_rows
 from stepkit.tracking import is_unreachable, refuse_pickles
 
 FLAVOR = "python_function"
@@ -69,7 +70,7 @@ def refusing(version: str, failed: str = "be loaded", reason: Callable[[Exceptio
 
     Args:
         failed: what the version cannot do if something is raised inside.
-        reason: returns why; `reason_of` where a message may repeat rows.
+        reason: returns why; `reason_without_rows` where a message may repeat rows.
 
     Raises:
         ModelRefused: it, or what was raised inside.
@@ -112,13 +113,13 @@ def proven(name: str, version: str, path: Path) -> Servable:
     # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
     # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
     model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
-    with refusing(version, "score its input example", reason_of):
+    with refusing(version, "score its input example", reason_without_rows):
         example = _example(metadata, path)
         asked = _with_gaps(example, list(found.text))
         theirs = model.predict(asked)["probability"].to_numpy()
     del model
     servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
-    with refusing(version, "score its input example", reason_of):
+    with refusing(version, "score its input example", reason_without_rows):
         _expect_answers(servable, asked, theirs)
     return servable
 

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from serve import metrics
-from serve.errors import reason_of
 from serve.graph import Rows, Scores
 from serve.journal import note
 from serve.microbatch import joined
 from serve.model import Servable
 from serve.record.log import Prediction, PredictionLog
+from stepkit.errors import reason_without_rows
 
 Job = tuple[Rows, list[Prediction]]
 
@@ -100,7 +100,7 @@ class Shadow:
         try:
             scores = model.score(rows)
         except Exception as error:  # whatever the graph trips over: the thread must live, and nobody waits for this
-            note("shadow_failed", version=model.version, error=reason_of(error))
+            note("shadow_failed", version=model.version, error=reason_without_rows(error))
             return
         latency_ms = (time.perf_counter() - start) * 1000
         metrics.rows.labels(model.version, "shadow").inc(rows.count)
@@ -110,7 +110,7 @@ class Shadow:
         try:
             future.result(PATIENCE_SECONDS)  # so no more than one group of these waits among the answers' own
         except Exception as error:
-            note("shadow_unrecorded", rows=rows.count, error=reason_of(error))
+            note("shadow_unrecorded", rows=rows.count, error=reason_without_rows(error))
 
 
 def _parts(rows: Rows, answered: list[Prediction]) -> Iterator[Job]:

@@ -1,5 +1,12 @@
 """Every error that a person can mend, on one page. Each message says what, where, and what to type next."""
 
+import re
+
+ABOUT_COLUMNS = re.compile(
+    r"(Model is missing inputs \[.+?\]|Incompatible input types for column .+?\. Can not safely convert \w+ to \w+)"
+)
+"""Those reasons of MLflow that name columns and types; its other messages, and those of pandas, repeat values."""
+
 
 class StepError(Exception):
     """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
@@ -10,6 +17,14 @@ def told(error: BaseException) -> str:
     from stepkit.addresses import shown_in  # which raises errors of this page
 
     return shown_in(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))
+
+
+def reason_without_rows(error: Exception) -> str:
+    """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
+    if isinstance(error, StepError):
+        return str(error)
+    about_columns = ABOUT_COLUMNS.search(str(error))
+    return f"{type(error).__name__}: {about_columns[1]}" if about_columns else type(error).__name__
 
 
 class BadParameter(StepError):

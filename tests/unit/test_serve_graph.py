@@ -12,9 +12,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from serve.batch import rows_of
-from serve.errors import ModelRefused, reason_of
+from serve.errors import ModelRefused
 from serve.graph import Graph
 from serve.model import Servable
+from stepkit.errors import reason_without_rows
 
 TEXTS = ["a", None, "ü", ""]
 KINDS = {
@@ -56,7 +57,7 @@ def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
     ],
 )
 def test_a_reason_repeats_no_value_of_a_row(error: Exception, reason: str) -> None:
-    assert reason_of(error) == reason
+    assert reason_without_rows(error) == reason
 
 
 def asked_with(kind: Any, **more: Any) -> Any:
