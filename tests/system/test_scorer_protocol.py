@@ -52,7 +52,11 @@ def differences(case: Case, theirs: requests.Response, ours: requests.Response) 
     if (theirs.status_code, ours.status_code) != expected:
         return [f"{case.name}: MLflow {theirs.status_code}, ours {ours.status_code}: {ours.text[:200]}"]
     if ours.status_code == 200:
-        return [] if ours.text == theirs.text else [f"{case.name}: {theirs.text[:200]} {ours.text[:200]}"]
+        return (
+            []
+            if theirs.status_code != 200 or ours.text == theirs.text
+            else [f"{case.name}: {theirs.text[:200]} {ours.text[:200]}"]
+        )
     shown = ours.json()
     return [] if shown.get("field") and shown["message"] else [f"{case.name} names no field: {ours.text[:200]}"]
 
