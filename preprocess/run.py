@@ -1,4 +1,4 @@
-"""preprocess: raw_data.csv -> preprocessed_data.csv (target named, id, duplicates and empty rows gone, types fixed).
+"""preprocess: raw_data.csv -> preprocessed_data.csv (target named, id, empty rows and copies removed).
 
 It mends the form of the table and judges nothing: a value that does not fit its column stays as it came, and
 check_data names it.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 
+import mlflow
+import numpy as np
 import pandas as pd
 
 from preprocess.duplicates import empty_rows, repeated_rows
@@ -47,9 +49,22 @@ def as_target(values: pd.Series, columns: Columns) -> pd.Series:
     return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
-def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched."""
-    kept = ~empty_rows(raw, columns.id_column) & ~repeated_rows(raw, columns.id_column)
+def identical_rows(raw: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Return (n,) whether a row repeats an earlier one; all False if the data set keeps such rows."""
+    if columns.duplicates == "keep":
+        return np.zeros(len(raw), dtype=bool)
+    return repeated_rows(raw, columns.id_column) & ~empty_rows(raw, columns.id_column)
+
+
+def tidy(raw: pd.DataFrame, columns: Columns, identical: np.ndarray | None = None) -> pd.DataFrame:
+    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched.
+
+    Args:
+        identical: (n,) the result of `identical_rows`, where the caller has it already.
+    """
+    kept = ~empty_rows(raw, columns.id_column)
+    if columns.duplicates == "drop":
+        kept &= ~(identical_rows(raw, columns) if identical is None else identical)
 
     def rows_of(name: str) -> pd.Series:
         rows: pd.Series = raw[name][kept].reset_index(drop=True)
@@ -61,6 +76,20 @@ def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame({**typed, columns.target: target}, copy=False)
 
 
+def about_identical(identical: np.ndarray, target: pd.Series, columns: Columns) -> str:
+    """Return in words what became of the (n,) identical rows, whose target was `target`; nothing if there are none."""
+    if not identical.any():
+        return ""
+    count = f"{identical.sum():,} rows are identical to an earlier row"
+    if columns.duplicates != "drop":
+        return (
+            f"; warning: {count} and are kept. Set data.duplicates to drop if they are copies of one case, or to keep"
+        )
+    is_positive = (as_target(target, columns) == 1).where(target.notna())
+    before, after = is_positive.mean(), is_positive[~identical].mean()
+    return f"; {count} and were dropped: class 1 ({columns.positive}) {before:.2%} before, {after:.2%} after"
+
+
 def parser() -> argparse.ArgumentParser:
     return step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "artifact_name", "artifact_description")
 
@@ -70,9 +99,12 @@ def main(argv: list[str] | None = None) -> None:
     with step_run(args) as run:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         expect_columns(raw, run.columns, args.input_artifact)
-        clean = tidy(raw, run.columns)
+        identical = identical_rows(raw, run.columns)
+        clean = tidy(raw, run.columns, identical)
         run.publish_table(clean, args.artifact_name, about=args.artifact_description)
-        run.say(f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns")
+        mlflow.log_metric("identical_rows", int(identical.sum()))
+        kept = f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns"
+        run.say(kept + about_identical(identical, raw[run.columns.source_target], run.columns))
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
     text = [name for name in features if name in columns.text]
     codes = [name for name in features if name in columns.categorical and name not in text]
     numeric = [name for name in features if name in columns.numeric]
-    fill = SimpleImputer(strategy=settings.features.impute_categorical)
+    fill = SimpleImputer(strategy=settings.features.impute_categorical, keep_empty_features=True)
     encode = ColumnTransformer(
         [
-            ("numeric", SimpleImputer(strategy=settings.features.impute_numeric), numeric),
+            ("numeric", SimpleImputer(strategy=settings.features.impute_numeric, keep_empty_features=True), numeric),
             (
                 "codes",
                 make_pipeline(fill, OneHotEncoder(handle_unknown="ignore", sparse_output=False)),

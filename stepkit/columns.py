@@ -80,6 +80,7 @@ class Columns(Strict):
     Attributes:
         licence: under which the data may be used; `limits`: what nobody should read into them. For people: both
             stand in the model card of a run's report.
+        duplicates: drop if identical rows are copies of one case, keep if they are cases; None: keep, with a warning.
     """
 
     name: str = ""
@@ -91,6 +92,7 @@ class Columns(Strict):
     negative: StrictInt | StrictStr = 0  # strict: YAML reads an unquoted yes as a boolean, which no row holds
     positive: StrictInt | StrictStr = 1
     id_column: str | None = None
+    duplicates: Literal["drop", "keep"] | None = None
     columns: dict[str, Column] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -44,6 +44,7 @@ DESCRIPTION = {
     "name": "loans",
     "description": "made by a test",
     "id_column": "loan",
+    "duplicates": "drop",
     "source_target": "outcome",
     "target": "bad",
     "negative": "repaid",

@@ -12,6 +12,7 @@ from stepkit.places import ROOT
 
 CLIENTS = Columns(
     id_column="ID",
+    duplicates="drop",
     source_target="default payment next month",
     target="default",
     columns={

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from preprocess.duplicates import ROWS_AT_ONCE, empty_rows, fingerprints, repeated_rows
-from preprocess.run import as_target, as_type, expect_columns, tidy
+from preprocess.run import about_identical, as_target, as_type, expect_columns, identical_rows, tidy
 from stepkit.columns import Column
 from stepkit.errors import TableUnfit
 from tests.unit.memory import bytes_of, peak_bytes
@@ -48,6 +50,34 @@ def test_tidy_gives_doubles_as_the_models_signature_has_them_and_a_whole_target(
         "AGE": "float64",
         "default": "Int64",
     }
+
+
+@pytest.mark.parametrize("duplicates", [None, "keep"])
+def test_identical_rows_stay_unless_the_data_set_drops_them(duplicates: Literal["keep"] | None) -> None:
+    clean = tidy(raw(), CLIENTS.model_copy(update={"duplicates": duplicates}))
+    assert clean["AGE"].tolist() == [24, 24, 57]
+
+
+def words_about(duplicates: str | None) -> str:
+    columns = CLIENTS.model_copy(update={"duplicates": duplicates})
+    return about_identical(identical_rows(raw(), columns), raw()[TARGET], columns)
+
+
+def test_identical_rows_of_an_undecided_data_set_are_a_warning_with_count_and_key() -> None:
+    words = words_about(None)
+    assert "warning: 1 rows are identical to an earlier row and are kept" in words
+    assert "data.duplicates" in words
+
+
+def test_dropped_rows_are_counted_with_the_share_of_the_class_before_and_after() -> None:
+    assert words_about("drop").endswith(
+        "1 rows are identical to an earlier row and were dropped: class 1 (1) 66.67% before, 50.00% after"
+    )
+
+
+def test_nothing_is_reported_where_identical_rows_are_cases_or_there_are_none() -> None:
+    assert words_about("keep") == ""
+    assert about_identical(identical_rows(raw().tail(1), CLIENTS), raw()[TARGET].tail(1), CLIENTS) == ""
 
 
 def test_tidy_keeps_rows_that_are_only_partly_empty() -> None:
