@@ -15,6 +15,7 @@ from stepkit import tables
 from stepkit.addresses import data_address, opened, recorded
 from stepkit.args import positive, step_parser
 from stepkit.columns import Columns, read_columns
+from stepkit.description import expect_yaml
 from stepkit.errors import BadParameter, SecretInAddress, TableUnreadable, WrongDigest
 from stepkit.fileformats import WRITABLE
 from stepkit.lineage import DATA_SET, artifact_of, run_of
@@ -38,6 +39,8 @@ def read_description(run: StepRun, dataset: str) -> Columns:
     if not path.is_file():
         known = sorted(file.stem for file in (ROOT / "data").glob("*.yaml"))
         raise BadParameter(f"no data set '{dataset}'. Known: {', '.join(known)}, or the path of a YAML file.")
+    if not dataset.startswith("runs:/"):
+        expect_yaml(path, Columns)
     return read_columns(path)
 
 

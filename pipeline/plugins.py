@@ -9,16 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.plugin import Plugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import II, DictConfig
+
+from stepkit.description import expect_yaml
+from stepkit.errors import BadParameter
 
 S = TypeVar("S")
 NAMESPACE = "hydra_plugins"
@@ -171,8 +178,25 @@ class ThreadsLauncher(Launcher):
         return launch(self, read(ThreadsSettings, self.settings, "hydra.launcher"), job_overrides, initial_job_idx)
 
 
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of YAML files, under the name that Hydra insists on, with one message for a file that is wrong."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        from pipeline.config import ConfigError, Data
+
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            if path.is_file():
+                expect_yaml(path, Data if config_path.startswith("data/") else None)
+        except BadParameter as error:
+            raise ConfigError(str(error)) from error
+        return super().load_config(config_path)
+
+
 def register_plugins() -> None:
-    """Make our sweeper and launchers known to Hydra; to be called before hydra.main's function."""
+    """Make our reader, sweeper and launchers known to Hydra; to be called before hydra.main's function."""
+    Plugins.instance()  # registers Hydra's own reader, which ours replaces
+    SourcesRegistry.instance().types["file"] = FileConfigSource
     _register("hydra/sweeper", "optuna", OptunaSweeper, SearchSettings)
     _register("hydra/launcher", "ray", RayLauncher, RaySettings)
     _register("hydra/launcher", "threads", ThreadsLauncher, ThreadsSettings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
 from stepkit.errors import BadParameter
 
@@ -18,6 +18,7 @@ COLUMNS_ARTIFACT = "columns.yaml"
 TYPE_TRIED = re.compile(r"literal\[|constrained-|function-|(int|float|str|bool|none|list|dict)\b")
 """How pydantic calls one of several types that a value may have; it stands behind the key."""
 
+Code = StrictInt | StrictFloat | StrictStr  # strict: YAML reads an unquoted yes as a boolean, which no row holds
 ColumnType = Literal["integer", "float", "text"]
 
 
@@ -35,13 +36,13 @@ class Column(Strict):
 
     type: ColumnType = "integer"
     role: Literal["numeric", "categorical"] = "numeric"
-    values: list[int | float | str] | None = None
+    values: list[Code] | None = None
     min: float | None = None
     max: float | None = None
     max_missing: float = Field(0.0, ge=0.0, le=1.0)
     meaning: str = ""
     label: str = ""
-    labels: dict[int | float | str, str] = Field(default_factory=dict)
+    labels: dict[Code, str] = Field(default_factory=dict)
     slice_by: bool | list[float] = False
 
     @model_validator(mode="after")
@@ -89,7 +90,7 @@ class Columns(Strict):
     limits: str = ""
     source_target: str
     target: str
-    negative: StrictInt | StrictStr = 0  # strict: YAML reads an unquoted yes as a boolean, which no row holds
+    negative: StrictInt | StrictStr = 0
     positive: StrictInt | StrictStr = 1
     id_column: str | None = None
     duplicates: Literal["drop", "keep"] | None = None
@@ -144,12 +145,11 @@ def columns_from(settings: dict[str, Any], where: str) -> Columns:
     try:
         return Columns(**known)
     except ValueError as error:
-        raise BadParameter(f"{where}: {first_problem(error)}{_meant(error)}") from error
+        raise BadParameter(f"{where}: {first_problem(error)}{meant(getattr(error, 'errors', list)())}") from error
 
 
-def _meant(error: ValueError) -> str:
-    """The key that somebody meant who mistyped one."""
-    problems: list[Any] = getattr(error, "errors", list)()
+def meant(problems: list[Any]) -> str:
+    """Return the known key that a mistyped one, the first of pydantic's problems, may mean; else an empty text."""
     if not problems or problems[0]["type"] != "extra_forbidden":
         return ""
     close = _close(str(problems[0]["loc"][-1]), Column)
@@ -170,6 +170,8 @@ def read_columns(path: Path) -> Columns:
         return columns_from(_settings_in(path), path.name)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParameter(f"{path.name} is not YAML: {error}") from error
+    except (OSError, TypeError, RecursionError) as error:
+        raise BadParameter(f"{path.name}: defaults must be a list of other files next to it ({error}).") from error
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
