@@ -7,7 +7,8 @@ import pytest
 
 from check_data.checks import Checked
 from check_data.ks import ks_test
-from check_data.rules import RULES, broken_rows, unknown_class
+from check_data.rules import RULES, broken_rows, remedy, unknown_class
+from stepkit.labels import REMEDY, rows_of
 from stepkit.tables import plain
 
 
@@ -26,7 +27,10 @@ def test_values(checked: Checked, column: str, rule: str) -> None:
         pytest.skip("the column is missing")
     broken = broken_rows(checked.sample, checked.columns, column, rule)
     checked.blame(broken, column, rule)
-    assert broken.empty, f"{len(broken):,} of {len(checked.sample):,} rows: {shown(broken)}"
+    hint = remedy(checked.columns.columns[column], rule, broken)
+    assert broken.empty, (
+        f"{len(broken):,} of {len(checked.sample):,} rows: {shown(broken)}; {rows_of(broken.index)}{hint}"
+    )
 
 
 def test_target_classes(checked: Checked) -> None:
@@ -34,7 +38,8 @@ def test_target_classes(checked: Checked) -> None:
     values = checked.sample[checked.columns.target]
     broken = values[unknown_class(values)]
     checked.blame(broken, checked.columns.target, "target classes")
-    assert broken.empty, f"{len(broken):,} rows are neither 0 nor 1: {shown(broken)}"
+    found = f"{len(broken):,} rows are neither 0 nor 1: {shown(broken)}; column {values.name}, {rows_of(broken.index)}"
+    assert broken.empty, f"{found}. {REMEDY}" if values.isna().any() else found
     assert values.nunique() == 2, f"only one class is present: {values.iloc[0]}"
 
 
@@ -55,4 +60,5 @@ def shown(values: pd.Series, most: int = 5) -> str:
     """The commonest broken values with their counts, for a message."""
     counts = plain(values).fillna("missing").value_counts()
     more = f" and {len(counts) - most} others" if len(counts) > most else ""
-    return ", ".join(f"{value} ({count}x)" for value, count in counts.head(most).items()) + more
+    texts = {value: value if value == value.strip() else repr(value) for value in map(str, counts.head(most).index)}
+    return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + more

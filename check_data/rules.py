@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from stepkit.columns import Column, Columns
 from stepkit.tables import plain
 
+LARGEST_CODE = 2**24
+"""The model takes codes as float32, which holds whole numbers up to here; 100000001 and 100000002 become one code."""
+
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
 
 def wrong_type(values: pd.Series, column: Column) -> pd.Series:
-    """True where a value is not of the column's type: text in a number, a fraction in a whole number."""
+    """True where a value is not of the column's type: text in a number, a fraction in a whole number, a code that the
+    model cannot tell from its neighbours."""
     if column.type == "text":
         return pd.Series(False, index=values.index)
     numbers = pd.to_numeric(values, errors="coerce")
     broken = numbers.isna() & values.notna()
+    if column.role == "categorical":
+        broken |= numbers.abs() > LARGEST_CODE
     return broken | (numbers % 1 != 0) & numbers.notna() if column.type == "integer" else broken
 
 
@@ -28,11 +37,16 @@ def unknown_value(values: pd.Series, column: Column) -> pd.Series:
 
 
 def out_of_range(values: pd.Series, column: Column) -> pd.Series:
-    """True where a number lies outside of the column's min and max."""
+    """True where a number lies outside of the column's min and max, or of the numbers that a model can take."""
     numbers = pd.to_numeric(values, errors="coerce")
-    below = numbers < column.min if column.min is not None else False
-    above = numbers > column.max if column.max is not None else False
-    return pd.Series(below | above, index=values.index)
+    if column.type == "text":
+        return pd.Series(False, index=values.index)
+    outside = numbers.abs() > LARGEST_NUMBER
+    if column.min is not None:
+        outside |= numbers < column.min
+    if column.max is not None:
+        outside |= numbers > column.max
+    return outside
 
 
 def too_many_missing(values: pd.Series, column: Column) -> pd.Series:
@@ -52,6 +66,16 @@ RULES: dict[str, Callable[[pd.Series, Column], pd.Series]] = {
     "range": out_of_range,
     "missing": too_many_missing,
 }
+
+
+def remedy(column: Column, rule: str, broken: pd.Series) -> str:
+    """Return the sentence that helps with the values that break a rule, where their message alone does not."""
+    largest = pd.to_numeric(broken, errors="coerce").abs().max()
+    if rule == "type" and column.role == "categorical" and largest > LARGEST_CODE:
+        return f". Describe codes above {LARGEST_CODE:,} as type: text"
+    if rule == "range" and largest > LARGEST_NUMBER:
+        return f". No model takes a number beyond {LARGEST_NUMBER:.1e}: correct it or remove the row"
+    return ""
 
 
 def broken_rows(table: pd.DataFrame, columns: Columns, name: str, rule: str) -> pd.Series:

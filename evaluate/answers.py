@@ -12,6 +12,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from evaluate.resample import Scored
 from stepkit.columns import Columns
+from stepkit.labels import expect_labels
 from stepkit.tables import as_model_input
 
 ROWS_AT_ONCE = 100_000
@@ -31,6 +32,7 @@ def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataF
 def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
     """Return the answers to n rows together with the truth in them."""
     answer = score(model, table, columns)
+    expect_labels(table, columns.target)
     labels = table[columns.target].to_numpy(dtype=int)
     return Scored(labels, answer["probability"].to_numpy(), answer["class"].to_numpy())
 

@@ -16,6 +16,7 @@ from preprocess.duplicates import empty_rows, repeated_rows
 from stepkit.args import step_parser
 from stepkit.columns import Column, Columns
 from stepkit.errors import TableUnfit
+from stepkit.labels import as_classes
 from stepkit.run import step_run
 from stepkit.tables import plain
 
@@ -37,15 +38,14 @@ def as_type(values: pd.Series, column: Column) -> pd.Series:
     integers for a signature of doubles (`mlflow models predict -t csv`).
     """
     if column.type == "text":
-        return values.astype("string")
+        return plain(values) if pd.api.types.is_numeric_dtype(values) else values.astype("string")
     numbers = pd.to_numeric(values, errors="coerce")
     return values if numbers.isna().sum() > values.isna().sum() else numbers.astype(float)
 
 
 def as_target(values: pd.Series, columns: Columns) -> pd.Series:
     """Return the target as 0 and 1; a value that is neither class stays as it came."""
-    classes = {str(value): number for value, number in columns.classes.items()}
-    mapped = plain(values).map(classes).astype("Int64")
+    mapped = as_classes(values, columns)
     return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
@@ -53,7 +53,8 @@ def identical_rows(raw: pd.DataFrame, columns: Columns) -> np.ndarray:
     """Return (n,) whether a row repeats an earlier one; all False if the data set keeps such rows."""
     if columns.duplicates == "keep":
         return np.zeros(len(raw), dtype=bool)
-    return repeated_rows(raw, columns.id_column) & ~empty_rows(raw, columns.id_column)
+    repeated: np.ndarray = repeated_rows(raw, columns.id_column) & ~empty_rows(raw, columns.id_column)
+    return repeated
 
 
 def tidy(raw: pd.DataFrame, columns: Columns, identical: np.ndarray | None = None) -> pd.DataFrame:

@@ -63,7 +63,6 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
             ),
             ("text", OneHotEncoder(handle_unknown="ignore", sparse_output=False), text),
         ],
-        verbose_feature_names_out=False,
     )
     forest = RandomForestClassifier(random_state=random_seed, **settings.random_forest.model_dump())
     return Pipeline([(ENCODE, encode), (FOREST, forest)])
@@ -71,5 +70,6 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
 
 def importances(model: Pipeline) -> pd.Series:
     """Impurity-based importance per encoded feature (sums to 1), largest first."""
-    names = model.named_steps[ENCODE].get_feature_names_out()
+    # with scikit-learn's prefix (codes__SEX_1.0) the names are unique: a column may be called like a code of another
+    names = [name.partition("__")[2] for name in model.named_steps[ENCODE].get_feature_names_out()]
     return pd.Series(model.named_steps[FOREST].feature_importances_, index=names).sort_values(ascending=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import yaml
 from sklearn.pipeline import Pipeline
 
@@ -16,8 +16,9 @@ from random_forest.pipeline import build, importances
 from stepkit import plots
 from stepkit.args import share, step_parser
 from stepkit.columns import first_problem
-from stepkit.errors import BadParameter, TableUnfit
+from stepkit.errors import BadParameter
 from stepkit.evaluation import Costs, read_evaluation
+from stepkit.labels import labels_of
 from stepkit.metrics import scores
 from stepkit.places import ROOT
 from stepkit.run import StepRun, step_run
@@ -25,6 +26,8 @@ from stepkit.settings import ModelSettings
 from stepkit.split import split
 from stepkit.tables import as_model_input
 from stepkit.threshold import chosen_threshold
+
+log = logging.getLogger("step")
 
 
 def read_settings(model_config: str) -> ModelSettings:
@@ -59,19 +62,6 @@ def costs_of(text: str) -> Costs:
         raise BadParameter(f"threshold_costs: four numbers are needed, tn,fp,fn,tp; found '{text}'.") from error
 
 
-def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
-    """Return the target as (n,) of 0 and 1.
-
-    Raises:
-        TableUnfit: another value is in it, or only one class.
-    """
-    values = sorted(map(str, table[target].unique()))
-    if values != ["0", "1"]:
-        raise TableUnfit(f"the target '{target}' must hold both 0 and 1, and holds: {', '.join(values[:10])}.")
-    labels: np.ndarray = table[target].to_numpy(dtype=int)
-    return labels
-
-
 def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
     importance = importances(model)
     run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
@@ -100,6 +90,8 @@ def main(argv: list[str] | None = None) -> None:
         labels_of(table, run.columns.target)
         train, validation = split(table, args.val_size, args.stratify, args.random_seed)
         model = build(settings, run.columns, args.random_seed)
+        if empty := [name for name in run.columns.names if train[name].isna().all()]:
+            log.warning("no value in the %d training rows, so the model ignores: %s", len(train), ", ".join(empty))
         model.fit(as_model_input(train, run.columns), labels_of(train, run.columns.target))
         labels = labels_of(validation, run.columns.target)
         probability = model.predict_proba(as_model_input(validation, run.columns))[:, 1]

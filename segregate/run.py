@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from stepkit.args import share, step_parser
+from stepkit.labels import expect_labels
 from stepkit.run import step_run
 from stepkit.split import split
 
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
+        expect_labels(table, run.columns.target)
         train, test = split(table, args.test_size, args.stratify, args.random_seed)
         ending = Path(args.input_artifact).suffix
         for part, name in ((train, "train"), (test, "test")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
@@ -21,25 +22,22 @@ def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> 
     """
     if len(table) < 2:
         raise TableUnfit(f"{len(table)} rows are too few to split into {1 - size:g} and {size:g}. Get more rows.")
-    by = _strata(table, size, stratify) if stratify else None
-    first, second = train_test_split(table, test_size=size, stratify=by, random_state=random_seed)
-    if by is not None:
-        _expect_every_value(by, first, second)
+    by, values = _strata(table, size, stratify) if stratify else (np.zeros(len(table), dtype=np.int8), pd.Index([""]))
+    first, second, first_by, second_by = train_test_split(
+        table, by, test_size=size, stratify=by if stratify else None, random_state=random_seed
+    )
+    # equal shares round down to no row at all of a rare value
+    lost = np.setxor1d(first_by, second_by)
+    if stratify and len(lost):
+        raise TableUnfit(
+            f"{len(by):,} rows are too few to split by '{stratify}' into {len(first):,} and {len(second):,}: no row of "
+            f"{', '.join(map(str, values[lost]))} would be on one side. Get more rows, or stratify by nothing."
+        )
     return first, second
 
 
-def _expect_every_value(by: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> None:
-    """Equal shares round down to no row at all of a rare value."""
-    every = set(by.unique())
-    lost = every - set(first[by.name].unique()) | every - set(second[by.name].unique())
-    if lost:
-        raise TableUnfit(
-            f"{len(by):,} rows are too few to split by '{by.name}' into {len(first):,} and {len(second):,}: no row of "
-            f"{', '.join(map(str, lost))} would be on one side. Get more rows, or stratify by nothing."
-        )
-
-
-def _strata(table: pd.DataFrame, size: float, stratify: str) -> pd.Series:
+def _strata(table: pd.DataFrame, size: float, stratify: str) -> tuple[np.ndarray, pd.Index]:
+    """Return for each of n rows the place of its value among the sorted values, and these; a gap is a value too."""
     if stratify not in table.columns:
         raise TableUnfit(f"cannot stratify by '{stratify}': the columns are {', '.join(map(str, table.columns))}.")
     counts = table[stratify].value_counts(dropna=False)
@@ -51,4 +49,5 @@ def _strata(table: pd.DataFrame, size: float, stratify: str) -> pd.Series:
             f"{smallest} has {rows} row{'s'[: rows != 1]}, each value needs one on both sides. Get more rows, or "
             "stratify by nothing."
         )
-    return table[stratify]
+    places, values = pd.factorize(table[stratify], sort=True, use_na_sentinel=False)
+    return places, pd.Index(values)

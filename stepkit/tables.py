@@ -241,6 +241,8 @@ def _doubles(values: pd.Series) -> pd.Series:
 
 def plain(values: pd.Series) -> pd.Series:
     """Return n values as text, whole numbers without a fraction: 1.0 and 1 are the same code; gaps stay gaps."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "decimal":
+        values = values.astype(float)
     if values.dtype == object:
         # 1 and True are equal in there, and yet not the same text
         return _plain(values)
@@ -251,4 +253,4 @@ def plain(values: pd.Series) -> pd.Series:
 
 
 def _plain(values: pd.Series) -> pd.Series:
-    return values.astype("string").str.removesuffix(".0")
+    return values.astype("string").str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)

@@ -78,6 +78,21 @@ def test_a_broken_rule_is_named_with_its_column_and_values(
     assert about(failed(broken), column, rule).startswith(detail)
 
 
+def test_the_rows_of_each_broken_rule_are_named_with_the_rule(broken: Checked) -> None:
+    assert about(failed(broken), "LIMIT_BAL", "range").endswith("; row 1")
+    assert failed(broken)["target classes"].endswith("; column default, row 2")
+
+
+def test_rows_without_a_label_come_with_a_way_on() -> None:
+    detail = failed(check(clients().assign(default=[1, None, 0, None])))["target classes"]
+    assert detail.startswith("2 rows are neither 0 nor 1: missing (2x); column default, rows 1, 3.")
+    assert "Fill in their labels" in detail
+
+
+def test_blanks_around_a_value_are_shown() -> None:
+    assert shown(pd.Series(["yes ", "no"])) == "'yes ' (1x), no (1x)"
+
+
 def test_a_third_class_is_named(broken: Checked) -> None:
     assert failed(broken)["target classes"].startswith("1 rows are neither 0 nor 1: 2 (1x)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -131,11 +132,37 @@ def test_a_target_in_words_becomes_0_and_1() -> None:
     assert as_target(pd.Series(["yes", "no", "yes"]), LOANS).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], ["0", "1"], ["0.0", "1.0"], np.array([0, 1], "int8")], ids=str)
+NUMBERS = {
+    "whole": [0, 1],
+    "doubles": [0.0, 1.0],
+    "texts": ["0", "1"],
+    "texts of doubles": ["0.00", "1.00"],
+    "bytes": np.array([0, 1], "int8"),
+    "decimals": [Decimal("0.00"), Decimal("1.00")],
+    "nullable": pd.array([0, 1], dtype="Int64"),
+    "categories": pd.Categorical([0, 1]),
+}
+
+
+@pytest.mark.parametrize("values", NUMBERS.values(), ids=NUMBERS)
 def test_a_target_of_numbers_is_taken_in_any_type(values: list[object]) -> None:
     target = as_target(pd.Series(values), CLIENTS)
     assert target.tolist() == [0, 1]
     assert target.dtype == "Int64"
+
+
+@pytest.mark.parametrize("classes", [("false", "true"), ("False", "True")], ids=str)
+@pytest.mark.parametrize("values", [[False, True], [False, True, None]], ids=["booleans", "with a gap"])
+def test_a_target_of_booleans_is_taken_in_either_spelling(values: list[object], classes: tuple[str, str]) -> None:
+    columns = CLIENTS.model_copy(update={"negative": classes[0], "positive": classes[1]})
+    assert as_target(pd.Series(values, dtype=object), columns).tolist()[:2] == [0, 1]
+    assert as_target(pd.Series([False, True]), columns).tolist() == [0, 1]
+
+
+def test_codes_that_came_as_numbers_are_texts_without_a_fraction() -> None:
+    text = Column(type="text", role="categorical")
+    assert as_type(pd.Series([7.0, None]), text).tolist() == ["7", pd.NA]
+    assert as_type(pd.Series([7, 8]), text).tolist() == ["7", "8"]
 
 
 def test_a_third_class_stays_as_it_came() -> None:

@@ -22,9 +22,9 @@ from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference
 from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import ENCODE, build, features_of, importances
 from random_forest.predictor import Predictor, as_inputs, probabilities_of
-from random_forest.run import labels_of, read_settings
+from random_forest.run import read_settings
 from stepkit.columns import Column, Columns
-from stepkit.errors import BadParameter, ExportUnequal, TableUnfit
+from stepkit.errors import BadParameter, ExportUnequal
 from stepkit.places import ROOT
 from stepkit.settings import Features, Forest, ModelSettings
 from stepkit.tables import as_model_input
@@ -270,6 +270,34 @@ def test_the_same_seed_gives_the_same_forest() -> None:
     np.testing.assert_array_equal(fitted(3).predict_proba(rows), fitted(3).predict_proba(rows))
 
 
+EMPTY = {
+    "numbers": (Column(), [None] * 6, [None, 5, None, 1, 2, 3]),
+    "codes": (Column(role="categorical"), [None] * 6, [None, 5, None, 0, 2, 3]),
+    "texts": (Column(type="text", role="categorical"), [None] * 6, [None, "x", "", "y", None, "z"]),
+    "one number": (Column(), [7] * 6, [None, 5, 7, 1, 2, 3]),
+    "one code": (Column(role="categorical"), [7] * 6, [None, 5, 7, 1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_column_without_values_or_with_one_value_is_exported(tmp_path: Path, name: str) -> None:
+    column, fitted_on, asked = EMPTY[name]
+    columns = Columns(source_target="y", target="y", columns={"bonus": column, **MIXED.columns})
+    training, later = (TRAINING.assign(bonus=pd.Series(values, dtype=object)) for values in (fitted_on, asked))
+    model = build(SETTINGS, columns, 42).fit(as_model_input(training, columns), TRAINING["default"])
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(to_graph(model, columns.names, columns.text).SerializeToString())
+    for rows in (training, later):
+        assert largest_difference(model, graph, as_model_input(rows, columns), columns.names, columns.text) < 1e-6
+
+
+def test_a_column_may_be_called_like_a_code_of_another() -> None:
+    columns = Columns(source_target="y", target="y", columns={"SEX": Column(role="categorical"), "SEX_1.0": Column()})
+    rows = pd.DataFrame({"SEX": [1.0, 2.0] * 3, "SEX_1.0": [1.0, 2.0, 3.0] * 2})
+    found = importances(build(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
+    assert sorted(found.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
+
+
 def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
     found = importances(fitted())
     assert found.sum() == pytest.approx(1.0)
@@ -306,16 +334,6 @@ def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
 def test_features_that_the_data_set_does_not_have_are_named(features: Features, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
         build(ModelSettings(features=features), MIXED, 42)
-
-
-def test_labels_are_0_and_1() -> None:
-    assert labels_of(TRAINING, "default").tolist() == [1, 0, 1, 0, 1, 0]
-
-
-@pytest.mark.parametrize(("values", "held"), [([0, 1, 2], "0, 1, 2"), ([0, 0, 0], "0"), (["no", 0, 1], "0, 1, no")])
-def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], held: str) -> None:
-    with pytest.raises(TableUnfit, match=rf"'default' must hold both 0 and 1, and holds: {held}\."):
-        labels_of(pd.DataFrame({"default": values}), "default")
 
 
 def test_the_file_beside_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from check_data.rules import (
     RULES,
     broken_rows,
     out_of_range,
+    remedy,
     too_many_missing,
     unknown_class,
     unknown_value,
@@ -34,6 +35,10 @@ def broken(mask: pd.Series) -> list[int]:
         ([1, 2.5, 3.0], Column(), [1]),
         ([1, float("inf"), 3], Column(), [1]),
         ([1, 2.5, None], Column(type="float"), []),
+        ([2**24, 2**24 + 1, -(2**24) - 1, None], Column(role="categorical"), [1, 2]),
+        ([100000001.0, 7], Column(type="float", role="categorical"), [0]),
+        ([2**24 + 1, 10**12], Column(), []),
+        (["100000001", "x"], TEXT, []),
         ([1, "two", None], Column(type="float"), [1]),
         (["a", 7, None], TEXT, []),
     ],
@@ -128,3 +133,24 @@ def test_a_column_of_known_codes_is_judged_without_a_text_for_each_row() -> None
     values = pd.Series([1.0, 2.0] * 50_000)
     unknown_value(values, column)
     assert peak_bytes(lambda: unknown_value(values, column)) < 50 * len(values)
+
+
+@pytest.mark.parametrize(
+    "column", [Column(type="float"), Column(type="float", min=0, max=float("inf"))], ids=["", "limits"]
+)
+def test_range_names_infinite_numbers_and_those_beyond_32_bits(column: Column) -> None:
+    values = pd.Series([1.0, float("inf"), 1e39, 3.4e38, None], dtype=object)
+    assert broken(out_of_range(values, column)) == [1, 2]
+    assert broken(out_of_range(-pd.to_numeric(values), Column(type="float"))) == [1, 2]
+
+
+def test_texts_that_look_like_large_numbers_are_texts() -> None:
+    assert broken(out_of_range(pd.Series(["1e400", "inf"]), TEXT)) == []
+
+
+def test_large_codes_and_numbers_come_with_a_remedy() -> None:
+    code, number = Column(role="categorical"), Column(type="float")
+    assert "type: text" in remedy(code, "type", pd.Series([100000001]))
+    assert "3.4e+38" in remedy(number, "range", pd.Series([float("inf")]))
+    assert remedy(code, "type", pd.Series(["word", 2.5], dtype=object)) == ""
+    assert remedy(number, "range", pd.Series([-1.0])) == ""

@@ -70,6 +70,14 @@ def test_a_value_that_would_be_missing_on_one_side_is_refused() -> None:
         split(table(2, 18), 0.2, "default", 42)
 
 
+def test_gaps_of_the_stratified_column_are_a_value_of_their_own() -> None:
+    for gap in (None, float("nan")):
+        gappy = table(20, 80).assign(town=pd.Series(["Bonn", "Trier", gap, gap] * 25, dtype=object))
+        first, second = split(gappy, 0.3, "town", 1)
+        assert second["town"].isna().sum() == 15
+        assert len(first) == 70
+
+
 def test_a_table_of_one_row_is_refused_without_stratification_too() -> None:
     with pytest.raises(TableUnfit, match="too few"):
         split(table(1, 0), 0.3, "", 42)

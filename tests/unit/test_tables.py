@@ -218,11 +218,24 @@ def test_model_input_copies_each_column_once() -> None:
         (pd.Series([-0.0, 0.0]), ["0", "0"]),
         (pd.Series([0.0, -0.0]), ["0", "0"]),
         (pd.Series([1, None], dtype="Int64"), ["1", None]),
-        (pd.Series(["v1.0", "1.0", None], dtype="string"), ["v1", "1", None]),
+        (pd.Series(["v1.0", "1.0", "1.00", "1.10", None], dtype="string"), ["v1.0", "1", "1", "1.10", None]),
         (pd.Series([1, True, 1.0, "1.0", None], dtype=object), ["1", "True", "1", "1", None]),
         (pd.Series([True, False]), ["True", "False"]),
+        (pd.Series([Decimal("1.00"), Decimal("2.50"), None]), ["1", "2.5", None]),
+        (pd.Series([1.0, 2.0, 1.0], dtype="category"), ["1", "2", "1"]),
     ],
-    ids=["whole", "doubles", "minus zero first", "minus zero last", "gaps", "texts", "mixed", "booleans"],
+    ids=[
+        "whole",
+        "doubles",
+        "minus zero first",
+        "minus zero last",
+        "gaps",
+        "texts",
+        "mixed",
+        "booleans",
+        "decimals",
+        "categories",
+    ],
 )
 def test_plain_values_are_texts_without_a_fraction_of_zero(values: pd.Series, texts: list[str | None]) -> None:
     found = plain(values)
