@@ -70,10 +70,10 @@ RULES: dict[str, Callable[[pd.Series, Column], pd.Series]] = {
 
 def remedy(column: Column, rule: str, broken: pd.Series) -> str:
     """Return the sentence that helps with the values that break a rule, where their message alone does not."""
-    largest = pd.to_numeric(broken, errors="coerce").abs().max()
-    if rule == "type" and column.role == "categorical" and largest > LARGEST_CODE:
+    sizes = pd.to_numeric(broken, errors="coerce").abs()
+    if rule == "type" and column.role == "categorical" and (sizes > LARGEST_CODE).any():
         return f". Describe codes above {LARGEST_CODE:,} as type: text"
-    if rule == "range" and largest > LARGEST_NUMBER:
+    if rule == "range" and (sizes > LARGEST_NUMBER).any():
         return f". No model takes a number beyond {LARGEST_NUMBER:.1e}: correct it or remove the row"
     return ""
 

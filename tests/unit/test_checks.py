@@ -84,7 +84,7 @@ def test_the_rows_of_each_broken_rule_are_named_with_the_rule(broken: Checked) -
 
 
 def test_rows_without_a_label_come_with_a_way_on() -> None:
-    detail = failed(check(clients().assign(default=[1, None, 0, None])))["target classes"]
+    detail = failed(check(clients().assign(default=pd.Series([1, None, 0, None], dtype="Int64"))))["target classes"]
     assert detail.startswith("2 rows are neither 0 nor 1: missing (2x); column default, rows 1, 3.")
     assert "Fill in their labels" in detail
 
