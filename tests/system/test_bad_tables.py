@@ -149,6 +149,11 @@ FAULTS: dict[str, tuple[str, dict[int, object], list[str]]] = {
     "an unknown code": ("EDUCATION", {5: 9, 6: 17}, ["EDUCATION: known values: 2 of 300 rows: ", "9 (1x)", "17 (1x)"]),
     "out of range": ("AGE", {7: 300}, ["AGE: range: 1 of 300 rows: 300 (1x)"]),
     "below the range": ("PAY_AMT1", {8: -1}, ["PAY_AMT1: range: 1 of 300 rows: -1 (1x)"]),
+    "no number of 32 bits": (
+        "BILL_AMT1",
+        {5: 1e39},
+        ["BILL_AMT1: range: 1 of 300 rows: 1e+39 (1x); row 5. No model takes a number beyond"],
+    ),
     "a missing value": ("LIMIT_BAL", {9: None}, ["LIMIT_BAL: missing: 1 of 300 rows: missing (1x)"]),
     "a third class": (TARGET, {2: 2, 12: 2}, ["target classes: 2 rows are neither 0 nor 1: 2 (2x)"]),
     "a missing target": (TARGET, {1: None}, ["target classes: 1 rows are neither 0 nor 1: missing (1x)"]),
@@ -220,6 +225,23 @@ def test_pinned_reference_that_is_no_artifact_address_is_an_error(have: Have, re
 
 
 # segregate
+
+
+READERS: dict[str, dict[str, str]] = {
+    "segregate": {"input_step": "bad_preprocess"},
+    "random_forest": {"input_step": "bad_preprocess", "train_data": "preprocessed_data.csv"},
+    "evaluate": {"input_data_step": "bad_preprocess", "test_data": "preprocessed_data.csv", "model_name": MODEL},
+}
+
+
+@pytest.mark.parametrize("step", READERS)
+def test_rows_without_a_label_are_named_by_each_step_that_reads_them(
+    bring: Bring, have: Have, refuse: Refuse, few_clients: pd.DataFrame, step: str
+) -> None:
+    have(step)
+    bring(spoiled(few_clients, TARGET, {1: None, 7: None}))
+    words = ("the target 'default': 2 of 300 rows have no label: rows 1, 7", "Fill in their labels or remove")
+    refuse(step, "TableUnfit", *words, **READERS[step])
 
 
 def test_too_few_rows_for_a_stratified_split_are_counted(
