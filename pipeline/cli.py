@@ -15,7 +15,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError
 
 from pipeline import job, single, sweep
 from pipeline.config import ConfigError, explain, split_options
@@ -98,10 +97,6 @@ def _explained(error: BaseException) -> BaseException:
         return error
     if isinstance(error, HydraException | OmegaConfBaseException):
         return ConfigError(explain(error))
-    if isinstance(error, YAMLError | UnicodeDecodeError):
-        return ConfigError(
-            f"config.yaml or data/*.yaml: not YAML in UTF-8 ({' '.join(str(error).split())}). Correct it."
-        )
     if isinstance(error, ValueError) and str(error).startswith(GROUP_IS_NO_TEXT):
         return ConfigError(f"{error}. Names of data sets, launchers and sweepers are texts, e.g. data=uci.")
     if problem := as_step_error(error):

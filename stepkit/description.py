@@ -25,6 +25,9 @@ TEXT_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+|\.\d*[1-9])?")
 """The same in a column of texts, where 1.10 is not 1.1."""
 
 LIKE_NUMBER = re.compile(r"[-+]?\.?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+"""A number for Hydra, and a text for PyYAML."""
+
 ODD_NUMBER = re.compile(r"[-+]?(0[\dxb_].*|.*\d[:_]\d.*)")
 
 
@@ -60,6 +63,8 @@ def _explained(error: Any, raw: bytes) -> str:
         problem = "a tab, which YAML does not take for a blank. Replace it by blanks"
     elif "${" in line and "'{'" in problem:
         problem = REFERENCE
+    elif type(error) is not yaml.MarkedYAMLError:  # the library's own have types of their own
+        problem = f"not YAML: {problem}"
     return f"line {number + 1}: {problem}"
 
 
@@ -89,7 +94,7 @@ def _expect_as_written(root: yaml.Node | None, scalars: list[tuple[str, str, yam
         _reject(root, f"a description is a mapping of keys to values (found {found})")
     texts = {column for key, column, node in scalars if (key, node.value) == ("type", "text")}
     for key, column, node in scalars:
-        if problem := _misread(key, node, TEXT_NUMBER if column in texts else NUMBER):
+        if problem := _misread(key, node, column in texts):
             _reject(node, f"column '{column}': {problem}" if column else f"{key}: {problem}")
 
 
@@ -98,13 +103,14 @@ def _expect_types(root: Any, settings: dict[str, Any], schema: type[BaseModel]) 
         schema.model_validate({key: settings[key] for key in schema.model_fields.keys() & settings.keys()})
     except ValidationError as error:
         # a key may be missing here: another file of `defaults` or config.yaml has it
-        for one in (one for one in error.errors() if one["type"] != "missing" and "${" not in str(one["input"])):
-            place, why = where_and_why([one, *(other for other in error.errors() if other is not one)])
-            quotes = ". Write it in quotes" if one["type"] == "string_type" else ""
-            _reject(_node_at(root, one["loc"]), f"{place}: {why}{meant([one])}{quotes}")
+        found = [one for one in error.errors() if one["type"] != "missing" and "${" not in str(one["input"])]
+        if found:
+            place, why = where_and_why(found)
+            quotes = ". Write it in quotes" if found[0]["type"] == "string_type" else ""
+            _reject(_node_at(root, found[0]["loc"]), f"{place}: {why}{meant(found)}{quotes}")
 
 
-def _misread(key: str, node: yaml.ScalarNode, number: re.Pattern[str]) -> str:
+def _misread(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
     """Return the reason why a name or a code is not read as it is written, or an empty text."""
     is_code = key in ("", *CODES)
     if "${" in node.value and (is_code or key in NAMES):
@@ -114,7 +120,9 @@ def _misread(key: str, node: yaml.ScalarNode, number: re.Pattern[str]) -> str:
     if (is_code and node.tag.endswith("bool")) or node.tag.endswith("timestamp"):
         read = "true or false" if node.tag.endswith("bool") else "a date"
         return f'{node.value} is read as {read}. Write it in quotes: "{node.value}"'
-    is_number = node.tag.endswith((":int", ":float")) or LIKE_NUMBER.fullmatch(node.value)
+    like = LIKE_NUMBER if key in CODES and not is_text else EXPONENT
+    number = TEXT_NUMBER if key in CODES and is_text else NUMBER
+    is_number = node.tag.endswith((":int", ":float")) or like.fullmatch(node.value)
     if is_number and (not number.fullmatch(node.value) if is_code else ODD_NUMBER.fullmatch(node.value)):
         return (
             f'{node.value} is read as another number. Write a text in quotes, "{node.value}", a number in plain digits'

@@ -399,7 +399,7 @@ def test_description_that_is_in_no_run_is_refused(
 def test_description_that_is_no_yaml_is_refused(put: Put, refuse: Refuse, csv: bytes) -> None:
     wrong = put("mine.yaml", b"columns: {SEX: \n")
     refuse(
-        *("download", "BadParameter", "mine.yaml is not YAML", "line 2"),
+        *("download", "BadParameter", "mine.yaml: line 2: not YAML"),
         **{"file_url": put("raw.csv", csv), "dataset": wrong},
     )
 
