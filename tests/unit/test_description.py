@@ -45,13 +45,19 @@ def test_words_that_yaml_takes_for_booleans_are_named_with_line_column_and_quote
 
 @pytest.mark.parametrize("kind", ["type: text, role: categorical", "type: integer"])
 @pytest.mark.parametrize(
-    "code",
-    ["010", "007", "08", "0x1F", "0b1", "1:30", "12:30:45", "1_000", "1e5", "1E5", "1.5e5", "-.5", ".inf", ".nan"],
+    "code", ["010", "007", "0x1F", "0b1", "1:30", "12:30:45", "1_000", "1e5", "1E5", "1.5e5", "2e+3", ".inf", ".nan"]
 )
 def test_numbers_that_are_read_as_others_are_named(tmp_path: Path, kind: str, code: str) -> None:
     text = complaint(tmp_path, column(f"1, {code}", kind))
     assert text.startswith(f"line 6: column 'country': {code} is read as ")
     assert f'"{code}"' in text
+
+
+@pytest.mark.parametrize("code", ["08", "-.5"])
+def test_texts_that_no_number_shows_are_named_in_a_column_of_numbers_only(tmp_path: Path, code: str) -> None:
+    assert f'"{code}"' in complaint(tmp_path, column(code, "type: integer"))
+    accept(tmp_path, column(code))
+    accept(tmp_path, f"{HEAD}  {code}: {{}}\n")
 
 
 @pytest.mark.parametrize("code", ["1.10", "+3", "2020-01-01", ".5"])
@@ -76,6 +82,7 @@ def test_numbers_of_a_numeric_column_may_end_in_zeros(tmp_path: Path) -> None:
         ("  no: {}", "line 5: column 'no': no is read as true or false"),
         ("  c: {labels: {1: a, on: b}}", "line 5: column 'c': on is read as true or false"),
         ("  1: {}", "line 5: columns.1"),
+        ("  1e5: {}", "line 5: column '1e5': 1e5 is read as another number"),
         ("  c: {min: 010}", "line 5: column 'c': 010 is read as another number"),
         ("  c: {label: 5}", "line 5: columns.c.label: Input should be a valid string. Write it in quotes"),
         ("  a${b}: {}", "line 5: column 'a${b}'"),
