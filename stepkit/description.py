@@ -16,7 +16,9 @@ from stepkit.places import ROOT
 
 CODES = ("values", "positive", "negative")
 NAMES = ("name", "source_target", "target", "id_column")
-REFERENCE = "${ starts a reference to another key, so no name or value may contain it. Rename it in the table"
+REFERENCE = (
+    "${ starts a reference to another key and ??? is a missing value: neither may be a name. Rename it in the table"
+)
 
 NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*([eE][-+]\d+)?)?|\.\d+")
 """The codes that every YAML reader takes for the number that they show; not 010 (octal), 1:30 (base 60), 1_000, 1e5."""
@@ -113,7 +115,7 @@ def _expect_types(root: Any, settings: dict[str, Any], schema: type[BaseModel]) 
 def _misread(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
     """Return the reason why a name or a code is not read as it is written, or an empty text."""
     is_code = key in ("", *CODES)
-    if "${" in node.value and (is_code or key in NAMES):
+    if ("${" in node.value or node.value == "???") and (is_code or key in NAMES):
         return f"{node.value}: {REFERENCE}"
     if node.style is not None or node.tag.endswith("null"):
         return ""

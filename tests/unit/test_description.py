@@ -88,6 +88,7 @@ def test_numbers_of_a_numeric_column_may_end_in_zeros(tmp_path: Path) -> None:
         ("  a${b}: {}", "line 5: column 'a${b}'"),
         ("  c: {values: [${HOME}]}", "line 5: ${ starts a reference"),
         ("  c: {values: ['a${HOME}']}", "line 5: column 'c': a${HOME}: ${ starts a reference"),
+        ("  c: {values: ['???']}", "line 5: column 'c': ???: "),
         ("  c: {type: int}", "line 5: columns.c.type: Input should be 'integer', 'float' or 'text'"),
         ("  c: {mn: 1}", "line 5: columns.c.mn: Extra inputs are not permitted (did you mean min?)"),
         ("  c: {values: 3}", "line 5: columns.c.values: "),
