@@ -18,6 +18,7 @@ from drift.settings import log_address
 from serve.record.read import AFTER, BEFORE, read_log
 from stepkit.addresses import recorded
 from stepkit.columns import Columns
+from stepkit.labels import known_labels
 from stepkit.monitoring import Monitoring
 from stepkit.tables import as_model_input
 
@@ -134,10 +135,9 @@ def _probability(loaded: PyFuncModel, rows: pd.DataFrame, columns: Columns) -> F
 
 def _split(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, Floats | None]:
     """The input columns, and the label as 0 and 1 under the target's name before or after preprocess."""
-    for name, classes in ((columns.target, {0: 0, 1: 1}), (columns.source_target, columns.classes)):
+    for name in (columns.target, columns.source_target):
         if name in table:
-            label = np.asarray(table[name].map(classes), dtype=float)
-            return table.drop(columns=[name, *_id(table, columns)]), label
+            return table.drop(columns=[name, *_id(table, columns)]), known_labels(table[name], columns)
     return table.drop(columns=_id(table, columns)), None
 
 

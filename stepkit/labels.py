@@ -23,6 +23,14 @@ def as_classes(values: pd.Series, columns: Columns) -> pd.Series:
     return texts.map(numbers).astype("Int64")
 
 
+def known_labels(values: pd.Series, columns: Columns) -> np.ndarray:
+    """Return n values of the target, before or after preprocess, as (n,) of 0, 1 and NaN, where there is no label."""
+    before, after = as_classes(values, columns), plain(values).map({"0": 0, "1": 1}).astype("Int64")
+    is_after = values.name == columns.target and after.count() >= before.count()
+    labels: np.ndarray = (after if is_after else before).to_numpy(dtype=float, na_value=np.nan)
+    return labels
+
+
 def rows_of(rows: pd.Index) -> str:
     """Return the numbers of the first of n rows, in words."""
     more = f" and {len(rows) - SHOWN_ROWS:,} more" if len(rows) > SHOWN_ROWS else ""

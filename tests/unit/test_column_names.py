@@ -45,12 +45,12 @@ def columns_called(names: list[str], target: str) -> Columns:
 
 def raw(columns: Columns) -> pd.DataFrame:
     random = np.random.default_rng(1)
-    draw = {"float": lambda: random.normal(size=ROWS), "integer": lambda: random.integers(1, 3, ROWS)}
-    texts = np.array(["a", "b"], dtype=object)
-    inputs = {
-        name: draw[column.type]() if column.type != "text" else random.choice(texts, ROWS)
-        for name, column in columns.columns.items()
+    kinds = {
+        "float": random.normal(size=ROWS),
+        "integer": random.integers(1, 3, ROWS),
+        "text": random.choice(np.array(["a", "b"], dtype=object), ROWS),
     }
+    inputs = {name: random.permutation(kinds[column.type]) for name, column in columns.columns.items()}
     return pd.DataFrame({**inputs, columns.source_target: np.arange(ROWS) % 2})
 
 

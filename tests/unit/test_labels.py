@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from stepkit.columns import Columns
 from stepkit.errors import TableUnfit
-from stepkit.labels import expect_labels, labels_of
+from stepkit.labels import expect_labels, known_labels, labels_of
+from tests.unit.small import LOANS
 
 
 def table(*values: object) -> pd.DataFrame:
@@ -39,3 +42,23 @@ def test_numbers_of_any_type_are_labels(values: list[object]) -> None:
 def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], held: str) -> None:
     with pytest.raises(TableUnfit, match=rf"'late' must hold both 0 and 1, and holds: {held}\."):
         labels_of(table(*values), "late")
+
+
+SAME_NAME = LOANS.model_copy(update={"target": "repaid"})
+FLAGS = SAME_NAME.model_copy(update={"negative": "false", "positive": "true"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        (LOANS, pd.Series(["yes", "no", None, "maybe"], name="repaid")),
+        (LOANS, pd.Series([0, 1, None, 2], name="default")),
+        (SAME_NAME, pd.Series(["yes", "no", None, "maybe"], name="repaid")),
+        (SAME_NAME, pd.Series([0, 1, None, 2], name="repaid")),
+        (FLAGS, pd.Series([False, True, None, None], dtype=object, name="repaid")),
+    ],
+    ids=["before", "after", "before, one name", "after, one name", "booleans"],
+)
+def test_the_labels_of_a_window_are_known_before_and_after_preprocess(columns: Columns, values: pd.Series) -> None:
+    assert known_labels(values, columns).tolist()[:2] == [0, 1]
+    assert np.isnan(known_labels(values, columns)[2:]).all()
