@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 import mlflow
-import numpy as np
 import pandas as pd
 
 from preprocess.duplicates import empty_rows, repeated_rows
@@ -19,6 +18,9 @@ from stepkit.errors import TableUnfit
 from stepkit.labels import as_classes
 from stepkit.run import step_run
 from stepkit.tables import plain
+
+ALIKE = "identical to an earlier row"
+DECIDE = "Set data.duplicates to drop if they are copies of one case, or to keep"
 
 
 def expect_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
@@ -49,23 +51,11 @@ def as_target(values: pd.Series, columns: Columns) -> pd.Series:
     return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
-def identical_rows(raw: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """Return (n,) whether a row repeats an earlier one; all False if the data set keeps such rows."""
-    if columns.duplicates == "keep":
-        return np.zeros(len(raw), dtype=bool)
-    repeated: np.ndarray = repeated_rows(raw, columns.id_column) & ~empty_rows(raw, columns.id_column)
-    return repeated
-
-
-def tidy(raw: pd.DataFrame, columns: Columns, identical: np.ndarray | None = None) -> pd.DataFrame:
-    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched.
-
-    Args:
-        identical: (n,) the result of `identical_rows`, where the caller has it already.
-    """
+def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched."""
     kept = ~empty_rows(raw, columns.id_column)
     if columns.duplicates == "drop":
-        kept &= ~(identical_rows(raw, columns) if identical is None else identical)
+        kept &= ~repeated_rows(raw, columns.id_column)
 
     def rows_of(name: str) -> pd.Series:
         rows: pd.Series = raw[name][kept].reset_index(drop=True)
@@ -77,18 +67,21 @@ def tidy(raw: pd.DataFrame, columns: Columns, identical: np.ndarray | None = Non
     return pd.DataFrame({**typed, columns.target: target}, copy=False)
 
 
-def about_identical(identical: np.ndarray, target: pd.Series, columns: Columns) -> str:
-    """Return in words what became of the (n,) identical rows, whose target was `target`; nothing if there are none."""
-    if not identical.any():
-        return ""
-    count = f"{identical.sum():,} rows are identical to an earlier row"
-    if columns.duplicates != "drop":
-        return (
-            f"; warning: {count} and are kept. Set data.duplicates to drop if they are copies of one case, or to keep"
-        )
-    is_positive = (as_target(target, columns) == 1).where(target.notna())
-    before, after = is_positive.mean(), is_positive[~identical].mean()
-    return f"; {count} and were dropped: class 1 ({columns.positive}) {before:.2%} before, {after:.2%} after"
+def about_identical(raw: pd.DataFrame, clean: pd.DataFrame, columns: Columns) -> tuple[int, str]:
+    """Return how many rows are identical to an earlier one, and in words what became of them; `keep` counts none."""
+    if columns.duplicates == "keep":
+        return 0, ""
+    filled = ~empty_rows(raw, columns.id_column)
+    if columns.duplicates is None:
+        count = int((repeated_rows(raw, columns.id_column) & filled).sum())
+        return count, f"; warning: {count:,} rows {ALIKE} are kept. {DECIDE}" if count else ""
+    count = int(filled.sum()) - len(clean)
+    if not count:
+        return 0, ""
+    targets = (as_target(raw[columns.source_target], columns), clean[columns.target])
+    before, after = (f"{target[target.notna()].eq(1).mean():.2%}" for target in targets)
+    shares = f"class 1 ({columns.positive}) {before} before, {after} after"
+    return count, f"; {count:,} rows {ALIKE} were dropped: {shares}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,12 +93,12 @@ def main(argv: list[str] | None = None) -> None:
     with step_run(args) as run:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         expect_columns(raw, run.columns, args.input_artifact)
-        identical = identical_rows(raw, run.columns)
-        clean = tidy(raw, run.columns, identical)
+        clean = tidy(raw, run.columns)
         run.publish_table(clean, args.artifact_name, about=args.artifact_description)
-        mlflow.log_metric("identical_rows", int(identical.sum()))
+        identical, words = about_identical(raw, clean, run.columns)
+        mlflow.log_metric("identical_rows", identical)
         kept = f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns"
-        run.say(kept + about_identical(identical, raw[run.columns.source_target], run.columns))
+        run.say(kept + words)
 
 
 if __name__ == "__main__":

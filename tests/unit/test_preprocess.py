@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from preprocess.duplicates import ROWS_AT_ONCE, empty_rows, fingerprints, repeated_rows
-from preprocess.run import about_identical, as_target, as_type, expect_columns, identical_rows, tidy
+from preprocess.run import about_identical, as_target, as_type, expect_columns, tidy
 from stepkit.columns import Column
 from stepkit.errors import TableUnfit
 from tests.unit.memory import bytes_of, peak_bytes
@@ -59,26 +59,26 @@ def test_identical_rows_stay_unless_the_data_set_drops_them(duplicates: Literal[
     assert clean["AGE"].tolist() == [24, 24, 57]
 
 
-def words_about(duplicates: str | None) -> str:
+def reported(duplicates: str | None, table: pd.DataFrame) -> tuple[int, str]:
     columns = CLIENTS.model_copy(update={"duplicates": duplicates})
-    return about_identical(identical_rows(raw(), columns), raw()[TARGET], columns)
+    return about_identical(table, tidy(table, columns), columns)
 
 
 def test_identical_rows_of_an_undecided_data_set_are_a_warning_with_count_and_key() -> None:
-    words = words_about(None)
-    assert "warning: 1 rows are identical to an earlier row and are kept" in words
+    count, words = reported(None, raw())
+    assert count == 1
+    assert "warning: 1 rows identical to an earlier row are kept" in words
     assert "data.duplicates" in words
 
 
 def test_dropped_rows_are_counted_with_the_share_of_the_class_before_and_after() -> None:
-    assert words_about("drop").endswith(
-        "1 rows are identical to an earlier row and were dropped: class 1 (1) 66.67% before, 50.00% after"
-    )
+    words = "; 1 rows identical to an earlier row were dropped: class 1 (1) 66.67% before, 50.00% after"
+    assert reported("drop", raw()) == (1, words)
 
 
 def test_nothing_is_reported_where_identical_rows_are_cases_or_there_are_none() -> None:
-    assert words_about("keep") == ""
-    assert about_identical(identical_rows(raw().tail(1), CLIENTS), raw()[TARGET].tail(1), CLIENTS) == ""
+    assert reported("keep", raw()) == (0, "")
+    assert reported("drop", raw().tail(2)) == reported(None, raw().tail(2)) == (0, "")
 
 
 def test_tidy_keeps_rows_that_are_only_partly_empty() -> None:
