@@ -19,7 +19,6 @@ from stepkit.labels import as_classes
 from stepkit.run import step_run
 from stepkit.tables import plain
 
-ALIKE = "identical to an earlier row"
 DECIDE = "Set data.duplicates to drop if they are copies of one case, or to keep"
 
 
@@ -74,14 +73,13 @@ def about_identical(raw: pd.DataFrame, clean: pd.DataFrame, columns: Columns) ->
     filled = ~empty_rows(raw, columns.id_column)
     if columns.duplicates is None:
         count = int((repeated_rows(raw, columns.id_column) & filled).sum())
-        return count, f"; warning: {count:,} rows {ALIKE} are kept. {DECIDE}" if count else ""
+        return count, f"; warning: kept {count:,} identical rows. {DECIDE}" if count else ""
     count = int(filled.sum()) - len(clean)
     if not count:
         return 0, ""
     targets = (as_target(raw[columns.source_target], columns), clean[columns.target])
     before, after = (f"{target[target.notna()].eq(1).mean():.2%}" for target in targets)
-    shares = f"class 1 ({columns.positive}) {before} before, {after} after"
-    return count, f"; {count:,} rows {ALIKE} were dropped: {shares}"
+    return count, f"; dropped {count:,} identical rows (class 1: {before} before, {after} after)"
 
 
 def parser() -> argparse.ArgumentParser:

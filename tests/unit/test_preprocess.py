@@ -67,12 +67,12 @@ def reported(duplicates: str | None, table: pd.DataFrame) -> tuple[int, str]:
 def test_identical_rows_of_an_undecided_data_set_are_a_warning_with_count_and_key() -> None:
     count, words = reported(None, raw())
     assert count == 1
-    assert "warning: 1 rows identical to an earlier row are kept" in words
+    assert "warning: kept 1 identical rows" in words
     assert "data.duplicates" in words
 
 
 def test_dropped_rows_are_counted_with_the_share_of_the_class_before_and_after() -> None:
-    words = "; 1 rows identical to an earlier row were dropped: class 1 (1) 66.67% before, 50.00% after"
+    words = "; dropped 1 identical rows (class 1: 66.67% before, 50.00% after)"
     assert reported("drop", raw()) == (1, words)
 
 
