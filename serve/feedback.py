@@ -48,7 +48,7 @@ def take(log: PredictionLog, label: Label) -> dict[str, Any]:
         Refusal: 404, no such row was answered, or its record was not kept.
         LogUnavailable: the log cannot be written.
     """
-    counts = give_feedback(log.engine, [(label.request_id, label.row, label.label)])
+    counts = log.settle(lambda: give_feedback(log.engine, [(label.request_id, label.row, label.label)]))
     if counts.unknown:
         metrics.feedback.labels("unknown").inc()
         raise Refusal(404, "UNKNOWN_REQUEST", f"row {label.row} of this request is not on record", "request_id")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
-from serve.record.errors import LogUnavailable, LogUnfit
+from serve.record.errors import LogDamaged, LogUnavailable, LogUnfit
 from stepkit.addresses import shown, shown_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,13 @@ POSTGRES = {
 """A database that hangs must not hang the answers: each wait has an end. Reading sets no limit of its own."""
 
 DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""SQLite's codes for a file that is not a database, or whose pages do not fit together."""
+
+_WRONG_VALUE = re.compile(r"\b(invalid|bad)\b.*\b(value|option|port)\b|could not parse")
+"""How libpq rejects a value of an option before it asks the server."""
+
+_READ_ONLY = re.compile(r"read.only\s*=\s*(on|true|yes|1)|^(read-only|standby)$")
 EXAMPLES = "For example sqlite:///predictions.db or postgresql://user:password@host/database."
 
 
@@ -51,7 +61,7 @@ def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
         raise LogUnfit(f"'{shown(url)}' is no address of a prediction log. {EXAMPLES}") from error
     kind = address.get_backend_name()
     if kind == "sqlite":
-        return _sqlite(_file_address(address, base), reads)
+        return _sqlite(_file_address(address, base, reads), _seconds_of(address), reads)
     if kind == "postgresql":
         return _postgres(address, reads)
     raise LogUnfit(f"a prediction log cannot be kept in {kind}: {shown_url(address)}. {EXAMPLES}")
@@ -89,37 +99,77 @@ def failures_of(url: URL, pass_on: tuple[type[Exception], ...] = ()) -> Iterator
     except pass_on:
         raise
     except SQLAlchemyError as error:
-        raise unavailable(url, error) from error
+        raise failure_of(url, error) from error
 
 
-def unavailable(url: URL, error: SQLAlchemyError) -> LogUnavailable:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    reason = shown_in(" ".join(str(cause).split()), whole(url))[:300] or type(cause).__name__
+def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
+    """Return the error of the log that fits: LogUnfit where waiting cannot help."""
+    reason = shown_in(reason_of(error), whole(url))
+    if sqlite_code_of(error) in DAMAGED:
+        return LogDamaged(
+            f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
+        )
+    is_of_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
+    if is_of_libpq and _WRONG_VALUE.search(reason):
+        return LogUnfit(f"the address of the prediction log has an option that PostgreSQL rejects: {reason}.")
     return LogUnavailable(
         f"the prediction log {shown_url(url)} cannot be used: {reason}. "
         f"See that its database runs and has room and rights; nothing needs to be started anew."
     )
 
 
-def _file_address(address: URL, base: Path) -> URL:
+def reason_of(error: Exception) -> str:
+    """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
+    cause = (error.orig if isinstance(error, DBAPIError) else None) or error
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+    return " ".join(str(primary or cause).split())[:300] or type(cause).__name__
+
+
+def sqlite_code_of(error: BaseException | None) -> int:
+    """Return the primary result code of SQLite behind an error, 0 for none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF
+
+
+def _file_address(address: URL, base: Path, reads: bool) -> URL:
+    if address.drivername not in ("sqlite", "sqlite+pysqlite") or address.host or address.username:
+        raise LogUnfit(f"not the address of an SQLite file: a driver, host or user is named. {EXAMPLES}")
     if address.database in (None, "", ":memory:"):
         raise LogUnfit(f"a prediction log in memory ({shown_url(address)}) would be lost. Name a file: {EXAMPLES}")
     file = (base / str(address.database)).resolve()
     if not file.parent.is_dir():
         raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")
-    return address.set(drivername="sqlite", database=str(file))
+    if file.exists() and not file.is_file():
+        raise LogUnfit(f"{file} is not a file, so it cannot be the prediction log. Name another: {EXAMPLES}")
+    # SQLite writes files beside its own
+    if not reads and not all(os.access(path, os.W_OK) for path in (file, file.parent) if path.exists()):
+        raise LogUnfit(f"the prediction log {file} or its folder is not writable. Permit it, or name another file.")
+    return address.set(drivername="sqlite", database=str(file), query={})
 
 
-def _sqlite(address: URL, reads: bool) -> Engine:
-    seconds = float(str(address.query.get("timeout", BUSY_SECONDS)))
-    engine = create_engine(address, connect_args={"check_same_thread": False, "timeout": seconds})
+def _seconds_of(address: URL) -> float:
+    """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
+    if unknown := sorted(address.query.keys() - {"timeout"}):
+        raise LogUnfit(f"the address of the prediction log: no option {unknown[0]} (expected: timeout). Remove it.")
+    value = address.query.get("timeout", str(BUSY_SECONDS))
+    try:
+        seconds = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise LogUnfit(f"the address of the prediction log: timeout (found {value!r}, expected a number of seconds).")
+    return seconds
+
+
+def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
+    engine = create_engine(address, connect_args={"check_same_thread": False, "timeout": seconds}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # else the driver begins and commits by rules of its own, also around DDL
         if reads:
             return
-        for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL"), ("busy_timeout", 0)):
+        for name, value in (("synchronous", "FULL"), ("busy_timeout", 0)):
             connection.execute(f"PRAGMA {name}={value}")  # busy_timeout: from here on it is _take_turn that waits
 
     @event.listens_for(engine, "begin")
@@ -130,6 +180,19 @@ def _sqlite(address: URL, reads: bool) -> Engine:
             _take_turn(connection, seconds)
 
     return engine
+
+
+def keep_wal(engine: Engine) -> None:
+    """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA journal_mode=WAL")
+    except sqlite3.Error as error:
+        raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
+    finally:
+        connection.close()
 
 
 def _take_turn(connection: Connection, seconds: float) -> None:
@@ -152,10 +215,18 @@ def _take_turn(connection: Connection, seconds: float) -> None:
 
 def _postgres(address: URL, reads: bool) -> Engine:
     try:
+        _expect_options(address, reads)
         # what the person wrote into the address wins
         options = {key: value for key, value in POSTGRES.items() if key not in address.query}
         options = {key: value for key, value in options.items() if not (reads and key == "options")}
-        engine = create_engine(address.set(drivername="postgresql+psycopg"), connect_args=options, pool_pre_ping=reads)
+        engine = create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            connect_args=options,
+            pool_pre_ping=reads,
+            hide_parameters=True,
+        )
+    except ArgumentError as error:
+        raise LogUnfit(f"the address of the prediction log: {error}. {EXAMPLES}") from error
     except ModuleNotFoundError as error:
         raise LogUnfit(
             f"a prediction log on PostgreSQL needs psycopg ({error}). Type: pip install 'psycopg[binary]'"
@@ -169,3 +240,19 @@ def _postgres(address: URL, reads: bool) -> Engine:
         connection.commit()
 
     return engine
+
+
+def _expect_options(address: URL, reads: bool) -> None:
+    """Raise LogUnfit for an option that libpq does not know, is given twice, or forbids to write."""
+    from psycopg import ProgrammingError, conninfo
+
+    options = {name: values[0] for name, values in address.normalized_query.items()}
+    twice = [name for name, values in address.normalized_query.items() if len(values) > 1 and name != "host"]
+    try:
+        conninfo.make_conninfo(**options)
+    except ProgrammingError as error:
+        raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
+    forbids = [name for name in ("options", "target_session_attrs") if _READ_ONLY.search(options.get(name, ""))]
+    if wrong := twice or (forbids if not reads else []):
+        problem = "is given twice" if twice else "forbids to write"
+        raise LogUnfit(f"the address of the prediction log: the option {wrong[0]} {problem}. Remove it.")

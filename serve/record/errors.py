@@ -13,6 +13,10 @@ class LogUnfit(StepError):
     """The address is of no prediction log, or of one whose schema this code does not know."""
 
 
+class LogDamaged(LogUnfit):
+    """The file of the log is not an SQLite database, or its pages do not fit together."""
+
+
 class RequestIdTaken(StepError):
     """Another request with this id, and other rows, is on record already."""
 

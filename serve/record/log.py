@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
-from serve.record.engine import ROOT, file_of, open_engine, shown_url, unavailable
+from serve.record.engine import DAMAGED, ROOT, failure_of, open_engine, reason_of, shown_url, sqlite_code_of
 from serve.record.errors import LogUnavailable, LogUnfit, RequestIdTaken
+from serve.record.file import LogFile
 from serve.record.purge import Purger
-from serve.record.rows import Prediction, kept_of, rows_of
+from serve.record.rows import Prediction, Row, kept_of, rows_of
 from serve.record.schema import prepare
 from serve.record.settings import LogSettings
 from serve.record.store import Taken, commit
 from serve.record.waiting import Request, Stats, Waiting, closed
 
 __all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "RequestIdTaken", "Stats"]
+
+T = TypeVar("T")
+ATTEMPTS = 3
+"""How often a commit is done, at most, where the connection was lost or the file was moved or damaged meanwhile."""
+
+SECONDS_OWED, KEYS_TO_READ = 1.0, 50
+"""How long what was acknowledged is kept to be written again: its answer may be under way while its file is removed."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +56,9 @@ class PredictionLog:
         self._waiting = Waiting(engine.url)
         self._purger = Purger(engine, settings.keep_days)
         self._prepared = False
-        self._file: tuple[int, int] | None = None
+        self._file = LogFile(engine)
+        self._turn = threading.RLock()
+        self._recent: deque[tuple[float, list[Row]]] = deque()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     @classmethod
@@ -156,9 +171,8 @@ class PredictionLog:
         if isinstance(error, LogUnavailable | LogUnfit):
             return error
         if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError):
-            return unavailable(self.engine.url, error)
-        cause = error.orig if isinstance(error, DBAPIError) else error  # without the statement and its values
-        return ValueError(f"cannot be put on record: {' '.join(str(cause).split())[:300]}")
+            return failure_of(self.engine.url, error)
+        return ValueError(f"cannot be put on record: {reason_of(error)}")
 
     def _has_rows(self, request: Request) -> bool:
         try:
@@ -169,28 +183,61 @@ class PredictionLog:
         return True
 
     def _commit(self, group: list[Request]) -> None:
-        """Commit; once more when the connection was lost, since a server that was started anew takes a new one.
+        """Commit; again when the connection was lost, since a server that was started anew takes a new one.
 
         The second time is harmless where the first had come through without our hearing of it.
         """
         requests = [request.rows for request in group]
         fresh = {position for position, request in enumerate(group) if request.fresh}
-        try:
-            self._prepare()
-            commit(self.engine, requests, fresh)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            commit(self.engine, requests, fresh)
+        self.settle(lambda: commit(self.engine, requests, fresh))
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
+            self._recent.popleft()
+        self._recent.extend((now, rows) for rows in requests)
 
-    def _prepare(self) -> None:
-        """See that the tables are there: at the start, after a failure, and when somebody put the file away."""
-        file = file_of(self.engine)
-        if self._prepared and self._file == _identity(file):
-            return
-        self.engine.dispose()
-        prepare(self.engine)
-        self._file, self._prepared = _identity(file), True
+    def settle(self, work: Callable[[], T]) -> T:
+        """Return the result of work that commits to the log, done again where its file was moved or damaged meanwhile.
+
+        Raises:
+            LogUnfit, LogUnavailable, SQLAlchemyError: as the work, or making a new log.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                generation = self._prepare()
+                result = work()
+            except (DBAPIError, LogUnfit, LogUnavailable) as error:
+                if not self._is_worth_another_try(error):
+                    raise
+            else:
+                with self._turn:
+                    recent = islice(reversed(self._recent), KEYS_TO_READ)
+                    if self._file.holds(generation, [(rows[0].request_id, rows[0].row) for _, rows in recent]):
+                        return result
+        raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
+
+    def _is_worth_another_try(self, error: Exception) -> bool:
+        cause = error if isinstance(error, DBAPIError) else error.__cause__
+        code = sqlite_code_of(cause)
+        with self._turn:
+            if self._file.generation and code in DAMAGED:
+                self._file.is_damaged = True
+                return True
+            self._prepared = self._prepared and code != sqlite3.SQLITE_IOERR
+            lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
+            return lost or code == sqlite3.SQLITE_IOERR or (self._prepared and not self._file.is_in_place())
+
+    def _prepare(self) -> int:
+        """See that the tables are there: at the start, after a failure, and when the file was moved or damaged."""
+        with self._turn:
+            if not (self._prepared and self._file.is_in_place()):
+                with self._file.replaced():
+                    self.engine.dispose()
+                    prepare(self.engine)
+                if self._file.is_lost:
+                    with suppress(Taken):  # another file of the log is in its place, with other rows under these ids
+                        commit(self.engine, [rows for _, rows in self._recent])
+                self._file.is_lost, self._prepared = False, True
+            return self._file.generation
 
     def _refuse_taken(self, group: list[Request], positions: set[int]) -> None:
         for position in positions:
@@ -214,11 +261,3 @@ class PredictionLog:
         self._waiting.count_failed(group)
         for request in group:
             request.future.set_exception(error)
-
-
-def _identity(file: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another one at the same place; None for none."""
-    if file is None or not file.exists():
-        return None
-    found = file.stat()
-    return found.st_dev, found.st_ino

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
-from serve.record.engine import failures_of, shown_url
+from serve.record.engine import failures_of, keep_wal, shown_url
 from serve.record.errors import LogUnfit
 
 HEAD = "2"
@@ -127,7 +127,13 @@ def expect_current(engine: Engine) -> None:
 def _prepare(engine: Engine) -> None:
     with engine.connect() as connection:
         found = version_of(connection)
+        foreign = found is None and metadata.tables.keys() & inspect(connection).get_table_names()
     _expect_known(found, engine)
+    if foreign:
+        raise LogUnfit(
+            f"the database {shown_url(engine.url)} holds the table {min(foreign)} of another program. Name another database."
+        )
+    keep_wal(engine)
     if found != HEAD:
         with engine.begin() as connection:
             upgrade(connection)
