@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from serve.record.engine import failures_of
 from serve.record.errors import LogUnavailable
 from serve.record.schema import feedback, predictions
+from serve.record.store import IDS_AT_ONCE, chunks
 
 PURGED_AT_ONCE = 1_000
 SECONDS_BETWEEN_PURGES = 3600.0
@@ -49,7 +50,7 @@ class Purger:
 
 
 def purge(engine: Engine, keep_days: int, now: datetime | None = None) -> int:
-    """Remove all predictions older than `keep_days`, and labels that have lost theirs; return how many predictions.
+    """Remove all predictions older than `keep_days`, with their labels; return how many predictions.
 
     In small transactions, so that writers hardly wait.
 
@@ -65,7 +66,7 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
     with failures_of(engine.url):
         while removed := _purge_some(engine, before):
             yield removed
-        with engine.begin() as connection:
+        with engine.begin() as connection:  # labels that older code has left behind
             connection.execute(delete(feedback).where(feedback.c.time < before, ~_has_prediction()))
 
 
@@ -75,7 +76,12 @@ def _purge_some(engine: Engine, before: datetime) -> int:
         times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
         if not times:
             return 0
-        return connection.execute(delete(predictions).where(predictions.c.time <= times[-1])).rowcount
+        is_old = predictions.c.time <= times[-1]
+        ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
+        removed = connection.execute(delete(predictions).where(is_old)).rowcount
+        for some in chunks(ids, IDS_AT_ONCE):  # another version's answer to the same row may be young
+            connection.execute(delete(feedback).where(feedback.c.request_id.in_(some), ~_has_prediction()))
+        return removed
 
 
 def _has_prediction() -> Any:

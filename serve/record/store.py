@@ -18,6 +18,9 @@ from serve.record.schema import predictions
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
 Features = dict[str, Any]
+SAME_PROBABILITY = 1e-6
+"""Float32 votes that are added in another order differ by less."""
+
 GROUPS = (250, 25, 5, 1)
 """How many rows a statement takes; SQLite allows 32,766 values in one."""
 
@@ -119,22 +122,36 @@ def _stand_alone(connection: Connection, requests: list[list[Row]]) -> bool:
 
 
 def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
-    """The requests of which the log holds a row with other features, whichever version answered that one."""
-    stored = _features_of(connection, {row.request_id for row in chain.from_iterable(requests)})
+    """The requests of which the log holds more rows, or a row that is another one, whichever version answered that."""
+    stored = _stored(connection, {row.request_id for row in chain.from_iterable(requests)})
+    answered = _numbers_of(chain.from_iterable(stored.values()))
     return {
         position
         for position, rows in enumerate(requests)
-        if any(_differ(stored[row.request_id, row.row], row.model_version, json.loads(row.features)) for row in rows)
+        if any(_differ(there, row) for row in rows for there in stored[row.request_id, row.row])
+        or any(answered[name] != numbers for name, numbers in _numbers_of(rows).items())
     }
 
 
-def _differ(stored: list[tuple[str, Features]], version: str, features: Features) -> bool:
-    """Whether one of the rows on record is another row. Versions may take other columns: what both have counts."""
-    ours = _as_numbers(features)
-    return any(
-        ours != there if version == of else any(ours[name] != there[name] for name in ours.keys() & there)
-        for of, there in ((of, _as_numbers(there)) for of, there in stored)
-    )
+def _numbers_of(rows: Iterable[Any]) -> dict[str, set[int]]:
+    """The numbers of the rows that were answered, by request; a shadow may have had no time for all of them."""
+    numbers: dict[str, set[int]] = {}
+    for row in rows:
+        if not row.shadow:
+            numbers.setdefault(row.request_id, set()).add(row.row)
+    return numbers
+
+
+def _differ(there: Any, row: Row) -> bool:
+    """Whether a row on record is another row. Versions may take other columns: those that both have count.
+
+    A redacted value is stored nowhere, so it counts by its effect: the same version answers the same row alike.
+    """
+    ours, theirs = _as_numbers(json.loads(row.features)), _as_numbers(there.features)
+    if row.model_version != there.model_version:
+        return any(ours[name] != theirs[name] for name in ours.keys() & theirs)
+    other_answer = row.shadow == there.shadow and abs(row.probability - there.probability) > SAME_PROBABILITY
+    return ours != theirs or other_answer
 
 
 def _as_numbers(features: Features) -> Features:
@@ -142,14 +159,16 @@ def _as_numbers(features: Features) -> Features:
     return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
-def _features_of(connection: Connection, ids: set[str]) -> dict[tuple[str, int], list[tuple[str, Features]]]:
-    """For each row of these requests, the versions that answered it, and what they were asked."""
+def _stored(connection: Connection, ids: set[str]) -> dict[tuple[str, int], list[Any]]:
+    """For each row of these requests, what the log holds of it, once for each version that answered it."""
     columns = predictions.c
-    found: dict[tuple[str, int], list[tuple[str, Features]]] = {}
-    wanted = select(columns.request_id, columns.row, columns.model_version, columns.features)
+    wanted = select(
+        columns.request_id, columns.row, columns.model_version, columns.shadow, columns.features, columns.probability
+    )
+    found: dict[tuple[str, int], list[Any]] = {}
     for some in chunks(sorted(ids), IDS_AT_ONCE):
-        for request_id, row, version, features in connection.execute(wanted.where(columns.request_id.in_(some))):
-            found.setdefault((request_id, row), []).append((version, features))
+        for row in connection.execute(wanted.where(columns.request_id.in_(some))):
+            found.setdefault((row.request_id, row.row), []).append(row)
     return found
 
 
