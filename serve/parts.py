@@ -6,10 +6,12 @@ A killed run leaves this folder behind, and the same command goes on with it. Th
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +26,7 @@ from serve.chunks import format_of
 from stepkit.errors import BadParameter, TableUnfit
 
 PLAN = "plan.json"
+DIGEST_BYTES = 32
 Plan = dict[str, str]
 """What a run scores, by what, and how: finished chunks are of use to a run with the same plan only."""
 
@@ -49,32 +52,45 @@ class Parts:
         for table in self._finished():
             self.done += 1
             self.rows += table.num_rows
+        self._clear(keep={self._path(number) for number in range(self.done)})
         _write(self.folder / PLAN, json.dumps(plan).encode())
 
     def _old_plan(self) -> Plan | None:
         try:
-            found: Plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            found = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict):
             self._clear()  # without a plan nobody knows of what the chunks are
             return None
         return found
 
-    def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            path.unlink()
+    def _clear(self, keep: Collection[Path] = ()) -> None:
+        for path in {*self.folder.iterdir()} - {*keep}:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.arrow"
 
     def _finished(self) -> Iterator[pa.Table]:
-        """Yield the chunks from the first on, up to one that is not there or not whole."""
-        number = 0
-        while self._path(number).is_file():
+        """Yield the chunks from the first on, up to one that is missing, damaged, or of another place or plan."""
+        for number in itertools.count():
             try:
-                yield feather.read_table(self._path(number), memory_map=False)
-            except (pa.ArrowException, OSError):  # the machine went down while it was written
+                content = self._path(number).read_bytes()
+            except OSError:
                 return
-            number += 1
+            # before it is parsed: one wrong bit can end the process, or be read as another value
+            if content[:DIGEST_BYTES] != self._digest(number, content[DIGEST_BYTES:]):
+                return
+            yield feather.read_table(BytesIO(content[DIGEST_BYTES:]))
+
+    def _digest(self, number: int, content: bytes) -> bytes:
+        """Return the digest of a chunk, of its place, and of the plan that it belongs to."""
+        place = json.dumps([self.plan, number], sort_keys=True).encode()
+        return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(place).digest()).digest()
 
     def keep(self, number: int, table: pa.Table) -> None:
         """Note a chunk as finished.
@@ -87,7 +103,7 @@ class Parts:
             as_csv(table if any(map(_is_of_bytes, table.schema.types)) else table.slice(0, 0), header=True)
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
-        _write(self._path(number), sink.getvalue())
+        _write(self._path(number), self._digest(number, sink.getvalue()) + sink.getvalue())
         self.rows += table.num_rows
 
     def join(self) -> int:
@@ -97,6 +113,10 @@ class Parts:
             rows = _write_parquet(self._finished(), file) if self._is_parquet() else _write_csv(self._finished(), file)
             file.flush()
             os.fsync(file.fileno())
+        if rows != self.rows:
+            raise BadParameter(
+                f"{self.folder}: finished chunks were damaged meanwhile. Type the same command again: it computes them."
+            )
         joined.replace(self.output)
         self.remove()
         return rows
@@ -139,10 +159,13 @@ def _difference(old: Plan | None, new: Plan) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, if the process is killed."""
+    """Write a file so that it is there whole or not at all, if the process is killed or the power fails."""
     unfinished = path.with_suffix(".unfinished")
     try:
-        unfinished.write_bytes(content)
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError:
         with suppress(OSError):
