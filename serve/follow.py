@@ -159,6 +159,7 @@ class Follower:
                 path = fetch(folder)
                 model = proven(self.settings.model_name, version, path)
                 median = warm_up(model, self.settings.slowest_ms)
+                self._expect_redactable(model)
                 self._expect_signature(model, slot)
                 if slot.role == CHAMPION:
                     last_model.keep(model.name, version, path)
@@ -173,9 +174,15 @@ class Follower:
         metrics.changes.labels(slot.role, "taken").inc()
         taken = {"load_seconds": round(time.monotonic() - start, 3), "row_ms": round(median, 3)}
         note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)
+
+    def _expect_redactable(self, model: Servable) -> None:
+        """A name that the model lacks may be mistyped, and the column that was meant would be recorded."""
         if unknown := sorted({*self.settings.redact} - {*model.names}):
-            # as likely as not a mistyped name, and the column that was meant goes into the log
-            note("redact_unknown", version=version, columns=unknown, known=list(model.names))
+            note("redact_unknown", version=model.version, columns=unknown, known=list(model.names))
+            raise ModelRefused(
+                f"version {model.version}: redact names {', '.join(unknown)}, which is not a column of the model. "
+                f"Its columns: {', '.join(model.names)}. Correct serve.redact and start the scorer again."
+            )
 
     def _expect_signature(self, model: Servable, slot: Slot) -> None:
         """A shadow is given the champion's rows, and callers keep sending what the old champion took."""

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 
 from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
 from serve.errors import AddressUnusable
+from serve.record.errors import LogUnfit
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
 from serve.settings import HANDED_OVER, ServeSettings, key_from_environment, settings_from
 from stepkit.addresses import expect_no_secret
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         serve(settings)
     except StepError as error:
-        leave(error)
+        leave(error, 2 if isinstance(error, LogUnfit) else 1)
     # Where the signal fell into an exec() of a text, as dataclasses are made by, Python takes the KeyboardInterrupt for
     # an unhandled one although it was handled, and would end by SIGINT; not so if it is told to exit.
     sys.exit(0)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from stepkit.columns import Strict
 
+_NAME = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?:,|$)""")
+"""One name of a list, in quotation marks or without, up to the next comma."""
+
 
 def _as_list(value: Any) -> Any:
-    return [word for word in value.split(",") if word] if isinstance(value, str) else value
+    """Return the names of a list that was typed: a,b,c, or as YAML writes it: [a, "b", c]."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    words = (
+        word[1:-1] if word[:1] in ("'", '"') and word[1:].endswith(word[0]) else word for word in _NAME.findall(text)
+    )
+    return [word for word in words if word]
 
 
 def _none_as_empty(value: Any) -> Any:

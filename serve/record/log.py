@@ -230,6 +230,7 @@ class PredictionLog:
         """See that the tables are there: at the start, after a failure, and when the file was moved or damaged."""
         with self._turn:
             if not (self._prepared and self._file.is_in_place()):
+                self._prepared = False
                 with self._file.replaced():
                     self.engine.dispose()
                     prepare(self.engine)

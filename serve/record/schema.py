@@ -131,7 +131,7 @@ def _prepare(engine: Engine) -> None:
     _expect_known(found, engine)
     if foreign:
         raise LogUnfit(
-            f"the database {shown_url(engine.url)} holds the table {min(foreign)} of another program. Name another database."
+            f"the database {shown_url(engine.url)} holds the table {min(foreign)} of another program. Name another one."
         )
     keep_wal(engine)
     if found != HEAD:

@@ -62,6 +62,12 @@ class Recorder:
             MlflowException: the log cannot be written and the settings say to refuse; MLflow answers it with 503.
         """
         latency = (time.perf_counter() - started) * 1000
+        if unknown := sorted({*self.settings.redact} - {*map(str, rows.columns)}):
+            raise MlflowException(
+                f"{SETTINGS_VARIABLE}: redact names {', '.join(unknown)}, which is not a column of the model "
+                f"({', '.join(map(str, rows.columns))}). Correct it and start the server again.",
+                TEMPORARILY_UNAVAILABLE,
+            )
         same: dict[str, Any] = {
             "request_id": uuid.uuid4().hex, "time": datetime.now(UTC), "model_name": self.name,
             "model_version": self.version, "shadow": False, "latency_ms": latency,
