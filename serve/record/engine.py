@@ -140,7 +140,7 @@ def _file_address(address: URL, base: Path, reads: bool) -> URL:
     if not file.parent.is_dir():
         raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")
     if file.exists() and not file.is_file():
-        raise LogUnfit(f"{file} is not a file, so it cannot be the prediction log. Name another: {EXAMPLES}")
+        raise LogUnfit(f"{file} cannot be the prediction log: it is not a file. {EXAMPLES}")
     # SQLite writes files beside its own
     if not reads and not all(os.access(path, os.W_OK) for path in (file, file.parent) if path.exists()):
         raise LogUnfit(f"the prediction log {file} or its folder is not writable. Permit it, or name another file.")
@@ -150,7 +150,10 @@ def _file_address(address: URL, base: Path, reads: bool) -> URL:
 def _seconds_of(address: URL) -> float:
     """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
     if unknown := sorted(address.query.keys() - {"timeout"}):
-        raise LogUnfit(f"the address of the prediction log: no option {unknown[0]} (expected: timeout). Remove it.")
+        raise LogUnfit(
+            f"the address of the prediction log: unknown option (found {unknown[0]}, expected timeout). Remove it: "
+            "a log is opened for writing."
+        )
     value = address.query.get("timeout", str(BUSY_SECONDS))
     try:
         seconds = float(value) if isinstance(value, str) else math.nan

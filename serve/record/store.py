@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql
 
 from serve.record.rows import COLUMNS, Row
@@ -18,6 +18,9 @@ from serve.record.schema import predictions
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
 Features = dict[str, Any]
+Stored = dict[tuple[str, int], list[Any]]
+"""What the log holds of each row of a request, once for each version that answered it."""
+
 SAME_PROBABILITY = 1e-6
 """Float32 votes that are added in another order differ by less."""
 
@@ -46,12 +49,14 @@ def commit(engine: Engine, requests: list[list[Row]], fresh: Collection[int] = (
         SQLAlchemyError: as the database says; nothing was written unless the connection broke during the commit.
     """
     rows = list(chain.from_iterable(requests))
-    given = [rows for position, rows in enumerate(requests) if position not in fresh]
+    given = [row for position, rows in enumerate(requests) if position not in fresh for row in rows]
     with engine.begin() as connection:
-        all_new = _insert(connection, rows) == len(rows)
-        if all_new and _stand_alone(connection, given):
-            return
-        if positions := _positions_of_others(connection, requests):
+        # before the rows are written: a request under a known id must not add any
+        stored = _stored(connection, {row.request_id for row in given})
+        positions = _positions_of_others(stored, requests) if stored else set()
+        if not positions and (_insert(connection, rows) < len(rows) or _meet(given)):
+            positions = _positions_of_others(_stored(connection, {row.request_id for row in rows}), requests)
+        if positions:
             raise Taken(positions)
 
 
@@ -108,28 +113,19 @@ def _as_sqlite(row: Row) -> tuple[Any, ...]:
     return (request_id, number, as_sqlite_time(time), *others)
 
 
-def _stand_alone(connection: Connection, requests: list[list[Row]]) -> bool:
-    """Whether the log holds no rows under the ids of these requests but their own, all of which were new."""
-    rows = sum(map(len, requests))
-    if len({(row.request_id, row.row) for row in chain.from_iterable(requests)}) < rows:
-        return False  # two versions answered at the same moment
-    ids = {row.request_id for row in chain.from_iterable(requests)}
-    found = (
-        connection.scalar(select(func.count()).where(predictions.c.request_id.in_(some)))
-        for some in chunks(sorted(ids), IDS_AT_ONCE)
-    )
-    return sum(count or 0 for count in found) == rows
+def _meet(rows: list[Row]) -> bool:
+    """Whether two versions answered the same row at the same moment."""
+    return len({(row.request_id, row.row) for row in rows}) < len(rows)
 
 
-def _positions_of_others(connection: Connection, requests: list[list[Row]]) -> set[int]:
-    """The requests of which the log holds more rows, or a row that is another one, whichever version answered that."""
-    stored = _stored(connection, {row.request_id for row in chain.from_iterable(requests)})
+def _positions_of_others(stored: Stored, requests: list[list[Row]]) -> set[int]:
+    """The requests of which the log holds another row, or more or fewer rows, whichever version answered those."""
     answered = _numbers_of(chain.from_iterable(stored.values()))
     return {
         position
         for position, rows in enumerate(requests)
-        if any(_differ(there, row) for row in rows for there in stored[row.request_id, row.row])
-        or any(answered[name] != numbers for name, numbers in _numbers_of(rows).items())
+        if any(_differ(there, row) for row in rows for there in stored.get((row.request_id, row.row), ()))
+        or any(answered.get(name, numbers) != numbers for name, numbers in _numbers_of(rows).items())
     }
 
 
@@ -159,13 +155,13 @@ def _as_numbers(features: Features) -> Features:
     return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
-def _stored(connection: Connection, ids: set[str]) -> dict[tuple[str, int], list[Any]]:
+def _stored(connection: Connection, ids: set[str]) -> Stored:
     """For each row of these requests, what the log holds of it, once for each version that answered it."""
     columns = predictions.c
     wanted = select(
         columns.request_id, columns.row, columns.model_version, columns.shadow, columns.features, columns.probability
     )
-    found: dict[tuple[str, int], list[Any]] = {}
+    found: Stored = {}
     for some in chunks(sorted(ids), IDS_AT_ONCE):
         for row in connection.execute(wanted.where(columns.request_id.in_(some))):
             found.setdefault((row.request_id, row.row), []).append(row)

@@ -194,6 +194,23 @@ def test_other_rows_are_refused_under_the_id_of_a_request_that_another_version_a
     assert ids(log_at) == {"a": 1, "b": 2}
 
 
+def test_more_or_fewer_rows_under_an_id_on_record_are_refused(log_at: str) -> None:
+    def some(name: str, rows: int) -> list[Prediction]:
+        return [prediction(name, row) for row in range(rows)]
+
+    with opened(log_at) as log:
+        log.submit(some("a", 2)).result(20)
+        for rows in (1, 3):
+            with pytest.raises(RequestIdTaken, match="request id 'a'"):
+                log.submit(some("a", rows)).result(20)
+            with pytest.raises(RequestIdTaken, match="request id 'a'"):
+                log.submit([one._replace(model_version="4") for one in some("a", rows)]).result(20)
+        log.submit(some("a", 2)).result(20)
+        # a shadow may have had no time for all rows
+        log.submit([one._replace(shadow=True) for one in some("a", 1)]).result(20)
+    assert ids(log_at) == {"a": 3}
+
+
 def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) -> None:
     log_at = new_database(log_server)
     with opened(log_at) as log:

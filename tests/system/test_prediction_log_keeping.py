@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from sqlalchemy import delete
 
-from serve.record.engine import open_engine
-from serve.record.errors import FeedbackUnfit
+from serve.record.errors import FeedbackUnfit, RequestIdTaken
 from serve.record.feedback import Counts, give_feedback
 from serve.record.log import Prediction
 from serve.record.purge import PURGED_AT_ONCE, purge
 from serve.record.read import read_log
+from serve.record.schema import predictions
 from stepkit.places import ROOT
 from tests.conftest import run_command
 from tests.servers import wait_until
@@ -64,6 +66,21 @@ def test_what_is_redacted_is_nowhere_in_the_log(log_at: str) -> None:
     assert (found["AGE"].tolist(), found["job"].isna().tolist()) == ([24.0], [True])
 
 
+def test_rows_that_differ_only_in_what_is_redacted_are_told_apart_by_their_probability(log_at: str) -> None:
+    cook = prediction("a")
+    baker = cook._replace(features={**cast(dict[str, Any], cook.features), "job": "baker"}, probability=0.251)
+    with opened(log_at, redact=["job"]) as log:
+        write(log, "a")
+        with pytest.raises(RequestIdTaken, match="request id 'a'"):
+            log.submit([baker]).result(20)
+        write(log, "a")
+        # another version may answer the same row otherwise
+        log.submit([cook._replace(model_version="4", probability=0.3)]).result(20)
+        # its float32 votes may be added in another order
+        log.submit([cook._replace(probability=0.25 + 3e-7)]).result(20)
+    assert read_log(log_at, model_version="3")["probability"].tolist() == [0.25]
+
+
 def test_what_the_sampling_rate_leaves_out_is_counted(log_file: Path) -> None:
     with opened(f"sqlite:///{log_file}", sample_rate=0.3) as log:
         write(log, *(f"r{i}" for i in range(1000)))
@@ -85,9 +102,29 @@ def test_old_predictions_and_their_labels_are_removed(log_at: str) -> None:
         later = datetime.now(UTC) + timedelta(seconds=1)
         assert purge(log.engine, 30, later) == PURGED_AT_ONCE + 10
         assert purge(log.engine, 30, later) == 0
-    assert ids(log_at) == {"young": 1}
-    # a label goes once it is as old itself
-    assert purge(open_engine(log_at), 1, later + timedelta(days=1)) == 1
+        assert asked(log_at, "SELECT request_id FROM feedback") == [("young",)]
+        assert give_feedback(log.engine, [("old", 5, 1)]) == Counts(unknown=[("old", 5)])
+        write(log, "old")
+        assert give_feedback(log.engine, [("old", 0, 1)]) == Counts(new=1)
+    assert ids(log_at) == {"young": 1, "old": 1}
+
+
+def test_a_label_stays_with_a_young_answer_to_the_same_row(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([aged("a", 31)]).result(20)
+        log.submit([aged("a", 1)._replace(model_version="4")]).result(20)
+        give_feedback(log.engine, [("a", 0, 1)])
+        assert purge(log.engine, 30) == 1
+    assert asked(log_at, "SELECT request_id FROM feedback") == [("a",)]
+
+
+def test_a_label_that_older_code_left_behind_is_removed_when_it_is_old(log_at: str) -> None:
+    with opened(log_at) as log:
+        write(log, "a")
+        give_feedback(log.engine, [("a", 0, 1)])
+        with log.engine.begin() as connection:
+            connection.execute(delete(predictions))
+        assert purge(log.engine, 1, datetime.now(UTC) + timedelta(days=2)) == 0
     assert asked(log_at, "SELECT count(*) FROM feedback") == [(0,)]
 
 
