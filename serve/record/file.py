@@ -170,5 +170,6 @@ def _stat_of(path: Path) -> os.stat_result | None:
 
 def _is_same(state: os.stat_result | None, seen: os.stat_result | None, empty: bool = False) -> bool:
     """Whether it is the same file, and (unless `empty` files count) one that SQLite would not take for a new one."""
-    same = state and seen and (state.st_dev, state.st_ino) == (seen.st_dev, seen.st_ino)
-    return bool(same and (empty or state.st_size))
+    if state is None or seen is None or (state.st_dev, state.st_ino) != (seen.st_dev, seen.st_ino):
+        return False
+    return empty or state.st_size > 0

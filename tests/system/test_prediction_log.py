@@ -223,6 +223,15 @@ def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) 
     assert set(ids(log_at)) == {"a", "c"}
 
 
+def test_a_refusal_of_the_database_repeats_no_row(log_server: str) -> None:
+    with opened(new_database(log_server)) as log:
+        with log.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (probability > 0.5)")
+        with pytest.raises(ValueError, match="violates check constraint") as refused:
+            log.submit([prediction("a")]).result(20)
+    assert "cook" not in str(refused.value)
+
+
 def test_closing_writes_what_waits_and_then_takes_no_more(log_at: str) -> None:
     log = PredictionLog.open(log_at)
     futures = [log.submit([prediction(f"r{i}")]) for i in range(300)]

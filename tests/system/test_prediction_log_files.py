@@ -66,7 +66,7 @@ def overwrite_pages(file: Path) -> None:
 CHANGES: dict[str, Change] = {
     "moved": lambda file: file.rename(file.with_name("moved")),
     "moved with all": move_all,
-    "removed": Path.unlink,
+    "removed": os.unlink,
     "removed with all": lambda file: [path.unlink() for path in file.parent.glob(f"{file.name}*")],
     "replaced by a copy": replace_by_copy,
     "replaced by an old copy": lambda file: file.with_name("old-copy").replace(file),

@@ -132,13 +132,30 @@ def test_each_request_leaves_one_line_without_its_values(trained: Champion, runn
     assert "123456.5" not in server.output.read_text()
 
 
-def test_what_is_redacted_is_not_recorded_and_an_unknown_column_is_named(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, redact="AGE,AEG") as server:
+def test_what_is_redacted_is_not_recorded(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, redact="[AGE, 'PAY_0']") as server:
         answers = {rows: server.score(split([trained.row] * rows)) for rows in (1, 2 * FEW)}
-        assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
+        same_id = {"X-Request-Id": "one"}
+        first, second = (
+            server.score(split([{**trained.row, "PAY_0": value}]), **same_id).status_code for value in (-1.0, 8.0)
+        )
+    assert (first, second) == (200, 409)
     for rows, answer in answers.items():
         kept = logged(tmp_path, answer.headers["X-Request-Id"])
-        assert (kept["AGE"].isna().tolist(), kept["SEX"].tolist()) == ([True] * rows, [trained.row["SEX"]] * rows)
+        assert kept[["AGE", "PAY_0"]].isna().to_numpy().all()
+        assert kept["SEX"].tolist() == [trained.row["SEX"]] * rows
+
+
+def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, redact="AGE,AEG", wait=False) as server:
+        wait_until(lambda: server.has_said("model_refused"), "the model is refused")
+        assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
+        answer = server.score(split([trained.row]))
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
+        assert "redact names AEG" in server.health()["waiting_for"]
+    assert logged(tmp_path, answer.headers["X-Request-Id"]).empty
 
 
 @pytest.mark.parametrize(("policy", "status"), [("refuse", 503), ("answer", 200)])
@@ -168,12 +185,12 @@ def test_an_answer_that_takes_too_long_is_given_up_with_504(trained: Champion, t
         wait_until(lambda: server.score(split([trained.row])).ok, "it answers once the log is back")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_log_that_cannot_be_is_one_line(workers: str) -> None:
-    flags = ["--log_url", "mysql://nowhere/log", "--workers", workers, "--port", str(free_port())]
+@pytest.mark.parametrize(("address", "workers"), [("sqlite:///README.md", "1"), ("mysql://nowhere/log", "2")])
+def test_a_log_that_cannot_be_is_one_line(address: str, workers: str) -> None:
+    flags = ["--log_url", address, "--workers", workers, "--port", str(free_port())]
     ended = run_command(sys.executable, "-P", "run.py", *flags, cwd=ROOT / "serve", PYTHONPATH="..")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("LogUnfit: ")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Log")
     assert ended.stderr.count("\n") == 1
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
@@ -16,15 +18,18 @@ from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from serve.record.engine import open_engine
 from serve.record.errors import FeedbackUnfit, LogUnfit
 from serve.record.feedback import labels_in
+from serve.record.log import PredictionLog
 from serve.record.read import features_table
 from serve.record.rows import Prediction, features_json, features_texts, is_kept, kept_of, rows_of
 from serve.record.schema import HEAD, KNOWN, MIGRATIONS
 from serve.record.settings import LogSettings
 from serve.record.stock import names_of, settings_from_environment
+from tests.servers import free_port
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ONE = Prediction("r-1", 0, NOON, "credit", "3", False, {"AGE": 24.0, "SEX": 2.0, "job": "cook"}, 0.25, 0, 1.5)
@@ -156,11 +161,59 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         ("mysql://host/db", "cannot be kept in mysql"),
         ("sqlite://", "in memory .* would be lost"),
         ("sqlite:////not/there/log.db", "the folder of the prediction log /not/there/log.db is not there"),
+        ("sqlite:////", "it is not a file"),
+        ("sqlite:////dev/null", "it is not a file"),
+        ("sqlite+pysqlcipher:///log.db", "a driver, host or user is named"),
+        ("sqlite://host/log.db", "a driver, host or user is named"),
+        *((f"sqlite:///log.db?timeout={text}", "timeout .found '.*', expected") for text in ("abc", "-1", "nan", "inf")),
+        ("sqlite:///log.db?timeout=1&timeout=2", "timeout .found"),
+        *((f"sqlite:///log.db?{name}=1", f"found {name}, expected timeout") for name in ("mode", "uri", "cache")),
+        *((f"postgresql://h/d?{name}=1", f'connection option "{name}"') for name in ("no_such", "autocommit")),
+        ("postgresql://h/d?sslmode=prefer&sslmode=require", "option sslmode is given twice"),
+        ("postgresql://h/d?port=abc", "non-integer port"),
+        ("postgresql://h/d?target_session_attrs=read-only", "option target_session_attrs forbids to write"),
+        ("postgresql://h/d?options=-c%20default_transaction_read_only%3Don", "option options forbids to write"),
     ],
-)
+)  # fmt: skip
 def test_an_address_of_no_log_is_refused_in_words(url: str, message: str) -> None:
     with pytest.raises(LogUnfit, match=message):
         open_engine(url)
+
+
+@pytest.mark.parametrize(
+    "options", ["sslmode=foo", "connect_timeout=abc", "hostaddr=zzz", "target_session_attrs=any-one", "keepalives=x"]
+)
+def test_a_value_that_no_server_can_take_is_not_waited_for(options: str) -> None:
+    with pytest.raises(LogUnfit, match="an option that PostgreSQL rejects"):
+        PredictionLog.open(f"postgresql://svc@127.0.0.1:{free_port()}/x?{options}", must_answer=False)
+
+
+def test_a_file_that_is_no_log_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text, other = tmp_path / "README.md", tmp_path / "other.db"
+    text.write_text("# Read me\n" * 1_000)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE predictions (match TEXT)")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, message in ((text, "README.md: not an SQLite database"), (other, "table predictions of another program")):
+        with pytest.raises(LogUnfit, match=message):
+            PredictionLog.open(f"sqlite:///{path}", must_answer=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_log_may_share_a_database_with_other_tables(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shared.db")) as connection:
+        connection.execute("CREATE TABLE runs (name TEXT)")
+    log = PredictionLog.open(f"sqlite:///{tmp_path / 'shared.db'}")
+    assert log.submit([ONE]).result(20) is None
+    log.close()
+
+
+def test_an_error_of_the_database_repeats_no_values(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'log.db'}")
+    with pytest.raises(SQLAlchemyError) as error, engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO nothing VALUES (?)", ("4711",))
+    assert "4711" not in str(error.value)
+    engine.dispose()
 
 
 def test_a_relative_file_is_relative_to_the_repository(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from serve.guard import id_from, new_id
 from serve.record.rows import Prediction
 from serve.run import expect_free, main, parser
 from serve.settings import ServeSettings, key_from_environment, settings_from
-from stepkit.configured import CONFIG
+from stepkit.configured import CONFIG, settings_of
 from stepkit.errors import BadParameter
+from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
 from tests.contract.repo import project, read_yaml
 from tests.unit.small import composed
@@ -59,7 +60,24 @@ def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp
     assert (settings.log.keep_days, settings.log.redact, settings.shadow_alias) == (None, ["AGE"], "candidate")
     nothing = settings_from({"redact": "none", "shadow_alias": "none"}, file)
     assert (nothing.log.redact, nothing.shadow_alias) == ([], "")
-    assert settings_from({"redact": "AGE,SEX"}, file).redact == ["AGE", "SEX"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("AGE,SEX", ["AGE", "SEX"]),
+        ("[AGE,SEX]", ["AGE", "SEX"]),
+        (" [ AGE , 'SEX' , \"PAY 0\" ] ", ["AGE", "SEX", "PAY 0"]),
+        ('["a,b", it\'s]', ["a,b", "it's"]),
+        ("[]", []),
+        ("AGE, ,", ["AGE"]),
+        ("[NO, 1E5]", ["NO", "1E5"]),
+    ],
+)
+def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: list[str], tmp_path: Path) -> None:
+    assert settings_from({"redact": typed}, config(tmp_path, "")).redact == names
+    signals = {"alert_signals": "[missing, 'clock']"}
+    assert settings_of(Monitoring, "drift", signals, config(tmp_path, "")).alert_signals == ["missing", "clock"]
 
 
 @pytest.mark.parametrize(
