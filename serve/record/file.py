@@ -138,9 +138,8 @@ class LogFile:
             return
         for suffix in SIDES:
             beside, state = _beside(path, suffix), _stat_of(_beside(path, suffix))
-            ours = self._sides.get(suffix)
-            # at the start no file is known, and a -wal without its file is nobody's: SQLite would delete it
-            if state and (ours is None or _is_same(state, ours, empty=True)):
+            # without a file before it, a -wal is nobody's, and SQLite would delete it
+            if state and (self._seen is None or _is_same(state, self._sides.get(suffix), empty=True)):
                 beside.rename(_beside(aside, suffix))
                 logger.warning("%s has lost its file and is %s now", beside, _beside(aside, suffix).name)
         self._seen = None

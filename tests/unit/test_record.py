@@ -165,7 +165,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         ("sqlite:////dev/null", "it is not a file"),
         ("sqlite+pysqlcipher:///log.db", "a driver, host or user is named"),
         ("sqlite://host/log.db", "a driver, host or user is named"),
-        *((f"sqlite:///log.db?timeout={text}", "timeout .found '.*', expected") for text in ("abc", "-1", "nan", "inf")),
+        *((f"sqlite:///log.db?timeout={text}", "timeout .found") for text in ("abc", "-1", "nan", "inf")),
         ("sqlite:///log.db?timeout=1&timeout=2", "timeout .found"),
         *((f"sqlite:///log.db?{name}=1", f"found {name}, expected timeout") for name in ("mode", "uri", "cache")),
         *((f"postgresql://h/d?{name}=1", f'connection option "{name}"') for name in ("no_such", "autocommit")),
