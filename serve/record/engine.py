@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from serve.record.errors import LogDamaged, LogUnavailable, LogUnfit
 from stepkit.addresses import shown, shown_in
 
 ROOT = Path(__file__).resolve().parents[2]
-BUSY_SECONDS = 5.0
-"""How long SQLite waits for another process's transaction."""
+BUSY_SECONDS, LONGEST_SECONDS = 5.0, 1e6
+"""How long SQLite waits for another process's transaction; the longest time that an address may name."""
 
 TURN_SECONDS = (0.0005, 0.002)
 """How often it is asked whether that has ended; a commit takes about as long."""
@@ -104,7 +103,7 @@ def failures_of(url: URL, pass_on: tuple[type[Exception], ...] = ()) -> Iterator
 
 def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
     """Return the error of the log that fits: LogUnfit where waiting cannot help."""
-    reason = shown_in(reason_of(error), whole(url))
+    reason = shown_in(reason_of(error), whole(url))[:300]
     if sqlite_code_of(error) in DAMAGED:
         return LogDamaged(
             f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
@@ -122,7 +121,7 @@ def reason_of(error: Exception) -> str:
     """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
     cause = (error.orig if isinstance(error, DBAPIError) else None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
-    return " ".join(str(primary or cause).split())[:300] or type(cause).__name__
+    return " ".join(str(primary or cause).split()) or type(cause).__name__
 
 
 def sqlite_code_of(error: BaseException | None) -> int:
@@ -149,19 +148,14 @@ def _file_address(address: URL, base: Path, reads: bool) -> URL:
 
 def _seconds_of(address: URL) -> float:
     """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
-    if unknown := sorted(address.query.keys() - {"timeout"}):
-        raise LogUnfit(
-            f"the address of the prediction log: unknown option (found {unknown[0]}, expected timeout). Remove it: "
-            "a log is opened for writing."
-        )
-    value = address.query.get("timeout", str(BUSY_SECONDS))
-    try:
-        seconds = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
-        raise LogUnfit(f"the address of the prediction log: timeout (found {value!r}, expected a number of seconds).")
-    return seconds
+    options = {"timeout": str(BUSY_SECONDS), **address.query}
+    with suppress(ValueError):
+        if len(options) == 1 and 0.0 <= (seconds := float(str(options["timeout"]))) < LONGEST_SECONDS:
+            return seconds
+    raise LogUnfit(
+        f"the address of the prediction log: wrong option (found {', '.join(sorted(address.query))}, expected only "
+        f"timeout=SECONDS: a log is opened for writing). Correct it, or remove it."
+    )
 
 
 def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
@@ -187,15 +181,12 @@ def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
 
 def keep_wal(engine: Engine) -> None:
     """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
-    if engine.dialect.name != "sqlite":
-        return
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("PRAGMA journal_mode=WAL")
-    except sqlite3.Error as error:
-        raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
-    finally:
-        connection.close()
+    if engine.dialect.name == "sqlite":
+        with closing(engine.raw_connection()) as connection:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.Error as error:
+                raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
 
 
 def _take_turn(connection: Connection, seconds: float) -> None:
@@ -246,16 +237,14 @@ def _postgres(address: URL, reads: bool) -> Engine:
 
 
 def _expect_options(address: URL, reads: bool) -> None:
-    """Raise LogUnfit for an option that libpq does not know, is given twice, or forbids to write."""
+    """Raise LogUnfit for an option that libpq does not know, or that forbids to write."""
     from psycopg import ProgrammingError, conninfo
 
     options = {name: values[0] for name, values in address.normalized_query.items()}
-    twice = [name for name, values in address.normalized_query.items() if len(values) > 1 and name != "host"]
     try:
         conninfo.make_conninfo(**options)
     except ProgrammingError as error:
         raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
-    forbids = [name for name in ("options", "target_session_attrs") if _READ_ONLY.search(options.get(name, ""))]
-    if wrong := twice or (forbids if not reads else []):
-        problem = "is given twice" if twice else "forbids to write"
-        raise LogUnfit(f"the address of the prediction log: the option {wrong[0]} {problem}. Remove it.")
+    for name in ("options", "target_session_attrs"):
+        if not reads and _READ_ONLY.search(options.get(name, "")):
+            raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")

@@ -62,11 +62,7 @@ class LogFile:
         if self._path is None:
             return True
         state = _stat_of(self._path)
-        if (
-            self.is_damaged
-            or generation != self.generation
-            or not (state and self._seen and _is_same(state, self._seen))
-        ):
+        if not (state and self._seen and _is_same(state, self._seen)) or generation != self.generation:
             return False
         # a checkpoint changes the file too, about every thousandth page
         if (state.st_size, state.st_mtime_ns) != (self._seen.st_size, self._seen.st_mtime_ns):
@@ -119,9 +115,7 @@ class LogFile:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise LogUnavailable(
-                f"the prediction log {self._path} cannot be used: {error.strerror or error}."
-            ) from error
+            raise LogUnavailable(f"the prediction log {self._path} cannot be used: {error.strerror}.") from error
 
     def _make_way(self, path: Path) -> None:
         state, aside = _stat_of(path), path.with_name(f"{path.name}{ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")

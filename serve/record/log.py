@@ -33,7 +33,7 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """How often a commit is done, at most, where the connection was lost or the file was moved or damaged meanwhile."""
 
-SECONDS_OWED, KEYS_TO_READ = 1.0, 50
+SECONDS_OWED, KEYS_TO_READ = 1.0, 20
 """How long what was acknowledged is kept to be written again: its answer may be under way while its file is removed."""
 
 logger = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class PredictionLog:
             return error
         if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError):
             return failure_of(self.engine.url, error)
-        return ValueError(f"cannot be put on record: {reason_of(error)}")
+        return ValueError(f"cannot be put on record: {reason_of(error)[:300]}")
 
     def _has_rows(self, request: Request) -> bool:
         try:
@@ -211,7 +211,7 @@ class PredictionLog:
             else:
                 with self._turn:
                     recent = islice(reversed(self._recent), KEYS_TO_READ)
-                    if self._file.holds(generation, [(rows[0].request_id, rows[0].row) for _, rows in recent]):
+                    if self._file.holds(generation, ((rows[0].request_id, rows[0].row) for _, rows in recent)):
                         return result
         raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
 

@@ -165,11 +165,10 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         ("sqlite:////dev/null", "it is not a file"),
         ("sqlite+pysqlcipher:///log.db", "a driver, host or user is named"),
         ("sqlite://host/log.db", "a driver, host or user is named"),
-        *((f"sqlite:///log.db?timeout={text}", "timeout .found") for text in ("abc", "-1", "nan", "inf")),
-        ("sqlite:///log.db?timeout=1&timeout=2", "timeout .found"),
-        *((f"sqlite:///log.db?{name}=1", f"found {name}, expected timeout") for name in ("mode", "uri", "cache")),
+        *((f"sqlite:///log.db?timeout={text}", "found timeout, expected only") for text in ("abc", "-1", "nan", "1e9")),
+        ("sqlite:///log.db?timeout=1&timeout=2", "found timeout, expected only"),
+        *((f"sqlite:///log.db?{name}=1", f"found {name}, expected only") for name in ("mode", "uri", "cache")),
         *((f"postgresql://h/d?{name}=1", f'connection option "{name}"') for name in ("no_such", "autocommit")),
-        ("postgresql://h/d?sslmode=prefer&sslmode=require", "option sslmode is given twice"),
         ("postgresql://h/d?port=abc", "non-integer port"),
         ("postgresql://h/d?target_session_attrs=read-only", "option target_session_attrs forbids to write"),
         ("postgresql://h/d?options=-c%20default_transaction_read_only%3Don", "option options forbids to write"),
@@ -181,7 +180,15 @@ def test_an_address_of_no_log_is_refused_in_words(url: str, message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "options", ["sslmode=foo", "connect_timeout=abc", "hostaddr=zzz", "target_session_attrs=any-one", "keepalives=x"]
+    "options",
+    [
+        "sslmode=foo",
+        "sslmode=allow&sslmode=prefer",
+        "connect_timeout=abc",
+        "hostaddr=zzz",
+        "target_session_attrs=any-one",
+        "keepalives=x",
+    ],
 )
 def test_a_value_that_no_server_can_take_is_not_waited_for(options: str) -> None:
     with pytest.raises(LogUnfit, match="an option that PostgreSQL rejects"):
