@@ -12,11 +12,13 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,7 +30,7 @@ from serve.record.read import features_table
 from serve.record.rows import Prediction, features_json, features_texts, is_kept, kept_of, rows_of
 from serve.record.schema import HEAD, KNOWN, MIGRATIONS
 from serve.record.settings import LogSettings
-from serve.record.stock import names_of, settings_from_environment
+from serve.record.stock import Recorder, names_of, settings_from_environment
 from tests.servers import free_port
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -304,3 +306,16 @@ def test_settings_of_the_environment_are_checked(monkeypatch: pytest.MonkeyPatch
     set_to('{"redacted": ["AGE"]}')
     with pytest.raises(LogUnfit, match="PREDICTION_LOG_SETTINGS: redacted: Extra inputs"):
         settings_from_environment()
+
+
+def test_a_stock_server_answers_nothing_with_a_redacted_column_that_the_model_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREDICTION_LOG_URL", f"sqlite:///{tmp_path / 'log.db'}")
+    monkeypatch.setenv("PREDICTION_LOG_SETTINGS", '{"redact": ["AEG"]}')
+    (tmp_path / "MLmodel").write_text("model_id: m-1\n")
+    recorder = Recorder(tmp_path)
+    with pytest.raises(MlflowException, match=r"redact names AEG, which is not a column of the model \(AGE\)"):
+        recorder.record(pd.DataFrame({"AGE": [24.0]}), [0.25], [0], 0.0)
+    assert recorder.log.stats().committed == 0
+    recorder.log.close()
