@@ -52,6 +52,11 @@ def move_all(file: Path) -> None:
         path.rename(path.with_name(f"moved-{path.name}"))
 
 
+def remove_all(file: Path) -> None:
+    for path in [*file.parent.glob(f"{file.name}*")]:
+        path.unlink()
+
+
 def replace_by_copy(file: Path) -> None:
     shutil.copy(file, file.with_name("copy"))
     file.with_name("copy").replace(file)
@@ -67,7 +72,7 @@ CHANGES: dict[str, Change] = {
     "moved": lambda file: file.rename(file.with_name("moved")),
     "moved with all": move_all,
     "removed": os.unlink,
-    "removed with all": lambda file: [path.unlink() for path in file.parent.glob(f"{file.name}*")],
+    "removed with all": remove_all,
     "replaced by a copy": replace_by_copy,
     "replaced by an old copy": lambda file: file.with_name("old-copy").replace(file),
     "overwritten by an old copy": lambda file: shutil.copyfile(file.with_name("old-copy"), file),
