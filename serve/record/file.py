@@ -102,7 +102,8 @@ class LogFile:
         try:
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX)
+                with suppress(OSError):  # some network mounts have no locks, and then a single process at least is safe
+                    fcntl.flock(folder, fcntl.LOCK_EX)
                 self._make_way(self._path)
                 try:
                     yield
