@@ -37,8 +37,20 @@ def missing_secrets(folder: Path) -> Iterator[str]:
     empty = [name for name in wanted if not given.get(name)]
     if empty:
         yield f"{target} has no value for {', '.join(empty)}. Type: make secrets"
+    for name in [name for name, default in wanted.items() if not default and given.get(name)]:
+        if unfit := unfit_characters(name, os.environ.get(name) or given[name]):
+            yield (
+                f"{name}: its value has characters that an address, a shell or JSON reads otherwise (found "
+                f"{' '.join(unfit)}). Use letters, digits, - and _, or empty it in {target} and type: make secrets"
+            )
     if stat.S_IMODE(target.stat().st_mode) & 0o077:
         yield f"others on this machine can read {target}. Type: chmod 600 {target}"
+
+
+def unfit_characters(name: str, value: str) -> list[str]:
+    """Return the characters of a secret, in order and by name, that part of the stack would misread."""
+    unfit = set(value) & {*"\"'\\$`", *("@/:%?#" if name.endswith("_PASSWORD") else "")}
+    return [*sorted(unfit), *(["blanks"] if any(one.isspace() for one in value) else [])]
 
 
 def taken_ports(given: dict[str, str], profile: str) -> Iterator[str]:

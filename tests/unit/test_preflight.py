@@ -75,3 +75,32 @@ def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 2
     assert re.search("invalid choice: 'cor' .*core.*full", said.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unfit"),
+    [
+        ("PREDICTIONS_DB_PASSWORD", "a@b%c", "% @"),
+        ("MLFLOW_DB_PASSWORD", "a/b:c?d#e", "# / : ?"),
+        ("GRAFANA_ADMIN_PASSWORD", "it's so", "' blanks"),
+        ("AIRFLOW_ADMIN_PASSWORD", 'a"b\\c', '" \\'),
+        ("SCORER_API_KEY", "a$b`c", "$ `"),
+    ],
+)
+def test_a_secret_that_the_stack_would_misread_is_named_with_the_characters_alone(
+    name: str, value: str, unfit: str, program: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / ".env.example").write_text(f"{name}=\nPORT=1\n")
+    (tmp_path / ".env").write_text(f"{name}={value}\nPORT=1\n")
+    (tmp_path / ".env").chmod(0o600)
+    (problem,) = program["missing_secrets"](tmp_path)
+    assert problem.startswith(f"{name}: ")
+    assert f"(found {unfit})" in problem
+    assert value not in problem
+
+
+def test_random_secrets_and_keys_of_others_are_fit(program: dict[str, Any]) -> None:
+    made = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
+    for name in ("PREDICTIONS_DB_PASSWORD", "AIRFLOW_FERNET_KEY"):
+        assert program["unfit_characters"](name, made["value_for"](name)) == []
+    assert program["unfit_characters"]("SCORER_API_KEY", "ab+/cd==:1") == []
