@@ -177,7 +177,7 @@ def _forms_in(texts: Iterable[str]) -> Iterator[str]:
 def _named_values() -> Iterator[str]:
     """Yield the values of environment variables that are named like a secret."""
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST_VALUE and _is_secret(name) and not value.startswith(REFERENCE):
+        if len(value) >= SHORTEST_VALUE and _is_secret(name) and name not in ("PWD", "OLDPWD"):
             yield value
 
 

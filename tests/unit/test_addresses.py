@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from download.run import address
 from pipeline.config import ConfigError, checked
@@ -26,6 +31,22 @@ HOLDING = [
     f"https://storage.googleapis.com/b/clients.csv?X-Goog-Credential={SECRET}",
     f"https://example.org/clients.csv?access_token={SECRET}",
     f"https://example.org/clients.csv?api_key={SECRET}",
+    f"HTTPS://me:{SECRET}@example.org/clients.csv",
+    f"https://{SECRET}@example.org/clients.csv",
+    f"postgresql://me@db/log?sslpassword={SECRET}",
+    f"postgresql://me@db/log?a=1&sslkey={SECRET}",
+    f"postgresql://me@db/log?%70assword={SECRET}",
+    f"http://me:12/34{SECRET}@db/log",
+    f"http://me:a?{SECRET}@db/log",
+    f"http://me:a#{SECRET}@db/log",
+    f"http://me:a@{SECRET}@db/log",
+    f"http://me@tenant:{SECRET}@db/log",
+    f"postgresql:me:{SECRET}@db/log",
+    f"simplecache::s3://AKIA:{SECRET}@bucket/clients.csv",
+    f"zip://clients.csv::https://me:{SECRET}@example.org/clients.zip",
+    f"https://example.org/?next=https%3A%2F%2Fme%3A{SECRET}%40example.org",
+    f"jdbc:postgresql://db/log;password={SECRET}",
+    f"postgresql://me:{SECRET}",
 ]
 PLAIN = [
     "https://archive.ics.uci.edu/static/public/350/clients.zip",
@@ -36,6 +57,17 @@ PLAIN = [
     "postgresql://tester@127.0.0.1:5432/log",
     "env:DATA_URL",
     "",
+    "http://127.0.0.1:5000/a@b:c.csv",
+    "http://[::1]:5000/clients.csv",
+    "https://example.org/@scope/clients.csv",
+    "https://example.org/clients.csv?from=http://example.com/x",
+    "https://example.org/clients.csv?mail=a@example.org",
+    "C:\\Users\\me@home:x\\clients.csv",
+    "file:///C:/me@home/clients.csv",
+    "sqlite:////home/me@work:x/mlflow.db",
+    "runs:/1f/clients.csv@x",
+    "models:/credit_default@champion",
+    "log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z",
 ]
 
 
@@ -46,7 +78,7 @@ def test_an_address_with_a_secret_is_refused_and_shown_without_it(one: str) -> N
         expect_no_secret(one, "file_url", "Do otherwise.")
     for text in (str(refused.value), shown(one), shown_in(f"cannot reach {one}, sorry: '{one}'")):
         assert SECRET not in text
-    assert shown(one).startswith(one.partition("://")[0])
+    assert shown(one).startswith(one.partition(":")[0])
 
 
 @pytest.mark.parametrize("one", PLAIN)
@@ -58,6 +90,79 @@ def test_any_other_address_is_taken_as_it_is(one: str) -> None:
 def test_what_is_shown_names_the_place() -> None:
     assert shown(SIGNED) == "https://bucket.s3.amazonaws.com/clients.csv"
     assert shown("https://me@example.org/a?version=3") == "https://example.org/a?version=3"
+
+
+START, END = "Xq1Z", "Zq2X"
+ANY = st.text(
+    st.sampled_from("/#?@%:&=;+ '\"<>\\,.[]{}|ab1") | st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=5
+)
+PASSWORDS = st.builds(lambda before, within, after: f"{before}{START}{within}{END}{after}", ANY, ANY, ANY)
+SCHEMES = st.sampled_from(["http", "HTTPS", "s3", "postgresql+psycopg", "mysql", "json", "redis", "simplecache::s3"])
+USERS = st.sampled_from(["svc", "a.b", "me@tenant", "", "AKIA123"])
+LIKE_A_PORT = re.compile(r"\d{1,5}([/?#\s]|[,.;:)\]}>])")
+"""How a password begins that cannot be told from a port in the middle of a text."""
+
+
+def leaks(text: str) -> bool:
+    return START in text or END in text
+
+
+def texts_with(address: str) -> list[str]:
+    """An address as libraries, lists and logs repeat it."""
+    encoded = quote(address, safe="")
+    whole = [address, f"cannot reach {address}, sorry", f"url={address} is bad\nnext line", f"({address})"]
+    return [*whole, repr(address), repr([address, address]), json.dumps({"a": address}), f"GET /?next={encoded} failed"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(SCHEMES, USERS, PASSWORDS)
+def test_no_password_survives_in_any_form_of_an_address(scheme: str, user: str, password: str) -> None:
+    address = f"{scheme}://{user}:{password}@127.0.0.1:9/x"
+    assert holds_secret(address)
+    assert not leaks(shown(address))
+    for text in texts_with(address):
+        assert not leaks(shown_in(text, address)), text
+        assert LIKE_A_PORT.match(password) or not leaks(shown_in(text)), text
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["password", "sslpassword", "X-Amz-Signature", "sig", "access_token", "sslkey"]), PASSWORDS)
+def test_no_secret_parameter_survives(name: str, value: str) -> None:
+    for written in (value, quote(value, safe="")):
+        address = f"postgresql://svc@127.0.0.1:9/x?a=1&{name}={written}"
+        assert holds_secret(address)
+        assert not leaks(shown(address))
+        cut = f"Max retries exceeded with url: /x?a=1&{name}={written} (Caused by X)"
+        for text in (address, f"cannot reach {address}, sorry", repr([address]), cut):
+            assert not leaks(shown_in(text, address)), text
+            assert written == value or not leaks(shown_in(text)), text
+
+
+def test_secrets_of_the_environment_are_found_however_a_library_repeats_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREDICTION_LOG_URL", f"postgresql://svc:SEC/{SECRET}@127.0.0.1:9/x")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}proxy@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"{SECRET}-mlflow")
+    for text in (f"invalid port 'SEC/{SECRET}'", f"password {SECRET}proxy refused", f"{{'auth': '{SECRET}-mlflow'}}"):
+        assert SECRET not in shown_in(text)
+    monkeypatch.setenv("PWD", "/home/someone")
+    assert shown_in("in /home/someone/config.yaml") == "in /home/someone/config.yaml"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the server http://mlflow:5000 has no models:/credit_default@champion.",
+        "http://mlflow:5000: refused (see http://mlflow:5000/docs, mail a@example.org)",
+        "2026-11-30T10:00:00 a@b",
+        "no prediction log. For example postgresql://user:password@host/database.",
+    ],
+)
+def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
+    assert shown_in(text) == text
+
+
+def test_of_two_addresses_in_a_list_each_keeps_its_place() -> None:
+    assert shown_in("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"
 
 
 def test_a_variable_stands_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
