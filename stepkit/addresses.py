@@ -40,10 +40,10 @@ _OPEN = re.compile(rf"[^:/?#\s'\"<>]*:(?!{_PORT}).")
 _PASSWORD = re.compile(r"(?s)(?!/|user:password@)[^:]*:.*@")
 _USER = re.compile(r"[^/?#@]*@")
 _NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:\S+@")
-_ENCODED = re.compile(r"(?i)[a-z][a-z0-9+.-]*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
+_ENCODED = re.compile(r"(?i)(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
 _PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
 _IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
-_ASSIGNED = re.compile(rf"(?i)([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)")
+_ASSIGNED = re.compile(rf"(?i)(?<![\w.-])([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)")
 
 
 def holds_secret(address: str) -> bool:
@@ -163,7 +163,7 @@ def _end_of(text: str, found: re.Match[str]) -> int:
 
 def _forms_in(texts: Iterable[str]) -> Iterator[str]:
     """Yield the secrets of every address in the texts, in each form in which a library may repeat it."""
-    for text in texts:
+    for text in (text for text in texts if "://" in text):
         for start, end in {(0, len(text)), *_addresses_in(text)}:
             scheme, rest = _split(text[start:end])
             userinfo = rest[: _password_end(scheme, rest)].removesuffix("@")

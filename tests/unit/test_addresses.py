@@ -114,7 +114,7 @@ def texts_with(address: str) -> list[str]:
     return [*whole, repr(address), repr([address, address]), json.dumps({"a": address}), f"GET /?next={encoded} failed"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SCHEMES, USERS, PASSWORDS)
 def test_no_password_survives_in_any_form_of_an_address(scheme: str, user: str, password: str) -> None:
     address = f"{scheme}://{user}:{password}@127.0.0.1:9/x"
@@ -125,7 +125,7 @@ def test_no_password_survives_in_any_form_of_an_address(scheme: str, user: str, 
         assert LIKE_A_PORT.match(password) or not leaks(shown_in(text)), text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["password", "sslpassword", "X-Amz-Signature", "sig", "access_token", "sslkey"]), PASSWORDS)
 def test_no_secret_parameter_survives(name: str, value: str) -> None:
     for written in (value, quote(value, safe="")):
