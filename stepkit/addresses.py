@@ -43,7 +43,9 @@ _NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:
 _ENCODED = re.compile(r"(?i)(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
 _PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
 _IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
-_ASSIGNED = re.compile(rf"(?i)(?<![\w.-])([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)")
+_ASSIGNED = re.compile(
+    rf"(?i)(?<![\w.-])([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)"
+)
 
 
 def holds_secret(address: str) -> bool:
