@@ -105,7 +105,7 @@ def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) ->
         _transfer(url, target, stall_seconds)
     except (DownloadFailed, Interrupted) as error:
         query = urlsplit(url).query if "?" in url and "?" not in name else ""
-        text = shown_in(str(error).replace(url, name))
+        text = shown_in(str(error).replace(url, name), url)
         raise type(error)(text.replace(query, "...") if query else text) from None
 
 

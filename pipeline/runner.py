@@ -24,6 +24,7 @@ from pipeline.runs import active_run, log_config
 from pipeline.shared import FailedElsewhere, Shared
 from pipeline.signals import interrupted
 from pipeline.steps import BY_NAME, Step, chosen_steps
+from stepkit.addresses import shown_in
 from stepkit.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
 from stepkit.places import ROOT
 
@@ -238,7 +239,7 @@ def ended(pipeline: Pipeline, one: Running) -> bool:
 def finish(pipeline: Pipeline, one: Running, succeeded: bool) -> None:
     run_id = one.process.run_id
     end_run(pipeline.client, run_id, "FINISHED" if succeeded else "FAILED")
-    pipeline.client.log_text(run_id, one.log_file.read_text(errors="replace"), LOG_ARTIFACT)
+    pipeline.client.log_text(run_id, shown_in(one.log_file.read_text(errors="replace")), LOG_ARTIFACT)
     tags = pipeline.client.get_run(run_id).data.tags
     if succeeded:
         pipeline.done[one.step.name] = run_id
@@ -262,4 +263,6 @@ def without_message(one: Running) -> str:
 
 
 def last_lines(log_file: Path) -> str:
-    return "\n".join(log_file.read_text(errors="replace").splitlines()[-LAST_LINES:])
+    lines = shown_in(log_file.read_text(errors="replace")).splitlines()[-LAST_LINES:]
+    traced = any(line.startswith(("Traceback (", '  File "')) for line in lines)
+    return "\n".join(lines[-1:] if traced else lines)

@@ -32,7 +32,7 @@ from pipeline.runs import CONFIG_ARTIFACT, OVERRIDES, connect, launched, open_ne
 from pipeline.steps import chosen_steps
 from pipeline.sweep_report import closing, failed, publish
 from stepkit import tracking
-from stepkit.addresses import holds_secret
+from stepkit.addresses import holds_secret, holds_secret_in
 from stepkit.errors import StepError, told
 from stepkit.lineage import ERROR, PIPELINE, mark_current
 
@@ -107,6 +107,10 @@ def expect_common(overrides: list[str]) -> None:
     """Raise ConfigError if a key is swept that all jobs of a sweep have in common."""
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+~")
+        if holds_secret_in(override.input_line or ""):
+            raise ConfigError(
+                f"{key} holds a password, a key or a signature, and MLflow keeps it. Name a variable: env:NAME."
+            )
         if override.is_sweep_override() and key.startswith(COMMON):
             raise ConfigError(f"{key} cannot be swept: all jobs of a sweep have the same one. Start a sweep for each.")
 

@@ -55,6 +55,11 @@ def holds_secret(address: str) -> bool:
     return bool(_password_end(scheme, rest) or token or _NO_SLASHES.match(address) or _secret_values(address))
 
 
+def holds_secret_in(text: str) -> bool:
+    """Return whether an address in a text holds a secret."""
+    return any(holds_secret(text[start:end]) for start, end in _addresses_in(text))
+
+
 def shown(address: str) -> str:
     """Return an address as it may be printed and stored: without user, password, and a query that holds a secret."""
     scheme, rest = _split(address)

@@ -39,7 +39,7 @@ def secrets(log_server: str) -> Iterator[dict[str, str]]:
             "MLFLOW_TRACKING_USERNAME": "someone",
             "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow",
             "SCORER_API_KEY": KEY,
-            "PREDICTION_LOG_URL": new_database(log_server).replace("@", f":{MARK}-log@", 1),
+            "PREDICTION_LOG_URL": f"{new_database(log_server).replace('@', f':{MARK}/log@', 1)}?sslpassword={MARK}-ssl",
             "DATA_URL": f"{server.url('good/clients.csv')}?X-Amz-Signature={MARK}-signed",
             "NO_DATA_URL": f"{server.url('forbidden/clients.csv')}?part={MARK}-signed",
             "CUT_DATA_URL": f"{server.url('cut/clients.csv')}?part={MARK}-signed",

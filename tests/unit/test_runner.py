@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.runner import is_ready
+from pathlib import Path
+
+import pytest
+
+from pipeline.runner import is_ready, last_lines
 from pipeline.steps import BY_NAME, STEPS
 from pipeline.warm import step_arguments
 
@@ -32,3 +36,14 @@ def test_arguments_are_taken_from_a_steps_command_as_the_shell_would() -> None:
 
 def test_another_command_is_left_to_the_shell() -> None:
     assert step_arguments("python other.py") is None
+
+
+def test_of_a_crash_the_last_line_is_shown_and_not_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_URL", "http://me:XqSECRETqX@127.0.0.1/a.csv")
+    log = tmp_path / "step.log"
+    log.write_text('reading\nTraceback (most recent call last):\n  File "run.py", line 1\nKeyError: XqSECRETqX\n')
+    assert last_lines(log) == "KeyError: ***"
+    log.write_text("reading\nSegmentation fault\n")
+    assert last_lines(log) == "reading\nSegmentation fault"

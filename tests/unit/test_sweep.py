@@ -107,6 +107,12 @@ def test_what_all_jobs_have_in_common_cannot_be_swept(override: str) -> None:
     expect_common(["main.experiment_name=a", "data.val_size=0.2,0.3"])
 
 
+def test_a_swept_address_with_a_secret_is_rejected_before_the_sweep_has_a_run() -> None:
+    with pytest.raises(ConfigError, match=r"data\.file_url holds a password") as ended:
+        expect_common(["data.file_url='http://svc:SEC/RET@127.0.0.1:9/a.csv',data/sample.csv.gz"])
+    assert "RET" not in str(ended.value)
+
+
 def test_a_job_that_a_cluster_began_again_counts_once() -> None:
     again = job(2, "", val_roc_auc=0.7)
     assert without_lost_tries([*JOBS[:3], again]) == [*JOBS[:2], again]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from stepkit import tracking
 from stepkit.command import as_step_error
 from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingUnreachable
 from stepkit.places import ROOT
@@ -96,6 +98,14 @@ def test_a_database_server_that_is_down_is_named_at_once_without_its_password() 
         connect(uri)
     assert "127.0.0.1" in str(ended.value)
     assert "SECRET" not in str(ended.value)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.2)
+    silent = pytest.raises(TrackingUnreachable, match=r"does not answer \(ReadTimeout\)")
+    with socket.create_server(("127.0.0.1", 0)) as server, silent:
+        connect(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
 def of_mlflow(cause: Exception) -> MlflowException:

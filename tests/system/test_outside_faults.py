@@ -1,0 +1,76 @@
+"""Faults outside of this code (disk, store, configuration file) are one message; one of our own keeps its traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+import download.run
+from stepkit.places import ROOT
+from tests.conftest import Ended, Experiment
+
+SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
+
+
+@pytest.fixture
+def walled(experiment: Experiment, tmp_path: Path) -> Experiment:
+    """An experiment whose artifacts can never be written: their folder would be below a plain file."""
+    (tmp_path / "plain").touch()
+    client, name = MlflowClient(), f"walled-{experiment.id}"
+    return Experiment(name, client.create_experiment(name, (tmp_path / "plain" / "artifacts").as_uri()), client)
+
+
+def expect_one_message(ended: Ended, *words: str) -> None:
+    assert ended.status == 1
+    assert [word for word in words if word not in ended.message] == [], ended.message
+    assert "Traceback" not in ended.log + ended.message
+    assert len(ended.message.strip().splitlines()) < 6, ended.message
+
+
+def test_artifacts_that_cannot_be_written_end_a_pipeline_with_the_folder_and_the_fix(
+    walled: Experiment, tmp_path: Path, main_here: Callable[..., Ended]
+) -> None:
+    ended = main_here(walled, "main.execute_steps=[download]")
+    expect_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    (run,) = walled.client.search_runs([walled.id])
+    assert run.info.status == "FAILED"
+
+
+def test_artifacts_that_cannot_be_written_end_a_step_which_keeps_the_message(
+    run_step: Callable[..., Ended], walled: Experiment, tmp_path: Path
+) -> None:
+    mlflow.set_experiment(walled.name)
+    ended = run_step("download", **SAMPLE)
+    expect_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    (run,) = walled.runs("download")
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", ended.message)
+    assert "current" not in run.data.tags
+
+
+def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
+    run_step: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(download.run, "expect_digest")
+    with pytest.raises(NameError):
+        run_step("download", **SAMPLE)
+    (run,) = experiment.runs("download")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("NameError: name 'expect_digest' is not defined. Unexpected")
+
+
+@pytest.mark.parametrize(
+    "fault", [b"main:\n\tx: 1\n", b"main: [1, 2\n", b"# \xff\xfe\n"], ids=["a tab", "an open bracket", "not UTF-8"]
+)
+def test_a_data_set_that_is_not_yaml_is_named_with_exit_status_2(
+    fault: bytes, tmp_path: Path, experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broken.yaml").write_bytes(fault)
+    ended = main_here(experiment, "data=broken", f"hydra.searchpath=[file://{tmp_path}]")
+    assert ended.status == 2
+    assert "not YAML in UTF-8" in ended.message
+    assert "Traceback" not in ended.log + ended.message
