@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 
 import download.run
 from stepkit.places import ROOT
-from tests.conftest import Ended, Experiment
+from tests.conftest import Ended, Experiment, run_command
+from tests.servers import free_port
 
 SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
 
@@ -60,6 +61,17 @@ def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
     (run,) = experiment.runs("download")
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("NameError: name 'expect_digest' is not defined. Unexpected")
+
+
+def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
+    uri = f"http://me:XqSECRETqX@127.0.0.1:{free_port()}"
+    ended = run_command("make", "--old-file=.venv/run.stamp", "run", MLFLOW_TRACKING_URI=uri)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 2
+    assert uri.replace("me:XqSECRETqX@", "") in said
+    assert "Start it (mlflow server" in said
+    assert "SECRET" not in said
+    assert len(said.splitlines()) <= 15, said
 
 
 @pytest.mark.parametrize(
