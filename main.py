@@ -3,13 +3,15 @@
 import gc
 import os
 import sys
+from contextlib import suppress
 
 from pipeline.warm import cool_down, importing, warm_up
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
-    warm_up()
+    with suppress(OSError):  # no room for its socket: the pipeline meets the same, and reports it
+        warm_up()
 
     try:
         with importing():

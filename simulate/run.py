@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from simulate.clients import chunks
 from simulate.figures import COLUMNS, TARGET
+from stepkit.command import one_message
 
 log = logging.getLogger("simulate")
 
@@ -135,4 +136,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -210,10 +210,11 @@ def test_a_lone_step_refuses_it_before_its_run_is_opened() -> None:
     assert SECRET not in str(refused.value)
 
 
-def test_the_scorer_refuses_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("one", [HOLDING[2], *(one for one in HOLDING if one.startswith("postgresql://me@db/log"))])
+def test_the_scorer_refuses_it(one: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREDICTION_LOG_URL", raising=False)
     with pytest.raises(SystemExit) as ended:
-        start_scorer(["--log_url", HOLDING[2]])
+        start_scorer(["--log_url", one])
     said: Any = capsys.readouterr()
     assert ended.value.code == 2
     assert "Set PREDICTION_LOG_URL instead" in said.err
