@@ -96,7 +96,7 @@ def _say_again(state: RetryCallState) -> None:
 
 
 def file_name(url: str) -> str:
-    return Path(unquote(urlsplit(url).path)).name or "download"
+    return Path(unquote(urlsplit(shown(url)).path)).name or "download"
 
 
 def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) -> None:
@@ -104,7 +104,7 @@ def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) ->
     try:
         _transfer(url, target, stall_seconds)
     except (DownloadFailed, Interrupted) as error:
-        query = urlsplit(url).query if "?" in url and "?" not in name else ""
+        query = url.partition("?")[2].partition("#")[0] if "?" not in name else ""
         text = shown_in(str(error).replace(url, name), url)
         raise type(error)(text.replace(query, "...") if query else text) from None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import aiohttp
 import fsspec
 import mlflow
 import pandas as pd
@@ -143,7 +144,7 @@ def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
         reason = shown_in(" ".join(str(error).split()), opened(address))[:300]
         return ReferenceMissing(f"no table at '{shown(address)}' ({reason}). Name one that is there.")
 
-    with tracking.missing_as(lost, ValueError, ImportError):
+    with tracking.missing_as(lost, ValueError, ImportError, aiohttp.ClientError):
         return tables.read_table(_fetched(opened(address), folder), text)
 
 

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from stepkit.addresses import shown_in
+
 FLAGS: dict[str, dict[str, object]] = {
     "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
     "input_step": {"required": True, "help": "step whose artifact is read"},
@@ -45,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments"):
             close = [near for word in typed for near in difflib.get_close_matches(word, known, n=1)]
             message += f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(sorted(known))}"
-        super().error(message)
+        super().error(shown_in(message))
 
 
 def step_parser(doc: str | None, *flags: str) -> Parser:
