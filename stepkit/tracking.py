@@ -18,9 +18,6 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from stepkit.addresses import shown, shown_in
 from stepkit.command import disk_problem
@@ -115,13 +112,22 @@ def _expect_file(file: Path) -> None:
 
 def _expect_database(uri: str) -> None:
     """Raise TrackingUnreachable unless a database server answers, asked once."""
-    patience = {"connect_timeout": int(ANSWER_SECONDS)} if uri.startswith("postgresql") else {}
+    from mlflow.store.db.utils import create_sqlalchemy_engine  # takes its time to load, and a server needs none
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", f"{ANSWER_SECONDS:.0f}")
     try:
-        with create_engine(uri, poolclass=NullPool, connect_args=patience).connect():
-            pass
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = shown_in(_one_line(getattr(error, "orig", None) or error), uri)
+        engine = create_sqlalchemy_engine(uri)
+        engine.connect().close()
+        engine.dispose()
+    except Exception as error:  # each driver raises its own
+        reason = shown_in(_one_line(_of_driver(error) or error), uri)
         raise TrackingUnreachable(f"the tracking store {shown(uri)}: {reason}. {ANOTHER_STORE}") from error
+
+
+def _of_driver(error: BaseException | None) -> BaseException | None:
+    """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
 
 
 def _one_line(error: BaseException) -> str:
@@ -263,10 +269,9 @@ def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | N
         return error
     if is_unreachable(error):
         return gone(error)
-    cause = error if isinstance(error, DBAPIError) else error.__cause__
     store = shown(mlflow.get_tracking_uri())
-    if isinstance(cause, DBAPIError) and not isinstance(cause, IntegrityError):
-        return StoreUnusable(f"the tracking store {store}: {_one_line(cause.orig or cause)}. {ANOTHER_STORE}")
+    if cause := _of_driver(error) or _of_driver(error.__cause__):
+        return StoreUnusable(f"the tracking store {store}: {_one_line(cause)}. {ANOTHER_STORE}")
     if last_resort and isinstance(error, MlflowException):
         return StoreFailed(
             f"the tracking store {store}: {_one_line(error)}. Correct it and run the same command again."

@@ -144,8 +144,8 @@ def test_secrets_of_the_environment_are_found_however_a_library_repeats_them(mon
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"{SECRET}-mlflow")
     for text in (f"invalid port 'SEC/{SECRET}'", f"password {SECRET}proxy refused", f"{{'auth': '{SECRET}-mlflow'}}"):
         assert SECRET not in shown_in(text)
-    monkeypatch.setenv("PWD", "/home/someone")
-    assert shown_in("in /home/someone/config.yaml") == "in /home/someone/config.yaml"
+    monkeypatch.setenv("PWD", "/folder/checkout")
+    assert shown_in("in /folder/checkout/config.yaml") == "in /folder/checkout/config.yaml"
 
 
 @pytest.mark.parametrize(
