@@ -22,6 +22,15 @@ base =
 output =
 real ?= ../shared/data/default_of_credit_card_clients.csv
 
+ifneq (,$(findstring %,$(CURDIR)))
+ifneq (,$(filter-out help backup restore clean,$(MAKECMDGOALS)))
+$(error $(CURDIR): MLflow cannot use a path with '%'. Move or rename the folder, then try again)
+endif
+endif
+
+# an absolute address would make MLflow's command line leave a folder next to a checkout with a special name
+run drift sample: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
+
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -50,7 +59,7 @@ bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and
 	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
 
 ui: .venv/run.stamp ## open MLflow on what ran here, http://127.0.0.1:5000 (port=5010)
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(or $(port),5000)
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --default-artifact-root "$$PWD/mlruns" --port $(or $(port),5000)
 
 report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID base=RUN_ID output=FOLDER; run: the newest)
 	@python -m pipeline.report --run_id "$(run)" --base_run_id "$(base)" --output "$(output)"

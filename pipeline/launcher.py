@@ -20,7 +20,6 @@ from mlflow.projects.backend import loader
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.utils import (
     PROJECT_ENV_MANAGER,
-    fetch_and_validate_project,
     get_or_create_run,
     get_run_env_vars,
     load_project,
@@ -128,14 +127,17 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         tracking_uri: str,
         experiment_id: str,
     ) -> StepProcess:
-        folder = fetch_and_validate_project(project_uri, version, entry_point, params)
+        # not MLflow's fetch_and_validate_project: it cuts a path at `#`
+        folder = project_uri
+        project = load_project(folder)
+        project.get_entry_point(entry_point)._validate_parameters(params)
         env_manager = backend_config[PROJECT_ENV_MANAGER]
         activate = activation(env_manager, folder)  # takes minutes at first; before the run, which would hang about
         run = get_or_create_run(None, project_uri, experiment_id, folder, version, entry_point, params)
         tags = {MLFLOW_PROJECT_ENV: env_manager, **backend_config[TAGS]}
         mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
         # MLflow's get_entry_point_command leaves a folder in /tmp, for parameters of type path; there are none here
-        command: str = load_project(folder).get_entry_point(entry_point).compute_command(params, None)
+        command: str = project.get_entry_point(entry_point).compute_command(params, None)
         env = _environment(run.info.run_id, experiment_id, bool(activate))
         arguments = step_arguments(command) if backend_config[WARM] and not activate else None
         log_file = Path(backend_config[LOG_FILE])

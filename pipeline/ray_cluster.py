@@ -119,7 +119,7 @@ def expect_shared_tracking(job: DictConfig, address: str) -> None:
     told = OmegaConf.select(job, "hydra.job.env_set.MLFLOW_TRACKING_URI")
     configured = OmegaConf.select(job, "main.mlflow_tracking_url")
     uri = str(told or configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    if "://" not in uri or uri.startswith(("sqlite:", "file:")):
+    if "://" not in uri or uri.startswith(("sqlite", "file:")):
         raise ConfigError(
             f"the workers of the Ray cluster at {address} cannot see {uri}. Start a tracking server that they reach "
             "(mlflow server --host 0.0.0.0 --port 5000), and name it: main.mlflow_tracking_url=http://THIS_HOST:5000"

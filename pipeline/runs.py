@@ -64,13 +64,13 @@ def launched() -> Launched:
     return Launched(
         os.environ.pop("MLFLOW_RUN_ID", ""),
         os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
-        os.environ.get("MLFLOW_TRACKING_URI", ""),
+        places.store_address(os.environ.get("MLFLOW_TRACKING_URI", "")),
     )
 
 
 def connect(configured: str | None, before: Launched, console: Console) -> str:
     """Choose the tracking server; say so when the configuration overrules the environment."""
-    if configured and before.tracking_uri and configured != before.tracking_uri:
+    if configured and before.tracking_uri and places.store_address(configured) != before.tracking_uri:
         console.print(
             f"tracking to {shown(configured)} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
             highlight=False,

@@ -28,10 +28,9 @@ from pipeline.plugins import OptunaSweeper, SearchSettings
 from pipeline.space import Space, shown, space_of
 from stepkit.addresses import shown as shown_url
 from stepkit.addresses import shown_in
-from stepkit.places import from_root
+from stepkit.places import sqlite_file, store_address
 
 DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
-SQLITE = "sqlite:///"
 RESULTS_FILE = "optimization_results.yaml"
 FIXED, OVERRIDES, ERROR = "fixed", "overrides", "error"
 """What is kept with a study (the overrides that are not swept), with a trial, and with a failed one."""
@@ -123,11 +122,9 @@ def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
 def storage_of(settings: SearchSettings) -> str | None:
     """The address of the storage; a file is relative to the repository, wherever the command was typed."""
     address = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
-    if not address or not address.startswith(SQLITE):
-        return address
-    file = Path(from_root(address.removeprefix(SQLITE)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return f"{SQLITE}{file}"
+    if file := sqlite_file(address or ""):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return address and store_address(address)
 
 
 def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:

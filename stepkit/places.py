@@ -1,12 +1,58 @@
-"""Where the repository stands, and what a place in it is called; to know that needs no MLflow."""
+"""Places: the repository, paths relative to it, the files behind SQLite addresses. Needs Python alone."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
+ARTIFACTS = "mlruns"
+"""The folder of artifacts, next to the store that names them."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def from_root(place: str) -> str:
     """A relative path means: relative to the repository, wherever the command was typed; an address stays as it is."""
     return place if "://" in place or place.startswith("runs:/") else str((ROOT / place).resolve())
+
+
+def sqlite_address(file: Path) -> str:
+    """Return the address of an SQLite file, for SQLAlchemy and MLflow.
+
+    SQLAlchemy decodes `%` and reads options behind `?`, so these two are encoded. MLflow then makes a folder of the
+    encoded name, unless the address names the driver.
+    """
+    path = str(file).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite{'' if path == str(file) else '+pysqlite'}:///{path}"
+
+
+def sqlite_file(address: str, base: Path = ROOT) -> Path | None:
+    """Return the file of an SQLite address (a relative one is in `base`); None for every other address."""
+    scheme, _, place = address.partition(":///")
+    name = unquote(place.partition("?")[0])
+    if scheme.lower() not in ("sqlite", "sqlite+pysqlite") or name in ("", ":memory:"):
+        return None
+    return (base / name).resolve()
+
+
+def store_address(address: str) -> str:
+    """Return the one spelling of a store's address: absolute, so that each step's working directory has no effect."""
+    file = sqlite_file(address)
+    if file is None:
+        return address
+    _, mark, options = address.partition("?")
+    return f"{sqlite_address(file)}{mark}{options}"
+
+
+def artifact_path(location: str) -> Path | None:
+    """Return the local path that MLflow makes of a location in its store (it decodes plain paths too), else None."""
+    if location.startswith("file:"):
+        return Path(unquote(urlsplit(location).path))
+    return None if _SCHEME.match(location) or not location else Path(unquote(location))
+
+
+def artifact_location(path: Path) -> str:
+    """Return the location by which MLflow finds a local path."""
+    return path.as_uri() if "%" in str(path) else str(path)

@@ -6,15 +6,18 @@ import logging
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
 import requests
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -30,11 +33,12 @@ from stepkit.errors import (
     TrackingRefused,
     TrackingUnreachable,
 )
-from stepkit.places import ROOT, from_root
+from stepkit.places import ROOT, expect_usable, sqlite_address, sqlite_file, store_address
+from stepkit.relocate import settle
 
 log = logging.getLogger("stepkit.tracking")
 
-DEFAULT_URI = f"sqlite:///{ROOT / 'mlflow.db'}"
+DEFAULT_URI = sqlite_address(ROOT / "mlflow.db")
 ANSWER_SECONDS = 5.0
 UNAUTHORIZED = 401
 CLOCK_SECONDS = 30.0
@@ -54,6 +58,7 @@ LONGEST_PAUSE_SECONDS = 0.3
 _REFUSALS = ("error code 401", "error code 403", "401 Client Error", "403 Client Error")
 _FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error responses", "error code 500")
 _CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
+_OPENING = threading.Lock()
 
 
 def connect(configured: str | None = None, run_id: str = "") -> str:
@@ -68,31 +73,32 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
         TrackingUnreachable: a server or database that does not answer.
         TrackingRefused: a server that does not take this account.
         StoreUnusable: a database file that cannot be opened or written.
-        BadParameter: `mlflow run` was typed elsewhere with a relative address.
+        BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
     # it logs each error of a database with its traceback, and raises it too
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     refuse_pickles()
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        # each step has a working directory of its own, and would have a database of its own
-        place = from_root(uri.removeprefix("sqlite:///"))
-        if not configured and (run_id or "MLFLOW_RUN_ID" in os.environ) and not Path(place).is_file():
-            raise BadParameter(
-                f"MLFLOW_TRACKING_URI: {uri} is relative to the folder where `mlflow run` was typed, and means another "
-                f"file here. Give the whole path: sqlite:////FOLDER/{Path(place).name}"
-            )
-        uri = f"sqlite:///{place}"
+    given = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = store_address(given)
+    file = sqlite_file(uri)
+    launched = not configured and (run_id or "MLFLOW_RUN_ID" in os.environ)
+    if launched and file and not file.is_file() and "////" not in given:
+        raise BadParameter(
+            f"MLFLOW_TRACKING_URI: {given} is relative to the folder where `mlflow run` was typed, and means another "
+            f"file here. Give the whole path: sqlite:////FOLDER/{file.name}"
+        )
     if uri.startswith(("http://", "https://")):
         _expect_answer(uri)
         _expect_welcome(uri)
-    elif uri.startswith("sqlite:////"):
-        _expect_file(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
+    elif file:
+        _expect_file(file)
     elif "sql" in uri.partition("://")[0]:
         _expect_database(uri)
     mlflow.set_tracking_uri(uri)
+    if "sql" in uri.partition("://")[0]:
+        _open_store(uri, file)
     return uri
 
 
@@ -132,6 +138,30 @@ def _of_driver(error: BaseException | None) -> BaseException | None:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def _open_store(uri: str, file: Path | None) -> None:
+    """Open a store with `mlruns` next to its file (for another database: in the repository)."""
+    folder = file.parent if file else ROOT
+    expect_usable(folder)
+    _open_from(uri, folder)
+    if not file:
+        return
+    if (stray := Path(quote(str(folder)))) != folder:
+        with suppress(OSError):  # MLflow's command line makes an empty folder by the encoded name of its own
+            os.removedirs(stray)
+    try:
+        if moved := settle(file):
+            log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"the tracking store {file}: {_one_line(error)}. {ANOTHER_STORE}") from error
+
+
+@cache
+def _open_from(uri: str, folder: Path) -> None:
+    """Open a store in `folder`: the working directory of that moment is the place of its artifacts in this process."""
+    with _OPENING, chdir(folder):
+        MlflowClient(uri)
 
 
 def refuse_pickles() -> None:

@@ -26,7 +26,7 @@ from drift.loop.receiver import Receiver
 from drift.loop.story import ACTS, ROWS, NotAsTold, Stage
 from drift.loop.waiting import PATIENCE, WaitedInVain, wait_for
 from stepkit.errors import StepError
-from stepkit.places import ROOT
+from stepkit.places import ROOT, sqlite_address
 
 AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 WIDTH = 18
@@ -41,9 +41,9 @@ def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, st
         "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PREDICTION_LOG_URL": f"sqlite:///{folder / 'predictions.db'}",
+        "PREDICTION_LOG_URL": sqlite_address(folder / "predictions.db"),
         "DRIFT_ALERTS": receiver.address,
-        "DRIFT_ALERTS_JOURNAL": f"sqlite:///{folder / 'alerts.db'}",
+        "DRIFT_ALERTS_JOURNAL": sqlite_address(folder / "alerts.db"),
         "DRIFT_SCHEDULE": "none",
         "DRIFT_RETRY_SECONDS": "5",
         "AIRFLOW_VAR_PROJECT_PYTHON": sys.executable,
@@ -54,7 +54,7 @@ def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, st
 
 
 def start_tracking(processes: Processes, folder: Path, port: int) -> None:
-    store = f"sqlite:///{folder / 'mlflow.db'}"
+    store = sqlite_address(folder / "mlflow.db")
     where = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
     processes.start(
         "tracking", processes.python, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port),
