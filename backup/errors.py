@@ -1,23 +1,25 @@
-"""What can be wrong with a backup or with the place that it is restored to. Each message says what to do."""
-
-from __future__ import annotations
+"""Faults of a backup or of the place that it is restored to, each shown as one message without a traceback."""
 
 
 class BackupError(Exception):
-    """Shown as one line, without a traceback."""
+    """The base of all of them."""
 
 
 class BackupUnfit(BackupError):
-    """No backup, half of one, a damaged one, or one that this code cannot read."""
+    """A backup is missing, unfinished, damaged, or one that this code cannot restore here."""
+
+
+class BackupIncomplete(BackupError):
+    """A store names something that is not in the backup."""
 
 
 class TargetUnfit(BackupError):
-    """The place that a backup is restored to is in use, or holds something already."""
+    """The place that a backup is restored to is in use, or not empty."""
 
 
 class RestoreUnfinished(BackupError):
-    """A restore broke off after something was replaced that could not be put back."""
+    """A restore failed after it had replaced a database for good."""
 
 
 class SourceUnreadable(BackupError):
-    """What is to be saved is not there, or refuses."""
+    """A database or a program is missing, or does not do what is asked of it."""

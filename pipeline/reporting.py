@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
 
 from stepkit.addresses import shown_in
 from stepkit.command import as_step_error
+from stepkit.places import artifact_path
 
 
 def prepare() -> None:
@@ -39,8 +39,8 @@ def published(client: MlflowClient, run_id: str) -> str:
 
 def _place(client: MlflowClient, run_id: str, name: str) -> str:
     """The file, where the artifacts lie on this machine; else by which name it is found with the run."""
-    place = client.get_run(run_id).info.artifact_uri
-    if not place.startswith(("/", "file:")):
+    folder = artifact_path(client.get_run(run_id).info.artifact_uri)
+    if folder is None:
         return f"{name} of run {run_id}"
-    file = Path(unquote(urlsplit(place).path)) / name
+    file = folder / name
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,6 +17,7 @@ from pipeline.fingerprint import INPUT, OUTSIDE, PARAMETER, Parts, code_parts, d
 from pipeline.outside import ITSELF, Around
 from pipeline.steps import Step, chosen_steps
 from stepkit import lineage, tables
+from stepkit.places import artifact_path
 
 FINGERPRINT = "fingerprint"
 """Tag: the digest of a step's code, parameters and inputs, by which its run is found again."""
@@ -150,9 +150,9 @@ def _compared(expected: dict[str, int], found: dict[str, int]) -> Iterator[str]:
 
 def _altered(run: Run) -> Iterator[str]:
     """Where the artifacts lie on this machine, compare what is in them too; elsewhere the step that reads them does."""
-    if not run.info.artifact_uri.startswith(("/", "file:")):
+    folder = artifact_path(run.info.artifact_uri)
+    if folder is None:
         return
-    folder = Path(unquote(urlsplit(run.info.artifact_uri).path))
     for key, recorded in run.data.tags.items():
         name = key.removeprefix(lineage.OUTPUT)
         if name != key and f"sha256:{tables.sha256_of(folder / name)}" != recorded:

@@ -1,4 +1,4 @@
-"""Locations of artifacts in an MLflow store on SQLite: read them, and follow a checkout that was moved.
+"""Locations of artifacts in an MLflow store on SQLite, and a store that was moved.
 
 MLflow writes absolute paths into its store, so a store that moves with its folder would still write to the old one.
 Needs Python alone.
@@ -7,85 +7,62 @@ Needs Python alone.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from stepkit.places import ARTIFACTS, artifact_location, artifact_path
 
 WAIT_SECONDS = 20.0
-EXPERIMENTS, RUNNING, DONE = "experiments", "running", "done"
-"""Who keeps a location: an experiment and a running run will write there, everything else has written."""
+ELSEWHERE = "elsewhere"
+"""Where a backup keeps artifacts that were not in a folder `mlruns`."""
 
+EXPERIMENT, RUNNING = "experiment", "RUNNING"
 LOCATIONS = (
-    (
-        "SELECT rowid, artifact_location, 'experiments' FROM experiments",
-        "UPDATE experiments SET artifact_location = ? WHERE rowid = ?",
-    ),
-    (
-        "SELECT rowid, artifact_uri, CASE status WHEN 'RUNNING' THEN 'running' ELSE 'done' END FROM runs",
-        "UPDATE runs SET artifact_uri = ? WHERE rowid = ?",
-    ),
-    (
-        "SELECT rowid, artifact_location, 'done' FROM logged_models",
-        "UPDATE logged_models SET artifact_location = ? WHERE rowid = ?",
-    ),
-    (
-        "SELECT rowid, storage_location, 'done' FROM model_versions",
-        "UPDATE model_versions SET storage_location = ? WHERE rowid = ?",
-    ),
-    ("SELECT rowid, source, 'done' FROM model_versions", "UPDATE model_versions SET source = ? WHERE rowid = ?"),
+    ("SELECT rowid, artifact_location, 'experiment' FROM experiments", "UPDATE experiments SET artifact_location = ?"),
+    ("SELECT rowid, artifact_uri, status FROM runs", "UPDATE runs SET artifact_uri = ?"),
+    ("SELECT rowid, artifact_location, '' FROM logged_models", "UPDATE logged_models SET artifact_location = ?"),
+    ("SELECT rowid, storage_location, '' FROM model_versions", "UPDATE model_versions SET storage_location = ?"),
+    ("SELECT rowid, source, '' FROM model_versions", "UPDATE model_versions SET source = ?"),
 )
-
-NewPlace = Callable[[Path, str], Path | None]
-
-
-def relocate(store: Path, new_place: NewPlace, but: str = "") -> int:
-    """Change each local location for which `new_place` names another path, in one transaction; return their number.
-
-    Args:
-        but: a folder; locations that begin with it are not looked at.
-
-    Raises:
-        sqlite3.Error: no MLflow store, or it cannot be written.
-    """
-    with closing(sqlite3.connect(store, timeout=WAIT_SECONDS)) as connection, connection:
-        changes = [
-            (update, artifact_location(place), row)
-            for select, update in LOCATIONS
-            for row, location, keeper in connection.execute(select)
-            if location
-            and not (but and location.startswith(but))
-            and (path := artifact_path(location))
-            and (place := new_place(path, keeper))
-            and place != path
-        ]
-        for update, location, row in changes:
-            connection.execute(update, (location, row))
-    return len(changes)
 
 
 def settle(store: Path) -> int:
-    """Let the locations of a store that was moved, or made by a command in another folder, name its own folder.
+    """Let the locations of a store name `mlruns` next to it, in one transaction; return how many have changed.
 
-    The place of new artifacts is always `mlruns` next to the store. A location of artifacts that exist changes only if
-    the same artifacts exist here.
+    New artifacts are always written there. The location of existing artifacts changes only if the same artifacts
+    exist there.
+
+    Raises:
+        sqlite3.Error: not a store of MLflow's, or it must be changed and cannot be written.
     """
-    return relocate(store, lambda path, keeper: _here(path, keeper, store.parent), f"{store.parent / ARTIFACTS}/")
+    here = f"{store.parent / ARTIFACTS}/"
+    with closing(sqlite3.connect(store, timeout=WAIT_SECONDS)) as connection, connection:
+        for select, update in LOCATIONS:
+            for row, location, owner in connection.execute(select).fetchall():
+                path = None if not location or location.startswith(here) else artifact_path(location)
+                if path and (place := _new_place(path, owner, store.parent)):
+                    connection.execute(update + " WHERE rowid = ?", (artifact_location(place), row))
+        return connection.total_changes
 
 
-def _here(path: Path, keeper: str, folder: Path) -> Path | None:
-    if ARTIFACTS not in path.parts or path.is_relative_to(folder / ARTIFACTS):
+def suffix_of(path: Path) -> str:
+    """Return the part of a path behind its last `mlruns`: the ids there differ, so one folder can hold all."""
+    parts = path.parts
+    if ARTIFACTS in parts:
+        return "/".join(parts[len(parts) - parts[::-1].index(ARTIFACTS) :])
+    return "/".join([ELSEWHERE, *parts[1:]])
+
+
+def _new_place(path: Path, owner: str, folder: Path) -> Path | None:
+    here = folder / ARTIFACTS / suffix_of(path)
+    if path == here:
         return None
-    index = len(path.parts) - 1 - path.parts[::-1].index(ARTIFACTS)
-    here = folder.joinpath(*path.parts[index:])
     if here.exists():
         return here
-    if keeper == EXPERIMENTS and path.name.isdigit() and path.parent.name == ARTIFACTS:
-        # earlier code wrote to the folder of the step that made the store
-        of_a_project = (path.parent.parent / "MLproject").is_file()
-        return here if of_a_project or not path.exists() else None
-    if keeper == RUNNING and not path.exists():
+    if owner == EXPERIMENT and path.parent.name == ARTIFACTS:
+        # earlier code wrote into the folder of the step that made the store
+        return here if not path.exists() or (path.parents[1] / "MLproject").is_file() else None
+    if owner == RUNNING and ARTIFACTS in path.parts and not path.exists():
         return here
-    moved = folder.joinpath(*path.parts[index - 1 :])  # a step's own mlruns, written by earlier code
-    return moved if not path.exists() and moved.exists() else None
+    step = folder / path.parts[len(path.parts) - len(here.relative_to(folder).parts) - 1] / here.relative_to(folder)
+    return step if not path.exists() and step.exists() else None

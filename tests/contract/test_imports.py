@@ -20,7 +20,7 @@ ALLOWED = {
     "serve": {"serve", "stepkit"},
     "ci": {"ci", "pipeline", "stepkit"},
     "drift": {"drift", "serve", "stepkit"},
-    "backup": {"backup"},
+    "backup": {"backup", "stepkit"},
     "main.py": {"pipeline", "stepkit"},
 }
 """For each folder of the map (and main.py), which parts of the repository it may import."""

@@ -24,7 +24,7 @@ STATEMENTS = {"execute", "exec_driver_sql", "text", "executemany", "executescrip
 
 FIXED = {
     # names of tables, as SQLite's own catalogue has them; a name cannot be a parameter
-    "backup/sqlite.py": {'SELECT count(*) FROM "{}"', 'SELECT version_num FROM "{}"'},
+    "backup/databases.py": {'SELECT count(*) FROM "{}"', 'SELECT version_num FROM "{}"'},
     "serve/record/engine.py": {"PRAGMA {}={}"},
     "serve/record/schema.py": {"SELECT version_num FROM {}"},
 }

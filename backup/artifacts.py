@@ -1,0 +1,54 @@
+"""Artifacts that an MLflow store names: where they are, and where a backup keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backup.databases import ask
+from stepkit.places import artifact_path
+from stepkit.relocate import suffix_of
+
+Named = tuple[str, str, list[str]]
+"""Who has artifacts, their location, and files that must be there."""
+
+FOLDER = "artifacts"
+SERVED = "mlflow-artifacts:/"
+"""How locations begin that a tracking server resolves below its own folder of artifacts."""
+
+NAMED = """
+SELECT 'run ' || r.run_uuid, r.artifact_uri, substr(t.key, 8) FROM runs r
+  LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key LIKE 'output.%' WHERE r.lifecycle_stage = 'active'
+UNION ALL SELECT 'model ' || m.model_id, m.artifact_location, COALESCE(t.value, '{"MLmodel": 0}') FROM logged_models m
+  LEFT JOIN tags t ON t.run_uuid = m.source_run_id AND t.key = 'model_files'
+  WHERE m.lifecycle_stage = 'active' AND m.status = 2
+UNION ALL SELECT name || ' version ' || CAST(version AS VARCHAR), COALESCE(storage_location, source), 'MLmodel'
+  FROM model_versions WHERE current_stage <> 'Deleted_Internal'"""
+"""Each run, logged model (2: it is ready) and version, its location, and a file in it, or files as keys of JSON."""
+
+CHAMPIONS = """SELECT v.name, v.version, COALESCE(v.storage_location, v.source) FROM registered_model_aliases a
+  JOIN model_versions v ON v.name = a.name AND v.version = a.version WHERE a.alias = 'champion'"""
+
+
+def is_store(database: dict[str, Any]) -> bool:
+    """Whether a database of a manifest is MLflow's (in format 1, `rows` has the number of rows by table)."""
+    return {"runs", "model_versions"} <= set(database.get("tables", database.get("rows", ())))
+
+
+def named_artifacts(kind: str, address: str) -> Iterator[Named]:
+    """Yield everything that a store names."""
+    for owner, location, names in ask(kind, address, NAMED):
+        yield owner, location, list(json.loads(names)) if names.startswith("{") else [names] if names else []
+
+
+def place_of(location: str, root: Path) -> tuple[Path | None, str]:
+    """Return the folder behind a location (None: not on this machine), and its place in a backup's artifacts."""
+    if location.startswith(SERVED):
+        target = location.removeprefix(SERVED).lstrip("/")
+        return root / target, target
+    source = artifact_path(location)
+    if source and source.is_relative_to(root):
+        return source, source.relative_to(root).as_posix()
+    return source, suffix_of(source) if source else ""

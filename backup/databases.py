@@ -1,0 +1,132 @@
+"""Copies of an SQLite file (by its online backup) and of a PostgreSQL database (by pg_dump, pg_restore and psql)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from contextlib import closing, suppress
+from pathlib import Path
+
+from backup.errors import SourceUnreadable, TargetUnfit
+from stepkit.addresses import shown
+
+BESIDE = ("", "-wal", "-shm", "-journal")
+"""Endings of an SQLite file and of those next to it: an old one of these must never meet a new file."""
+
+WAIT_SECONDS = 30.0
+"""How long another process may keep a file locked before it counts as unreadable."""
+
+TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgresql": "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
+}
+USERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+PSQL = ["psql", "-wXqtA", "--field-separator=\t", "-vON_ERROR_STOP=1"]
+"""Without a prompt for a password, the user's settings, notes, headings and padding."""
+
+RESTORE = r"""{ echo 'BEGIN; SET client_min_messages = warning; DROP SCHEMA public CASCADE;
+CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;'
+pg_restore --file=- "$FILE" && echo 'COMMIT; SELECT 1 AS restored;'; } | "$@" """
+
+
+def save_database(kind: str, address: str, target: Path) -> list[str]:
+    """Copy a database to a new file, as of one moment, while others write to it; return its tables.
+
+    Raises:
+        SourceUnreadable: it does not answer, stays locked, or has no tables.
+    """
+    if kind == "sqlite":
+        _save_sqlite(Path(address), target)
+        address = str(target)
+    else:
+        _run(["pg_dump", "--no-password", "--format=custom", f"--file={target}", address], address)
+    tables = [name for (name,) in ask(kind, address, TABLES[kind])]
+    if not tables:
+        raise SourceUnreadable(f"{shown(address)} has no tables. Name another database: BACKUP_DATABASES.")
+    return tables
+
+
+def _save_sqlite(source: Path, target: Path) -> None:
+    """Copy an SQLite file in one transaction that reads: in steps, the copy would restart after each commit.
+
+    In WAL mode nobody waits for it. In the other modes a writer waits until the pages are copied, about a second for
+    200 MB, so they are brought to the disk afterwards.
+    """
+    try:
+        with closing(_opened(source)) as live, closing(sqlite3.connect(target)) as copy:
+            copy.execute("PRAGMA synchronous=OFF")
+            live.execute("BEGIN")
+            live.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes the lock, or raises
+            live.backup(copy)
+            live.rollback()
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, whatever the source has
+    except sqlite3.Error as error:
+        raise SourceUnreadable(f"{source} cannot be copied: {error}. Is it a database, and not locked?") from error
+    with target.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def restore_postgres(source: Path, address: str) -> None:
+    """Replace all that a database holds by a dump: as a stream, and without COMMIT PostgreSQL takes everything back.
+
+    Raises:
+        SourceUnreadable: the dump breaks off, or PostgreSQL rejects it; then nothing has changed.
+    """
+    _run(["sh", "-c", RESTORE, "restore", *PSQL, address], address, FILE=str(source))
+
+
+def ask(kind: str, address: str, statement: str) -> list[list[str]]:
+    """Return the rows of a statement, as text."""
+    if kind != "sqlite":
+        return [line.split("\t") for line in _run([*PSQL, "--command", statement, address], address).splitlines()]
+    with closing(_opened(Path(address))) as connection:
+        return [["" if value is None else str(value) for value in row] for row in connection.execute(statement)]
+
+
+def expect_ready(kind: str, address: str, replace: bool) -> None:
+    """Raise TargetUnfit for a database that is in use, and for one with tables unless `replace` is set."""
+    if kind == "sqlite":
+        user, has_data = _user_of(Path(address)), Path(address).exists()
+    else:
+        others, has_data = int(ask(kind, address, USERS)[0][0]), bool(ask(kind, address, TABLES[kind]))
+        user = f"{others} other connections" if others else ""
+    if user:
+        raise TargetUnfit(
+            f"{shown(address)} is in use by {user}. Stop what uses it first: server, scorer, pipeline; in the stack: "
+            "docker compose -f docker/compose.yaml stop"
+        )
+    if has_data and not replace:
+        raise TargetUnfit(f"{shown(address)} holds data already. Type replace=yes to restore over it.")
+
+
+def _run(command: list[str], address: str, **variables: str) -> str:
+    """Return the output of one of PostgreSQL's programs.
+
+    Raises:
+        SourceUnreadable: it is not installed, or it fails.
+    """
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
+    except FileNotFoundError as error:
+        raise SourceUnreadable(f"{command[0]} is not on this machine. Install PostgreSQL's client programs.") from error
+    if ended.returncode or "error:" in ended.stderr or ": not found" in ended.stderr:
+        raise SourceUnreadable(
+            f"{shown(address)}: {' '.join(ended.stderr.split())[:400]}. See that it runs, that PGPASSWORD is its "
+            "password, and that PostgreSQL's client programs are installed and as new as the server."
+        )
+    return ended.stdout
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
+
+
+def _user_of(path: Path) -> str:
+    """Return which process has a file open, where the system shows it (Linux)."""
+    wanted = {f"{path.resolve()}{ending}" for ending in BESIDE}
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if str(entry.readlink()) in wanted:
+                return f"process {entry.parts[2]}"
+    return ""

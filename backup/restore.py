@@ -1,0 +1,148 @@
+"""Put a backup in place: stage everything, then swap by renaming, then prove it. A failure undoes all of it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import copyfile, copytree, rmtree
+from typing import Any
+
+from backup.artifacts import CHAMPIONS, FOLDER, is_store, place_of
+from backup.databases import BESIDE, ask, expect_ready, restore_postgres
+from backup.errors import BackupError, BackupIncomplete, BackupUnfit, RestoreUnfinished, TargetUnfit
+from backup.manifest import read_manifest
+from backup.stores import DATABASES
+from stepkit.places import ROOT, sqlite_address
+from stepkit.relocate import settle
+
+HIDDEN = (".before-", ".restore-")
+"""How the folders begin that a restore puts among the artifacts: a volume itself cannot be renamed."""
+
+LOAD = """import sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.pyfunc.load_model(f"models:/{sys.argv[2]}/{sys.argv[3]}")"""
+
+
+def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path, replace: bool) -> str:
+    """Put a backup in place and return a summary. Everything is checked before anything is changed.
+
+    Raises:
+        BackupUnfit: unfinished, damaged, made by newer code, of other databases, or its champion does not load.
+        TargetUnfit: in use, or not empty while `replace` is not set.
+        RestoreUnfinished: it failed after a database of PostgreSQL's was replaced.
+        BackupIncomplete: it is in place, but the backup lacked something from the beginning.
+    """
+    manifest = read_manifest(source)
+    for name, saved in manifest["databases"].items():
+        kind, address = databases.get(name, ("", ""))
+        if kind != saved["kind"]:
+            raise BackupUnfit(f"the backup has a {saved['kind']} database '{name}', here is none. See {DATABASES}.")
+        expect_ready(kind, address, replace)
+    if artifacts.is_dir() and any(artifacts.iterdir()) and not replace:
+        raise TargetUnfit(f"{artifacts} is not empty. Type replace=yes to put it aside and restore over it.")
+    files = {source / saved["file"]: Path(databases[name][1])
+             for name, saved in manifest["databases"].items() if saved["kind"] == "sqlite"}  # fmt: skip
+    aside = f".before-{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
+    replaced = list[str]()
+    try:
+        with ExitStack() as undo:
+            _swap_files(files, source / FOLDER, artifacts, aside, undo)
+            for name, saved in reversed(manifest["databases"].items()):
+                if saved["kind"] == "postgresql":
+                    restore_postgres(source / saved["file"], databases[name][1])
+                    replaced.append(name)
+                    undo.pop_all()  # it refers to the new artifacts
+                elif is_store(saved):
+                    settle(Path(databases[name][1]))
+            proof = _prove(manifest, databases, artifacts)
+            undo.pop_all()
+    except (BackupError, OSError, sqlite3.Error) as error:
+        kept = [artifacts / aside, *(target.with_name(target.name + aside) for target in files.values())]
+        old = [path for path in kept if path.exists()]
+        if not replaced and not old:
+            raise
+        now = f"{', '.join(replaced)} and all files hold the backup now, other PostgreSQL databases do not. "
+        raise RestoreUnfinished(
+            f"{error}. {now if replaced else ''}The old files: {', '.join(map(str, old)) or 'there were none'}. "
+            "Fix the cause, then restore again."
+        ) from error
+    number = len(manifest["files"]) - len(manifest["databases"])
+    summary = f"restored {', '.join(manifest['databases'])} and {number:,} artifacts, as of {manifest['made']}{proof}"
+    if missing := manifest.get("missing"):
+        raise BackupIncomplete(f"{summary}. The backup lacked {len(missing):,} files, the first: {missing[0]}")
+    return summary
+
+
+def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: str, undo: ExitStack) -> None:
+    """Put artifacts and SQLite files in place, and everything that takes this back on `undo`."""
+    staged, kept = artifacts / aside.replace(*HIDDEN), artifacts / aside
+    artifacts.mkdir(parents=True, exist_ok=True)
+    undo.callback(rmtree, staged, ignore_errors=True)
+    staged.mkdir()
+    if source.is_dir():
+        copytree(source, staged, dirs_exist_ok=True)
+    _give_to_owner(staged, artifacts)
+    moves = [(path, kept / path.name) for path in artifacts.iterdir() if not path.name.startswith(HIDDEN)]
+    moves += [(path, artifacts / path.name) for path in staged.iterdir()]
+    for saved, target in files.items():
+        copy = target.with_name(target.name + staged.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        undo.callback(copy.unlink, missing_ok=True)
+        copyfile(saved, copy)
+        old = [(target.with_name(target.name + end), target.with_name(target.name + aside + end)) for end in BESIDE]
+        moves += [*(pair for pair in old if pair[0].exists()), (copy, target)]
+    kept.mkdir()
+    undo.callback(kept.rmdir)
+    for before, after in moves:
+        before.rename(after)
+        undo.callback(after.rename, before)
+    for folder in (folder for folder in (staged, kept) if not any(folder.iterdir())):
+        folder.rmdir()
+        undo.callback(folder.mkdir)
+
+
+def _give_to_owner(folder: Path, owned: Path) -> None:
+    """Give everything that root restores to the owner of the folder of artifacts."""
+    owner = owned.stat()
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path) -> str:
+    """Load each champion from its new place if the project's environment is installed here, else look for its files.
+
+    Raises:
+        BackupUnfit: a champion of a complete backup does not load.
+    """
+    proof = ""
+    for name in (name for name, saved in manifest["databases"].items() if is_store(saved)):
+        kind, address = databases[name]
+        for model, version, location in ask(kind, address, CHAMPIONS):
+            folder, _ = place_of(location, artifacts)
+            fault = "" if not folder or (folder / "MLmodel").is_file() else f"there is no {folder / 'MLmodel'}"
+            if not fault and kind == "sqlite":  # in the stack, the scorer loads it through the server
+                fault = _load(sqlite_address(Path(address)), model, version)
+            if fault and not manifest.get("missing"):
+                raise BackupUnfit(f"the champion {model} version {version} does not load from its new place: {fault}.")
+            proof += f"; the champion {model} version {version} {f'does not load: {fault}' if fault else 'is complete'}"
+    return proof
+
+
+def _load(store: str, model: str, version: str) -> str:
+    """Return why a version does not load, empty if it does, or if MLflow is not installed here."""
+    own = ROOT / ".venv" / "bin" / "python"
+    python = str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
+    if not python:
+        return ""
+    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    ended = subprocess.run(
+        [python, "-c", LOAD, store, model, version], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    return (ended.stderr.strip().rpartition("\n")[2] or "no message") if ended.returncode else ""
