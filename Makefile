@@ -15,7 +15,8 @@ options ?=
 MODEL ?= credit_default
 VERSION ?=
 REASON ?=
-export VERSION REASON
+FROM ?=
+export VERSION REASON FROM
 without_verdict ?= false
 run =
 base =
@@ -133,14 +134,14 @@ stack-backup: ## as backup, of the running containers' stores, into the volume b
 	docker compose -f docker/compose.yaml run --rm backup save
 
 stack-restore: ## as restore, into the containers' stores (FROM=/backups/NAME replace=yes)
-	docker compose -f docker/compose.yaml run --rm backup restore --from $(FROM) $(if $(replace),--replace)
+	docker compose -f docker/compose.yaml run --rm backup restore --from "$$FROM" $(if $(replace),--replace)
 
 backup: ## copy runs, artifacts and the prediction log into backups/, while everything goes on
 	@$(PYTHON) -m backup.run save
 
 restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
-	@test -n "$(FROM)" || { echo "which one? make restore FROM=backups/NAME" >&2; exit 2; }
-	@$(PYTHON) -m backup.run restore --from $(FROM) $(if $(replace),--replace)
+	@test -n "$$FROM" || { echo "which one? make restore FROM=backups/NAME" >&2; exit 2; }
+	@$(PYTHON) -m backup.run restore --from "$$FROM" $(if $(replace),--replace)
 
 docs: .venv/run.stamp ## make docs/reference.md and the picture in README.md anew from the code
 	PYTHONPATH=. python docs/make_reference.py

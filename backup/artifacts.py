@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ Named = tuple[str, str, list[str]]
 """Who has artifacts, their location, and files that must be there."""
 
 FOLDER = "artifacts"
+HIDDEN = (".before-", ".restore-")
+"""How the folders begin that a restore puts among the artifacts: a volume itself cannot be renamed."""
+
 SERVED = "mlflow-artifacts:/"
 """How locations begin that a tracking server resolves below its own folder of artifacts."""
 
@@ -52,3 +57,18 @@ def place_of(location: str, root: Path) -> tuple[Path | None, str]:
     if source and source.is_relative_to(root):
         return source, source.relative_to(root).as_posix()
     return source, suffix_of(source) if source else ""
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder that changes meanwhile: a file that vanishes was temporary, or is missing at the end."""
+    for path in files_in(source):
+        copied = target / path.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copy2(path, copied)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return all files in a folder but those that a restore put aside there."""
+    found = (path for path in folder.rglob("*") if not path.relative_to(folder).parts[0].startswith(HIDDEN))
+    return sorted(path for path in found if path.is_file())

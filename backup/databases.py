@@ -27,7 +27,7 @@ PSQL = ["psql", "-wXqtA", "--field-separator=\t", "-vON_ERROR_STOP=1"]
 
 RESTORE = r"""{ echo 'BEGIN; SET client_min_messages = warning; DROP SCHEMA public CASCADE;
 CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;'
-pg_restore --file=- "$FILE" && echo 'COMMIT; SELECT 1 AS restored;'; } | "$@" """
+pg_restore --file=- "$FILE" && echo "COMMIT; SELECT 'restored';"; } | "$@" """
 
 
 def save_database(kind: str, address: str, target: Path) -> list[str]:
@@ -73,7 +73,7 @@ def restore_postgres(source: Path, address: str) -> None:
     Raises:
         SourceUnreadable: the dump breaks off, or PostgreSQL rejects it; then nothing has changed.
     """
-    _run(["sh", "-c", RESTORE, "restore", *PSQL, address], address, FILE=str(source))
+    _run(["sh", "-c", RESTORE, "restore", *PSQL, address], address, "restored", FILE=str(source))
 
 
 def ask(kind: str, address: str, statement: str) -> list[list[str]]:
@@ -100,8 +100,8 @@ def expect_ready(kind: str, address: str, replace: bool) -> None:
         raise TargetUnfit(f"{shown(address)} holds data already. Type replace=yes to restore over it.")
 
 
-def _run(command: list[str], address: str, **variables: str) -> str:
-    """Return the output of one of PostgreSQL's programs.
+def _run(command: list[str], address: str, expected: str = "", **variables: str) -> str:
+    """Return the output of one of PostgreSQL's programs, which contains `expected`.
 
     Raises:
         SourceUnreadable: it is not installed, or it fails.
@@ -110,7 +110,7 @@ def _run(command: list[str], address: str, **variables: str) -> str:
         ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
     except FileNotFoundError as error:
         raise SourceUnreadable(f"{command[0]} is not on this machine. Install PostgreSQL's client programs.") from error
-    if ended.returncode or "error:" in ended.stderr or ": not found" in ended.stderr:
+    if ended.returncode or "error:" in ended.stderr or expected not in ended.stdout:
         raise SourceUnreadable(
             f"{shown(address)}: {' '.join(ended.stderr.split())[:400]}. See that it runs, that PGPASSWORD is its "
             "password, and that PostgreSQL's client programs are installed and as new as the server."

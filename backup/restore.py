@@ -10,19 +10,16 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import copyfile, copytree, rmtree
+from shutil import copyfile, rmtree
 from typing import Any
 
-from backup.artifacts import CHAMPIONS, FOLDER, is_store, place_of
+from backup.artifacts import CHAMPIONS, FOLDER, HIDDEN, copy_tree, is_store, place_of
 from backup.databases import BESIDE, ask, expect_ready, restore_postgres
 from backup.errors import BackupError, BackupIncomplete, BackupUnfit, RestoreUnfinished, TargetUnfit
 from backup.manifest import read_manifest
 from backup.stores import DATABASES
 from stepkit.places import ROOT, sqlite_address
 from stepkit.relocate import settle
-
-HIDDEN = (".before-", ".restore-")
-"""How the folders begin that a restore puts among the artifacts: a volume itself cannot be renamed."""
 
 LOAD = """import sys, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
@@ -85,8 +82,7 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
     artifacts.mkdir(parents=True, exist_ok=True)
     undo.callback(rmtree, staged, ignore_errors=True)
     staged.mkdir()
-    if source.is_dir():
-        copytree(source, staged, dirs_exist_ok=True)
+    copy_tree(source, staged)
     _give_to_owner(staged, artifacts)
     moves = [(path, kept / path.name) for path in artifacts.iterdir() if not path.name.startswith(HIDDEN)]
     moves += [(path, artifacts / path.name) for path in staged.iterdir()]

@@ -16,16 +16,15 @@ import os
 import shutil
 import sqlite3
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup.artifacts import FOLDER, Named, is_store, named_artifacts, place_of
+from backup.artifacts import FOLDER, Named, copy_tree, files_in, is_store, named_artifacts, place_of
 from backup.databases import ask, save_database
 from backup.errors import BackupError, BackupIncomplete, SourceUnreadable
 from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions, sha256_of
-from backup.restore import HIDDEN, restore
+from backup.restore import restore
 from backup.stores import DATABASES, databases_of
 from stepkit.places import ROOT
 
@@ -86,7 +85,7 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
             raise SourceUnreadable("there is no database to save yet. Run the pipeline once: make run")
         copy_tree(artifacts, partial / FOLDER)
         missing = _save_elsewhere(named, artifacts, partial / FOLDER, apart)
-        files = {path.relative_to(partial).as_posix(): sha256_of(path) for path in _files(partial)}
+        files = {path.relative_to(partial).as_posix(): sha256_of(path) for path in files_in(partial)}
         manifest = {"format": FORMAT, "made": made.isoformat(), "made_by": known_versions(), "databases": found,
                     "files": files, "missing": missing}  # fmt: skip
         (partial / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -140,21 +139,6 @@ def _save_elsewhere(named: list[Named], artifacts: Path, target: Path, apart: st
             copy_tree(source, target / place)
         missing += [f"{owner}: {source / name}" for name in names if not (target / place / name).exists()]
     return list(dict.fromkeys(missing))
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder that changes meanwhile: a file that vanishes was temporary, or is missing at the end."""
-    for path in _files(source):
-        copied = target / path.relative_to(source)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            shutil.copy2(path, copied)
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return all files in a folder but those that a restore put aside there."""
-    found = (path for path in folder.rglob("*") if not path.relative_to(folder).parts[0].startswith(HIDDEN))
-    return sorted(path for path in found if path.is_file())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ KEYS = {
     "predictions": ("serve", "log_url", "PREDICTION_LOG_URL", "sqlite:///predictions.db"),
     "mlflow": ("main", "mlflow_tracking_url", "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
 }
-NULLS = re.compile(r"^ *(?:log_url|mlflow_tracking_url) *: *(?:null *)?(?:#.*)?$")
+NULLS = re.compile(r"^ *(?:log_url|mlflow_tracking_url) *: *null *(?:#.*)?$")
 """The line of a key as the project has it, known without a library for YAML."""
 
 

@@ -19,6 +19,7 @@ from stepkit.addresses import expect_no_secret
 from stepkit.args import Parser
 from stepkit.command import leave
 from stepkit.errors import StepError
+from stepkit.places import ROOT, expect_usable
 
 APPLICATION = "serve.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -39,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     try:
+        if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+            expect_usable(ROOT)  # before the wait for a champion, which cannot come
         settings = _with_log(settings_from(vars(parser().parse_args(argv))))
         key_from_environment()
     except StepError as error:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from stepkit.errors import BadParameter
+
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACTS = "mlruns"
 """The folder of artifacts, next to the store that names them."""
@@ -16,6 +18,12 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 def from_root(place: str) -> str:
     """A relative path means: relative to the repository, wherever the command was typed; an address stays as it is."""
     return place if "://" in place or place.startswith("runs:/") else str((ROOT / place).resolve())
+
+
+def expect_usable(folder: Path) -> None:
+    """Raise BadParameter for a folder below which MLflow misreads every path."""
+    if "%" in str(folder):
+        raise BadParameter(f"{folder}: MLflow cannot use a path with '%'. Move or rename the folder, then try again.")
 
 
 def sqlite_address(file: Path) -> str:

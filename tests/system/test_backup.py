@@ -15,11 +15,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from stepkit.places import ROOT
+from stepkit.places import ROOT, sqlite_address
+from stepkit.relocate import settle
 from tests.servers import postgres_binary, wait_until
 from tests.system.prediction_logs import asked, ids, new_database, opened, write
 
@@ -39,12 +41,13 @@ class Place:
         """Take over runs made elsewhere, so that no process has this database open; write a few predictions."""
         shutil.copy(runs / "mlflow.db", self.tracking)
         shutil.copytree(runs / "mlruns", self.artifacts)
+        settle(self.tracking)
         with opened(self.log) as log:
             write(log, "a", "b", "c")
 
     def command(self, *words: str, root: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the program with a Python that has nothing installed, as in the container."""
-        databases = f"predictions={self.log} mlflow=sqlite:///{self.tracking}"
+        databases = f"predictions={self.log} mlflow={sqlite_address(self.tracking)}"
         given = ["--databases", databases, "--artifacts", str(self.artifacts)]
         bare = [
             sys.executable,
@@ -87,6 +90,7 @@ def finished_run(client: MlflowClient, experiment: str, number: int) -> str:
     run = client.create_run(experiment).info.run_id
     client.log_metric(run, "value", number)
     client.log_dict(run, {"number": number, "text": "x" * 5000}, "result.json")
+    client.set_tag(run, "output.result.json", "sha256:...")
     client.set_terminated(run)
     return str(run)
 
@@ -175,7 +179,7 @@ def lost(saved: Path) -> None:
     next((saved / "artifacts").rglob("result.json")).unlink()
 
 
-def changed(saved: Path, change: Callable[[dict[str, object]], None]) -> None:
+def changed(saved: Path, change: Callable[[dict[str, Any]], None]) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
     change(manifest)
     (saved / "manifest.json").write_text(json.dumps(manifest))
@@ -190,8 +194,8 @@ def of_newer_mlflow(saved: Path) -> None:
 
 
 def of_a_newer_log(saved: Path) -> None:
-    def newer(manifest: dict[str, object]) -> None:
-        manifest["databases"]["predictions"]["versions"]["prediction_log_version"] = "99"  # type: ignore[index]
+    def newer(manifest: dict[str, Any]) -> None:
+        manifest["databases"]["predictions"]["versions"]["prediction_log_version"] = "99"
 
     changed(saved, newer)
 
@@ -199,12 +203,12 @@ def of_a_newer_log(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (cut_off, "is no finished backup: it has no manifest.json, which is written last"),
-        (damaged, "is not as it was written (its sha256 differs)"),
+        (cut_off, "is not a finished backup: it has no manifest.json, which is written last"),
+        (damaged, "is damaged: its sha256 differs"),
         (lost, "is missing from the backup"),
-        (of_the_future, "has format 99, and this code reads 1"),
+        (of_the_future, "has format 99, this code reads (1, 2)"),
         (of_newer_mlflow, "was made with mlflow 99.0.0, this code has"),
-        (of_a_newer_log, "has schema 99, this code knows none newer than 2"),
+        (of_a_newer_log, "was made with prediction_log_version 99, this code has 2"),
     ],
 )
 def test_what_is_no_whole_backup_is_refused_and_nothing_changes(
@@ -264,11 +268,6 @@ def restored_in_vain(place: Place, saved: Path, *words: str, **options: Any) -> 
     return failed.stderr
 
 
-def hinder(database: str | Path) -> None:
-    """Have a folder where the restore of an SQLite database writes first."""
-    Path(f"{database}.partial").mkdir()
-
-
 def write_no_large_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
@@ -277,28 +276,24 @@ def lies_aside(place: Place) -> list[Path]:
     return [*place.folder.glob("*.before-*"), *place.artifacts.glob(".before-*")]
 
 
-def test_a_restore_whose_last_database_fails_puts_everything_back(files_only: Place) -> None:
+def test_a_restore_that_cannot_write_a_database_changes_nothing(files_only: Place) -> None:
     saved = files_only.save()
     with opened(files_only.log) as log:
         write(log, "later")
     next(files_only.artifacts.rglob("result.json")).write_text("later")
     before = files_only.rows(), files_only.digests(), ids(files_only.log)
-    hinder(files_only.folder / "log.db")
-    (files_only.folder / "log.db.partial" / "somebodys").touch()
-    told = restored_in_vain(files_only, saved)
-    assert "Is a directory" in told
-    assert "Nothing that was there before has changed" in told
-    assert (files_only.rows(), files_only.digests(), ids(files_only.log)) == before
+    (files_only.folder / "file").touch()
+    log_of_before, files_only.log = files_only.log, f"sqlite:///{files_only.folder / 'file' / 'log.db'}"
+    assert "Nothing that was there before has changed" in restored_in_vain(files_only, saved)
+    assert (files_only.rows(), files_only.digests(), ids(log_of_before)) == before
     assert lies_aside(files_only) == []
-    assert (files_only.folder / "log.db.partial" / "somebodys").is_file()
 
 
 def test_a_restore_that_cannot_write_the_artifacts_says_why_and_puts_them_back(files_only: Place) -> None:
     saved, files = files_only.save(), files_only.digests()
     told = restored_in_vain(files_only, saved, preexec_fn=write_no_large_files)
     assert "File too large" in told
-    assert f"and {RUNS - 1} more like it. Nothing that was there before has changed" in told
-    assert "None" not in told
+    assert "Nothing that was there before has changed" in told
     assert files_only.digests() == files
     assert lies_aside(files_only) == []
 
@@ -308,17 +303,24 @@ def test_a_restore_that_fails_after_one_into_postgresql_says_what_was_replaced_a
 ) -> None:
     place = Place(tmp_path, new_database(log_server))
     place.fill(made_runs)
-    order = ("--databases", f"mlflow=sqlite:///{place.tracking} predictions={place.log}")
-    ended = place.command(*order, "save", "--to", str(tmp_path / "backups"))
-    rows = place.rows()
-    hinder(place.tracking)
-    told = restored_in_vain(place, Path(ended.stdout.split(": ")[0]), *order)
+    forbidden = new_database(log_server)
+    with psycopg.connect(forbidden, autocommit=True) as connection:
+        connection.execute("CREATE TABLE things (n integer)")
+        make_guest(connection)
+    databases = f"other={forbidden} predictions={place.log} mlflow=sqlite:///{place.tracking}"
+    ended = place.command("--databases", databases, "save", "--to", str(tmp_path / "backups"))
+    databases = databases.replace(forbidden, forbidden.replace("tester@", "guest@"))
+    told = restored_in_vain(place, Path(ended.stdout.split(": ")[0]), "--databases", databases)
     assert told.startswith("RestoreUnfinished: ")
-    assert f"{place.log} holds the backup by now, with what it refers to" in told
-    (aside,) = lies_aside(place)
-    assert f"What was there before lies in {aside}." in told
-    assert "Nothing that was there" not in told
-    assert place.rows() == rows
+    assert "predictions and all files hold the backup now" in told
+    assert all(str(path) in told for path in lies_aside(place))
+    assert len(lies_aside(place)) == 2
+
+
+def make_guest(connection: psycopg.Connection[Any]) -> None:
+    """An account that may read everything, and replace nothing."""
+    connection.execute("DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+    connection.execute("GRANT pg_read_all_data TO guest")
 
 
 def test_a_restore_that_postgresql_refuses_puts_everything_back(
@@ -329,8 +331,7 @@ def test_a_restore_that_postgresql_refuses_puts_everything_back(
     place.fill(made_runs)
     saved = place.save()
     with psycopg.connect(place.log, autocommit=True) as connection:
-        connection.execute("DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
-        connection.execute("GRANT pg_read_all_data TO guest")
+        make_guest(connection)
     before = place.rows(), place.digests(), ids(place.log)
     place.log = place.log.replace("tester@", "guest@")
     assert "must be owner of schema public" in restored_in_vain(place, saved)
@@ -341,26 +342,144 @@ def test_a_restore_that_postgresql_refuses_puts_everything_back(
 def installation(made_runs: Path, root: Path) -> Place:
     """A copy of the program whose configuration names other files than the usual ones."""
     shutil.copytree(ROOT / "backup", root / "backup")
+    shutil.copytree(ROOT / "stepkit", root / "stepkit")
     shutil.copy(made_runs / "mlflow.db", root / "runs.db")
     configuration = "main:\n  mlflow_tracking_url: sqlite:///runs.db\nserve:\n  log_url: sqlite:///mine.db?timeout=20\n"
     (root / "config.yaml").write_text(configuration)
     return Place(root, f"sqlite:///{root / 'mine.db'}")
 
 
+def save_as_configured(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "backup.run", "save"]
+    return subprocess.run(command, cwd=root, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60)
+
+
 def test_what_the_configuration_names_is_saved(made_runs: Path, tmp_path: Path) -> None:
     place = installation(made_runs, tmp_path)
     with opened(place.log) as log:
         write(log, "a")
-    saved = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)
+    saved = save_as_configured(tmp_path)
     assert saved.returncode == 0, saved.stderr
-    assert len(saved.stdout.splitlines()) == 1
-    databases = json.loads((Path(saved.stdout.split(": ")[0]) / "manifest.json").read_text())["databases"]
-    assert databases["predictions"]["rows"]["predictions"] == 1
-    assert databases["mlflow"]["rows"]["runs"] == RUNS
+    folder = Path(saved.stdout.split(": ")[0])
+    assert asked(f"sqlite:///{folder / 'predictions.sqlite'}", "SELECT count(*) FROM predictions") == [(1,)]
+    assert asked(f"sqlite:///{folder / 'mlflow.sqlite'}", "SELECT count(*) FROM runs") == [(RUNS,)]
+
+
+def test_a_configuration_that_python_alone_cannot_read_is_not_guessed(made_runs: Path, tmp_path: Path) -> None:
+    place = installation(made_runs, tmp_path)
+    refused = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)
+    assert refused.returncode == 1
+    assert "config.yaml: serve.log_url cannot be read here" in refused.stderr
+    assert "BACKUP_DATABASES=" in refused.stderr
 
 
 def test_a_prediction_log_that_is_not_there_is_said_to_be_missing(made_runs: Path, tmp_path: Path) -> None:
-    place = installation(made_runs, tmp_path)
-    saved = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)
+    installation(made_runs, tmp_path)
+    saved = save_as_configured(tmp_path)
     assert saved.returncode == 0, saved.stderr
-    assert f"not in it: predictions, since there is no file {tmp_path / 'mine.db'}" in saved.stdout
+    assert f"not in it: predictions, no file {tmp_path / 'mine.db'}" in saved.stdout
+
+
+def test_a_file_that_a_store_names_and_that_is_lost_is_named_and_the_rest_is_kept(files_only: Place) -> None:
+    file = next(files_only.artifacts.rglob("result.json"))
+    file.unlink()
+    ended = files_only.command("save", "--to", str(files_only.folder / "backups"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("BackupIncomplete: ")
+    assert f"{file.parents[1].name}: " in ended.stderr
+    (folder,) = (files_only.folder / "backups").iterdir()
+    assert folder.name.endswith(".incomplete")
+    restored = files_only.command("restore", "--from", str(folder), "--replace")
+    assert (restored.returncode, "The backup lacked 1 files" in restored.stderr) == (1, True)
+
+
+def test_an_empty_file_is_not_a_database(files_only: Place) -> None:
+    files_only.tracking.write_bytes(b"")
+    ended = files_only.command("save", "--to", str(files_only.folder / "backups"))
+    assert (ended.returncode, "has no tables" in ended.stderr) == (1, True)
+
+
+def test_artifacts_on_a_server_are_missing_unless_they_are_said_to_have_a_backup(files_only: Place) -> None:
+    with closing(sqlite3.connect(files_only.tracking)) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = 's3://bucket/' || run_uuid")
+    to = ["save", "--to", str(files_only.folder / "backups")]
+    assert "s3://bucket/" in files_only.command(*to).stderr
+    assert files_only.command("--artifacts", "s3://bucket", *to).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["set #1", "a?b", "5%23", "feature%2Fx", "it's ü; x&y"])
+def test_a_backup_is_whole_whatever_the_path_contains(made_runs: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    place = Place(tmp_path / name, sqlite_address(tmp_path / name / "log.db"))
+    shutil.copy(made_runs / "mlflow.db", place.tracking)  # its artifacts are elsewhere
+    saved = place.save()
+    assert asked(f"sqlite:///{saved / 'mlflow.sqlite'}".replace("%", "%25").replace("?", "%3F"),
+                 "SELECT count(*) FROM runs") == [(RUNS,)]  # fmt: skip
+    assert len(list((saved / "artifacts").rglob("result.json"))) == RUNS
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store whose champion is a real model, without a pickle."""
+    folder = tmp_path_factory.mktemp("champion")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    client.create_experiment("e", artifact_location=str(folder / "mlruns" / "1"))
+    code, model = folder / "code.py", folder / "mlruns" / "1" / "models" / "m-1" / "artifacts"
+    code.write_text("import mlflow\nmlflow.models.set_model(lambda table: table)\n")
+    mlflow.pyfunc.save_model(model, python_model=str(code), pip_requirements=[])
+    client.create_registered_model("m")
+    client.create_model_version("m", str(model))
+    client.set_registered_model_alias("m", "champion", "1")
+    return folder
+
+
+@pytest.fixture
+def with_champion(champion: Path, tmp_path: Path) -> tuple[Place, Path]:
+    """A backup of it, and an empty place; the first place is away."""
+    first = Place(tmp_path / "first", "")
+    first.folder.mkdir()
+    first.log = f"sqlite:///{first.folder / 'log.db'}"
+    first.fill(champion)
+    saved = first.save().rename(tmp_path / "saved")
+    first.folder.rename(tmp_path / "away")
+    second = tmp_path / "second #1"
+    second.mkdir()
+    return Place(second, f"sqlite:///{second / 'log.db'}"), saved
+
+
+def test_a_champion_that_was_restored_elsewhere_loads_from_there(with_champion: tuple[Place, Path]) -> None:
+    place, saved = with_champion
+    restored = place.command("restore", "--from", str(saved))
+    assert restored.returncode == 0, restored.stderr
+    assert "the champion m version 1 is complete" in restored.stdout
+    locations = "SELECT artifact_location FROM experiments WHERE experiment_id = 1 UNION ALL "
+    locations += "SELECT storage_location FROM model_versions"
+    assert all(str(place.artifacts) in one for (one,) in asked(f"sqlite:///{place.tracking}", locations))
+
+
+def test_a_restore_whose_champion_does_not_load_is_undone(with_champion: tuple[Place, Path]) -> None:
+    place, saved = with_champion
+    model = next((saved / "artifacts").rglob("MLmodel"))
+    model.write_text("flavors: {}\n")
+    changed(saved, lambda manifest: manifest["files"].update({str(model.relative_to(saved)): sha256(model)}))
+    place.artifacts.mkdir()
+    (place.artifacts / "old").touch()
+    told = restored_in_vain(place, saved)
+    assert "the champion m version 1 does not load from its new place" in told
+    assert sorted(path.name for path in place.folder.rglob("*")) == ["mlruns", "old"]
+
+
+def test_a_backup_of_the_earlier_format_is_restored_elsewhere(with_champion: tuple[Place, Path]) -> None:
+    place, saved = with_champion
+
+    def as_before(manifest: dict[str, Any]) -> None:
+        for one in manifest["databases"].values():
+            one["rows"] = dict.fromkeys(one.pop("tables"), 1)
+        manifest.pop("missing")
+        manifest["format"] = 1
+
+    changed(saved, as_before)
+    restored = place.command("restore", "--from", str(saved))
+    assert restored.returncode == 0, restored.stderr
+    assert "the champion m version 1 is complete" in restored.stdout

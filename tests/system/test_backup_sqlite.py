@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from backup import sqlite
+from backup import databases
 from backup.errors import SourceUnreadable
-from backup.undo import Undo
+from backup.restore import _swap_files
 from stepkit.places import ROOT
 from tests.servers import wait_until
 
@@ -31,7 +31,12 @@ while True:
     writer.execute("INSERT INTO pairs VALUES (2)")
     writer.execute("COMMIT")
 """
-SAVE = "import sys; from pathlib import Path; from backup import sqlite; sqlite.save(sys.argv[1], Path(sys.argv[2]))"
+SAVE = """
+import sys
+from pathlib import Path
+from backup.databases import save_database
+save_database("sqlite", sys.argv[1], Path(sys.argv[2]))
+"""
 
 
 def large_database(path: Path, journal_mode: str) -> Path:
@@ -79,14 +84,14 @@ def test_a_copy_ends_while_another_process_never_stops_writing(tmp_path: Path, j
 
 
 def test_a_database_that_stays_locked_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(databases, "WAIT_SECONDS", 0.2)
     live = tmp_path / "live.db"
     with closing(sqlite3.connect(live, isolation_level=None)) as owner:
         owner.execute("CREATE TABLE pairs (number INTEGER)")
         owner.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         with pytest.raises(SourceUnreadable, match="locked"):
-            sqlite.save(str(live), tmp_path / "copy.sqlite")
+            databases.save_database("sqlite", str(live), tmp_path / "copy.sqlite")
     assert time.monotonic() - began < 10  # noqa: PLR2004  # far from WAIT_SECONDS of the program
 
 
@@ -95,7 +100,9 @@ def test_what_a_killed_writer_left_beside_the_old_database_never_meets_the_new_o
     live, saved = tmp_path / "live.db", tmp_path / "saved.sqlite"
     for path in (live, saved, Path(f"{live}{ending}")):
         path.write_text(path.name)
-    sqlite.restore(saved, str(live), Undo(".before-now"))
+    with ExitStack() as undo:
+        _swap_files({saved: live}, tmp_path / "none", tmp_path / "mlruns", ".before-now", undo)
+        undo.pop_all()
     left = {path.name: path.read_text() for path in tmp_path.glob("live.db*")}
     assert left == {
         "live.db": "saved.sqlite",
