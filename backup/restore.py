@@ -30,19 +30,12 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
     """Put a backup in place and return a summary. Everything is checked before anything is changed.
 
     Raises:
-        BackupUnfit: unfinished, damaged, made by newer code, of other databases, or its champion does not load.
-        TargetUnfit: in use, or not empty while `replace` is not set.
+        BackupUnfit, TargetUnfit: nothing has changed.
         RestoreUnfinished: it failed after a database of PostgreSQL's was replaced.
         BackupIncomplete: it is in place, but the backup lacked something from the beginning.
     """
     manifest = read_manifest(source)
-    for name, saved in manifest["databases"].items():
-        kind, address = databases.get(name, ("", ""))
-        if kind != saved["kind"]:
-            raise BackupUnfit(f"the backup has a {saved['kind']} database '{name}', here is none. See {DATABASES}.")
-        expect_ready(kind, address, replace)
-    if artifacts.is_dir() and any(artifacts.iterdir()) and not replace:
-        raise TargetUnfit(f"{artifacts} is not empty. Type replace=yes to put it aside and restore over it.")
+    _expect_ready(manifest, databases, artifacts, replace)
     files = {source / saved["file"]: Path(databases[name][1])
              for name, saved in manifest["databases"].items() if saved["kind"] == "sqlite"}  # fmt: skip
     aside = f".before-{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
@@ -69,11 +62,23 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
             f"{error}. {now if replaced else ''}The old files: {', '.join(map(str, old)) or 'there were none'}. "
             "Fix the cause, then restore again."
         ) from error
-    number = len(manifest["files"]) - len(manifest["databases"])
-    summary = f"restored {', '.join(manifest['databases'])} and {number:,} artifacts, as of {manifest['made']}{proof}"
+    names, number = ", ".join(manifest["databases"]), len(manifest["files"]) - len(manifest["databases"])
+    summary = f"restored {names} and {number:,} artifacts, as of {manifest['made']}{proof}"
     if missing := manifest.get("missing"):
         raise BackupIncomplete(f"{summary}. The backup lacked {len(missing):,} files, the first: {missing[0]}")
     return summary
+
+
+def _expect_ready(
+    manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path, replace: bool
+) -> None:
+    for name, saved in manifest["databases"].items():
+        kind, address = databases.get(name, ("", ""))
+        if kind != saved["kind"]:
+            raise BackupUnfit(f"the backup has a {saved['kind']} database '{name}', here is none. See {DATABASES}.")
+        expect_ready(kind, address, replace)
+    if artifacts.is_dir() and any(artifacts.iterdir()) and not replace:
+        raise TargetUnfit(f"{artifacts} is not empty. Type replace=yes to put it aside and restore over it.")
 
 
 def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: str, undo: ExitStack) -> None:

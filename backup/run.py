@@ -31,6 +31,10 @@ from stepkit.places import ROOT
 SHOWN = 10
 """How many missing things are listed; the manifest lists all."""
 
+HELP = """
+Restore it, or delete its run (mlflow runs delete --run-id ...), or name the folder of the artifacts, or the address of
+those that have a backup of their own: BACKUP_ARTIFACTS. Then try again."""
+
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="backup", description=__doc__.partition("\n")[0])
@@ -64,10 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart: str = "") -> str:
-    """Make a backup below `to`; it has its name only when it is finished. Returns a summary.
-
-    Args:
-        apart: address of artifacts that have a backup of their own, such as s3://bucket.
+    """Make a backup below `to`, but for artifacts at the address `apart`; return a summary.
 
     Raises:
         SourceUnreadable: a database cannot be read, or there is none.
@@ -96,17 +97,20 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    stores = [f"{name} ({saved['runs']:,} runs)" if "runs" in saved else name for name, saved in found.items()]
-    lines = [f"{target}: {', '.join(stores)}, {len(files) - len(found):,} artifacts"]
-    lines += [f"not in it: {name}, no file {databases[name][1]}" for name in databases if name not in found]
+    absent = [f"\nnot in it: {name}, no file {databases[name][1]}" for name in databases if name not in found]
+    summary = _summary(target, manifest) + "".join(absent)
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         raise BackupIncomplete(
-            "\n".join([*lines, "missing, although a store names it:", *missing[:SHOWN]]) + more + "\nRestore it, or "
-            "delete its run (mlflow runs delete --run-id ...), or name the folder of the artifacts, or the address of "
-            f"those that have a backup of their own: BACKUP_ARTIFACTS (now {artifacts}). Then try again."
+            "\n".join([summary, "Missing, although a store names it:", *missing[:SHOWN]]) + more + HELP
         )
-    return "\n".join(lines)
+    return summary
+
+
+def _summary(target: Path, manifest: dict[str, Any]) -> str:
+    found = manifest["databases"]
+    stores = [f"{name} ({saved['runs']:,} runs)" if "runs" in saved else name for name, saved in found.items()]
+    return f"{target}: {', '.join(stores)}, {len(manifest['files']) - len(found):,} artifacts"
 
 
 def _save_database(kind: str, address: str, target: Path, named: list[Named]) -> dict[str, Any]:

@@ -17,13 +17,16 @@ ELSEWHERE = "elsewhere"
 """Where a backup keeps artifacts that were not in a folder `mlruns`."""
 
 EXPERIMENT, RUNNING = "experiment", "RUNNING"
-LOCATIONS = (
-    ("SELECT rowid, artifact_location, 'experiment' FROM experiments", "UPDATE experiments SET artifact_location = ?"),
-    ("SELECT rowid, artifact_uri, status FROM runs", "UPDATE runs SET artifact_uri = ?"),
-    ("SELECT rowid, artifact_location, '' FROM logged_models", "UPDATE logged_models SET artifact_location = ?"),
-    ("SELECT rowid, storage_location, '' FROM model_versions", "UPDATE model_versions SET storage_location = ?"),
-    ("SELECT rowid, source, '' FROM model_versions", "UPDATE model_versions SET source = ?"),
-)
+LOCATIONS = [
+    (f"SELECT rowid, {column}, {owner} FROM {table}", f"UPDATE {table} SET {column} = ? WHERE rowid = ?")
+    for table, column, owner in (
+        ("experiments", "artifact_location", "'experiment'"),
+        ("runs", "artifact_uri", "status"),
+        ("logged_models", "artifact_location", "''"),
+        ("model_versions", "storage_location", "''"),
+        ("model_versions", "source", "''"),
+    )
+]
 
 
 def settle(store: Path) -> int:
@@ -41,7 +44,7 @@ def settle(store: Path) -> int:
             for row, location, owner in connection.execute(select).fetchall():
                 path = None if not location or location.startswith(here) else artifact_path(location)
                 if path and (place := _new_place(path, owner, store.parent)):
-                    connection.execute(update + " WHERE rowid = ?", (artifact_location(place), row))
+                    connection.execute(update, (artifact_location(place), row))
         return connection.total_changes
 
 
