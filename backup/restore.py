@@ -36,8 +36,8 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
     """
     manifest = read_manifest(source)
     _expect_ready(manifest, databases, artifacts, replace)
-    files = {source / saved["file"]: Path(databases[name][1])
-             for name, saved in manifest["databases"].items() if saved["kind"] == "sqlite"}  # fmt: skip
+    sqlite = {name: saved for name, saved in manifest["databases"].items() if saved["kind"] == "sqlite"}
+    files = {source / saved["file"]: Path(databases[name][1]) for name, saved in sqlite.items()}
     aside = f".before-{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
     replaced = list[str]()
     try:
@@ -57,13 +57,12 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
         old = [path for path in kept if path.exists()]
         if not replaced and not old:
             raise
-        now = f"{', '.join(replaced)} and all files hold the backup now, other PostgreSQL databases do not. "
         raise RestoreUnfinished(
-            f"{error}. {now if replaced else ''}The old files: {', '.join(map(str, old)) or 'there were none'}. "
-            "Fix the cause, then restore again."
+            f"{error}. Replaced for good: {', '.join(replaced) or 'nothing'}. The old files: "
+            f"{', '.join(map(str, old)) or 'none'}. Fix the cause, then restore again."
         ) from error
-    names, number = ", ".join(manifest["databases"]), len(manifest["files"]) - len(manifest["databases"])
-    summary = f"restored {names} and {number:,} artifacts, as of {manifest['made']}{proof}"
+    number = len(manifest["files"]) - len(manifest["databases"])
+    summary = f"restored {', '.join(manifest['databases'])} and {number:,} artifacts, as of {manifest['made']}{proof}"
     if missing := manifest.get("missing"):
         raise BackupIncomplete(f"{summary}. The backup lacked {len(missing):,} files, the first: {missing[0]}")
     return summary
@@ -128,20 +127,25 @@ def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], arti
         for model, version, location in ask(kind, address, CHAMPIONS):
             folder, _ = place_of(location, artifacts)
             fault = "" if not folder or (folder / "MLmodel").is_file() else f"there is no {folder / 'MLmodel'}"
-            if not fault and kind == "sqlite":  # in the stack, the scorer loads it through the server
-                fault = _load(sqlite_address(Path(address)), model, version)
+            # in the stack, the scorer loads it through the server
+            python = _python() if kind == "sqlite" and not fault else ""
+            if python:
+                fault = _load(python, sqlite_address(Path(address)), model, version)
             if fault and not manifest.get("missing"):
                 raise BackupUnfit(f"the champion {model} version {version} does not load from its new place: {fault}.")
-            proof += f"; the champion {model} version {version} {f'does not load: {fault}' if fault else 'is complete'}"
+            result = f"does not load: {fault}" if fault else "loads" if python else "has its files (not loaded)"
+            proof += f"; the champion {model} version {version} {result}"
     return proof
 
 
-def _load(store: str, model: str, version: str) -> str:
-    """Return why a version does not load, empty if it does, or if MLflow is not installed here."""
+def _python() -> str:
+    """Return a Python that has MLflow, empty if none is known."""
     own = ROOT / ".venv" / "bin" / "python"
-    python = str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
-    if not python:
-        return ""
+    return str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
+
+
+def _load(python: str, store: str, model: str, version: str) -> str:
+    """Return why a version does not load, empty if it does."""
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     ended = subprocess.run(
         [python, "-c", LOAD, store, model, version], cwd=ROOT, env=env, capture_output=True, text=True

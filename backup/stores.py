@@ -46,7 +46,7 @@ def configured(section: str, key: str, root: Path = ROOT) -> str:
         SourceUnreadable: it needs a library that is not installed here, or OmegaConf to resolve it.
     """
     path = root / CONFIG
-    text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
     if all(NULLS.match(line) for line in text.splitlines() if re.search("log_url|mlflow_tracking_url", line)):
         return ""
     try:

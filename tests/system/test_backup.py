@@ -312,7 +312,7 @@ def test_a_restore_that_fails_after_one_into_postgresql_says_what_was_replaced_a
     databases = databases.replace(forbidden, forbidden.replace("tester@", "guest@"))
     told = restored_in_vain(place, Path(ended.stdout.split(": ")[0]), "--databases", databases)
     assert told.startswith("RestoreUnfinished: ")
-    assert "predictions and all files hold the backup now" in told
+    assert "Replaced for good: predictions" in told
     assert all(str(path) in told for path in lies_aside(place))
     assert len(lies_aside(place)) == 2
 
@@ -452,7 +452,7 @@ def test_a_champion_that_was_restored_elsewhere_loads_from_there(with_champion: 
     place, saved = with_champion
     restored = place.command("restore", "--from", str(saved))
     assert restored.returncode == 0, restored.stderr
-    assert "the champion m version 1 is complete" in restored.stdout
+    assert "the champion m version 1 loads" in restored.stdout
     locations = "SELECT artifact_location FROM experiments WHERE experiment_id = 1 UNION ALL "
     locations += "SELECT storage_location FROM model_versions"
     assert all(str(place.artifacts) in one for (one,) in asked(f"sqlite:///{place.tracking}", locations))
@@ -482,4 +482,4 @@ def test_a_backup_of_the_earlier_format_is_restored_elsewhere(with_champion: tup
     changed(saved, as_before)
     restored = place.command("restore", "--from", str(saved))
     assert restored.returncode == 0, restored.stderr
-    assert "the champion m version 1 is complete" in restored.stdout
+    assert "the champion m version 1 loads" in restored.stdout
