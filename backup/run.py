@@ -26,7 +26,7 @@ from backup.errors import BackupError, BackupIncomplete, SourceUnreadable
 from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions, sha256_of
 from backup.restore import restore
 from backup.stores import DATABASES, databases_of
-from stepkit.places import ROOT
+from stepkit.places import ARTIFACTS, ROOT
 
 SHOWN = 10
 """How many missing things are listed; the manifest lists all."""
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--databases", default=os.environ.get(DATABASES), help="NAME=ADDRESS ...; default: those that config.yaml names"
     )
-    parser.add_argument("--artifacts", default=os.environ.get("BACKUP_ARTIFACTS", str(ROOT / "mlruns")))
+    parser.add_argument("--artifacts", default=os.environ.get("BACKUP_ARTIFACTS", ""))
     verbs = parser.add_subparsers(dest="verb", required=True)
     save = verbs.add_parser("save", help="make a backup")
     save.add_argument("--to", default=os.environ.get("BACKUP_TO", str(ROOT / "backups")))
@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         databases = databases_of(args.databases)
         apart = args.artifacts if "://" in args.artifacts else ""
-        artifacts = (ROOT / "mlruns" if apart else Path(args.artifacts)).resolve()
+        kind, address = databases.get("mlflow", ("", ""))
+        beside = (Path(address).parent if kind == "sqlite" else ROOT) / ARTIFACTS
+        artifacts = (beside if apart or not args.artifacts else Path(args.artifacts)).resolve()
         if args.verb == "save":
             print(save(databases, artifacts, Path(args.to).absolute(), apart), flush=True)
         else:

@@ -365,6 +365,19 @@ def test_what_the_configuration_names_is_saved(made_runs: Path, tmp_path: Path) 
     assert asked(f"sqlite:///{folder / 'mlflow.sqlite'}", "SELECT count(*) FROM runs") == [(RUNS,)]
 
 
+def test_artifacts_are_restored_next_to_the_store_wherever_that_is(champion: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    shutil.copytree(champion, away)
+    settle(away / "mlflow.db")
+    databases = ["--databases", f"mlflow=sqlite:///{away / 'mlflow.db'}", "--artifacts", ""]
+    place = Place(away, "")
+    saved = Path(place.command(*databases, "save", "--to", str(tmp_path)).stdout.split(": ")[0])
+    away.rename(tmp_path / "gone")
+    restored = place.command(*databases, "restore", "--from", str(saved))
+    assert restored.returncode == 0, restored.stderr
+    assert (away / "mlruns" / "1" / "models" / "m-1" / "artifacts" / "MLmodel").is_file()
+
+
 def test_a_configuration_that_python_alone_cannot_read_is_not_guessed(made_runs: Path, tmp_path: Path) -> None:
     place = installation(made_runs, tmp_path)
     refused = place.command("--databases", "", "save", "--to", str(tmp_path / "backups"), root=tmp_path)

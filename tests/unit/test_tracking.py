@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -47,8 +48,10 @@ def untouched() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("untouched")
-def test_relative_sqlite_file_is_one_file_for_every_step() -> None:
-    assert connect("sqlite:///mine.db") == f"sqlite:///{ROOT / 'mine.db'}"
+def test_relative_sqlite_file_is_one_file_for_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = os.path.relpath(tmp_path / "mine.db", ROOT)
+    assert connect(f"sqlite:///{relative}") == f"sqlite:///{tmp_path / 'mine.db'}"
 
 
 @pytest.mark.usefixtures("untouched")
