@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ci.summary import Checks, Confusion, Measure, StepLine, Summary
+from stepkit.evaluation import LOWER_IS_BETTER
 
 MARKER = "<!-- ml-pipeline-report -->"
 """Stands in the first line of every comment, unseen, so that the next run finds the one to update."""
@@ -15,7 +16,6 @@ MOST_CHARACTERS = 65_536
 
 NAMES = {"roc_auc": "ROC AUC", "average_precision": "average precision", "log_loss": "log loss", "f1": "F1"}
 FIRST = ("roc_auc", "average_precision", "brier_score", "log_loss")
-LOWER_IS_BETTER = {"log_loss", "brier_score"}
 ALIKE = 5e-5
 """A difference below this is none: the table shows four digits."""
 

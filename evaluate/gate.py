@@ -15,8 +15,7 @@ from typing import Any
 
 from evaluate.intervals import Interval
 from evaluate.slices import Slice, compared_by, worst_of
-from stepkit.evaluation import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
-from stepkit.metrics import LOWER_IS_BETTER
+from stepkit.evaluation import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
 
 BETTER = "better_than_champion"
 
@@ -75,12 +74,18 @@ class Comparison:
         why_none: why there is nothing to compare with, in words: no champion, or one of another data set.
         why_not: why a comparison that is due could not be made, in words.
         differences: our metrics minus the champion's, with paired intervals, where it could be.
+        unknown: why nobody can say which of the rows the champion was trained on, in words.
+        other_data_set: that the champion is of another data set, in words; "" if it is not.
+        why_replaceable: why it may give way all the same, in words.
     """
 
     version: str = ""
     why_none: str = ""
     why_not: str = ""
     differences: dict[str, Interval] | None = None
+    unknown: str = ""
+    other_data_set: str = ""
+    why_replaceable: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,9 @@ def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule
 
 
 def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
-    """Not worse than the champion beyond a margin; and, if that is asked for, shown to be better."""
+    """Of the same data set; not worse than the champion beyond a margin; and, if that is asked for, better."""
+    if comparison.other_data_set:
+        yield data_set(comparison)
     if comparison.why_none:
         return
     if comparison.differences is None:
@@ -161,6 +168,8 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
         return
     gain = _gain(comparison.differences[gate.metric], gate.metric)
     seen = f"{label_of(gate.metric)} {_interval(gain, '+')} against the champion (version {comparison.version})"
+    if comparison.unknown:
+        seen += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
         holds = gain.low >= -gate.margin
         words = f"{'not' if holds else 'may be'} worse by more than {gate.margin:g}"
@@ -168,6 +177,16 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
     if gate.require_better:
         words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
         yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
+
+
+def data_set(comparison: Comparison) -> Rule:
+    """A champion stays for a model of another data set, unless none of its rows is real or the caller asks for it."""
+    words = comparison.why_replaceable or (
+        "it stays. Give this model a name of its own (register.model_name=NAME), or replace the champion: "
+        "register.replace_data_set=true"
+    )
+    reason = f"{comparison.other_data_set}: {words}"
+    return Rule("data_set", math.nan, None, bool(comparison.why_replaceable), reason)
 
 
 def _gain(difference: Interval, metric: str) -> Interval:

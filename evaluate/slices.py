@@ -14,8 +14,7 @@ from evaluate.intervals import Bootstrap, Interval
 from evaluate.resample import Scored
 from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter
-from stepkit.evaluation import Slices
-from stepkit.metrics import LOWER_IS_BETTER
+from stepkit.evaluation import LOWER_IS_BETTER, Slices
 from stepkit.tables import plain
 
 MISSING = "missing"

@@ -9,9 +9,6 @@ from sklearn import metrics
 
 CALIBRATION_BINS = 10
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "calibration_error", "expected_cost"})
-"""Of all metrics here; of the others, more is better."""
-
 
 def scores(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return the metrics of n scored rows; NaN where one cannot be computed, as when only one class is there.

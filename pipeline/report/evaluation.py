@@ -34,6 +34,7 @@ class Champion(Loose):
     reason_not_compared: str | None = None
     rows_compared: int | None = None
     rows_excluded: int | None = None
+    rows_unknown: str | None = None
     metrics: Estimates | None = None
 
 

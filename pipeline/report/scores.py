@@ -22,7 +22,6 @@ from pipeline.report.blocks import (
 from pipeline.report.evaluation import Champion, Confusion, Estimate, Estimates, Evaluation
 from pipeline.report.gather import Found
 from pipeline.report.words import (
-    LOWER_IS_BETTER,
     NOT_COMPUTED,
     count,
     difference,
@@ -31,6 +30,7 @@ from pipeline.report.words import (
     number,
     share,
 )
+from stepkit.evaluation import LOWER_IS_BETTER
 
 
 def champion_of(found: Found) -> Champion | None:
@@ -89,7 +89,8 @@ def _about_champion(found: Found) -> str:
     if theirs.rows_compared is None:
         return f"Compared with the champion, version {theirs.version}, on the same rows."
     left_out = f"; {theirs.rows_excluded:,} that it was trained on are left out" if theirs.rows_excluded else ""
-    return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}."
+    unknown = "; it may have been trained on some of them" if theirs.rows_unknown else ""
+    return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
 
 
 def _how_measured(evaluation: Evaluation) -> str:

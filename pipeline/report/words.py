@@ -18,9 +18,6 @@ _METRICS = {
     "expected_cost": "expected cost per row",
 }
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier_score", "calibration_error", "expected_cost"})
-"""As in stepkit.metrics, which loads scikit-learn; a test compares them."""
-
 
 def metric_name(name: str) -> str:
     return _METRICS.get(name, name.replace("_", " "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from check_data.run import complaint
 from ci.collect import without_rows
 from ci.render import MARKER, MOST_CHARACTERS, plain, render, shortened
 from ci.summary import as_base
+from stepkit.evaluation import Metric
 from tests.unit.reports import GOLDEN, MAIN, PLACE, failed, full
 from tests.unit.small import CLIENTS, clients
 
@@ -32,6 +34,14 @@ def test_comment_without_a_run_of_main_says_so() -> None:
     said = render(full(base=None), PLACE)
     assert "Nothing to compare with: no run of main is in the cache." in said
     assert "| ROC AUC | 0.7775 (0.7661 to 0.7889) |\n" in said
+
+
+@pytest.mark.parametrize("name", typing.get_args(Metric))
+def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str) -> None:
+    base = {"data": "uci", "commit": MAIN, "metrics": {name: {"value": 0.5}}}
+    said = render(full(metrics={name: {"value": 0.4}}, base=base), PLACE)
+    less_is_better = name in ("log_loss", "brier_score", "calibration_error", "expected_cost")
+    assert f"-0.1000 {'better' if less_is_better else 'worse'} |" in said
 
 
 def test_figures_on_other_data_are_not_compared() -> None:

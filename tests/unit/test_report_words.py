@@ -20,7 +20,6 @@ from pipeline.report.render import as_html, markdown_table
 from pipeline.report.scores import tendency
 from pipeline.report.states import NOT_RUN, StepShown
 from pipeline.steps import STEPS
-from stepkit.metrics import LOWER_IS_BETTER
 
 HOSTILE = [
     "a|b",
@@ -125,10 +124,6 @@ def test_a_difference_is_good_or_bad_only_if_its_whole_interval_is() -> None:
     assert [of(0.01, 0.02), of(-0.02, -0.01), of(-0.01, 0.02), of(None, 0.1)] == ["good", "bad", "", ""]
     assert [of(0.01, 0.02, "log_loss"), of(-0.02, -0.01, "log_loss")] == ["bad", "good"]
     assert of(0.000001, 0.000002) == ""
-
-
-def test_the_report_knows_of_which_metrics_less_is_better() -> None:
-    assert words.LOWER_IS_BETTER == LOWER_IS_BETTER
 
 
 def test_steps_that_do_not_need_each_other_stand_side_by_side() -> None:
