@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from statistics import median
 
@@ -16,7 +18,9 @@ from stepkit.labels import expect_labels
 from stepkit.tables import as_model_input
 
 ROWS_AT_ONCE = 100_000
-TIMED_ANSWERS = 15
+TIMED_ANSWERS = 60
+WORK = range(20_000)
+"""What is added up beside each answer, to see how busy the machine is: about half a millisecond of one core."""
 
 
 def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
@@ -38,13 +42,31 @@ def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scor
 
 
 def milliseconds_per_answer(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:
-    """Return the median time of an answer for one row, as it takes a caller in this process."""
+    """Return the median time of an answer for one row, as it would take a caller on a machine with nothing else to do.
+
+    A busy machine makes every process wait. Beside each answer a fixed piece of work is timed: it waits as well, and
+    by how much is known, since its CPU time does not grow. The half of the answers that met the least waiting counts.
+    """
     row = as_model_input(table.head(1), columns)
     model.predict(row)  # the first one prepares what the others use
-    return 1000 * median(_seconds(model, row) for _ in range(TIMED_ANSWERS))
+    measured = [(_seconds(partial(model.predict, row)), _slowdown()) for _ in range(TIMED_ANSWERS)]
+    return 1000 * calm_median(measured)
 
 
-def _seconds(model: PyFuncModel, row: pd.DataFrame) -> float:
+def calm_median(measured: list[tuple[float, float]]) -> float:
+    """Return the median of the calmer half of (seconds, slowdown), each without its slowdown."""
+    calm = sorted(measured, key=lambda one: one[1])[: max(1, len(measured) // 2)]
+    return median(seconds / slowdown for seconds, slowdown in calm)
+
+
+def _slowdown() -> float:
+    """Return how many times as long as its CPU time a fixed piece of work takes at this moment; at least 1."""
+    began = time.thread_time()
+    elapsed = _seconds(partial(sum, WORK))
+    return max(1.0, elapsed / max(time.thread_time() - began, 1e-9))
+
+
+def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
-    model.predict(row)
+    work()
     return time.perf_counter() - began

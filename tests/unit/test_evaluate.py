@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import cast
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate import answers
-from evaluate.answers import score
+from evaluate.answers import calm_median, milliseconds_per_answer, score
 from tests.unit.small import CLIENTS, clients
 
 
@@ -22,6 +23,24 @@ class Asked:
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
         self.rows.append(len(rows))
         return pd.DataFrame({"probability": rows["AGE"] / 100, "class": 1}, index=rows.index)
+
+
+def test_the_time_of_an_answer_is_that_of_a_machine_with_nothing_else_to_do() -> None:
+    quiet = [(0.004, 1.0)] * 60
+    busy = [(0.004 * 20, 20.0)] * 45 + [(0.004 * 2, 2.0)] * 15
+    assert calm_median(quiet) == calm_median(busy) == pytest.approx(0.004)
+    assert calm_median([(0.080, 1.0)] * 60) == pytest.approx(0.080), "a slow model on a quiet machine is slow"
+    spoiled = [(0.004, 1.0)] * 40 + [(0.3, 1.0)] * 20
+    assert calm_median(spoiled) == pytest.approx(0.004), "some answers that waited while the work beside them did not"
+
+
+def test_a_model_that_waits_is_not_taken_for_one_on_a_busy_machine() -> None:
+    class Waits(Asked):
+        def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+            time.sleep(0.01)
+            return super().predict(rows)
+
+    assert milliseconds_per_answer(cast(PyFuncModel, Waits()), clients(), CLIENTS) > 5
 
 
 @pytest.mark.parametrize(
