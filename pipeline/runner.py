@@ -27,6 +27,7 @@ from pipeline.steps import BY_NAME, Step, chosen_steps
 from stepkit.addresses import shown_in
 from stepkit.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
 from stepkit.places import ROOT
+from stepkit.process import process_tags
 
 POLL_SECONDS = 0.05
 LOG_ARTIFACT = "step.log"
@@ -197,7 +198,7 @@ def begin(pipeline: Pipeline, step: Step) -> list[Running]:
         pipeline.show.end(step.name, states.FAILED, "in another job")
         pipeline.failures.append(str(error))
         return []
-    return [start(pipeline, step, decision)]
+    return [start(pipeline, step, decision, tags_of(decision, around))]
 
 
 def reuse(pipeline: Pipeline, step: Step, decision: Decision) -> None:
@@ -211,13 +212,13 @@ def reuse(pipeline: Pipeline, step: Step, decision: Decision) -> None:
     pipeline.show.end(step.name, states.REUSED, run.data.tags.get(SUMMARY, ""))
 
 
-def start(pipeline: Pipeline, step: Step, decision: Decision) -> Running:
+def start(pipeline: Pipeline, step: Step, decision: Decision, tags: dict[str, str]) -> Running:
     log_file = pipeline.logs / f"{step.name}.log"
     log_file.touch()
     pipeline.show.start(step.name, decision.why)
-    process = pipeline.launcher.launch(
-        ROOT / step.name, pipeline.parameters(step), step.run_name, log_file, tags_of(decision)
-    )
+    # until its own process names itself on its run, the pipeline's stands for it
+    named = {**tags, **process_tags()}
+    process = pipeline.launcher.launch(ROOT / step.name, pipeline.parameters(step), step.run_name, log_file, named)
     # while the process starts
     mlflow.log_dict(decision.parts, FINGERPRINT_ARTIFACT, run_id=process.run_id)
     why = [RunTag(WHY + step.name, decision.why[:5000])] if decision.why else []

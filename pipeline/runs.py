@@ -31,8 +31,10 @@ from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import places, tracking
 from stepkit.addresses import shown
+from stepkit.dead_runs import end_dead_runs
 from stepkit.errors import BadParameter, told
 from stepkit.lineage import BECAUSE, ERROR, PIPELINE
+from stepkit.process import note_process, process_tags
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
@@ -88,12 +90,14 @@ def env_manager_of(before: Launched, uri: str) -> str:
     return str(tags.get(MLFLOW_PROJECT_ENV, "local"))
 
 
-def open_run(main: Main, before: Launched, uri: str, name: str) -> str:
-    """Return the run that the whole command is: the one that `mlflow run` made, or a new one.
+def open_run(main: Main, before: Launched, uri: str, name: str, console: Console) -> str:
+    """Return the run that the whole command is: the one that `mlflow run` made, or a new one; end dead runs.
 
     It is the former if that stands in the same store and experiment; else the other gets a tag that names the new.
     """
     client = MlflowClient()
+    for line in end_dead_runs(client):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     experiment_id = _experiment(main.experiment_name, before)
     if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
         run = client.get_run(before.run_id)
@@ -109,6 +113,7 @@ def open_run(main: Main, before: Launched, uri: str, name: str) -> str:
             elsewhere.set_tag(before.run_id, PIPELINE, run.info.run_id)
     if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
         client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, name)
+    note_process(run.info.run_id)
     _show_as_training(client, experiment_id)
     return str(run.info.run_id)
 
@@ -117,13 +122,14 @@ def open_nested(parent_id: str, name: str, tags: dict[str, str]) -> str:
     """Return a new run below another one, in the same experiment."""
     client = MlflowClient()
     parent = client.get_run(parent_id)
-    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **tags})
+    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **process_tags(), **tags})
     return str(client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id)
 
 
 @contextmanager
 def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
     """Make a run the active one; end it FINISHED, FAILED or KILLED."""
+    note_process(run_id)  # the best job of a sweep continues in another process than it began
     active = mlflow.start_run(run_id=run_id)
     try:
         yield active

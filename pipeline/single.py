@@ -54,7 +54,7 @@ def run_single(config: Config, console: Console, given: Sequence[str] | None = N
     steps = chosen_steps(config.main.execute_steps)
     chosen_steps(config.main.rerun, "main.rerun")  # a name that is no step is told before anything runs
     uri = connect(config.main.mlflow_tracking_url, launched(), console)
-    run_id = open_run(config.main, launched(), uri, "pipeline")
+    run_id = open_run(config.main, launched(), uri, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     if given is not None:
         client.set_tag(run_id, OVERRIDES, "\n".join(given))

@@ -95,8 +95,9 @@ def open_sweep(config: DictConfig) -> Sweep:
     chosen_steps(main.execute_steps)  # names that are no steps are told before anything runs
     chosen_steps(main.rerun, "main.rerun")
     expect_common(list(map(str, config.hydra.overrides.task)))
-    uri = connect(main.mlflow_tracking_url, launched(), Console())
-    run_id = open_run(main, launched(), uri, "sweep")
+    console = Console()
+    uri = connect(main.mlflow_tracking_url, launched(), console)
+    run_id = open_run(main, launched(), uri, "sweep", console)
     swept = "\n".join(map(str, config.hydra.overrides.task))
     tags = [RunTag(PIPELINE, run_id), RunTag(OVERRIDES, swept)]
     MlflowClient().log_batch(run_id, tags=tags)

@@ -16,12 +16,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from stepkit import lineage, tracking
 from stepkit.addresses import shown_in
 from stepkit.command import as_step_error, leave, one_message
+from stepkit.dead_runs import end_dead_runs
 from stepkit.errors import StepError, told
 from stepkit.handoff import StepRun
+from stepkit.process import note_process
 
 __all__ = ["StepRun", "step_run"]
 
@@ -51,6 +54,10 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
     run = StepRun(client, active.info.run_id, active.info.experiment_id, folder)
     try:
         client.set_tag(run.run_id, lineage.STEP, args.step)
+        note_process(run.run_id)
+        if MLFLOW_PARENT_RUN_ID not in active.data.tags:
+            for line in end_dead_runs(client):  # within a pipeline this was done at its start
+                logging.info(line)
         if not launched:
             mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
         yield run
