@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
 from stepkit.addresses import data_address, expect_no_secret, shown_in
+from stepkit.args import registered_name
 from stepkit.columns import Columns, Strict, first_problem, where_and_why
 from stepkit.evaluation import Evaluation
 from stepkit.monitoring import Monitoring
@@ -105,7 +106,8 @@ class Segregate(Strict):
 
 
 class Register(Strict):
-    model_name: Annotated[str, Field(pattern=r"^[^/:]+$")]
+    model_name: Annotated[str, AfterValidator(registered_name)]
+    replace_data_set: bool = False
 
 
 class Sweep(Strict):

@@ -4,11 +4,15 @@ MLflow sets an alias whatever it was before. So whoever moves it first says so o
 whether anybody else does, and only then looks at the alias and sets it. Of two that do this at the same moment at
 least one sees the other's claim, and steps back. A move that was made without a claim (in MLflow's pages) is seen too,
 unless it falls between that look and the setting, which follow each other at once.
+
+A claim names its process and what was `previous` before it. A process that dies between its two aliases leaves
+`previous` on the champion itself; whoever comes next finds the claim of the dead, and puts `previous` back.
 """
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import random
 import time
@@ -21,21 +25,20 @@ from functools import partial
 
 from mlflow import MlflowClient
 
-from stepkit.champion import CHAMPION, PREVIOUS, WITHDRAWN, champion_of
+from stepkit.champion import CHAMPION, HISTORY, PREVIOUS, WITHDRAWN, version_by_alias
 from stepkit.errors import ChampionMoved
+from stepkit.process import is_alive, process_tags
 from stepkit.tracking import through_races
 
 CLAIM = "moving_champion."
 """Tag of the registered model, followed by a token: somebody is about to move its champion, since this time."""
 
 CLAIM_SECONDS = 60.0
-"""An older claim is of a process that died."""
+"""An older claim of another host is of a process that died; of this host it is known which processes live."""
 
 TRIES = 20
 LONGEST_PAUSE_SECONDS = 0.5
 
-HISTORY = "champion_history"
-"""Tag of a version: when it became champion or was withdrawn, by whom and why; a line for each time."""
 LONGEST_TAG = 5000
 
 
@@ -58,8 +61,7 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
         ChampionMoved: another one is, or somebody else is about to move the alias and does not get done with it.
     """
     with alone(client, name):
-        champion = champion_of(client, name)
-        found = str(champion.version) if champion else ""
+        found = _version_of(client, name, CHAMPION)
         if found != expected:
             now = f"version {found} became champion" if found else "the champion's alias was taken away"
             raise ChampionMoved(f"{now} since the verdict: run evaluate again to compare")
@@ -75,29 +77,63 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
 
 @contextmanager
 def alone(client: MlflowClient, name: str) -> Iterator[None]:
-    """Hold the right to move the champion of `name`; give it back at the end.
+    """Hold the right to move the champion of `name`; give it back at the end. First end what the dead left halfway.
 
     Raises:
         ChampionMoved: others hold it, at every try.
     """
     for _ in range(TRIES):
-        claim = CLAIM + uuid.uuid4().hex
-        through_races(partial(client.set_registered_model_tag, name, claim, f"{time.time():.3f}"))
-        try:
-            if not others(client, name, claim):
+        tag, own = CLAIM + uuid.uuid4().hex, {"since": f"{time.time():.3f}", **process_tags()}
+        _set_claim(client, name, tag, own)
+        others = {other: claim for other, claim in claims(client, name).items() if other != tag}
+        if all(map(is_over, others.values())):
+            for other, claim in others.items():
+                end_move(client, name, other, claim)
+            own[PREVIOUS] = _version_of(client, name, PREVIOUS)
+            _set_claim(client, name, tag, own)
+            try:
                 yield
-                return
-        finally:
-            client.delete_registered_model_tag(name, claim)
+            finally:
+                end_move(client, name, tag, own)
+            return
+        client.delete_registered_model_tag(name, tag)
         time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
     raise ChampionMoved(f"somebody else is moving the champion of {name}. Try again in a minute")
 
 
-def others(client: MlflowClient, name: str, own: str) -> list[str]:
-    """The claims of others that are not too old to be alive."""
+def _set_claim(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
+    through_races(partial(client.set_registered_model_tag, name, tag, json.dumps(claim)))
+
+
+def claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
+    """The claims on the registered model by their tags; an earlier release wrote only the time into one."""
     tags = client.get_registered_model(name).tags
-    oldest = time.time() - CLAIM_SECONDS
-    return [tag for tag, since in tags.items() if tag.startswith(CLAIM) and tag != own and float(since) > oldest]
+    found = {tag: json.loads(text) for tag, text in tags.items() if tag.startswith(CLAIM)}
+    return {tag: claim if isinstance(claim, dict) else {"since": str(claim)} for tag, claim in found.items()}
+
+
+def is_over(claim: dict[str, str]) -> bool:
+    """Whether the process that made a claim has died, or may be taken for dead."""
+    alive = is_alive(claim)
+    return time.time() - float(claim["since"]) > CLAIM_SECONDS if alive is None else not alive
+
+
+def end_move(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
+    """Take a claim away; first put `previous` back if the move did not get to its second alias."""
+    champion = _version_of(client, name, CHAMPION)
+    if champion and champion == _version_of(client, name, PREVIOUS) and PREVIOUS in claim:
+        if claim[PREVIOUS] not in ("", champion):
+            _set_alias(client, name, PREVIOUS, claim[PREVIOUS])
+        else:
+            client.delete_registered_model_alias(name, PREVIOUS)
+        client.delete_model_version_tag(name, champion, WITHDRAWN)
+    client.delete_registered_model_tag(name, tag)
+
+
+def _version_of(client: MlflowClient, name: str, alias: str) -> str:
+    """The number of the version with an alias, "" if there is none."""
+    found = version_by_alias(client, name, alias)
+    return str(found.version) if found else ""
 
 
 def withdraw(client: MlflowClient, name: str, version: str, why: str) -> None:

@@ -7,6 +7,7 @@ import argparse
 from mlflow import MlflowClient
 
 from register.hand import LIST, command, expect_reason, put_in_place, run
+from register.move import alone
 from stepkit.champion import PREVIOUS
 from stepkit.errors import BadParameter
 from stepkit.tracking import missing_as
@@ -29,7 +30,9 @@ def rollback(client: MlflowClient, name: str, reason: str) -> str:
 def previous_of(client: MlflowClient, name: str) -> str:
     none = f'{name} has no previous champion. Choose a version ({LIST}): make promote VERSION=n REASON="..."'
     with missing_as(lambda _: BadParameter(none)):
-        return str(client.get_model_version_by_alias(name, PREVIOUS).version)
+        client.get_model_version_by_alias(name, PREVIOUS)
+        with alone(client, name):  # which ends a move that died halfway
+            return str(client.get_model_version_by_alias(name, PREVIOUS).version)
 
 
 def parser() -> argparse.ArgumentParser:

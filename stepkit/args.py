@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stepkit.addresses import shown_in
+UNFIT_FOR_A_NAME = re.compile(r"""['"/:?\\\x00-\x1f\x7f]""")
+LONGEST_NAME = 250
+
+
+class UnfitName(argparse.ArgumentTypeError, ValueError):
+    """A name that MLflow's registry, its filters or a models:/ address cannot hold."""
+
+
+def registered_name(text: str) -> str:
+    """Parse the name of a registered model; raise UnfitName if it cannot be one."""
+    if found := UNFIT_FOR_A_NAME.search(text):
+        raise UnfitName(f"a registered model's name cannot contain {found[0]!r}. Use letters, digits, - and _")
+    if not 0 < len(text) <= LONGEST_NAME or text != text.strip() or text in (".", ".."):
+        raise UnfitName(
+            f"a registered model's name has 1 to {LONGEST_NAME} characters and no blank at either end "
+            f"(found {len(text)} characters)"
+        )
+    return text
+
 
 FLAGS: dict[str, dict[str, object]] = {
     "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
@@ -27,6 +47,11 @@ FLAGS: dict[str, dict[str, object]] = {
     "evaluate_config": {
         "default": "config.yaml",
         "help": "settings of the evaluation: a file with the key 'evaluate' or what is below it, or runs:/ID/file",
+    },
+    "replace_data_set": {
+        "choices": ("true", "false"),
+        "default": "false",
+        "help": "true: a champion of another data set may be replaced",
     },
     "model_export": {"required": True, "help": "name of the logged model"},
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import string
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import mlflow
@@ -12,13 +16,17 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+from register import move
 from register.models import main as models
 from register.move import CLAIM, Move, move_champion
 from register.promote import main as promote
 from register.rollback import main as rollback
+from stepkit.args import registered_name
 from stepkit.errors import ChampionMoved
-from tests.conftest import new_experiment
+from stepkit.process import process_tags
+from tests.conftest import new_experiment, run_command
 from tests.pipelines import small_table
 from tests.registered import Line, failed_rules
 
@@ -116,7 +124,7 @@ def test_people_overrule_the_gate_and_leave_who_when_and_why(
     shown = capsys.readouterr().out
     assert [
         word
-        for word in ("champion", "previous", "challenger", "as good", "rejected", "was better")
+        for word in ("champion", "data set", "uci", "previous", "challenger", "as good", "rejected", "was better")
         if word not in shown
     ] == []
 
@@ -159,7 +167,7 @@ def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(
     before = str(line.aliases["champion"])
     moved, refused, ready = list[str](), list[str](), threading.Barrier(4)
 
-    def move(version: str) -> None:
+    def move_to(version: str) -> None:
         ready.wait()
         try:
             move_champion(MlflowClient(), name, version, before, Move("a thread", "first come"))
@@ -168,7 +176,7 @@ def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(
             refused.append(str(error))
 
     others = [str(number) for number in range(1, 6) if str(number) != before]
-    threads = [threading.Thread(target=move, args=(version,)) for version in others]
+    threads = [threading.Thread(target=move_to, args=(version,)) for version in others]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -183,10 +191,80 @@ def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(
 def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, story: object) -> None:
     client, name = line.experiment.client, line.name
     before = str(line.aliases["champion"])
-    client.set_registered_model_tag(name, f"{CLAIM}dead", "1000.0")
+    client.set_registered_model_tag(name, f"{CLAIM}dead", "1000.0")  # as an earlier release wrote it
     move_champion(client, name, "2", before, Move("a person", "in spite of it"))
     move_champion(client, name, before, "2", Move("a person", "as it was"))
-    client.delete_registered_model_tag(name, f"{CLAIM}dead")
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+
+
+def test_the_claim_of_a_living_process_holds_however_old_it_is(
+    line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = line.experiment.client, line.name
+    monkeypatch.setattr(move, "TRIES", 1)
+    client.set_registered_model_tag(name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **process_tags()}))
+    with pytest.raises(ChampionMoved):
+        move_champion(client, name, "2", str(line.aliases["champion"]), Move("a person", "too early"))
+    client.delete_registered_model_tag(name, f"{CLAIM}slow")
+
+
+KILLED_HALFWAY = """
+import os, sys
+from mlflow import MlflowClient
+set_alias = MlflowClient.set_registered_model_alias
+def set_and_die(*words):
+    set_alias(*words)
+    os._exit(137)
+MlflowClient.set_registered_model_alias = set_and_die
+from register.promote import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, story: object) -> None:
+    client, name, before = line.experiment.client, line.name, line.aliases
+    version = next(number for number in (1, 2, 4) if number not in before.values())
+    words = ["--model_name", name, "--version", str(version), "--reason", "x"]
+    assert run_command(sys.executable, "-c", KILLED_HALFWAY, *words).returncode == 137
+    assert line.aliases["previous"] == line.aliases["champion"], "the move was killed between its two aliases"
+    rollback(["--model_name", name, "--reason", "back"])
+    assert (line.aliases["champion"], line.aliases["previous"]) == (before["previous"], before["champion"])
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    rollback(["--model_name", name, "--reason", "as it was"])
+
+
+def test_a_move_that_fails_halfway_puts_previous_back(
+    line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name, before = line.experiment.client, line.name, line.aliases
+    set_alias = MlflowClient.set_registered_model_alias
+
+    def interrupted(self: MlflowClient, name: str, alias: str, version: str) -> None:
+        if alias == "champion":
+            raise KeyboardInterrupt
+        set_alias(self, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        move_champion(client, name, "4", str(before["champion"]), Move("a person", "x", by_hand=True))
+    assert line.aliases == before
+    assert "withdrawn" not in line.tags(before["champion"])
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+
+
+def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
+    client, kept = MlflowClient(), []
+    for sign in string.punctuation + " \t\n\0":
+        for name in (f"{sign}a", f"a{sign}", f"a{sign}b"):
+            with suppress(ValueError):
+                kept.append(registered_name(name))
+    assert {"a b", "a-b", "a_b", "a+b", "a@b", "a.b"} < {*kept}
+    for name in kept:
+        client.create_registered_model(name)
+        version = client.create_model_version(name, "file:///nowhere", "1f").version
+        client.set_registered_model_alias(name, "champion", version)
+        assert len(client.search_model_versions(f"name='{name}' and run_id='1f'")) == 1
+        assert get_model_name_and_version(client, f"models:/{name}@champion") == (name, version)
 
 
 @pytest.mark.parametrize(
