@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,15 @@ from pipeline.fingerprint import INPUT, OUTSIDE, PARAMETER, Parts, code_parts, d
 from pipeline.outside import ITSELF, Around
 from pipeline.steps import Step, chosen_steps
 from stepkit import lineage, tables
+from stepkit.model_files import differences as model_differences
+from stepkit.model_files import digests_in, fetch_model
 from stepkit.places import artifact_path
 
 FINGERPRINT = "fingerprint"
 """Tag: the digest of a step's code, parameters and inputs, by which its run is found again."""
+
+PURPOSE = "purpose"
+"""Tag: the data set and the registered model that a step ran for."""
 
 FINGERPRINT_ARTIFACT = "fingerprint.json"
 SOURCE = f"{OUTSIDE}:source"
@@ -130,9 +136,14 @@ def _losses(client: MlflowClient, run: Run) -> Iterator[str]:
     found = _sizes(client, run.info.run_id, {str(Path(name).parent) for name in sizes})
     yield from _compared(sizes, found)
     if lineage.MODEL_ID in tags:
-        expected = json.loads(tags[lineage.MODEL_FILES])
-        yield from _compared(expected, json.loads(lineage.model_files(client, tags[lineage.MODEL_ID])))
+        yield from (f"its artifact {words}" for words in _model_differences(client, tags))
     yield from _altered(run)
+
+
+def _model_differences(client: MlflowClient, tags: dict[str, str]) -> list[str]:
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        now = digests_in(fetch_model(client, tags[lineage.MODEL_ID], Path(folder)))
+    return model_differences(json.loads(tags.get(lineage.MODEL_DIGESTS, "{}")), now)
 
 
 def _sizes(client: MlflowClient, run_id: str, folders: set[str]) -> dict[str, int]:
@@ -153,20 +164,32 @@ def _altered(run: Run) -> Iterator[str]:
     folder = artifact_path(run.info.artifact_uri)
     if folder is None:
         return
-    for key, recorded in run.data.tags.items():
-        name = key.removeprefix(lineage.OUTPUT)
-        if name != key and f"sha256:{tables.sha256_of(folder / name)}" != recorded:
+    for name in lineage.published_by(run):
+        path, recorded = folder / name, run.data.tags[lineage.OUTPUT + name]
+        if path.is_symlink() or f"sha256:{tables.sha256_of(path)}" != recorded:
             yield f"its artifact {name} was altered"
 
 
 def why_again(around: Around, step: Step, experiment_id: str, parts: Parts) -> str:
-    """Return in words what changed since the current run of the step; "" if there is none."""
-    for run in lineage.current_runs(around.client, experiment_id, step.run_name)[:1]:
-        before = _recorded(run)
-        changed = differences(before, parts) if before else ["what it ran with is not known"]
-        more = f" and {len(changed) - MOST_REASONS} more" if len(changed) > MOST_REASONS else ""
-        return ", ".join(changed[:MOST_REASONS]) + more
-    return ""
+    """Return in words what changed since the step last ran for this data set and model; "" if it never ran."""
+    purpose = around.purpose
+    alike = _last(around.client, experiment_id, step, f" and tags.{PURPOSE} = '{purpose}'")
+    run = alike or _last(around.client, experiment_id, step)
+    if run is None:
+        return ""
+    if run.data.tags.get(PURPOSE, purpose) != purpose:  # an earlier release did not note it
+        return f"first run of this data set for {around.config.register_.model_name}"
+    before = _recorded(run)
+    changed = differences(before, parts) if before else ["what it ran with is not known"]
+    more = f" and {len(changed) - MOST_REASONS} more" if len(changed) > MOST_REASONS else ""
+    return ", ".join(changed[:MOST_REASONS]) + more
+
+
+def _last(client: MlflowClient, experiment_id: str, step: Step, more: str = "") -> Run | None:
+    """The finished run of `step` that was made or reused last."""
+    chosen = f"tags.{lineage.STEP} = '{step.run_name}' and attributes.status = 'FINISHED'{more}"
+    order = [f"tags.{lineage.CURRENT_SINCE} DESC", *lineage.NEWEST_FIRST]
+    return next(iter(client.search_runs([experiment_id], chosen, max_results=1, order_by=order)), None)
 
 
 def _recorded(run: Run) -> Parts:
@@ -185,6 +208,7 @@ def _runs(client: MlflowClient, experiment_id: str, step: Step, key: str) -> lis
     return list(client.search_runs([experiment_id], finished, max_results=MOST_CANDIDATES, order_by=order))
 
 
-def tags_of(decision: Decision) -> dict[str, str]:
+def tags_of(decision: Decision, around: Around) -> dict[str, str]:
     """The tags by which the run that is about to start will be found again."""
-    return {FINGERPRINT: decision.key, OUTSIDE: json.dumps(_outside(decision.parts), sort_keys=True)}
+    outside = json.dumps(_outside(decision.parts), sort_keys=True)
+    return {FINGERPRINT: decision.key, OUTSIDE: outside, PURPOSE: around.purpose}

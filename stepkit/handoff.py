@@ -19,6 +19,8 @@ from stepkit.addresses import shown
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
 from stepkit.datasets import as_dataset
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
+from stepkit.lineage import DataSet
+from stepkit.model_files import differences, digests_in, fetch_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # only the steps that draw load it
@@ -43,6 +45,10 @@ class StepRun:
         if self._columns is None:
             raise BadParameter("no table was read yet, so its columns are not known")
         return self._columns
+
+    @property
+    def data_set(self) -> DataSet:
+        return DataSet(self.columns.name, self.columns.synthetic)
 
     def describe(self, columns: Columns) -> None:
         """Say which columns the tables that this step publishes have."""
@@ -94,11 +100,14 @@ class StepRun:
 
         Raises:
             ArtifactMissing: the run logged no such model, or its files are gone.
+            ArtifactDamaged: its files are not those that were logged.
         """
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         with tracking.missing_as(lambda _: self._without_model(source, name, step)):
-            model: PyFuncModel = mlflow.pyfunc.load_model(address, dst_path=str(self.folder_for("model")))
+            folder = mlflow.artifacts.download_artifacts(address, dst_path=str(self.folder_for("model")))
+            self._expect_model(source, name, Path(folder))
+            model: PyFuncModel = mlflow.pyfunc.load_model(folder)
         self.client.set_tag(self.run_id, lineage.INPUT + name, address)
         return model
 
@@ -120,8 +129,7 @@ class StepRun:
             tables.write_table(table, path)
         self.publish_file(path, name)
         self.publish_text(self.columns.to_yaml(), COLUMNS_ARTIFACT)
-        if about:
-            self.client.set_tag(self.run_id, f"description.{name}", about)
+        self._set_tags({**self.data_set.tags(), **({f"description.{name}": about} if about else {})})
         mlflow.log_metric(f"rows.{Path(name).stem}", len(table))
 
     def publish_file(self, path: Path, name: str) -> None:
@@ -134,9 +142,12 @@ class StepRun:
         self._set_tags(tags)
 
     def record_model(self, info: ModelInfo) -> None:
-        """Say on this run which model it has logged, and how large each file of it is."""
-        files = lineage.model_files(self.client, info.model_id)
-        self._set_tags({"model_uri": info.model_uri, lineage.MODEL_ID: info.model_id, lineage.MODEL_FILES: files})
+        """Note on this run which model it has logged, and the size and sha256 of each file of it."""
+        folder = fetch_model(self.client, info.model_id, self.folder_for("recorded"))
+        digests = digests_in(folder)
+        sizes = {name: (folder / name).stat().st_size for name in digests}
+        files = {lineage.MODEL_FILES: json.dumps(sizes), lineage.MODEL_DIGESTS: json.dumps(digests)}
+        self._set_tags({"model_uri": info.model_uri, lineage.MODEL_ID: info.model_id, **files, **self.data_set.tags()})
 
     def publish_text(self, text: str, name: str) -> None:
         path = self.folder / "outputs" / name
@@ -191,6 +202,16 @@ class StepRun:
         if lineage.MODEL_ID in run.data.tags:
             self.client.set_tag(run_id, lineage.DAMAGED, name)
         return ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.")
+
+    def _expect_model(self, run_id: str, name: str, folder: Path) -> None:
+        tags = self._get_run(run_id).data.tags
+        recorded = json.loads(tags.get(lineage.MODEL_DIGESTS, "{}"))
+        if changed := differences(recorded, digests_in(folder)) if recorded else []:
+            self.client.set_tag(run_id, lineage.DAMAGED, name)
+            raise ArtifactDamaged(
+                f"{lineage.address_of(run_id, name)} is not the model that was logged: {', '.join(changed[:5])}. "
+                f"Run {tags.get(lineage.STEP, 'its step')} again."
+            )
 
     def _expect_digest(self, path: Path, run_id: str, artifact: str, recorded: str | None) -> None:
         if not recorded or not path.is_file() or recorded == f"sha256:{tables.sha256_of(path)}":

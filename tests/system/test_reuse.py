@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from pipeline.config import checked
-from pipeline.reuse import why_not_intact
+from pipeline.reuse import _losses, why_not_intact
 from pipeline.runner import StepFailed
 from pipeline.single import run_single
 from pipeline.steps import STEPS
@@ -139,6 +140,75 @@ def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place
     assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
     assert mended.states["evaluate"].startswith("ran ")
     assert mended.states["register"].startswith("ran ")
+
+
+def replace_by_link(path: Path) -> None:
+    (path.parent / "target").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(path.parent / "target")
+
+
+def alter_one_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (alter_one_byte, "{} was altered"),
+        (replace_by_link, "{} was altered"),
+        (lambda path: path.with_name("added.py").write_text(""), "{parent}added.py was added"),
+        (lambda path: path.rename(path.with_name("moved")), "{} is gone"),
+    ],
+    ids=["altered", "link", "added", "moved"],
+)
+@pytest.mark.parametrize("name", ["artifacts/model.onnx", "MLmodel"])
+def test_a_model_is_intact_only_if_each_file_is_the_one_that_was_logged(
+    place: Experiment, first: Here, tmp_path: Path, damage: Callable[[Path], object], words: str, name: str
+) -> None:
+    run = place.current("random_forest")[0]
+    folder = file_of_model(place, run)
+    assert why_not_intact(place.client, run) == ""
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    damage(folder / name)
+    try:
+        expected = words.format(name, parent=name.rpartition("artifacts/")[1])
+        assert f"its artifact {expected}" in [f"{problem}" for problem in _losses(place.client, run)]
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+    assert why_not_intact(place.client, run) == ""
+
+
+def file_of_model(place: Experiment, run: Run) -> Path:
+    location = place.client.get_logged_model(run.data.tags["model_id"]).artifact_location
+    return Path(unquote(urlsplit(location).path))
+
+
+def test_an_artifact_that_became_a_link_is_not_the_one_that_was_published(place: Experiment, first: Here) -> None:
+    run = place.current("preprocess")[0]
+    path = file_of(run, "preprocessed_data.csv")
+    whole = path.read_bytes()
+    replace_by_link(path)
+    try:
+        assert why_not_intact(place.client, run) == "its artifact preprocessed_data.csv was altered"
+    finally:
+        path.unlink()
+        path.write_bytes(whole)
+
+
+def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
+    run: Callable[..., Here], first: Here
+) -> None:
+    steps = "main.execute_steps=[download,preprocess,segregate]"
+    other = run("data.name=other", steps)
+    assert (
+        other.states["preprocess"] == f"ran first run of this data set for {first.runs.parent.data.tags['model_name']}"
+    )
+    again = run("data.test_size=0.4", steps)
+    assert again.states["segregate"] == "ran test_size 0.3 -> 0.4"
+    run(steps)
 
 
 def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(run: Callable[..., Here], first: Here) -> None:
