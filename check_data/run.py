@@ -12,14 +12,18 @@ from check_data.checks import Checked, run_checks
 from check_data.ks import as_table
 from stepkit import tables
 from stepkit.args import share, step_parser
-from stepkit.errors import DataCheckFailed
+from stepkit.errors import ArtifactDamaged, ArtifactMissing, DataCheckFailed
 from stepkit.lineage import address_of, artifact_of, run_of
-from stepkit.reference import reference_address
+from stepkit.reference import WITHOUT_REFERENCE, reference_address
 from stepkit.run import StepRun, step_run
 
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:
-    path = run.fetch(run_of(address), artifact_of(address)) if address.startswith("runs:/") else Path(address)
+    try:
+        path = run.fetch(run_of(address), artifact_of(address)) if address.startswith("runs:/") else Path(address)
+    except (ArtifactMissing, ArtifactDamaged) as error:
+        # to run its step again would not help: what the champion was trained on stays lost
+        raise type(error)(f"the reference: {str(error).partition(' Run ')[0]} {WITHOUT_REFERENCE}") from error
     reference = tables.read_table(path, text=run.columns.text)
     run.log_dataset(reference, path.name, tables.sha256_of(path), address, context="reference")
     return reference
@@ -41,6 +45,8 @@ def complaint(checked: Checked, most: int = 12) -> str:
     lines = [f"  {failure['check']}: {failure['detail']}" for failure in failures[:most]]
     if len(failures) > most:
         lines.append(f"  and {len(failures) - most} more, in data_checks.csv")
+    if any(failure["check"].endswith(": distribution") for failure in failures):
+        lines.append(f"  The data changed and are right, as after drift? {WITHOUT_REFERENCE}")
     if not checked.offending_rows.empty:
         lines += [
             "  example rows (more in offending_rows.csv):",

@@ -74,7 +74,7 @@ class Comparison:
         why_none: why there is nothing to compare with, in words: no champion, or one of another data set.
         why_not: why a comparison that is due could not be made, in words.
         differences: our metrics minus the champion's, with paired intervals, where it could be.
-        unknown: why nobody can say which of the rows the champion was trained on, in words.
+        unknown: why it is unknown which of the rows the champion was trained on, in words.
         other_data_set: that the champion is of another data set, in words; "" if it is not.
         why_replaceable: why it may give way all the same, in words.
     """

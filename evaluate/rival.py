@@ -17,10 +17,10 @@ from evaluate.gate import Comparison
 from evaluate.intervals import Bootstrap, Interval
 from evaluate.resample import Scored
 from stepkit import tables
-from stepkit.champion import why_not_comparable
+from stepkit.champion import other_data_set, run_of_version, why_replaceable
 from stepkit.columns import Columns
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, reason_without_rows
-from stepkit.lineage import OUTPUT, artifact_of, inputs_of, run_of
+from stepkit.lineage import OUTPUT, artifact_of, find_run, inputs_of, run_of
 from stepkit.run import StepRun
 from stepkit.tracking import missing_as
 
@@ -59,6 +59,7 @@ class Rival:
             "reason_not_compared": self.comparison.why_none or self.comparison.why_not or None,
             "rows_compared": self.rows,
             "rows_excluded": self.excluded,
+            "rows_unknown": self.comparison.unknown or None,
             "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
         }
         found = {name: interval.as_dict() for name, interval in differences.items()}
@@ -74,43 +75,52 @@ class TestSplit:
     ours: Scored
 
 
-def compare(run: StepRun, champion: ModelVersion | None, model_run: str, split: TestSplit, how: Bootstrap) -> Rival:
+def compare(
+    run: StepRun, champion: ModelVersion | None, model_run: str, split: TestSplit, how: Bootstrap, replace: bool
+) -> Rival:
     """Ask the champion about the test split and compare; what stands in the way is said, not raised.
 
     Args:
         model_run: the run of the model at hand.
+        replace: a champion of another data set may be replaced.
     """
-    version = str(champion.version) if champion else ""
-    why_none = why_not_comparable(run.client, champion, run_of(split.address))
-    if champion and str(champion.run_id) == model_run:
-        why_none = f"the model is the champion itself (version {version})"
-    if champion is None or why_none:
-        return Rival(Comparison(version, why_none=why_none))
+    if champion is None:
+        return Rival(Comparison(why_none="there is no champion yet"))
+    version, trained_by = str(champion.version), run_of_version(champion)
+    if str(champion.run_id) == model_run:
+        return Rival(Comparison(version, why_none=f"the model is the champion itself (version {version})"))
+    if other := other_data_set(run.client, champion, run.data_set):
+        why = why_replaceable(run.client, champion, replace)
+        return Rival(Comparison(version, why_none=other, other_data_set=other, why_replaceable=why))
     try:
-        rows = rows_unknown_to(run, champion, split)
+        rows, unknown = rows_unknown_to(run, trained_by, split)
         theirs = answers_of(run, champion, split.table.iloc[rows])
     except CannotCompare as error:
         return Rival(Comparison(version, why_not=str(error)))
-    differences = how.differences(split.ours.of(rows), theirs)
-    excluded = len(split.table) - len(rows)
-    return Rival(Comparison(version, differences=differences), how.intervals(theirs), len(rows), excluded)
+    comparison = Comparison(version, differences=how.differences(split.ours.of(rows), theirs), unknown=unknown)
+    return Rival(comparison, how.intervals(theirs), len(rows), len(split.table) - len(rows))
 
 
-def rows_unknown_to(run: StepRun, champion: ModelVersion, split: TestSplit) -> np.ndarray:
-    """Return the places of the rows that the champion was not trained on.
+def rows_unknown_to(run: StepRun, trained_by: str, split: TestSplit) -> tuple[np.ndarray, str]:
+    """Return the places of the rows that the champion was not trained on, and "".
 
     From the same table split by the same seed both have the same test split, and no row of it is known to either.
+    If its training rows are unknown, return all rows, and why: a champion that knows some of them looks better than
+    it is, never worse.
 
     Raises:
-        CannotCompare: nobody can say which rows it knows, or too few are left, or all of them are of one class.
+        CannotCompare: too few are left, or all of them are of one class.
     """
-    address = trained_on(run, champion)
+    everything = np.arange(len(split.table))
+    address = trained_on(run, trained_by)
+    if not address:
+        return everything, f"its training run ({trained_by or 'unknown'}) or what that has read is not in the store"
     if same_split(run, address, split.address):
-        return np.arange(len(split.table))
+        return everything, ""
     try:
         known = tables.read_table(run.fetch(run_of(address), artifact_of(address)), text=run.columns.text)
-    except (ArtifactMissing, ArtifactDamaged) as error:
-        raise CannotCompare(f"nobody can say which rows it was trained on: {error}") from error
+    except (ArtifactMissing, ArtifactDamaged):
+        return everything, f"{address} is missing or altered"
     expect_columns(list(map(str, known.columns)), run.columns)
     is_known = np.isin(digests(split.table, run.columns), digests(known, run.columns))
     left = np.flatnonzero(~is_known)
@@ -120,14 +130,14 @@ def rows_unknown_to(run: StepRun, champion: ModelVersion, split: TestSplit) -> n
             f"it was trained on {int(is_known.sum()):,} of the {len(is_known):,} test rows, and the {len(left):,} "
             "others are too few or of one class. Evaluate on newer data."
         )
-    return left
+    return left, ""
 
 
-def trained_on(run: StepRun, champion: ModelVersion) -> str:
-    """Return the address of the champion's training split."""
-    lost = f"its training run {champion.run_id} is gone, and with it which rows it knows"
-    with missing_as(lambda _: CannotCompare(lost), StopIteration):
-        return next(iter(inputs_of(run.client.get_run(str(champion.run_id))).values()))
+def trained_on(run: StepRun, trained_by: str) -> str:
+    """Return the address of the champion's training split, "" if it cannot be had."""
+    training = find_run(run.client, trained_by)
+    address = next(iter(inputs_of(training).values()), "") if training else ""
+    return address if address and find_run(run.client, run_of(address)) else ""
 
 
 def same_split(run: StepRun, train: str, test: str) -> bool:

@@ -80,7 +80,7 @@ def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "model_export", "random_seed", "evaluate_config")
+    flags = step_parser(__doc__, "model_export", "random_seed", "evaluate_config", "replace_data_set")
     flags.add_argument("--input_model_step", required=True, help="step that logged the model")
     flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
@@ -108,11 +108,12 @@ def main(argv: list[str] | None = None) -> None:
         facts = facts_about(run, model, model_run, table)
         split = TestSplit(table, address_of(source, args.test_data), scored)
         champion = champion_of(run.client, args.model_name)
-        rival = compare(run, champion, model_run, split, bootstrap(settings, args.random_seed))
+        how, replace = bootstrap(settings, args.random_seed), args.replace_data_set == "true"
+        rival = compare(run, champion, model_run, split, how, replace)
         verdict = judge(assessed.values, assessed.slices, facts, rival.comparison, settings)
         publish(run, args, settings, assessed, rival, verdict, threshold_of(run, model_run))
         log_metrics(run, assessed, facts, model)
-        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000]})
+        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.tags()})
         run.say(summary(assessed, verdict, rival))
 
 
@@ -127,7 +128,7 @@ def publish(
 ) -> None:
     found = report(assessed, threshold, settings, args.random_seed)
     run.publish_json({**found, **rival.as_report()}, EVALUATION)
-    run.publish_json(verdict_of(verdict, assessed, rival), args.verdict)
+    run.publish_json({**verdict_of(verdict, assessed, rival), "data_set": str(run.data_set)}, args.verdict)
     for name, figure in pictures(assessed, threshold):
         run.publish_figure(figure, name)
 

@@ -13,10 +13,12 @@ from stepkit.addresses import shown
 from stepkit.configured import DEFAULT_MODEL
 from stepkit.errors import ModelRejected
 from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
-from stepkit.lineage import SUMMARY
+from stepkit.lineage import DATA_SET, SUMMARY, SYNTHETIC, data_set_in
 from stepkit.tracking import DEFAULT_URI
 
 HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
+CARRIED = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHETIC)
+"""Tags of steps that the pipeline's run has too."""
 NOTE = "mlflow.note.content"
 
 
@@ -36,9 +38,7 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
             for key, value in found.metrics.items()
             if key in HEADLINE or key.startswith("val_")
         ]
-        tags += [
-            RunTag(tag, found.tags[tag]) for tag in ("verdict", "model_name", "model_version") if tag in found.tags
-        ]
+        tags += [RunTag(tag, found.tags[tag]) for tag in CARRIED if tag in found.tags]
     said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in runs.items()]
     client.log_batch(pipeline_run_id, metrics=metrics, tags=[*tags, RunTag(NOTE, "\n".join(said))])
 
@@ -107,6 +107,7 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
     if "evaluate" in runs:
         found = runs["evaluate"].data.metrics
         rows.append(("test metrics", ", ".join(f"{_words(name)} {_number(found, name)}" for name in _SHOWN)))
+        rows.append(("data set", str(data_set_in(runs["evaluate"].data.tags))))
         rows.append(("verdict", in_words(runs["evaluate"])))
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))

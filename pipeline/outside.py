@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from pipeline.config import Config
 from stepkit.addresses import opened
-from stepkit.champion import WITHDRAWN, champion_of, why_not_comparable
+from stepkit.champion import WITHDRAWN, champion_of, is_by_hand
 from stepkit.errors import StepError
 from stepkit.evaluation import PASSED, VERDICT
 from stepkit.lineage import address_of, digest_of
@@ -38,6 +38,11 @@ class Around:
     config: Config
     done: Mapping[str, str]
     since: int = 0
+
+    @property
+    def purpose(self) -> str:
+        """The data set and the registered model; without quotes, since runs are searched by it."""
+        return f"{self.config.data.name} for {self.config.register_.model_name}".replace("'", "")
 
 
 def source(around: Around) -> dict[str, str]:
@@ -89,15 +94,14 @@ def reference(around: Around) -> dict[str, str]:
 
 
 def champion(around: Around) -> dict[str, str]:
-    """The champion that a verdict compares with; one of another data set counts as none."""
+    """The champion that a verdict compares with, or that stays because it is of another data set."""
     found = champion_of(around.client, around.config.register_.model_name)
     if found is None:
         return {"champion": NONE}
     if found.run_id == around.done["random_forest"]:
         return {"champion": ITSELF}
-    if why_not_comparable(around.client, found, around.done["segregate"]):
-        return {"champion": NONE}
-    return {"champion": f"version {found.version} (run {found.run_id})"}
+    by_hand = ", put there by hand" if is_by_hand(found) else ""
+    return {"champion": f"version {found.version} (run {found.run_id or 'unknown'}{by_hand})"}
 
 
 def why_unregistered(around: Around, run: Run) -> str:

@@ -63,6 +63,10 @@ def _threshold_costs(config: Config) -> str:
     return ",".join(f"{cost:g}" for cost in config.evaluate.costs.model_dump().values()) if by_cost else ""
 
 
+def _replace_data_set(config: Config) -> str:
+    return str(config.register_.replace_data_set).lower()
+
+
 STEPS = (
     Step(
         "download",
@@ -142,6 +146,7 @@ STEPS = (
             "test_data": f"{config.segregate.artifact_root}/data_test.{_ending(config)}",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
+            "replace_data_set": _replace_data_set(config),
             "evaluate_config": f"{here}/{EVALUATE_CONFIG}",
             "random_seed": str(config.main.random_seed),
         },
@@ -156,6 +161,7 @@ STEPS = (
             "input_verdict_step": "evaluate",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
+            "replace_data_set": _replace_data_set(config),
         },
     ),
 )

@@ -12,10 +12,12 @@ from mlflow.entities import Run, RunTag
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.closing import NOTE, where_to_look
+from pipeline.closing import NOTE, in_words, where_to_look
 from pipeline.config import Sweep as Settings
 from pipeline.job import JOB, SECONDS, short_value
 from pipeline.runs import OVERRIDES
+from stepkit.evaluation import VERDICT
+from stepkit.lineage import data_set_in
 
 BEST_JOB = "best_job"
 TABLE_ARTIFACT, PLOT_ARTIFACT = "sweep.csv", "sweep.png"
@@ -129,9 +131,15 @@ def closing(
     kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
     where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
     about = [f"report of the best job: {report}"] if report else []
-    table.caption = "\n".join([*said_of_searches(), where, *about])
+    table.caption = Text("\n".join([*said_of_searches(), *verdict_of_best(jobs, best), where, *about]))
     table.caption_justify = "left"
     return table
+
+
+def verdict_of_best(jobs: list[Run], best: Run | None) -> list[str]:
+    """The data set, and what the gate said of the best job."""
+    judged = [run for run in jobs if best and run.info.run_id == best.info.run_id and VERDICT in run.data.tags]
+    return [f"data set: {data_set_in(run.data.tags)}; best job: {in_words(run)}" for run in judged]
 
 
 def said_of_searches() -> list[str]:

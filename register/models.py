@@ -17,6 +17,7 @@ from register.hand import command, run
 from register.move import history
 from register.promote import REASON
 from stepkit.errors import BadParameter
+from stepkit.lineage import data_set_in
 from stepkit.tracking import missing_as
 
 PIPE_WIDTH = 130
@@ -31,7 +32,7 @@ def models(client: MlflowClient, name: str) -> str:
     with missing_as(lambda _: BadParameter(f"there is no registered model {name} yet: make run")):
         aliases = client.get_registered_model(name).aliases
     table = Table(title=name, title_justify="left")
-    for heading in ("version", "aliases", "verdict", "test AUC", "registered (UTC)", "what happened"):
+    for heading in ("version", "aliases", "data set", "verdict", "test AUC", "registered (UTC)", "what happened"):
         table.add_column(heading, justify="right" if heading in ("version", "test AUC") else "left", overflow="fold")
     versions = client.search_model_versions(f"name='{name}'", max_results=1000)
     for version in sorted(versions, key=lambda one: -int(one.version)):
@@ -46,6 +47,7 @@ def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
     return [
         str(version.version),
         ", ".join(aliases),
+        str(data_set_in(tags)),
         tags.get("verdict", "none").replace("_", " "),
         rounded(tags.get("test_auc", "")),
         f"{registered:%Y-%m-%d %H:%M}",

@@ -12,10 +12,10 @@ from mlflow.entities import Run
 
 from register.move import LONGEST_TAG, Move, move_champion
 from register.promote import REASON
-from stepkit.args import step_parser
-from stepkit.champion import CHALLENGER, CHAMPION, WITHDRAWN
+from stepkit.args import registered_name, step_parser
+from stepkit.champion import CHALLENGER, CHAMPION, THE_GATE, WITHDRAWN, champion_of, other_data_set, why_replaceable
 from stepkit.errors import ChampionMoved, VerdictUnfit
-from stepkit.lineage import BECAUSE, INPUT, OUTPUT, address_of, inputs_of, origin_of, run_of
+from stepkit.lineage import BECAUSE, INPUT, OUTPUT, address_of, chain_of, data_set_of, find_run, inputs_of, run_of
 from stepkit.run import StepRun, step_run
 from stepkit.tracking import through_races
 
@@ -30,15 +30,15 @@ def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: 
         )
 
 
-def made_champion(run: StepRun, name: str, version: str, model_run: str, verdict: dict[str, Any]) -> str:
+def made_champion(run: StepRun, name: str, version: str, model_run: str, verdict: dict[str, Any], replace: bool) -> str:
     """Make the version champion if the verdict says so; return "", or why it is not champion."""
     if not verdict["passed"]:
         return str(verdict["reasons"])
-    if withdrawn := withdrawn_before(run, name, model_run):
-        return withdrawn
+    if reason := withdrawn_before(run, name, model_run) or why_champion_stays(run, name, model_run, replace):
+        return reason
     expected = verdict["champion_version"] or ""
     try:
-        move_champion(run.client, name, version, expected, Move("the gate", f"verdict of pipeline {pipeline_of(run)}"))
+        move_champion(run.client, name, version, expected, Move(THE_GATE, f"verdict of pipeline {pipeline_of(run)}"))
     except ChampionMoved as error:
         return str(error)
     return ""
@@ -55,6 +55,23 @@ def withdrawn_before(run: StepRun, name: str, model_run: str) -> str:
     return f"the same model was withdrawn as version {taken.version}: {taken.tags[WITHDRAWN]}" if taken else ""
 
 
+def why_champion_stays(run: StepRun, name: str, model_run: str, replace: bool) -> str:
+    """Return why the champion stays whatever the verdict says: it is of another data set, and not to be replaced."""
+    champion = champion_of(run.client, name)
+    other = other_data_set(run.client, champion, data_set_of(run.client, model_run)) if champion else ""
+    if not champion or not other or why_replaceable(run.client, champion, replace):
+        return ""
+    return f"{other}. To replace it: replace_data_set=true"
+
+
+def origin_of(run: StepRun, pipeline: dict[str, str], training: Run) -> dict[str, str]:
+    """Return the tags of the download behind the model: this pipeline's own, else that of its lineage, or {}."""
+    own = find_run(run.client, pipeline.get("step.download", "")) if "step.segregate" in pipeline else None
+    lineage = (one for one in chain_of(run.client, training.info.run_id) if "source_url" in one.data.tags)
+    found = own or next(lineage, None)
+    return dict(found.data.tags) if found else {}
+
+
 def pipeline_of(run: StepRun) -> str:
     return str(run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId", run.run_id))
 
@@ -62,18 +79,19 @@ def pipeline_of(run: StepRun) -> str:
 def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[str, str]:
     """Say on the version where it comes from: pipeline run, data, commit, and how it did."""
     train_name, train_address = next(iter(inputs_of(training).items()))
-    segregate = run.client.get_run(run_of(train_address))
-    origin = origin_of(run.client, training.info.run_id)
+    segregate = find_run(run.client, run_of(train_address))
     own = run.client.get_run(run.run_id).data.tags
     pipeline = pipeline_of(run)
     asked_for = run.client.get_run(pipeline).data.tags
+    origin = origin_of(run, asked_for, training)
     return {
         **{name: text for name, text in asked_for.items() if name.startswith(BECAUSE)},
         "pipeline_run_id": pipeline,
         "training_run_id": training.info.run_id,
-        "data": origin.data.tags.get("data_description", ""),
-        "data_source": origin.data.tags.get("source_url", "unknown"),
-        "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown"),
+        **data_set_of(run.client, training.info.run_id).tags(),
+        "data": origin.get("data_description", ""),
+        "data_source": origin.get("source_url", "unknown"),
+        "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown") if segregate else "unknown",
         "test_auc": shown(verdict["metrics"]["roc_auc"], 6),
         "git_commit": own.get("mlflow.source.git.commit", "unknown"),
         "verdict": verdict["outcome"],
@@ -100,13 +118,13 @@ def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "model_export")
+    flags = step_parser(__doc__, "model_export", "replace_data_set")
     flags.add_argument("--input_model_step", required=True, help="step that logged the model")
     flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
     flags.add_argument("--input_verdict_step", required=True, help="step that published the verdict")
     flags.add_argument("--input_verdict_run_id", default="", help="exact run of the verdict; empty: the current one")
     flags.add_argument("--verdict", default="verdict.json", help="artifact with the verdict")
-    flags.add_argument("--model_name", default="credit_default", help="name of the registered model")
+    flags.add_argument("--model_name", type=registered_name, default="credit_default", help="name of the model")
     return flags
 
 
@@ -124,7 +142,8 @@ def main(argv: list[str] | None = None) -> None:
         run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
         set_alias = partial(run.client.set_registered_model_alias, args.model_name, CHALLENGER, version.version)
         through_races(set_alias)
-        why_not = made_champion(run, args.model_name, str(version.version), model_run, verdict)
+        replace = args.replace_data_set == "true"
+        why_not = made_champion(run, args.model_name, str(version.version), model_run, verdict, replace)
         mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
         place = f"{CHALLENGER}; {why_not}" if why_not else f"{CHALLENGER} and {CHAMPION}"
         run.say(f"{args.model_name} version {version.version} is {place}")

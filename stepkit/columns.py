@@ -82,12 +82,14 @@ class Columns(Strict):
         licence: under which the data may be used; `limits`: what nobody should read into them. For people: both
             stand in the model card of a run's report.
         duplicates: drop if identical rows are copies of one case, keep if they are cases; None: keep, with a warning.
+        synthetic: no row is real; a champion of such a data set gives way to a model of any other one.
     """
 
     name: str = ""
     description: str = ""
     licence: str = ""
     limits: str = ""
+    synthetic: bool = False
     source_target: str
     target: str
     negative: StrictInt | StrictStr = 0

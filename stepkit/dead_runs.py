@@ -28,11 +28,11 @@ def end_dead_runs(client: MlflowClient) -> Iterator[str]:
         if alive is False and end_run(client, run):
             yield f"{subject}: ended, its process had died"
         elif alive is None:
-            yield f"{subject}: running on another host ({host}). If that is not there any more: {command(run_id)}"
+            yield f"{subject}: running on another host ({host}). If that host is removed: {command(run_id)}"
 
 
 def end_run(client: MlflowClient, run: Run) -> bool:
-    """Mark a run KILLED, unless it has ended meanwhile or this account may not; return whether it was marked."""
+    """Mark a run KILLED, unless it has ended or this account may not; return whether it was marked."""
     found = find_run(client, run.info.run_id)
     if found is None or found.info.status != "RUNNING":
         return False

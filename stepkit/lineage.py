@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,14 +24,20 @@ SIZE = "size."
 MODEL_ID = "model_id"
 MODEL_FILES = "model_files"
 """Tags: the model that a run has logged, and the bytes of each of its files (JSON)."""
+MODEL_DIGESTS = "model_digests"
+"""Tag: the sha256 of each of these files (JSON)."""
 DAMAGED = "damaged"
 """Says of a run that an artifact of it was found missing or altered: nobody may rely on it any more."""
 SUMMARY = "summary"
 ERROR = "error"
 PIPELINE = "pipeline_run_id"
 DATA_SET = "data_set"
+SYNTHETIC = "data_set_synthetic"
+"""Tags of each run with a table or a model, and of a version: its data set, and whether no row of it is real."""
 BECAUSE = "because."
 """Tags of a pipeline's run and of a version that it registered: why it was run."""
+
+SAMPLE = "sample"
 
 NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
 
@@ -110,8 +117,15 @@ def model_logged_by(client: MlflowClient, run: Run) -> str | None:
     return None
 
 
-def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
-    """Return the run at or behind `run_id` that published `artifact`, or None."""
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Return a run, or None if the store does not hold it."""
+    with missing_as():
+        return client.get_run(run_id)
+    return None
+
+
+def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
+    """Yield a run and all runs that it reads from, directly or through others, as far as the store holds them."""
     seen: set[str] = set()
     waiting = [run_id]
     while waiting:
@@ -119,24 +133,15 @@ def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | Non
         if here in seen:
             continue
         seen.add(here)
-        run = client.get_run(here)
-        if OUTPUT + artifact in run.data.tags:
-            return here
-        waiting += [run_of(address) for address in inputs_of(run).values()]
-    return None
+        if run := find_run(client, here):
+            yield run
+            waiting += [run_of(address) for address in inputs_of(run).values()]
 
 
-def model_files(client: MlflowClient, model_id: str) -> str:
-    """Return the bytes of each file of a logged model by its path, as JSON."""
-    found: dict[str, int] = {}
-    waiting = [""]
-    while waiting:
-        for entry in client.list_logged_model_artifacts(model_id, waiting.pop() or None):
-            if entry.is_dir:
-                waiting.append(entry.path)
-            else:
-                found[entry.path] = int(entry.file_size or 0)
-    return json.dumps(found, sort_keys=True)
+def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
+    """Return the run at or behind `run_id` that published `artifact`, or None."""
+    holders = (run for run in chain_of(client, run_id) if OUTPUT + artifact in run.data.tags)
+    return next((str(run.info.run_id) for run in holders), None)
 
 
 def address_of(run_id: str, artifact: str) -> str:
@@ -165,16 +170,27 @@ def digest_of(client: MlflowClient, address: str) -> str:
     return str(client.get_run(run_of(address)).data.tags.get(OUTPUT + artifact_of(address), address))
 
 
-def origin_of(client: MlflowClient, run_id: str) -> Run:
-    """Return the run at the beginning of the chain that `run_id` reads from (the download)."""
-    run = client.get_run(run_id)
-    while inputs := inputs_of(run):
-        run = client.get_run(run_of(next(iter(inputs.values()))))
-    return run
+@dataclass(frozen=True)
+class DataSet:
+    """The data set of a run or a version; the name is "" if it is unknown."""
+
+    name: str = ""
+    synthetic: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name or 'unknown'}{' (synthetic)' if self.synthetic else ''}"
+
+    def tags(self) -> dict[str, str]:
+        return {DATA_SET: self.name, SYNTHETIC: str(self.synthetic).lower()} if self.name else {}
 
 
-def data_set_of(client: MlflowClient, run_id: str) -> str:
-    """Return the name of the data set at the beginning of the chain; "unknown" if a run of the chain is gone."""
-    with missing_as():
-        return str(origin_of(client, run_id).data.tags.get(DATA_SET, "unknown"))
-    return "unknown"
+def data_set_in(tags: dict[str, str]) -> DataSet:
+    """Return the data set that tags name; `sample` is synthetic, also where an earlier release did not mark it."""
+    name = tags.get(DATA_SET, "")
+    return DataSet(name, tags.get(SYNTHETIC, str(name == SAMPLE).lower()) == "true")
+
+
+def data_set_of(client: MlflowClient, run_id: str) -> DataSet:
+    """Return the data set of a run: the one that it names itself, else the nearest run behind it that names one."""
+    named = (found for run in chain_of(client, run_id) if (found := data_set_in(run.data.tags)).name)
+    return next(named, DataSet())

@@ -6,13 +6,19 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from stepkit.champion import champion_of, why_not_comparable
+from stepkit.champion import champion_of, other_data_set, run_of_version
 from stepkit.errors import BadParameter, UpstreamMissing
-from stepkit.lineage import address_of, artifact_of, digest_of, find_upstream, run_of
+from stepkit.lineage import address_of, artifact_of, data_set_of, digest_of, find_upstream, run_of
 from stepkit.places import from_root
 
 NO_REFERENCE = "none"
 """What stands for an address where nothing is to be compared: a retraining after drift differs, and may."""
+
+WITHOUT_REFERENCE = (
+    f"Compare with nothing: data.reference_dataset={NO_REFERENCE}; "
+    "or with a table: data.reference_dataset=runs:/ID/NAME."
+)
+"""The way on where the reference is missing, or where the data differ from it and may."""
 
 
 def reference_address(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
@@ -25,7 +31,7 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
 
     Raises:
         BadParameter: an address of another kind, or of nothing.
-        UpstreamMissing: the champion was trained without such an artifact.
+        UpstreamMissing: the champion was trained without such an artifact, or its lineage cannot be read.
     """
     if reference == NO_REFERENCE:
         return "", "no reference: it was asked for none"
@@ -39,14 +45,16 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
             "to the path of a file."
         )
     champion = champion_of(client, model_name)
-    reason = why_not_comparable(client, champion, run_of(sample))
-    if champion is None or reason:
-        return "", f"no reference: {reason}"
-    holder = find_upstream(client, str(champion.run_id), reference)
+    if champion is None:
+        return "", "no reference: there is no champion yet"
+    if other := other_data_set(client, champion, data_set_of(client, run_of(sample))):
+        return "", f"no reference: {other}"
+    trained_by = run_of_version(champion)
+    holder = find_upstream(client, trained_by, reference)
     if holder is None:
         raise UpstreamMissing(
-            f"the champion (version {champion.version}, run {champion.run_id}) was trained without an artifact "
-            f"'{reference}'. Pin a reference instead: data.reference_dataset=runs:/ID/NAME."
+            f"the champion (version {champion.version}, run {trained_by or 'unknown'}): its training data "
+            f"'{reference}' are not in the store. {WITHOUT_REFERENCE}"
         )
     address = address_of(holder, reference)
     if digest_of(client, address) == digest_of(client, sample):

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells, facts
 from pipeline.report.gather import CHECKS, Found
 from pipeline.report.words import count, digest, plural
-from stepkit.lineage import OUTPUT, SUMMARY
+from stepkit.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet
 
 NOT_STATED = "not stated"
 DRAFTED = "what the table is, where it comes from"
@@ -30,8 +30,9 @@ def data_section(found: Found) -> Section:
 
 def data_facts(found: Found) -> list[tuple[str, str | Cell]]:
     settings = data_settings(found)
+    name = settings.get("name") or found.tag("download", DATA_SET)
     return [
-        ("data set", settings.get("name") or found.tag("download", "data_set")),
+        ("data set", str(DataSet(name, bool(settings.get("synthetic")))) if name else ""),
         ("what it is", description_of(found)),
         ("source", Cell(found.tag("download", "source_url") or str(settings.get("file_url") or ""), CODE)),
         ("sha256 of the source", Cell(found.tag("download", "sha256"), CODE)),

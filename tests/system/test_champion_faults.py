@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,12 +14,17 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
+from register.promote import main as promote
 from stepkit.columns import read_columns
+from stepkit.lineage import find_upstream
 from stepkit.places import ROOT
 from stepkit.run import step_run
 from tests.conftest import new_experiment
 from tests.pipelines import small_table
 from tests.registered import Line, failed_rules
+
+GONE = "0" * 32
+"""The id of a run that no store holds."""
 
 FOREST = {"n_estimators": 10, "max_depth": 5}
 
@@ -77,14 +83,42 @@ def test_a_champion_whose_file_is_cut_off_is_no_pass_and_no_crash(line: Line) ->
         graph.write_bytes(whole)
 
 
-def test_a_champion_whose_training_rows_are_gone_is_not_compared_on_another_split(line: Line) -> None:
+def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) -> None:
+    run = line.experiment.current("random_forest")[0]
+    location = line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location
+    graph = next(Path(unquote(urlsplit(location).path)).rglob("model.onnx"))
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        judged = line.evaluate()
+    finally:
+        graph.write_bytes(whole)
+        line.experiment.client.delete_tag(run.info.run_id, "damaged")
+    assert judged.info.status == "FAILED"
+    assert "ArtifactDamaged: " in judged.data.tags["error"]
+    assert "artifacts/model.onnx was altered. Run random_forest again." in judged.data.tags["error"]
+
+
+def compared_with_unknown(line: Line, judged: Run) -> str:
+    """See that the champion was compared on all rows, and return what the verdict says of those that it may know."""
+    found = line.json(judged, "evaluation.json")
+    assert judged.info.status == "FINISHED", judged.data.tags.get("error")
+    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
+    assert found["difference"]["roc_auc"]["low"] is not None
+    unknown = str(found["champion"]["rows_unknown"])
+    rules = [rule["reason"] for rule in line.json(judged, "verdict.json")["rules"]]
+    assert any(f"may have been trained on some of these rows ({unknown})" in reason for reason in rules)
+    return unknown
+
+
+def test_a_champion_whose_training_rows_are_gone_is_compared_on_all_rows_of_another_split(line: Line) -> None:
     known = line.experiment.current("segregate")[0]
     rows = Path(unquote(urlsplit(known.info.artifact_uri).path)) / "data" / "data_train.csv"
     whole = rows.read_bytes()
     line.call("segregate", random_seed=9)
     rows.unlink()
     try:
-        assert "nobody can say which rows it was trained on" in why_rejected(line, line.evaluate())
+        assert "data/data_train.csv is missing or altered" in compared_with_unknown(line, line.evaluate())
     finally:
         rows.write_bytes(whole)
         line.call("segregate")
@@ -132,8 +166,99 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
     assert said in line.experiment.current("check_data")[0].data.tags["summary"]
     line.train(**FOREST)
     judged = line.evaluate()
-    assert (judged.data.tags["verdict"], said in judged.data.tags["summary"]) == ("passed", True)
     assert line.json(judged, "evaluation.json")["champion"]["reason_not_compared"] == said
+    verdict = line.json(judged, "verdict.json")
+    assert (verdict["outcome"], verdict["data_set"]) == ("rejected", "ours")
+    assert list(failed_rules(verdict)) == ["data_set"]
+    assert "register.replace_data_set=true" in failed_rules(verdict)["data_set"]
+
+    asked_for = line.evaluate(replace_data_set="true")
+    assert asked_for.data.tags["verdict"] == "passed"
+    line.register()
+    assert line.aliases["champion"] == 1, "register asks for the key too"
+    assert line.tags(line.aliases["challenger"])["data_set"] == "ours"
+    client = line.experiment.client
+    client.set_model_version_tag(line.name, "1", "data_set_synthetic", "true")
+    try:
+        assert line.evaluate().data.tags["verdict"] == "passed", "a synthetic champion gives way"
+        line.call("register", model_name=line.name)
+        moved = line.aliases
+        assert moved["champion"] == moved["challenger"]
+        promote(["--model_name", line.name, "--version", "1", "--reason", "by hand"])
+        assert line.evaluate().data.tags["verdict"] == "rejected", "unless a person has put it there"
+    finally:
+        client.delete_model_version_tag(line.name, "1", "data_set_synthetic")
+
+
+@pytest.fixture
+def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Register the champion's files by hand, with a run id in their MLmodel and on the version, as champion."""
+    client, source = line.experiment.client, files_of_champion(line)
+
+    def register(noted: str, run_id: str) -> None:
+        folder = Path(shutil.copytree(source, tmp_path / "copied"))
+        about = yaml.safe_load((folder / "MLmodel").read_text())
+        (folder / "MLmodel").write_text(yaml.safe_dump({**about, "run_id": noted or about["run_id"]}))
+        version = client.create_model_version(line.name, folder.as_uri(), run_id or None)
+        client.set_registered_model_alias(line.name, "champion", version.version)
+
+    yield register
+    client.set_registered_model_alias(line.name, "champion", "1")
+
+
+def test_files_registered_by_hand_are_compared_by_the_lineage_that_they_note(
+    line: Line, by_hand: Callable[[str, str], None]
+) -> None:
+    line.split(small_table(line.folder, seed=6))
+    line.train(**FOREST)
+    by_hand("", "")
+    line.call("check_data", model_name=line.name)
+    assert "largest KS distance" in line.experiment.current("check_data")[0].data.tags["summary"]
+    found = line.json(line.evaluate(), "evaluation.json")
+    assert (found["champion"]["rows_unknown"], found["champion"]["rows_compared"] > 0) == (None, True)
+
+
+@pytest.mark.parametrize(("noted", "run_id"), [(GONE, ""), (GONE, GONE)], ids=["files", "deleted run"])
+def test_a_champion_without_lineage_is_compared_and_what_is_unknown_is_said(
+    line: Line, by_hand: Callable[[str, str], None], noted: str, run_id: str
+) -> None:
+    by_hand(noted, run_id)
+    assert f"its training run ({GONE})" in compared_with_unknown(line, line.evaluate())
+    checked = line.call("check_data", model_name=line.name)
+    assert checked.info.status == "FAILED"
+    assert "data.reference_dataset=none" in checked.data.tags["error"]
+    assert line.call("check_data", model_name=line.name, reference_artifact="none").info.status == "FINISHED"
+
+
+def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
+    preprocess = line.experiment.client.get_model_version(line.name, "1")
+    behind = find_upstream(line.experiment.client, str(preprocess.run_id), "preprocessed_data.csv")
+    run = line.experiment.client.get_run(str(behind))
+    path = Path(unquote(urlsplit(run.info.artifact_uri).path)) / "preprocessed_data.csv"
+    whole = path.read_bytes()
+    path.unlink()
+    line.split(small_table(line.folder, seed=7))
+    try:
+        checked = line.call("check_data", model_name=line.name)
+    finally:
+        path.write_bytes(whole)
+    assert checked.info.status == "FAILED"
+    assert "ArtifactMissing: the reference: " in checked.data.tags["error"]
+    assert "data.reference_dataset=none" in checked.data.tags["error"]
+
+
+def test_a_model_is_registered_when_the_run_of_its_download_was_deleted_for_good(line: Line) -> None:
+    line.split(small_table(line.folder, seed=8))
+    line.train(**FOREST)
+    line.evaluate()
+    client = line.experiment.client
+    run_id = line.experiment.current("download")[0].info.run_id
+    client.delete_run(run_id)
+    client._tracking_client.store._hard_delete_run(run_id)  # as `mlflow gc` does
+    registered = line.register()
+    assert registered.info.status == "FINISHED", registered.data.tags.get("error")
+    tags = line.tags(line.aliases["challenger"])
+    assert (tags["data_source"], tags["data_set"]) == ("unknown", "uci")
 
 
 @pytest.mark.parametrize("label", [0, 1])

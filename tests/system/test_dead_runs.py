@@ -42,7 +42,7 @@ def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experime
     assert said["alive"] == said["earlier release"] == []
     (line,) = said["elsewhere"]
     assert "another host (removed)" in line
-    printed = line.split("any more: ")[1]
+    printed = line.split("host is removed: ")[1]
     ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=command_env(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert status_of(experiment, runs["elsewhere"]) == "KILLED"

@@ -9,6 +9,7 @@ from check_data.checks import Checked, run_checks
 from check_data.data_tests import shown
 from check_data.run import complaint, summary
 from stepkit.columns import Column, Columns
+from stepkit.places import ROOT
 from tests.unit.small import CLIENTS, clients
 
 pytestmark = pytest.mark.slow
@@ -145,6 +146,14 @@ def test_another_distribution_is_named_with_statistic_and_level() -> None:
     assert list(found) == ["AGE: distribution"]
     assert found["AGE: distribution"].startswith("differs from the reference: KS 1.0000, p ")
     assert f"below {1 - 0.95**0.5:.2e}" in found["AGE: distribution"]
+
+
+def test_another_distribution_names_the_way_out_and_the_recipe_for_a_retraining_takes_it() -> None:
+    way_out = "data.reference_dataset=none"
+    assert way_out in complaint(check(clients().assign(AGE=clients()["AGE"] + 60), pd.concat([clients()] * 20)))
+    assert way_out not in complaint(check(clients().replace(57, 777)))
+    recipes = (ROOT / "drift" / "README.md").read_text(encoding="utf-8").splitlines()
+    assert all(way_out in line for line in recipes if "data.file_url=outputs/labelled" in line)
 
 
 def test_a_reference_without_a_column_is_a_failure() -> None:

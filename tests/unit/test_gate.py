@@ -99,6 +99,20 @@ def test_a_comparison_that_is_due_and_was_not_made_fails() -> None:
     )
 
 
+@pytest.mark.parametrize(("why", "outcome"), [("", "rejected"), ("no row of it is real", "passed")])
+def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str, outcome: str) -> None:
+    other = "the champion (version 3) is of another data set (ours, not sample)"
+    found = verdict(comparison=Comparison("3", why_none=other, other_data_set=other, why_replaceable=why))
+    assert (found.outcome, found.rules[-1].name) == (outcome, "data_set")
+    assert found.rules[-1].reason.startswith(other)
+    assert (why or "register.replace_data_set=true") in found.rules[-1].reason
+
+
+def test_the_verdict_says_which_rows_the_champion_may_know() -> None:
+    found = verdict(comparison=Comparison("3", differences={"roc_auc": Interval(0, 0, 0)}, unknown="its run is gone"))
+    assert "may have been trained on some of these rows (its run is gone)" in found.reasons
+
+
 @pytest.mark.parametrize(
     ("gate", "rule"),
     [

@@ -154,6 +154,18 @@ def test_the_end_of_a_sweep_names_what_lies_with_its_run_and_nothing_else(
     assert "| job | " in tags["mlflow.note.content"]
 
 
+def test_the_end_of_a_sweep_names_the_data_set_and_why_the_best_job_is_not_champion() -> None:
+    said = {
+        "verdict": "rejected",
+        "verdict_reasons": "the champion [version 1] is of another data set",
+        "data_set": "a",
+    }
+    best = job(1, f"{FOREST}.max_depth=7", val_roc_auc=0.75)
+    judged = Run(best.info, RunData([], [], [RunTag(*tag) for tag in {**best.data.tags, **said}.items()]))
+    shown = str(closing("sweep", SETTINGS, [judged], best, "sqlite:///x.db", "", []).caption)
+    assert "data set: a; best job: rejected: the champion [version 1] is of another data set" in shown
+
+
 @pytest.mark.parametrize(("uri", "tells"), [("http://me:XqSECRETqX@127.0.0.1:9", 0), ("http://127.0.0.1:9", 1)])
 def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_password(
     uri: str, tells: int, monkeypatch: pytest.MonkeyPatch
