@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stepkit.addresses import shown_in
+
 UNFIT_FOR_A_NAME = re.compile(r"""['"/:?\\\x00-\x1f\x7f]""")
 LONGEST_NAME = 250
 
