@@ -37,7 +37,7 @@ from stepkit.evaluation import read_evaluation
 from stepkit.metrics import scores
 from stepkit.settings import ModelSettings
 from stepkit.split import split
-from stepkit.tables import as_model_input, read_table, sha256_of
+from stepkit.tables import as_model_input, read_table, sha256_of, with_column
 from stepkit.threshold import chosen_threshold
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     without_id = raw.drop(columns=[columns.id_column or ""], errors="ignore")
     kept = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
     target = kept[columns.source_target].map(columns.classes).astype(int)
-    return kept[columns.names].astype(float).assign(**{columns.target: target})
+    return with_column(kept[columns.names].astype(float), columns.target, target)
 
 
 def check(table: pd.DataFrame, columns: Columns, folder: Path) -> None:

@@ -29,6 +29,9 @@ from stepkit.errors import BadParameter
 LOG = "log:"
 TRAINING_STEP_INPUT = "data_train"
 PARAMETERS = ("from", "to", "rows", "version")
+MOST_ROWS = 2**63 - 1
+"""The largest number that SQLite and PostgreSQL take as a limit."""
+
 EXAMPLES = "For example log:?rows=2000 or log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z."
 
 
@@ -68,7 +71,7 @@ def log_window(address: str) -> LogWindow:
     if unknown := set(given) - {*PARAMETERS}:
         raise BadParameter(f"'{address}': unknown part '{min(unknown)}'; there are {', '.join(PARAMETERS)}. {EXAMPLES}")
     start, end = (moment(given[name], address) if name in given else None for name in ("from", "to"))
-    rows = _row_count(given["rows"], address) if "rows" in given else None
+    rows = row_count(given["rows"], address) if "rows" in given else None
     if start and end and not start < end:
         raise BadParameter(f"'{address}': the window ends ({end}) before it begins ({start}). {EXAMPLES}")
     if start is None and rows is None:
@@ -80,15 +83,36 @@ def moment(text: str, address: str) -> datetime:
     """Parse a time of ISO 8601; one without a zone is in UTC."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadParameter(f"'{address}': '{text}' is no time of ISO 8601. {EXAMPLES}") from error
-    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the year 1 in a zone east of Greenwich began before all years
+        raise BadParameter(f"'{address}': '{text}' is not a time of ISO 8601. {EXAMPLES}") from error
 
 
-def _row_count(text: str, address: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise BadParameter(f"'{address}': rows='{text}' is no whole number from 1. {EXAMPLES}")
-    return int(text)
+def row_count(text: str, address: str) -> int:
+    """Parse a number of rows; one that no database can hold means all rows.
+
+    Raises:
+        BadParameter: not a whole number from 1.
+    """
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdecimal() and digits):
+        raise BadParameter(f"'{address}': rows='{text}' is not a whole number from 1. {EXAMPLES}")
+    return int(digits) if len(digits) < len(str(MOST_ROWS)) else MOST_ROWS
+
+
+def expect_version(client: MlflowClient, version: str, model: Watched | None) -> None:
+    """Raise BadParameter if a window without rows asks for a version that does not exist."""
+    if model is None:
+        raise BadParameter(f"the prediction log has no row of version {version}. Name a model: -P model_name=NAME.")
+    try:
+        client.get_model_version(model.model.name, version)
+    except MlflowException as error:
+        if tracking.is_unreachable(error):
+            raise
+        raise BadParameter(
+            f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
+            f"make models MODEL={model.model.name} lists them; version=any takes the rows of all."
+        ) from error
 
 
 def watched(client: MlflowClient, address: str) -> Watched:

@@ -20,6 +20,9 @@ FROM, TO, ROWS = "window_from", "window_to", "window_rows"
 MODEL_NAME, MODEL_VERSION = "model_name", "model_version"
 REFERENCE, WINDOW_ADDRESS = "reference", "window_address"
 STATUS, ALARMS, DECISION, REASON = "status", "alarms", "decision", "decision_reason"
+COLUMN = "column."
+"""How a tag begins that gives a column's own name where its metrics have another one."""
+
 JUDGED_STATUS = "ok"
 RESULT = "drift.json"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,6 +71,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[Compared] | None = N
         "columns_new": [name for name in map(str, current.rows) if name not in names],
         "tests": len(names) + 2 + count_rules(reference.rows[names], sides.columns),
         "p_threshold": level,
+        "unreadable": [asdict(one) for one in current.unreadable],
     }
     judged = Judged(compared, bad, details=extras)
     signals = {
@@ -87,12 +89,12 @@ def input_names(sides: Sides) -> list[str]:
 
 
 def _column(name: str, sides: Sides, level: float, settings: Monitoring) -> Compared:
-    before, now = _alike(sides.reference.rows[name], sides.current.rows[name])
+    before, now = alike(sides.reference.rows[name], sides.current.rows[name])
     found = compare(before, now, is_coded(before, _declared(name, sides.columns)), level, settings.min_effect)
     return Compared(name, found, mean_of(before), mean_of(now))
 
 
-def _alike(before: pd.Series, now: pd.Series) -> tuple[pd.Series, pd.Series]:
+def alike(before: pd.Series, now: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Two samples of one type: texts on either side make both texts."""
     if pd.api.types.is_numeric_dtype(before) and pd.api.types.is_numeric_dtype(now):
         return before.astype(float), now.astype(float)
@@ -109,7 +111,8 @@ def _declared(name: str, columns: Columns | None) -> bool:
 def mean_of(values: pd.Series) -> float | None:
     if not pd.api.types.is_numeric_dtype(values) or values.notna().sum() == 0:
         return None
-    return float(values.mean())
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None
 
 
 def _drift_signals(judged: Judged, settings: Monitoring) -> dict[str, Signal]:

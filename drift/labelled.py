@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from drift.addresses import moment, watched
+from drift.addresses import moment, row_count, watched
 from drift.errors import TooFewLabels
 from drift.settings import add_settings, given_settings, log_address
-from serve.record.read import read_log
+from serve.record.read import features_in, read_log
 from stepkit import places, tracking
 from stepkit.args import Parser
 from stepkit.columns import Columns
@@ -35,13 +35,14 @@ def labelled_rows(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         TableUnfit: the log does not hold a column that the data set has, or never a value of it.
     """
     known = log[log["label"].notna()].reset_index(drop=True)
+    features = features_in(known)
     for name in columns.names:
-        if name not in known or (len(known) and known[name].isna().all()):
+        if name not in features or (len(features) and features[name].isna().all()):
             raise TableUnfit(
                 f"the log holds no value of column {name}: "
                 "it was not served, or is redacted (serve.redact in config.yaml)."
             )
-    table = pd.DataFrame({name: _typed(known[name], columns.columns[name].type) for name in columns.names})
+    table = pd.DataFrame({name: _typed(features[name], columns.columns[name].type) for name in columns.names})
     outcomes = {label: value for value, label in columns.classes.items()}
     table[columns.source_target] = known["label"].astype(int).map(outcomes)
     if columns.id_column:
@@ -90,12 +91,10 @@ def export(given: dict[str, Any]) -> str:
             f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."
         )
     rows = given["rows"]
-    if rows and not (rows.isdecimal() and int(rows)):
-        raise BadParameter(f"-P rows={rows} is no whole number from 1.")
     tracking.connect()
     columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
     start, end = (moment(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
-    last = int(rows) if rows else None
+    last = row_count(rows, "-P rows") if rows else None
     log = read_log(log_address(settings), start, end, last, labels=True, model_name=settings.model_name)
     table = labelled_rows(log, columns)
     expect_enough(table, settings.labelled_min_rows, columns.source_target)

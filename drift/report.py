@@ -17,10 +17,11 @@ from evidently.legacy.core import ColumnType
 from evidently.metrics import MissingValueCount, OutListValueCount, OutRangeValueCount
 from evidently.presets import DataDriftPreset
 
-from drift.judge import SCORE, Compared, Judged, input_names, mean_of
+from drift.judge import SCORE, Compared, Judged, alike, input_names, mean_of
 from drift.quality import range_of, values_of
 from drift.sides import Sides
-from drift.stattests import Found
+from drift.stattests import NOTHING, Found
+from stepkit.tables import with_column
 
 ROWS_DRAWN = 5_000
 """Of each side at most so many rows are drawn (seeded): the verdicts are of all rows, the page only shows them."""
@@ -31,10 +32,12 @@ Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 def page_of(sides: Sides, judged: Judged) -> Snapshot:
     """Return Evidently's snapshot of both sides, with the verdicts of `judged` on every column and the score."""
-    found = {one.column: one.found for one in judged.columns if not sides.current.rows[one.column].isna().all()}
-    reference, current = _shown(sides, list(found))
+    shown = with_values([one.column for one in judged.columns], sides)
+    found = {one.column: one.found for one in judged.columns if one.column in shown}
+    score = score_name(list(found))
+    reference, current = _shown(sides, list(found), score)
     if SCORE in judged.details:
-        found[SCORE] = Found(**{key: judged.details[SCORE][key] for key in Found.__dataclass_fields__})
+        found[score] = Found(*(judged.details[SCORE][key] for key in Found.__dataclass_fields__))
     coded = [name for name in reference if not pd.api.types.is_numeric_dtype(reference[name])]
     definition = DataDefinition(
         numerical_columns=[name for name in reference if name not in coded], categorical_columns=coded or None
@@ -59,16 +62,40 @@ def _smallest_alarm(judged: Judged) -> int:
     return columns + int(bool(judged.details.get(SCORE, {}).get("drifted")))
 
 
-def _shown(sides: Sides, names: list[str]) -> Frames:
+def with_values(names: list[str], sides: Sides) -> list[str]:
+    """The columns that hold a finite value on both sides: Evidently stops at one that does not."""
+    return [
+        name
+        for name in names
+        if not any(_finite(side.rows[name]).isna().all() for side in (sides.reference, sides.current))
+    ]
+
+
+def _finite(values: pd.Series) -> pd.Series:
+    """Values of which a histogram can be drawn: infinite ones become missing."""
+    return values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
+
+
+def score_name(columns: list[str]) -> str:
+    """The name of the model's own score on the page, which no column has."""
+    name = SCORE
+    while name in columns:
+        name = f"model's {name}"
+    return name
+
+
+def _shown(sides: Sides, names: list[str], score: str) -> Frames:
     """Rows to draw, the score among the columns; it stands beside rows that the model was not trained on."""
     frames = [_drawn(side.rows[names]) for side in (sides.reference, sides.current)]
     for name in names:
-        if any(not pd.api.types.is_numeric_dtype(frame[name]) for frame in frames):
-            frames = [frame.assign(**{name: frame[name].astype(str)}) for frame in frames]
+        numeric = all(pd.api.types.is_numeric_dtype(frame[name]) for frame in frames)
+        frames = [
+            with_column(frame, name, _finite(frame[name]) if numeric else frame[name].astype(str)) for frame in frames
+        ]
     if sides.reference.scored is not None and sides.current.probability is not None:
         scores = [sides.reference.scored.probability, sides.current.probability]
         frames = [
-            frame.assign(**{SCORE: _spread(score, len(frame))}) for frame, score in zip(frames, scores, strict=True)
+            with_column(frame, score, _spread(one, len(frame))) for frame, one in zip(frames, scores, strict=True)
         ]
     return frames[0], frames[1]
 
@@ -100,7 +127,7 @@ def _quality(sides: Sides, judged: Judged) -> list[Any]:
     numbers: list[Any] = []
     for fault in judged.faults:
         reference = sides.reference.rows[fault.column]
-        if not fault.alarm or sides.current.rows[fault.column].isna().all():
+        if not fault.alarm or not with_values([fault.column], sides):
             continue
         if fault.rule == "missing":
             numbers.append(MissingValueCount(column=fault.column))
@@ -124,14 +151,22 @@ def _run(metrics: list[Any], frames: Frames, definition: DataDefinition) -> Snap
 
 def by_evidently(sides: Sides) -> tuple[Snapshot, list[Compared]]:
     """Let Evidently choose tests and thresholds itself: numbers as numerical columns, texts as categories."""
-    names = [name for name in input_names(sides) if name in sides.current.rows]
-    frames = sides.reference.rows[names], sides.current.rows[names]
+    common = [name for name in input_names(sides) if name in sides.current.rows]
+    names = with_values(common, sides)
+    pairs = {name: alike(sides.reference.rows[name], sides.current.rows[name]) for name in names}
+    frames = tuple(pd.DataFrame({name: _finite(pairs[name][side]) for name in names}) for side in (0, 1))
     coded = [name for name in names if not pd.api.types.is_numeric_dtype(frames[0][name])]
     definition = DataDefinition(
         numerical_columns=[name for name in names if name not in coded], categorical_columns=coded or None
     )
     snapshot = _run([DataDriftPreset()], frames, definition)
-    return snapshot, [_compared(one, frames) for one in _value_drifts(snapshot)]
+    found = {one[0]["column"]: _compared(one, frames) for one in _value_drifts(snapshot)}
+    nothing = Found(NOTHING, 0.0, 1.0, 0.0, 0.0, False)
+    return snapshot, [found.get(name) or Compared(name, nothing, *_means(sides, name)) for name in common]
+
+
+def _means(sides: Sides, name: str) -> tuple[float | None, float | None]:
+    return mean_of(sides.reference.rows[name]), mean_of(sides.current.rows[name])
 
 
 def _value_drifts(snapshot: Snapshot) -> list[tuple[dict[str, Any], float, bool]]:

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import logging
-import re
 import shutil
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -23,9 +22,11 @@ from drift.policy import Decision, Observation, decide
 from drift.settings import given_settings, settings_parser
 from drift.sides import Sides, read_sides
 from stepkit.command import one_message
+from stepkit.metric_names import metric_name
 from stepkit.monitoring import Monitoring
 from stepkit.places import ROOT, from_root
 from stepkit.run import StepRun, step_run
+from stepkit.strict_json import write_json
 
 log = logging.getLogger("drift")
 
@@ -190,6 +191,7 @@ def described(run: StepRun, sides: Sides, judged: Judged, decision: Decision, st
 
 def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
     window, decision = result["window"], result["decision"]
+    names = [one["column"] for one in result["columns"]]
     mlflow.set_tags(
         {
             history.FROM: window["from"] or "",
@@ -203,6 +205,7 @@ def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
             history.ALARMS: ",".join(name for name, one in result["signals"].items() if one["alarm"]),
             history.REASON: decision["reason"],
             history.DECISION: decision["action"],
+            **{history.COLUMN + metric_name(name): name for name in names if metric_name(name) != name},
         }
     )
 
@@ -213,7 +216,7 @@ def publish_metrics(sides: Sides, judged: Judged) -> None:
     if judged.columns:
         values |= {"drift_share": judged.drift_share, "drifted_columns": len(judged.drifted)}
     for one in judged.columns:
-        name = re.sub(r"[^\w.\- /]", "_", one.column)
+        name = metric_name(one.column)
         values |= {f"drift_score.{name}": one.found.score, f"drifted.{name}": int(one.found.drifted)}
     for name, signal in judged.signals.items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
@@ -231,14 +234,23 @@ def summary(result: dict[str, Any]) -> str:
     named = f" ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})" if names else ""
     return (
         f"{window['rows']:,} rows: {len(names)} of {count} columns drift{named}; "
-        f"{decision['action']}: {decision['reason']}"
+        f"{decision['action']}: {decision['reason']}{unreadable_in_words(result['details'].get('unreadable', []))}"
+    )
+
+
+def unreadable_in_words(cells: list[dict[str, Any]]) -> str:
+    """Name the columns whose values are not finite numbers, with their rows counted from 0."""
+    return "".join(
+        f"; {one['column']}: {one['rows']:,} {one['kind']} values where numbers are expected (first rows "
+        f"{', '.join(map(str, one['first']))})"
+        for one in cells
     )
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    part.write_text(write_json(result), encoding="utf-8")
     part.replace(path)
 
 

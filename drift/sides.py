@@ -12,22 +12,23 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel
 
-from drift.addresses import LogWindow, Watched, is_log, load_model, log_window, table_at, watched
+from drift.addresses import LogWindow, Watched, expect_version, is_log, load_model, log_window, table_at, watched
 from drift.errors import ReferenceMissing
 from drift.settings import log_address
-from serve.record.read import AFTER, BEFORE, read_log
+from serve.record.read import features_in, read_log
 from stepkit.addresses import recorded
 from stepkit.columns import Columns
 from stepkit.labels import known_labels
 from stepkit.monitoring import Monitoring
-from stepkit.tables import as_model_input
+from stepkit.tables import as_model_input, with_column
 
 Floats = npt.NDArray[np.float64]
 
+FIRST_ROWS = 5
+"""So many rows are named, counted from 0, where a column holds values that are not finite numbers."""
+
 SKEW = timedelta(seconds=60)
 """Clocks of two machines may differ by so much without anybody calling it a fault."""
-
-OF_THE_LOG = {*BEFORE, *AFTER, "label"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """Cells of a numeric column that are not finite numbers: `kind` is "text" or "infinite", `first` a few rows."""
+
+    column: str
+    kind: str
+    rows: int
+    first: list[int]
+
+
+@dataclass(frozen=True)
 class Current:
     """The window. `probability` and `label` belong to its n rows; NaN where unknown."""
 
@@ -60,6 +71,7 @@ class Current:
     label: Floats | None = None
     versions: list[str] = field(default_factory=list)
     future_rows: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
 
     @property
     def labelled(self) -> int:
@@ -90,8 +102,15 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
     address = reference_model(settings)
     model = watched(client, address) if address else None
     loaded = load_model(model.model, folder / "model") if model else None
-    current = _current(settings, model, loaded, folder)
-    return Sides(_reference(settings, model, loaded, folder), current, model)
+    reference = _reference(settings, model, loaded, folder)
+    return Sides(reference, _current(client, settings, model, loaded, folder, _numeric(reference, model)), model)
+
+
+def _numeric(reference: Reference, model: Watched | None) -> list[str]:
+    """The columns of numbers: as the model's data set declares them, else as the reference holds them."""
+    if model:
+        return [name for name in model.columns.names if name not in model.columns.text]
+    return [str(name) for name, values in reference.rows.items() if pd.api.types.is_numeric_dtype(values)]
 
 
 def reference_model(settings: Monitoring) -> str:
@@ -145,19 +164,51 @@ def _id(table: pd.DataFrame, columns: Columns) -> list[str]:
     return [columns.id_column] if columns.id_column and columns.id_column in table else []
 
 
-def _current(settings: Monitoring, model: Watched | None, loaded: PyFuncModel | None, folder: Path) -> Current:
+def _current(
+    client: MlflowClient,
+    settings: Monitoring,
+    model: Watched | None,
+    loaded: PyFuncModel | None,
+    folder: Path,
+    numeric: list[str],
+) -> Current:
     if is_log(settings.current):
-        return _from_log(settings, log_window(settings.current), model)
+        current = _from_log(client, settings, log_window(settings.current), model)
+        rows, unreadable = with_numbers(current.rows, numeric)
+        return replace(current, rows=rows, unreadable=unreadable)
     table = table_at(settings.current, folder / "current", model.columns.text if model else [])
+    table, unreadable = with_numbers(table, numeric)
     if model is None or loaded is None:
-        return Current(recorded(settings.current), table, None, None)
+        return Current(recorded(settings.current), table, None, None, unreadable=unreadable)
     rows, label = _split(table, model.columns)
     whole = set(model.columns.names) <= set(rows.columns)
     probability = _probability(loaded, rows, model.columns) if whole else None
-    return Current(recorded(settings.current), rows, None, None, probability, label, [model.model.version])
+    versions = [model.model.version]
+    return Current(recorded(settings.current), rows, None, None, probability, label, versions, unreadable=unreadable)
 
 
-def _from_log(settings: Monitoring, window: LogWindow, model: Watched | None) -> Current:
+def with_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame, list[Unreadable]]:
+    """Return n rows whose texts in `numeric` columns became missing values, and the cells that are not finite numbers.
+
+    One text must not stop the monitoring of the other columns; infinite values stay, they are out of every range.
+    """
+    unreadable: list[Unreadable] = []
+    for name in [name for name in numeric if name in table]:
+        values = table[name]
+        if not pd.api.types.is_numeric_dtype(values):
+            numbers = pd.to_numeric(values.astype(object), errors="coerce").astype(float)
+            unreadable += _unreadable(name, "text", (numbers.isna() & values.notna()).to_numpy())
+            table, values = with_column(table, name, numbers), numbers
+        unreadable += _unreadable(name, "infinite", np.isinf(values.to_numpy(dtype=float, na_value=np.nan)))
+    return table, unreadable
+
+
+def _unreadable(column: str, kind: str, broken: npt.NDArray[np.bool_]) -> list[Unreadable]:
+    places = [int(place) for place in np.flatnonzero(broken)]
+    return [Unreadable(column, kind, len(places), places[:FIRST_ROWS])] if places else []
+
+
+def _from_log(client: MlflowClient, settings: Monitoring, window: LogWindow, model: Watched | None) -> Current:
     version = window.version or (model.model.version if model else None)
     table = read_log(
         log_address(settings),
@@ -168,6 +219,8 @@ def _from_log(settings: Monitoring, window: LogWindow, model: Watched | None) ->
         labels=True,
         model_name=model.model.name if model else None,
     )
+    if table.empty and window.version not in (None, "any"):
+        expect_version(client, str(window.version), model)
     latest = datetime.now(UTC) + SKEW
     ahead = table["time"] > latest
     current = _as_current(settings.current, table[~ahead], window)
@@ -180,10 +233,9 @@ def _as_current(address: str, table: pd.DataFrame, window: LogWindow) -> Current
     # the window ends behind its last row, so that the same rows can be asked for as a span of time
     last = times.max().to_pydatetime() + timedelta(microseconds=1) if len(table) else None
     end = window.end or last
-    rows = table.drop(columns=[name for name in OF_THE_LOG if name in table])
     return Current(
         address,
-        rows.rename(columns=lambda name: name.removeprefix(".")).reset_index(drop=True),
+        features_in(table).reset_index(drop=True),
         start,
         end,
         table["probability"].to_numpy(dtype=float),

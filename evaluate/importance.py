@@ -15,6 +15,7 @@ import pandas as pd
 from evaluate.delong import auc_difference
 from evaluate.intervals import Interval
 from stepkit.columns import Columns
+from stepkit.tables import with_column
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 """From n rows, as the model takes them, to (n,) probabilities."""
@@ -45,7 +46,7 @@ def importance(
     before = predict(rows)
     found = []
     for name in rows.columns:
-        shuffled = rows.assign(**{name: rows[name].to_numpy()[random.permutation(len(rows))]})
+        shuffled = with_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
         drop = auc_difference(labels, before, predict(shuffled), level)
         found.append(Importance(name, columns.columns[name].label or name, drop))
     return sorted(found, key=lambda one: -np.nan_to_num(one.drop.value, nan=-1.0))

@@ -152,7 +152,7 @@ def digests(table: pd.DataFrame, columns: Columns) -> np.ndarray:
     rows = tables.as_model_input(table, columns)
     numbers = [name for name in columns.names if name not in columns.text]
     rows[numbers] += 0.0  # -0.0 and 0.0 are equal, and yet not the same bytes
-    whole = rows.assign(**{columns.target: table[columns.target].astype(float)})
+    whole = tables.with_column(rows, columns.target, table[columns.target].astype(float))
     found: np.ndarray = pd.util.hash_pandas_object(whole, index=False).to_numpy()
     return found
 

@@ -9,6 +9,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stepkit.tables import with_column
+
 SIZE = (6.0, 4.8)
 
 
@@ -20,7 +22,7 @@ def settings_and_metric(settings: pd.DataFrame, metric: pd.Series, title: str) -
     """
     figure = Figure(figsize=(max(SIZE[0], 1.6 * (settings.shape[1] + 1)), SIZE[1]))
     axes = figure.subplots()
-    shown = settings.apply(_on_an_axis).assign(**{str(metric.name): metric})
+    shown = with_column(settings.apply(_on_an_axis), str(metric.name), metric)
     if settings.shape[1] == 1:
         axes.plot(shown.iloc[:, 0], metric, "o")
         axes.set(title=title, xlabel=settings.columns[0], ylabel=metric.name)

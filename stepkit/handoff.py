@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -21,6 +20,7 @@ from stepkit.datasets import as_dataset
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, BadParameter
 from stepkit.lineage import DataSet
 from stepkit.model_files import differences, digests_in, fetch_model
+from stepkit.strict_json import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # only the steps that draw load it
@@ -156,7 +156,7 @@ class StepRun:
         self.publish_file(path, name)
 
     def publish_json(self, value: Any, name: str) -> None:
-        self.publish_text(json.dumps(value, indent=2) + "\n", name)
+        self.publish_text(write_json(value), name)
 
     def publish_figure(self, figure: Figure, name: str) -> None:
         path = self.folder / "outputs" / name

@@ -12,7 +12,7 @@ import itertools
 import warnings
 from collections.abc import Collection, Hashable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -213,6 +213,13 @@ def _with_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if table.empty:
         raise TableUnreadable(f"{path.name} has a header and no rows.")
     return table
+
+
+def with_column(table: pd.DataFrame, name: str, values: Any) -> pd.DataFrame:
+    """Return `table` with the column `name` added or replaced; unlike DataFrame.assign, any name works ("self" too)."""
+    changed = table.copy(deep=False)
+    changed[name] = values
+    return changed
 
 
 def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:

@@ -70,6 +70,12 @@ def read_log(
     return _frame(parts[::-1] if last is not None else parts, labels, newest_first=last is not None)
 
 
+def features_in(log: pd.DataFrame) -> pd.DataFrame:
+    """Return the features of a log that was read with its labels, each under its own name."""
+    known = (*BEFORE, *AFTER, "label")
+    return log.drop(columns=[*known]).rename(columns={f".{name}": name for name in known})
+
+
 def _window(
     engine: Engine,
     start: datetime | None,

@@ -208,6 +208,50 @@ def test_broken_columns_of_a_file_end_in_a_clear_state(look: Look, tmp_path: Pat
     assert found["decision"]["action"] == "alert"
 
 
+ODD_NAMES = ("self", "a//b", "rate%", "rate$", "index", "prediction")
+
+
+@pytest.mark.parametrize("tests", ["evidently", "sized"])
+def test_one_broken_column_stops_no_other_whatever_they_are_called(
+    run_step: Callable[..., Ended], experiment: Experiment, tmp_path: Path, tests: str
+) -> None:
+    random = np.random.default_rng(3)
+    reference = pd.DataFrame({name: random.normal(size=300) for name in (*ODD_NAMES, "words", "empty", "endless")})
+    current = reference.sample(frac=1, random_state=1).reset_index(drop=True)
+    current["words"] = current["words"].astype(object)
+    current.loc[[4, 9], "words"] = ["unknown", "n/a"]
+    current["empty"] = np.nan
+    current.loc[[2], "endless"] = np.inf
+    paths = {name: tmp_path / f"{name}.csv" for name in ("reference", "current")}
+    reference.to_csv(paths["reference"], index=False)
+    current.to_csv(paths["current"], index=False)
+    ended = run_step("drift", model_name="none", **paths, tests=tests, result=tmp_path / "drift.json")
+    assert ended.status == 0, ended.message
+    found = json.loads((tmp_path / "drift.json").read_text(), parse_constant=pytest.fail)
+    assert [one["column"] for one in found["columns"]] == list(reference)
+    assert [(one["rule"], one["column"]) for one in found["quality"]] == [("missing", "empty")]
+    unreadable = [(one["column"], one["kind"], one["first"]) for one in found["details"]["unreadable"]]
+    assert unreadable == [("words", "text", [4, 9]), ("endless", "infinite", [2])]
+    (run,) = experiment.runs("drift")
+    assert sum(name.startswith("drift_score.") for name in run.data.metrics) == len(reference.columns)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_text_in_a_column_of_numbers_is_named_where_a_model_is_watched(look: Look, tmp_path: Path) -> None:
+    table = traffic(ROWS, 7).astype({"AGE": object})
+    table.loc[7, "AGE"] = "unknown"
+    table.to_csv(tmp_path / "words.csv", index=False)
+    found = look(str(tmp_path / "words.csv"))
+    assert [(one["column"], one["rows"]) for one in found["details"]["unreadable"]] == [("AGE", 1)]
+    assert "score_drift" in found["signals"]
+
+
+def test_a_version_that_does_not_exist_is_not_an_empty_window(run_drift: Callable[..., Ended]) -> None:
+    ended = run_drift("log:?rows=500&version=77")
+    assert (ended.status, ended.message[:14]) == (1, "BadParameter: ")
+    assert "has no version 77" in ended.message
+
+
 @pytest.mark.usefixtures("no_page")
 def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedModel) -> None:
     address = model.serve(10, rows=60, labels=False)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepkit.errors import TableUnreadable
-from stepkit.tables import as_model_input, plain, read_table, sha256_of, write_table
+from stepkit.tables import as_model_input, plain, read_table, sha256_of, with_column, write_table
 from tests.unit.memory import bytes_of, peak_bytes
 from tests.unit.small import CLIENTS, LOANS, clients
 
@@ -357,3 +357,11 @@ def test_any_text_comes_back_from_a_csv(tmp_path: Path, text: str) -> None:
     found = read_table(tmp_path / "t.csv", text=[f"{text}name"])
     assert list(found) == list(table)
     assert found.iloc[:, 0].tolist() == [text, "x"]
+
+
+@pytest.mark.parametrize("name", ["self", "x", "index", "columns", "a b"])
+def test_a_column_of_any_name_is_replaced_and_the_table_itself_is_not_changed(name: str) -> None:
+    table = pd.DataFrame({name: [1, 2], "other": [3, 4]})
+    changed = with_column(table, name, np.array([5, 6]))
+    assert changed.to_dict("list") == {name: [5, 6], "other": [3, 4]}
+    assert table[name].tolist() == [1, 2]
