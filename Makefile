@@ -11,12 +11,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # what tests write need not outlive a power cut: where eatmydata is installed they do not wait for the disk
 NO_SYNC := $(shell command -v eatmydata)
-options ?=
 MODEL ?= credit_default
-VERSION ?=
-REASON ?=
-FROM ?=
-export VERSION REASON FROM
 without_verdict ?= false
 run =
 base =
@@ -32,11 +27,43 @@ endif
 # an absolute address would make MLflow's command line leave a folder next to a checkout with a special name
 run drift sample: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqlite:///mlflow.db)
 
+# The variables that each verb takes; all take those of ALWAYS. Any other one is an error, so that a mistyped or unknown
+# one is never ignored.
+ALWAYS := PYTHON NO_SYNC
+takes.run := options
+takes.bench := real
+takes.ui := port
+takes.report := run base output
+takes.serve := options
+takes.ci-report := options main
+takes.image := target name push
+takes.models := MODEL
+takes.promote := VERSION REASON MODEL without_verdict
+takes.rollback := REASON MODEL
+takes.drift := options
+takes.airflow := port
+takes.stack := profile
+takes.stack-restore := FROM replace
+takes.restore := FROM replace
+
+takers := $(filter takes.%,$(.VARIABLES))
+goals := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
+taken := $(sort $(foreach goal,$(goals),$(takes.$(goal))))
+typed := $(foreach name,$(filter-out -%,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+option = $(1)=$(value $(1))
+example = : make $(goals) options="$(if $(value options),$(value options) $(option),$(option))"
+define reject
+$(error make $(goals): unknown variable '$(1)' (it takes: $(or $(taken),none))$(if $(filter options,$(taken)),$(example)))
+endef
+$(foreach name,$(filter-out $(taken) $(ALWAYS),$(typed)),$(call reject,$(name)))
+# values are free text: a dollar sign in them is a dollar sign, and recipes read them as variables of the shell
+$(foreach name,$(sort $(foreach row,$(takers),$($(row)))),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+
 help: ## list the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## train on the bundled sample and register a model (options="data=uci ..." for more)
-	@MLFLOW_LOGGING_LEVEL=WARNING python main.py --hydra_options "$(options)"
+	@MLFLOW_LOGGING_LEVEL=WARNING python main.py --hydra_options "$$options"
 
 test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
 	$(NO_SYNC) pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
@@ -55,52 +82,53 @@ audit: .venv/audit.stamp ## look the locks up in the database of known vulnerabi
 	@python -m ci.audit requirements/*.lock
 
 bench: .venv/test.stamp ## measure speed (benchmarks/results.md, serving.md) and how near the sample is to the data (real=FILE.csv)
-	PYTHONPATH=. python benchmarks/speed.py $(real)
+	PYTHONPATH=. python benchmarks/speed.py "$$real"
 	PYTHONPATH=. python benchmarks/serving.py
-	PYTHONPATH=. python benchmarks/sample_fidelity.py $(real)
+	PYTHONPATH=. python benchmarks/sample_fidelity.py "$$real"
 
-ui: .venv/run.stamp ## open MLflow on what ran here, http://127.0.0.1:5000 (port=5010)
-	mlflow ui --backend-store-uri sqlite:///mlflow.db --default-artifact-root "$$PWD/mlruns" --port $(or $(port),5000)
+ui: .venv/run.stamp ## open MLflow on what ran here, http://127.0.0.1:5050 (port=5051)
+	@PYTHONWARNINGS="ignore:starlette.middleware.wsgi is deprecated" mlflow ui --backend-store-uri sqlite:///mlflow.db \
+	  --default-artifact-root "$$PWD/mlruns" --port "$${port:-5050}"
 
 report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID base=RUN_ID output=FOLDER; run: the newest)
-	@python -m pipeline.report --run_id "$(run)" --base_run_id "$(base)" --output "$(output)"
+	@python -m pipeline.report --run_id "$$run" --base_run_id "$$base" --output "$$output"
 
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
-	@cd serve && PYTHONPATH=.. exec python -P run.py $(foreach option,$(options),'--$(option)')
+	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.with_options -- python -P run.py
 
 ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
-	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$(options)" $(if $(main),--keep_as_base)
+	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$$options" $(if $(main),--keep_as_base)
 
 ci-comment: .venv/run.stamp ## post outputs/ci/summary.json as comments (GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_EVENT_PATH)
 	@python -m ci.post outputs/ci/summary.json
 
 image: ## build an image with SBOM and provenance by docker buildx (target=project name=ghcr.io/me/project:1.0.0 push=1)
-	@test -n "$(target)" -a -n "$(name)" || { echo 'which one? make image target=project name=credit-default/project:dev' >&2; exit 2; }
+	@test -n "$$target" -a -n "$$name" || { echo 'which one? make image target=project name=credit-default/project:dev' >&2; exit 2; }
 	@mkdir -p outputs/images
-	docker buildx build --file docker/Dockerfile --target "$(target)" --tag "$(name)" --sbom=true --provenance=mode=max \
-	  --metadata-file "outputs/images/$(target).json" $(if $(push),--push) .
+	docker buildx build --file docker/Dockerfile --target "$$target" --tag "$$name" --sbom=true --provenance=mode=max \
+	  --metadata-file "outputs/images/$$target.json" $(if $(push),--push) .
 	@$(PYTHON) -c 'import json, sys; print(json.load(open(sys.argv[1]))["containerimage.digest"])' \
-	  "outputs/images/$(target).json" > "outputs/images/$(target).digest"
+	  "outputs/images/$$target.json" > "outputs/images/$$target.digest"
 
 models: .venv/run.stamp ## list the registered versions, their verdicts, and how the champion moved
-	@cd register && PYTHONPATH=.. python -P models.py --model_name $(MODEL)
+	@cd register && PYTHONPATH=.. python -P models.py --model_name "$$MODEL"
 
 promote: .venv/run.stamp ## make a version the champion by hand (VERSION=n REASON="why")
-	@cd register && PYTHONPATH=.. python -P promote.py --version "$$VERSION" --reason "$$REASON" --model_name $(MODEL) \
-	  --without_verdict $(without_verdict)
+	@cd register && PYTHONPATH=.. python -P promote.py --version "$$VERSION" --reason "$$REASON" --model_name "$$MODEL" \
+	  --without_verdict "$$without_verdict"
 
 rollback: .venv/run.stamp ## make the previous champion the champion again (REASON="why")
-	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name $(MODEL)
+	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name "$$MODEL"
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
-	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -P drift/run.py $(foreach option,$(options),'--$(option)')
-	@PYTHONPATH=. python -P drift/page.py --open true $(foreach option,$(filter model_name=%,$(options)),'--$(option)')
+	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.with_options -- "$$options" "" python -P drift/run.py
+	@PYTHONPATH=. python -m stepkit.with_options -- "$$options" model_name python -P drift/page.py --open true
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py
 
 airflow: .venv/drift.stamp .venv-airflow/stamp ## watch for drift and retrain by Airflow, on http://127.0.0.1:8080 (port=8090)
-	@.venv-airflow/bin/python -P drift/standalone.py --port $(or $(port),8080)
+	@.venv-airflow/bin/python -P drift/standalone.py --port "$${port:-8080}"
 
 loop: .venv/drift.stamp .venv-airflow/stamp ## play the whole story here: train, serve, drift, alert, retrain, swap, quiet again
 	@PYTHONPATH=. python -P -m drift.loop.run
@@ -157,15 +185,18 @@ clean: ## remove environments, caches and outputs/{ci,images,stack}; runs, model
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "installing into .venv, once (about a minute) ..." >&2
 	@$(PYTHON) -m venv .venv || { echo "cannot make .venv: on Debian and Ubuntu, install python3-venv first" >&2; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements/run.lock)"
 
 .venv-airflow/stamp: requirements/airflow.lock .venv/bin/uv
+	@echo "installing the packages of $< into .venv-airflow ..." >&2
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-airflow
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-airflow/bin/python --require-hashes --requirement $<
 	@touch $@
 
 .venv/%.stamp: requirements/%.lock .venv/bin/uv
+	@echo "installing the packages of $< into .venv ..." >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement $<
 	@touch $@
 

@@ -5,9 +5,13 @@ import os
 import sys
 from contextlib import suppress
 
+from pipeline.usage import usage, wants_help
 from pipeline.warm import cool_down, importing, warm_up
 
 if __name__ == "__main__":
+    if wants_help(sys.argv[1:]):
+        print(usage())
+        sys.exit(0)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
     with suppress(OSError):  # no room for its socket: the pipeline meets the same, and reports it
@@ -19,7 +23,9 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)  # nothing was begun yet
 
-    status = main()
-    cool_down()  # every step has ended
+    try:
+        status = main()
+    finally:  # every step has ended; Hydra leaves by an exception of its own after --version and its like
+        cool_down()
     gc.freeze()  # the process ends, and with it all memory; Python would look through it for a last time
     sys.exit(status)

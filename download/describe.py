@@ -24,6 +24,7 @@ from stepkit.addresses import REFERENCE, data_address, opened, recorded
 from stepkit.args import Parser
 from stepkit.columns import Columns, columns_from
 from stepkit.command import one_message
+from stepkit.commands import pipeline_command
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.places import from_root
 from stepkit.tables import plain
@@ -62,7 +63,7 @@ _Writer.add_representer(
 def command_for(name: str) -> str:
     """The command that trains on a described table, under a name of its own: else it would be compared with another
     table's champion, and might take its place."""
-    return f'mlflow run . --env-manager local -P hydra_options="data={name} register.model_name={name}"'
+    return pipeline_command({"data": name, "register.model_name": name})
 
 
 def as_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -> str:

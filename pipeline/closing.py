@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 from rich.table import Table
@@ -10,6 +12,7 @@ from rich.text import Text
 from pipeline.config import Config
 from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.addresses import shown
+from stepkit.commands import in_quotes
 from stepkit.configured import DEFAULT_MODEL
 from stepkit.errors import ModelRejected
 from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
@@ -129,7 +132,7 @@ def _words(name: str) -> str:
 def where_to_look(uri: str) -> str:
     if uri == DEFAULT_URI:
         return "make ui"
-    return shown(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown(uri)}"
+    return shown(uri) if uri.startswith("http") else f"mlflow ui --port 5050 --backend-store-uri {quote(shown(uri))}"
 
 
 def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
@@ -137,13 +140,13 @@ def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
         return []
     name, version = (runs["register"].data.tags[tag] for tag in ("model_name", "model_version"))
     if verdict_of(runs) != PASSED:
-        model = "" if name == DEFAULT_MODEL else f"MODEL={name} "
+        model = "" if name == DEFAULT_MODEL else f"MODEL={quote(name)} "
         against = f'make promote {model}VERSION={version} REASON="..."'
         return [("next", f"make models {model}shows what is there; to overrule the verdict: {against}")]
-    options = "" if name == DEFAULT_MODEL else f' options="model_name={name}"'
+    options = "" if name == DEFAULT_MODEL else f" options={in_quotes(f'model_name={quote(name)}')}"
     return [
         ("next", f"make serve{options}"),
-        ("", f"or mlflow models serve -m models:/{name}@champion --env-manager local --port 5001"),
+        ("", f"or mlflow models serve -m {quote(f'models:/{name}@champion')} --env-manager local --port 5001"),
     ]
 
 

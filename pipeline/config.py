@@ -6,6 +6,8 @@ import difflib
 import shlex
 from typing import Annotated, Any, Literal
 
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.args import registered_name
 from stepkit.columns import Columns, Strict, first_problem, where_and_why
+from stepkit.commands import hydra_value, in_quotes
 from stepkit.evaluation import Evaluation
 from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
@@ -150,14 +153,45 @@ def split_options(argv: list[str]) -> list[str]:
     if argv[:1] != ["--hydra_options"]:
         return _flags_first(argv)
     try:
-        return _flags_first([word for option in argv[1:] for word in shlex.split(option)])
+        words = [word for option in argv[1:2] for word in shlex.split(option)]
     except ValueError as error:
         raise ConfigError(f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}") from error
+    return _flags_first([*words, *argv[2:]])
 
 
 def _flags_first(words: list[str]) -> list[str]:
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
-    return [word for word in words if word not in overrides] + overrides
+    flags = [word for word in words if word not in overrides]
+    _expect_known(flags, overrides)
+    return flags + [readable(override) for override in overrides]
+
+
+def _expect_known(flags: list[str], overrides: list[str]) -> None:
+    """Raise ConfigError for a flag that Hydra does not have; `mlflow run . -P data=uci` arrives as `--data uci`."""
+    known = get_args_parser()._option_string_actions
+    for place, word in enumerate(flags):
+        name, equals, value = word.partition("=")
+        if word.startswith("-") and name not in known and word[:2] not in known:
+            value = value if equals else "".join(flags[place + 1 : place + 2]) or "VALUE"
+            options = shlex.join([*overrides, f"{name.lstrip('-')}={hydra_value(value)}"])
+            raise ConfigError(
+                f"unknown parameter '{name.lstrip('-')}': keys of the configuration go into hydra_options. "
+                f"Type: mlflow run . -P hydra_options={in_quotes(options)}"
+            )
+
+
+def readable(override: str) -> str:
+    """Return an override that Hydra can read: what is outside its grammar (a path with blanks, ü, ~) is a text.
+
+    So is the name of a data set that Hydra would take for a number: data=inf.
+    """
+    key, _, value = override.partition("=")
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return f"{key}={hydra_value(value)}"
+    is_number = key.lstrip("+") == "data" and isinstance(parsed.value(), bool | int | float)
+    return f"{key}={hydra_value(value)}" if is_number else override
 
 
 def checked(composed: DictConfig) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -66,6 +67,18 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **given})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Take a value that begins with a dash ("-5%"), which argparse would read as a flag."""
+        words = list(sys.argv[1:] if args is None else args)
+        flags = self._option_string_actions
+        joined: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word in flags and flags[word].nargs is None and words and words[0] not in flags and words[0][:1] == "-":
+                word = f"{word}={words.pop(0)}"
+            joined.append(word)
+        return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         known = [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]

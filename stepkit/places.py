@@ -16,8 +16,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def from_root(place: str) -> str:
-    """A relative path means: relative to the repository, wherever the command was typed; an address stays as it is."""
-    return place if "://" in place or place.startswith("runs:/") else str((ROOT / place).resolve())
+    """Return a path as an absolute one: a relative one means below the repository, `~` the home folder.
+
+    An address stays as it is.
+    """
+    if "://" in place or place.startswith("runs:/"):
+        return place
+    home = place == "~" or place.startswith("~/")
+    return str((ROOT / (Path(place).expanduser() if home else place)).resolve())
 
 
 def expect_usable(folder: Path) -> None:

@@ -182,8 +182,11 @@ def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str
 def train(file_url: str, because: Mapping[str, str], options: str) -> str:
     """Run the root project on a table; return the id of its run. What an earlier try has finished is reused."""
     # what drifted differs from what the champion was trained on, and is trained on for that very reason
-    overrides = [f"data.file_url={_quoted(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
-    overrides += [f"main.because.{name}={_quoted(text)}" for name, text in because.items()]
+    sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
+    from stepkit.commands import hydra_value
+
+    overrides = [f"data.file_url={hydra_value(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
+    overrides += [f"main.because.{name}={hydra_value(text)}" for name, text in because.items()]
     words = [*map(shlex.quote, overrides), setting("pipeline_options"), options]
     parameter = f"hydra_options={' '.join(filter(None, words))}"
     experiment = setting("retraining_experiment", "Default")
@@ -192,11 +195,6 @@ def train(file_url: str, because: Mapping[str, str], options: str) -> str:
     if not found:
         raise RuntimeError("mlflow run did not say which run it was; see the log above")
     return str(found[-1])
-
-
-def _quoted(text: str) -> str:
-    """A text as a value of Hydra's command line; what would be read as an escape or a reference becomes a space."""
-    return "'" + re.sub(r"[\\$\s]+", " ", text).replace("'", "\\'") + "'"
 
 
 def window_of(params: Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime) -> str:

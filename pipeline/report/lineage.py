@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
 from mlflow.entities import Run
@@ -20,6 +19,7 @@ from pipeline.report.gather import Found
 from pipeline.report.states import FAILED, RAN
 from pipeline.report.words import moment, seconds
 from pipeline.runs import CHANGED_FILES, CONFIG_ARTIFACT, OVERRIDES
+from stepkit.commands import in_quotes
 from stepkit.lineage import INPUT, MODEL_ID, OUTPUT, SIZE
 
 OF_THE_SWEEP = ("hydra/", "hydra.", "sweep.")
@@ -150,11 +150,6 @@ def command(found: Found, given: list[str]) -> str:
     if not any(_key(one) == "main.experiment_name" for one in given):
         words += ["--experiment-name", found.experiment]
     return " ".join([shlex.join(words), *(["-P", f"hydra_options={in_quotes(shlex.join(given))}"] if given else [])])
-
-
-def in_quotes(options: str) -> str:
-    """One word for a shell, in the quotes that a person would type where these hold everything."""
-    return shlex.quote(options) if re.search(r'["$`\\!]', options) else f'"{options}"'
 
 
 def _same_again(found: Found) -> str:

@@ -47,7 +47,7 @@ ELSEWHERE = {
 }
 """Commands, whole or as patterns, that this ring does not type, and where they are proven instead or why nowhere."""
 
-PORTS = re.compile(r"\b(?:5000|5001|8080)\b")
+PORTS = re.compile(r"\b(?:5000|5001|5050|8080)\b")
 """The ports that the README writes; each is replaced by a free one, the same for every command of a section."""
 
 

@@ -90,7 +90,7 @@ class Tourist:
 
     def with_own_values(self, command: Command) -> str:
         """The command with free ports, and with what stands for a name of the reader's own."""
-        line = {"make ui": "make ui port=5000", "make airflow": "make airflow port=8080"}.get(
+        line = {"make ui": "make ui port=5050", "make airflow": "make airflow port=8080"}.get(
             command.text, command.text
         )
         line = plan.PORTS.sub(lambda port: str(self.port(command, port[0])), line)

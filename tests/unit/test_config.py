@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hydra.errors import HydraException
 
-from pipeline.config import ConfigError, checked, explain, split_options, suggestion
+from pipeline.config import ConfigError, checked, explain, readable, split_options, suggestion
 from pipeline.fingerprint import flat
 from stepkit.errors import BadParameter
 from stepkit.evaluation import Evaluation, read_evaluation
@@ -176,6 +176,37 @@ def test_a_known_key_that_stands_in_no_file_yet_is_not_called_unknown() -> None:
 def test_a_known_key_that_stands_in_no_file_yet_can_be_added() -> None:
     config = checked(composed("+random_forest_pipeline.random_forest.max_leaf_nodes=4"))
     assert config.random_forest_pipeline.random_forest.max_leaf_nodes == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.file_url=/x/clients (1).csv", "data.file_url='/x/clients (1).csv'"),
+        ("data.file_url=größe.csv", "data.file_url='größe.csv'"),
+        ("data.file_url=~/none.csv", "data.file_url='~/none.csv'"),
+        ("data=inf", "data='inf'"),
+        ("data=2019", "data='2019'"),
+        ("main.random_seed=7", "main.random_seed=7"),
+        ("a=range(1,5)", "a=range(1,5)"),
+        ("a=x,y", "a=x,y"),
+    ],
+)
+def test_a_value_that_hydra_cannot_read_is_a_text(typed: str, read: str) -> None:
+    assert readable(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["--hydra_options", "", "--data", "uci"], 'hydra_options="data=uci"'),
+        (["--hydra_options", "a.b=1", "--data.file_url", "a (1).csv"], "'data.file_url='"),
+        (["--data=uci"], 'hydra_options="data=uci"'),
+    ],
+)
+def test_a_parameter_outside_hydra_options_is_one_line_with_the_right_form(argv: list[str], command: str) -> None:
+    with pytest.raises(ConfigError, match="unknown parameter 'data") as raised:
+        split_options(argv)
+    assert command in str(raised.value).replace("'\"'\"'", "'")
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from pipeline.config import split_options
+from pipeline.config import readable, split_options
 from pipeline.report import escape, words
 from pipeline.report.blocks import Cell, Section, Table, cells
 from pipeline.report.evaluation import Estimate
-from pipeline.report.lineage import in_quotes
 from pipeline.report.page import Page
 from pipeline.report.picture import HEIGHT, WIDTH, direct_needs, levels_of, picture_of
 from pipeline.report.render import as_html, markdown_table
 from pipeline.report.scores import tendency
 from pipeline.report.states import NOT_RUN, StepShown
 from pipeline.steps import STEPS
+from stepkit.commands import in_quotes
 
 HOSTILE = [
     "a|b",
@@ -176,4 +176,4 @@ def test_the_page_draws_boxes_of_the_size_that_the_lines_were_laid_out_for() -> 
 )
 def test_the_command_hands_on_exactly_what_was_given(given: list[str]) -> None:
     (word,) = shlex.split(f"hydra_options={in_quotes(shlex.join(given))}")
-    assert split_options(["--hydra_options", word.removeprefix("hydra_options=")]) == given
+    assert split_options(["--hydra_options", word.removeprefix("hydra_options=")]) == [*map(readable, given)]

@@ -1,0 +1,39 @@
+"""Help on the command line, which must come at once: nothing is imported for it that takes time."""
+
+from __future__ import annotations
+
+import shlex
+
+from stepkit.places import ROOT
+
+FLAGS = {"--help", "-h", "--hydra-help"}
+
+USAGE = """\
+usage: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
+   or: make run options="KEY=VALUE ..."
+   or: python main.py KEY=VALUE ...
+
+Runs the pipeline: {steps}.
+  data=NAME   the data set, one of: {data_sets}
+  -m          a sweep: KEY=1,2,3 or KEY=range(7,17,5), one job for each combination
+  --cfg job   print the configuration and do nothing
+
+Every KEY, with its default, as in config.yaml (more: docs/reference.md):
+
+{keys}"""
+
+
+def wants_help(argv: list[str]) -> bool:
+    """Return whether one of the words asks for help; `mlflow run` hands all of hydra_options on as one."""
+    try:
+        return any(word in FLAGS for text in argv for word in shlex.split(text))
+    except ValueError:  # quotes that do not match are reported where the options are read
+        return False
+
+
+def usage() -> str:
+    config = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    keys = config[config.index("\nmain:") :].partition("\nhydra:")[0].strip()
+    data_sets = ", ".join(sorted(path.stem for path in (ROOT / "data").glob("*.yaml")))
+    return USAGE.format(steps="download, preprocess, check_data, segregate, random_forest, evaluate, register",
+                        data_sets=data_sets, keys=keys)  # fmt: skip

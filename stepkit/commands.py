@@ -1,0 +1,31 @@
+"""Commands that people paste: values in Hydra's quotes, options in those of a shell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.:@-]*")
+_OF_ANOTHER_TYPE = ("null", "true", "false", "inf", "nan")
+
+
+def hydra_value(text: str) -> str:
+    """Return a value for Hydra's command line that Hydra and OmegaConf read back as this very text."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _OF_ANOTHER_TYPE and not text.endswith(":"):
+        return text
+    # OmegaConf takes a backslash off before ${, Hydra one before a quote; both read a pair of them there as one
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    escaped = re.sub(r"(\\*)('|$(?![\s\S]))", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), escaped)
+    return f"'{escaped}'"
+
+
+def in_quotes(options: str) -> str:
+    """Return one word for a shell, in the quotes that a person would type where these hold everything."""
+    return shlex.quote(options) if re.search(r'["$`\\!]', options) else f'"{options}"'
+
+
+def pipeline_command(overrides: Mapping[str, str]) -> str:
+    """Return the command that runs the pipeline with these keys."""
+    words = shlex.join(f"{key}={hydra_value(text)}" for key, text in overrides.items())
+    return f"mlflow run . --env-manager local -P hydra_options={in_quotes(words)}"

@@ -1,0 +1,37 @@
+"""Run a command with the words of the environment variable `options` behind it: how the Makefile hands options on.
+
+    options="port=5001 workers=2" python -m stepkit.with_options -- python run.py     ->  python run.py --port=5001 --workers=2
+
+The words are split as a shell splits them, quotes included. With `only=NAME` in the environment, of the options only
+that of this name is handed on.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+
+def words_of(options: str, prefix: str, only: str = "") -> list[str]:
+    """Return the words with the prefix before each.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    words = [word for word in shlex.split(options) if not only or word.partition("=")[0] == only]
+    return [prefix + word for word in words]
+
+
+def main() -> None:
+    prefix, *command = sys.argv[1:]
+    options = os.environ.get("options", "")
+    try:
+        command += words_of(options, prefix, os.environ.get("only", ""))
+    except ValueError as error:
+        sys.exit(f"options: {error} (found: {options}). Put quotes around values that hold blanks.")
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
