@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from drift.policy import Action, Observation
 from stepkit import lineage
+from stepkit.places import ROOT
 
 STEP_NAME = "drift"
 KEY = "window_key"
@@ -26,11 +28,22 @@ COLUMN = "column."
 JUDGED_STATUS = "ok"
 RESULT = "drift.json"
 
+NO_MODEL = "files"
+"""Stands for the model's name where files are compared without one."""
+
+REPORT = "drift_report.html"
+REPORTS = ROOT / "drift" / "evidently_reports"
+
 RUNS_AT_ONCE = 1_000
 SECONDS_TO_WAIT = 120.0
 """A comparison takes seconds; a run that is not finished after this has lost its process."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def pages_of(model_name: str) -> Path:
+    """Return the folder of this checkout for the pages of a model: each has its own."""
+    return REPORTS / (f"_{model_name}" if model_name.startswith(".") else model_name)
 
 
 def runs_of(client: MlflowClient, experiment_id: str, model_name: str) -> list[Run]:

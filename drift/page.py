@@ -6,6 +6,7 @@ import argparse
 import html
 import webbrowser
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import plotly.graph_objects as go
@@ -20,10 +21,8 @@ from stepkit import places, tracking
 from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
-from stepkit.places import ROOT
 
-PAGE = ROOT / "drift" / "evidently_reports" / "index.html"
-REPORT = "drift_report.html"
+PAGE = "index.html"
 ALARM, CALM = "#c0392b", "#2c6fbb"
 PLAIN = {"displayModeBar": False}
 STYLE = """
@@ -78,9 +77,11 @@ def heat_map(runs: list[Run]) -> go.Figure:
         dict.fromkeys(key.removeprefix(prefix) for run in runs for key in run.data.metrics if key.startswith(prefix))
     )
     values = [series(runs, prefix + name) for name in names]
+    own = {key: text for run in runs for key, text in run.data.tags.items() if key.startswith(history.COLUMN)}
+    shown = [html.escape(own.get(history.COLUMN + name, name)) for name in names]
     scale = [[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM]]
     heat = go.Heatmap(
-        x=times(runs), y=names, z=values, zmin=0, zmax=0.2, colorscale=scale,
+        x=times(runs), y=shown, z=values, zmin=0, zmax=0.2, colorscale=scale,
         hovertemplate="%{y}<br>%{x}<br>moved %{z:.3f}<extra></extra>",
     )  # fmt: skip
     figure = _styled(go.Figure(heat), 40 + 17 * len(names), bottom=10)
@@ -162,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
     flags = Parser(prog="page", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
     flags.add_argument("--model_name", default="", help="registered model; empty: as in config.yaml")
-    flags.add_argument("--output", default="", help=f"file to write; empty: {PAGE.relative_to(ROOT)}")
+    flags.add_argument("--output", default="", help="file to write; empty: drift/evidently_reports/MODEL/index.html")
     flags.add_argument("--open", default="false", choices=["true", "false"], help="true: show it in a browser")
     return flags
 
@@ -170,24 +171,27 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():
-        path = write(args.experiment, args.model_name, Path(places.from_root(args.output)) if args.output else PAGE)
+        path = write(args.experiment, args.model_name, Path(places.from_root(args.output)) if args.output else None)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())
 
 
-def write(experiment: str, model_name: str, path: Path) -> Path:
-    """Write the page of an experiment's windows.
+def write(experiment: str, model_name: str, path: Path | None) -> Path:
+    """Write the page of a model's windows in an experiment; None means the model's own page in this checkout.
 
     Raises:
         BadParameter: no such experiment, or no window in it.
     """
     tracking.connect()
-    client, name = MlflowClient(), settings_from({"model_name": model_name}).model_name
+    client, name = MlflowClient(), settings_from({"model_name": model_name}).model_name or history.NO_MODEL
     runs = history.runs_of(client, experiment_id(client, experiment), name)
     if not runs:
-        raise BadParameter(f"experiment '{experiment}' holds no window of {name} yet. Make one: mlflow run ./drift")
-    report = path.with_name(REPORT)
+        command = f"mlflow run ./drift --env-manager local --experiment-name {quote(experiment)}"
+        model = f"model_name={'none' if name == history.NO_MODEL else name}"
+        raise BadParameter(f"experiment '{experiment}' has no window of {name}. Make one: {command} -P {quote(model)}")
+    path = path or history.pages_of(name) / PAGE
+    report = path.with_name(history.REPORT)
     text = page_of(name, runs, report if report.is_file() else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from shlex import quote
 
 from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from drift.history import observation, runs_of
 from drift.policy import Decision, Observation, decide
@@ -34,7 +36,8 @@ def table_of(decided: list[tuple[Observation, Decision]]) -> Table:
     table = Table("window until (UTC)", "version", "rows", "then", "now", "reason")
     for window, decision in decided:
         shown = f"{window.time:%Y-%m-%d %H:%M:%S}"
-        table.add_row(shown, window.version, f"{window.rows:,}", window.action, decision.action, decision.reason)
+        cells = shown, window.version, f"{window.rows:,}", window.action, decision.action, decision.reason
+        table.add_row(*map(Text, cells))  # a reason in [brackets] is text, not markup
     return table
 
 
@@ -69,7 +72,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         raise BadParameter(
-            f"there is no experiment '{name}'. Make windows first: mlflow run ./drift --experiment-name {name}"
+            f"no experiment '{name}'. Make windows first: "
+            f"mlflow run ./drift --env-manager local --experiment-name {quote(name)}"
         )
     return str(found.experiment_id)
 

@@ -154,7 +154,8 @@ def by_evidently(sides: Sides) -> tuple[Snapshot, list[Compared]]:
     common = [name for name in input_names(sides) if name in sides.current.rows]
     names = with_values(common, sides)
     pairs = {name: alike(sides.reference.rows[name], sides.current.rows[name]) for name in names}
-    frames = tuple(pd.DataFrame({name: _finite(pairs[name][side]) for name in names}) for side in (0, 1))
+    before, now = (pd.DataFrame({name: _finite(pairs[name][side]) for name in names}) for side in (0, 1))
+    frames = before, now
     coded = [name for name in names if not pd.api.types.is_numeric_dtype(frames[0][name])]
     definition = DataDefinition(
         numerical_columns=[name for name in names if name not in coded], categorical_columns=coded or None

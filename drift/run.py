@@ -10,18 +10,21 @@ import shutil
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import mlflow
 import pandas as pd
 
 from drift import history
+from drift.addresses import Watched
 from drift.errors import PackagesMissing
 from drift.judge import Judged, judge
 from drift.policy import Decision, Observation, decide
 from drift.settings import given_settings, settings_parser
 from drift.sides import Sides, read_sides
 from stepkit.command import one_message
+from stepkit.commands import pipeline_command
 from stepkit.metric_names import metric_name
 from stepkit.monitoring import Monitoring
 from stepkit.places import ROOT, from_root
@@ -30,12 +33,8 @@ from stepkit.strict_json import write_json
 
 log = logging.getLogger("drift")
 
-REPORT = "drift_report.html"
-REPORTS = ROOT / "drift" / "evidently_reports"
 SECRET = "log_url"
 """May hold a password, and does not change what is found."""
-
-NO_MODEL = "files"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,7 +106,17 @@ def compared(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict
     publish_tags(run, sides, result)
     publish_metrics(sides, judged)
     run.say(summary(result))
+    if decision.action == "retrain" and sides.watched:
+        log.info("next, retrain on what is labelled:\n%s", "\n".join(retraining(sides.watched)))
     return result
+
+
+def retraining(watched: Watched) -> list[str]:
+    """Return the commands that retrain a model by hand, on the labelled rows of the log."""
+    table, name = "outputs/labelled.parquet", watched.model.name
+    labelled = f"mlflow run ./drift -e labelled --env-manager local -P output={table} -P {quote(f'model_name={name}')}"
+    overrides = {"data": watched.columns.name, "data.file_url": table, "register.model_name": name}
+    return [labelled, pipeline_command({**overrides, "++data.sha256": None, "data.reference_dataset": "none"})]
 
 
 def status_of(sides: Sides, settings: Monitoring) -> str:
@@ -127,13 +136,14 @@ def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
         judged = judge(sides, settings, columns)
     else:
         snapshot = report.page_of(sides, judged)
-    path = run.folder / REPORT
+    path = run.folder / history.REPORT
     snapshot.save_html(str(path))
-    run.publish_file(path, REPORT)
-    REPORTS.mkdir(exist_ok=True)
+    run.publish_file(path, history.REPORT)
+    folder = history.pages_of(model_of(sides))
+    folder.mkdir(parents=True, exist_ok=True)
     # one step, so that whoever has the page open never finds half of it
-    shutil.copyfile(path, part := REPORTS / f".{run.run_id}.part")
-    part.replace(REPORTS / REPORT)
+    shutil.copyfile(path, part := folder / f".{run.run_id}.part")
+    part.replace(folder / history.REPORT)
     return judged
 
 
@@ -151,7 +161,7 @@ def decision_of(run: StepRun, sides: Sides, settings: Monitoring, judged: Judged
 
 
 def model_of(sides: Sides) -> str:
-    return sides.watched.model.name if sides.watched else NO_MODEL
+    return sides.watched.model.name if sides.watched else history.NO_MODEL
 
 
 def version_of(sides: Sides) -> str:
@@ -185,7 +195,7 @@ def described(run: StepRun, sides: Sides, judged: Judged, decision: Decision, st
         "signals": judged.signals,
         "details": judged.details,
         "decision": decision.as_dict(),
-        "report": f"runs:/{run.run_id}/{REPORT}" if status == history.JUDGED_STATUS else None,
+        "report": f"runs:/{run.run_id}/{history.REPORT}" if status == history.JUDGED_STATUS else None,
     }
 
 

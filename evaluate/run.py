@@ -129,7 +129,7 @@ def publish(
     found = report(assessed, threshold, settings, args.random_seed)
     run.publish_json({**found, **rival.as_report()}, EVALUATION)
     run.publish_json({**verdict_of(verdict, assessed, rival), "data_set": str(run.data_set)}, args.verdict)
-    for name, figure in pictures(assessed, threshold):
+    for name, figure in pictures(assessed, threshold, run.columns.class_names):
         run.publish_figure(figure, name)
 
 

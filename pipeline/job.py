@@ -114,6 +114,7 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     """Run a job; return its objective, or NaN if it failed: that is on its run then, and the sweep goes on."""
     job, console = Job.of(hydra), Console(width=None if sys.stdout.isatty() else 200)
     began = time.monotonic()
+    console.print(f"{job.name}  running", markup=False, highlight=False, soft_wrap=True)
     tags = {JOB: str(job.number), OVERRIDES: "\n".join(job.overrides)}
     run_id = open_nested(job.sweep.info.run_id, job.name, tags)
     try:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stepkit.tables import with_column
 
 SIZE = (6.0, 4.8)
+
+rcParams["text.parse_math"] = False  # swept values are shown as they are, dollar signs included
 
 
 def settings_and_metric(settings: pd.DataFrame, metric: pd.Series, title: str) -> Figure:

@@ -31,13 +31,13 @@ def published(client: MlflowClient, run_id: str) -> str:
         from pipeline.report.publish import HTML_ARTIFACT, publish
 
         publish(client, run_id)
-        return _place(client, run_id, HTML_ARTIFACT)
+        return place_of(client, run_id, HTML_ARTIFACT)
     except Exception as error:  # the pipeline has done its work; a page about it undoes nothing of that
         problem = as_step_error(error) or error
         return f"not made ({type(problem).__name__}: {shown_in(str(problem))}); try again: make report run={run_id}"
 
 
-def _place(client: MlflowClient, run_id: str, name: str) -> str:
+def place_of(client: MlflowClient, run_id: str, name: str) -> str:
     """The file, where the artifacts lie on this machine; else by which name it is found with the run."""
     folder = artifact_path(client.get_run(run_id).info.artifact_uri)
     if folder is None:

@@ -75,7 +75,9 @@ def connect(configured: str | None, before: Launched, console: Console) -> str:
     if configured and before.tracking_uri and places.store_address(configured) != before.tracking_uri:
         console.print(
             f"tracking to {shown(configured)} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
+            markup=False,
             highlight=False,
+            soft_wrap=True,
         )
     uri = tracking.connect(configured, before.run_id)
     os.environ["MLFLOW_TRACKING_URI"] = uri

@@ -114,9 +114,9 @@ def closing(
     keys = swept_keys(jobs)
     sign = -1.0 if settings.direction == "maximize" else 1.0
     ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for heading in ("job", *map(short_key, keys), settings.metric, "test AUC", SECONDS, ""):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+        table.add_column(Text(heading), justify="left" if heading == "" else "right")
     for run in ranked:
         row = _row(run, keys, settings)
         mark = "best" if best and run.info.run_id == best.info.run_id else "" if not failed(run) else "failed"
@@ -127,7 +127,9 @@ def closing(
             _number(row[settings.metric]),
             _number(test),
         ]
-        table.add_row(*cells, _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red"))
+        table.add_row(
+            *map(Text, cells), _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red")
+        )
     kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
     where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
     about = [f"report of the best job: {report}"] if report else []

@@ -66,7 +66,7 @@ def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: 
     importance = importances(model)
     run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
     run.publish_figure(plots.feature_importance(importance, "Feature importance"), "feature_importance.png")
-    matrix = plots.confusion_matrix(labels, predicted, "Validation split")
+    matrix = plots.confusion_matrix(labels, predicted, "Validation split", run.columns.class_names)
     run.publish_figure(matrix, "confusion_matrix.png")
 
 

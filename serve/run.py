@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from shlex import quote
 
 from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
 from serve.errors import AddressUnusable
@@ -23,6 +24,7 @@ from stepkit.places import ROOT, expect_usable
 
 APPLICATION = "serve.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+KEY_VARIABLE = "SCORER_API_KEY"
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
 """`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
 
@@ -90,7 +92,23 @@ def serve(settings: ServeSettings) -> None:
         expect_free(settings.host, settings.port)
         if settings.workers > 1:
             _share(settings, stack)
+        print(welcome(settings, KEY_VARIABLE in os.environ), file=sys.stderr, flush=True)
         _listen(settings)
+
+
+def welcome(settings: ServeSettings, with_key: bool) -> str:
+    """Return what a person wants to know of a scorer that starts; the lines of JSON follow."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    model, example = f"models:/{settings.model_name}@{settings.alias}", "serving_input_example.json"
+    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if with_key else ""
+    return (
+        f"scorer of {model} on {url}\n"
+        f"  docs  {url}/docs\n"
+        f"  try   mlflow artifacts download --artifact-uri {quote(f'{model}/{example}')} --dst-path outputs\n"
+        f"        curl {url}/invocations -H 'Content-Type: application/json'{key} -d @outputs/{example}\n"
+        f"  stop  Ctrl-C"
+    )
 
 
 def _share(settings: ServeSettings, stack: ExitStack) -> None:

@@ -127,6 +127,11 @@ class Columns(Strict):
         """The target's values in the source, and the 0 or 1 that they become."""
         return {self.negative: 0, self.positive: 1}
 
+    @property
+    def class_names(self) -> tuple[str, str]:
+        """The target's values in the source, as people know them: that of class 0, that of class 1."""
+        return str(self.negative), str(self.positive)
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
 

@@ -25,7 +25,7 @@ def in_quotes(options: str) -> str:
     return shlex.quote(options) if re.search(r'["$`\\!]', options) else f'"{options}"'
 
 
-def pipeline_command(overrides: Mapping[str, str]) -> str:
-    """Return the command that runs the pipeline with these keys."""
-    words = shlex.join(f"{key}={hydra_value(text)}" for key, text in overrides.items())
+def pipeline_command(overrides: Mapping[str, str | None]) -> str:
+    """Return the command that runs the pipeline with these keys; None is null."""
+    words = shlex.join(f"{key}={'null' if text is None else hydra_value(text)}" for key, text in overrides.items())
     return f"mlflow run . --env-manager local -P hydra_options={in_quotes(words)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from sklearn import metrics
 
@@ -11,9 +12,16 @@ from stepkit.metrics import CALIBRATION_BINS, bins_of, calibration_error
 
 SIZE = (6.0, 4.8)
 MOST_POINTS = 5000
+LONGEST_NAME = 24
+
+ClassNames = tuple[str, str]
+"""The names of class 0 and class 1: the data set's own values."""
+
+# names of columns and classes are shown as they are: matplotlib would read a pair of dollar signs as a formula
+rcParams["text.parse_math"] = False
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str, classes: ClassNames = ("0", "1")) -> Figure:
     """Shares of each true class, with the counts below them."""
     counts = metrics.confusion_matrix(labels, predicted, labels=[0, 1])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -23,7 +31,10 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str) -> F
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.1%}\n{counts[row, column]:,}"
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    axes.set(title=title, xlabel="predicted class", ylabel="true class", xticks=[0, 1], yticks=[0, 1])
+    names = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in classes]
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set_xticks([0, 1], names)
+    axes.set_yticks([0, 1], names)
     return figure
 
 
@@ -87,14 +98,16 @@ def calibration(labels: np.ndarray, probability: np.ndarray, title: str) -> Figu
     return figure
 
 
-def score_distribution(labels: np.ndarray, probability: np.ndarray, threshold: float, title: str) -> Figure:
+def score_distribution(
+    labels: np.ndarray, probability: np.ndarray, threshold: float, title: str, classes: ClassNames = ("0", "1")
+) -> Figure:
     """Histograms of the probabilities of each class, each with area 1, and the threshold between the classes."""
     figure = Figure(figsize=SIZE)
     axes = figure.subplots()
     for label, color in ((0, "C0"), (1, "C3")):
         of_class = probability[labels == label]
         if len(of_class):
-            text = f"class {label} ({len(of_class):,} rows)"
+            text = f"class {classes[label]} ({len(of_class):,} rows)"
             axes.hist(of_class, bins=50, range=(0.0, 1.0), density=True, alpha=0.55, color=color, label=text)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold {threshold:.3f}")
     axes.set(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))

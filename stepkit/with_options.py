@@ -1,8 +1,8 @@
-"""Run a command with the words of the environment variable `options` behind it: how the Makefile hands options on.
+"""Run a command with the words of make's `options` behind it, each with a prefix before it.
 
-    options="port=5001 workers=2" python -m stepkit.with_options -- python run.py     ->  python run.py --port=5001 --workers=2
+    python -m stepkit.with_options -- "port=5001 workers=2" python run.py     ->  python run.py --port=5001 --workers=2
 
-The words are split as a shell splits them, quotes included. With `only=NAME` in the environment, of the options only
+The words are split as a shell splits them, quotes included. With ONLY=NAME in the environment, of the options only
 that of this name is handed on.
 """
 
@@ -24,12 +24,12 @@ def words_of(options: str, prefix: str, only: str = "") -> list[str]:
 
 
 def main() -> None:
-    prefix, *command = sys.argv[1:]
-    options = os.environ.get("options", "")
+    prefix, options, *command = sys.argv[1:]
     try:
-        command += words_of(options, prefix, os.environ.get("only", ""))
+        command += words_of(options, prefix, os.environ.get("ONLY", ""))
     except ValueError as error:
-        sys.exit(f"options: {error} (found: {options}). Put quotes around values that hold blanks.")
+        print(f"options: {error} (found: {options}). Put quotes around values with blanks.", file=sys.stderr)
+        sys.exit(2)
     os.execvp(command[0], command)
 
 

@@ -120,9 +120,8 @@ def main() -> int:
         failed = "interrupted"
     seconds = time.monotonic() - began
     if failed:
-        console.print(
-            f"FAILED after {seconds:.0f} s in {failed}\nEverything is ended. Logs: {folder}", style="bold red"
-        )
+        text = f"FAILED after {seconds:.0f} s in {failed}\nEverything is ended. Logs: {folder}"
+        console.print(text, style="bold red", markup=False)
         return 1
     shutil.rmtree(folder)
     console.print(f"PASS in {seconds:.0f} s", style="bold green")

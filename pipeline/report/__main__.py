@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-from pipeline.report.publish import publish, write
+from pipeline.report.publish import HTML_ARTIFACT, publish, write
+from pipeline.reporting import place_of
 from pipeline.signals import keep_quiet
 from stepkit import places, tracking
 from stepkit.args import Parser
@@ -60,7 +61,7 @@ def report(run_id: str, base_run_id: str, output: str) -> str:
     wanted = run_id or newest(client).info.run_id
     if output:
         return " and ".join(map(str, write(client, wanted, Path(places.from_root(output)), base_run_id)))
-    return f"report.html and report.md of run {publish(client, wanted, base_run_id)}"
+    return place_of(client, publish(client, wanted, base_run_id), HTML_ARTIFACT)
 
 
 def main(argv: list[str] | None = None) -> int:

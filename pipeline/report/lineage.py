@@ -54,10 +54,16 @@ def _facts(found: Found) -> list[tuple[str, str | Cell]]:
         ("commit", Cell(commit_of(found) or "not known", CODE)),
         ("changes beyond the commit", _changes(found)),
         ("branch", Cell(tags.get(MLFLOW_GIT_BRANCH, ""), CODE)),
-        ("environment manager", Cell(tags.get(MLFLOW_PROJECT_ENV, "not known"), CODE)),
+        ("environment manager", Cell(_env_manager(found), CODE)),
         ("model", Cell(found.tag("random_forest", MODEL_ID), CODE)),
         ("trained for", _trained_for(found)),
     ]
+
+
+def _env_manager(found: Found) -> str:
+    """The run's environment manager, of a job that of its sweep; MLflow notes every one but `local`."""
+    runs = [run for run in (found.run, found.sweep) if run]
+    return next((run.data.tags[MLFLOW_PROJECT_ENV] for run in runs if MLFLOW_PROJECT_ENV in run.data.tags), "local")
 
 
 def commit_of(found: Found) -> str:
@@ -145,8 +151,7 @@ def _key(override: str) -> str:
 
 def command(found: Found, given: list[str]) -> str:
     """One line for a shell; `mlflow run` hands the options on as one word, in which each is quoted again."""
-    env_manager = found.run.data.tags.get(MLFLOW_PROJECT_ENV, "local")
-    words = ["mlflow", "run", ".", "--env-manager", env_manager]
+    words = ["mlflow", "run", ".", "--env-manager", _env_manager(found)]
     if not any(_key(one) == "main.experiment_name" for one in given):
         words += ["--experiment-name", found.experiment]
     return " ".join([shlex.join(words), *(["-P", f"hydra_options={in_quotes(shlex.join(given))}"] if given else [])])

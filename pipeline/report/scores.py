@@ -19,6 +19,7 @@ from pipeline.report.blocks import (
     Text,
     cells,
 )
+from pipeline.report.data import data_settings
 from pipeline.report.evaluation import Champion, Confusion, Estimate, Estimates, Evaluation
 from pipeline.report.gather import Found
 from pipeline.report.words import (
@@ -68,11 +69,14 @@ def metrics_section(found: Found) -> Section:
     evaluation = found.evaluation
     if evaluation is None:
         return Section("metrics", "Metrics on the test split", [Text(_why_no_metrics(found), WARN)])
-    blocks: list[Block] = [Text(_how_measured(evaluation), QUIET), _metrics_table(found, evaluation)]
+    blocks: list[Block] = [
+        Text(_how_measured(evaluation, class_names(found)[1]), QUIET),
+        _metrics_table(found, evaluation),
+    ]
     blocks.append(Text(_about_champion(found), QUIET))
     if found.base:
         blocks.append(Text(_about_base(found), QUIET))
-    blocks += _confusion(evaluation)
+    blocks += _confusion(evaluation, class_names(found))
     return Section("metrics", "Metrics on the test split", blocks)
 
 
@@ -93,10 +97,12 @@ def _about_champion(found: Found) -> str:
     return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
 
 
-def _how_measured(evaluation: Evaluation) -> str:
+def _how_measured(evaluation: Evaluation, positive: str) -> str:
     parts = []
     if evaluation.rows is not None:
-        positives = "" if evaluation.positives is None else f", {evaluation.positives:,} of them positive"
+        positives = (
+            "" if evaluation.positives is None else f", {evaluation.positives:,} of them positive (class {positive})"
+        )
         parts.append(f"{evaluation.rows:,} rows{positives}.")
     if evaluation.threshold is not None:
         parts.append(f"Classes are given at a probability of {evaluation.threshold:.4g}.")
@@ -174,10 +180,16 @@ def _about_base(found: Found) -> str:
     return f"Base: pipeline run {found.base.run_id}, {rows}. Its difference is plain, without an interval."
 
 
-def _confusion(evaluation: Evaluation) -> list[Block]:
+def class_names(found: Found) -> tuple[str, str]:
+    """The target's own values in the source: that of class 0, that of class 1."""
+    settings = data_settings(found)
+    return str(settings.get("negative", 0)), str(settings.get("positive", 1))
+
+
+def _confusion(evaluation: Evaluation, classes: tuple[str, str]) -> list[Block]:
     blocks: list[Block] = []
     if evaluation.confusion:
-        blocks.append(confusion_table(evaluation.confusion))
+        blocks.append(confusion_table(evaluation.confusion, classes))
     if evaluation.cost:
         cost = evaluation.cost
         total = f", {cost.total:,.0f} in all" if cost.total is not None else ""
@@ -193,12 +205,13 @@ def _cost_of_each(matrix: Any) -> str:
     return f" ({', '.join(f'{metric_name(str(name))}: {plain(one)}' for name, one in matrix.items())})"
 
 
-def confusion_table(found: Confusion) -> Table:
-    rows = [("true class 0", found.tn, found.fp), ("true class 1", found.fn, found.tp)]
+def confusion_table(found: Confusion, classes: tuple[str, str]) -> Table:
+    negative, positive = classes
+    rows = [(f"true class {negative}", found.tn, found.fp), (f"true class {positive}", found.fn, found.tp)]
     shown = [
         cells(name, _with_share(no, no + yes), _with_share(yes, no + yes), count(no + yes)) for name, no, yes in rows
     ]
-    headings = ["", "predicted 0", "predicted 1", "rows"]
+    headings = ["", f"predicted {negative}", f"predicted {positive}", "rows"]
     return Table("Confusion matrix", headings, shown, numbers=True)
 
 

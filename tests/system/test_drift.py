@@ -16,14 +16,13 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from drift import labelled, page
+from drift import history, labelled, page
 from drift import replay as replay_project
 from serve.record.feedback import give_feedback
 from serve.record.read import read_log
 from simulate.drifts import traffic
 from stepkit.errors import StepError
 from stepkit.lineage import run_of
-from stepkit.places import ROOT
 from tests.conftest import Ended, Experiment, new_experiment
 from tests.pipelines import run_here, small_forest
 from tests.watched import COLUMNS, ROWS, START, WatchedModel, watched_model, window
@@ -108,7 +107,7 @@ def test_an_honest_window_is_quiet_and_everything_is_on_its_run(
     html = Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
     assert "LIMIT_BAL" in html
     assert "Dataset Drift is NOT detected" in html
-    assert (ROOT / "drift" / "evidently_reports" / "drift_report.html").read_text() == html
+    assert (history.pages_of(model.name) / "drift_report.html").read_text() == html
 
 
 def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict[str, str]) -> None:
@@ -386,6 +385,7 @@ def test_the_page_and_the_replay_show_every_window(
     look(windows["few"], min_rows=40)
     path = page.write(experiment.name, model.name, tmp_path / "page.html")
     text = path.read_text()
+    assert page.write(experiment.name, model.name, None) == history.pages_of(model.name) / "index.html"
     assert "2 windows" in text
     assert "http" not in text.replace(get_plotlyjs(), "").replace("http://www.w3.org", "")
     replay_project.main(["--experiment", experiment.name, "--model_name", model.name, *ONE_OF_ONE_FLAGS])
