@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.config import Config
 from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.addresses import shown
-from stepkit.commands import in_quotes
+from stepkit.commands import as_options
 from stepkit.configured import DEFAULT_MODEL
 from stepkit.errors import ModelRejected
 from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
@@ -143,7 +143,7 @@ def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
         model = "" if name == DEFAULT_MODEL else f"MODEL={quote(name)} "
         against = f'make promote {model}VERSION={version} REASON="..."'
         return [("next", f"make models {model}shows what is there; to overrule the verdict: {against}")]
-    options = "" if name == DEFAULT_MODEL else f" options={in_quotes(f'model_name={quote(name)}')}"
+    options = "" if name == DEFAULT_MODEL else f" options={as_options([f'model_name={name}'])}"
     return [
         ("next", f"make serve{options}"),
         ("", f"or mlflow models serve -m {quote(f'models:/{name}@champion')} --env-manager local --port 5001"),

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 from stepkit.addresses import data_address, expect_no_secret, shown_in
 from stepkit.args import registered_name
 from stepkit.columns import Columns, Strict, first_problem, where_and_why
-from stepkit.commands import hydra_value, in_quotes
+from stepkit.commands import as_options, hydra_value
 from stepkit.evaluation import Evaluation
 from stepkit.monitoring import Monitoring
 from stepkit.serving import Serving
@@ -173,10 +173,10 @@ def _expect_known(flags: list[str], overrides: list[str]) -> None:
         name, equals, value = word.partition("=")
         if word.startswith("-") and name not in known and word[:2] not in known:
             value = value if equals else "".join(flags[place + 1 : place + 2]) or "VALUE"
-            options = shlex.join([*overrides, f"{name.lstrip('-')}={hydra_value(value)}"])
+            options = as_options([*overrides, f"{name.lstrip('-')}={hydra_value(value)}"])
             raise ConfigError(
                 f"unknown parameter '{name.lstrip('-')}': keys of the configuration go into hydra_options. "
-                f"Type: mlflow run . -P hydra_options={in_quotes(options)}"
+                f"Type: mlflow run . -P hydra_options={options}"
             )
 
 

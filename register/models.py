@@ -31,7 +31,7 @@ def models(client: MlflowClient, name: str) -> str:
     """
     with missing_as(lambda _: BadParameter(f"there is no registered model {name} yet: make run")):
         aliases = client.get_registered_model(name).aliases
-    table = Table(title=name, title_justify="left")
+    table = Table(title=Text(name), title_justify="left")
     for heading in ("version", "aliases", "data set", "verdict", "test AUC", "registered (UTC)", "what happened"):
         table.add_column(heading, justify="right" if heading in ("version", "test AUC") else "left", overflow="fold")
     versions = client.search_model_versions(f"name='{name}'", max_results=1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.:@-]*")
 _OF_ANOTHER_TYPE = ("null", "true", "false", "inf", "nan")
@@ -20,12 +20,16 @@ def hydra_value(text: str) -> str:
     return f"'{escaped}'"
 
 
-def in_quotes(options: str) -> str:
-    """Return one word for a shell, in the quotes that a person would type where these hold everything."""
-    return shlex.quote(options) if re.search(r'["$`\\!]', options) else f'"{options}"'
+def as_options(words: Iterable[str]) -> str:
+    """Return words as the one word of a shell that `hydra_options` and make's `options` take, and split again."""
+    words = list(words)
+    if any(re.search(r'["$`\\!\n]', word) for word in words):
+        return shlex.quote(shlex.join(words))
+    escaped = [re.sub(r"([ \t'])", r"\\\1", word) for word in words]
+    return f'"{" ".join(escaped)}"'
 
 
 def pipeline_command(overrides: Mapping[str, str | None]) -> str:
     """Return the command that runs the pipeline with these keys; None is null."""
-    words = shlex.join(f"{key}={'null' if text is None else hydra_value(text)}" for key, text in overrides.items())
-    return f"mlflow run . --env-manager local -P hydra_options={in_quotes(words)}"
+    words = [f"{key}={'null' if text is None else hydra_value(text)}" for key, text in overrides.items()]
+    return f"mlflow run . --env-manager local -P hydra_options={as_options(words)}"

@@ -99,7 +99,9 @@ def play(stage: Stage, console: Console) -> str:
         except FAILURES as error:
             return f"act {number}, {name}: {error}"
         seconds = time.monotonic() - began
-        console.print(f"{number:>2}  {name:<{WIDTH}} {seconds:6.1f} s  {said}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{number:>2}  {name:<{WIDTH}} {seconds:6.1f} s  {said}", markup=False, highlight=False, soft_wrap=True
+        )
     return ""
 
 

@@ -19,7 +19,7 @@ from pipeline.report.gather import Found
 from pipeline.report.states import FAILED, RAN
 from pipeline.report.words import moment, seconds
 from pipeline.runs import CHANGED_FILES, CONFIG_ARTIFACT, OVERRIDES
-from stepkit.commands import in_quotes
+from stepkit.commands import as_options
 from stepkit.lineage import INPUT, MODEL_ID, OUTPUT, SIZE
 
 OF_THE_SWEEP = ("hydra/", "hydra.", "sweep.")
@@ -154,7 +154,7 @@ def command(found: Found, given: list[str]) -> str:
     words = ["mlflow", "run", ".", "--env-manager", _env_manager(found)]
     if not any(_key(one) == "main.experiment_name" for one in given):
         words += ["--experiment-name", found.experiment]
-    return " ".join([shlex.join(words), *(["-P", f"hydra_options={in_quotes(shlex.join(given))}"] if given else [])])
+    return " ".join([shlex.join(words), *(["-P", f"hydra_options={as_options(given)}"] if given else [])])
 
 
 def _same_again(found: Found) -> str:

@@ -199,14 +199,14 @@ def test_a_value_that_hydra_cannot_read_is_a_text(typed: str, read: str) -> None
     ("argv", "command"),
     [
         (["--hydra_options", "", "--data", "uci"], 'hydra_options="data=uci"'),
-        (["--hydra_options", "a.b=1", "--data.file_url", "a (1).csv"], "'data.file_url='"),
+        (["--hydra_options", "a.b=1", "--data.file_url", "a (1).csv"], "\\'a\\ (1).csv\\'"),
         (["--data=uci"], 'hydra_options="data=uci"'),
     ],
 )
 def test_a_parameter_outside_hydra_options_is_one_line_with_the_right_form(argv: list[str], command: str) -> None:
     with pytest.raises(ConfigError, match="unknown parameter 'data") as raised:
         split_options(argv)
-    assert command in str(raised.value).replace("'\"'\"'", "'")
+    assert command in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pipeline.report.render import as_html, markdown_table
 from pipeline.report.scores import tendency
 from pipeline.report.states import NOT_RUN, StepShown
 from pipeline.steps import STEPS
-from stepkit.commands import in_quotes
+from stepkit.commands import as_options
 
 HOSTILE = [
     "a|b",
@@ -175,5 +175,5 @@ def test_the_page_draws_boxes_of_the_size_that_the_lines_were_laid_out_for() -> 
     ],
 )
 def test_the_command_hands_on_exactly_what_was_given(given: list[str]) -> None:
-    (word,) = shlex.split(f"hydra_options={in_quotes(shlex.join(given))}")
+    (word,) = shlex.split(f"hydra_options={as_options(given)}")
     assert split_options(["--hydra_options", word.removeprefix("hydra_options=")]) == [*map(readable, given)]
