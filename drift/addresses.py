@@ -24,6 +24,7 @@ from serve.registry import registered
 from stepkit import lineage, places, tables, tracking
 from stepkit.addresses import opened, shown, shown_in
 from stepkit.columns import COLUMNS_ARTIFACT, Columns, read_columns
+from stepkit.configured import make_for
 from stepkit.errors import BadParameter
 
 LOG = "log:"
@@ -111,7 +112,7 @@ def expect_version(client: MlflowClient, version: str, model: Watched | None) ->
             raise
         raise BadParameter(
             f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
-            f"make models MODEL={model.model.name} lists them; version=any takes the rows of all."
+            f"{make_for('models', model.model.name)} lists them; version=any takes the rows of all."
         ) from error
 
 

@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.display import DONE, RUNNING, Display, Line
 from stepkit.addresses import shown
 from stepkit.commands import as_options
-from stepkit.configured import DEFAULT_MODEL
+from stepkit.configured import DEFAULT_MODEL, make_for
 from stepkit.errors import ModelRejected
 from stepkit.evaluation import PASSED, REASONS, REJECTED, VERDICT
 from stepkit.lineage import DATA_SET, SUMMARY, SYNTHETIC, data_set_in
@@ -140,9 +140,8 @@ def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
         return []
     name, version = (runs["register"].data.tags[tag] for tag in ("model_name", "model_version"))
     if verdict_of(runs) != PASSED:
-        model = "" if name == DEFAULT_MODEL else f"MODEL={quote(name)} "
-        against = f'make promote {model}VERSION={version} REASON="..."'
-        return [("next", f"make models {model}shows what is there; to overrule the verdict: {against}")]
+        against = f'{make_for("promote", name)} VERSION={version} REASON="..."'
+        return [("next", f"{make_for('models', name)} lists the versions; to overrule the verdict: {against}")]
     options = "" if name == DEFAULT_MODEL else f" options={as_options([f'model_name={name}'])}"
     return [
         ("next", f"make serve{options}"),

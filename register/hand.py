@@ -13,9 +13,8 @@ from stepkit import tracking
 from stepkit.args import Parser
 from stepkit.champion import CHAMPION, champion_of
 from stepkit.command import one_message
+from stepkit.configured import make_for
 from stepkit.errors import BadParameter, ChampionMoved
-
-LIST = "`make models` lists them"
 
 
 def command(doc: str | None) -> argparse.ArgumentParser:
@@ -38,9 +37,10 @@ def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
     Raises:
         BadParameter: no number, or there is no such version.
     """
+    listed = f"{make_for('models', name)} lists them"
     if not version.isdecimal():
-        raise BadParameter(f"'{version}' is no version. Name one by its number: VERSION=2; {LIST}.")
-    with tracking.missing_as(lambda _: BadParameter(f"{name} has no version {version}; {LIST}.")):
+        raise BadParameter(f"'{version}' is not a version. Name its number, VERSION=2; {listed}.")
+    with tracking.missing_as(lambda _: BadParameter(f"{name} has no version {version}; {listed}.")):
         return client.get_model_version(name, version)
 
 
@@ -64,5 +64,5 @@ def put_in_place(client: MlflowClient, name: str, version: str, reason: str) -> 
     try:
         move_champion(client, name, version, before, Move(person(), reason.strip(), by_hand=True))
     except ChampionMoved as error:
-        raise ChampionMoved(f"nothing was changed: {error}. Look first: make models") from error
+        raise ChampionMoved(f"nothing was changed: {error}. Look first: {make_for('models', name)}") from error
     return before

@@ -16,6 +16,7 @@ from rich.text import Text
 from register.hand import command, run
 from register.move import history
 from register.promote import REASON
+from stepkit.configured import make_for
 from stepkit.errors import BadParameter
 from stepkit.lineage import data_set_in
 from stepkit.tracking import missing_as
@@ -29,7 +30,7 @@ def models(client: MlflowClient, name: str) -> str:
     Raises:
         BadParameter: there is no such registered model.
     """
-    with missing_as(lambda _: BadParameter(f"there is no registered model {name} yet: make run")):
+    with missing_as(lambda _: BadParameter(f"no registered model {name}. Register one: {make_for('run', name)}")):
         aliases = client.get_registered_model(name).aliases
     table = Table(title=Text(name), title_justify="left")
     for heading in ("version", "aliases", "data set", "verdict", "test AUC", "registered (UTC)", "what happened"):

@@ -6,9 +6,10 @@ import argparse
 
 from mlflow import MlflowClient
 
-from register.hand import LIST, command, expect_reason, put_in_place, run
+from register.hand import command, expect_reason, put_in_place, run
 from register.move import alone
 from stepkit.champion import PREVIOUS
+from stepkit.configured import make_for
 from stepkit.errors import BadParameter
 from stepkit.tracking import missing_as
 
@@ -28,7 +29,8 @@ def rollback(client: MlflowClient, name: str, reason: str) -> str:
 
 
 def previous_of(client: MlflowClient, name: str) -> str:
-    none = f'{name} has no previous champion. Choose a version ({LIST}): make promote VERSION=n REASON="..."'
+    listed, promote = make_for("models", name), make_for("promote", name)
+    none = f'{name} has no previous champion. Choose a version ({listed} lists them): {promote} VERSION=n REASON="..."'
     with missing_as(lambda _: BadParameter(none)):
         client.get_model_version_by_alias(name, PREVIOUS)
         with alone(client, name):  # which ends a move that died halfway

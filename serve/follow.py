@@ -23,6 +23,7 @@ from serve.settings import ServeSettings
 from stepkit import tracking
 from stepkit.addresses import shown_in
 from stepkit.champion import version_by_alias
+from stepkit.configured import make_for
 
 CHAMPION = "champion"
 SHADOW = "shadow"
@@ -139,7 +140,8 @@ class Follower:
         if slot.role == SHADOW and (version is None or self.champion is None or version == self.champion.version):
             slot.put(None)
         elif version is None:
-            self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: make run")
+            command = make_for("run", self.settings.model_name)
+            self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: {command}")
         elif slot.model is None or slot.model.version != version:
             self._take(slot, version, partial(download, self.settings.model_name, version))
         else:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import yaml
 
 from stepkit.columns import Strict, first_problem
+from stepkit.commands import as_options, hydra_value
 from stepkit.errors import BadParameter
 from stepkit.places import ROOT
 
 CONFIG = ROOT / "config.yaml"
 DEFAULT_MODEL = "credit_default"
 """The registered model that is meant where none is named, as by `make models` and its like."""
+
+
+def make_for(verb: str, model: str) -> str:
+    """Return a command of make about a registered model, which is named where it is not the usual one."""
+    if model == DEFAULT_MODEL:
+        return f"make {verb}"
+    if verb == "run":
+        return f"make run options={as_options([f'register.model_name={hydra_value(model)}'])}"
+    return f"make {verb} MODEL={quote(model)}"
+
 
 NOTHING = "none"
 """What is typed for null; a parameter that is empty was not typed at all."""

@@ -271,7 +271,7 @@ def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
     ("command", "words", "message"),
     [
         (promote, ["--version", "99", "--reason", "x"], "BadParameter: {name} has no version 99"),
-        (promote, ["--version", "two", "--reason", "x"], "BadParameter: 'two' is no version"),
+        (promote, ["--version", "two", "--reason", "x"], "BadParameter: 'two' is not a version"),
         (promote, ["--version", "1", "--reason", " "], "BadParameter: say why"),
         (promote, ["--version", "{champion}", "--reason", "x"], "is the champion already"),
         (rollback, ["--reason", ""], "BadParameter: say why"),
@@ -327,7 +327,7 @@ def test_without_a_registry_the_commands_say_so(
 
 
 def test_of_a_model_that_is_not_there_the_commands_say_so(store: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no registered model nobody yet" in ended(partial(models, ["--model_name", "nobody"]), capsys)
+    assert "no registered model nobody" in ended(partial(models, ["--model_name", "nobody"]), capsys)
     assert "nobody has no previous champion" in ended(
         partial(rollback, ["--model_name", "nobody", "--reason", "x"]), capsys
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import shlex
 import socket
 import time
 from contextlib import closing
@@ -24,7 +26,7 @@ from serve.errors import AddressUnusable, Refusal
 from serve.feedback import label_from
 from serve.guard import id_from, new_id
 from serve.record.rows import Prediction
-from serve.run import expect_free, main, parser
+from serve.run import expect_free, main, parser, welcome
 from serve.settings import ServeSettings, key_from_environment, settings_from
 from stepkit.configured import CONFIG, settings_of
 from stepkit.errors import BadParameter
@@ -260,3 +262,17 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
     assert metrics.unrecorded._value.get() - before == (policy == "answer")
     assert scorer.log_trouble == ""
     scorer.log.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:5001"), ("0.0.0.0", "http://127.0.0.1:5001"), ("::1", "http://[::1]:5001")],
+)
+def test_a_scorer_begins_with_what_a_person_wants_to_know(host: str, url: str) -> None:
+    settings = ServeSettings(host=host, port=5001, model_name="Bob's loans")
+    text = welcome(settings, with_key=False)
+    assert all(part in text for part in (f"{url}/docs", f"curl {url}/invocations", "Ctrl-C"))
+    (download,) = re.findall(r"try +(mlflow artifacts .*)", text)
+    assert "models:/Bob's loans@champion/serving_input_example.json" in shlex.split(download)
+    assert "Authorization" not in text
+    assert '-H "Authorization: Bearer $SCORER_API_KEY"' in welcome(settings, with_key=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from pipeline.config import Config, ConfigError, checked
 from pipeline.config import Sweep as Settings
@@ -188,3 +190,11 @@ def test_ray_is_not_handed_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SECRET" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert runtime_env(RaySettings(), "ray://127.0.0.1:1")["env_vars"]["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("value", ["[x]", "[/b]", "[bold red]y", "[link=http://x]"])
+def test_a_swept_value_is_text_and_not_markup(value: str) -> None:
+    jobs = [job(number, f"main.because.reason={text}", val_roc_auc=0.7) for number, text in enumerate([value, "z"])]
+    text = io.StringIO()
+    Console(file=text, width=200).print(closing(f"sweep {value}", SETTINGS, jobs, None, value, f"at {value}", []))
+    assert text.getvalue().count(value) == 4
