@@ -1,9 +1,9 @@
 """Run a command with the words of make's `options` behind it, each with a prefix before it.
 
-    python -m stepkit.with_options -- "port=5001 workers=2" python run.py     ->  python run.py --port=5001 --workers=2
+    python -m stepkit.with_options -- "port=5001 workers=2" "" python run.py  ->  python run.py --port=5001 --workers=2
 
-The words are split as a shell splits them, quotes included. With ONLY=NAME in the environment, of the options only
-that of this name is handed on.
+The words are split as a shell splits them, quotes included. Where a name stands behind them, of the options only that
+of this name is handed on.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def words_of(options: str, prefix: str, only: str = "") -> list[str]:
 
 
 def main() -> None:
-    prefix, options, *command = sys.argv[1:]
+    prefix, options, only, *command = sys.argv[1:]
     try:
-        command += words_of(options, prefix, os.environ.get("ONLY", ""))
+        command += words_of(options, prefix, only)
     except ValueError as error:
         print(f"options: {error} (found: {options}). Put quotes around values with blanks.", file=sys.stderr)
         sys.exit(2)

@@ -54,8 +54,8 @@ def test_a_flag_without_a_value_does_not_take_the_next_flag_for_one(capsys: pyte
 
 
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    assert from_root("~/clients (1).csv") == "/home/me/clients (1).csv"
+    monkeypatch.setenv("HOME", "/elsewhere/me")
+    assert from_root("~/clients (1).csv") == "/elsewhere/me/clients (1).csv"
     assert from_root("~odd.csv") == str(Path(ROOT) / "~odd.csv")
     assert from_root("https://x/~/y.csv") == "https://x/~/y.csv"
 
