@@ -21,7 +21,7 @@ from tests.pipelines import run_here, small_table
             "main.exectue_steps=all",
             "unknown configuration key 'main.exectue_steps'; did you mean 'main.execute_steps'?",
         ),
-        ("data=3", "Names of data sets, launchers and sweepers are texts"),
+        ("data=3", "Could not find 'data/3'"),
     ],
 )
 def test_wrong_option_is_one_line_and_nothing_runs(
