@@ -94,7 +94,7 @@ report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID 
 	@python -m pipeline.report --run_id "$$run" --base_run_id "$$base" --output "$$output"
 
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
-	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.with_options -- "$$options" "" python -P run.py
+	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.with_options "$$options" "" python -P run.py
 
 ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
 	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$$options" $(if $(main),--keep_as_base)
@@ -121,8 +121,8 @@ rollback: .venv/run.stamp ## make the previous champion the champion again (REAS
 	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name "$$MODEL"
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
-	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.with_options -- "$$options" "" python -P drift/run.py
-	@PYTHONPATH=. python -m stepkit.with_options -- "$$options" model_name python -P drift/page.py --open true
+	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.with_options "$$options" "" python -P drift/run.py
+	@PYTHONPATH=. python -m stepkit.with_options "$$options" model_name python -P drift/page.py --open true
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py

@@ -105,15 +105,12 @@ def expect_version(client: MlflowClient, version: str, model: Watched | None) ->
     """Raise BadParameter if a window without rows asks for a version that does not exist."""
     if model is None:
         raise BadParameter(f"the prediction log has no row of version {version}. Name a model: -P model_name=NAME.")
-    try:
+    unknown = (
+        f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
+        f"{make_for('models', model.model.name)} lists them; version=any takes the rows of all."
+    )
+    with tracking.missing_as(lambda _: BadParameter(unknown)):
         client.get_model_version(model.model.name, version)
-    except MlflowException as error:
-        if tracking.is_unreachable(error):
-            raise
-        raise BadParameter(
-            f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
-            f"{make_for('models', model.model.name)} lists them; version=any takes the rows of all."
-        ) from error
 
 
 def watched(client: MlflowClient, address: str) -> Watched:

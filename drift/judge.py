@@ -71,7 +71,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[Compared] | None = N
         "columns_new": [name for name in map(str, current.rows) if name not in names],
         "tests": len(names) + 2 + count_rules(reference.rows[names], sides.columns),
         "p_threshold": level,
-        "unreadable": [asdict(one) for one in current.unreadable],
+        "unreadable": current.unreadable,
     }
     judged = Judged(compared, bad, details=extras)
     signals = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,18 +51,11 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """Cells of a numeric column that are not finite numbers: `kind` is "text" or "infinite", `first` a few rows."""
-
-    column: str
-    kind: str
-    rows: int
-    first: list[int]
-
-
-@dataclass(frozen=True)
 class Current:
-    """The window. `probability` and `label` belong to its n rows; NaN where unknown."""
+    """The window. `probability` and `label` belong to its n rows; NaN where unknown.
+
+    `unreadable` names the columns of numbers that hold texts or infinite values, and a few of these rows.
+    """
 
     address: str
     rows: pd.DataFrame
@@ -71,7 +65,7 @@ class Current:
     label: Floats | None = None
     versions: list[str] = field(default_factory=list)
     future_rows: int = 0
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def labelled(self) -> int:
@@ -187,12 +181,12 @@ def _current(
     return Current(recorded(settings.current), rows, None, None, probability, label, versions, unreadable=unreadable)
 
 
-def with_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame, list[Unreadable]]:
+def with_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Return n rows whose texts in `numeric` columns became missing values, and the cells that are not finite numbers.
 
     One text must not stop the monitoring of the other columns; infinite values stay, they are out of every range.
     """
-    unreadable: list[Unreadable] = []
+    unreadable: list[dict[str, Any]] = []
     for name in [name for name in numeric if name in table]:
         values = table[name]
         if not pd.api.types.is_numeric_dtype(values):
@@ -203,9 +197,9 @@ def with_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame,
     return table, unreadable
 
 
-def _unreadable(column: str, kind: str, broken: npt.NDArray[np.bool_]) -> list[Unreadable]:
-    places = [int(place) for place in np.flatnonzero(broken)]
-    return [Unreadable(column, kind, len(places), places[:FIRST_ROWS])] if places else []
+def _unreadable(column: str, kind: str, broken: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    places = np.flatnonzero(broken).tolist()
+    return [{"column": column, "kind": kind, "rows": len(places), "first": places[:FIRST_ROWS]}] if places else []
 
 
 def _from_log(client: MlflowClient, settings: Monitoring, window: LogWindow, model: Watched | None) -> Current:

@@ -1,4 +1,4 @@
-"""Help on the command line, which must come at once: nothing is imported for it that takes time."""
+"""Help on the command line, which must come at once: nothing that takes time is imported for it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import shlex
 from stepkit.places import ROOT
 
 FLAGS = {"--help", "-h", "--hydra-help"}
-
 USAGE = """\
 usage: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
-   or: make run options="KEY=VALUE ..."
-   or: python main.py KEY=VALUE ...
+   or: make run options="KEY=VALUE ...", or: python main.py KEY=VALUE ...
 
-Runs the pipeline: {steps}.
-  data=NAME   the data set, one of: {data_sets}
+  data=NAME   the data set: {}
   -m          a sweep: KEY=1,2,3 or KEY=range(7,17,5), one job for each combination
   --cfg job   print the configuration and do nothing
 
-Every KEY, with its default, as in config.yaml (more: docs/reference.md):
+Every KEY with its default, as in config.yaml (more: docs/reference.md):
 
-{keys}"""
+{}"""
 
 
 def wants_help(argv: list[str]) -> bool:
@@ -33,7 +30,5 @@ def wants_help(argv: list[str]) -> bool:
 
 def usage() -> str:
     config = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    keys = config[config.index("\nmain:") :].partition("\nhydra:")[0].strip()
     data_sets = ", ".join(sorted(path.stem for path in (ROOT / "data").glob("*.yaml")))
-    return USAGE.format(steps="download, preprocess, check_data, segregate, random_forest, evaluate, register",
-                        data_sets=data_sets, keys=keys)  # fmt: skip
+    return USAGE.format(data_sets, config[config.index("\nmain:") :].partition("\nhydra:")[0].strip())

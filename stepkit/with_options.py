@@ -1,9 +1,6 @@
-"""Run a command with the words of make's `options` behind it, each with a prefix before it.
+"""Run a command with the words of make's `options` behind it: port=5001 becomes --port=5001.
 
-    python -m stepkit.with_options -- "port=5001 workers=2" "" python run.py  ->  python run.py --port=5001 --workers=2
-
-The words are split as a shell splits them, quotes included. Where a name stands behind them, of the options only that
-of this name is handed on.
+python -m stepkit.with_options OPTIONS NAME COMMAND ...; a NAME that is not empty hands on only the option of this name.
 """
 
 from __future__ import annotations
@@ -13,25 +10,16 @@ import shlex
 import sys
 
 
-def words_of(options: str, prefix: str, only: str = "") -> list[str]:
-    """Return the words with the prefix before each.
-
-    Raises:
-        ValueError: a quote is not closed.
-    """
-    words = [word for word in shlex.split(options) if not only or word.partition("=")[0] == only]
-    return [prefix + word for word in words]
+def flags_of(options: str, only: str = "") -> list[str]:
+    """Return one flag for each word, split as a shell splits them; ValueError means a quote that is not closed."""
+    return [f"--{word}" for word in shlex.split(options) if not only or word.partition("=")[0] == only]
 
 
-def main() -> None:
-    prefix, options, only, *command = sys.argv[1:]
+if __name__ == "__main__":
+    options, only, *command = sys.argv[1:]
     try:
-        command += words_of(options, prefix, only)
+        command += flags_of(options, only)
     except ValueError as error:
         print(f"options: {error} (found: {options}). Put quotes around values with blanks.", file=sys.stderr)
         sys.exit(2)
     os.execvp(command[0], command)
-
-
-if __name__ == "__main__":
-    main()

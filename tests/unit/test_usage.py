@@ -12,7 +12,7 @@ from pipeline.usage import wants_help
 from stepkit.args import step_parser
 from stepkit.configured import make_for
 from stepkit.places import ROOT, from_root
-from stepkit.with_options import words_of
+from stepkit.with_options import flags_of
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--hydra_options", "--help"], ["--hydra_options", "a=1 -h"]])
@@ -35,10 +35,10 @@ def test_help_imports_nothing_heavy_and_shows_every_key() -> None:
 
 def test_options_are_split_as_a_shell_does_and_handed_on_one_by_one() -> None:
     options = "port=5001 'log_url=sqlite:///my $5 file.db' model_name=\"Bob's\""
-    assert words_of(options, "--") == ["--port=5001", "--log_url=sqlite:///my $5 file.db", "--model_name=Bob's"]
-    assert words_of(options, "-P", only="model_name") == ["-Pmodel_name=Bob's"]
+    assert flags_of(options) == ["--port=5001", "--log_url=sqlite:///my $5 file.db", "--model_name=Bob's"]
+    assert flags_of(options, only="model_name") == ["--model_name=Bob's"]
     with pytest.raises(ValueError, match="quotation"):
-        words_of("a='", "--")
+        flags_of("a='")
 
 
 @pytest.mark.parametrize("text", ["-5%", "-", "--x", "- it's -h", "plain", ""])
