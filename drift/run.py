@@ -27,7 +27,7 @@ from stepkit.command import one_message
 from stepkit.commands import pipeline_command
 from stepkit.metric_names import metric_name
 from stepkit.monitoring import Monitoring
-from stepkit.places import ROOT, from_root
+from stepkit.places import from_root
 from stepkit.run import StepRun, step_run
 from stepkit.strict_json import write_json
 
