@@ -40,7 +40,7 @@ _OPEN = re.compile(rf"[^:/?#\s'\"<>]*:(?!{_PORT}).")
 _PASSWORD = re.compile(r"(?s)(?!/|user:password@)[^:]*:.*@")
 _USER = re.compile(r"[^/?#@]*@")
 _NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:\S+@")
-_ENCODED = re.compile(r"(?i)(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
+_ENCODED = re.compile(r"(?i)[a-z](?:[a-z0-9+.-]|%(?:25)*2B)*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
 _PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
 _IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
 _ASSIGNED = re.compile(
