@@ -35,6 +35,7 @@ from serve.microbatch import Batcher
 from serve.model import Servable
 from serve.record.engine import shown_url
 from serve.record.log import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
+from serve.run import print_welcome
 from serve.settings import ServeSettings, handed_over, key_from_environment
 from serve.shadow import Shadow
 
@@ -263,5 +264,7 @@ def create() -> ASGIApp:
         os.kill(os.getpid(), signal.SIGTERM)
     settings = handed_over()
     scorer = Scorer(settings)
+    if SUPERVISOR not in os.environ:
+        print_welcome(settings)
     router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
     return Guard(router, settings, key_from_environment(), lambda: scorer.version_served)

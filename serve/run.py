@@ -92,8 +92,13 @@ def serve(settings: ServeSettings) -> None:
         expect_free(settings.host, settings.port)
         if settings.workers > 1:
             _share(settings, stack)
-        print(welcome(settings, KEY_VARIABLE in os.environ), file=sys.stderr, flush=True)
+            print_welcome(settings)
         _listen(settings)
+
+
+def print_welcome(settings: ServeSettings) -> None:
+    """Print the lines for people, once nothing is left that ends the start with an error."""
+    print(welcome(settings, KEY_VARIABLE in os.environ), file=sys.stderr, flush=True)
 
 
 def welcome(settings: ServeSettings, with_key: bool) -> str:

@@ -75,14 +75,20 @@ def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [b"main:\n\tx: 1\n", b"main: [1, 2\n", b"# \xff\xfe\n"], ids=["a tab", "an open bracket", "not UTF-8"]
+    ("fault", "reason"),
+    [
+        (b"main:\n\tx: 1\n", "line 2: a tab"),
+        (b"main: [1, 2\n", "line 2"),
+        (b"# \xff\xfe\n", "line 1"),
+    ],
+    ids=["a tab", "an open bracket", "not UTF-8"],
 )
 def test_a_data_set_that_is_not_yaml_is_named_with_exit_status_2(
-    fault: bytes, tmp_path: Path, experiment: Experiment, main_here: Callable[..., Ended]
+    fault: bytes, reason: str, tmp_path: Path, experiment: Experiment, main_here: Callable[..., Ended]
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "broken.yaml").write_bytes(fault)
     ended = main_here(experiment, "data=broken", f"hydra.searchpath=[file://{tmp_path}]")
     assert ended.status == 2
-    assert "not YAML in UTF-8" in ended.message
+    assert f"broken.yaml: {reason}" in ended.message
     assert "Traceback" not in ended.log + ended.message

@@ -43,7 +43,7 @@ def test_the_first_command_makes_store_and_artifacts_in_the_root_of_a_checkout(t
     encoded.mkdir(parents=True)  # as `mlflow run` leaves it
     # the spelling of MLflow's command line
     ended = command_in(root, {"MLFLOW_TRACKING_URI": f"sqlite:///{encoded}/mlflow.db"})
-    assert "there is no registered model" in ended.stderr
+    assert "no registered model" in ended.stderr
     store = sqlite_address(root / "mlflow.db")
     assert asked(store, "SELECT artifact_location FROM experiments") == [(f"{root}/mlruns/0",)]
     assert {path.name for path in root.iterdir()} == {"stepkit", "register", "mlflow.db"}
