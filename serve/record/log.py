@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import islice
@@ -189,14 +189,13 @@ class PredictionLog:
         """
         requests = [request.rows for request in group]
         fresh = {position for position, request in enumerate(group) if request.fresh}
-        self.settle(lambda: commit(self.engine, requests, fresh))
-        now = time.monotonic()
-        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
-            self._recent.popleft()
-        self._recent.extend((now, rows) for rows in requests)
+        self.settle(lambda: commit(self.engine, requests, fresh), requests)
 
-    def settle(self, work: Callable[[], T]) -> T:
+    def settle(self, work: Callable[[], T], written: Sequence[list[Row]] = ()) -> T:
         """Return the result of work that commits to the log, done again where its file was moved or damaged meanwhile.
+
+        Args:
+            written: the rows of each request that the work commits; they are owed from the moment it is known to hold.
 
         Raises:
             LogUnfit, LogUnavailable, SQLAlchemyError: as the work, or making a new log.
@@ -212,8 +211,15 @@ class PredictionLog:
                 with self._turn:
                     recent = islice(reversed(self._recent), KEYS_TO_READ)
                     if self._file.holds(generation, ((rows[0].request_id, rows[0].row) for _, rows in recent)):
+                        self._owe(written)
                         return result
         raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
+
+    def _owe(self, requests: Sequence[list[Row]]) -> None:
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
+            self._recent.popleft()
+        self._recent.extend((now, rows) for rows in requests)
 
     def _is_worth_another_try(self, error: Exception) -> bool:
         cause = error if isinstance(error, DBAPIError) else error.__cause__
