@@ -132,8 +132,8 @@ class Follower:
     def _take_last(self) -> None:
         """Begin with the model that another worker serves: the registry may be away."""
         slot, last = self.slots[CHAMPION], last_model.last()
-        if slot.model is None and last:
-            self._take(slot, last.version, lambda _: last.verified_folder())
+        if slot.model is None and last and last.is_intact():
+            self._take(slot, last.version, lambda _: Path(last.place))
 
     def _follow(self, client: MlflowClient, slot: Slot) -> None:
         version = _version_of(client, self.settings.model_name, slot.alias)
@@ -164,7 +164,7 @@ class Follower:
                 self._expect_redactable(model)
                 self._expect_signature(model, slot)
                 if slot.role == CHAMPION:
-                    last_model.keep(model.name, version, path)
+                    last_model.keep(version, path)
         except ModelRefused as error:
             self._refuse(slot, version, str(error))
             return

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serve.ending import SUPERVISOR
-from serve.errors import ModelRefused
 from serve.journal import note
 from serve.metrics import FOLDER
 from stepkit.tables import sha256_of
@@ -25,34 +24,35 @@ RECORD = "record.json"
 class LastModel:
     """A version that a worker serves or has served, where its files are, and their sha256."""
 
-    name: str
     version: str
     place: str
     digests: dict[str, str]
 
-    def verified_folder(self) -> Path:
-        """Return the folder of the files.
-
-        Raises:
-            ModelRefused: they are not the ones that were kept.
-        """
-        if _digests(Path(self.place)) != self.digests:
-            raise ModelRefused(f"version {self.version}: its files in {self.place} were altered")
-        return Path(self.place)
+    def is_intact(self) -> bool:
+        """Return whether the files are those that were kept."""
+        try:
+            return _digests(Path(self.place)) == self.digests
+        except OSError:  # another worker replaces them
+            return False
 
 
-def keep(name: str, version: str, source: Path) -> None:
-    """Copy the files of a model that is served from now on, and remove those of the one before."""
-    folder = _folder()
+def keep(version: str, source: Path) -> None:
+    """Copy the files of a model that is served from now on, and remove the copy of the previous one.
+
+    A copy that another worker made stays: a third one may be loading it.
+    """
+    folder, before = _folder(), last()
     if folder is None:
         return
-    before = last()
     try:
+        digests = _digests(source)
+        if before and before.version == version and before.digests == digests and before.is_intact():
+            return
         folder.mkdir(exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=folder))
-        shutil.copytree(source, place, dirs_exist_ok=True)
+        shutil.copytree(source, place, ignore=shutil.ignore_patterns("*.pyc"), dirs_exist_ok=True)
         record = place.with_suffix(".json")
-        record.write_text(json.dumps(asdict(LastModel(name, version, str(place), _digests(place)))), encoding="utf-8")
+        record.write_text(json.dumps(asdict(LastModel(version, str(place), digests))), encoding="utf-8")
         record.replace(folder / RECORD)
     except OSError as error:  # without a copy the scorer answers as before
         note("model_not_kept", version=version, error=str(error))
@@ -78,4 +78,6 @@ def _folder() -> Path | None:
 
 
 def _digests(place: Path) -> dict[str, str]:
-    return {str(path.relative_to(place)): sha256_of(path) for path in sorted(place.rglob("*")) if path.is_file()}
+    """Return the sha256 of each file, but not of those that Python adds when it loads a model's code."""
+    files = (path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {str(path.relative_to(place)): sha256_of(path) for path in files}
