@@ -55,8 +55,8 @@ def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
     from serve.registry import registered
     from stepkit.command import as_step_error
 
-    version = registered(address)
     try:
+        version = registered(address)
         with refusing(version.version):
             return version, download(version.name, version.version, folder)
     except Exception as error:

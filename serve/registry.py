@@ -22,7 +22,7 @@ def registered(address: str) -> Registered:
 
     Raises:
         BadParameter: no such address, model, alias or version.
-        TrackingUnreachable: the registry does not answer.
+        MlflowException: the registry does not answer.
     """
     found = ADDRESS.fullmatch(address)
     if not found:
@@ -39,8 +39,6 @@ def registered(address: str) -> Registered:
         else:
             version = client.get_model_version(found["name"], found["version"])
     except MlflowException as error:
-        if problem := tracking.trouble_of(error):
-            raise problem from error
         if error.error_code not in UNKNOWN:
             raise
         version = None
