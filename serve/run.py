@@ -15,7 +15,7 @@ from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_t
 from serve.errors import AddressUnusable
 from serve.record.errors import LogUnfit
 from serve.record.settings import DEFAULT_URL, URL_VARIABLE
-from serve.settings import HANDED_OVER, ServeSettings, key_from_environment, settings_from
+from serve.settings import HANDED_OVER, KEY, ServeSettings, key_from_environment, settings_from
 from stepkit.addresses import expect_no_secret
 from stepkit.args import Parser
 from stepkit.command import leave
@@ -24,7 +24,6 @@ from stepkit.places import ROOT, expect_usable
 
 APPLICATION = "serve.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-KEY_VARIABLE = "SCORER_API_KEY"
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
 """`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
 
@@ -98,7 +97,7 @@ def serve(settings: ServeSettings) -> None:
 
 def print_welcome(settings: ServeSettings) -> None:
     """Print the lines for people, once nothing is left that ends the start with an error."""
-    print(welcome(settings, KEY_VARIABLE in os.environ), file=sys.stderr, flush=True)
+    print(welcome(settings, bool(key_from_environment())), file=sys.stderr, flush=True)
 
 
 def welcome(settings: ServeSettings, with_key: bool) -> str:
@@ -106,7 +105,7 @@ def welcome(settings: ServeSettings, with_key: bool) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     model, example = f"models:/{settings.model_name}@{settings.alias}", "serving_input_example.json"
-    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if with_key else ""
+    key = f' -H "Authorization: Bearer ${KEY}"' if with_key else ""
     return (
         f"scorer of {model} on {url}\n"
         f"  docs  {url}/docs\n"

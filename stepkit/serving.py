@@ -14,9 +14,9 @@ _NAME = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?:,|$)""")
 
 
 def _as_list(value: Any) -> Any:
-    """Return the names of a list that was typed: a,b,c, or as YAML writes it: [a, "b", c]."""
+    """Return the names of a list that was typed: a,b,c, or as YAML writes it: [a, "b", c]; none for null."""
     if not isinstance(value, str):
-        return value
+        return [] if value is None else value
     text = value.strip()
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
@@ -30,13 +30,9 @@ def _none_as_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _none_as_no_names(value: Any) -> Any:
-    return [] if value is None else value
-
-
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TextOrNull = Annotated[str, BeforeValidator(_none_as_empty)]
-Names = Annotated[list[str], BeforeValidator(_none_as_no_names), BeforeValidator(_as_list)]
+Names = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class Serving(Strict):
