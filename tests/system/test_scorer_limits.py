@@ -120,16 +120,3 @@ def test_silent_connections_do_not_keep_others_out(running: Server) -> None:
             stack.enter_context(connect(running))
         assert running.get("/ping").ok
     assert not running.events("fault")
-
-
-def test_a_field_of_a_trailer_is_not_a_header(running: Server, champion: Champion) -> None:
-    body = json.dumps(split([champion.row])).encode()
-    chunk = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
-    with connect(running) as client:
-        client.sendall(HEAD + chunk + b"X-Request-Id: of-the-trailer\r\n\r\n")
-        answer = client.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"of-the-trailer" not in answer
-    with connect(running) as client:
-        client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\n" + chunk + b"Content-Type: application/json\r\n\r\n")
-        assert client.recv(4096).startswith(b"HTTP/1.1 415 ")
