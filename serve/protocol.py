@@ -141,6 +141,9 @@ class Protocol(HttpToolsProtocol):
         self.limits.wait(self)
         super().on_response_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Print nothing: the request is answered as any other, and uvicorn's advice is about WebSockets."""
+
     def expire(self) -> None:
         """End a connection that has taken too long; one that sends a head gets a response first."""
         if self.in_head and not self.transport.is_closing():
@@ -155,7 +158,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that has no head, and so never reaches the application."""
         metrics.errors.labels(refusal.code).inc()
-        body = orjson.dumps({"error_code": refusal.code, "message": refusal.message, "field": refusal.field})
+        body = orjson.dumps(refusal.body())
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[refusal.status] + head + body)
         self.transport.close()

@@ -141,6 +141,7 @@ def _listen(settings: ServeSettings) -> None:
         workers=settings.workers,
         loop="uvloop",
         http="serve.protocol:Protocol",
+        ws="none",
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=settings.stop_seconds,

@@ -120,3 +120,12 @@ def test_silent_connections_do_not_keep_others_out(running: Server) -> None:
             stack.enter_context(connect(running))
         assert running.get("/ping").ok
     assert not running.events("fault")
+
+
+def test_a_request_to_upgrade_is_answered_as_any_other(running: Server) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    with connect(running) as client, connect(running) as silent:
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n" + upgrade + b"Sec-WebSocket-Key: " + b"a" * 22 + b"==\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert silent.recv(1) == b"", "the limits stay in force"
+    assert "Traceback" not in running.output.read_text()
