@@ -36,6 +36,11 @@ class Refusal(Exception):
         self.message, self.field = (text.encode("utf-8", "replace").decode() for text in (message, field))
         self.retry_after = retry_after
 
+    def body(self, **more: str) -> dict[str, str]:
+        """Return the body of the response, with `more` in it."""
+        shown = {"error_code": self.code, "message": self.message, **more}
+        return {**shown, "field": self.field} if self.field else shown
+
 
 def bad_request(message: str, field: str) -> Refusal:
     return Refusal(400, "BAD_REQUEST", message, field)

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -89,7 +88,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     call = call_of(request)
     chunks: list[bytes] = []
     size = 0
-    if (announced := _announced(request)) > limit:
+    announced = int(request.headers.get("content-length", 0))  # the parser takes only digits
+    if announced > limit:
         raise too_large(limit)
     await _hold(call, announced)
     async for chunk in request.stream():
@@ -101,11 +101,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         chunks.append(chunk)
     call.body_complete = True
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _announced(request: Request) -> int:
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
 
 
 async def _hold(call: Call, size: int) -> None:
@@ -211,14 +206,11 @@ class Guard:
 
 
 def _response(refusal: Refusal, call: Call) -> Response:
-    body: dict[str, Any] = {"error_code": refusal.code, "message": refusal.message, "request_id": call.request_id}
-    if refusal.field:
-        body["field"] = refusal.field
     # the rest of the body is discarded: let the client stop sending it
     headers = {} if call.body_complete or call.method == "GET" else {"connection": "close"}
     if refusal.retry_after:
         headers["retry-after"] = str(refusal.retry_after)
-    return Response(orjson.dumps(body), refusal.status, headers, "application/json")
+    return Response(orjson.dumps(refusal.body(request_id=call.request_id)), refusal.status, headers, "application/json")
 
 
 def _account_for(call: Call) -> None:
@@ -229,7 +221,7 @@ def _account_for(call: Call) -> None:
     metrics.seconds.labels(path).observe(call.milliseconds / 1000)
     if call.error:
         metrics.errors.labels(call.error).inc()
-    fields: dict[str, Any] = {"field": call.field} if call.field else {}
+    trouble = {name: value for name, value in (("error", call.error), ("field", call.field)) if value}
     note(
         "request",
         request_id=call.request_id,
@@ -239,6 +231,5 @@ def _account_for(call: Call) -> None:
         ms=round(call.milliseconds, 3),
         rows=call.rows,
         model_version=call.version,
-        **({"error": call.error} if call.error else {}),
-        **fields,
+        **trouble,
     )
