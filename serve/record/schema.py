@@ -126,12 +126,13 @@ def expect_current(engine: Engine) -> None:
 
 def _prepare(engine: Engine) -> None:
     with engine.connect() as connection:
+        tables = metadata.tables.keys() & inspect(connection).get_table_names()
+        # asked afterwards: another process may make the log in between
         found = version_of(connection)
-        foreign = found is None and metadata.tables.keys() & inspect(connection).get_table_names()
     _expect_known(found, engine)
-    if foreign:
+    if tables and found is None:
         raise LogUnfit(
-            f"the database {shown_url(engine.url)} holds the table {min(foreign)} of another program. Name another one."
+            f"the database {shown_url(engine.url)} holds the table {min(tables)} of another program. Name another one."
         )
     keep_wal(engine)
     if found != HEAD:
