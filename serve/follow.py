@@ -166,7 +166,7 @@ class Follower:
                 if slot.role == CHAMPION:
                     last_model.keep(version, path)
         except ModelRefused as error:
-            self._refuse(slot, version, str(error))
+            self._refuse(slot, version, shown_in(str(error)))
             return
         before = slot.model.version if slot.model else None
         slot.refused = None
