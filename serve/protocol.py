@@ -66,11 +66,11 @@ class Connections:
         connection.transport.abort()
 
     def _look(self) -> None:
+        self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
         now = self._loop.time()
         for connection in [*self.open]:
             if connection.deadline < now:
                 connection.expire()
-        self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
 
 
 def most_connections() -> int:
