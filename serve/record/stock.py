@@ -75,8 +75,7 @@ class Recorder:
         raw: list[Any] = rows.astype(object).mask(rows.isna(), math.nan).to_dict("records")
         answers = zip(raw, probabilities, classes, strict=True)
         predictions = [
-            # a sum of float32 may exceed 1 by its last bit
-            Prediction(row=row, features=features, probability=min(probability, 1.0), predicted=predicted, **same)
+            Prediction(row=row, features=features, probability=probability, predicted=predicted, **same)
             for row, (features, probability, predicted) in enumerate(answers)
         ]
         try:
