@@ -173,17 +173,13 @@ def _parquet_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.
 
 
 def _expect_types(path: Path, schema: pa.Schema, wanted: Wanted) -> None:
-    for name in (*wanted.numbers, *wanted.texts):
-        kind = schema.field(name).type
-        if name in wanted.numbers and not _is_number(kind):
-            raise TableUnfit(
-                f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs numbers. "
-                "Write it as numbers."
-            )
-        if name in wanted.texts and not _is_text(kind):
-            raise TableUnfit(
-                f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs text."
-            )
+    for names, fits, needed in ((wanted.numbers, _is_number, "numbers"), (wanted.texts, _is_text, "text")):
+        for name in names:
+            if not fits(kind := schema.field(name).type):
+                raise TableUnfit(
+                    f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs {needed}. "
+                    f"Write it as {needed}."
+                )
 
 
 def _is_number(kind: pa.DataType) -> bool:
