@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from serve.address import ADDRESSES, DEFAULT_ADDRESS, Registered
 from serve.chunks import Wanted, chunks, expect_columns, format_of, header_of
 from serve.errors import ModelRefused
-from serve.fetching import Fetching
+from serve.fetching import fetching
 from serve.graph import Graph, Rows
 from serve.parts import Parts, Plan
 from stepkit.args import Parser, positive
@@ -81,9 +81,9 @@ def run(job: Job) -> str:
         ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded, or fails.
     """
     _expect_places(job)
-    with Fetching() as fetching:
+    with fetching() as graph_of:
         header = header_of(job.source)
-        version, model = fetching.graph(job.model)
+        version, model = graph_of(job.model)
     wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
     expect_columns(job.source, header, wanted)
     parts = Parts(job.output, _plan(job, version, wanted))

@@ -7,44 +7,40 @@ registry and to load a model. The second process imports while the first one ask
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from serve.address import Registered
 from serve.apart import Apart
 from serve.graph import Described, Graph, open_graph
 
 
-class Fetching:
-    """The processes of a fetch, begun before it is known whether they are needed; they end with the `with`."""
+@contextmanager
+def fetching() -> Iterator[Callable[[str], tuple[Registered, Graph]]]:
+    """Begin the processes of a fetch before it is known whether they are needed; they end with the `with`.
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
+    Yields a function that returns the version that an address means, and its graph, which answers as the registered
+    model does.
 
-    def __enter__(self) -> Self:
+    Raises:
+        BadParameter: no such address, model, alias or version.
+        ModelRefused: it cannot be loaded, or does not answer so.
+        TrackingUnreachable: the registry or the artifact store does not answer.
+        ProcessLost: a process was ended from outside.
+    """
+    with (
         # removed last, when no process is left that could write to it
-        self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-model-"))
-        self._fetch = self._stack.enter_context(Apart(_fetch, "serve.registry", "serve.model"))
-        self._prove = self._stack.enter_context(Apart(_prove, "serve.model"))
-        return self
+        tempfile.TemporaryDirectory(prefix="batch-model-") as folder,
+        Apart(_fetch, "serve.registry", "serve.model") as fetch,
+        Apart(_prove, "serve.model") as prove,
+    ):
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+        def graph(address: str) -> tuple[Registered, Graph]:
+            version, path = fetch(address, folder)
+            return version, open_graph(version.name, version.version, prove(version, path))
 
-    def graph(self, address: str) -> tuple[Registered, Graph]:
-        """Return the version that the address means, and its graph, which answers as the registered model does.
-
-        Raises:
-            BadParameter: no such address, model, alias or version.
-            ModelRefused: it cannot be loaded, or does not answer so.
-            TrackingUnreachable: the registry or the artifact store does not answer.
-            ProcessLost: a process was ended from outside.
-        """
-        version, path = self._fetch(address, self._folder)
-        described = self._prove(version, path)
-        return version, open_graph(version.name, version.version, described)
+        yield graph
 
 
 # what follows runs in the processes apart: only there may MLflow be imported

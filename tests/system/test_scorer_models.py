@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from random_forest.export import FILES
 from random_forest.graph import PROBABILITIES
 from serve.errors import ModelFailed, ModelRefused
-from serve.fetching import Fetching
+from serve.fetching import fetching
 from serve.model import load
 from serve.record.read import read_log
 from stepkit import tracking
@@ -170,8 +170,8 @@ def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
     with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
         load(trained.name, version)
     # batch scores without MLflow, and not without that proof
-    with Fetching() as fetching, pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
-        fetching.graph(f"models:/{trained.name}/{version}")
+    with fetching() as graph_of, pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+        graph_of(f"models:/{trained.name}/{version}")
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
