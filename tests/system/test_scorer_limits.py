@@ -125,7 +125,7 @@ def test_silent_connections_do_not_keep_others_out(running: Server) -> None:
 def test_a_request_to_upgrade_is_answered_as_any_other(running: Server) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     with connect(running) as client, connect(running) as silent:
-        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n" + upgrade + b"Sec-WebSocket-Key: " + b"a" * 22 + b"==\r\n\r\n")
+        client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: %s==\r\n%s\r\n" % (b"a" * 22, upgrade))
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert silent.recv(1) == b"", "the limits stay in force"
     assert "Traceback" not in running.output.read_text()
