@@ -42,7 +42,7 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
 
 
 def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:
-    """Yield line and column of each value that is not a number and stands in a column of numbers."""
+    """Yield line and column of each value that is not a number, in the columns of numbers."""
     rows = numbered_rows(StringIO(text, newline=""))
     _, header = next(rows, (0, []))
     for line, row in rows:

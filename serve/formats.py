@@ -1,8 +1,8 @@
 """Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
 
 `fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to MLflow's own
-parsing and schema enforcement, so that whatever MLflow takes is taken and whatever it refuses is refused. CSV is read
-as in training and in batch. "What differs" in README.md lists the differences from MLflow.
+parsing and schema enforcement, so that both take and refuse the same bodies. CSV is read as in training and in batch.
+"What differs" in README.md lists the differences from MLflow.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _json_request(body: bytes, model: Servable) -> Any:
     """Return a parsed JSON body whose texts and numbers mean the same in every shape; for MLflow, which continues.
 
     MLflow reads a missing text of `instances` and `inputs` as "None", and fails at whole numbers beyond doubles. It
-    also says what is wrong with a body that is not a JSON object.
+    also rejects a body that is not a JSON object.
     """
     try:
         request = json.loads(body, parse_int=_whole_number)

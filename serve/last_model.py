@@ -73,7 +73,7 @@ def last() -> LastModel | None:
 
 
 def _folder() -> Path | None:
-    """Return the folder of the workers; None for a scorer of one process, which has nobody to hand a model to."""
+    """Return the folder of the workers; None for a scorer of one process, which hands its model to no other."""
     return Path(os.environ[FOLDER]) / SUBFOLDER if SUPERVISOR in os.environ else None
 
 

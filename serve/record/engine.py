@@ -113,7 +113,7 @@ def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
         return LogUnfit(f"the address of the prediction log has an option that PostgreSQL rejects: {reason}.")
     return LogUnavailable(
         f"the prediction log {shown_url(url)} cannot be used: {reason}. "
-        f"See that its database runs and has room and rights; nothing needs to be started anew."
+        "See that its database runs and has room and rights; nothing needs to be restarted."
     )
 
 

@@ -1,6 +1,6 @@
-"""The file of an SQLite log: someone may move, replace or damage it while the log is open, and no row may be lost.
+"""The file of an SQLite log: no row may be lost if it is moved, replaced or damaged while the log is open.
 
-SQLite goes on writing into a file that was moved or removed, and believes in pages that somebody else has overwritten.
+SQLite continues to write into a file that was moved or removed, and trusts pages that another program has overwritten.
 So the file is looked at after each commit as well, and a prediction is acknowledged only if its file is still in place.
 """
 
@@ -24,10 +24,10 @@ from serve.record.engine import BUSY_SECONDS, DAMAGED, file_of, sqlite_code_of
 from serve.record.errors import LogDamaged, LogUnavailable
 
 ASIDE = ".aside-"
-"""Stands in the name of a file that was moved aside, before the time (UTC) of that."""
+"""Part of the name of a file that was moved aside, before the time (UTC) of that."""
 
 SIDES = ("-wal", "-shm")
-"""The files beside SQLite's own: commits that are not yet in the file, and the index of those."""
+"""Endings of the files that SQLite adds: commits that are not yet in the file, and the index of those."""
 
 _IS_THERE = 'SELECT probability FROM predictions WHERE request_id = ? AND "row" = ?'
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class LogFile:
             return
         for suffix in SIDES:
             beside, state = _beside(path, suffix), _stat_of(_beside(path, suffix))
-            # without a file before it, a -wal is nobody's, and SQLite would delete it
+            # SQLite would delete a -wal whose file is missing
             if state and (self._seen is None or _is_same(state, self._sides.get(suffix), empty=True)):
                 beside.rename(_beside(aside, suffix))
                 logger.warning("%s has lost its file and is %s now", beside, _beside(aside, suffix).name)

@@ -183,9 +183,9 @@ class PredictionLog:
         return True
 
     def _commit(self, group: list[Request]) -> None:
-        """Commit; again when the connection was lost, since a server that was started anew takes a new one.
+        """Commit; again when the connection was lost, since a server that was restarted takes a new one.
 
-        The second time is harmless where the first had come through without our hearing of it.
+        The second time is harmless if the first commit was done and only its answer was lost.
         """
         requests = [request.rows for request in group]
         fresh = {position for position, request in enumerate(group) if request.fresh}
