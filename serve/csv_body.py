@@ -7,6 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from serve.errors import bad_request
 from serve.model import Servable
@@ -18,6 +20,7 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
 
     Raises:
         Refusal: 400; a row has too many or too few fields, or a value is not a number.
+        MlflowException: a column of the model occurs twice.
         ValueError: it is not CSV in UTF-8.
     """
     text = body.decode("utf-8-sig")
@@ -26,8 +29,7 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
     for row in uneven_rows(StringIO(text, newline="")):
         raise bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
     _, header = next(numbered_rows(StringIO(text, newline="")), (0, []))
-    if twice := {name for name in model.names if header.count(name) > 1}:
-        raise bad_request(f"column '{min(twice)}' occurs twice in the header. Send it once.", min(twice))
+    expect_each_once(header, model)
     dtypes: dict[Hashable, str] = {name: "string" if name in model.text else "float64" for name in model.names}
     gaps = {name: [""] if name in model.text else MISSING for name in model.names}
     try:
@@ -39,6 +41,14 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
         for line, name in _unfit_in_csv(text, model):
             raise bad_request(f"line {line}, column {name}: not a number. Correct the value.", name) from error
         raise
+
+
+def expect_each_once(columns: list[str], model: Servable) -> None:
+    """Raise MlflowException for a column of the model that occurs twice; MLflow's own message would not name it."""
+    if twice := {name for name in model.names if columns.count(name) > 1}:
+        raise MlflowException(
+            f"column '{min(twice)}' occurs twice in the input. Send it once.", INVALID_PARAMETER_VALUE
+        )
 
 
 def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:

@@ -18,10 +18,9 @@ import orjson
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
-from serve.csv_body import csv_table, is_number
+from serve.csv_body import csv_table, expect_each_once, is_number
 from serve.errors import Refusal, bad_request
 from serve.graph import Rows
 from serve.model import Servable
@@ -133,19 +132,12 @@ class _Reader:
         self.rows: Rows | None = None
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
-        _expect_each_once(data, self.model)
+        if isinstance(data, pd.DataFrame):
+            expect_each_once(data.columns.tolist(), self.model)
         schema, params_schema = self.metadata.get_input_schema(), self.metadata.get_params_schema()
         table, _ = _validate_prediction_input(data, params, schema, params_schema)
         self.rows = self.model.rows_of(table)
         return []
-
-
-def _expect_each_once(data: Any, model: Servable) -> None:
-    """MLflow refuses these too, but by "'DataFrame' object has no attribute 'dtype'"."""
-    if isinstance(data, pd.DataFrame):
-        twice = set(data.columns[data.columns.duplicated()]) & set(model.names)
-        if twice:
-            raise MlflowException(f"column '{min(twice)}' stands twice in the input", INVALID_PARAMETER_VALUE)
 
 
 def slow(body: bytes, kind: str, model: Servable) -> Rows:
@@ -251,7 +243,7 @@ _NAMED = (
     re.compile(r"missing inputs \[(.+?)\]"),
     re.compile(r"convert column (.+?) to type"),
     re.compile(r"types for column (.+?)\. "),
-    re.compile(r"column '(.+?)' stands twice"),
+    re.compile(r"column '(.+?)' occurs twice"),
 )
 
 
