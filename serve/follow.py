@@ -110,7 +110,6 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._take_last()
             self.look()
             self._looked.set()
             gc.enable()  # off since run.py: all is imported that the first look needs
@@ -119,6 +118,7 @@ class Follower:
     def look(self) -> None:
         """Look the aliases up once and take what they name; whatever fails, what is served stays."""
         try:
+            self._take_last()
             tracking.connect()
             client = MlflowClient()
             self._follow(client, self.slots[CHAMPION])

@@ -6,7 +6,9 @@ import gc
 from pathlib import Path
 
 import pytest
+import requests
 
+from serve import last_model
 from serve.follow import CHAMPION, Follower
 from serve.settings import ServeSettings
 
@@ -40,3 +42,16 @@ def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(capfd: pyt
     shown = str(follower.describe()) + capfd.readouterr().out
     assert "no model at https://store/model" in shown
     assert "0123456789abcdef" not in shown
+
+
+def test_the_follower_outlives_a_failure_to_load_the_copy_of_another_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise requests.ConnectionError("the line is lost")
+
+    monkeypatch.setattr(last_model, "last", lambda: last_model.LastModel("1", str(tmp_path), {}))
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    follower = Follower(ServeSettings())
+    follower.look()
+    assert "the line is lost" in follower.describe()["waiting_for"]
