@@ -63,7 +63,8 @@ class Scorer:
         self.batcher = Batcher()
         self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
         self.log_trouble = ""
-        self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=_observe_commit)
+        on_commit = metrics.commit_seconds.observe
+        self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=on_commit)
         self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
 
     @asynccontextmanager
@@ -243,10 +244,6 @@ def as_json(scores: Scores) -> str:
     answers = zip(scores.probability, scores.predicted, strict=True)
     shown = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in answers)
     return f'{{"predictions": [{shown}]}}'
-
-
-def _observe_commit(_: int, seconds: float) -> None:
-    metrics.commit_seconds.observe(seconds)
 
 
 async def not_found(*_: object) -> None:

@@ -46,9 +46,7 @@ class PredictionLog:
     the more requests at once, the fewer commits a request costs.
     """
 
-    def __init__(
-        self, engine: Engine, settings: LogSettings, on_commit: Callable[[int, float], None] | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, settings: LogSettings, on_commit: Callable[[float], None] | None = None) -> None:
         self.engine = engine
         self.settings = settings
         self.redacted = frozenset(settings.redact)
@@ -69,14 +67,14 @@ class PredictionLog:
         *,
         base: Path = ROOT,
         must_answer: bool = True,
-        on_commit: Callable[[int, float], None] | None = None,
+        on_commit: Callable[[float], None] | None = None,
     ) -> PredictionLog:
         """Open a log; make its tables, or bring them up to date.
 
         Args:
             url: sqlite:///FILE (relative: to `base`, the repository) or postgresql://...
             must_answer: False lets a log be opened whose database is down; it is looked for at each write.
-            on_commit: called by the writing thread after each commit, with its rows and seconds.
+            on_commit: called by the writing thread after each commit, with its seconds.
 
         Raises:
             LogUnfit: the address is of no log, or the log was made by newer code.
@@ -255,12 +253,12 @@ class PredictionLog:
         self._write([request for position, request in enumerate(group) if position not in positions])
 
     def _succeed(self, group: list[Request], seconds: float) -> None:
-        count = self._waiting.count_written(group, seconds)
+        self._waiting.count_written(group, seconds)
         for request in group:
             request.future.set_result(None)
         if self._on_commit:
             try:
-                self._on_commit(count, seconds)
+                self._on_commit(seconds)
             except Exception:  # a fault in somebody's metrics is no reason to stop writing
                 logger.exception("on_commit failed")
 

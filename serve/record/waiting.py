@@ -123,13 +123,12 @@ class Waiting:
             self._requests.clear()
             return left
 
-    def count_written(self, group: list[Request], seconds: float) -> int:
+    def count_written(self, group: list[Request], seconds: float) -> None:
         count = sum(len(request.predictions) for request in group)
         with self._change:
             self._queued -= count
             self._committed += count
             self._last_commit = seconds
-        return count
 
     def count_failed(self, group: list[Request]) -> None:
         count = sum(len(request.predictions) for request in group)
