@@ -11,20 +11,15 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import OneHotEncoder
 
+from random_forest.pipeline import CODES
 from random_forest.trees import add, constant, new
 
 
 def exact(encoder: ColumnTransformer) -> ColumnTransformer:
     """Return the same encoder, whose codes skl2onnx takes with this converter; texts keep skl2onnx's own."""
     encoder = copy.deepcopy(encoder)
-    for _, transformer, columns in encoder.transformers_:
-        last = transformer[-1] if hasattr(transformer, "steps") else transformer
-        if not isinstance(last, OneHotEncoder) or not len(columns):
-            continue
-        if all(codes.dtype.kind in "fiu" for codes in last.categories_):
-            last.onnx_converter = lambda: convert
+    encoder.named_transformers_[CODES][-1].onnx_converter = lambda: convert
     return encoder
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
@@ -29,11 +28,10 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     if PROBABILITIES in inputs:
         raise BadParameter(f"no input column may be called '{PROBABILITIES}', as the model's answer is. Rename it.")
     types = [(name, StringTensorType([None, 1]) if name in text else FloatTensorType([None, 1])) for name in inputs]
-    name, classifier = model.steps[-1]
+    (encode, encoder), (name, classifier) = model.steps
     if isinstance(classifier, RandomForestClassifier):
         classifier = convertible(classifier)
-    before = [(step, exact(one) if isinstance(one, ColumnTransformer) else one) for step, one in model.steps[:-1]]
-    same = Pipeline([*before, (name, classifier)])
+    same = Pipeline([(encode, exact(encoder)), (name, classifier)])
     converted: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)
     return converted

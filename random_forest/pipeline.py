@@ -17,6 +17,7 @@ from stepkit.settings import Features, ModelSettings
 
 FOREST = "forest"
 ENCODE = "encode"
+CODES = "codes"
 
 
 def chosen(wanted: Literal["all"] | list[str], of_role: list[str], role: str) -> list[str]:
@@ -56,11 +57,7 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
     encode = ColumnTransformer(
         [
             ("numeric", SimpleImputer(strategy=settings.features.impute_numeric, keep_empty_features=True), numeric),
-            (
-                "codes",
-                make_pipeline(fill, OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
-                codes,
-            ),
+            (CODES, make_pipeline(fill, OneHotEncoder(handle_unknown="ignore", sparse_output=False)), codes),
             ("text", OneHotEncoder(handle_unknown="ignore", sparse_output=False), text),
         ],
     )
