@@ -49,19 +49,14 @@ class Purger:
         return removed or 0
 
 
-def purge(engine: Engine, keep_days: int, now: datetime | None = None) -> int:
-    """Remove all predictions older than `keep_days`, with their labels; return how many predictions.
+def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
+    """Remove predictions older than `keep_days`, with their labels, until nothing old is left.
 
-    In small transactions, so that writers hardly wait.
+    Yields how many predictions each small transaction removed.
 
     Raises:
         LogUnavailable: the log cannot be changed; what was removed before stays removed.
     """
-    return sum(purge_batches(engine, keep_days, now))
-
-
-def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
-    """Remove one small batch at a time, and yield how many predictions it was, until nothing old is left."""
     before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
     with failures_of(engine.url):
         while removed := _purge_some(engine, before):

@@ -67,7 +67,7 @@ def read_log(
             parts = list(_parts(engine, _ordered(statement, last), last))
     finally:
         engine.dispose()
-    return _frame(parts[::-1] if last is not None else parts, labels, newest_first=last is not None)
+    return _frame(parts[::-1] if last is not None else parts, labels)
 
 
 def features_in(log: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def _mixed(values: list[Any]) -> pa.Array:
     return pc.coalesce(only_texts, numbers.cast(pa.string()))
 
 
-def _frame(parts: list[pa.Table], labels: bool, newest_first: bool) -> pd.DataFrame:
+def _frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
     if not parts:
         return _empty(labels)
     table = _joined(parts)

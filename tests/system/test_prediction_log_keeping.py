@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from serve.record.errors import FeedbackUnfit, RequestIdTaken
 from serve.record.feedback import Counts, give_feedback
 from serve.record.log import Prediction
-from serve.record.purge import PURGED_AT_ONCE, purge
+from serve.record.purge import PURGED_AT_ONCE, purge_batches
 from serve.record.read import read_log
 from serve.record.schema import predictions
 from stepkit.places import ROOT
@@ -100,8 +100,8 @@ def test_old_predictions_and_their_labels_are_removed(log_at: str) -> None:
         log.submit([aged("young", 29)]).result(20)
         give_feedback(log.engine, [("old", 5, 1), ("young", 0, 1)])
         later = datetime.now(UTC) + timedelta(seconds=1)
-        assert purge(log.engine, 30, later) == PURGED_AT_ONCE + 10
-        assert purge(log.engine, 30, later) == 0
+        assert sum(purge_batches(log.engine, 30, later)) == PURGED_AT_ONCE + 10
+        assert sum(purge_batches(log.engine, 30, later)) == 0
         assert asked(log_at, "SELECT request_id FROM feedback") == [("young",)]
         assert give_feedback(log.engine, [("old", 5, 1)]) == Counts(unknown=[("old", 5)])
         write(log, "old")
@@ -114,7 +114,7 @@ def test_a_label_stays_with_a_young_answer_to_the_same_row(log_at: str) -> None:
         log.submit([aged("a", 31)]).result(20)
         log.submit([aged("a", 1)._replace(model_version="4")]).result(20)
         give_feedback(log.engine, [("a", 0, 1)])
-        assert purge(log.engine, 30) == 1
+        assert sum(purge_batches(log.engine, 30)) == 1
     assert asked(log_at, "SELECT request_id FROM feedback") == [("a",)]
 
 
@@ -124,7 +124,7 @@ def test_a_label_that_older_code_left_behind_is_removed_when_it_is_old(log_at: s
         give_feedback(log.engine, [("a", 0, 1)])
         with log.engine.begin() as connection:
             connection.execute(delete(predictions))
-        assert purge(log.engine, 1, datetime.now(UTC) + timedelta(days=2)) == 0
+        assert sum(purge_batches(log.engine, 1, datetime.now(UTC) + timedelta(days=2))) == 0
     assert asked(log_at, "SELECT count(*) FROM feedback") == [(0,)]
 
 
