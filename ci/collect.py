@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ci.summary import Base, Checks, Confusion, Measure, StepLine, Summary, Verdict
 from pipeline.runner import STEP_RUN, WHY
 from pipeline.steps import STEPS
+from stepkit.columns import COLUMNS_ARTIFACT, read_columns
 from stepkit.lineage import ERROR, PIPELINE, SUMMARY
 from stepkit.tracking import missing_as
 
@@ -52,7 +53,7 @@ def collect(client: MlflowClient, run: Run, commit: str, base: Base | None, fold
         seconds=_seconds(run) or 0.0,
         metrics=_metrics(evaluate, evaluation),
         base=base,
-        confusion=Confusion(**evaluation["confusion"]) if evaluation.get("confusion") else None,
+        confusion=_confusion(client, runs.get("segregate"), evaluation, folder),
         checks=_checks(check_data),
         verdict=_verdict(client, evaluate, folder),
         steps=[_line(run, step.name, runs.get(step.name)) for step in STEPS],
@@ -83,6 +84,19 @@ def _metrics(evaluate: Run | None, evaluation: dict[str, Any]) -> dict[str, Meas
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < float("inf")
+
+
+def _confusion(
+    client: MlflowClient, segregate: Run | None, evaluation: dict[str, Any], folder: Path
+) -> Confusion | None:
+    if not evaluation.get("confusion"):
+        return None
+    classes = ("0", "1")
+    with missing_as():
+        if segregate:
+            columns = client.download_artifacts(segregate.info.run_id, COLUMNS_ARTIFACT, str(folder))
+            classes = read_columns(Path(columns)).class_names
+    return Confusion(**evaluation["confusion"], classes=(classes[0][:80], classes[1][:80]))
 
 
 def _checks(check_data: Run | None) -> Checks | None:

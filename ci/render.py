@@ -142,9 +142,11 @@ def _difference(name: str, ours: Measure, theirs: Measure | None) -> str:
 def _confusion(found: Confusion | None) -> str:
     if found is None:
         return ""
+    negative, positive = map(plain, found.classes)
     return (
-        "| test split, rows | predicted 0 | predicted 1 |\n| --- | ---: | ---: |\n"
-        f"| **truly 0** | {found.tn:,} | {found.fp:,} |\n| **truly 1** | {found.fn:,} | {found.tp:,} |"
+        f"| test split, rows | predicted {negative} | predicted {positive} |\n| --- | ---: | ---: |\n"
+        f"| **truly {negative}** | {found.tn:,} | {found.fp:,} |\n"
+        f"| **truly {positive}** | {found.fn:,} | {found.tp:,} |"
     )
 
 

@@ -44,12 +44,16 @@ class Base(Form):
 
 
 class Confusion(Form):
-    """Rows of the test split by their true class (first letter of the meaning: negative, positive) and the model's."""
+    """Rows of the test split by their true class (first letter of the meaning: negative, positive) and the model's.
+
+    `classes` are the names of class 0 and class 1 in the source.
+    """
 
     tn: NonNegativeInt
     fp: NonNegativeInt
     fn: NonNegativeInt
     tp: NonNegativeInt
+    classes: tuple[Words, Words] = ("0", "1")
 
 
 class Checks(Form):

@@ -50,7 +50,7 @@ def full(**changes: Any) -> Summary:
                 "recall": measure(0.57),
             },
         },
-        "confusion": {"tn": 5950, "fp": 1051, "fn": 874, "tp": 1115},
+        "confusion": {"tn": 5950, "fp": 1051, "fn": 874, "tp": 1115, "classes": ("good", "bad")},
         "checks": {"passed": 94, "failed": 0, "skipped": 0, "said": "largest KS distance 0.0123 (PAY_AMT2)"},
         "verdict": {"passed": True, "reasons": ["AUC 0.7775 is at least the champion's 0.7714"]},
         "steps": steps,
