@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -15,7 +14,6 @@ import fsspec
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.models import get_model_info
 from mlflow.pyfunc import PyFuncModel
 
 from drift.errors import ReferenceMissing
@@ -187,9 +185,3 @@ def load_model(model: Registered, folder: Path) -> PyFuncModel:
     folder.mkdir(parents=True, exist_ok=True)
     loaded: PyFuncModel = mlflow.pyfunc.load_model(model.uri, dst_path=str(folder))
     return loaded
-
-
-def signature_names(model: Any) -> list[str]:
-    """The columns of a model's signature, in its order."""
-    schema = get_model_info(model).signature.inputs if isinstance(model, str) else model.metadata.signature.inputs
-    return [str(name) for name in schema.input_names()]

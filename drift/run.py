@@ -116,7 +116,7 @@ def retraining(watched: Watched) -> list[str]:
     table, name = "outputs/labelled.parquet", watched.model.name
     labelled = f"mlflow run ./drift -e labelled --env-manager local -P output={table} -P {quote(f'model_name={name}')}"
     overrides = {"data": watched.columns.name, "data.file_url": table, "register.model_name": name}
-    return [labelled, pipeline_command({**overrides, "++data.sha256": None, "data.reference_dataset": "none"})]
+    return [labelled, pipeline_command({**overrides, "data.sha256": None, "data.reference_dataset": "none"})]
 
 
 def status_of(sides: Sides, settings: Monitoring) -> str:
