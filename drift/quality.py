@@ -70,7 +70,8 @@ def faults(
 ) -> list[Fault]:
     """Hold every common column of `current` (n rows) to its rules, beside the `reference` (m rows)."""
     return [
-        _fault(rule, name, broken(reference[name]), broken(current[name]), p_threshold, min_share)
+        # a missing value of pandas' own nullable numbers is in no range and out of none
+        _fault(rule, name, *(broken(side[name]).fillna(False) for side in (reference, current)), p_threshold, min_share)
         for name in map(str, reference)
         if name in current
         for rule, broken in rules_of(name, reference[name], columns)

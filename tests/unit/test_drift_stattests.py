@@ -128,3 +128,11 @@ def test_a_fault_of_a_few_rows_does_not_count() -> None:
     now = table(10_000)
     now.loc[now.index < 50, "age"] = np.nan
     assert not any(one.alarm for one in faults(table(50_000), now, COLUMNS, LEVEL, 0.01))
+
+
+@pytest.mark.parametrize(("values", "share"), [([None, None], 0.0), ([None, -1], 0.5)])
+def test_a_missing_whole_number_of_parquet_is_not_out_of_range(values: list[int | None], share: float) -> None:
+    columns = Columns(source_target="y", target="y", columns={"n": Column(min=0)})
+    now = pd.DataFrame({"n": pd.array(values * 50, dtype="Int64")})
+    found = {fault.rule: fault.current for fault in faults(pd.DataFrame({"n": range(100)}), now, columns, 0.05, 0.01)}
+    assert found == {"missing": values.count(None) / 2, "out_of_range": share}
