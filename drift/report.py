@@ -26,6 +26,9 @@ from stepkit.tables import with_column
 ROWS_DRAWN = 5_000
 """Of each side at most so many rows are drawn (seeded): the verdicts are of all rows, the page only shows them."""
 
+BINS = 10
+"""So many bins have Evidently's histograms."""
+
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 """Reference and current."""
 
@@ -63,17 +66,25 @@ def _smallest_alarm(judged: Judged) -> int:
 
 
 def with_values(names: list[str], sides: Sides) -> list[str]:
-    """The columns that hold a finite value on both sides: Evidently stops at one that does not."""
-    return [
-        name
-        for name in names
-        if not any(_finite(side.rows[name]).isna().all() for side in (sides.reference, sides.current))
-    ]
+    """The columns of which Evidently can draw a histogram on both sides: it stops at one of which it cannot."""
+    return [name for name in names if all(_can_be_drawn(side.rows[name]) for side in (sides.reference, sides.current))]
+
+
+def _can_be_drawn(values: pd.Series) -> bool:
+    finite = _finite(values).dropna()
+    if pd.api.types.is_numeric_dtype(finite):
+        try:
+            np.histogram_bin_edges(finite, BINS)
+        except ValueError:  # numbers so large that doubles have no bins between them
+            return False
+    return len(finite) > 0
 
 
 def _finite(values: pd.Series) -> pd.Series:
-    """Values of which a histogram can be drawn: infinite ones become missing."""
-    return values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
+    """Values of which a histogram can be drawn: numbers and booleans as doubles, infinite ones as missing."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return values
+    return values.astype(float).replace([np.inf, -np.inf], np.nan)
 
 
 def score_name(columns: list[str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from drift.judge import judge
-from drift.report import page_of, score_name
+from drift.report import by_evidently, page_of, score_name
 from drift.sides import Current, Reference, Scored, Sides
 from stepkit.monitoring import Monitoring
 
@@ -32,3 +34,17 @@ def test_the_page_shows_both_scores() -> None:
         if "column" in metric["config"]
     }
     assert drifts == {"score": 1.0, "model's score": 0.0}
+
+
+@pytest.mark.parametrize("tests", ["project", "evidently"])
+@pytest.mark.parametrize(
+    "values",
+    [[True, False], pd.array([True, None], dtype="boolean"), [1e308, 1e308], [-1e308, 1e308], [2.0**63, 2.0**63]],
+)
+def test_a_column_that_cannot_be_drawn_does_not_stop_the_page(values: Any, tests: str) -> None:
+    before = pd.DataFrame({"a": np.arange(ROWS, dtype=float), "b": np.arange(ROWS)})
+    now = before.copy()
+    now["b"] = pd.concat([pd.Series(values)] * (ROWS // 2), ignore_index=True)
+    sides = Sides(Reference("a", before), Current("b", now, None, None), None)
+    page = page_of(sides, judge(sides, Monitoring())) if tests == "project" else by_evidently(sides)[0]
+    assert "a" in [metric["config"].get("column") for metric in page.dict()["metrics"]]
