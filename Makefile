@@ -30,6 +30,7 @@ run drift sample: export MLFLOW_TRACKING_URI := $(or $(MLFLOW_TRACKING_URI),sqli
 # The variables that each verb takes; all take those of ALWAYS. Any other one is an error, so that a mistyped or unknown
 # one is never ignored.
 ALWAYS := PYTHON NO_SYNC
+OFF := 0 no false
 takes.run := options
 takes.bench := real
 takes.ui := port
@@ -97,7 +98,7 @@ serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (opti
 	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.with_options "$$options" "" python -P run.py
 
 ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
-	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$$options" $(if $(main),--keep_as_base)
+	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$$options" $(if $(filter-out $(OFF),$(main)),--keep_as_base)
 
 ci-comment: .venv/run.stamp ## post outputs/ci/summary.json as comments (GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_EVENT_PATH)
 	@python -m ci.post outputs/ci/summary.json
@@ -106,7 +107,7 @@ image: ## build an image with SBOM and provenance by docker buildx (target=proje
 	@test -n "$$target" -a -n "$$name" || { echo 'which one? make image target=project name=credit-default/project:dev' >&2; exit 2; }
 	@mkdir -p outputs/images
 	docker buildx build --file docker/Dockerfile --target "$$target" --tag "$$name" --sbom=true --provenance=mode=max \
-	  --metadata-file "outputs/images/$$target.json" $(if $(push),--push) .
+	  --metadata-file "outputs/images/$$target.json" $(if $(filter-out $(OFF),$(push)),--push) .
 	@$(PYTHON) -c 'import json, sys; print(json.load(open(sys.argv[1]))["containerimage.digest"])' \
 	  "outputs/images/$$target.json" > "outputs/images/$$target.digest"
 
@@ -162,14 +163,14 @@ stack-backup: ## as backup, of the running containers' stores, into the volume b
 	docker compose -f docker/compose.yaml run --rm backup save
 
 stack-restore: ## as restore, into the containers' stores (FROM=/backups/NAME replace=yes)
-	docker compose -f docker/compose.yaml run --rm backup restore --from "$$FROM" $(if $(replace),--replace)
+	docker compose -f docker/compose.yaml run --rm backup restore --from "$$FROM" $(if $(filter-out $(OFF),$(replace)),--replace)
 
 backup: ## copy runs, artifacts and the prediction log into backups/, while everything goes on
 	@$(PYTHON) -m backup.run save
 
 restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is something already)
 	@test -n "$$FROM" || { echo "which one? make restore FROM=backups/NAME" >&2; exit 2; }
-	@$(PYTHON) -m backup.run restore --from "$$FROM" $(if $(replace),--replace)
+	@$(PYTHON) -m backup.run restore --from "$$FROM" $(if $(filter-out $(OFF),$(replace)),--replace)
 
 docs: .venv/run.stamp ## make docs/reference.md and the picture in README.md anew from the code
 	PYTHONPATH=. python docs/make_reference.py

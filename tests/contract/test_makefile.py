@@ -41,3 +41,12 @@ def test_what_a_verb_takes_is_what_its_help_and_its_recipe_name() -> None:
 def test_a_variable_is_free_text(text: str) -> None:
     assert make("--silent", f"--eval={SHOW}", "show", f"REASON={text}").stdout == text
     assert make("--silent", f"--eval={SHOW}", "show", REASON=text).stdout == text
+
+
+@pytest.mark.parametrize(
+    ("value", "is_on"), [("yes", True), ("1", True), ("no", False), ("0", False), ("false", False)]
+)
+def test_a_switch_that_is_off_is_off(value: str, is_on: bool) -> None:
+    restore = make("--dry-run", "restore", "FROM=x", f"replace={value}").stdout
+    report = make("--dry-run", "ci-report", f"main={value}").stdout
+    assert ("--replace" in restore, "--keep_as_base" in report) == (is_on, is_on)

@@ -36,7 +36,7 @@ def test_the_page_shows_both_scores() -> None:
     assert drifts == {"score": 1.0, "model's score": 0.0}
 
 
-@pytest.mark.parametrize("tests", ["project", "evidently"])
+@pytest.mark.parametrize("tests", ["sized", "evidently"])
 @pytest.mark.parametrize(
     "values",
     [[True, False], pd.array([True, None], dtype="boolean"), [1e308, 1e308], [-1e308, 1e308], [2.0**63, 2.0**63]],
@@ -46,5 +46,5 @@ def test_a_column_that_cannot_be_drawn_does_not_stop_the_page(values: Any, tests
     now = before.copy()
     now["b"] = pd.concat([pd.Series(values)] * (ROWS // 2), ignore_index=True)
     sides = Sides(Reference("a", before), Current("b", now, None, None), None)
-    page = page_of(sides, judge(sides, Monitoring())) if tests == "project" else by_evidently(sides)[0]
+    page = page_of(sides, judge(sides, Monitoring())) if tests == "sized" else by_evidently(sides)[0]
     assert "a" in [metric["config"].get("column") for metric in page.dict()["metrics"]]
