@@ -144,7 +144,9 @@ def identifier_of(table: pd.DataFrame, target: str) -> str:
     for name in (str(column) for column in table.columns if column != target):
         named_so = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
         is_date = DATE.fullmatch(str(table[name].iloc[0]))
-        if (named_so or (is_text(table[name]) and not is_date)) and table[name].is_unique and len(table) > 1:
+        is_measured = (pd.to_numeric(table[name], errors="coerce") % 1 > 0).any()
+        may_name = (named_so and not is_measured) or (is_text(table[name]) and not is_date)
+        if may_name and table[name].is_unique and len(table) > 1:
             return name
     return ""
 

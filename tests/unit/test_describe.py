@@ -141,6 +141,7 @@ def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
     table = pd.DataFrame({"income": [1.0, 2.0, 3.0], "customerId": [7, 8, 9], "t": [0, 1, 0]})
     assert identifier_of(table, "t") == "customerId"
     assert identifier_of(table[["income", "t"]], "t") == ""
+    assert identifier_of(pd.DataFrame({"NOx no": [1.5, 2.0, 3.25], "t": [0, 1, 0]}), "t") == ""
 
 
 def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
