@@ -87,7 +87,6 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
     undo.callback(rmtree, staged, ignore_errors=True)
     staged.mkdir()
     copy_tree(source, staged)
-    _give_to_owner(staged, artifacts)
     moves = [(path, kept / path.name) for path in artifacts.iterdir() if not path.name.startswith(HIDDEN)]
     moves += [(path, artifacts / path.name) for path in staged.iterdir()]
     for saved, target in files.items():
@@ -107,14 +106,6 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
         undo.callback(folder.mkdir)
 
 
-def _give_to_owner(folder: Path, owned: Path) -> None:
-    """Give everything that root restores to the owner of the folder of artifacts."""
-    owner = owned.stat()
-    if os.geteuid() == 0:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, owner.st_uid, owner.st_gid)
-
-
 def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path) -> str:
     """Load each champion from its new place if the project's environment is installed here, else look for its files.
 
@@ -127,14 +118,15 @@ def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], arti
         for model, version, location in ask(kind, address, CHAMPIONS):
             folder, _ = place_of(location, artifacts)
             fault = "" if not folder or (folder / "MLmodel").is_file() else f"there is no {folder / 'MLmodel'}"
+            result = "has its files (not loaded)"
             # in the stack, the scorer loads it through the server
-            python = _python() if kind == "sqlite" and not fault else ""
-            if python:
-                fault = _load(python, sqlite_address(Path(address)), model, version)
-            if fault and not manifest.get("missing"):
-                raise BackupUnfit(f"the champion {model} version {version} does not load from its new place: {fault}.")
-            result = f"does not load: {fault}" if fault else "loads" if python else "has its files (not loaded)"
+            if kind == "sqlite" and not fault and (python := _python()):
+                fault, result = _load(python, sqlite_address(Path(address)), model, version), "loads"
+            if fault:
+                result = f"does not load from its new place: {fault}"
             proof += f"; the champion {model} version {version} {result}"
+            if fault and not manifest.get("missing"):
+                raise BackupUnfit(f"{proof[2:]}.")
     return proof
 
 

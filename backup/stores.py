@@ -13,6 +13,8 @@ CONFIG = "config.yaml"
 DATABASES = "BACKUP_DATABASES"
 """NAME=ADDRESS, separated by blanks, in the order of saving: a database before those that it refers to."""
 
+REMEDY = f"Name the databases: {DATABASES}='predictions=sqlite:///FILE mlflow=sqlite:///FILE'"
+
 KEYS = {
     "predictions": ("serve", "log_url", "PREDICTION_LOG_URL", "sqlite:///predictions.db"),
     "mlflow": ("main", "mlflow_tracking_url", "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"),
@@ -54,14 +56,10 @@ def configured(section: str, key: str, root: Path = ROOT) -> str:
 
         value = ((yaml.safe_load(text) or {}).get(section) or {}).get(key) or ""
     except Exception as error:  # no such library, no YAML, no mapping: the remedy is the same
-        raise SourceUnreadable(f"{path}: {section}.{key} cannot be read here ({error}). {_remedy()}") from error
+        raise SourceUnreadable(f"{path}: {section}.{key} cannot be read here ({error}). {REMEDY}") from error
     if not isinstance(value, str) or "${" in value:
-        raise SourceUnreadable(f"{path}: {section}.{key} is not one plain address. {_remedy()}")
+        raise SourceUnreadable(f"{path}: {section}.{key} is not one plain address. {REMEDY}")
     return value
-
-
-def _remedy() -> str:
-    return f"Name the databases: {DATABASES}='predictions=sqlite:///FILE mlflow=sqlite:///FILE'"
 
 
 def _kind_and_address(name: str, address: str, root: Path) -> tuple[str, str]:
@@ -72,5 +70,5 @@ def _kind_and_address(name: str, address: str, root: Path) -> tuple[str, str]:
         return "postgresql", f"postgresql://{place}"
     raise SourceUnreadable(
         f"{name}: {scheme}://... is not a database that can be saved. A server's databases are saved where it runs "
-        f"(in the stack: make stack-backup). {_remedy()}"
+        f"(in the stack: make stack-backup). {REMEDY}"
     )
