@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 from backup.errors import SourceUnreadable, TargetUnfit
 from stepkit.addresses import shown
@@ -22,6 +24,7 @@ TABLES = {
     "postgresql": "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
 }
 USERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+PASSWORD = re.compile(r"^(postgresql://[^:/?#@]*):([^/?#]*)(?=@)")
 PSQL = ["psql", "-wXqtA", "--field-separator=\t", "-vON_ERROR_STOP=1"]
 """Without a prompt for a password, the user's settings, notes, headings and padding."""
 
@@ -106,6 +109,9 @@ def _run(command: list[str], address: str, expected: str = "", **variables: str)
     Raises:
         SourceUnreadable: it is not installed, or it fails.
     """
+    if password := PASSWORD.search(address):  # anyone on this machine can read a command line
+        variables["PGPASSWORD"] = unquote(password[2])
+        command = [PASSWORD.sub(r"\1", word) for word in command]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
     except FileNotFoundError as error:

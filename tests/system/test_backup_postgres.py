@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backup.databases import restore_postgres
+from backup.databases import restore_postgres, save_database
 from backup.errors import SourceUnreadable
 from tests.servers import postgres_binary
 from tests.system.prediction_logs import asked, new_database
@@ -91,3 +91,13 @@ def test_a_program_that_is_not_on_this_machine_is_named_and_nothing_changes(
     with pytest.raises(SourceUnreadable, match=rf"{missing}: .*not found.*client programs are installed"):
         restore_postgres(dump, target)
     assert asked(target, "SELECT t FROM things") == [("old",)]
+
+
+def test_a_password_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pg_dump").write_text(f'#!/bin/sh\necho "$PGPASSWORD $@" > {tmp_path}/seen\nexit 1\n')
+    (tmp_path / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(SourceUnreadable):
+        save_database("postgresql", "postgresql://me:p%40w:d@host:5432/log?options=a:b@c", tmp_path / "copy")
+    words = (tmp_path / "seen").read_text().split()
+    assert (words[0], words[-1]) == ("p@w:d", "postgresql://me@host:5432/log?options=a:b@c")
