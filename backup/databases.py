@@ -53,7 +53,7 @@ def save_database(kind: str, address: str, target: Path) -> list[str]:
 def _save_sqlite(source: Path, target: Path) -> None:
     """Copy an SQLite file in one transaction that reads: in steps, the copy would restart after each commit.
 
-    In WAL mode nobody waits for it. In the other modes a writer waits until the pages are copied, about a second for
+    In WAL mode no writer waits for it. In the other modes a writer waits until the pages are copied, about a second for
     200 MB, so they are brought to the disk afterwards.
     """
     try:

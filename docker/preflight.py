@@ -40,7 +40,7 @@ def missing_secrets(folder: Path) -> Iterator[str]:
     for name in [name for name, default in wanted.items() if not default and given.get(name)]:
         if unfit := unfit_characters(name, os.environ.get(name) or given[name]):
             yield (
-                f"{name}: its value has characters that an address, a shell or JSON reads otherwise (found "
+                f"{name}: its value has characters that an address, a shell or JSON misreads (found "
                 f"{' '.join(unfit)}). Use letters, digits, - and _, or empty it in {target} and type: make secrets"
             )
     if stat.S_IMODE(target.stat().st_mode) & 0o077:

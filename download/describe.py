@@ -1,4 +1,4 @@
-"""describe: a table -> the draft of its description, data/<name>.yaml, to be read and mended by a person."""
+"""describe: a table -> the draft of its description, data/<name>.yaml, for a person to read and correct."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 import tempfile
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from download.draft import MOST_CODES, Told, draft, has_leading_zeros, is_text, reason_to_leave_out
+from download.draft import MOST_CODES, Choices, draft, has_leading_zeros, is_text, reason_to_leave_out
 from download.fetch import fetch
 from download.run import shown
 from download.unpack import unpacked
@@ -38,7 +39,7 @@ HEAD = """\
 # A draft, made from {rows:,} rows by `mlflow run ./download -e describe`. Read every line before you rely on it:
 # - fill in description, licence, limits and each meaning: reports show "not stated" until then
 # - a column of whole numbers that are codes without an order: write role: categorical
-# - values, min, max, max_missing: what may come, not only what came; check_data holds every later table to it
+# - values, min, max, max_missing: allow later values too, not only those of this table; check_data rejects all others
 {counts}# - a column that is not known when a prediction is asked for: remove it
 # Then: {command}
 """
@@ -181,14 +182,14 @@ def checked(settings: dict[str, Any], text: str, left_out: dict[str, str]) -> Co
     return columns_from(settings, f"data/{settings['name']}.yaml")
 
 
-def run(file_url: str, told: Told, output: str) -> str:
+def run(file_url: str, choices: Choices, output: str) -> str:
     """Write the description; return in words what it says."""
     source = from_root(recorded(data_address(file_url)))
-    name = told.name or name_of(source)
+    name = choices.name or name_of(source)
     place = place_of(output, name)
-    table, left_out = read(from_root(opened(file_url)), source, told.target)
+    table, left_out = read(from_root(opened(file_url)), source, choices.target)
     kept = file_url if file_url.startswith(REFERENCE) else shown(source)
-    settings = draft(table, Told(name, told.target, told.positive, told.id_column), kept)
+    settings = draft(table, replace(choices, name=name), kept)
     taken = {*settings["columns"], settings["source_target"], settings.get("id_column")}
     left_out |= {column: reason_to_leave_out(table[column]) for column in table.columns if column not in taken}
     text = as_yaml(settings, len(table), left_out)
@@ -225,7 +226,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():
-        print(run(args.file_url, Told(args.name, args.target, args.positive, args.id_column), args.output), flush=True)
+        choices = Choices(args.name, args.target, args.positive, args.id_column)
+        print(run(args.file_url, choices, args.output), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""
 
 MOST_CATEGORIES = 50
-"""A column of texts with more different ones than this is no category but free text, a name or a date: left out."""
+"""A column with more different texts than this holds free text, names or dates and is left out."""
 
 LARGEST_CODE = 2**24
 """Beyond this, a model's 32-bit floats do not tell each whole number from the next, so that it is not a code."""
 
 MOST_COPIES = 0.1
-"""If a larger share of the rows is equal but for the id, few columns repeat by chance: they are cases, not copies."""
+"""If a larger share of the rows is identical but for the id, the few columns repeat by chance: the rows are cases."""
 
 POSITIVE = re.compile(
     "1|true|t|yes|y|ja|j|oui|o|si|sí|s|sim|da|tak|ano|áno|igen|evet|kyllä|joo|jah|так|да|はい|是|有|예|हाँ|نعم|כן|"
@@ -45,8 +45,8 @@ COUNTER = re.compile(r"(row_?(names?|nr|num|number|index)?|index|idx|nr|no|#|obs
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the person said of the table; an empty text means: find it out."""
+class Choices:
+    """Choices of the user for a table; an empty text leaves the choice to the draft."""
 
     name: str
     target: str
@@ -54,27 +54,27 @@ class Told:
     id_column: str
 
 
-def draft(table: pd.DataFrame, told: Told, file_url: str) -> dict[str, Any]:
+def draft(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any]:
     """Return the settings of a data set for n rows, as they are written to data/<name>.yaml.
 
     Raises:
-        TableUnfit: no such target or id, the target has not two values, or the last row is a total.
+        TableUnfit: no such target or id, the target does not have two values, or the last row is a total.
     """
-    for name in filter(None, (told.target, told.id_column)):
+    for name in filter(None, (choices.target, choices.id_column)):
         if name not in table.columns:
             raise TableUnfit(f"there is no column '{name}'. The columns: {', '.join(map(str, table.columns))}.")
-    expect_no_total(table, told.target)
-    negative, positive = classes_of(table[told.target], told.positive)
-    identifier = told.id_column or identifier_of(table, told.target)
+    expect_no_total(table, choices.target)
+    negative, positive = classes_of(table[choices.target], choices.positive)
+    identifier = choices.id_column or identifier_of(table, choices.target)
     copies = table.drop(columns=identifier or []).duplicated().mean()
-    inputs = [str(name) for name in table.columns if name not in (told.target, identifier)]
+    inputs = [str(name) for name in table.columns if name not in (choices.target, identifier)]
     return {
-        "name": told.name,
+        "name": choices.name,
         **dict.fromkeys(("description", "licence", "limits"), ""),
         "file_url": file_url,
         **({"id_column": identifier, "duplicates": "drop" if copies <= MOST_COPIES else "keep"} if identifier else {}),
-        "source_target": told.target,
-        **dict.fromkeys(("target", "stratify"), target_name(told.target, inputs)),
+        "source_target": choices.target,
+        **dict.fromkeys(("target", "stratify"), target_name(choices.target, inputs)),
         "negative": negative,
         "positive": positive,
         "columns": {name: described for name in inputs if (described := describe(table[name]))},
@@ -106,7 +106,7 @@ def classes_of(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
     """Return the target's values that become 0 and 1; where nothing shows which is which, the rarer one becomes 1.
 
     Raises:
-        TableUnfit: there are not two, or `positive` is none of them.
+        TableUnfit: there are not two values, or `positive` is not one of them.
     """
     counts = plain(target).dropna().value_counts()
     if len(counts) != 2:

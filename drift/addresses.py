@@ -144,8 +144,8 @@ def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
 def _columns_of(run_id: str, model: Registered) -> Columns:
     address = f"runs:/{run_id}/{COLUMNS_ARTIFACT}"
     lost = (
-        f"the data of {model.name} version {model.version} are gone: run {run_id} holds no {COLUMNS_ARTIFACT}. "
-        "Name a reference instead (-P reference=FILE), or train anew."
+        f"the data of {model.name} version {model.version} are missing: run {run_id} has no {COLUMNS_ARTIFACT}. "
+        "Name a reference instead (-P reference=FILE), or train again."
     )
     with tempfile.TemporaryDirectory() as folder, tracking.missing_as(lambda _: ReferenceMissing(lost)):
         return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))

@@ -125,7 +125,7 @@ def csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
     rows = _first_rows(path, ",")
     if not rows:
         raise TableUnreadable(f"{path.name} cannot be read as CSV: it has blank lines only.")
-    _refuse_other_delimiter(path, rows)
+    _expect_commas(path, rows)
     _expect_header_first(path, rows, set(wanted))
     if re.search("[\ud800-\udfff]", "".join(rows[0].fields)):
         raise TableUnreadable(
@@ -141,7 +141,7 @@ def _first_rows(path: Path, delimiter: str) -> list[Row]:
         return list(islice(numbered_rows(lines, delimiter), HEADER_LINES))
 
 
-def _refuse_other_delimiter(path: Path, rows: Sequence[Row]) -> None:
+def _expect_commas(path: Path, rows: Sequence[Row]) -> None:
     for delimiter, name in DELIMITERS.items():
         split = _first_rows(path, delimiter)
         # notes above the header contain no delimiter

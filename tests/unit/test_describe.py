@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from check_data.checks import Checked, run_checks
 from download.describe import as_yaml, main, name_of
-from download.draft import Told, classes_of, describe, draft, has_leading_zeros, identifier_of
+from download.draft import Choices, classes_of, describe, draft, has_leading_zeros, identifier_of
 from preprocess.run import tidy
 from stepkit.columns import columns_from, read_columns
 from stepkit.errors import TableUnfit
@@ -30,12 +30,12 @@ TABLE = pd.DataFrame(
 )
 
 
-def told(**more: str) -> Told:
-    return Told(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
+def choices(**more: str) -> Choices:
+    return Choices(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
 
 
 def test_a_draft_describes_target_id_and_columns() -> None:
-    found = draft(TABLE, told(), "loans.csv")
+    found = draft(TABLE, choices(), "loans.csv")
     columns = columns_from(found, "draft")
     assert (columns.id_column, columns.target, columns.negative, columns.positive) == (
         "loan",
@@ -57,7 +57,7 @@ def test_a_draft_describes_target_id_and_columns() -> None:
 
 
 def test_what_is_written_reads_back_as_it_was_meant() -> None:
-    found = draft(TABLE, told(), "loans.csv")
+    found = draft(TABLE, choices(), "loans.csv")
     text = as_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
     assert yaml.safe_load(text) == found
     assert "  # left out, it has no values: empty" in text.splitlines()
@@ -253,14 +253,14 @@ def test_a_last_row_with_totals_or_a_note_is_pointed_out(tmp_path: Path, last: d
     table = loans().assign(town="Bonn")
     table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
     with pytest.raises(TableUnfit, match=f"the last row is not a row of data: .*{last['town']}.*Delete it"):
-        draft(table, told(target="late"), "loans.csv")
+        draft(table, choices(target="late"), "loans.csv")
 
 
 def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
     table = loans().assign(town="Bonn")
     table.loc[119, "town"] = "Total"
     table.loc[118, "late"] = None
-    assert draft(table, told(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
+    assert draft(table, choices(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,9 @@ def test_a_draft_says_what_to_fill_in_and_which_values_may_be_counts(tmp_path: P
 def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
     table = loans()
     table.insert(0, "customer_id", [f"C{row}" for row in range(120)])
-    assert draft(table, told(target="late"), "t.csv")["duplicates"] == "drop"
-    assert draft(table.assign(amount=1.0), told(target="late"), "t.csv")["duplicates"] == "keep"
-    assert "duplicates" not in draft(loans(), told(target="late"), "t.csv")
+    assert draft(table, choices(target="late"), "t.csv")["duplicates"] == "drop"
+    assert draft(table.assign(amount=1.0), choices(target="late"), "t.csv")["duplicates"] == "keep"
+    assert "duplicates" not in draft(loans(), choices(target="late"), "t.csv")
 
 
 def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
