@@ -123,7 +123,7 @@ rollback: .venv/run.stamp ## make the previous champion the champion again (REAS
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
 	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.with_options "$$options" "" python -P drift/run.py
-	@PYTHONPATH=. python -m stepkit.with_options "$$options" model_name python -P drift/page.py --open true
+	@PYTHONPATH=. python -m stepkit.with_options "$$options" "model_name reference" python -P drift/page.py --open true
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py

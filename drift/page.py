@@ -15,8 +15,7 @@ from mlflow.entities import Run
 from plotly.offline import get_plotlyjs
 
 from drift import history
-from drift.replay import experiment_id
-from drift.settings import settings_from
+from drift.replay import experiment_id, watched_name
 from stepkit import places, tracking
 from stepkit.args import Parser
 from stepkit.command import one_message
@@ -163,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
     flags = Parser(prog="page", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
     flags.add_argument("--model_name", default="", help="registered model; empty: as in config.yaml")
+    flags.add_argument("--reference", default="", help="as for drift: models:/NAME@ALIAS names the model too")
     flags.add_argument("--output", default="", help="file to write; empty: drift/evidently_reports/MODEL/index.html")
     flags.add_argument("--open", default="false", choices=["true", "false"], help="true: show it in a browser")
     return flags
@@ -171,20 +171,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():
-        path = write(args.experiment, args.model_name, Path(places.from_root(args.output)) if args.output else None)
+        name = watched_name(args.model_name, args.reference)
+        path = write(args.experiment, name, Path(places.from_root(args.output)) if args.output else None)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())
 
 
-def write(experiment: str, model_name: str, path: Path | None) -> Path:
+def write(experiment: str, name: str, path: Path | None) -> Path:
     """Write the page of a model's windows in an experiment; None means the model's own page in this checkout.
 
     Raises:
         BadParameter: no such experiment, or no window in it.
     """
     tracking.connect()
-    client, name = MlflowClient(), settings_from({"model_name": model_name}).model_name or history.NO_MODEL
+    client = MlflowClient()
     runs = history.runs_of(client, experiment_id(client, experiment), name)
     if not runs:
         command = f"mlflow run ./drift --env-manager local --experiment-name {quote(experiment)}"

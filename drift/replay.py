@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drift.history import observation, runs_of
+from drift.history import NO_MODEL, observation, runs_of
 from drift.policy import Decision, Observation, decide
-from drift.settings import add_settings, given_settings
+from drift.settings import add_settings, given_settings, reference_model, settings_from
+from serve.address import ADDRESS
 from stepkit import tracking
 from stepkit.args import Parser
 from stepkit.command import one_message
@@ -54,13 +55,19 @@ def main(argv: list[str] | None = None) -> None:
         settings = given_settings(given, SETTINGS)
         tracking.connect()
         client = MlflowClient()
-        windows = [
-            observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), settings.model_name)
-        ]
+        name = watched_name(given["model_name"])
+        windows = [observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), name)]
     decided = replay(settings, windows)
     Console().print(table_of(decided))
     counts = [sum(1 for _, decision in decided if decision.action == action) for action in ("alert", "retrain")]
-    print(f"{len(decided)} windows of {settings.model_name}: {counts[0]} alerts, {counts[1]} retrainings")
+    print(f"{len(decided)} windows of {name}: {counts[0]} alerts, {counts[1]} retrainings")
+
+
+def watched_name(model_name: str, reference: str = "") -> str:
+    """Return the name under which the windows are that these flags of `drift` make, empty ones as in config.yaml."""
+    typed = {"model_name": model_name, "reference": reference or ("none" if model_name else "")}
+    named = ADDRESS.match(reference_model(settings_from(typed)))
+    return named["name"] if named else NO_MODEL
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

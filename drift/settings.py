@@ -57,3 +57,11 @@ def given_settings(given: Mapping[str, str], names: Sequence[str]) -> Monitoring
 def log_address(settings: Monitoring) -> str:
     """The prediction log's address, which may hold a password and so may come from the environment."""
     return settings.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+
+
+def reference_model(settings: Monitoring) -> str:
+    """The address of the model that is watched; "" if files are compared without one."""
+    if settings.reference.startswith("models:/"):
+        return settings.reference
+    # null in config.yaml is the registered model; only who types model_name=none has none
+    return f"models:/{settings.model_name}@champion" if settings.model_name else ""

@@ -15,7 +15,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from drift.addresses import LogWindow, Watched, expect_version, is_log, load_model, log_window, table_at, watched
 from drift.errors import ReferenceMissing
-from drift.settings import log_address
+from drift.settings import log_address, reference_model
 from serve.record.read import features_in, read_log
 from stepkit.addresses import recorded
 from stepkit.columns import Columns
@@ -105,14 +105,6 @@ def _numeric(reference: Reference, model: Watched | None) -> list[str]:
     if model:
         return [name for name in model.columns.names if name not in model.columns.text]
     return [str(name) for name, values in reference.rows.items() if pd.api.types.is_numeric_dtype(values)]
-
-
-def reference_model(settings: Monitoring) -> str:
-    """The address of the model that is watched; "" if files are compared without one."""
-    if settings.reference.startswith("models:/"):
-        return settings.reference
-    # null in config.yaml is the registered model; only who types model_name=none has none
-    return f"models:/{settings.model_name}@champion" if settings.model_name else ""
 
 
 def _reference(settings: Monitoring, model: Watched | None, loaded: PyFuncModel | None, folder: Path) -> Reference:

@@ -1,6 +1,6 @@
 """Run a command with the words of make's `options` behind it: port=5001 becomes --port=5001.
 
-python -m stepkit.with_options OPTIONS NAME COMMAND ...; a NAME that is not empty hands on only the option of this name.
+python -m stepkit.with_options OPTIONS NAMES COMMAND ...; if NAMES is not empty, only the options of these names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 def flags_of(options: str, only: str = "") -> list[str]:
     """Return one flag for each word, split as a shell splits them; ValueError means a quote that is not closed."""
-    return [f"--{word}" for word in shlex.split(options) if not only or word.partition("=")[0] == only]
+    return [f"--{word}" for word in shlex.split(options) if not only or word.partition("=")[0] in only.split()]
 
 
 if __name__ == "__main__":

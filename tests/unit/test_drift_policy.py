@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from drift.history import NO_MODEL
 from drift.policy import Decision, Observation, decide
-from drift.replay import replay
+from drift.replay import replay, watched_name
 from stepkit.monitoring import Policy
 
 POLICY = Policy(confirm=2, of_windows=3, cooldown_hours=24, retrain_cap=2, cap_days=30, alert_cooldown_hours=6)
@@ -136,3 +137,18 @@ def test_another_policy_would_have_decided_otherwise() -> None:
 def test_an_impossible_policy_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace_policy(**changes)
+
+
+@pytest.mark.parametrize(
+    ("model_name", "reference", "expected"),
+    [
+        ("", "", "credit_default"),
+        ("mine", "", "mine"),
+        ("none", "", NO_MODEL),
+        ("", "models:/mine@champion", "mine"),
+        ("", "models:/mine/3", "mine"),
+        ("mine", "old.csv", "mine"),
+    ],
+)
+def test_page_and_replay_are_of_the_model_that_drift_watches(model_name: str, reference: str, expected: str) -> None:
+    assert watched_name(model_name, reference) == expected
