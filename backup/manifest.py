@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from backup.errors import BackupUnfit
+from stepkit.files import sha256_of
 from stepkit.places import ROOT
 
 FORMAT = 2
@@ -61,11 +61,6 @@ def known_versions() -> dict[str, str]:
         if found := re.search(rf"^{package}==([\d.]+)", text, re.MULTILINE):
             versions[package] = found[1]
     return versions
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parts(version: str) -> list[int]:

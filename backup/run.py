@@ -23,9 +23,10 @@ from typing import Any
 from backup.artifacts import FOLDER, Named, copy_tree, files_in, is_store, named_artifacts, place_of
 from backup.databases import ask, save_database
 from backup.errors import BackupError, BackupIncomplete, SourceUnreadable
-from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions, sha256_of
+from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions
 from backup.restore import restore
 from backup.stores import DATABASES, databases_of
+from stepkit.files import sha256_of
 from stepkit.places import ARTIFACTS, ROOT
 
 SHOWN = 10

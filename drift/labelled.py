@@ -22,6 +22,7 @@ from stepkit.columns import Columns
 from stepkit.command import one_message
 from stepkit.errors import BadParameter, TableUnfit
 from stepkit.fileformats import WRITABLE
+from stepkit.files import replacing
 from stepkit.tables import write_table
 
 SETTINGS = ("model_name", "log_url", "labelled_min_rows")
@@ -98,9 +99,8 @@ def export(given: dict[str, Any]) -> str:
     log = read_log(log_address(settings), start, end, last, labels=True, model_name=settings.model_name)
     table = labelled_rows(log, columns)
     expect_enough(table, settings.labelled_min_rows, columns.source_target)
-    part = output.with_name(f".{output.stem}.part{output.suffix}")
-    write_table(table, part)
-    part.replace(output)
+    with replacing(output) as part:
+        write_table(table, part)
     share = float((table[columns.source_target] == columns.positive).mean())
     log_to_run({"rows": len(table), "log_rows": len(log), "positive_share": share})
     return f"wrote {output}: {len(table):,} of {len(log):,} rows have a label, {share:.4f} positive"

@@ -20,6 +20,7 @@ from stepkit import places, tracking
 from stepkit.args import Parser
 from stepkit.command import one_message
 from stepkit.errors import BadParameter
+from stepkit.files import replacing
 
 PAGE = "index.html"
 ALARM, CALM = "#c0392b", "#2c6fbb"
@@ -195,9 +196,9 @@ def write(experiment: str, name: str, path: Path | None) -> Path:
     report = path.with_name(history.REPORT)
     text = page_of(name, runs, report if report.is_file() else None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
 
 
 if __name__ == "__main__":

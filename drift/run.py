@@ -25,6 +25,7 @@ from drift.settings import given_settings, settings_parser
 from drift.sides import Sides, read_sides
 from stepkit.command import one_message
 from stepkit.commands import pipeline_command
+from stepkit.files import replacing
 from stepkit.metric_names import metric_name
 from stepkit.monitoring import Monitoring
 from stepkit.places import from_root
@@ -141,9 +142,8 @@ def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
     run.publish_file(path, history.REPORT)
     folder = history.pages_of(model_of(sides))
     folder.mkdir(parents=True, exist_ok=True)
-    # one step, so that whoever has the page open never finds half of it
-    shutil.copyfile(path, part := folder / f".{run.run_id}.part")
-    part.replace(folder / history.REPORT)
+    with replacing(folder / history.REPORT) as part:
+        shutil.copyfile(path, part)
     return judged
 
 
@@ -259,9 +259,8 @@ def unreadable_in_words(cells: list[dict[str, Any]]) -> str:
 
 def write_result(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(write_json(result), encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(write_json(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

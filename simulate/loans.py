@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from simulate.run import OneLineParser, replacing, row_count, seed_number, target_path
+from simulate.run import OneLineParser, row_count, seed_number, target_path
+from stepkit.command import one_message
+from stepkit.files import replacing
 
 log = logging.getLogger("simulate")
 
@@ -102,4 +104,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_message():
+        main()

@@ -2,7 +2,6 @@
 
 import argparse
 import gzip
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from simulate.clients import chunks
 from simulate.figures import COLUMNS, TARGET
 from stepkit.command import one_message
+from stepkit.files import replacing, sha256_of
 
 log = logging.getLogger("simulate")
 
@@ -62,17 +62,6 @@ def target_path(text: str) -> Path:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that takes its place only if the block ends well."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, target)  # noqa: PTH105 - one atomic step, named as such
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
 def open_table(path: Path, ending: str) -> Iterator[Put]:
     """Yield a function that appends a table to the file at `path`; same tables, same bytes."""
     with path.open("wb") as raw:
@@ -100,11 +89,6 @@ def write_clients(path: Path, ending: str, rows: int, seed: int) -> float:
             put(table)
             defaults += int(table[TARGET].sum())
     return defaults / rows
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def log_to_run(metrics: dict[str, float], **tags: str) -> None:

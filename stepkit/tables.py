@@ -6,7 +6,6 @@ A Parquet file or a sheet is read as the same table saved as CSV: dates are text
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 import warnings
@@ -29,11 +28,7 @@ from stepkit.fileformats import (
     expect_even_rows,
     header_names,
 )
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from stepkit.files import sha256_of as sha256_of
 
 
 def read_table(path: Path, text: Collection[str] = (), header: Collection[str] = ()) -> pd.DataFrame:
