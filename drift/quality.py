@@ -70,8 +70,7 @@ def faults(
 ) -> list[Fault]:
     """Hold every common column of `current` (n rows) to its rules, beside the `reference` (m rows)."""
     return [
-        # a missing value of pandas' own nullable numbers is in no range and out of none
-        _fault(rule, name, *(broken(side[name]).fillna(False) for side in (reference, current)), p_threshold, min_share)
+        _fault(rule, name, broken(reference[name]), broken(current[name]), p_threshold, min_share)
         for name in map(str, reference)
         if name in current
         for rule, broken in rules_of(name, reference[name], columns)
@@ -79,6 +78,7 @@ def faults(
 
 
 def _fault(rule: str, name: str, before: pd.Series, now: pd.Series, p_threshold: float, min_share: float) -> Fault:
+    before, now = before.fillna(False), now.fillna(False)  # pandas' nullable numbers: missing is not out of range
     rise = float(now.mean()) - float(before.mean())
     p_value = more_often((int(before.sum()), len(before)), (int(now.sum()), len(now))) if rise > 0 else 1.0
     alarm = rise >= min_share and p_value <= p_threshold
