@@ -52,7 +52,9 @@ def read_table(path: Path, text: Collection[str] = (), header: Collection[str] =
         table = _read_excel(path, text, header)
     else:
         table = _read_csv(path, text, header)
-    return _with_rows(table, path)
+    if table.empty:
+        raise TableUnreadable(f"{path.name} has a header and no rows.")
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -202,12 +204,6 @@ def _parsed(texts: pd.Series) -> pd.Series:
     if parsed.dtype == object and parsed.notna().all():
         return texts
     return pd.Series(parsed.reindex(places).array, index=texts.index, name=texts.name)
-
-
-def _with_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    if table.empty:
-        raise TableUnreadable(f"{path.name} has a header and no rows.")
-    return table
 
 
 def with_column(table: pd.DataFrame, name: str, values: Any) -> pd.DataFrame:
