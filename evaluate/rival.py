@@ -19,7 +19,7 @@ from evaluate.resample import Scored
 from stepkit import tables
 from stepkit.champion import other_data_set, run_of_version, why_replaceable
 from stepkit.columns import Columns
-from stepkit.errors import ArtifactDamaged, ArtifactMissing, reason_without_rows
+from stepkit.errors import ArtifactDamaged, ArtifactMissing, TableUnfit, reason_without_rows
 from stepkit.lineage import OUTPUT, artifact_of, find_run, inputs_of, run_of
 from stepkit.run import StepRun
 from stepkit.tracking import missing_as
@@ -121,8 +121,7 @@ def rows_unknown_to(run: StepRun, trained_by: str, split: TestSplit) -> tuple[np
         known = tables.read_table(run.fetch(run_of(address), artifact_of(address)), text=run.columns.text)
     except (ArtifactMissing, ArtifactDamaged):
         return everything, f"{address} is missing or altered"
-    expect_columns(list(map(str, known.columns)), run.columns)
-    is_known = np.isin(digests(split.table, run.columns), digests(known, run.columns))
+    is_known = rows_in(known, split.table, run.columns)
     left = np.flatnonzero(~is_known)
     labels = split.ours.labels[left]
     if len(left) < FEWEST_ROWS or labels.min() == labels.max():
@@ -144,7 +143,21 @@ def same_split(run: StepRun, train: str, test: str) -> bool:
     """Whether the run that published the training split published this very test split beside it."""
     theirs, ours = (run.client.get_run(run_of(address)).data.tags for address in (train, test))
     outputs = {key: digest for key, digest in ours.items() if key.startswith(OUTPUT)}
-    return all(theirs.get(key) == digest for key, digest in outputs.items())
+    return bool(outputs) and all(theirs.get(key) == digest for key, digest in outputs.items())
+
+
+def rows_in(known: pd.DataFrame, table: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Return (n,) whether each row of `table` is among the rows that the champion was trained on.
+
+    Raises:
+        CannotCompare: these lack a column, or have one of another type.
+    """
+    expect_columns(list(map(str, known.columns)), columns)
+    try:
+        theirs = digests(known, columns)
+    except (TableUnfit, ValueError) as error:
+        raise CannotCompare("it was trained on another table, whose columns have other types") from error
+    return np.isin(digests(table, columns), theirs)
 
 
 def digests(table: pd.DataFrame, columns: Columns) -> np.ndarray:

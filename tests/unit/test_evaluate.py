@@ -11,6 +11,8 @@ from mlflow.pyfunc import PyFuncModel
 
 from evaluate import answers
 from evaluate.answers import calm_median, milliseconds_per_answer, score
+from evaluate.rival import CannotCompare, rows_in
+from stepkit.tables import with_column
 from tests.unit.small import CLIENTS, clients
 
 
@@ -55,3 +57,15 @@ def test_a_large_table_is_scored_in_even_parts_and_in_order(
     assert model.rows == parts
     assert answer["probability"].to_dict() == {3: 0.45, 1: 0.57, 0: 0.24, 2: 0.34}
     assert answer.index.tolist() == [3, 1, 0, 2]
+
+
+def test_rows_that_the_champion_knows_are_found_by_value() -> None:
+    known = clients().iloc[[1, 3]].astype({"AGE": float})
+    assert list(rows_in(known, clients(), CLIENTS)) == [False, True, False, True]
+
+
+@pytest.mark.parametrize("column", ["AGE", CLIENTS.target])
+def test_a_champion_of_a_table_with_other_types_is_not_compared(column: str) -> None:
+    known = with_column(clients(), column, "young")
+    with pytest.raises(CannotCompare, match="columns have other types$"):
+        rows_in(known, clients(), CLIENTS)
