@@ -20,7 +20,10 @@ from stepkit.run import StepRun, step_run
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:
     try:
-        path = run.fetch(run_of(address), artifact_of(address)) if address.startswith("runs:/") else Path(address)
+        # its dataset is on record; as an input it would take the place of the sample, which has the same name
+        path = Path(address)
+        if address.startswith("runs:/"):
+            path = run.fetch(run_of(address), artifact_of(address), record=False)
     except (ArtifactMissing, ArtifactDamaged) as error:
         # to run its step again would not help: what the champion was trained on stays lost
         raise type(error)(f"the reference: {str(error).partition(' Run ')[0]} {WITHOUT_REFERENCE}") from error
