@@ -109,7 +109,7 @@ def read_evaluation(path: Path) -> Evaluation:
         raise BadParameter(f"no settings of the evaluation at {path}. Those that come with the project: config.yaml")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Evaluation.model_validate(found.get("evaluate", found))
+        return Evaluation.model_validate(found.get("evaluate", found) if isinstance(found, dict) else found)
     except ValueError as error:
         raise BadParameter(f"{path.name}: evaluate: {first_problem(error)}") from error
     except yaml.YAMLError as error:

@@ -244,7 +244,8 @@ def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev")]
+    ("text", "said"),
+    [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev"), ("- 1", "dictionary")],
 )
 def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
