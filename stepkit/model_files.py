@@ -23,7 +23,8 @@ def fetch_model(client: MlflowClient, model_id: str, folder: Path) -> Path:
 def digests_in(folder: Path) -> dict[str, str]:
     """Return the sha256 of each file of a model by its path; a link has none, since its target may change."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
-    names = {str(path.relative_to(folder)): path for path in files if not {*path.parts} & {*LEFT_BY_LOADING}}
+    own = {path.relative_to(folder): path for path in files}
+    names = {str(name): path for name, path in own.items() if not {*name.parts} & {*LEFT_BY_LOADING}}
     return {name: "link" if path.is_symlink() else sha256_of(path) for name, path in names.items()}
 
 
