@@ -12,7 +12,9 @@ from stepkit.errors import DiskUnusable, StepError, told
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN}
+"""The last two are of a network mount whose server went away."""
+
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
