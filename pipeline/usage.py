@@ -23,7 +23,8 @@ Every KEY with its default, as in config.yaml (more: docs/reference.md):
 def wants_help(argv: list[str]) -> bool:
     """Return whether one of the words asks for help; `mlflow run` hands all of hydra_options on as one."""
     try:
-        return any(word in FLAGS for text in argv for word in shlex.split(text))
+        words = [*shlex.split(argv[1]), *argv[2:]] if argv[:1] == ["--hydra_options"] and argv[1:] else argv
+        return not FLAGS.isdisjoint(words)
     except ValueError:  # quotes that do not match are reported where the options are read
         return False
 
