@@ -33,6 +33,7 @@ from pipeline.steps import chosen_steps
 from pipeline.sweep_report import closing, failed, publish
 from stepkit import tracking
 from stepkit.addresses import holds_secret, holds_secret_in
+from stepkit.columns import first_problem
 from stepkit.errors import StepError, told
 from stepkit.lineage import ERROR, PIPELINE, mark_current
 
@@ -89,9 +90,7 @@ def open_sweep(config: DictConfig) -> Sweep:
         main = Main.model_validate(OmegaConf.to_container(config.main, resolve=True))
         settings = Settings.model_validate(OmegaConf.to_container(config.sweep, resolve=True))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"configuration key {error.title.lower()}.{key}: {first['msg']}") from error
+        raise ConfigError(f"configuration key {error.title.lower()}.{first_problem(error)}") from error
     chosen_steps(main.execute_steps)  # names that are no steps are told before anything runs
     chosen_steps(main.rerun, "main.rerun")
     expect_common(list(map(str, config.hydra.overrides.task)))
