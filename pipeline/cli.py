@@ -21,11 +21,11 @@ from pipeline.config import ConfigError, explain, split_options
 from pipeline.plugins import register_plugins
 from pipeline.runner import StepFailed
 from pipeline.runs import launched
-from pipeline.signals import end_on_signals, keep_quiet
 from stepkit.addresses import shown_in
 from stepkit.command import as_step_error
 from stepkit.errors import told
 from stepkit.places import ROOT
+from stepkit.signals import end_on_signals, keep_quiet
 
 errors = Console(stderr=True)
 

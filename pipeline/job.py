@@ -27,13 +27,13 @@ from pipeline.display import REUSED, Silent
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, open_nested
 from pipeline.shared import Shared
-from pipeline.signals import end_on_signals, interrupted, keep_quiet
 from pipeline.steps import chosen_steps
 from pipeline.warm import warm_up
 from stepkit import tracking
 from stepkit.command import as_step_error
 from stepkit.errors import told
 from stepkit.lineage import ERROR, PIPELINE
+from stepkit.signals import end_on_signals, interrupted, keep_quiet
 
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
 """By these a job learns of its sweep, wherever its process runs (hydra.job.env_set)."""

@@ -22,12 +22,12 @@ from pipeline.outside import Around
 from pipeline.reuse import FINGERPRINT_ARTIFACT, Decision, decide, tags_of
 from pipeline.runs import active_run, log_config
 from pipeline.shared import FailedElsewhere, Shared
-from pipeline.signals import interrupted
 from pipeline.steps import BY_NAME, Step, chosen_steps
 from stepkit.addresses import shown_in
 from stepkit.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
 from stepkit.places import ROOT
 from stepkit.process import process_tags
+from stepkit.signals import interrupted
 
 POLL_SECONDS = 0.05
 LOG_ARTIFACT = "step.log"

@@ -13,7 +13,7 @@ from functools import cache
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, RunStatus, RunTag, SourceType
+from mlflow.entities import LifecycleStage, RunTag, SourceType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import (
@@ -136,14 +136,13 @@ def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
     try:
         yield active
     except KeyboardInterrupt:
-        with suppress(MlflowException, OSError):
-            mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
+        tracking.end_active_run("KILLED")
         raise
     except BaseException as error:
         tracking.lose_patience(error)
         with suppress(MlflowException, OSError):  # the first error is the one to hand on
             mlflow.set_tag(ERROR, told(error)[:5000])
-        mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
+        tracking.end_active_run("FAILED")
         raise
     mlflow.end_run()
 

@@ -18,7 +18,7 @@ from pipeline.display import Display
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, connect, env_manager_of, launched, open_run
 from pipeline.steps import chosen_steps
-from stepkit.errors import StepError, TrackingUnreachable
+from stepkit.errors import StepError
 
 failures: list[Exception] = []
 """What went wrong. Kept instead of raised: Hydra would print lines of its own about it."""
@@ -62,8 +62,6 @@ def run_single(config: Config, console: Console, given: Sequence[str] | None = N
     show = Display(console, [step.name for step in steps])
     try:
         done = run_pipeline(config, run_id, env_manager_of(launched(), uri), config.main.execute_steps, show)
-    except TrackingUnreachable:
-        raise
     except (StepFailed, StepError):
         show.skip_waiting()
         report = reporting.published(client, run_id)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 from pipeline.cluster import composed
 from pipeline.job import run_job
 from pipeline.plugins import ThreadsLauncher, ThreadsSettings
-from pipeline.signals import interrupted
+from stepkit.signals import interrupted
 
 
 def launch(

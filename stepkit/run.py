@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -25,6 +23,7 @@ from stepkit.dead_runs import end_dead_runs
 from stepkit.errors import StepError, told
 from stepkit.handoff import StepRun
 from stepkit.process import note_process
+from stepkit.signals import end_on_signals, keep_quiet
 
 __all__ = ["StepRun", "step_run"]
 
@@ -36,14 +35,15 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     Leaves by `SystemExit` (status 1) after a mistake that the person can mend, and by 130 after Ctrl-C or SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a step's last line is its message
-    _end_on_sigterm()
-    with one_message():
-        tracking.connect()
-        with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
-            yield run
+    keep_quiet()  # a step's last line is its message
+    end_on_signals()
+    try:
+        with one_message():
+            tracking.connect()
+            with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
+                yield run
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
             mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
         yield run
     except KeyboardInterrupt:
-        _end(run, RunStatus.KILLED)
-        sys.exit(130)
+        tracking.end_active_run("KILLED")
+        raise
     except BaseException as error:
         tracking.lose_patience(error)
         problem = as_step_error(error)
@@ -71,7 +71,7 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
         if problem:
             leave(problem)
         raise
-    mlflow.end_run(RunStatus.to_string(RunStatus.FINISHED))
+    mlflow.end_run()
     lineage.mark_current(client, run.run_id)
 
 
@@ -82,18 +82,4 @@ def _fail(run: StepRun, problem: StepError | None, unexpected: str) -> None:
         if problem:
             note = f"**{type(problem).__name__}**: {shown_in(str(problem))}"
             run.client.set_tag(run.run_id, "mlflow.note.content", note)
-    _end(run, RunStatus.FAILED)
-
-
-def _end(run: StepRun, status: int) -> None:
-    # when the server is the trouble, the first error is the one to show, not that the status cannot be set either
-    with suppress(MlflowException, OSError):
-        mlflow.end_run(RunStatus.to_string(status))
-
-
-def _end_on_sigterm() -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with suppress(ValueError):  # only a main thread may set handlers; a step called from a thread keeps its caller's
-        signal.signal(signal.SIGTERM, interrupt)
+    tracking.end_active_run("FAILED")

@@ -223,6 +223,12 @@ def lose_patience(error: BaseException) -> None:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 
+def end_active_run(status: str) -> None:
+    """End the active run; if the server is the trouble, the first error is the one to show, not this one."""
+    with suppress(MlflowException, OSError):
+        mlflow.end_run(status)
+
+
 def gone(error: BaseException) -> StepError:
     """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
     server = shown(mlflow.get_tracking_uri())

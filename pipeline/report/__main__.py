@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -16,12 +15,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipeline.report.publish import HTML_ARTIFACT, publish, write
 from pipeline.reporting import place_of
-from pipeline.signals import keep_quiet
 from stepkit import places, tracking
 from stepkit.args import Parser
-from stepkit.command import as_step_error
-from stepkit.errors import UpstreamMissing, told
+from stepkit.command import one_message
+from stepkit.errors import UpstreamMissing
 from stepkit.lineage import NEWEST_FIRST, PIPELINE
+from stepkit.signals import keep_quiet
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,19 +63,12 @@ def report(run_id: str, base_run_id: str, output: str) -> str:
     return place_of(client, publish(client, wanted, base_run_id), HTML_ARTIFACT)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Return the exit status."""
+def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     keep_quiet()
-    try:
+    with one_message():
         print(report(args.run_id, args.base_run_id, args.output))
-    except Exception as error:
-        if not (problem := as_step_error(error)):
-            raise
-        print(told(problem), file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

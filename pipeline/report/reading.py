@@ -41,9 +41,7 @@ class Reader:
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None if there is no such run (any more)."""
-        with tracking.missing_as():
-            return self.client.get_run(run_id)
-        return None
+        return lineage.find_run(self.client, run_id)
 
     def runs(self, run_ids: dict[str, str], experiment_id: str) -> dict[str, Run | None]:
         """The runs of an experiment by the names that they have here, asked for at once; None for one that is gone."""

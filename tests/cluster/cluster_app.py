@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from pipeline.config import ConfigError
 from pipeline.plugins import register_plugins
-from pipeline.signals import end_on_signals
+from stepkit.signals import end_on_signals
 
 CHILD = ["sleep", "86399.5"]
 """A child of a job, in a session of its own as the steps of the pipeline are."""

@@ -404,7 +404,8 @@ def test_other_runs_are_refused_and_the_right_one_is_named(
     step = first.runs.steps["evaluate"].info.run_id
     with pytest.raises(BadParameter, match=first.runs.parent.info.run_id):
         made(place.client, step)
-    assert main(["--run_id", "nothing"]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main(["--run_id", "nothing"])
     told = capsys.readouterr().err
     assert told.startswith("BadParameter: no run 'nothing' on ")
     assert "Traceback" not in told

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 
 interrupted = threading.Event()
 """Set when this process is to end: threads get no signals, and look here."""
@@ -31,5 +32,6 @@ def end_on_signals() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    with suppress(ValueError):  # only a main thread may set handlers; a step called from a thread keeps its caller's
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
