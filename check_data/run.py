@@ -68,7 +68,7 @@ def summary(checked: Checked) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "input_step", "input_run_id")
+    flags = step_parser(__doc__, "input_step", "input_run_id", "model_name")
     flags.add_argument("--sample_artifact", required=True, help="artifact of input_step to check")
     flags.add_argument(
         "--reference_artifact",
@@ -76,7 +76,6 @@ def parser() -> argparse.ArgumentParser:
         help="what it is compared with: the artifact of this name behind the current champion, or an address",
     )
     flags.add_argument("--ks_alpha", type=share, default=0.05, help="family-wise error rate of the KS tests")
-    flags.add_argument("--model_name", default="credit_default", help="registered model whose champion is meant")
     return flags
 
 

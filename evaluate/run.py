@@ -80,14 +80,11 @@ def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "model_export", "random_seed", "evaluate_config", "replace_data_set")
-    flags.add_argument("--input_model_step", required=True, help="step that logged the model")
-    flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
+    model = ("input_model_step", "input_model_run_id", "model_export", "model_name")
+    flags = step_parser(__doc__, *model, "verdict", "random_seed", "evaluate_config", "replace_data_set")
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
     flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current one")
     flags.add_argument("--test_data", required=True, help="artifact with the test split")
-    flags.add_argument("--verdict", default="verdict.json", help="artifact to publish the verdict as")
-    flags.add_argument("--model_name", default="credit_default", help="registered model whose champion is compared")
     return flags
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipeline import job, single, sweep
 from pipeline.config import ConfigError, explain, split_options
+from pipeline.display import print_line
 from pipeline.plugins import register_plugins
 from pipeline.runner import StepFailed
 from pipeline.runs import launched
@@ -119,5 +120,5 @@ def page_about(text: str) -> str:
 
 def _say(what: str, text: str, status: int) -> int:
     errors.print(f"\n[bold red]{what}[/]", highlight=False)
-    errors.print(shown_in(text), markup=False, highlight=False, soft_wrap=True)
+    print_line(errors, shown_in(text))
     return status

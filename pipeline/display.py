@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,16 @@ from rich.text import Text
 
 WAITING, RUNNING, DONE, REUSED, FAILED, SKIPPED = "waiting", "running", "done", "reused", "failed", "not run"
 _STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", REUSED: "blue", FAILED: "bold red", SKIPPED: "dim"}
+
+
+def new_console() -> Console:
+    """Return the console of a command; a pipe has no width, and what reads it wraps lines as it likes."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print a line as it is: without markup, colours and breaks."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -97,12 +108,7 @@ class Display:
         if not self.console.is_terminal:
             state = RUNNING if line.state == RUNNING else line.state_text
             text = line.why if line.state == RUNNING else line.said
-            self.console.print(
-                f"{line.name:<14}  {state:<16}  {text}".rstrip(),
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_line(self.console, f"{line.name:<14}  {state:<16}  {text}".rstrip())
 
 
 class Silent(Display):

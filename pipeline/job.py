@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 import traceback
 from contextlib import suppress
@@ -23,13 +22,14 @@ from rich.console import Console
 
 from pipeline.closing import expect_accepted
 from pipeline.config import Config, ConfigError, checked
-from pipeline.display import REUSED, Silent
+from pipeline.display import REUSED, Silent, new_console, print_line
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, open_nested
 from pipeline.shared import Shared
 from pipeline.steps import chosen_steps
 from pipeline.warm import warm_up
 from stepkit import tracking
+from stepkit.addresses import shown_in
 from stepkit.command import as_step_error
 from stepkit.errors import told
 from stepkit.lineage import ERROR, PIPELINE
@@ -112,9 +112,9 @@ def run_here(composed: DictConfig, hydra: DictConfig) -> float:
 
 def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     """Run a job; return its objective, or NaN if it failed: that is on its run then, and the sweep goes on."""
-    job, console = Job.of(hydra), Console(width=None if sys.stdout.isatty() else 200)
+    job, console = Job.of(hydra), new_console()
     began = time.monotonic()
-    console.print(f"{job.name}  running", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"{job.name}  running")
     tags = {JOB: str(job.number), OVERRIDES: "\n".join(job.overrides)}
     run_id = open_nested(job.sweep.info.run_id, job.name, tags)
     try:
@@ -129,7 +129,7 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     seconds = time.monotonic() - began
     with suppress(MlflowException, OSError):
         MlflowClient().log_metric(run_id, SECONDS, seconds)
-    console.print(f"{job.name}  {said}  in {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, shown_in(f"{job.name}  {said}  in {seconds:.1f} s"))
     return objective
 
 

@@ -27,6 +27,7 @@ from mlflow.utils.mlflow_tags import (
 from rich.console import Console
 
 from pipeline.config import Config, Main
+from pipeline.display import print_line
 from pipeline.fingerprint import flat
 from pipeline.steps import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import places, tracking
@@ -73,12 +74,8 @@ def launched() -> Launched:
 def connect(configured: str | None, before: Launched, console: Console) -> str:
     """Choose the tracking server; say so when the configuration overrules the environment."""
     if configured and before.tracking_uri and places.store_address(configured) != before.tracking_uri:
-        console.print(
-            f"tracking to {shown(configured)} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        place = f"tracking to {shown(configured)}"
+        print_line(console, f"{place} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)")
     uri = tracking.connect(configured, before.run_id)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri
@@ -99,7 +96,7 @@ def open_run(main: Main, before: Launched, uri: str, name: str, console: Console
     """
     client = MlflowClient()
     for line in end_dead_runs(client):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     experiment_id = _experiment(main.experiment_name, before)
     if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
         run = client.get_run(before.run_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from pipeline import reporting
 from pipeline.closing import closing_table, expect_accepted, failed_table
 from pipeline.config import Config, checked
-from pipeline.display import Display
+from pipeline.display import Display, new_console
 from pipeline.runner import StepFailed, run_pipeline
 from pipeline.runs import OVERRIDES, connect, env_manager_of, launched, open_run
 from pipeline.steps import chosen_steps
@@ -26,10 +25,8 @@ failures: list[Exception] = []
 
 def run_composed(composed: DictConfig) -> None:
     """Check the configuration and run it; any error goes to `failures`, which the command line translates."""
-    # a pipe has no width; lines there are for programs and logs, which wrap as they like
-    console = Console(width=None if sys.stdout.isatty() else 200)
     try:
-        run_single(checked(composed), console, command_line())
+        run_single(checked(composed), new_console(), command_line())
     except Exception as error:
         failures.append(error)
 
@@ -39,7 +36,7 @@ def command_line() -> list[str] | None:
     return [str(one) for one in HydraConfig.get().overrides.task] if HydraConfig.initialized() else None
 
 
-def run_single(config: Config, console: Console, given: Sequence[str] | None = None) -> None:
+def run_single(config: Config, console: Console, given: Sequence[str] | None) -> None:
     """Execute the configured steps under one pipeline run.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pipeline.closing import expect_accepted
 from pipeline.cluster import lost_jobs
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
-from pipeline.display import Silent
+from pipeline.display import Silent, new_console
 from pipeline.job import AFTER_THE_CHOICE, JOB, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
 from pipeline.runner import STEP_RUN, StepFailed, run_pipeline
 from pipeline.runs import CONFIG_ARTIFACT, OVERRIDES, connect, launched, open_nested, open_run
@@ -157,7 +156,7 @@ def close(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
 
 
 def _summed_up(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
-    client, console = MlflowClient(), Console(width=None if sys.stdout.isatty() else 200)
+    client, console = MlflowClient(), new_console()
     lost = end_lost_jobs(client, sweep)
     jobs = without_lost_tries(jobs_of(client, sweep))
     failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]

@@ -13,14 +13,14 @@ from stepkit import tracking
 from stepkit.args import Parser
 from stepkit.champion import CHAMPION, champion_of
 from stepkit.command import one_message
-from stepkit.configured import make_for
+from stepkit.configured import DEFAULT_MODEL, make_for
 from stepkit.errors import BadParameter, ChampionMoved
 
 
 def command(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser for what every command on the registry takes."""
     flags = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--model_name", default="credit_default", help="name of the registered model")
+    flags.add_argument("--model_name", default=DEFAULT_MODEL, help="name of the registered model")
     return flags
 
 

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from register.move import LONGEST_TAG, Move, move_champion
 from register.promote import REASON
-from stepkit.args import registered_name, step_parser
+from stepkit.args import step_parser
 from stepkit.champion import CHALLENGER, CHAMPION, THE_GATE, WITHDRAWN, champion_of, other_data_set, why_replaceable
 from stepkit.errors import ChampionMoved, VerdictUnfit
 from stepkit.lineage import BECAUSE, INPUT, OUTPUT, address_of, chain_of, data_set_of, find_run, inputs_of, run_of
@@ -118,13 +118,10 @@ def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "model_export", "replace_data_set")
-    flags.add_argument("--input_model_step", required=True, help="step that logged the model")
-    flags.add_argument("--input_model_run_id", default="", help="exact run of the model; empty: the current one")
+    model = ("input_model_step", "input_model_run_id", "model_export", "model_name")
+    flags = step_parser(__doc__, *model, "verdict", "replace_data_set")
     flags.add_argument("--input_verdict_step", required=True, help="step that published the verdict")
     flags.add_argument("--input_verdict_run_id", default="", help="exact run of the verdict; empty: the current one")
-    flags.add_argument("--verdict", default="verdict.json", help="artifact with the verdict")
-    flags.add_argument("--model_name", type=registered_name, default="credit_default", help="name of the model")
     return flags
 
 

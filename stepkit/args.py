@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stepkit.addresses import shown_in
+from stepkit.configured import DEFAULT_MODEL
 
 UNFIT_FOR_A_NAME = re.compile(r"""['"/:?\\\x00-\x1f\x7f]""")
 LONGEST_NAME = 250
@@ -56,6 +57,10 @@ FLAGS: dict[str, dict[str, object]] = {
         "help": "true: a champion of another data set may be replaced",
     },
     "model_export": {"required": True, "help": "name of the logged model"},
+    "input_model_step": {"required": True, "help": "step that logged the model"},
+    "input_model_run_id": {"default": "", "help": "exact run of the model; empty: the current one"},
+    "verdict": {"default": "verdict.json", "help": "artifact with the verdict"},
+    "model_name": {"type": registered_name, "default": DEFAULT_MODEL, "help": "registered model with the champion"},
 }
 
 

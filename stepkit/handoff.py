@@ -125,7 +125,7 @@ class StepRun:
             about: what the table is, for people; kept as a tag.
             file: the table as it came; given, it is published byte for byte instead of being written anew.
         """
-        path = file or self.folder / "outputs" / name
+        path = file or self._path_for(name)
         if not file:
             tables.write_table(table, path)
         self.publish_file(path, name)
@@ -151,8 +151,7 @@ class StepRun:
         self._set_tags({"model_uri": info.model_uri, lineage.MODEL_ID: info.model_id, **files, **self.data_set.tags()})
 
     def publish_text(self, text: str, name: str) -> None:
-        path = self.folder / "outputs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._path_for(name)
         path.write_text(text, encoding="utf-8")
         self.publish_file(path, name)
 
@@ -160,8 +159,7 @@ class StepRun:
         self.publish_text(write_json(value), name)
 
     def publish_figure(self, figure: Figure, name: str) -> None:
-        path = self.folder / "outputs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._path_for(name)
         figure.savefig(path, dpi=120, bbox_inches="tight")
         self.publish_file(path, name)
 
@@ -175,6 +173,10 @@ class StepRun:
         folder = self.folder / what
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _path_for(self, name: str) -> Path:
+        """Return where an artifact is written before it is uploaded."""
+        return self.folder_for(str(Path("outputs", name).parent)) / Path(name).name
 
     def _set_tags(self, tags: dict[str, object]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])

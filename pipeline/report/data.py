@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells, facts
 from pipeline.report.gather import CHECKS, Found
 from pipeline.report.words import count, digest, plural
-from stepkit.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet
+from stepkit.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, published_by
 
 NOT_STATED = "not stated"
 DRAFTED = "what the table is, where it comes from"
@@ -67,8 +67,7 @@ def _table_rows(found: Found, step: str) -> list[list[Cell]]:
     run = found.step_run(step)
     if run is None:
         return []
-    names = [key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT)]
-    tables = sorted(name for name in names if name.endswith((".csv", ".parquet")))
+    tables = [name for name in published_by(run) if name.endswith((".csv", ".parquet"))]
     return [
         cells(
             Cell(name, CODE), step, count(_rows_of(found, step, name)), Cell(digest(run.data.tags[OUTPUT + name]), CODE)

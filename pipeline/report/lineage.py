@@ -20,7 +20,7 @@ from pipeline.report.states import FAILED, RAN
 from pipeline.report.words import moment, seconds
 from pipeline.runs import CHANGED_FILES, CONFIG_ARTIFACT, OVERRIDES
 from stepkit.commands import as_options
-from stepkit.lineage import INPUT, MODEL_ID, OUTPUT, SIZE
+from stepkit.lineage import MODEL_ID, OUTPUT, SIZE, inputs_of, published_by
 
 OF_THE_SWEEP = ("hydra/", "hydra.", "sweep.")
 """Overrides that a sweep needs and one job of it does not."""
@@ -90,11 +90,9 @@ def _trained_for(found: Found) -> str:
 def _artifacts(found: Found) -> list[list[Cell]]:
     rows = []
     for step, run in found.runs.items():
-        tags = run.data.tags if run else {}
-        for key in sorted(key for key in tags if key.startswith(OUTPUT)):
-            name = key.removeprefix(OUTPUT)
-            size = int(tags.get(SIZE + name, "0"))
-            rows.append(cells(Cell(name, CODE), step, Cell(tags[key], CODE), f"{size:,}" if size else ""))
+        for name in published_by(run) if run else []:
+            digest, size = run.data.tags[OUTPUT + name], int(run.data.tags.get(SIZE + name, "0"))
+            rows.append(cells(Cell(name, CODE), step, Cell(digest, CODE), f"{size:,}" if size else ""))
     return rows
 
 
@@ -160,10 +158,6 @@ def command(found: Found, given: list[str]) -> str:
 def _same_again(found: Found) -> str:
     seed = (found.config.get("main") or {}).get("random_seed")
     seeded = f"Every random choice follows from the seed {seed}; " if seed is not None else ""
-    digest = next((text for key, text in _inputs(found) if key.endswith("raw_data.csv")), "")
-    return f"{seeded}the same source, code and configuration give the same model. {digest}".strip()
-
-
-def _inputs(found: Found) -> list[tuple[str, str]]:
     run = found.step_run("preprocess")
-    return [(key, f"Read: {text}.") for key, text in run.data.tags.items() if key.startswith(INPUT)] if run else []
+    raw = next((text for name, text in inputs_of(run).items() if name.endswith("raw_data.csv")), "") if run else ""
+    return f"{seeded}the same source, code and configuration give the same model.{f' Read: {raw}.' if raw else ''}"
