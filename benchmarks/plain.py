@@ -37,6 +37,7 @@ from stepkit.evaluation import read_evaluation
 from stepkit.metrics import scores
 from stepkit.settings import ModelSettings
 from stepkit.split import split
+from stepkit.strict_json import write_json
 from stepkit.tables import as_model_input, read_table, sha256_of, with_column
 from stepkit.threshold import chosen_threshold
 
@@ -158,7 +159,7 @@ def evaluate(prepared: Prepared, fitted: Fitted, folder: Path) -> Assessed:
     scored = Scored(prepared.labels_of(prepared.test), probability, predicted)
     assessed = assess(scored, prepared.test, predict, prepared.columns, EVALUATION, SEED)
     found = report(assessed, fitted.threshold, EVALUATION, SEED)
-    (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n")
+    (folder / "evaluation.json").write_text(write_json(found))
     for name, figure in pictures(assessed, fitted.threshold):
         save(figure, folder / name)
     return assessed

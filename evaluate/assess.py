@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from evaluate.importance import Importance, Predict, importance, sampled
@@ -66,27 +64,24 @@ def with_exact_values(found: dict[str, Interval], scored: Scored) -> dict[str, I
 
 
 def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int) -> dict[str, Any]:
-    """Return what was measured, as evaluation.json holds it: without the champion, with None for what is undefined."""
+    """Return what was measured, as evaluation.json holds it: without the champion."""
     scored = assessed.scored
     worst = worst_of(assessed.slices, settings.slices, compared_by(settings.gate.metric))
     total = float(settings.costs.of(scored.labels, scored.predicted).sum())
-    found: dict[str, Any] = as_json(
-        {
-            "rows": len(scored),
-            "positives": int(scored.labels.sum()),
-            "threshold": threshold,
-            "metrics": {name: interval.as_dict() for name, interval in assessed.metrics.items()},
-            "champion": None,
-            "difference": {},
-            "confusion": confusion(scored.labels, scored.predicted),
-            "cost": {"matrix": settings.costs.model_dump(), "per_row": total / len(scored), "total": total},
-            "slices": [one.as_dict() for one in assessed.slices],
-            "worst_slice": worst.as_dict() if worst else None,
-            "importance": [one.as_dict() for one in assessed.importance],
-            "intervals": method(settings, seed, len(scored)),
-        }
-    )
-    return found
+    return {
+        "rows": len(scored),
+        "positives": int(scored.labels.sum()),
+        "threshold": threshold,
+        "metrics": {name: interval.as_dict() for name, interval in assessed.metrics.items()},
+        "champion": None,
+        "difference": {},
+        "confusion": confusion(scored.labels, scored.predicted),
+        "cost": {"matrix": settings.costs.model_dump(), "per_row": total / len(scored), "total": total},
+        "slices": [one.as_dict() for one in assessed.slices],
+        "worst_slice": worst.as_dict() if worst else None,
+        "importance": [one.as_dict() for one in assessed.importance],
+        "intervals": method(settings, seed, len(scored)),
+    }
 
 
 def method(settings: Evaluation, seed: int, rows: int) -> dict[str, Any]:
@@ -97,14 +92,3 @@ def method(settings: Evaluation, seed: int, rows: int) -> dict[str, Any]:
         "seed": seed,
         "level": settings.level,
     }
-
-
-def as_json(value: Any) -> Any:
-    """Return the same with None for NaN, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: as_json(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [as_json(one) for one in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -12,7 +12,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.answers import scored_by
-from evaluate.assess import as_json
 from evaluate.gate import Comparison
 from evaluate.intervals import Bootstrap, Interval
 from evaluate.resample import Scored
@@ -63,7 +62,7 @@ class Rival:
             "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
         }
         found = {name: interval.as_dict() for name, interval in differences.items()}
-        return {"champion": as_json(champion) if self.comparison.version else None, "difference": as_json(found)}
+        return {"champion": champion if self.comparison.version else None, "difference": found}
 
 
 @dataclass(frozen=True)

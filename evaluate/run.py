@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.answers import milliseconds_per_answer, scored_by
-from evaluate.assess import Assessed, as_json, assess, bootstrap, report
+from evaluate.assess import Assessed, assess, bootstrap, report
 from evaluate.gate import Facts, Verdict, judge
 from evaluate.pictures import pictures
 from evaluate.rival import Rival, TestSplit, compare
@@ -58,15 +58,12 @@ def log_metrics(run: StepRun, assessed: Assessed, facts: Facts, model: PyFuncMod
 
 def verdict_of(verdict: Verdict, assessed: Assessed, rival: Rival) -> dict[str, Any]:
     """Return what verdict.json holds."""
-    found: dict[str, Any] = as_json(
-        {
-            **verdict.as_dict(),
-            "champion_version": rival.comparison.version or None,
-            "metrics": assessed.values,
-            "champion_metrics": rival.values,
-        }
-    )
-    return found
+    return {
+        **verdict.as_dict(),
+        "champion_version": rival.comparison.version or None,
+        "metrics": assessed.values,
+        "champion_metrics": rival.values,
+    }
 
 
 def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
