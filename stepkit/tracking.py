@@ -9,8 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, closing, contextmanager, suppress
-from email.utils import parsedate_to_datetime
+from contextlib import chdir, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -19,10 +18,8 @@ import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
-from stepkit.addresses import shown, shown_in
+from stepkit.addresses import shown
 from stepkit.command import disk_problem
 from stepkit.errors import (
     ArtifactsNotStored,
@@ -35,22 +32,25 @@ from stepkit.errors import (
 )
 from stepkit.places import ROOT, expect_usable, sqlite_address, sqlite_file, store_address
 from stepkit.relocate import settle
+from stepkit.store_checks import (
+    ANOTHER_STORE,
+    expect_answer,
+    expect_database,
+    expect_file,
+    expect_welcome,
+    of_driver,
+    one_line,
+    refused,
+)
 
 log = logging.getLogger("stepkit.tracking")
 
 DEFAULT_URI = sqlite_address(ROOT / "mlflow.db")
-ANSWER_SECONDS = 5.0
-UNAUTHORIZED = 401
-CLOCK_SECONDS = 30.0
-"""The Date of an answer has whole seconds, and a slow one is seconds old; runs are further apart than this."""
-
 REQUEST_RETRIES = "3"
 """MLflow's own default of 7 keeps the user waiting for minutes before it reports that the server is down."""
 
 REQUEST_SECONDS = "30"
 """MLflow waits 120 s for each answer by default, as often as it retries."""
-
-ANOTHER_STORE = "Start it or correct it, or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
 
 TRIES = 10
 LONGEST_PAUSE_SECONDS = 0.3
@@ -90,54 +90,16 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
             f"file here. Give the whole path: sqlite:////FOLDER/{file.name}"
         )
     if uri.startswith(("http://", "https://")):
-        _expect_answer(uri)
-        _expect_welcome(uri)
+        expect_answer(uri)
+        expect_welcome(uri)
     elif file:
-        _expect_file(file)
+        expect_file(file)
     elif "sql" in uri.partition("://")[0]:
-        _expect_database(uri)
+        expect_database(uri)
     mlflow.set_tracking_uri(uri)
     if "sql" in uri.partition("://")[0]:
         _open_store(uri, file)
     return uri
-
-
-def _expect_file(file: Path) -> None:
-    """Raise StoreUnusable unless an SQLite file, or its folder, can be used. MLflow tries for minutes."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for place in (file.parent, *([file] if file.exists() else [])):
-            if not os.access(place, os.W_OK):
-                raise PermissionError(f"{place} cannot be written")
-        if file.exists():
-            with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True)) as connection:
-                connection.execute("PRAGMA schema_version")
-    except (OSError, sqlite3.Error) as error:
-        raise StoreUnusable(f"the tracking store {file}: {_one_line(error)}. {ANOTHER_STORE}") from error
-
-
-def _expect_database(uri: str) -> None:
-    """Raise TrackingUnreachable unless a database server answers, asked once."""
-    from mlflow.store.db.utils import create_sqlalchemy_engine  # takes its time to load, and a server needs none
-
-    os.environ.setdefault("PGCONNECT_TIMEOUT", f"{ANSWER_SECONDS:.0f}")
-    try:
-        engine = create_sqlalchemy_engine(uri)
-        engine.connect().close()
-        engine.dispose()
-    except Exception as error:  # each driver raises its own
-        reason = shown_in(_one_line(_of_driver(error) or error), uri)
-        raise TrackingUnreachable(f"the tracking store {shown(uri)}: {reason}. {ANOTHER_STORE}") from error
-
-
-def _of_driver(error: BaseException | None) -> BaseException | None:
-    """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
-    cause = getattr(error, "orig", None)
-    return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
 def _open_store(uri: str, file: Path | None) -> None:
@@ -154,7 +116,7 @@ def _open_store(uri: str, file: Path | None) -> None:
         if moved := settle(file):
             log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
     except sqlite3.Error as error:
-        raise StoreUnusable(f"the tracking store {file}: {_one_line(error)}. {ANOTHER_STORE}") from error
+        raise StoreUnusable(f"the tracking store {file}: {one_line(error)}. {ANOTHER_STORE}") from error
 
 
 @cache
@@ -167,54 +129,6 @@ def _open_from(uri: str, folder: Path) -> None:
 def refuse_pickles() -> None:
     """A pickle in a model runs what it likes when it is loaded; our own models have none."""
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-
-
-def _expect_answer(uri: str) -> None:
-    hint = "Start it (mlflow server --port ...), or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
-    except requests.RequestException as error:
-        raise TrackingUnreachable(
-            f"the tracking server {shown(uri)} does not answer ({type(error).__name__}). {hint}"
-        ) from error
-    if not answer.ok:
-        raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
-    _compare_clocks(uri, answer.headers.get("Date"))
-
-
-def _compare_clocks(uri: str, date: str | None) -> None:
-    """Say when this machine's clock and the server's differ: whose run is the newest is decided by such clocks."""
-    theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
-    ahead = time.time() - theirs
-    if abs(ahead) > CLOCK_SECONDS:
-        word = "ahead of" if ahead > 0 else "behind"
-        log.warning(
-            "the clock of this machine is %.0f s %s that of %s; set both by NTP, or an older run may pass for newest",
-            abs(ahead), word, shown(uri),
-        )  # fmt: skip
-
-
-def _expect_welcome(uri: str) -> None:
-    """Ask something for which a server with accounts wants to know who asks; any account may ask it."""
-    try:
-        answer = http_request(
-            get_default_host_creds(uri), "/api/2.0/mlflow/experiments/search", "GET", params={"max_results": 1},
-            timeout=ANSWER_SECONDS, max_retries=0,
-        )  # fmt: skip
-    except MlflowException:
-        return  # it answered a moment ago; whatever is wrong now is told by the call that needs it
-    if answer.status_code == UNAUTHORIZED:
-        raise refused(uri)
-
-
-def refused(uri: str) -> TrackingRefused:
-    """Return the error to show when the server does not let this account do what it asks."""
-    account = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    who = f"the account '{account}'" if account else "callers without an account"
-    return TrackingRefused(
-        f"the tracking server {shown(uri)} refuses {who}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
-        "those of an account that may write there (in the stack: `pipeline`, its password is in docker/.env)."
-    )
 
 
 def lose_patience(error: BaseException) -> None:
@@ -281,7 +195,7 @@ def _is_about_an_artifact(error: BaseException) -> bool:
 def _answers() -> bool:
     """Whether the server is there after all: one that cannot write a file may hang up before it has read it all."""
     with suppress(TrackingUnreachable):
-        _expect_answer(mlflow.get_tracking_uri())
+        expect_answer(mlflow.get_tracking_uri())
         return True
     return False
 
@@ -306,12 +220,10 @@ def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | N
     if is_unreachable(error):
         return gone(error)
     store = shown(mlflow.get_tracking_uri())
-    if cause := _of_driver(error) or _of_driver(error.__cause__):
-        return StoreUnusable(f"the tracking store {store}: {_one_line(cause)}. {ANOTHER_STORE}")
+    if cause := of_driver(error) or of_driver(error.__cause__):
+        return StoreUnusable(f"the tracking store {store}: {one_line(cause)}. {ANOTHER_STORE}")
     if last_resort and isinstance(error, MlflowException):
-        return StoreFailed(
-            f"the tracking store {store}: {_one_line(error)}. Correct it and run the same command again."
-        )
+        return StoreFailed(f"the tracking store {store}: {one_line(error)}. Correct it and run the same command again.")
     return None
 
 

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from stepkit import tracking
+from stepkit import store_checks
 from stepkit.command import as_step_error
 from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingUnreachable
 from stepkit.places import ROOT
@@ -105,7 +105,7 @@ def test_a_database_server_that_is_down_is_named_at_once_without_its_password() 
 
 @pytest.mark.usefixtures("untouched")
 def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(store_checks, "ANSWER_SECONDS", 0.2)
     silent = pytest.raises(TrackingUnreachable, match=r"does not answer \(ReadTimeout\)")
     with socket.create_server(("127.0.0.1", 0)) as server, silent:
         connect(f"http://127.0.0.1:{server.getsockname()[1]}")
