@@ -40,7 +40,7 @@ _OPEN = re.compile(rf"[^:/?#\s'\"<>]*:(?!{_PORT}).")
 _PASSWORD = re.compile(r"(?s)(?!/|user:password@)[^:]*:.*@")
 _USER = re.compile(r"[^/?#@]*@")
 _NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:\S+@")
-_ENCODED = re.compile(r"(?i)[a-z](?:[a-z0-9+.-]|%(?:25)*2B)*%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
+_ENCODED = re.compile(r"(?i)[a-z](?:[a-z0-9+.-]|%(?:25)*2B){0,40}%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
 _PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
 _IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
 _ASSIGNED = re.compile(
@@ -162,7 +162,7 @@ def _end_of(text: str, found: re.Match[str]) -> int:
     at = -1
     if _OPEN.match(rest) and not _HOST.match(rest):
         following = re.search(rf"[\s'\"(\[,=|<>]{_SCHEME.pattern}", rest)
-        at = max(rest.rfind("@", 0, following.start() if following else None), -1)
+        at = rest.rfind("@", 0, following.start() if following else None)
         at = at if at >= 0 else rest.rfind("@")
     word = re.compile(r"[^\s'\"<>]*").match(rest, at + 1)
     return found.end() + (word.end() if word else len(rest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -219,3 +220,10 @@ def test_the_scorer_refuses_it(one: str, capsys: pytest.CaptureFixture[str], mon
     assert ended.value.code == 2
     assert "Set PREDICTION_LOG_URL instead" in said.err
     assert SECRET not in said.out + said.err
+
+
+def test_a_long_word_takes_no_longer_per_character_than_a_short_one() -> None:
+    """As in the log of a step that prints encoded bytes; the square of its length would be hours."""
+    began = time.perf_counter()
+    assert shown_in("a" * 300_000) == "a" * 300_000
+    assert time.perf_counter() - began < 30
