@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,8 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ci.summary import Base, Checks, Confusion, Measure, StepLine, Summary, Verdict
+from pipeline.report.gather import EVALUATION, verdict_name
+from pipeline.report.reading import Reader
 from pipeline.runner import STEP_RUN, WHY
 from pipeline.steps import STEPS
 from stepkit.columns import COLUMNS_ARTIFACT, read_columns
@@ -19,7 +20,6 @@ from stepkit.lineage import ERROR, PIPELINE, SUMMARY
 from stepkit.tracking import missing_as
 
 TEST = "test_"
-EVALUATION = "evaluation.json"
 EXAMPLE_ROWS = "  example rows"
 """How check_data begins the rows that it shows."""
 
@@ -45,7 +45,8 @@ def collect(client: MlflowClient, run: Run, commit: str, base: Base | None, fold
     """
     runs = _step_runs(client, run)
     evaluate, check_data = runs.get("evaluate"), runs.get("check_data")
-    evaluation = _json(client, evaluate, EVALUATION, folder)
+    reader = Reader(client, folder)
+    evaluation = reader.json(evaluate, EVALUATION) or {}
     return Summary(
         data=run.data.params.get("data", "unknown"),
         commit=commit,
@@ -55,7 +56,7 @@ def collect(client: MlflowClient, run: Run, commit: str, base: Base | None, fold
         base=base,
         confusion=_confusion(client, runs.get("segregate"), evaluation, folder),
         checks=_checks(check_data),
-        verdict=_verdict(client, evaluate, folder),
+        verdict=_verdict(reader.json(evaluate, verdict_name(evaluate))),
         steps=[_line(run, step.name, runs.get(step.name)) for step in STEPS],
         model=_tag(runs.get("register"), SUMMARY),
         error=without_rows(run.data.tags.get(ERROR, ""))[:4000],
@@ -108,9 +109,7 @@ def _checks(check_data: Run | None) -> Checks | None:
     return Checks(**counts, said=_tag(check_data, SUMMARY).partition("; ")[2])
 
 
-def _verdict(client: MlflowClient, evaluate: Run | None, folder: Path) -> Verdict | None:
-    name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
-    found = _json(client, evaluate, name, folder)
+def _verdict(found: dict[str, Any] | None) -> Verdict | None:
     if not found:
         return None
     rules = found.get("rules", [])
@@ -136,14 +135,6 @@ def _seconds(run: Run) -> float | None:
     if run.info.end_time is None:
         return None
     return float(max(0, run.info.end_time - run.info.start_time)) / 1000
-
-
-def _json(client: MlflowClient, run: Run | None, name: str, folder: Path) -> dict[str, Any]:
-    """Return what a JSON artifact holds; {} for one that is not there."""
-    if run is None or not any(entry.path == name for entry in client.list_artifacts(run.info.run_id)):
-        return {}
-    loaded = json.loads(Path(client.download_artifacts(run.info.run_id, name, str(folder))).read_text(encoding="utf-8"))
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def fetch_report(client: MlflowClient, run: Run, folder: Path) -> list[str]:

@@ -116,7 +116,7 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         runs=runs,
         steps=states_of(reader, run, runs, config),
         evaluation=_evaluation(reader, evaluate),
-        verdict=read_as(Verdict, reader.json(evaluate, _verdict_name(evaluate)), "the verdict", reader.lost),
+        verdict=read_as(Verdict, reader.json(evaluate, verdict_name(evaluate)), "the verdict", reader.lost),
         checks=reader.rows(check_data, CHECKS),
         ks=reader.rows(check_data, KS),
         importance=reader.rows(runs.get("random_forest"), f"{MODEL_IMPORTANCE}.csv"),
@@ -157,14 +157,15 @@ def _step_tags(run: Run) -> dict[str, str]:
     return {key: text for key, text in run.data.tags.items() if key.startswith(STEP_RUN)}
 
 
-def _verdict_name(evaluate: Run | None) -> str:
+def verdict_name(evaluate: Run | None) -> str:
+    """Return the artifact in which an evaluate run published its verdict."""
     return str(evaluate.data.params.get("verdict", "verdict.json")) if evaluate else ""
 
 
 def _wanted(runs: dict[str, Run | None]) -> list[tuple[Run, str]]:
     """Every artifact that will be asked for."""
     names = {
-        "evaluate": (EVALUATION, _verdict_name(runs.get("evaluate")), *PLOTS),
+        "evaluate": (EVALUATION, verdict_name(runs.get("evaluate")), *PLOTS),
         "check_data": (CHECKS, KS),
         "random_forest": (f"{MODEL_IMPORTANCE}.csv", f"{MODEL_IMPORTANCE}.png"),
     }
