@@ -36,7 +36,7 @@ def command_line() -> list[str] | None:
     return [str(one) for one in HydraConfig.get().overrides.task] if HydraConfig.initialized() else None
 
 
-def run_single(config: Config, console: Console, given: Sequence[str] | None) -> None:
+def run_single(config: Config, console: Console, given: Sequence[str] | None = None) -> None:
     """Execute the configured steps under one pipeline run.
 
     Args:

@@ -90,9 +90,10 @@ def _trained_for(found: Found) -> str:
 def _artifacts(found: Found) -> list[list[Cell]]:
     rows = []
     for step, run in found.runs.items():
+        tags = run.data.tags if run else {}
         for name in published_by(run) if run else []:
-            digest, size = run.data.tags[OUTPUT + name], int(run.data.tags.get(SIZE + name, "0"))
-            rows.append(cells(Cell(name, CODE), step, Cell(digest, CODE), f"{size:,}" if size else ""))
+            size = int(tags.get(SIZE + name, "0"))
+            rows.append(cells(Cell(name, CODE), step, Cell(tags[OUTPUT + name], CODE), f"{size:,}" if size else ""))
     return rows
 
 
