@@ -25,7 +25,7 @@ def read_reference(run: StepRun, address: str) -> pd.DataFrame:
         if address.startswith("runs:/"):
             path = run.fetch(run_of(address), artifact_of(address), record=False)
     except (ArtifactMissing, ArtifactDamaged) as error:
-        # to run its step again would not help: what the champion was trained on stays lost
+        # a new run of that step would not restore the rows that the champion was trained on
         raise type(error)(f"the reference: {str(error).partition(' Run ')[0]} {WITHOUT_REFERENCE}") from error
     reference = tables.read_table(path, text=run.columns.text)
     run.log_dataset(reference, path.name, tables.sha256_of(path), address, context="reference")

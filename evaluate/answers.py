@@ -20,7 +20,7 @@ from stepkit.tables import as_model_input
 ROWS_AT_ONCE = 100_000
 TIMED_ANSWERS = 60
 WORK = range(20_000)
-"""What is added up beside each answer, to see how busy the machine is: about half a millisecond of one core."""
+"""Numbers that are summed after each answer, to see how busy the machine is: about half a millisecond of one core."""
 
 
 def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:

@@ -121,7 +121,7 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
         said, objective = _executed(composed, job, run_id)
     except Exception as error:  # whatever it is, it is this job's: the others continue
         problem = error if isinstance(error, ConfigError | StepFailed) else as_step_error(error)
-        if not problem and not interrupted.is_set():  # what a job trips over while it is being ended is no news
+        if not problem and not interrupted.is_set():  # errors of a job that is being ended are not worth a traceback
             traceback.print_exc()
         with suppress(MlflowException, OSError):
             _fail(run_id, problem or error)

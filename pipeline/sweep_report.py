@@ -139,7 +139,7 @@ def closing(
 
 
 def verdict_of_best(jobs: list[Run], best: Run | None) -> list[str]:
-    """The data set, and what the gate said of the best job."""
+    """Return the data set, and the verdict on the best job."""
     judged = [run for run in jobs if best and run.info.run_id == best.info.run_id and VERDICT in run.data.tags]
     return [f"data set: {data_set_in(run.data.tags)}; best job: {in_words(run)}" for run in judged]
 

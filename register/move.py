@@ -6,7 +6,7 @@ least one sees the other's claim, and steps back. A move that was made without a
 unless it falls between that look and the setting, which follow each other at once.
 
 A claim names its process and what was `previous` before it. A process that dies between its two aliases leaves
-`previous` on the champion itself; whoever comes next finds the claim of the dead, and puts `previous` back.
+`previous` on the champion itself; the next move finds its claim, and puts `previous` back.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
 
 @contextmanager
 def alone(client: MlflowClient, name: str) -> Iterator[None]:
-    """Hold the right to move the champion of `name`; give it back at the end. First end what the dead left halfway.
+    """Hold the right to move the champion of `name`; give it back at the end. First end the moves of dead processes.
 
     Raises:
         ChampionMoved: others hold it, at every try.

@@ -37,7 +37,7 @@ def end_run(client: MlflowClient, run: Run) -> bool:
     if found is None or found.info.status != "RUNNING":
         return False
     with missing_as():
-        client.set_tag(run.info.run_id, ERROR, "its process died and could not say why")
+        client.set_tag(run.info.run_id, ERROR, "its process died without a message")
         client.set_terminated(run.info.run_id, "KILLED")
         return True
     return False

@@ -123,7 +123,7 @@ class StepRun:
 
         Args:
             about: what the table is, for people; kept as a tag.
-            file: the table as it came; given, it is published byte for byte instead of being written anew.
+            file: the table as it came; given, it is published byte for byte instead of being written again.
         """
         path = file or self._path_for(name)
         if not file:
@@ -194,7 +194,7 @@ class StepRun:
         if published:
             self.client.set_tag(run.info.run_id, lineage.DAMAGED, artifact)
         step = run.data.tags.get(lineage.STEP, "its step")
-        return ArtifactMissing(f"{address} is not in the artifact store. Run {step} again to make it anew.")
+        return ArtifactMissing(f"{address} is not in the artifact store. Run {step} again.")
 
     def _without_model(self, run_id: str, name: str, step: str) -> ArtifactMissing:
         """Note that a model of a run is missing; return the error to raise."""
@@ -204,7 +204,7 @@ class StepRun:
             return ArtifactMissing(f"no model at {address}: its run logged '{logged}'.")
         if lineage.MODEL_ID in run.data.tags:
             self.client.set_tag(run_id, lineage.DAMAGED, name)
-        return ArtifactMissing(f"no model at {address}. Run {step} again to make it anew.")
+        return ArtifactMissing(f"no model at {address}. Run {step} again.")
 
     def _expect_model(self, run_id: str, name: str, folder: Path) -> None:
         tags = self._get_run(run_id).data.tags

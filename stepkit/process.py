@@ -36,7 +36,7 @@ def is_alive(tags: Mapping[str, str]) -> bool | None:
 
 
 UNKNOWN = "unknown"
-"""What `started_at` returns for a process that is there and shows nothing of itself."""
+"""Result of `started_at` for a process that exists and whose start cannot be read."""
 
 
 def started_at(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""JSON that every parser accepts: RFC 8259 has neither NaN nor Infinity, which Python writes unless told otherwise."""
+"""JSON that every parser accepts: RFC 8259 has neither NaN nor Infinity, which Python writes by default."""
 
 from __future__ import annotations
 

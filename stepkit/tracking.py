@@ -229,11 +229,11 @@ def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | N
 
 @contextmanager
 def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
-    """Leave the block where a look-up fails because there is no such thing; pass on that the store cannot be used.
+    """Leave the block where a look-up fails because the thing is missing; raise again if the store cannot be used.
 
     Args:
         problem: makes the error to raise instead of leaving quietly.
-        more: what else, beside errors of MLflow and of files, means that the thing is missing or no good.
+        more: further errors, besides those of MLflow and of files, that mean a missing or unusable thing.
     """
     kinds: tuple[type[Exception], ...] = (MlflowException, OSError, *more)
     try:

@@ -12,7 +12,7 @@ from stepkit.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, published_by
 
 NOT_STATED = "not stated"
 DRAFTED = "what the table is, where it comes from"
-"""How the description begins that `describe` once left to be written."""
+"""Beginning of the placeholder that earlier drafts of `describe` have as their description."""
 
 TABLES = ("download", "preprocess", "segregate")
 """The steps that publish tables."""
@@ -42,7 +42,7 @@ def data_facts(found: Found) -> list[tuple[str, str | Cell]]:
 
 
 def description_of(found: Found) -> str:
-    """Return what the data set says of itself; a description that a draft left to be written says nothing."""
+    """Return the data set's description, or that it has none: the placeholder of a draft does not count."""
     text = str(data_settings(found).get("description") or found.tag("download", "data_description"))
     return NOT_STATED if not text or text.startswith(DRAFTED) else text
 
