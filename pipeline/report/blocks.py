@@ -85,7 +85,7 @@ def cells(*texts: str | Cell) -> list[Cell]:
     return [text if isinstance(text, Cell) else Cell(text) for text in texts]
 
 
-def facts(caption: str, pairs: list[tuple[str, str | Cell]], folded: bool = False) -> Table:
+def facts(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
     """A table of names and what they are; pairs without a text are left out."""
     told = [(name, cell) for name, cell in pairs if (cell.text if isinstance(cell, Cell) else cell)]
-    return Table(caption, ["what", "value"], [cells(name, cell) for name, cell in told], folded=folded)
+    return Table(caption, ["what", "value"], [cells(name, cell) for name, cell in told])

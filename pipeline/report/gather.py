@@ -24,7 +24,7 @@ from pipeline.sweep_report import BEST_JOB
 from stepkit import tracking
 from stepkit.addresses import shown
 from stepkit.errors import BadParameter
-from stepkit.lineage import MODEL_ID, PIPELINE, STEP
+from stepkit.lineage import MODEL_ID, PIPELINE, STEP, find_run
 
 EVALUATION = "evaluation.json"
 PLOTS = (
@@ -235,7 +235,7 @@ def _registered(client: MlflowClient, register: Run | None) -> ModelVersion | No
 
 def _sweep(reader: Reader, run: Run) -> Run | None:
     above = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-    return reader.run(above) if above and JOB in run.data.tags else None
+    return find_run(reader.client, above) if above and JOB in run.data.tags else None
 
 
 def _base(client: MlflowClient, reader: Reader, run_id: str, ours: Run | None) -> Base | None:
@@ -243,7 +243,7 @@ def _base(client: MlflowClient, reader: Reader, run_id: str, ours: Run | None) -
     if not run_id:
         return None
     run = pipeline_run(client, run_id)
-    evaluate = reader.run(_step_tags(run).get(f"{STEP_RUN}evaluate", ""))
+    evaluate = find_run(client, _step_tags(run).get(f"{STEP_RUN}evaluate", ""))
     found = _evaluation(reader, evaluate)
     if found is None:
         reader.lost.append(f"the base run {run.info.run_id} has no metrics of the test split to be held against.")

@@ -39,10 +39,6 @@ class Reader:
     lost: list[str] = field(default_factory=list)
     _kept: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
 
-    def run(self, run_id: str) -> Run | None:
-        """The run, or None if there is no such run (any more)."""
-        return lineage.find_run(self.client, run_id)
-
     def runs(self, run_ids: dict[str, str], experiment_id: str) -> dict[str, Run | None]:
         """The runs of an experiment by the names that they have here, asked for at once; None for one that is gone."""
         if not run_ids:

@@ -34,17 +34,17 @@ def _plain(text: str) -> str:
     return text if text.strip("+-0.") else text.lstrip("+-")
 
 
-def difference(value: float | None, digits: int = 4) -> str:
+def difference(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NOT_COMPUTED
-    return _plain(f"{value:+.{digits}f}")
+    return _plain(f"{value:+.4f}")
 
 
-def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+def interval(low: float | None, high: float | None) -> str:
     """ "0.7561 to 0.7790", or "" where there is none."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{number(low, digits)} to {number(high, digits)}"
+    return f"{number(low)} to {number(high)}"
 
 
 def count(value: float | None) -> str:
