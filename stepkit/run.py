@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,6 +70,8 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
         problem = as_step_error(error)
         _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected; the traceback is in the log of this step.")
         if problem:
+            if problem is not error and MLFLOW_PARENT_RUN_ID in active.data.tags:
+                traceback.print_exc()  # the pipeline keeps it in the step's log, and shows the message alone
             leave(problem)
         raise
     mlflow.end_run()

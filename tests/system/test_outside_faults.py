@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 import download.run
 from stepkit.places import ROOT
+from stepkit.run import step_run
 from tests.conftest import Ended, Experiment, run_command
 from tests.servers import free_port
 
@@ -50,6 +54,20 @@ def test_artifacts_that_cannot_be_written_end_a_step_which_keeps_the_message(
     (run,) = walled.runs("download")
     assert (run.info.status, run.data.tags["error"]) == ("FAILED", ended.message)
     assert "current" not in run.data.tags
+
+
+@pytest.mark.parametrize("in_pipeline", [True, False])
+def test_the_traceback_of_an_outside_fault_is_in_the_log_of_a_pipelines_step(
+    in_pipeline: bool, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {MLFLOW_PARENT_RUN_ID: "1f"} if in_pipeline else {}
+    monkeypatch.setenv("MLFLOW_RUN_ID", experiment.client.create_run(experiment.id, tags=tags).info.run_id)
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
+    with pytest.raises(SystemExit), step_run(argparse.Namespace(step="download")):
+        raise full
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed) == in_pipeline
+    assert printed.splitlines()[-1].startswith("DiskUnusable: /var/mlruns/a.csv")
 
 
 def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
