@@ -30,8 +30,8 @@ SHADOW = "shadow"
 SECONDS_TO_RETRY = 60.0
 """A refused version is tried again after this time: what was broken may be its storage."""
 
-SECONDS_TO_WAIT = 10.0
-"""How long a new worker waits for a registry that hangs before it listens without a model."""
+SECONDS_TO_WAIT = 30.0
+"""How long a new worker waits for a model before it listens without one."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class Follower:
         """Return once there is a model, or once the registry was asked and no other worker has one."""
         deadline = time.monotonic() + SECONDS_TO_WAIT
         while not self.champion and not self._stop.is_set():
-            if not last_model.last() and (self._looked.is_set() or time.monotonic() > deadline):
+            none_to_take = self.slots[CHAMPION].refused or not last_model.last()
+            if time.monotonic() > deadline or (self._looked.is_set() and none_to_take):
                 return
             self._stop.wait(0.1)
 

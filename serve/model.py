@@ -17,8 +17,9 @@ from mlflow.models import Model
 
 from serve.errors import ModelRefused
 from serve.graph import Described, Graph, Rows, open_graph
+from stepkit.command import disk_problem
 from stepkit.errors import reason_without_rows
-from stepkit.tracking import is_unreachable, refuse_pickles
+from stepkit.tracking import refuse_pickles, trouble_of
 
 FLAVOR = "python_function"
 WARM_UP_ROUNDS = 20
@@ -81,7 +82,7 @@ def refusing(version: str, failed: str = "be loaded", reason: Callable[[Exceptio
     except ModelRefused:
         raise
     except Exception as error:
-        if is_unreachable(error):
+        if trouble_of(error) or disk_problem(error):
             raise
         raise ModelRefused(f"version {version} cannot {failed}: {reason(error)}") from error
 
