@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +27,8 @@ from serve.record.errors import LogDamaged, LogUnavailable
 ASIDE = ".aside-"
 """Part of the name of a file that was moved aside, before the time (UTC) of that."""
 
-SIDES = ("-wal", "-shm")
+WAL = "-wal"
+SIDES = (WAL, "-shm")
 """Endings of the files that SQLite adds: commits that are not yet in the file, and the index of those."""
 
 _IS_THERE = 'SELECT probability FROM predictions WHERE request_id = ? AND "row" = ?'
@@ -52,12 +54,15 @@ class LogFile:
     def is_in_place(self) -> bool:
         return self._path is None or (not self.is_damaged and _is_same(_stat_of(self._path), self._seen))
 
-    def holds(self, generation: int, keys: Iterable[tuple[str, int]]) -> bool:
+    def holds(
+        self, generation: int, keys: Iterable[tuple[str, int]], committed: Iterable[tuple[str, int]] = ()
+    ) -> bool:
         """Return whether what was committed is in the file, and can be read again; called after each commit.
 
         Args:
             generation: that of the file before the commit.
             keys: request id and row of some recent predictions, which are read if the file itself has changed.
+            committed: those of the commit, which are read if the -wal was removed, replaced or cut off.
         """
         if self._path is None:
             return True
@@ -68,6 +73,10 @@ class LogFile:
         if (state.st_size, state.st_mtime_ns) != (self._seen.st_size, self._seen.st_mtime_ns):
             self.is_damaged = not self._is_readable(state.st_size < self._seen.st_size, keys)
             self._seen = state
+        before, wal = self._sides.get(WAL), _stat_of(_beside(self._path, WAL))
+        if before and not (wal and _is_same(wal, before, empty=True) and wal.st_size >= before.st_size):
+            self.is_damaged = self.is_damaged or not self._is_readable(True, islice(committed, 1))
+        self._sides[WAL] = wal
         return not self.is_damaged
 
     def _is_readable(self, has_shrunk: bool, keys: Iterable[tuple[str, int]]) -> bool:
@@ -125,6 +134,7 @@ class LogFile:
         if state and _is_same(state, self._seen, empty=True):
             self.is_lost = True
             path.rename(aside)
+            self._checkpoint()
             logger.warning("%s was damaged, and is %s now", path, aside.name)
         elif self._seen:
             aside = self._moved_to(path, self._seen) or aside
@@ -141,13 +151,17 @@ class LogFile:
 
     def _moved_to(self, path: Path, seen: os.stat_result) -> Path | None:
         """Bring what only the -wal holds into the file that was moved, and return its new place, if that is beside."""
+        self._checkpoint()
+        return next((other for other in path.parent.iterdir() if _is_same(_stat_of(other), seen)), None)
+
+    def _checkpoint(self) -> None:
+        """Write what only the -wal holds into the file, by a connection that has both open whatever they are called."""
         with suppress(SQLAlchemyError, sqlite3.Error):
             connection = self._engine.raw_connection()
             try:
                 connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
             finally:
                 connection.close()
-        return next((other for other in path.parent.iterdir() if _is_same(_stat_of(other), seen)), None)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import islice
@@ -208,7 +208,7 @@ class PredictionLog:
             else:
                 with self._turn:
                     recent = islice(reversed(self._recent), KEYS_TO_READ)
-                    if self._file.holds(generation, ((rows[0].request_id, rows[0].row) for _, rows in recent)):
+                    if self._file.holds(generation, _keys_of(rows for _, rows in recent), _keys_of(written)):
                         self._owe(written)
                         return result
         raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
@@ -266,3 +266,8 @@ class PredictionLog:
         self._waiting.count_failed(group)
         for request in group:
             request.future.set_exception(error)
+
+
+def _keys_of(requests: Iterable[list[Row]]) -> Iterator[tuple[str, int]]:
+    """Yield request id and row of the first row of each request."""
+    return ((rows[0].request_id, rows[0].row) for rows in requests)

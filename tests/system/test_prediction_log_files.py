@@ -68,6 +68,12 @@ def overwrite_pages(file: Path) -> None:
         opened_file.write(os.urandom(40 * 4096))
 
 
+def replace_wal_by_copy(file: Path) -> None:
+    wal = file.with_name(f"{file.name}-wal")
+    shutil.copy(wal, file.with_name("copy"))
+    file.with_name("copy").replace(wal)
+
+
 CHANGES: dict[str, Change] = {
     "moved": lambda file: file.rename(file.with_name("moved")),
     "moved with all": move_all,
@@ -80,6 +86,10 @@ CHANGES: dict[str, Change] = {
     "overwritten in places": overwrite_pages,
     "cut off": lambda file: os.truncate(file, 8192),
     "emptied": lambda file: os.truncate(file, 0),
+    "left without its -wal": lambda file: Path(f"{file}-wal").unlink(),
+    "left with an empty -wal": lambda file: os.truncate(f"{file}-wal", 0),
+    "left with half its -wal": lambda file: os.truncate(f"{file}-wal", Path(f"{file}-wal").stat().st_size // 2),
+    "left with a copy of its -wal": replace_wal_by_copy,
 }
 KEEP_ALL = ("moved", "moved with all")
 
