@@ -23,6 +23,9 @@ TABLES = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
     "postgresql": "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
 }
+OWN_TABLE = {"mlflow": "runs", "predictions": "predictions"}
+"""A table that tells a database from others, by the name under which it is saved."""
+
 USERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 PASSWORD = re.compile(r"^(postgresql://[^:/?#@]*):([^/?#]*)(?=@)")
 PSQL = ["psql", "-wXqtA", "--field-separator=\t", "-vON_ERROR_STOP=1"]
@@ -33,20 +36,22 @@ CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA publ
 pg_restore --file=- "$FILE" && echo "COMMIT; SELECT 'restored';"; } | "$@" """
 
 
-def save_database(kind: str, address: str, target: Path) -> list[str]:
+def save_database(name: str, kind: str, address: str, target: Path) -> list[str]:
     """Copy a database to a new file, as of one moment, while others write to it; return its tables.
 
     Raises:
-        SourceUnreadable: it does not answer, stays locked, or has no tables.
+        SourceUnreadable: it does not answer, stays locked, has no tables, or is not the database that `name` means.
     """
     if kind == "sqlite":
         _save_sqlite(Path(address), target)
-        address = str(target)
     else:
         _run(["pg_dump", "--no-password", "--format=custom", f"--file={target}", address], address)
-    tables = [name for (name,) in ask(kind, address, TABLES[kind])]
-    if not tables:
-        raise SourceUnreadable(f"{shown(address)} has no tables. Name another database: BACKUP_DATABASES.")
+    tables = [table for (table,) in ask(kind, str(target) if kind == "sqlite" else address, TABLES[kind])]
+    missing = (
+        "tables" if not tables else f"table {OWN_TABLE[name]}" if OWN_TABLE.get(name, tables[0]) not in tables else ""
+    )
+    if missing:
+        raise SourceUnreadable(f"{name}: {shown(address)} has no {missing}. Name another database: BACKUP_DATABASES.")
     return tables
 
 

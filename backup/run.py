@@ -84,7 +84,7 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
         found, named = dict[str, dict[str, Any]](), list[Named]()
         for name, (kind, address) in databases.items():
             if kind != "sqlite" or Path(address).is_file():  # a log without predictions does not exist yet
-                found[name] = _save_database(kind, address, partial / f"{name}.{kind}", named)
+                found[name] = _save_database(name, kind, address, partial / f"{name}.{kind}", named)
         if not found:
             raise SourceUnreadable("there is no database to save yet. Run the pipeline once: make run")
         copy_tree(artifacts, partial / FOLDER)
@@ -116,12 +116,12 @@ def _summary(target: Path, manifest: dict[str, Any]) -> str:
     return f"{target}: {', '.join(stores)}, {len(manifest['files']) - len(found):,} artifacts"
 
 
-def _save_database(kind: str, address: str, target: Path, named: list[Named]) -> dict[str, Any]:
+def _save_database(name: str, kind: str, address: str, target: Path, named: list[Named]) -> dict[str, Any]:
     """Save a database, add the artifacts that it names, and return its part of the manifest."""
     saved: dict[str, Any] = {
         "kind": kind,
         "file": target.name,
-        "tables": save_database(kind, address, target),
+        "tables": save_database(name, kind, address, target),
         "versions": {},
     }
     asked = str(target) if kind == "sqlite" else address  # a dump cannot be asked

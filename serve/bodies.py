@@ -53,7 +53,7 @@ def media_type_of(header: str | None, accepted: Collection[str]) -> str:
     """
     kind, *parameters = ((header or "").lower()).split(";")
     named = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]
-    if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("",)}:
+    if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("charset", "utf8"), ("",)}:
         return kind.strip()
     shown = f"'{header[:80]}'" if header else "none"
     message = f"Content-Type: not supported (found {shown}, expected {' or '.join(accepted)}, in UTF-8)."

@@ -229,6 +229,10 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
+_REPEATED = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
+"""Part of pandas' message that repeats a value of a row."""
+
+
 def readable(message: str) -> str:
     """Return MLflow's message without the caller's own data, which it repeats before and after the reason."""
     if message.startswith("Failed to predict data"):
@@ -236,6 +240,7 @@ def readable(message: str) -> str:
     if message.startswith("Failed to enforce schema of data"):
         message = message.rpartition("Error: ")[2]
     message = message.partition("\nInput: ")[0].partition("IMPORTANT: The MLflow Model")[0]
+    message = _REPEATED.sub("a text is not a number", message)
     return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
 
 

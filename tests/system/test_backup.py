@@ -406,10 +406,16 @@ def test_a_file_that_a_store_names_and_that_is_lost_is_named_and_the_rest_is_kep
     assert (restored.returncode, "The backup lacked 1 files" in restored.stderr) == (1, True)
 
 
-def test_an_empty_file_is_not_a_database(files_only: Place) -> None:
-    files_only.tracking.write_bytes(b"")
+@pytest.mark.parametrize("content", ["", "CREATE TABLE x (a)"], ids=["empty", "another database"])
+def test_a_file_that_is_not_a_store_is_not_saved_as_one(content: str, files_only: Place) -> None:
+    files_only.tracking.unlink()
+    with closing(sqlite3.connect(files_only.tracking)) as connection:
+        connection.executescript(content)
+    files_only.tracking.touch()
     ended = files_only.command("save", "--to", str(files_only.folder / "backups"))
-    assert (ended.returncode, "has no tables" in ended.stderr) == (1, True)
+    assert ended.returncode == 1
+    assert f"mlflow: {files_only.tracking} has no table" in ended.stderr
+    assert not [*(files_only.folder / "backups").iterdir()]
 
 
 def test_artifacts_on_a_server_are_missing_unless_they_are_said_to_have_a_backup(files_only: Place) -> None:

@@ -154,7 +154,14 @@ def test_any_other_key_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "header", ["application/json", "Application/JSON", ' APPLICATION/JSON ; Charset="UTF-8"', "application/json;"]
+    "header",
+    [
+        "application/json",
+        "Application/JSON",
+        ' APPLICATION/JSON ; Charset="UTF-8"',
+        "application/json;",
+        "application/json; charset=utf8",
+    ],
 )
 def test_the_spelling_of_a_media_type_changes_nothing(header: str) -> None:
     assert media_type_of(header, ["text/csv", "application/json"]) == "application/json"

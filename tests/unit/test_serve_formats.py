@@ -233,6 +233,15 @@ def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: 
     assert (caught.value.status, caught.value.field) == (400, field)
 
 
+@pytest.mark.parametrize("value", ["4 1", "it's", 'say "7"', "x" * 50])
+@pytest.mark.parametrize("shape", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+def test_a_refusal_repeats_no_value_of_a_row(shape: str, value: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        slow(shapes([{**ROW, "AGE": value}])[shape], JSON, TEXTS)
+    assert value not in caught.value.message
+    assert (caught.value.status, caught.value.field) == (400, "AGE")
+
+
 def test_names_that_only_the_caller_uses_may_occur_twice() -> None:
     assert slow(b"x,AGE,x,SEX\n1,2,3,4\n", CSV, NUMBERS).dictionaries() == [{"AGE": 2.0, "SEX": 4.0}]
 
