@@ -26,12 +26,14 @@ MOST_COPIES = 0.1
 
 POSITIVE = re.compile(
     "1|true|t|yes|y|ja|j|oui|o|si|sí|s|sim|da|tak|ano|áno|igen|evet|kyllä|joo|jah|так|да|はい|是|有|예|हाँ|نعم|כן|"
+    "ya|có|wahr|vrai|vero|verdadero|verdadeiro|prawda|waar|sann|doğru|истина|var|"
     "positive|pos|bad|poor|default|defaulted|churn|churned|fraud|fraudulent|late|overdue|delinquent|lost|rejected|"
     "failed|failure|fail|sick|ill|dead|died|deceased|malignant|abnormal|spam|left|exited|attrited|event|case|"
     "schlecht|mauvais|malo|ruim|mau|cattivo|slecht|zły"
 )
 NEGATIVE = re.compile(
     "0|-1|false|f|no|n|nein|non|não|nao|nee|nej|nei|ne|nie|net|ei|nem|нет|ні|όχι|いいえ|否|无|아니오|لا|לא|"
+    "tidak|không|hay\u0131r|nu|falsch|faux|falso|fałsz|onwaar|falsk|yanl\u0131ş|ложь|yok|"
     "negative|neg|good|fine|paid|repaid|current|stayed|stay|retained|active|legitimate|genuine|honest|healthy|alive|"
     "survived|benign|normal|ham|passed|pass|approved|none|control|gut|bon|bueno|bom|buono|goed|dobry"
 )

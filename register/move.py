@@ -65,11 +65,11 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
         if found != expected:
             now = f"version {found} became champion" if found else "the champion's alias was taken away"
             raise ChampionMoved(f"{now} since the verdict: run evaluate again to compare")
+        _set_alias(client, name, CHAMPION, version)
         if found:
             _set_alias(client, name, PREVIOUS, found)
             if move.by_hand:
                 withdraw(client, name, found, f"version {version} put in its place by {move.who}: {move.why}")
-        _set_alias(client, name, CHAMPION, version)
         client.delete_model_version_tag(name, version, WITHDRAWN)
         instead = f" instead of version {found}" if found else ""
         remember(client, name, version, f"champion{instead}, by {move.who}: {move.why}")
@@ -89,7 +89,7 @@ def alone(client: MlflowClient, name: str) -> Iterator[None]:
         if all(map(is_over, others.values())):
             for other, claim in others.items():
                 end_move(client, name, other, claim)
-            own[PREVIOUS] = _version_of(client, name, PREVIOUS)
+            own[CHAMPION] = _version_of(client, name, CHAMPION)
             _set_claim(client, name, tag, own)
             try:
                 yield
@@ -119,13 +119,10 @@ def is_over(claim: dict[str, str]) -> bool:
 
 
 def end_move(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
-    """Take a claim away; first put `previous` back if the move did not get to its second alias."""
-    champion = _version_of(client, name, CHAMPION)
-    if champion and champion == _version_of(client, name, PREVIOUS) and PREVIOUS in claim:
-        if claim[PREVIOUS] not in ("", champion):
-            _set_alias(client, name, PREVIOUS, claim[PREVIOUS])
-        else:
-            client.delete_registered_model_alias(name, PREVIOUS)
+    """Take a claim away; first set `previous` if the move did not get to its second alias."""
+    champion, before = _version_of(client, name, CHAMPION), claim.get(CHAMPION, "")
+    if before not in ("", champion) and before != _version_of(client, name, PREVIOUS):
+        _set_alias(client, name, PREVIOUS, before)
         client.delete_model_version_tag(name, champion, WITHDRAWN)
     client.delete_registered_model_tag(name, tag)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,10 @@ def one_message() -> Iterator[None]:
     """End the process by `leave` where an error is raised inside whose cause is outside of this code."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `make models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if problem := as_step_error(error):
             leave(problem)

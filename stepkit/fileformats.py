@@ -22,7 +22,7 @@ HEADER_LINES = 10
 
 DELIMITERS = {";": "semicolons (;)", "\t": "tabs", "|": "bars (|)"}
 NOT_CSV = {
-    rb"\s*<(?i:!doctype|html|\?xml)": "a web page, not a table. Open its address in a browser to see why.",
+    rb"\s*<(?i:!doctype|!--|html|head|body|table|\?xml)": "a web page, not a table. Open its address in a browser.",
     rb"version https://git-lfs": "a Git LFS pointer, not the table itself. Run `git lfs pull` where it comes from.",
     rb"\xff\xfe|\xfe\xff": "not UTF-8 text, but UTF-16. Save it as UTF-8 and try again.",
     rb'\s*(\[\s*)?\{\s*["}]|\s*\[\s*\[': "JSON",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +83,15 @@ def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
     (run,) = experiment.runs("download")
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("NameError: name 'expect_digest' is not defined. Unexpected")
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from stepkit.command import one_message\nwith one_message(): print('x' * 100_000)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:

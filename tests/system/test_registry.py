@@ -226,30 +226,35 @@ def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, st
     version = next(number for number in (1, 2, 4) if number not in before.values())
     words = ["--model_name", name, "--version", str(version), "--reason", "x"]
     assert run_command(sys.executable, "-c", KILLED_HALFWAY, *words).returncode == 137
-    assert line.aliases["previous"] == line.aliases["champion"], "the move was killed between its two aliases"
+    assert line.aliases == {**before, "champion": version}, "the move was killed between its two aliases"
     rollback(["--model_name", name, "--reason", "back"])
-    assert (line.aliases["champion"], line.aliases["previous"]) == (before["previous"], before["champion"])
+    assert line.aliases == {**before, "previous": version}
     assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
-    rollback(["--model_name", name, "--reason", "as it was"])
+    client.set_registered_model_alias(name, "previous", str(before["previous"]))
 
 
-def test_a_move_that_fails_halfway_puts_previous_back(
-    line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails_at", ["champion", "previous"])
+def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
+    fails_at: str, line: Line, story: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, name, before = line.experiment.client, line.name, line.aliases
-    set_alias = MlflowClient.set_registered_model_alias
+    set_alias, interrupts = MlflowClient.set_registered_model_alias, iter([KeyboardInterrupt])
 
     def interrupted(self: MlflowClient, name: str, alias: str, version: str) -> None:
-        if alias == "champion":
-            raise KeyboardInterrupt
+        if alias == fails_at:
+            for interrupt in interrupts:
+                raise interrupt
         set_alias(self, name, alias, version)
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", interrupted)
     with pytest.raises(KeyboardInterrupt):
         move_champion(client, name, "4", str(before["champion"]), Move("a person", "x", by_hand=True))
-    assert line.aliases == before
-    assert "withdrawn" not in line.tags(before["champion"])
+    done = {**before, "champion": 4, "previous": before["champion"]}
+    assert line.aliases == (before if fails_at == "champion" else done)
     assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    monkeypatch.undo()
+    for alias in ("champion", "previous"):
+        client.set_registered_model_alias(name, alias, str(before[alias]))
 
 
 def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:

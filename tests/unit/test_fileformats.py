@@ -98,6 +98,7 @@ FORMATS = [
     (b"[[1, 2], [3, 4]]", "JSON"),
     (b"%PDF-1.7\n", "a document"),
     (b"<HTML><body>", "a web page"),
+    (b"<table class=x><tr>", "a web page"),
     ("\ufeffa,b\n1,2\n".encode("utf-16-le"), "not UTF-8 text, but UTF-16"),
     ("a,b\n1,2\n".encode("utf-16-le"), "not text: it contains zero bytes"),
     (b"PAR1\0\0\0", "a table or document of another format"),
