@@ -98,6 +98,6 @@ def test_a_password_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "pg_dump").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(SourceUnreadable):
-        save_database("postgresql", "postgresql://me:p%40w:d@host:5432/log?options=a:b@c", tmp_path / "copy")
+        save_database("a", "postgresql", "postgresql://me:p%40w:d@host:5432/log?options=a:b@c", tmp_path / "copy")
     words = (tmp_path / "seen").read_text().split()
     assert (words[0], words[-1]) == ("p@w:d", "postgresql://me@host:5432/log?options=a:b@c")

@@ -91,7 +91,7 @@ def test_a_database_that_stays_locked_is_given_up(tmp_path: Path, monkeypatch: p
         owner.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
         with pytest.raises(SourceUnreadable, match="locked"):
-            databases.save_database("sqlite", str(live), tmp_path / "copy.sqlite")
+            databases.save_database("a", "sqlite", str(live), tmp_path / "copy.sqlite")
     assert time.monotonic() - began < 10  # noqa: PLR2004  # far from WAIT_SECONDS of the program
 
 
