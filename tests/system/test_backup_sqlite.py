@@ -35,7 +35,7 @@ SAVE = """
 import sys
 from pathlib import Path
 from backup.databases import save_database
-save_database("sqlite", sys.argv[1], Path(sys.argv[2]))
+save_database("a", "sqlite", sys.argv[1], Path(sys.argv[2]))
 """
 
 

@@ -59,6 +59,8 @@ def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
     try:
         wait_until(lambda: faulty_server.asked[PATH] > 0 or process.poll() is not None, "the download has begun")
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            one.suspend()  # else a step might see its parent end, and end its own run
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
