@@ -38,7 +38,7 @@ CHAMPIONS = """SELECT v.name, v.version, COALESCE(v.storage_location, v.source) 
 
 
 def is_store(database: dict[str, Any]) -> bool:
-    """Whether a database of a manifest is MLflow's (in format 1, `rows` has the number of rows by table)."""
+    """Return whether a database of a manifest is MLflow's (in format 1, `rows` has the number of rows by table)."""
     return {"runs", "model_versions"} <= set(database.get("tables", database.get("rows", ())))
 
 

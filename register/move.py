@@ -113,7 +113,7 @@ def claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
 
 
 def is_over(claim: dict[str, str]) -> bool:
-    """Whether the process that made a claim has died, or may be taken for dead."""
+    """Return whether the process that made a claim has died, or may be taken for dead."""
     alive = is_alive(claim)
     return time.time() - float(claim["since"]) > CLAIM_SECONDS if alive is None else not alive
 

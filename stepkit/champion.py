@@ -95,5 +95,5 @@ def why_replaceable(client: MlflowClient, champion: ModelVersion, asked_for: boo
 
 
 def is_by_hand(champion: ModelVersion) -> bool:
-    """Whether a person made it champion: its history does not end with a move by the gate."""
+    """Return whether a person made it champion: its history does not end with a move by the gate."""
     return not _BY_THE_GATE.search(champion.tags.get(HISTORY, ""))

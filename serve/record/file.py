@@ -41,7 +41,7 @@ class LogFile:
     def __init__(self, engine: Engine) -> None:
         self.is_damaged = False
         self.is_lost = False
-        """What was acknowledged last may be in no file, since the old one was removed or damaged."""
+        """The rows acknowledged last may be in no file, since the old one was removed or damaged."""
         self.generation = 0
         """How many files there have been; what was committed to an earlier one is not in this one."""
         self._engine = engine
@@ -177,7 +177,7 @@ def _stat_of(path: Path) -> os.stat_result | None:
 
 
 def _is_same(state: os.stat_result | None, seen: os.stat_result | None, empty: bool = False) -> bool:
-    """Whether it is the same file, and (unless `empty` files count) one that SQLite would not take for a new one."""
+    """Return whether it is the same file, and (unless `empty` files count) not one that SQLite takes for a new one."""
     if state is None or seen is None or (state.st_dev, state.st_ino) != (seen.st_dev, seen.st_ino):
         return False
     return empty or state.st_size > 0

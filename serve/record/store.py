@@ -19,7 +19,7 @@ NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
 Features = dict[str, Any]
 Stored = dict[tuple[str, int], list[Any]]
-"""What the log holds of each row of a request, once for each version that answered it."""
+"""The rows of a request on record, once for each version that answered it."""
 
 SAME_PROBABILITY = 1e-6
 """Float32 votes that are added in another order differ by less."""
@@ -114,7 +114,7 @@ def _as_sqlite(row: Row) -> tuple[Any, ...]:
 
 
 def _meet(rows: list[Row]) -> bool:
-    """Whether two versions answered the same row at the same moment."""
+    """Return whether two versions answered the same row at the same moment."""
     return len({(row.request_id, row.row) for row in rows}) < len(rows)
 
 
@@ -139,7 +139,7 @@ def _numbers_of(rows: Iterable[Any]) -> dict[str, set[int]]:
 
 
 def _differ(there: Any, row: Row) -> bool:
-    """Whether a row on record is another row. Versions may take other columns: those that both have count.
+    """Return whether a row on record is another row. Versions may take other columns: those that both have count.
 
     A redacted value is stored nowhere, so it counts by its effect: the same version answers the same row alike.
     """
