@@ -8,6 +8,7 @@ import logging
 import multiprocessing.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.pop("MLFLOW_TRACKING_URI")
     if before is not None:
         os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@pytest.fixture(autouse=True)
+def no_signal_left_ignored() -> Iterator[None]:
+    """A step that is interrupted in the test's own process ignores the signals that follow, for good."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
