@@ -1,4 +1,4 @@
-"""What a decision, a report and a sweep's job say of how to go on and how they were run."""
+"""Next commands of a decision, and the way in which reports and sweep jobs were run."""
 
 from __future__ import annotations
 

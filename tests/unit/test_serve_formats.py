@@ -261,7 +261,7 @@ class Stock:
 
 
 def stock(body: bytes, kind: str, model: Servable) -> dict[str, list[Any]] | None:
-    """What the graph gets of a body under MLflow's own server; None if it refuses."""
+    """Return the inputs that the graph gets from a body under MLflow's own server; None if it rejects the body."""
     reader = Stock(model)
     try:
         answer = scoring_server.invocations(body, kind, reader, model.metadata.get_input_schema())
