@@ -95,7 +95,7 @@ report: .venv/run.stamp ## make the report of a pipeline's run anew (run=RUN_ID 
 	@python -m pipeline.report --run_id "$$run" --base_run_id "$$base" --output "$$output"
 
 serve: .venv/run.stamp ## answer predictions on http://127.0.0.1:5000/docs (options="port=5001 workers=2 ...")
-	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.with_options "$$options" "" python -P run.py
+	@cd serve && PYTHONPATH=.. exec python -P -m stepkit.step.with_options "$$options" "" python -P run.py
 
 ci-report: .venv/run.stamp ## run the pipeline as CI does; its comment: outputs/ci/comment.md (options="data=uci" main=1)
 	@MLFLOW_LOGGING_LEVEL=WARNING python -m ci.report --options="$$options" $(if $(filter-out $(OFF),$(main)),--keep_as_base)
@@ -122,17 +122,17 @@ rollback: .venv/run.stamp ## make the previous champion the champion again (REAS
 	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name "$$MODEL"
 
 drift: .venv/drift.stamp ## compare what was served with the training data, and open the page over time (options="current=log:?rows=5000 ...")
-	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.with_options "$$options" "" python -P drift/run.py
-	@PYTHONPATH=. python -m stepkit.with_options "$$options" "model_name reference" python -P drift/page.py --open true
+	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.step.with_options "$$options" "" python -P drift/run.py
+	@PYTHONPATH=. python -m stepkit.step.with_options "$$options" "model_name reference" python -P drift/page.py --open true
 
 bench-drift: .venv/test.stamp ## how often honest windows alarm, and how often each named drift is caught (benchmarks/drift.md)
 	PYTHONPATH=. python -P benchmarks/drift.py
 
 airflow: .venv/drift.stamp .venv-airflow/stamp ## watch for drift and retrain by Airflow, on http://127.0.0.1:8080 (port=8090)
-	@.venv-airflow/bin/python -P drift/standalone.py --port "$${port:-8080}"
+	@.venv-airflow/bin/python -P drift/airflow_standalone.py --port "$${port:-8080}"
 
 loop: .venv/drift.stamp .venv-airflow/stamp ## play the whole story here: train, serve, drift, alert, retrain, swap, quiet again
-	@PYTHONPATH=. python -P -m drift.loop.run
+	@PYTHONPATH=. python -P -m loop.run
 
 sample: .venv/run.stamp ## make data/sample.csv.gz anew from its seed
 	mlflow run ./simulate --env-manager local

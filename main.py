@@ -5,8 +5,8 @@ import os
 import sys
 from contextlib import suppress
 
+from pipeline.launch.forkserver import cool_down, importing, warm_up
 from pipeline.usage import usage, wants_help
-from pipeline.warm import cool_down, importing, warm_up
 
 if __name__ == "__main__":
     if wants_help(sys.argv[1:]):

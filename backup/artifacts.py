@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from backup.databases import ask
-from stepkit.places import artifact_path
-from stepkit.relocate import suffix_of
+from stepkit.paths import artifact_path
+from stepkit.store.relocate import suffix_of
 
 Named = tuple[str, str, list[str]]
 """Who has artifacts, their location, and files that must be there."""

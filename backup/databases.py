@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backup.errors import SourceUnreadable, TargetUnfit
-from stepkit.addresses import shown
+from stepkit.secret_urls import shown
 
 BESIDE = ("", "-wal", "-shm", "-journal")
 """Endings of an SQLite file and of those next to it: an old one of these must never meet a new file."""

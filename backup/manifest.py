@@ -9,7 +9,7 @@ from typing import Any
 
 from backup.errors import BackupUnfit
 from stepkit.files import sha256_of
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 FORMAT = 2
 READABLE = (1, 2)

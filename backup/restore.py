@@ -18,8 +18,8 @@ from backup.databases import BESIDE, ask, expect_ready, restore_postgres
 from backup.errors import BackupError, BackupIncomplete, BackupUnfit, RestoreUnfinished, TargetUnfit
 from backup.manifest import read_manifest
 from backup.stores import DATABASES
-from stepkit.places import ROOT, sqlite_address
-from stepkit.relocate import settle
+from stepkit.paths import ROOT, sqlite_address
+from stepkit.store.relocate import settle
 
 LOAD = """import sys, mlflow
 mlflow.set_tracking_uri(sys.argv[1])

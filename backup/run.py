@@ -27,7 +27,7 @@ from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions
 from backup.restore import restore
 from backup.stores import DATABASES, databases_of
 from stepkit.files import sha256_of
-from stepkit.places import ARTIFACTS, ROOT
+from stepkit.paths import ARTIFACTS, ROOT
 
 SHOWN = 10
 """How many missing things are listed; the manifest lists all."""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from backup.errors import SourceUnreadable
-from stepkit.places import ROOT, sqlite_file
+from stepkit.paths import ROOT, sqlite_file
 
 CONFIG = "config.yaml"
 DATABASES = "BACKUP_DATABASES"
@@ -26,7 +26,7 @@ NULLS = re.compile(r"^ *(?:log_url|mlflow_tracking_url) *: *null *(?:#.*)?$")
 def databases_of(given: str | None, root: Path = ROOT) -> dict[str, tuple[str, str]]:
     """Return kind and address of each database by its name.
 
-    The configuration wins over the environment, as in serve/run.py and stepkit/tracking.py. An override on a command
+    The configuration wins over the environment, as in serve/run.py and the store settings. An override on a command
     line is not known here.
 
     Raises:

@@ -19,22 +19,22 @@ import pandas as pd
 import yaml
 from sklearn.pipeline import Pipeline
 
-from drift.addresses import Watched
-from drift.judge import judge
-from drift.performance import LEVEL
+from drift.compare.inputs import Current, Reference, Scored, Sides
+from drift.compare.performance import LEVEL
+from drift.compare.signals import judge
+from drift.compare.sources import Watched
 from drift.settings import settings_from
-from drift.sides import Current, Reference, Scored, Sides
 from preprocess.run import tidy
 from random_forest.pipeline import build
-from serve.address import Registered
 from simulate.clients import clients
 from simulate.drifts import traffic
-from stepkit.columns import Columns, read_columns
-from stepkit.monitoring import Monitoring
-from stepkit.places import ROOT
-from stepkit.settings import ModelSettings
-from stepkit.split import split
-from stepkit.tables import as_model_input
+from stepkit.paths import ROOT
+from stepkit.settings.drift import Monitoring
+from stepkit.settings.model import ModelSettings
+from stepkit.store.model_address import Registered
+from stepkit.table.columns import Columns, read_columns
+from stepkit.table.split import split
+from stepkit.table.tables import as_model_input
 
 RESULTS = ROOT / "benchmarks" / "drift.md"
 TRAINING_ROWS, TRAINING_SEED = 30_000, 42

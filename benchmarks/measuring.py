@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from benchmarks.report import Goal, Pairs, Result
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 EXPERIMENT = "speed"
 MEASURE = """

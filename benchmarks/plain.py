@@ -27,19 +27,19 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import Checked, run_checks
-from evaluate.assess import Assessed, assess, report
-from evaluate.pictures import pictures
+from evaluate.measure import Assessed, assess, report
+from evaluate.plots import pictures
 from evaluate.resample import Scored
 from random_forest.pipeline import FOREST, build, features_of, importances
-from stepkit import plots
-from stepkit.columns import Columns, read_columns
-from stepkit.evaluation import read_evaluation
-from stepkit.metrics import scores
-from stepkit.settings import ModelSettings
-from stepkit.split import split
+from stepkit.model import plots
+from stepkit.model.metrics import scores
+from stepkit.model.threshold import chosen_threshold
+from stepkit.settings.evaluate import read_evaluation
+from stepkit.settings.model import ModelSettings
 from stepkit.strict_json import write_json
-from stepkit.tables import as_model_input, read_table, sha256_of, with_column
-from stepkit.threshold import chosen_threshold
+from stepkit.table.columns import Columns, read_columns
+from stepkit.table.split import split
+from stepkit.table.tables import as_model_input, read_table, sha256_of, with_column
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

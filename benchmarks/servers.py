@@ -25,7 +25,7 @@ from benchmarks.load import drive_for, post
 from benchmarks.measuring import MeasurementFailed, Store, fresh_store
 from random_forest.export import FILES, TRUSTED_TYPES
 from simulate.clients import chunks
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 MODEL = "credit_default"
 CHAMPION = f"models:/{MODEL}@champion"

@@ -37,8 +37,8 @@ from benchmarks.servers import (
     started,
 )
 from simulate.clients import chunks
-from stepkit.args import positive
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.step.flags import positive
 
 BATCH_ROWS = 1_000_000
 KB_PER_GB = 1e6

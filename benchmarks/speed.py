@@ -21,8 +21,8 @@ from statistics import mean
 from benchmarks import size
 from benchmarks.measuring import Comparison, MeasurementFailed, Store, console, fresh_store, take_turns
 from benchmarks.report import Goal, Result, as_markdown, as_table, footnote, machine
-from stepkit.args import positive
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.step.flags import positive
 
 FOREST = "random_forest_pipeline.random_forest"
 FIRST_POINT, FURTHER_POINTS = 90, (95, 100, 105)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from check_data.ks import KSResult, sidak
-from stepkit.columns import Columns
+from stepkit.table.columns import Columns
 
 EXAMPLES = 20
 """How many rows are shown for each broken rule."""

@@ -8,8 +8,8 @@ import pytest
 from check_data.checks import Checked
 from check_data.ks import ks_test
 from check_data.rules import RULES, broken_rows, remedy, unknown_class
-from stepkit.labels import REMEDY, rows_of
-from stepkit.tables import plain
+from stepkit.table.labels import REMEDY, rows_of
+from stepkit.table.tables import plain
 
 
 def test_columns(checked: Checked) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from stepkit.columns import Column, Columns
-from stepkit.tables import plain
+from stepkit.table.columns import Column, Columns
+from stepkit.table.tables import plain
 
 LARGEST_CODE = 2**24
 """The model takes codes as float32, which holds whole numbers up to here; 100000001 and 100000002 become one code."""

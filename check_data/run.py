@@ -10,12 +10,12 @@ import pandas as pd
 
 from check_data.checks import Checked, run_checks
 from check_data.ks import as_table
-from stepkit import tables
-from stepkit.args import share, step_parser
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, DataCheckFailed
-from stepkit.lineage import address_of, artifact_of, run_of
-from stepkit.reference import WITHOUT_REFERENCE, reference_address
-from stepkit.run import StepRun, step_run
+from stepkit.step.flags import share, step_parser
+from stepkit.step.run import StepRun, step_run
+from stepkit.store.lineage import address_of, artifact_of, run_of
+from stepkit.store.reference import WITHOUT_REFERENCE, reference_address
+from stepkit.table import tables
 
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:

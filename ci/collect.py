@@ -11,13 +11,13 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from ci.summary import Base, Checks, Confusion, Measure, StepLine, Summary, Verdict
+from pipeline.report.artifact_reader import Reader
 from pipeline.report.gather import EVALUATION, verdict_name
-from pipeline.report.reading import Reader
-from pipeline.runner import STEP_RUN, WHY
 from pipeline.steps import STEPS
-from stepkit.columns import COLUMNS_ARTIFACT, read_columns
-from stepkit.lineage import ERROR, PIPELINE, SUMMARY
-from stepkit.tracking import missing_as
+from pipeline.tags import STEP_RUN, WHY
+from stepkit.store.lineage import ERROR, PIPELINE, SUMMARY
+from stepkit.store.tracking import missing_as
+from stepkit.table.columns import COLUMNS_ARTIFACT, read_columns
 
 TEST = "test_"
 EXAMPLE_ROWS = "  example rows"

@@ -17,7 +17,7 @@ from ci.errors import ReportFailed
 from ci.github import GitHub
 from ci.render import MARKER, Place, render
 from ci.summary import MOST_BYTES, Summary
-from stepkit.columns import first_problem
+from stepkit.table.columns import first_problem
 
 API = "https://api.github.com"
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ci.summary import Checks, Confusion, Measure, StepLine, Summary
-from stepkit.evaluation import LOWER_IS_BETTER
+from stepkit.settings.evaluate import LOWER_IS_BETTER
 
 MARKER = "<!-- ml-pipeline-report -->"
 """Stands in the first line of every comment, unseen, so that the next run finds the one to update."""

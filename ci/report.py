@@ -17,9 +17,9 @@ from ci.errors import ReportFailed
 from ci.post import read_form
 from ci.render import Place, render
 from ci.summary import Base, Summary, as_base
-from stepkit import tracking
-from stepkit.command import one_message
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.step.exit import one_message
+from stepkit.store import tracking
 
 SUMMARY, COMMENT = "summary.json", "comment.md"
 NO_COMMIT = "0" * 40

@@ -7,7 +7,7 @@ asks that every folder with a project is in it.
 from __future__ import annotations
 
 from pipeline.steps import STEPS
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- made by make docs -->\n", "<!-- end -->\n"

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.config import Config
 from pipeline.steps import STEPS
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 PAGE = ROOT / "docs" / "reference.md"
 FILES = {"": ROOT / "config.yaml", "random_forest_pipeline.": ROOT / "random_forest" / "rf_config.yaml"}

@@ -20,15 +20,15 @@ from download.draft import MOST_CODES, Choices, draft, has_leading_zeros, is_tex
 from download.fetch import fetch
 from download.run import shown
 from download.unpack import unpacked
-from stepkit import tables
-from stepkit.addresses import REFERENCE, data_address, opened, recorded
-from stepkit.args import Parser
-from stepkit.columns import Columns, columns_from
-from stepkit.command import one_message
 from stepkit.commands import pipeline_command
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.places import from_root
-from stepkit.tables import plain
+from stepkit.paths import from_root
+from stepkit.secret_urls import REFERENCE, data_address, opened, recorded
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.table import tables
+from stepkit.table.columns import Columns, columns_from
+from stepkit.table.tables import plain
 
 ROWS_FOR_ZEROS = 100_000
 """In so many rows of a CSV leading zeros are looked for, which a column read as numbers does not show."""

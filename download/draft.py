@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from stepkit.errors import TableUnfit
-from stepkit.tables import plain
+from stepkit.table.tables import plain
 
 MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""

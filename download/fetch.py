@@ -22,8 +22,8 @@ from tenacity import (
     wait_exponential,
 )
 
-from stepkit.addresses import shown, shown_in
 from stepkit.errors import DownloadFailed
+from stepkit.secret_urls import shown, shown_in
 
 log = logging.getLogger("step")
 

@@ -11,16 +11,16 @@ import pandas as pd
 
 from download.fetch import fetch
 from download.unpack import unpacked
-from stepkit import tables
-from stepkit.addresses import data_address, opened, recorded
-from stepkit.args import positive, step_parser
-from stepkit.columns import Columns, read_columns
-from stepkit.description import expect_yaml
 from stepkit.errors import BadParameter, SecretInAddress, TableUnreadable, WrongDigest
-from stepkit.fileformats import WRITABLE
-from stepkit.lineage import DATA_SET, artifact_of, run_of
-from stepkit.places import ROOT, from_root
-from stepkit.run import StepRun, step_run
+from stepkit.paths import ROOT, from_root
+from stepkit.secret_urls import data_address, opened, recorded
+from stepkit.step.flags import positive, step_parser
+from stepkit.step.run import StepRun, step_run
+from stepkit.store.lineage import DATA_SET, artifact_of, run_of
+from stepkit.table import tables
+from stepkit.table.columns import Columns, read_columns
+from stepkit.table.description import expect_yaml
+from stepkit.table.fileformats import WRITABLE
 
 log = logging.getLogger("step")
 

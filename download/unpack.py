@@ -10,7 +10,7 @@ from pathlib import Path
 
 from download.fetch import with_ending
 from stepkit.errors import TableUnreadable
-from stepkit.fileformats import READABLE
+from stepkit.table.fileformats import READABLE
 
 PACKED = (".gz", ".zip")
 

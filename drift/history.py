@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from drift.policy import Action, Observation
-from stepkit import lineage
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.store import lineage
 
 STEP_NAME = "drift"
 KEY = "window_key"

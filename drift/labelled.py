@@ -12,18 +12,19 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from drift.addresses import moment, row_count, watched
+from drift.compare.sources import moment, row_count, watched
 from drift.errors import TooFewLabels
 from drift.settings import add_settings, given_settings, log_address
-from serve.record.read import features_in, read_log
-from stepkit import places, tracking
-from stepkit.args import Parser
-from stepkit.columns import Columns
-from stepkit.command import one_message
+from prediction_log.read import features_in, read_log
+from stepkit import paths
 from stepkit.errors import BadParameter, TableUnfit
-from stepkit.fileformats import WRITABLE
 from stepkit.files import replacing
-from stepkit.tables import write_table
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.store import tracking
+from stepkit.table.columns import Columns
+from stepkit.table.fileformats import WRITABLE
+from stepkit.table.tables import write_table
 
 SETTINGS = ("model_name", "log_url", "labelled_min_rows")
 HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
 def export(given: dict[str, Any]) -> str:
     """Write the table and return what was written, in words."""
     settings = given_settings(given, SETTINGS)
-    output = Path(places.from_root(given["output"]))
+    output = Path(paths.from_root(given["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(
             f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."

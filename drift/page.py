@@ -16,11 +16,12 @@ from plotly.offline import get_plotlyjs
 
 from drift import history
 from drift.replay import experiment_id, watched_name
-from stepkit import places, tracking
-from stepkit.args import Parser
-from stepkit.command import one_message
+from stepkit import paths
 from stepkit.errors import BadParameter
 from stepkit.files import replacing
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.store import tracking
 
 PAGE = "index.html"
 ALARM, CALM = "#c0392b", "#2c6fbb"
@@ -173,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():
         name = watched_name(args.model_name, args.reference)
-        path = write(args.experiment, name, Path(places.from_root(args.output)) if args.output else None)
+        path = write(args.experiment, name, Path(paths.from_root(args.output)) if args.output else None)
     print(f"wrote {path}", flush=True)
     if args.open == "true":
         webbrowser.open(path.as_uri())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from stepkit.monitoring import Policy
+from stepkit.settings.drift import Policy
 
 Action = Literal["nothing", "alert", "retrain"]
 

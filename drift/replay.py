@@ -14,12 +14,12 @@ from rich.text import Text
 from drift.history import NO_MODEL, observation, runs_of
 from drift.policy import Decision, Observation, decide
 from drift.settings import add_settings, given_settings, reference_model, settings_from
-from serve.address import ADDRESS
-from stepkit import tracking
-from stepkit.args import Parser
-from stepkit.command import one_message
 from stepkit.errors import BadParameter
-from stepkit.monitoring import Policy
+from stepkit.settings.drift import Policy
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.store import tracking
+from stepkit.store.model_address import ADDRESS
 
 SETTINGS = ("model_name", *Policy.model_fields)
 

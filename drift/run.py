@@ -17,19 +17,19 @@ import mlflow
 import pandas as pd
 
 from drift import history
-from drift.addresses import Watched
+from drift.compare.inputs import Sides, read_sides
+from drift.compare.signals import Judged, judge
+from drift.compare.sources import Watched
 from drift.errors import PackagesMissing
-from drift.judge import Judged, judge
 from drift.policy import Decision, Observation, decide
 from drift.settings import given_settings, settings_parser
-from drift.sides import Sides, read_sides
-from stepkit.command import one_message
 from stepkit.commands import pipeline_command
 from stepkit.files import replacing
-from stepkit.metric_names import metric_name
-from stepkit.monitoring import Monitoring
-from stepkit.places import from_root
-from stepkit.run import StepRun, step_run
+from stepkit.model.metric_names import metric_name
+from stepkit.paths import from_root
+from stepkit.settings.drift import Monitoring
+from stepkit.step.exit import one_message
+from stepkit.step.run import StepRun, step_run
 from stepkit.strict_json import write_json
 
 log = logging.getLogger("drift")
@@ -129,14 +129,14 @@ def status_of(sides: Sides, settings: Monitoring) -> str:
 
 def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
     """Judge, draw Evidently's page, and put it on the run and beside this file."""
-    from drift import report  # takes seconds to import, and an empty window needs none
+    from drift.compare import evidently_report
 
     judged = judge(sides, settings)
     if settings.tests == "evidently":
-        snapshot, columns = report.by_evidently(sides)
+        snapshot, columns = evidently_report.by_evidently(sides)
         judged = judge(sides, settings, columns)
     else:
-        snapshot = report.page_of(sides, judged)
+        snapshot = evidently_report.page_of(sides, judged)
     path = run.folder / history.REPORT
     snapshot.save_html(str(path))
     run.publish_file(path, history.REPORT)

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from serve.record.settings import DEFAULT_URL, URL_VARIABLE
-from stepkit.addresses import expect_no_secret
-from stepkit.args import Parser
-from stepkit.configured import CONFIG, settings_of
-from stepkit.monitoring import Monitoring
+from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
+from stepkit.secret_urls import expect_no_secret
+from stepkit.settings.drift import Monitoring
+from stepkit.settings.load import CONFIG, settings_of
+from stepkit.step.flags import Parser
 
 ADDRESSES = {
     "log_url": f"Set {URL_VARIABLE} instead.",

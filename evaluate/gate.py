@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluate.intervals import Interval
 from evaluate.slices import Slice, compared_by, worst_of
-from stepkit.evaluation import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
+from stepkit.settings.evaluate import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
 
 BETTER = "better_than_champion"
 

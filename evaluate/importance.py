@@ -14,8 +14,8 @@ import pandas as pd
 
 from evaluate.delong import auc_difference
 from evaluate.intervals import Interval
-from stepkit.columns import Columns
-from stepkit.tables import with_column
+from stepkit.table.columns import Columns
+from stepkit.table.tables import with_column
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 """From n rows, as the model takes them, to (n,) probabilities."""

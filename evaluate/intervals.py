@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from evaluate.resample import Scored, Weighable
-from stepkit.evaluation import Costs
+from stepkit.settings.evaluate import Costs
 
 MOST_ROWS = 20_000
 CELLS_AT_ONCE = 100_000

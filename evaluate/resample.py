@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepkit.evaluation import Costs
-from stepkit.metrics import CALIBRATION_BINS, bins_of
+from stepkit.model.metrics import CALIBRATION_BINS, bins_of
+from stepkit.settings.evaluate import Costs
 
 SMALLEST = np.finfo(float).eps
 """A probability of 0 or 1 would cost infinitely much if it were wrong; scikit-learn's log_loss clips at the same."""

@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.answers import milliseconds_per_answer, scored_by
-from evaluate.assess import Assessed, assess, bootstrap, report
+from evaluate.champion_comparison import Rival, TestSplit, compare
 from evaluate.gate import Facts, Verdict, judge
-from evaluate.pictures import pictures
-from evaluate.rival import Rival, TestSplit, compare
-from stepkit.args import step_parser
-from stepkit.champion import champion_of
-from stepkit.evaluation import REASONS, VERDICT, Evaluation, read_evaluation
-from stepkit.lineage import MODEL_FILES, address_of
-from stepkit.places import from_root
-from stepkit.run import StepRun, step_run
+from evaluate.measure import Assessed, assess, bootstrap, report
+from evaluate.plots import pictures
+from evaluate.predictions import milliseconds_per_answer, scored_by
+from stepkit.paths import from_root
+from stepkit.settings.evaluate import REASONS, VERDICT, Evaluation, read_evaluation
+from stepkit.step.flags import step_parser
+from stepkit.step.run import StepRun, step_run
+from stepkit.store.champion import champion_of
+from stepkit.store.lineage import MODEL_FILES, address_of
 
 EVALUATION = "evaluation.json"
 

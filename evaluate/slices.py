@@ -12,10 +12,10 @@ import pandas as pd
 
 from evaluate.intervals import Bootstrap, Interval
 from evaluate.resample import Scored
-from stepkit.columns import Column, Columns
 from stepkit.errors import BadParameter
-from stepkit.evaluation import LOWER_IS_BETTER, Slices
-from stepkit.tables import plain
+from stepkit.settings.evaluate import LOWER_IS_BETTER, Slices
+from stepkit.table.columns import Column, Columns
+from stepkit.table.tables import plain
 
 MISSING = "missing"
 MOST_VALUES = 30

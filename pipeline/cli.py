@@ -16,17 +16,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from pipeline import job, single, sweep
 from pipeline.config import ConfigError, explain, split_options
-from pipeline.display import print_line
-from pipeline.plugins import register_plugins
-from pipeline.runner import StepFailed
-from pipeline.runs import launched
-from stepkit.addresses import shown_in
-from stepkit.command import as_step_error
-from stepkit.errors import told
-from stepkit.places import ROOT
+from pipeline.execution import single
+from pipeline.execution.mlflow_run import launched
+from pipeline.execution.progress import print_line
+from pipeline.execution.runner import StepFailed
+from pipeline.sweep import job, sweep
+from pipeline.sweep.hydra_plugins import register_plugins
+from stepkit.paths import ROOT
+from stepkit.secret_urls import error_text, shown_in
 from stepkit.signals import end_on_signals, keep_quiet
+from stepkit.step.exit import as_step_error
 
 errors = Console(stderr=True)
 
@@ -109,7 +109,7 @@ def _report(error: BaseException) -> int:
     """Print what went wrong; return the exit status: 2 for the configuration, 1 for the rest."""
     if isinstance(error, ConfigError):
         return _say("configuration", f"{error}\nmore: {SETTINGS_PAGE}", 2)
-    text = told(error)
+    text = error_text(error)
     return _say("failed", f"{text}\nmore: {page_about(text)}", 1)
 
 

@@ -13,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
 
-from stepkit.addresses import data_address, expect_no_secret, shown_in
-from stepkit.args import registered_name
-from stepkit.columns import Columns, Strict, first_problem, where_and_why
 from stepkit.commands import as_options, hydra_value
-from stepkit.evaluation import Evaluation
-from stepkit.monitoring import Monitoring
-from stepkit.serving import Serving
-from stepkit.settings import ModelSettings
+from stepkit.secret_urls import data_address, expect_no_secret, shown_in
+from stepkit.settings.drift import Monitoring
+from stepkit.settings.evaluate import Evaluation
+from stepkit.settings.model import ModelSettings
+from stepkit.settings.serve import Serving
+from stepkit.step.flags import registered_name
+from stepkit.table.columns import Columns, Strict, first_problem, where_and_why
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 TableName = Annotated[str, Field(pattern=r"^[\w./-]+\.(csv|parquet)$")]

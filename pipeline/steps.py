@@ -9,10 +9,11 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from pipeline import outside
+from pipeline import external_state
 from pipeline.config import Config, ConfigError
-from pipeline.outside import Around
-from stepkit.columns import Columns
+from pipeline.external_state import Around
+from pipeline.tags import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
+from stepkit.table.columns import Columns
 
 Parameters = dict[str, str]
 
@@ -52,11 +53,6 @@ def _ending(config: Config) -> str:
     return config.preprocess.artifact_name.rsplit(".", 1)[-1]
 
 
-DATA_CONFIG = "config/data.yaml"
-MODEL_CONFIG = "config/random_forest.yaml"
-EVALUATE_CONFIG = "config/evaluate.yaml"
-
-
 def _threshold_costs(config: Config) -> str:
     """The costs that the threshold depends on; none if it does not, so that other costs train no other model."""
     by_cost = config.random_forest_pipeline.threshold == "cost"
@@ -72,7 +68,7 @@ STEPS = (
         "download",
         tag="download_data",
         contents={"dataset": lambda config: config.data.model_dump(include=set(Columns.model_fields))},
-        outside=outside.source,
+        outside=external_state.source,
         parameters=lambda config, here: {
             "file_url": config.data.file_url,
             "sha256": ",".join(config.data.sha256),
@@ -96,7 +92,7 @@ STEPS = (
     Step(
         "check_data",
         reads={"input_run_id": "preprocess"},
-        outside=outside.reference,
+        outside=external_state.reference,
         parameters=lambda config, here: {
             "input_step": "preprocess",
             "sample_artifact": config.preprocess.artifact_name,
@@ -121,7 +117,7 @@ STEPS = (
         "random_forest",
         reads={"input_run_id": "segregate"},
         after=("check_data",),
-        packs=("serve/record",),
+        packs=("prediction_log",),
         contents={"model_config": lambda config: config.random_forest_pipeline.model_dump()},
         parameters=lambda config, here: {
             "input_step": "segregate",
@@ -138,7 +134,7 @@ STEPS = (
         "evaluate",
         reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
         contents={"evaluate_config": lambda config: config.evaluate.model_dump(exclude={"on_reject"})},
-        outside=outside.champion,
+        outside=external_state.champion,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
@@ -154,7 +150,7 @@ STEPS = (
     Step(
         "register",
         reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
-        why_undone=outside.why_unregistered,
+        why_undone=external_state.why_unregistered,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 FLAGS = {"--help", "-h", "--hydra-help"}
 USAGE = """\

@@ -12,12 +12,12 @@ import mlflow
 import pandas as pd
 
 from preprocess.duplicates import empty_rows, repeated_rows
-from stepkit.args import step_parser
-from stepkit.columns import Column, Columns
 from stepkit.errors import TableUnfit
-from stepkit.labels import as_classes
-from stepkit.run import step_run
-from stepkit.tables import plain
+from stepkit.step.flags import step_parser
+from stepkit.step.run import step_run
+from stepkit.table.columns import Column, Columns
+from stepkit.table.labels import as_classes
+from stepkit.table.tables import plain
 
 DECIDE = "Set data.duplicates to drop if they are copies of one case, or to keep"
 

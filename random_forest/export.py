@@ -24,11 +24,11 @@ from sklearn.pipeline import Pipeline
 from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import features_of
 from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs
-from stepkit.columns import Columns
 from stepkit.errors import ExportUnequal
-from stepkit.places import ROOT
-from stepkit.settings import ModelSettings
-from stepkit.tables import as_model_input
+from stepkit.paths import ROOT
+from stepkit.settings.model import ModelSettings
+from stepkit.table.columns import Columns
+from stepkit.table.tables import as_model_input
 
 LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
@@ -40,7 +40,7 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
-CARRIED = ("serve/record/**/*.py", "stepkit/addresses.py", "stepkit/columns.py", "stepkit/errors.py")
+CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/columns.py", "stepkit/errors.py")
 """The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It counts in
 the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model would keep the log in the older way."""
 

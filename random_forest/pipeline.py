@@ -11,9 +11,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from stepkit.columns import Columns
 from stepkit.errors import BadParameter
-from stepkit.settings import Features, ModelSettings
+from stepkit.settings.model import Features, ModelSettings
+from stepkit.table.columns import Columns
 
 FOREST = "forest"
 ENCODE = "encode"

@@ -44,7 +44,7 @@ else (when it is evaluated, or by Spark) was asked by no client, and is not reco
 
 
 class Recorder(Protocol):
-    """serve.record.stock.Recorder, which only a served model imports."""
+    """prediction_log.mlflow_recorder.Recorder, which only a served model imports."""
 
     def record(self, rows: pd.DataFrame, probabilities: list[float], classes: list[int], started: float) -> None: ...
 
@@ -56,7 +56,7 @@ def recorder(artifacts: dict[str, str]) -> Recorder | None:
     code = artifacts[RECORD]
     sys.path.insert(0, code)  # first: the model's own copy, whatever else lies in the working directory
     model = Path(code).parents[1]
-    found: Recorder = importlib.import_module("serve.record.stock").Recorder(model)
+    found: Recorder = importlib.import_module("prediction_log.mlflow_recorder").Recorder(model)
     return found
 
 

@@ -13,19 +13,19 @@ from sklearn.pipeline import Pipeline
 
 from random_forest.export import export
 from random_forest.pipeline import build, importances
-from stepkit import plots
-from stepkit.args import share, step_parser
-from stepkit.columns import first_problem
 from stepkit.errors import BadParameter
-from stepkit.evaluation import Costs, read_evaluation
-from stepkit.labels import labels_of
-from stepkit.metrics import scores
-from stepkit.places import ROOT
-from stepkit.run import StepRun, step_run
-from stepkit.settings import ModelSettings
-from stepkit.split import split
-from stepkit.tables import as_model_input
-from stepkit.threshold import chosen_threshold
+from stepkit.model import plots
+from stepkit.model.metrics import scores
+from stepkit.model.threshold import chosen_threshold
+from stepkit.paths import ROOT
+from stepkit.settings.evaluate import Costs, read_evaluation
+from stepkit.settings.model import ModelSettings
+from stepkit.step.flags import share, step_parser
+from stepkit.step.run import StepRun, step_run
+from stepkit.table.columns import first_problem
+from stepkit.table.labels import labels_of
+from stepkit.table.split import split
+from stepkit.table.tables import as_model_input
 
 log = logging.getLogger("step")
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from register.hand import command, run
-from register.move import history
+from register.champion_alias import history
+from register.manual import command, run
 from register.promote import REASON
-from stepkit.configured import make_for
 from stepkit.errors import BadParameter
-from stepkit.lineage import data_set_in
-from stepkit.tracking import missing_as
+from stepkit.settings.load import make_for
+from stepkit.store.lineage import data_set_in
+from stepkit.store.tracking import missing_as
 
 PIPE_WIDTH = 130
 

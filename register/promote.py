@@ -6,7 +6,7 @@ import argparse
 
 from mlflow import MlflowClient
 
-from register.hand import command, expect_reason, put_in_place, run, version_of
+from register.manual import command, expect_reason, put_in_place, run, version_of
 from stepkit.errors import NoVerdict
 
 REASON = "gate."

@@ -6,12 +6,12 @@ import argparse
 
 from mlflow import MlflowClient
 
-from register.hand import command, expect_reason, put_in_place, run
-from register.move import alone
-from stepkit.champion import PREVIOUS
-from stepkit.configured import make_for
+from register.champion_alias import alone
+from register.manual import command, expect_reason, put_in_place, run
 from stepkit.errors import BadParameter
-from stepkit.tracking import missing_as
+from stepkit.settings.load import make_for
+from stepkit.store.champion import PREVIOUS
+from stepkit.store.tracking import missing_as
 
 
 def rollback(client: MlflowClient, name: str, reason: str) -> str:

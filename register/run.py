@@ -10,14 +10,22 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run
 
-from register.move import LONGEST_TAG, Move, move_champion
+from register.champion_alias import LONGEST_TAG, Move, move_champion
 from register.promote import REASON
-from stepkit.args import step_parser
-from stepkit.champion import CHALLENGER, CHAMPION, THE_GATE, WITHDRAWN, champion_of, other_data_set, why_replaceable
 from stepkit.errors import ChampionMoved, VerdictUnfit
-from stepkit.lineage import BECAUSE, INPUT, OUTPUT, address_of, chain_of, data_set_of, find_run, inputs_of, run_of
-from stepkit.run import StepRun, step_run
-from stepkit.tracking import through_races
+from stepkit.step.flags import step_parser
+from stepkit.step.run import StepRun, step_run
+from stepkit.store.champion import (
+    CHALLENGER,
+    CHAMPION,
+    THE_GATE,
+    WITHDRAWN,
+    champion_of,
+    other_data_set,
+    why_replaceable,
+)
+from stepkit.store.lineage import BECAUSE, INPUT, OUTPUT, address_of, chain_of, data_set_of, find_run, inputs_of, run_of
+from stepkit.store.tracking import through_races
 
 
 def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: str) -> None:

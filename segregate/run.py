@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from stepkit.args import share, step_parser
-from stepkit.labels import expect_labels
-from stepkit.run import step_run
-from stepkit.split import split
+from stepkit.step.flags import share, step_parser
+from stepkit.step.run import step_run
+from stepkit.table.labels import expect_labels
+from stepkit.table.split import split
 
 
 def default_share(table: pd.DataFrame, target: str) -> str:

@@ -11,18 +11,18 @@ import tempfile
 from contextlib import ExitStack, suppress
 from shlex import quote
 
-from serve.ending import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
+from prediction_log.errors import LogUnfit
+from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from serve.errors import AddressUnusable
-from serve.record.errors import LogUnfit
-from serve.record.settings import DEFAULT_URL, URL_VARIABLE
+from serve.http.shutdown import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
 from serve.settings import HANDED_OVER, KEY, ServeSettings, key_from_environment, settings_from
-from stepkit.addresses import expect_no_secret
-from stepkit.args import Parser
-from stepkit.command import leave
 from stepkit.errors import StepError
-from stepkit.places import ROOT, expect_usable
+from stepkit.paths import ROOT, expect_usable
+from stepkit.secret_urls import expect_no_secret
+from stepkit.step.exit import leave
+from stepkit.step.flags import Parser
 
-APPLICATION = "serve.app:create"
+APPLICATION = "serve.http.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
 """`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
@@ -117,7 +117,7 @@ def welcome(settings: ServeSettings, with_key: bool) -> str:
 
 def _share(settings: ServeSettings, stack: ExitStack) -> None:
     """Prepare what several workers have in common."""
-    from serve.record.log import PredictionLog
+    from prediction_log.writer import PredictionLog
 
     # what is wrong with the log is said once, here, and not by each worker
     PredictionLog.open(settings.log_url, settings.log, must_answer=False).close()
@@ -140,7 +140,7 @@ def _listen(settings: ServeSettings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="serve.protocol:Protocol",
+        http="serve.http.protocol:Protocol",
         ws="none",
         access_log=False,
         log_level="warning",

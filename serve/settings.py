@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from serve.record.settings import LogSettings
-from stepkit.configured import CONFIG, settings_of
+from prediction_log.settings import LogSettings
 from stepkit.errors import BadParameter
-from stepkit.serving import Serving
+from stepkit.settings.load import CONFIG, settings_of
+from stepkit.settings.serve import Serving
 
 HANDED_OVER = "SCORER_SETTINGS"
 """Variable by which run.py hands its settings to the worker processes that uvicorn starts."""

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from simulate.run import OneLineParser, row_count, seed_number, target_path
-from stepkit.command import one_message
 from stepkit.files import replacing
+from stepkit.step.exit import one_message
 
 log = logging.getLogger("simulate")
 

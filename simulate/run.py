@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from simulate.clients import chunks
 from simulate.figures import COLUMNS, TARGET
-from stepkit.command import one_message
 from stepkit.files import replacing, sha256_of
+from stepkit.step.exit import one_message
 
 log = logging.getLogger("simulate")
 

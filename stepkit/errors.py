@@ -12,13 +12,6 @@ class StepError(Exception):
     """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
 
 
-def told(error: BaseException) -> str:
-    """Return the text of an error without a secret; a StepError's begins with its kind, as in docs/faults.md."""
-    from stepkit.addresses import shown_in  # which raises errors of this page
-
-    return shown_in(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))
-
-
 def reason_without_rows(error: Exception) -> str:
     """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
     if isinstance(error, StepError):

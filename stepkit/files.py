@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from stepkit.errors import DiskUnusable, StepError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN}
+"""The last two are of a network mount whose server went away."""
+
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def sha256_of(path: Path) -> str:
@@ -23,3 +33,27 @@ def replacing(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def disk_problem(error: BaseException) -> StepError | None:
+    """Return the error to show if a disk is full, read-only or broken, else None."""
+    if not isinstance(error, OSError) or error.errno not in _FULL | _FORBIDDEN | _BROKEN:
+        return None
+    if error.errno in _FULL:
+        return _unusable(error, "Make room on its disk (df -h), then run the same command again.")
+    if error.errno in _FORBIDDEN:
+        return _unusable(error, "Give this user the right to write there, or name another place.")
+    return _unusable(error, "Look at the system's log and limits (dmesg, ulimit -n), then run the same command again.")
+
+
+def file_problem(error: OSError) -> StepError | None:
+    """Return the error to show if a path does not exist or is of the wrong kind, else None."""
+    if "temporary directory" in str(error):
+        return DiskUnusable("TMPDIR: no folder for temporary files can be written. Set TMPDIR to one that has room.")
+    if error.errno not in _NOT_THERE or not error.filename:
+        return None
+    return _unusable(error, "Make its folder, or name another place.")
+
+
+def _unusable(error: OSError, instead: str) -> DiskUnusable:
+    return DiskUnusable(f"{error.filename or 'this machine'}: {error.strerror or error}. {instead}")

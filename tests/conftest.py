@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from stepkit.places import ROOT
-from tests.faulty_server import FaultyServer
+from stepkit.paths import ROOT
+from tests.support.faulty_http_server import FaultyServer
 
 if TYPE_CHECKING:
     # imported where it is used: the process that only hands tests out to others loads this file too

@@ -16,23 +16,23 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drift.alerts import events
-from drift.alerts.addresses import VARIABLE, Address, NotDelivered, addresses
-from drift.alerts.events import Links
-from drift.alerts.journal import DEFAULT_URL, Journal, journal_at
-from drift.alerts.rules import Event, why_silent
-from stepkit.args import Parser
-from stepkit.command import one_message
+from drift.alerts import messages
+from drift.alerts.dedup import Event, why_silent
+from drift.alerts.messages import Links
+from drift.alerts.sent_log import DEFAULT_URL, Journal, journal_at
+from drift.alerts.targets import VARIABLE, Address, NotDelivered, addresses
 from stepkit.errors import BadParameter
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
 
 JOURNAL_VARIABLE = "DRIFT_ALERTS_JOURNAL"
 DEFAULT_COOLDOWN_HOURS = 6.0
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Links], Event]] = {
-    "window": events.of_window,
-    "failure": events.of_failure,
-    "success": events.of_success,
-    "retraining": events.of_retraining,
+    "window": messages.of_window,
+    "failure": messages.of_failure,
+    "success": messages.of_success,
+    "retraining": messages.of_retraining,
 }
 
 

@@ -13,14 +13,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-from pipeline.report.publish import HTML_ARTIFACT, publish, write
-from pipeline.reporting import place_of
-from stepkit import places, tracking
-from stepkit.args import Parser
-from stepkit.command import one_message
+from pipeline.report.at_end import place_of
+from pipeline.report.publish import publish, write
+from pipeline.tags import HTML_ARTIFACT
+from stepkit import paths
 from stepkit.errors import UpstreamMissing
-from stepkit.lineage import NEWEST_FIRST, PIPELINE
 from stepkit.signals import keep_quiet
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.store import tracking
+from stepkit.store.lineage import NEWEST_FIRST, PIPELINE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +61,7 @@ def report(run_id: str, base_run_id: str, output: str) -> str:
         client.set_tag(own, MLFLOW_RUN_NAME, "report")
     wanted = run_id or newest(client).info.run_id
     if output:
-        return " and ".join(map(str, write(client, wanted, Path(places.from_root(output)), base_run_id)))
+        return " and ".join(map(str, write(client, wanted, Path(paths.from_root(output)), base_run_id)))
     return place_of(client, publish(client, wanted, base_run_id), HTML_ARTIFACT)
 
 

@@ -14,17 +14,14 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
-from pipeline.job import JOB
-from pipeline.report.evaluation import Estimate, Evaluation, Verdict, read_as
-from pipeline.report.reading import Reader
-from pipeline.report.states import StepShown, states_of
-from pipeline.runner import STEP_RUN
-from pipeline.runs import CONFIG_ARTIFACT
-from pipeline.sweep_report import BEST_JOB
-from stepkit import tracking
-from stepkit.addresses import shown
+from pipeline.report.artifact_reader import Reader
+from pipeline.report.schemas import Estimate, Evaluation, Verdict, read_as
+from pipeline.report.step_states import StepShown, states_of
+from pipeline.tags import BEST_JOB, CONFIG_ARTIFACT, JOB, STEP_RUN
 from stepkit.errors import BadParameter
-from stepkit.lineage import MODEL_ID, PIPELINE, STEP, find_run
+from stepkit.secret_urls import shown
+from stepkit.store import tracking
+from stepkit.store.lineage import MODEL_ID, PIPELINE, STEP, find_run
 
 EVALUATION = "evaluation.json"
 PLOTS = (

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pipeline.report import card, gate, lineage, parts, scores
-from pipeline.report import data as data_section
 from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Cell, Code, Section, Table, Text, cells
+from pipeline.report.format import NO_BREAK, difference, interval, moment, number, plural, seconds
 from pipeline.report.gather import Found
-from pipeline.report.picture import Picture, picture_of
-from pipeline.report.states import FAILED, NOT_ASKED, RAN, REUSED, RUNNING, STOPPED, StepShown
-from pipeline.report.words import NO_BREAK, difference, interval, moment, number, plural, seconds
-from stepkit.evaluation import AS_GOOD, REJECTED, VERDICT
-from stepkit.lineage import ERROR, SUMMARY
+from pipeline.report.sections import data as data_section
+from pipeline.report.sections import evaluation as parts
+from pipeline.report.sections import gate, lineage, metrics, model_card
+from pipeline.report.step_graph import Picture, picture_of
+from pipeline.report.step_states import FAILED, NOT_ASKED, RAN, REUSED, RUNNING, STOPPED, StepShown
+from stepkit.settings.evaluate import AS_GOOD, REJECTED, VERDICT
+from stepkit.store.lineage import ERROR, SUMMARY
 
 _STATE_KINDS = {FAILED: BAD, STOPPED: BAD, RAN: GOOD}
 
@@ -58,13 +59,13 @@ def page_of(found: Found) -> Page:
     kind, outcome = outcome_of(found)
     sections = [
         steps_section(found),
-        scores.metrics_section(found),
+        metrics.metrics_section(found),
         gate.gate_section(found),
         parts.plots_section(found),
         parts.slices_section(found),
         parts.importance_section(found),
         data_section.data_section(found),
-        card.card_section(found),
+        model_card.card_section(found),
         lineage.lineage_section(found),
         lineage.again_section(found),
     ]
@@ -146,10 +147,10 @@ def tiles_of(found: Found) -> list[Tile]:
 
 
 def _against_champion(found: Found) -> Tile:
-    theirs = scores.champion_of(found)
-    ours = scores.differences_of(found).get("roc_auc")
+    theirs = metrics.champion_of(found)
+    ours = metrics.differences_of(found).get("roc_auc")
     if theirs is None or ours is None:
-        return Tile("Against the champion", "not compared", scores.why_not_compared(found))
+        return Tile("Against the champion", "not compared", metrics.why_not_compared(found))
     span = interval(ours.low, ours.high)
     return Tile(f"AUC against version {theirs.version}", difference(ours.value), span or "no interval computed")
 

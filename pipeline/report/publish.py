@@ -10,8 +10,7 @@ from mlflow import MlflowClient
 from pipeline.report.gather import gather
 from pipeline.report.page import page_of
 from pipeline.report.render import as_html, as_markdown
-
-HTML_ARTIFACT, MARKDOWN_ARTIFACT = "report.html", "report.md"
+from pipeline.tags import HTML_ARTIFACT, MARKDOWN_ARTIFACT
 
 
 def made(client: MlflowClient, run_id: str, base_run_id: str = "") -> tuple[str, dict[str, str]]:

@@ -9,10 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.report import escape
 from pipeline.report.blocks import CODE, Cell, Table
+from pipeline.report.format import cut, seconds
 from pipeline.report.page import Page
-from pipeline.report.words import cut, seconds
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 MOST_CHARACTERS = 60_000
 """GitHub takes 65,536 for a comment; the rest is for whoever posts it."""
 

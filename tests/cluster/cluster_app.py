@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from pipeline.config import ConfigError
-from pipeline.plugins import register_plugins
+from pipeline.sweep.hydra_plugins import register_plugins
 from stepkit.signals import end_on_signals
 
 CHILD = ["sleep", "86399.5"]
@@ -94,7 +94,7 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    from pipeline.cluster import lost_jobs
+    from pipeline.sweep.launch_ray import lost_jobs
 
     found = [one.return_value for batch in batches for one in batch]
     print(json.dumps({"found": found, "lost": [[one.number, *one.overrides, one.error] for one in lost_jobs()]}))

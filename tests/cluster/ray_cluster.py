@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stepkit.places import ROOT
-from tests.servers import free_port, wait_until
+from stepkit.paths import ROOT
+from tests.support.servers import free_port, wait_until
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 """Linux answers to all of 127.0.0.0/8; Ray would take 127.0.0.1 for the machine's outside address."""

@@ -18,15 +18,15 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import SECONDS_TO_END
 from pipeline.config import ConfigError
-from pipeline.ray_cluster import engine
-from stepkit.places import ROOT
-from stepkit.tracking import DEFAULT_URI
+from pipeline.sweep.launch_ray import SECONDS_TO_END
+from pipeline.sweep.ray_connection import engine
+from stepkit.paths import ROOT
+from stepkit.store.tracking import DEFAULT_URI
 from tests.cluster.cluster_app import CHILD
 from tests.cluster.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 from tests.conftest import command_env, run_command
-from tests.servers import free_port, wait_until
+from tests.support.servers import free_port, wait_until
 
 APP = [sys.executable, str(ROOT / "tests" / "cluster" / "cluster_app.py"), "hydra/launcher=ray"]
 SERVER = "http://127.0.0.1:5000"

@@ -11,11 +11,11 @@ import mlflow
 import pandas as pd
 import pytest
 
-from stepkit.handoff import StepRun
-from stepkit.lineage import inputs_of, run_of
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.step.artifacts import StepRun
+from stepkit.store.lineage import inputs_of, run_of
 from tests.conftest import Experiment, command_env, new_experiment
-from tests.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
+from tests.support.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
 
 SEEDS = (1, 2)
 

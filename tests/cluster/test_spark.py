@@ -10,13 +10,13 @@ import pandas as pd
 import pyspark
 import pytest
 
-from serve.batch import main as batch
+from serve.batch.run import main as batch
+from serve.batch.spark import expect_engine
+from serve.batch.spark import main as spark
 from serve.errors import EngineMissing
-from serve.model import EQUAL
-from serve.spark import expect_engine
-from serve.spark import main as spark
-from tests.champions import Champion, clients_with_gaps, two_versions
+from serve.model.servable import EQUAL
 from tests.conftest import run_command
+from tests.support.trained_champion import Champion, clients_with_gaps, two_versions
 
 ROWS = 600
 PARTS = 2

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipeline.runner import STEP_RUN
+from pipeline.tags import STEP_RUN
 from tests.conftest import Experiment, new_experiment, run_command
-from tests.pipelines import small_table, start_pipeline
-from tests.sweeps import FOREST, PREPARING, children, the_sweep
+from tests.support.pipelines import small_table, start_pipeline
+from tests.support.sweep_runs import FOREST, PREPARING, children, the_sweep
 
 
 def place_for(name: str, factory: pytest.TempPathFactory) -> Experiment:

@@ -12,14 +12,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.runner import STEP_RUN
-from stepkit.lineage import inputs_of, run_of
-from stepkit.places import ROOT
+from pipeline.tags import STEP_RUN
+from stepkit.paths import ROOT
+from stepkit.store.lineage import inputs_of, run_of
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.conftest import Experiment, command_env, run_command
-from tests.faulty_server import FaultyServer
-from tests.pipelines import small_table, start_pipeline
-from tests.servers import MlflowServer, mlflow_server, wait_until
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import small_table, start_pipeline
+from tests.support.servers import MlflowServer, mlflow_server, wait_until
 
 FOREST = "random_forest_pipeline.random_forest"
 TREES = (5, 6, 7, 8)

@@ -11,14 +11,14 @@ import skops.io
 from mlflow.entities import Run
 from sklearn.ensemble import RandomForestClassifier
 
-from pipeline.runner import STEP_RUN
+from pipeline.tags import STEP_RUN
 from random_forest.export import TRUSTED_TYPES
-from stepkit.lineage import inputs_of, run_of
+from stepkit.store.lineage import inputs_of, run_of
 from tests.conftest import Experiment, new_experiment, run_command
-from tests.faulty_server import FaultyServer
-from tests.interrupts import SWEEPS, expect_ended_sweep
-from tests.pipelines import small_table, start_pipeline
-from tests.sweeps import FOREST, PREPARING, children, step_of, the_sweep
+from tests.support.ctrl_c import SWEEPS, expect_ended_sweep
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import small_table, start_pipeline
+from tests.support.sweep_runs import FOREST, PREPARING, children, step_of, the_sweep
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
-from pipeline.runner import StepFailed
+from pipeline.execution.runner import StepFailed
 from pipeline.steps import STEPS
-from stepkit.lineage import OUTPUT
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
+from stepkit.store.lineage import OUTPUT
 from tests.conftest import Experiment, command_env, new_experiment
-from tests.faulty_server import FaultyServer
-from tests.pipelines import (
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import (
     PipelineRuns,
     pipelines_in,
     run_here,
@@ -28,7 +28,7 @@ from tests.pipelines import (
     small_table,
     start_pipeline,
 )
-from tests.servers import wait_until
+from tests.support.servers import wait_until
 
 WAYS = ("warm", "subprocess")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import checked
-from stepkit.places import ROOT
-from tests.contract.repo import files, name_of
-from tests.unit.small import composed
+from stepkit.paths import ROOT
+from tests.support.repo import files, name_of
+from tests.support.small_data import composed
 
 DATA_SETS = sorted(path.stem for path in (ROOT / "data").glob("*.yaml"))
 SAMPLE = ROOT / "data" / "sample.csv.gz"

@@ -12,9 +12,9 @@ from docs import make_architecture
 from docs.make_reference import PAGE, page
 from pipeline.config import checked
 from pipeline.steps import BY_NAME, Step
-from stepkit.places import ROOT
-from tests.contract.repo import PROJECT_FOLDERS, files
-from tests.unit.small import composed
+from stepkit.paths import ROOT
+from tests.support.repo import PROJECT_FOLDERS, files
+from tests.support.small_data import composed
 
 PAGES = sorted(path for path in files() if path.suffix == ".md")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")

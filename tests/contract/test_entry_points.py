@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import read_yaml
+from stepkit.paths import ROOT
+from tests.support.repo import read_yaml
 
 PROGRAMS = {
     "download": {"describe": "download.describe"},
     "drift": {"replay": "drift.replay", "labelled": "drift.labelled", "page": "drift.page"},
     "register": {"promote": "register.promote", "rollback": "register.rollback", "models": "register.models"},
-    "serve": {"batch": "serve.batch", "spark": "serve.spark", "feedback": "serve.record.feedback"},
+    "serve": {"batch": "serve.batch.run", "spark": "serve.batch.spark", "feedback": "prediction_log.labels"},
     "simulate": {"traffic": "simulate.traffic", "loans": "simulate.loans"},
 }
 SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import code, name_of, tree_of
+from stepkit.paths import ROOT
+from tests.support.repo import code, name_of, tree_of
 
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMES = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def called(name: str, tree: ast.AST) -> Iterator[ast.Call]:
 
 def metrics() -> set[str]:
     """The metrics of the scorer, as Prometheus reads them."""
-    tree = tree_of(ROOT / "serve" / "metrics.py")
+    tree = tree_of(ROOT / "serve" / "http" / "metrics.py")
     return {f"{text_of(one.args[0])}{end}" for kind, end in KINDS.items() for one in called(kind, tree)}
 
 

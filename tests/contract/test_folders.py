@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import PROJECT_FOLDERS, STEP_FOLDERS, code, functions, name_of, tree_of
+from stepkit.paths import ROOT
+from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, code, functions, name_of, tree_of
 
 LONGEST_FUNCTION = 40
 
@@ -62,5 +62,5 @@ def test_every_function_is_typed() -> None:
 
 def test_the_code_is_found(tmp_path: Path) -> None:
     names = {name_of(path) for path in code()}
-    assert {"main.py", "stepkit/tables.py", "pipeline/steps.py", "preprocess/run.py"} <= names
+    assert {"main.py", "stepkit/table/tables.py", "pipeline/steps.py", "preprocess/run.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", ".venv/", "mlruns/"))]

@@ -5,25 +5,31 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import STEP_FOLDERS, code, first_parts, imported_by, name_of, tree_of
+from stepkit.paths import ROOT
+from tests.support.imports import circle_in, module_graph, room_graph, room_of
+from tests.support.repo import STEP_FOLDERS, code, first_parts, imported_by, name_of, tree_of
 
 ALLOWED = {
     **{folder: {folder, "stepkit"} for folder in STEP_FOLDERS},
     "stepkit": {"stepkit"},
     "pipeline": {"pipeline", "stepkit"},
     "simulate": {"simulate", "stepkit"},
-    "serve": {"serve", "stepkit"},
+    "prediction_log": {"prediction_log", "stepkit"},
+    "serve": {"serve", "prediction_log", "stepkit"},
     "ci": {"ci", "pipeline", "stepkit"},
-    "drift": {"drift", "serve", "stepkit"},
+    "drift": {"drift", "prediction_log", "stepkit"},
+    "loop": {"loop", "drift", "prediction_log", "serve", "simulate", "stepkit"},
     "backup": {"backup", "stepkit"},
     "main.py": {"pipeline", "stepkit"},
 }
-"""For each folder of the map (and main.py), which parts of the repository it may import."""
+"""The parts of the repository that each folder of the map, and main.py, may import."""
+
+MOST_MODULES = 15
 
 OURS = {
     "main",
@@ -31,8 +37,10 @@ OURS = {
     "pipeline",
     "stepkit",
     "simulate",
+    "prediction_log",
     "serve",
     "drift",
+    "loop",
     "backup",
     "benchmarks",
     "tests",
@@ -99,7 +107,7 @@ def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None
 @pytest.mark.slow
 def test_batch_scores_without_mlflow_and_pandas() -> None:
     """They take several times the memory of what it needs, for as long as the table takes."""
-    code = "import sys, serve.batch; print({'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"
+    code = "import sys, serve.batch.run; print({'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"
 
@@ -108,7 +116,17 @@ def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
     assert first_parts(imported_by(ROOT / "random_forest" / "predictor.py")) & OURS == set()
 
 
-def test_monitoring_takes_of_the_scorer_only_its_log_and_addresses() -> None:
-    taken = {module for path in code() if part_of(path) == "drift" for module in imported_by(path)}
-    ours = {".".join(module.split(".")[:2]) for module in taken if module.startswith("serve.")}
-    assert ours == {"serve.record", "serve.address", "serve.registry"}
+def test_no_module_and_no_room_is_in_a_circle_of_imports() -> None:
+    modules = module_graph()
+    assert len(modules) > 100
+    assert circle_in(modules) == []
+    assert circle_in(room_graph(modules)) == []
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    assert set(circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_a_room_has_at_most_15_modules() -> None:
+    rooms = Counter(room_of(module) for module in module_graph())
+    assert {room: modules for room, modules in rooms.items() if modules > MOST_MODULES} == {}

@@ -17,9 +17,9 @@ from mlflow.projects import _parse_kubernetes_config, load_project
 from mlflow.projects import kubernetes as backend
 from mlflow.projects.utils import get_entry_point_command
 
-from stepkit.places import ROOT
-from tests.contract.repo import STEP_FOLDERS, first_parts, imported_by
+from stepkit.paths import ROOT
 from tests.contract.test_pins import distributions_of, locked
+from tests.support.repo import STEP_FOLDERS, first_parts, imported_by
 
 FOLDER = ROOT / "docker" / "kubernetes"
 DIGEST = "sha256:" + "0" * 64

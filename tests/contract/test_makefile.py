@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TAKES = {verb: names.split() for verb, names in re.findall(r"^takes\.([\w-]+) := (.+)$", MAKEFILE, re.MULTILINE)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import drift
-from stepkit.monitoring import Monitoring, Policy
-from stepkit.places import ROOT
-from tests.contract.repo import read_yaml
+from stepkit.paths import ROOT
+from stepkit.settings.drift import Monitoring, Policy
+from tests.support.repo import read_yaml
 
 
 def entry(name: str) -> dict[str, Any]:

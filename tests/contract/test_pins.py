@@ -14,8 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stepkit.places import ROOT
-from tests.contract.repo import (
+from stepkit.paths import ROOT
+from tests.support.repo import (
     PROJECT_FOLDERS,
     code,
     file_of,
@@ -34,7 +34,7 @@ LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
 INPUTS = sorted(REQUIREMENTS.glob("*.in"))
 EXACT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([\w,.-]+)\])?==(\d[\w.!+]*)$")
 """A requirement of one exact version, perhaps with extras: name, extras, version."""
-BY_HAND = {"simulate/fit.py", "drift/standalone.py"}
+BY_HAND = {"simulate/fit.py", "drift/airflow_standalone.py"}
 """Scripts that are no part of their project: run by hand, in the environment of the locks or of Airflow."""
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[\w,.-]+\])?==([^\s;\\]+)", flags=re.MULTILINE)
 
@@ -248,5 +248,5 @@ def test_the_lock_for_testing_provides_every_module_of_benchmarks() -> None:
 
 def test_reaching_goes_through_stepkit() -> None:
     reached = {name_of(path) for path in reached_from(ROOT / "preprocess" / "run.py")}
-    assert {"preprocess/run.py", "stepkit/run.py", "stepkit/tables.py"} <= reached
+    assert {"preprocess/run.py", "stepkit/step/run.py", "stepkit/table/tables.py"} <= reached
     assert file_of("pandas") is None

@@ -13,9 +13,9 @@ from mlflow.projects.utils import load_project
 
 from pipeline.config import Config, checked
 from pipeline.steps import BY_NAME, STEPS, Step
-from stepkit.places import ROOT
-from tests.contract.repo import PROJECT_FOLDERS, STEP_FOLDERS, project
-from tests.unit.small import composed
+from stepkit.paths import ROOT
+from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, project
+from tests.support.small_data import composed
 
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 

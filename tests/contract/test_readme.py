@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pipeline.steps import BY_NAME
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 from tests.tour import plan
 from tests.tour.readme import commands, shown
 
@@ -41,7 +41,7 @@ def test_every_named_path_exists() -> None:
 @pytest.mark.parametrize("line", re.findall(r"^mlflow run \. .*$", README, re.MULTILINE))
 def test_options_of_the_root_commands_are_known(line: str) -> None:
     """Each override in a command of the README names a key of the configuration, or of our plugins of Hydra."""
-    files = ("config.yaml", "random_forest/rf_config.yaml", "pipeline/plugins.py")
+    files = ("config.yaml", "random_forest/rf_config.yaml", "pipeline/sweep/plugin_settings.py")
     known = "file_url" + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
     for key in re.findall(r"([\w.]+)=", line.partition("hydra_options=")[2]):
         assert key.split(".")[0] in known

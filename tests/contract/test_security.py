@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import code, first_parts, imported_by, name_of, tree_of
+from stepkit.paths import ROOT
+from tests.support.repo import code, first_parts, imported_by, name_of, tree_of
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
 """Modules whose loaders run code that the file brings."""
@@ -25,8 +25,8 @@ STATEMENTS = {"execute", "exec_driver_sql", "text", "executemany", "executescrip
 FIXED = {
     # names of tables, as SQLite's own catalogue has them; a name cannot be a parameter
     "backup/databases.py": {'SELECT count(*) FROM "{}"', 'SELECT version_num FROM "{}"'},
-    "serve/record/engine.py": {"PRAGMA {}={}"},
-    "serve/record/schema.py": {"SELECT version_num FROM {}"},
+    "prediction_log/engine.py": {"PRAGMA {}={}"},
+    "prediction_log/schema.py": {"SELECT version_num FROM {}"},
 }
 """Statements made of constants of their own module: names and settings, which a parameter cannot be."""
 

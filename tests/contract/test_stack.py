@@ -15,11 +15,11 @@ import docker.utils.build  # type: ignore[import-not-found]  # the installed pac
 import pytest
 import yaml
 
-from stepkit.places import ROOT
-from tests.contract.repo import STEP_FOLDERS, files, name_of, read_yaml
+from stepkit.paths import ROOT
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services
 from tests.stack.stack import filled_env, secrets_of
+from tests.support.repo import STEP_FOLDERS, files, name_of, read_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -196,7 +196,7 @@ def test_images_hold_the_code_and_nothing_private() -> None:
     private = [path for path in sent if re.search(r"(^|/)(\.git|\.venv|tests|backups|mlruns)(/|$)|\.env|\.db$", path)]
     assert private == []
     needed = {name_of(path) for path in files() if path.suffix == ".py" and name_of(path).split("/")[0] in
-              {*STEP_FOLDERS, "stepkit", "pipeline", "serve", "backup", "main.py"}}  # fmt: skip
+              {*STEP_FOLDERS, "stepkit", "pipeline", "serve", "prediction_log", "backup", "main.py"}}  # fmt: skip
     assert needed - sent == set()
 
 
@@ -222,7 +222,7 @@ def paths_of(line: str) -> list[str]:
     names = [line.replace("*", star) for star in STARS] if "*" in line else [line]
     files = [f"{name}held/1" if name.endswith("/") else name for name in names]
     anywhere = "/" not in line.rstrip("/")
-    return [f"{folder}{file}" for folder in (["", "serve/record/"] if anywhere else [""]) for file in files]
+    return [f"{folder}{file}" for folder in (["", "prediction_log/"] if anywhere else [""]) for file in files]
 
 
 def sent_from(folder: Path) -> set[str]:

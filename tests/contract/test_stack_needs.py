@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

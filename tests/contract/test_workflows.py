@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.contract.repo import read_yaml
+from stepkit.paths import ROOT
+from tests.support.repo import read_yaml
 
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))

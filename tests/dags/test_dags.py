@@ -15,15 +15,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from requests import HTTPError
 
-from drift.loop.receiver import Receiver
-from drift.loop.scheduler import Scheduler
+from loop.airflow_client import Scheduler
+from loop.webhook_receiver import Receiver
 from simulate.drifts import traffic
 from simulate.traffic import send
-from tests.airflows import PATIENCE, Airflow
 from tests.conftest import run_command
-from tests.pipelines import small_forest, small_table
-from tests.scorers import log_url, scorer
-from tests.servers import free_port, wait_until
+from tests.support.airflow import PATIENCE, Airflow
+from tests.support.pipelines import small_forest, small_table
+from tests.support.scoring_servers import log_url, scorer
+from tests.support.servers import free_port, wait_until
 
 MODEL = "credit_default"
 ROWS = {"none": 400, "limits": 1100}

@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from drift.history import KEY, NUMBER
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 from tests.conftest import command_env, new_experiment
-from tests.servers import MlflowServer, mlflow_server, wait_until
-from tests.watched import WatchedModel, watched_model
+from tests.support.monitored_champion import WatchedModel, watched_model
+from tests.support.servers import MlflowServer, mlflow_server, wait_until
 
 SECONDS = 300.0
 EXPERIMENT = "at_once"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 FOLDER = ROOT / "docker" / "grafana" / "dashboards"
 INTERVALS = {"1h": 3600}

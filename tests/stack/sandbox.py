@@ -21,10 +21,10 @@ from typing import IO
 import psutil
 import pytest
 
-from stepkit.places import ROOT
-from tests.servers import wait_until
+from stepkit.paths import ROOT
 from tests.stack.needs import missing
 from tests.stack.services import Service
+from tests.support.servers import wait_until
 
 NO_RIGHTS = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 PLACES = {"/opt/venv": ROOT / ".venv", "/opt/airflow": ROOT / ".venv-airflow", "/srv/project": ROOT}

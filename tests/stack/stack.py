@@ -16,10 +16,10 @@ import psutil
 import pytest
 import requests
 
-from stepkit.places import ROOT
-from tests.servers import postgres_binary
+from stepkit.paths import ROOT
 from tests.stack.sandbox import Sandbox, network_of
 from tests.stack.services import Service, services
+from tests.support.servers import postgres_binary
 
 SECONDS_TO_HEALTH = 240.0
 DATA = "/var/lib/postgresql/data"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.servers import wait_until
+from stepkit.paths import ROOT
 from tests.stack.stack import Stack
 from tests.stack.test_core import ask_database, score
+from tests.support.servers import wait_until
 
 AIRFLOW = "http://127.0.0.1:8080"
 PARTS = ("airflow-api-server", "airflow-dag-processor", "airflow-triggerer", "airflow-scheduler")

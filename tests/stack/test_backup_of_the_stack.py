@@ -6,9 +6,9 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from tests.servers import wait_until
 from tests.stack.stack import Stack
 from tests.stack.test_core import ask_database, score
+from tests.support.servers import wait_until
 
 TABLES = {"airflow": "job", "mlflow": "runs", "mlflow_auth": "users", "predictions": "predictions"}
 

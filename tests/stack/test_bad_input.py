@@ -10,9 +10,9 @@ from pathlib import Path
 
 import requests
 
-from tests.servers import wait_until
 from tests.stack.stack import Stack, ended
 from tests.stack.test_core import ask_database, key, rows
+from tests.support.servers import wait_until
 
 CURRENT = """SELECT count(*) FROM runs r JOIN experiments e USING (experiment_id)
     JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'current' AND t.value = 'true'

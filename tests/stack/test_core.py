@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from simulate.clients import clients
-from tests.servers import wait_until
 from tests.stack.stack import Stack
+from tests.support.servers import wait_until
 
 MLFLOW = "http://127.0.0.1:7755"
 SCORER = "http://127.0.0.1:5000"

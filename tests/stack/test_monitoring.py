@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from stepkit.places import ROOT
-from tests.servers import wait_until
+from stepkit.paths import ROOT
 from tests.stack.dashboards import Query, expanded, queries
 from tests.stack.draw import draw
 from tests.stack.stack import Stack
 from tests.stack.test_core import ask_database, key
+from tests.support.servers import wait_until
 
 PROMETHEUS = "http://127.0.0.1:9090"
 SCORER = "http://127.0.0.1:5000"

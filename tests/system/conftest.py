@@ -16,14 +16,15 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipeline import cli, single
-from pipeline.warm import warm_up
-from serve import apart
+from pipeline import cli
+from pipeline.execution import single
+from pipeline.launch.forkserver import warm_up
+from serve.batch import subprocess_call
 from simulate.clients import clients
 from tests.conftest import STEP_TAGS, Ended, Experiment
-from tests.pipelines import start_pipeline
-from tests.servers import postgres
-from tests.system.prediction_logs import new_database
+from tests.support.pipelines import start_pipeline
+from tests.support.prediction_logs import new_database
+from tests.support.servers import postgres
 
 ROWS = 300
 
@@ -58,7 +59,7 @@ def log_file(tmp_path: Path) -> Path:
 def warm_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the processes in which batch asks MLflow start from one that has it loaded, and not by importing it."""
     warm_up()
-    monkeypatch.setattr(apart, "_context", multiprocessing.get_context("forkserver"))
+    monkeypatch.setattr(subprocess_call, "_context", multiprocessing.get_context("forkserver"))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ ELSEWHERE = {
     r"mlflow run \./\w+ -P step=.*": "tests/tour/test_single_steps.py, under two environment managers",
     r".*hydra/launcher=ray.*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
     r"mlflow run ./serve .*-e spark.*": "tests/cluster/test_spark.py, on two workers",
-    r"export DRIFT_ALERTS=.*": "tests/system/test_alerts.py, by a proxy that stands for Slack and PagerDuty",
+    r"export DRIFT_ALERTS=.*": "tests/system/drift/test_alerts.py, by a proxy that stands for Slack and PagerDuty",
 }
 """Commands, whole or as patterns, that this ring does not type, and where they are proven instead or why nowhere."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(

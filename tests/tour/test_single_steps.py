@@ -13,9 +13,9 @@ import pytest
 from mlflow.cli import cli
 
 from pipeline.steps import BY_NAME
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 from tests.conftest import Experiment, new_experiment
-from tests.pipelines import small_table
+from tests.support.pipelines import small_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("### One step")[1].split("\n## ")[0]

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import requests
 
-from stepkit.places import ROOT
+from stepkit.paths import ROOT
 from tests.conftest import REAL_DATA
-from tests.servers import free_port, wait_until
+from tests.support.servers import free_port, wait_until
 from tests.tour import plan
 from tests.tour.readme import Command, commands
 

@@ -1,0 +1,200 @@
+"""The runs of a pipeline and of a sweep: which run it is, in which experiment, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, RunTag, SourceType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_PROJECT_ENV,
+    MLFLOW_RUN_NAME,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
+from rich.console import Console
+
+from pipeline.config import Config, Main
+from pipeline.execution.progress import print_line
+from pipeline.reuse.fingerprint import flat
+from pipeline.tags import CHANGED_FILES, CONFIG_ARTIFACT, DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
+from stepkit import paths
+from stepkit.errors import BadParameter
+from stepkit.process import note_process, process_tags
+from stepkit.secret_urls import error_text, shown
+from stepkit.store import tracking
+from stepkit.store.dead_runs import end_dead_runs
+from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
+
+EXPERIMENT_KIND = "mlflow.experimentKind"
+"""The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
+
+
+MOST_FILES = 20
+SECONDS_FOR_GIT = 5.0
+
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""What MLflow calls a run that nobody named."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What `mlflow run` prepared before it started main.py: a run, its experiment and store (all empty without it)."""
+
+    run_id: str = ""
+    experiment_id: str = ""
+    tracking_uri: str = ""
+
+
+@cache
+def launched() -> Launched:
+    """Take over from the environment, once, so that what is started from here is not taken for that run."""
+    return Launched(
+        os.environ.pop("MLFLOW_RUN_ID", ""),
+        os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
+        paths.store_address(os.environ.get("MLFLOW_TRACKING_URI", "")),
+    )
+
+
+def connect(configured: str | None, before: Launched, console: Console) -> str:
+    """Choose the tracking server; say so when the configuration overrules the environment."""
+    if configured and before.tracking_uri and paths.store_address(configured) != before.tracking_uri:
+        place = f"tracking to {shown(configured)}"
+        print_line(console, f"{place} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)")
+    uri = tracking.connect(configured, before.run_id)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def env_manager_of(before: Launched, uri: str) -> str:
+    """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
+    if not before.run_id:
+        return "local"
+    tags = MlflowClient(tracking_uri=before.tracking_uri or uri).get_run(before.run_id).data.tags
+    return str(tags.get(MLFLOW_PROJECT_ENV, "local"))
+
+
+def open_run(main: Main, before: Launched, uri: str, name: str, console: Console) -> str:
+    """Return the run that the whole command is: the one that `mlflow run` made, or a new one; end dead runs.
+
+    It is the former if that stands in the same store and experiment; else the other gets a tag that names the new.
+    """
+    client = MlflowClient()
+    for line in end_dead_runs(client):
+        print_line(console, line)
+    experiment_id = _experiment(main.experiment_name, before)
+    if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
+        run = client.get_run(before.run_id)
+    else:
+        env_manager = env_manager_of(before, uri)
+        # who started it, from which file and commit, as mlflow.start_run would note it
+        project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
+        source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(paths.ROOT)}
+        tags = resolve_tags({**project, **source})
+        run = client.create_run(experiment_id, run_name=name, tags=tags)
+        if before.run_id:
+            elsewhere = MlflowClient(tracking_uri=before.tracking_uri or uri)
+            elsewhere.set_tag(before.run_id, PIPELINE, run.info.run_id)
+    if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
+        client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, name)
+    note_process(run.info.run_id)
+    _show_as_training(client, experiment_id)
+    return str(run.info.run_id)
+
+
+def open_nested(parent_id: str, name: str, tags: dict[str, str]) -> str:
+    """Return a new run below another one, in the same experiment."""
+    client = MlflowClient()
+    parent = client.get_run(parent_id)
+    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **process_tags(), **tags})
+    return str(client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id)
+
+
+@contextmanager
+def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
+    """Make a run the active one; end it FINISHED, FAILED or KILLED."""
+    note_process(run_id)  # the best job of a sweep continues in another process than it began
+    active = mlflow.start_run(run_id=run_id)
+    try:
+        yield active
+    except KeyboardInterrupt:
+        tracking.end_active_run("KILLED")
+        raise
+    except BaseException as error:
+        tracking.lose_patience(error)
+        with suppress(MlflowException, OSError):  # the first error is the one to hand on
+            mlflow.set_tag(ERROR, error_text(error)[:5000])
+        tracking.end_active_run("FAILED")
+        raise
+    mlflow.end_run()
+
+
+def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
+    """Give the experiment the view for model training."""
+    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
+        kind = (experiment_id, EXPERIMENT_KIND, "custom_model_development")
+        tracking.through_races(lambda: client.set_experiment_tag(*kind))
+
+
+def _experiment(name: str | None, before: Launched) -> str:
+    if before.experiment_id and not name:
+        return before.experiment_id
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+    _expect_undeleted(name)
+    return str(mlflow.set_experiment(name).experiment_id)
+
+
+def _expect_undeleted(name: str) -> None:
+    """Raise BadParameter if the experiment of this name was deleted: the name stays taken, and nothing can be added."""
+    found = mlflow.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == LifecycleStage.DELETED:
+        raise BadParameter(
+            f"the experiment '{name}' was deleted. Restore it: mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}; or name another: main.experiment_name=..."
+        )
+
+
+@cache
+def changed_files() -> str | None:
+    """Return the files that differ from the commit or are not in it, "" if there are none, None outside of a clone."""
+    command = ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-z", "--no-renames"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=SECONDS_FOR_GIT).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = sorted(entry[3:] for entry in listed.split("\0") if entry)
+    return ", ".join([*names[:MOST_FILES], *([f"and {len(names) - MOST_FILES} more"] if names[MOST_FILES:] else [])])
+
+
+def log_config(config: Config, run_id: str) -> None:
+    """Log the resolved configuration, whole and in the parts that steps read."""
+    whole = config.model_dump(by_alias=True, exclude_none=False)
+    parts = {
+        CONFIG_ARTIFACT: whole,
+        DATA_CONFIG: whole["data"],
+        MODEL_CONFIG: whole["random_forest_pipeline"],
+        EVALUATE_CONFIG: whole["evaluate"],
+    }
+    for name, part in parts.items():
+        mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
+    split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
+    model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
+    mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
+    changed = changed_files()
+    because = config.main.because.model_dump(exclude_none=True)
+    tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}
+    if changed is not None:
+        tags[CHANGED_FILES] = changed
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])

@@ -1,0 +1,121 @@
+"""What a step's result depends on beside its inputs, parameters and code: the data's source, and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.config import Config
+from stepkit.errors import StepError
+from stepkit.paths import from_root
+from stepkit.secret_urls import opened
+from stepkit.settings.evaluate import PASSED, VERDICT
+from stepkit.store.champion import WITHDRAWN, champion_of, is_by_hand
+from stepkit.store.lineage import address_of, digest_of
+from stepkit.store.reference import reference_address
+from stepkit.store.tracking import missing_as
+from stepkit.table.tables import sha256_of
+
+LONGEST_WAIT_SECONDS = 5.0
+NONE, ITSELF = "none", "itself"
+
+
+@dataclass(frozen=True)
+class Around:
+    """What surrounds a step of a pipeline.
+
+    Attributes:
+        done: the run of each step before it.
+        since: when its sweep began (ms since 1970); 0 for a pipeline by itself.
+    """
+
+    client: MlflowClient
+    config: Config
+    done: Mapping[str, str]
+    since: int = 0
+
+    @property
+    def purpose(self) -> str:
+        """The data set and the registered model; without quotes, since runs are searched by it."""
+        return f"{self.config.data.name} for {self.config.register_.model_name}".replace("'", "")
+
+
+def source(around: Around) -> dict[str, str]:
+    """The version of the data at their source: ETag, time of change or sha256; "" where the source names none."""
+    url = from_root(opened(around.config.data.file_url))
+    if url.startswith(("http://", "https://")):
+        return {"source": _version_on_server(url, min(around.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
+    place = url.removeprefix("file://")
+    if "://" in place:
+        return {"source": _version_in_store(url)}
+    return {"source": f"sha256:{sha256_of(Path(place))}" if Path(place).is_file() else ""}
+
+
+def _version_on_server(url: str, patience: float) -> str:
+    try:
+        answer = requests.head(url, allow_redirects=True, timeout=patience)
+    except requests.RequestException:
+        return ""  # the download will say it better, after as many tries as it is told to make
+    marks = [answer.headers.get(name, "") for name in ("ETag", "Last-Modified")]
+    return next(filter(None, marks), "") if answer.ok else ""
+
+
+def _version_in_store(url: str) -> str:
+    import fsspec  # takes its time to load, and most tables lie in a file or on a web server
+
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        return str(system.checksum(path))
+    except Exception:  # whatever the store's library raises: the download, which comes next, tells it
+        return ""
+
+
+def reference(around: Around) -> dict[str, str]:
+    """The digest of what check_data compares with."""
+    config = around.config
+    sample = address_of(around.done["preprocess"], config.preprocess.artifact_name)
+    wanted = config.data.reference_dataset or config.check_data.reference_artifact
+    try:
+        address, _ = reference_address(around.client, sample, wanted, config.register_.model_name)
+    except StepError as error:
+        return {"reference": f"cannot be had: {error}"}
+    if not address:
+        return {"reference": NONE}
+    if not address.startswith("runs:/"):
+        return {"reference": f"sha256:{sha256_of(Path(address))}"}
+    with missing_as(None, StepError):
+        return {"reference": digest_of(around.client, address)}
+    return {"reference": f"cannot be had: {address}"}  # no such run or artifact: check_data reports it
+
+
+def champion(around: Around) -> dict[str, str]:
+    """The champion that a verdict compares with, or that stays because it is of another data set."""
+    found = champion_of(around.client, around.config.register_.model_name)
+    if found is None:
+        return {"champion": NONE}
+    if found.run_id == around.done["random_forest"]:
+        return {"champion": ITSELF}
+    by_hand = ", put there by hand" if is_by_hand(found) else ""
+    return {"champion": f"version {found.version} (run {found.run_id or 'unknown'}{by_hand})"}
+
+
+def why_unregistered(around: Around, run: Run) -> str:
+    """Return why what a finished register run did does not hold any more, or ""."""
+    name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
+    found = None
+    with missing_as():
+        found = around.client.get_model_version(name, version)
+    if found is None:
+        return f"{name} version {version} is not registered any more"
+    if WITHDRAWN in found.tags:
+        return ""  # a person put another version in its place
+    passed = around.client.get_run(around.done["evaluate"]).data.tags.get(VERDICT) == PASSED
+    stands = champion_of(around.client, name)
+    if passed and (stands is None or str(stands.version) != version):
+        return f"version {version} is not the champion any more"
+    return ""

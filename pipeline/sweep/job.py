@@ -1,0 +1,170 @@
+"""One job of a sweep: a pipeline nested under the sweep's run, in this process or on another machine.
+
+Everything that a job needs to know beside its configuration lies with the tracking server, and everything that it
+finds goes there, its failure too: its process may share nothing with the one that started the sweep.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Param, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
+from omegaconf import DictConfig
+from rich.console import Console
+
+from pipeline.config import Config, ConfigError, checked
+from pipeline.execution.mlflow_run import open_nested
+from pipeline.execution.progress import REUSED, Silent, new_console, print_line
+from pipeline.execution.runner import StepFailed, run_pipeline
+from pipeline.execution.summary import expect_accepted
+from pipeline.launch.forkserver import warm_up
+from pipeline.reuse.claims import Shared
+from pipeline.steps import chosen_steps
+from pipeline.tags import JOB, OVERRIDES
+from stepkit.secret_urls import error_text, shown_in
+from stepkit.signals import end_on_signals, interrupted, keep_quiet
+from stepkit.step.exit import as_step_error
+from stepkit.store import tracking
+from stepkit.store.lineage import ERROR, PIPELINE
+
+SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
+"""By these a job learns of its sweep, wherever its process runs (hydra.job.env_set)."""
+
+
+SECONDS = "seconds"
+"""Metric of a job's run: how long the job took, without what is done for the best one later."""
+
+LONG_VALUE = 9
+
+AFTER_THE_CHOICE = ("evaluate", "register")
+"""Steps that touch the test split; they wait until the best job is chosen."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's place in its sweep: the run of the sweep, and what this job was given that others may not have."""
+
+    number: int
+    overrides: list[str]
+    sweep: Run
+    ledger: str
+
+    @staticmethod
+    def of(hydra: DictConfig) -> Job:
+        """The job that a composed configuration (its part `hydra`) is of."""
+        told = hydra.job.env_set
+        sweep = MlflowClient().get_run(told[SWEEP_RUN_VARIABLE])
+        # Hydra's sweeper writes what it was given anew, with other quotes and backslashes
+        common = set(map(plain, sweep.data.tags[OVERRIDES].splitlines()))
+        own = [text for text in map(plain, hydra.overrides.task) if text not in common]
+        return Job(int(hydra.job.num), own, sweep, told[LEDGER_VARIABLE])
+
+    @property
+    def name(self) -> str:
+        return f"job {self.number}: {' '.join(map(short, self.overrides))}".strip(": ")
+
+
+def plain(override: str) -> str:
+    return re.sub(r"[\\'\"]", "", str(override))
+
+
+def short(override: str) -> str:
+    """Return an override by the last part of its key: random_forest.max_depth=7 -> max_depth=7."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return f"{key.rsplit('.', 1)[-1]}={short_value(value)}"
+
+
+def short_value(value: str) -> str:
+    """Return a swept value; a number that a search has drawn, with as many digits as a person reads."""
+    try:
+        return value if len(value) < LONG_VALUE else f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def steps_of_job(config: Config) -> list[str]:
+    """The steps that each job executes, and not only the best one."""
+    names = [step.name for step in chosen_steps(config.main.execute_steps)]
+    if config.sweep.test == "all" or "random_forest" not in names:
+        return names
+    return [name for name in names if name not in AFTER_THE_CHOICE]
+
+
+def run_here(composed: DictConfig, hydra: DictConfig) -> float:
+    """Make a fresh process, perhaps one on another machine, ready for jobs, and run one; see `run_job`."""
+    keep_quiet()
+    end_on_signals()
+    if composed.main.launcher == "warm":
+        warm_up()
+    tracking.connect()
+    return run_job(composed, hydra)
+
+
+def run_job(composed: DictConfig, hydra: DictConfig) -> float:
+    """Run a job; return its objective, or NaN if it failed: that is on its run then, and the sweep goes on."""
+    job, console = Job.of(hydra), new_console()
+    began = time.monotonic()
+    print_line(console, f"{job.name}  running")
+    tags = {JOB: str(job.number), OVERRIDES: "\n".join(job.overrides)}
+    run_id = open_nested(job.sweep.info.run_id, job.name, tags)
+    try:
+        said, objective = _executed(composed, job, run_id)
+    except Exception as error:  # whatever it is, it is this job's: the others continue
+        problem = error if isinstance(error, ConfigError | StepFailed) else as_step_error(error)
+        if not problem and not interrupted.is_set():  # errors of a job that is being ended are not worth a traceback
+            traceback.print_exc()
+        with suppress(MlflowException, OSError):
+            _fail(run_id, problem or error)
+        said, objective = f"failed: {error_text(problem) if problem else f'{type(error).__name__}: {error}'}", math.nan
+    seconds = time.monotonic() - began
+    with suppress(MlflowException, OSError):
+        MlflowClient().log_metric(run_id, SECONDS, seconds)
+    print_line(console, shown_in(f"{job.name}  {said}  in {seconds:.1f} s"))
+    return objective
+
+
+def _executed(composed: DictConfig, job: Job, run_id: str) -> tuple[str, float]:
+    config = checked(composed)
+    client = MlflowClient()
+    names = steps_of_job(config)
+    given = [override.lstrip("+~").partition("=") for override in job.overrides]
+    # MLflow takes no @ in a name, and "data" is logged with the whole configuration too
+    swept = [Param(f"swept.{key.replace('@', '.')}", value) for key, _, value in given]
+    client.log_batch(run_id, params=swept)
+    env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
+    show = Silent(Console(), names)
+    shared = Shared(client, job.ledger, run_id, job.sweep.info.start_time)
+    expect_accepted(client, config, run_pipeline(config, run_id, env_manager, names, show, shared))
+    objective = objective_of(client.get_run(run_id), config.sweep.metric, names)
+    reused = sum(line.state == REUSED for line in show.lines.values())
+    metric = "" if math.isnan(objective) else f"{config.sweep.metric} {objective:.4f}, "
+    return f"{metric}{len(names) - reused} ran, {reused} reused", objective
+
+
+def objective_of(run: Run, metric: str, names: list[str]) -> float:
+    """Return the value by which jobs are compared; NaN if no model was trained.
+
+    Raises:
+        ConfigError: a model was trained, but no such metric was logged.
+    """
+    if metric in run.data.metrics:
+        return float(run.data.metrics[metric])
+    if "random_forest" not in names:
+        return math.nan
+    known = ", ".join(sorted(name for name in run.data.metrics if name.startswith("val_")))
+    raise ConfigError(f"sweep.metric: no metric '{metric}' was logged. Known: {known}")
+
+
+def _fail(run_id: str, error: Exception) -> None:
+    client = MlflowClient()
+    client.set_tag(run_id, ERROR, error_text(error)[:5000])
+    client.set_tag(run_id, PIPELINE, run_id)
+    client.set_terminated(run_id, "FAILED")

@@ -1,0 +1,256 @@
+"""The search behind hydra/sweeper=optuna: jobs are Optuna's trials, and a study with a name is kept and goes on.
+
+hydra-optuna-sweeper holds Optuna at 2.10, which cannot keep a study under SQLAlchemy 2 (it never commits the version
+of its tables), and SQLAlchemy 2 is what the locks have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+from optuna.exceptions import StorageInternalError
+from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.config import ConfigError
+from pipeline.sweep.plugin_settings import ReadySweeper, SearchSettings
+from pipeline.sweep.search_space import Space, shown, space_of
+from stepkit.paths import sqlite_file, store_address
+from stepkit.secret_urls import shown as shown_url
+from stepkit.secret_urls import shown_in
+
+DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
+RESULTS_FILE = "optimization_results.yaml"
+FIXED, OVERRIDES, ERROR = "fixed", "overrides", "error"
+"""What is kept with a study (the overrides that are not swept), with a trial, and with a failed one."""
+
+HOW_JOBS_RUN = (
+    "main.mlflow_tracking_url", "main.experiment_name", "main.launcher", "main.reuse", "main.rerun",
+)  # fmt: skip
+"""Keys that do not change what a job finds: a study may go on with other values of these."""
+
+
+@dataclass
+class Outcome:
+    """What a search came to.
+
+    Attributes:
+        wanted: how many trials with a value the study shall have.
+        complete: how many it has, of this command and of earlier ones.
+        failed: for each trial of this command without a value its number, its overrides, and why.
+        best_value: the best value of the study; None as long as no trial has one.
+        best_overrides: the job that found it, perhaps one of an earlier command.
+    """
+
+    study_name: str
+    wanted: int
+    complete: int
+    failed: list[tuple[int, list[str], str]] = field(default_factory=list)
+    best_value: float | None = None
+    best_overrides: list[str] = field(default_factory=list)
+
+
+outcomes: list[Outcome] = []
+"""The searches of this process: Hydra hands nothing on of what its sweeper returns."""
+
+
+def search(sweeper: ReadySweeper, settings: SearchSettings, arguments: list[str]) -> list[Sequence[JobReturn]]:
+    """Run the trials that the study still lacks, batch by batch; return what the launcher returned for each.
+
+    A failed job is a failed trial, and the search goes on; the same command again makes up for it.
+
+    Raises:
+        ConfigError: settings, space, storage or stored study cannot be used.
+    """
+    _check(settings)
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    given = [f"{key}={value}" for key, value in settings.params.items()]
+    space = space_of(parser.parse_overrides([*given, *arguments]))
+    study = open_study(settings, space)
+    folder = Path(str(sweeper.config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(sweeper.config, folder / "multirun.yaml")  # as Hydra's own sweeper does
+    one = Search(sweeper, settings, space, study)
+    outcomes.append(one.outcome)
+    returns = [*one.batches(), *one.best_of_before()]
+    one.sum_up(folder)
+    return returns
+
+
+def _check(settings: SearchSettings) -> None:
+    if settings.direction not in ("minimize", "maximize"):
+        raise ConfigError(f"hydra.sweeper.direction must be minimize or maximize (found: {settings.direction})")
+    for name in ("n_trials", "n_jobs"):
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"hydra.sweeper.{name} must be 1 or more (found: {getattr(settings, name)})")
+
+
+def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
+    """Make the study, or go on with the one of that name; trials that a killed process left running have failed.
+
+    Raises:
+        ConfigError: the storage cannot be opened, or holds a study of this name that searched something else.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    address = storage_of(settings)
+    where = shown_url(address) if address else "memory"
+    direction = StudyDirection[settings.direction.upper()]
+    try:
+        study = optuna.create_study(
+            storage=address, study_name=settings.study_name, direction=direction, load_if_exists=True
+        )
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+        reason = shown_in(str(error.__cause__ or error).splitlines()[0], address or "")
+        raise ConfigError(f"hydra.sweeper.storage: {where} cannot be opened: {reason}") from error
+    _expect_same_search(study, direction, space, where)
+    for trial in _trials(study, TrialState.RUNNING):
+        study.tell(trial.number, state=TrialState.FAIL)
+    return study
+
+
+def storage_of(settings: SearchSettings) -> str | None:
+    """The address of the storage; a file is relative to the repository, wherever the command was typed."""
+    address = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
+    if file := sqlite_file(address or ""):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return address and store_address(address)
+
+
+def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=states or None)
+
+
+def _expect_same_search(study: optuna.Study, direction: StudyDirection, space: Space, where: str) -> None:
+    """Refuse to mix values that cannot be compared.
+
+    Raises:
+        ConfigError: direction, space or fixed overrides are not those with which the study began.
+    """
+    now = {key: shown(one) for key, one in space.distributions.items()}
+    then = {key: shown(one) for trial in _trials(study) for key, one in trial.distributions.items()} or now
+    fixed = " ".join(sorted(one for one in space.fixed if one.lstrip("+").partition("=")[0] not in HOW_JOBS_RUN))
+    if FIXED not in study.user_attrs:
+        study.set_user_attr(FIXED, fixed)
+    compared = [
+        ("direction", study.direction.name.lower(), direction.name.lower()),
+        *((key, then.get(key, "not swept"), now.get(key, "not swept")) for key in {**then, **now}),
+        ("overrides that are not swept", study.user_attrs[FIXED] or "none", fixed or "none"),
+    ]
+    for what, before, wanted in compared:
+        if before != wanted:
+            raise ConfigError(
+                f"the study '{study.study_name}' in {where} searched something else: {what}: {before} then, "
+                f"{wanted} now. Give the overrides of then, or another hydra.sweeper.study_name"
+            )
+
+
+@dataclass
+class Search:
+    """The search of one command."""
+
+    sweeper: ReadySweeper
+    settings: SearchSettings
+    space: Space
+    study: optuna.Study
+    outcome: Outcome = field(init=False)
+    first: int = field(init=False)
+    """Number of the first trial of this command."""
+
+    def __post_init__(self) -> None:
+        self.first = len(_trials(self.study))
+        self.outcome = Outcome(self.study.study_name, self.settings.n_trials, self._complete())
+
+    def _complete(self) -> int:
+        return len(_trials(self.study, TrialState.COMPLETE))
+
+    def batches(self) -> Iterator[Sequence[JobReturn]]:
+        """Run as many trials as are lacking at the start, so that a search whose jobs all fail ends too."""
+        lacking = self.outcome.wanted - self.outcome.complete
+        for begin in range(0, lacking, self.settings.n_jobs):
+            trials = self._ask(min(self.settings.n_jobs, lacking - begin))
+            jobs = self._launched(trials, is_first=begin == 0)
+            problems = [self._tell(trial, job) for trial, job in zip(trials, jobs, strict=True)]
+            self.outcome.complete = self._complete()
+            yield jobs
+            if sum(map(bool, problems)) / len(jobs) > self.settings.max_failure_rate:
+                return
+
+    def best_of_before(self) -> Iterator[Sequence[JobReturn]]:
+        """Run the study's best trial again if an earlier command found it: what it did then is reused.
+
+        So the best job of this command is the best one of the study, and is carried to the end with it.
+        """
+        trials = _trials(self.study, TrialState.COMPLETE)
+        if trials and self.study.best_trial.number < self.first:
+            best = self.study.best_trial
+            yield self.sweeper.launcher.launch([self.space.job(best.params)], initial_job_idx=best.number)
+
+    def _ask(self, size: int) -> list[Trial]:
+        """Ask for trials with a seed of their own, so that a search goes on as if it had not been interrupted.
+
+        One sampler for the whole search would begin anew in each process, and propose its first values again.
+        """
+        sampler = self.settings.sampler
+        self.study.sampler = TPESampler(
+            seed=seed_of(sampler.seed, len(_trials(self.study))), n_startup_trials=sampler.n_startup_trials
+        )
+        return [self.study.ask(self.space.distributions) for _ in range(size)]
+
+    def _launched(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:
+        """Run the jobs of some trials side by side, each with the number of its trial."""
+        overrides = [self.space.job(trial.params) for trial in trials]
+        try:
+            for trial, own in zip(trials, overrides, strict=True):
+                trial.set_user_attr(OVERRIDES, own)
+            if is_first:  # the keys are the same in every batch
+                self.sweeper.validate_batch_is_legal(overrides)
+            return self.sweeper.launcher.launch(overrides, initial_job_idx=trials[0].number)
+        except BaseException:
+            for trial in trials:
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+
+    def _tell(self, trial: Trial, job: JobReturn) -> str:
+        """Tell the study what a job found; return why it found nothing, or an empty string."""
+        value, problem = value_of(job)
+        if problem:
+            trial.set_user_attr(ERROR, problem)
+            self.outcome.failed.append((trial.number, self.space.job(trial.params), problem))
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self.study.tell(trial, value, skip_if_finished=True)
+        return problem
+
+    def sum_up(self, folder: Path) -> None:
+        """Complete the outcome, and leave the file that hydra-optuna-sweeper leaves."""
+        if self.outcome.complete:
+            best = self.study.best_trial
+            self.outcome.best_value, self.outcome.best_overrides = best.value, self.space.job(best.params)
+            found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
+            OmegaConf.save(OmegaConf.create(found), folder / RESULTS_FILE)
+
+
+def seed_of(seed: int | None, trial: int) -> int | None:
+    """Return a trial's own seed, unlike those of the trials of another seed (a sum would not be)."""
+    return None if seed is None else int(np.random.SeedSequence((seed, trial)).generate_state(1)[0])
+
+
+def value_of(job: JobReturn) -> tuple[float, str]:
+    """Return the objective that a job found (NaN for none), and why it found none (empty if it did)."""
+    result = job._return_value  # return_value would raise what a failed job raised, and print about it
+    if job.status != JobStatus.COMPLETED:
+        return math.nan, f"{type(result).__name__}: {result}"
+    if isinstance(result, Real) and not math.isnan(result):
+        return float(result), ""
+    return math.nan, f"the job returned {result} instead of a number"

@@ -1,0 +1,250 @@
+"""Open the database of the prediction log: SQLite or PostgreSQL, such that a commit that returned is on the disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+
+from prediction_log.errors import LogDamaged, LogUnavailable, LogUnfit
+from stepkit.secret_urls import shown, shown_in
+
+ROOT = Path(__file__).resolve().parents[1]
+BUSY_SECONDS, LONGEST_SECONDS = 5.0, 1e6
+"""How long SQLite waits for another process's transaction; the longest time that an address may name."""
+
+TURN_SECONDS = (0.0005, 0.002)
+"""How often it is asked whether that has ended; a commit takes about as long."""
+
+POSTGRES = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "options": "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s",
+}
+"""A database that hangs must not hang the answers: each wait has an end. Reading sets no limit of its own."""
+
+DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""SQLite's codes for a file that is not a database, or whose pages do not fit together."""
+
+_WRONG_VALUE = re.compile(r"\b(invalid|bad)\b.*\b(value|option|port)\b|could not parse")
+"""How libpq rejects a value of an option before it asks the server."""
+
+_READ_ONLY = re.compile(r"read.only\s*=\s*(on|true|yes|1)|^(read-only|standby)$")
+EXAMPLES = "For example sqlite:///predictions.db or postgresql://user:password@host/database."
+
+
+def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
+    """Return an engine for a log; nothing is connected yet.
+
+    Args:
+        url: sqlite:///FILE (relative: to `base`), or postgresql://...
+        reads: only reads: long statements are fine, no lock for writing is taken.
+
+    Raises:
+        LogUnfit: no such kind of database, or a folder that is not there.
+    """
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise LogUnfit(f"'{shown(url)}' is no address of a prediction log. {EXAMPLES}") from error
+    kind = address.get_backend_name()
+    if kind == "sqlite":
+        return _sqlite(_file_address(address, base, reads), _seconds_of(address), reads)
+    if kind == "postgresql":
+        return _postgres(address, reads)
+    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {shown_url(address)}. {EXAMPLES}")
+
+
+def whole(url: URL) -> str:
+    """Return an address with its secrets, never to be shown."""
+    return url.render_as_string(hide_password=False)
+
+
+def shown_url(url: URL) -> str:
+    """Return an address as it may be printed and stored."""
+    return shown(whole(url))
+
+
+def file_of(engine: Engine) -> Path | None:
+    """The file of an SQLite log, None for a server."""
+    return Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
+
+
+def expect_file(engine: Engine) -> None:
+    """Raise LogUnfit where there is no SQLite file: a look at a log must not make an empty one."""
+    file = file_of(engine)
+    if file and not file.is_file():
+        raise LogUnfit(
+            f"there is no prediction log at {file}. A server that answered makes one; see PREDICTION_LOG_URL."
+        )
+
+
+@contextmanager
+def failures_of(url: URL, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what SQLAlchemy raises into LogUnavailable, one line that names the log without its password."""
+    try:
+        yield
+    except pass_on:
+        raise
+    except SQLAlchemyError as error:
+        raise failure_of(url, error) from error
+
+
+def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
+    """Return the error of the log that fits: LogUnfit where waiting cannot help."""
+    reason = shown_in(reason_of(error), whole(url))[:300]
+    if sqlite_code_of(error) in DAMAGED:
+        return LogDamaged(
+            f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
+        )
+    is_of_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
+    if is_of_libpq and _WRONG_VALUE.search(reason):
+        return LogUnfit(f"the address of the prediction log has an option that PostgreSQL rejects: {reason}.")
+    return LogUnavailable(
+        f"the prediction log {shown_url(url)} cannot be used: {reason}. "
+        "See that its database runs and has room and rights; nothing needs to be restarted."
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
+    cause = (error.orig if isinstance(error, DBAPIError) else None) or error
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+    return " ".join(str(primary or cause).split()) or type(cause).__name__
+
+
+def sqlite_code_of(error: BaseException | None) -> int:
+    """Return the primary result code of SQLite behind an error, 0 for none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF
+
+
+def _file_address(address: URL, base: Path, reads: bool) -> URL:
+    if address.drivername not in ("sqlite", "sqlite+pysqlite") or address.host or address.username:
+        raise LogUnfit(f"not the address of an SQLite file: a driver, host or user is named. {EXAMPLES}")
+    if address.database in (None, "", ":memory:"):
+        raise LogUnfit(f"a prediction log in memory ({shown_url(address)}) would be lost. Name a file: {EXAMPLES}")
+    file = (base / str(address.database)).resolve()
+    if not file.parent.is_dir():
+        raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")
+    if file.exists() and not file.is_file():
+        raise LogUnfit(f"{file} cannot be the prediction log: it is not a file. {EXAMPLES}")
+    # SQLite writes files beside its own
+    if not reads and not all(os.access(path, os.W_OK) for path in (file, file.parent) if path.exists()):
+        raise LogUnfit(f"the prediction log {file} or its folder is not writable. Permit it, or name another file.")
+    return address.set(drivername="sqlite", database=str(file), query={})
+
+
+def _seconds_of(address: URL) -> float:
+    """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
+    options = {"timeout": str(BUSY_SECONDS), **address.query}
+    with suppress(ValueError):
+        if len(options) == 1 and 0.0 <= (seconds := float(str(options["timeout"]))) < LONGEST_SECONDS:
+            return seconds
+    raise LogUnfit(
+        f"the address of the prediction log: wrong option (found {', '.join(sorted(address.query))}, expected only "
+        f"timeout=SECONDS: a log is opened for writing). Correct it, or remove it."
+    )
+
+
+def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
+    engine = create_engine(address, connect_args={"check_same_thread": False, "timeout": seconds}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # else the driver begins and commits by rules of its own, also around DDL
+        if reads:
+            return
+        for name, value in (("synchronous", "FULL"), ("busy_timeout", 0)):
+            connection.execute(f"PRAGMA {name}={value}")  # busy_timeout: from here on it is _take_turn that waits
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if reads:
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _take_turn(connection, seconds)
+
+    return engine
+
+
+def keep_wal(engine: Engine) -> None:
+    """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
+    if engine.dialect.name == "sqlite":
+        with closing(engine.raw_connection()) as connection:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.Error as error:
+                raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
+
+
+def _take_turn(connection: Connection, seconds: float) -> None:
+    """Begin a transaction with the lock for writing: one that takes it later could not wait for it.
+
+    SQLite's own waiting sleeps up to 100 ms at a time, and loses its turn to whoever asks more often meanwhile.
+    """
+    driver: Any = connection.connection.driver_connection
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                break
+            time.sleep(random.uniform(*TURN_SECONDS))
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what is the matter, as SQLAlchemy words it
+
+
+def _postgres(address: URL, reads: bool) -> Engine:
+    try:
+        _expect_options(address, reads)
+        # what the person wrote into the address wins
+        options = {key: value for key, value in POSTGRES.items() if key not in address.query}
+        options = {key: value for key, value in options.items() if not (reads and key == "options")}
+        engine = create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            connect_args=options,
+            pool_pre_ping=reads,
+            hide_parameters=True,
+        )
+    except ArgumentError as error:
+        raise LogUnfit(f"the address of the prediction log: {error}. {EXAMPLES}") from error
+    except ModuleNotFoundError as error:
+        raise LogUnfit(
+            f"a prediction log on PostgreSQL needs psycopg ({error}). Type: pip install 'psycopg[binary]'"
+        ) from error
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _: Any) -> None:
+        # where the server's own setting is off, a commit returns before it is on the disk; stricter ones stay
+        with connection.cursor() as cursor:
+            cursor.execute(DURABLE)
+        connection.commit()
+
+    return engine
+
+
+def _expect_options(address: URL, reads: bool) -> None:
+    """Raise LogUnfit for an option that libpq does not know, or that forbids to write."""
+    from psycopg import ProgrammingError, conninfo
+
+    options = {name: values[0] for name, values in address.normalized_query.items()}
+    try:
+        conninfo.make_conninfo(**options)
+    except ProgrammingError as error:
+        raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
+    for name in ("options", "target_session_attrs"):
+        if not reads and _READ_ONLY.search(options.get(name, "")):
+            raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")

@@ -1,0 +1,219 @@
+"""feedback: labels.csv -> the prediction log (true labels, by request id and row; giving them again does no harm)."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from prediction_log.engine import ROOT, expect_file, failures_of, open_engine
+from prediction_log.errors import FeedbackUnfit
+from prediction_log.insert import chunks
+from prediction_log.rows import is_request_id
+from prediction_log.schema import feedback, predictions, prepare
+from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
+from stepkit.secret_urls import expect_no_secret
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+
+Key = tuple[str, int]
+Label = tuple[str, int, int]
+"""Request id, row in the request, true label (0 or 1)."""
+
+LABELS_AT_ONCE = 1_000
+SHOWN = 3
+COLUMNS = ("request_id", "label")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the labels that were given: each is counted in one of these."""
+
+    new: int = 0
+    repeated: int = 0
+    changed: int = 0
+    unknown: list[Key] = field(default_factory=list)
+    """Requests and rows that are not in the log."""
+
+    @property
+    def taken(self) -> int:
+        return self.new + self.repeated + self.changed
+
+
+def give_feedback(log: str | Engine, labels: Iterable[Label], base: Path = ROOT) -> Counts:
+    """Write true labels into the log; a newer label replaces an older one of the same row.
+
+    Args:
+        log: the log's address, or an engine of prediction_log.engine.open_engine on a prepared log (a server's own).
+        labels: any number of them; a thousand are committed at a time.
+
+    Raises:
+        FeedbackUnfit: a label is neither 0 nor 1; those of the thousands before it stay taken.
+        LogUnfit, LogUnavailable: there is no such log, or it cannot be written; what was committed stays.
+    """
+    if isinstance(log, Engine):
+        counts = Counts()
+        for some in chunks(labels, LABELS_AT_ONCE):
+            _give_some(log, some, counts)
+        return counts
+    with _opened(log, base) as engine:
+        return give_feedback(engine, labels)
+
+
+@contextmanager
+def _opened(url: str, base: Path) -> Iterator[Engine]:
+    engine = open_engine(url, base)
+    try:
+        expect_file(engine)
+        prepare(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _give_some(engine: Engine, labels: list[Label], counts: Counts) -> None:
+    for request_id, row, label in labels:
+        if label not in (0, 1):
+            raise FeedbackUnfit(f"the label of request '{request_id}', row {row}, is {label!r}; a label is 0 or 1.")
+    ids = sorted({request_id for request_id, _, _ in labels if is_request_id(request_id)})
+    with failures_of(engine.url), engine.begin() as connection:
+        known = _known(connection, ids)
+        before = _labels_of(connection, ids)
+        after, found = _compared(labels, known, before)
+        if changed := {key: label for key, label in after.items() if before.get(key) != label}:
+            connection.execute(_upsert(connection), _values(changed))
+    # only now: what a transaction that failed would have done must not be counted
+    counts.new += found.new
+    counts.repeated += found.repeated
+    counts.changed += found.changed
+    counts.unknown += found.unknown
+
+
+def _compared(labels: list[Label], known: set[Key], before: dict[Key, int]) -> tuple[dict[Key, int], Counts]:
+    """Return the labels as they will be, and what each of the given ones does to those before it."""
+    now, counts = dict(before), Counts()
+    for request_id, row, label in labels:
+        key = (request_id, row)
+        if key not in known:
+            counts.unknown.append(key)
+        elif key not in now:
+            counts.new += 1
+        elif now[key] == label:
+            counts.repeated += 1
+        else:
+            counts.changed += 1
+        if key in known:
+            now[key] = label
+    return now, counts
+
+
+def _known(connection: Connection, ids: list[str]) -> set[Key]:
+    columns = predictions.c
+    rows = connection.execute(select(columns.request_id, columns.row).where(columns.request_id.in_(ids)).distinct())
+    return {(request_id, row) for request_id, row in rows}
+
+
+def _labels_of(connection: Connection, ids: list[str]) -> dict[Key, int]:
+    columns = feedback.c
+    rows = connection.execute(select(columns.request_id, columns.row, columns.label).where(columns.request_id.in_(ids)))
+    return {(request_id, row): label for request_id, row, label in rows}
+
+
+def _upsert(connection: Connection) -> Any:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(feedback)
+    newer = {"label": insert.excluded.label, "time": insert.excluded.time}
+    return insert.on_conflict_do_update(index_elements=["request_id", "row"], set_=newer)
+
+
+def _values(labels: dict[Key, int]) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    # in one order everywhere: two processes that label the same rows then wait for each other, and never deadlock
+    return [{"request_id": key[0], "row": key[1], "label": labels[key], "time": now} for key in sorted(labels)]
+
+
+def labels_in(file: TextIO, problems: list[str]) -> Iterator[Label]:
+    """Yield the labels of a CSV with the columns request_id, label and (for requests of several rows) row.
+
+    Lines that cannot be taken are left out, and described in `problems`.
+
+    Raises:
+        FeedbackUnfit: the file has not these columns.
+    """
+    reader = csv.DictReader(file, strict=True)
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+    if missing:
+        raise FeedbackUnfit(
+            f"no column {' and no column '.join(missing)}; it needs request_id, label, and row unless all are row 0."
+        )
+    for line in reader:
+        try:
+            yield _label_of(line)
+        except ValueError as error:
+            problems.append(f"line {reader.line_num}: {error}")
+
+
+def _label_of(line: dict[str, str | None]) -> Label:
+    request_id, label, row = line["request_id"], (line["label"] or "").strip(), (line.get("row", "0") or "").strip()
+    if not request_id:
+        raise ValueError("no request_id")
+    if label not in ("0", "1", "0.0", "1.0"):
+        raise ValueError(f"label '{label}' is not 0 or 1")
+    if not row.isdecimal():
+        raise ValueError(f"row '{row}' is not a number from 0")
+    return request_id, int(row), int(float(label))
+
+
+def from_csv(url: str, path: Path, base: Path = ROOT) -> str:
+    """Give the labels of a CSV; return in words what became of its lines.
+
+    Raises:
+        FeedbackUnfit: the file is no such table, or some lines were not taken; the others were.
+        LogUnfit, LogUnavailable: as of give_feedback.
+    """
+    problems: list[str] = []
+    counts = Counts()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file, _opened(url, base) as engine:
+            for some in chunks(labels_in(file, problems), LABELS_AT_ONCE):
+                _give_some(engine, some, counts)
+    except (OSError, UnicodeDecodeError, csv.Error, FeedbackUnfit) as error:
+        raise FeedbackUnfit(f"{path} cannot be taken: {error} {_in_words(counts)}.") from error
+    problems += [f"request '{request_id}', row {row}, is not in the log" for request_id, row in counts.unknown]
+    if problems:
+        raise FeedbackUnfit(
+            f"{path}: {_in_words(counts)}, {len(problems):,} not: {'; '.join(problems[:SHOWN])}"
+            f"{' ...' if len(problems) > SHOWN else ''}. Mend these and give the file again: taken lines do no harm."
+        )
+    return f"{path}: {_in_words(counts)}"
+
+
+def _in_words(counts: Counts) -> str:
+    lines = "line" if counts.taken == 1 else "lines"
+    parts = f"{counts.new:,} new, {counts.repeated:,} repeated, {counts.changed:,} changed"
+    return f"{counts.taken:,} {lines} taken ({parts})"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(prog="feedback", description=__doc__)
+    parser.add_argument(
+        "--input", required=True, help="CSV: request_id, label (0 or 1), row (0 if there is no such column)"
+    )
+    parser.add_argument("--log_url", default="", help=f"the prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
+    args = parser.parse_args(argv)
+    with one_message():
+        expect_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
+        # a relative path is relative to the repository, wherever the command was typed
+        print(from_csv(args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, ROOT / args.input))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Remove old predictions, a few at a time, so that those who write hardly wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, delete, exists, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from prediction_log.engine import failures_of
+from prediction_log.errors import LogUnavailable
+from prediction_log.insert import IDS_AT_ONCE, chunks
+from prediction_log.schema import feedback, predictions
+
+PURGED_AT_ONCE = 1_000
+SECONDS_BETWEEN_PURGES = 3600.0
+logger = logging.getLogger(__name__)
+
+
+class Purger:
+    """Says when it is time to look for old predictions, and removes one batch of them whenever it is asked."""
+
+    def __init__(self, engine: Engine, keep_days: int | None) -> None:
+        self._engine = engine
+        self._keep_days = keep_days
+        self._batches: Iterator[int] | None = None
+        self._next = time.monotonic()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until there may be something to remove; None for never."""
+        return None if self._keep_days is None else max(0.0, self._next - time.monotonic())
+
+    def remove_some(self) -> int:
+        """Return how many predictions were removed: none before it is time, or when the log cannot be changed now."""
+        if self._keep_days is None or time.monotonic() < self._next:
+            return 0
+        try:
+            self._batches = self._batches or purge_batches(self._engine, self._keep_days)
+            removed = next(self._batches, None)
+        except (LogUnavailable, SQLAlchemyError) as error:
+            logger.warning("old predictions stay for now: %s", error)
+            removed = None
+        if removed is None:
+            self._batches, self._next = None, time.monotonic() + SECONDS_BETWEEN_PURGES
+        return removed or 0
+
+
+def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
+    """Remove predictions older than `keep_days`, with their labels, until nothing old is left.
+
+    Yields how many predictions each small transaction removed.
+
+    Raises:
+        LogUnavailable: the log cannot be changed; what was removed before stays removed.
+    """
+    before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+    with failures_of(engine.url):
+        while removed := _purge_some(engine, before):
+            yield removed
+        with engine.begin() as connection:  # labels that older code has left behind
+            connection.execute(delete(feedback).where(feedback.c.time < before, ~_has_prediction()))
+
+
+def _purge_some(engine: Engine, before: datetime) -> int:
+    old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
+    with engine.begin() as connection:
+        times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
+        if not times:
+            return 0
+        is_old = predictions.c.time <= times[-1]
+        ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
+        removed = connection.execute(delete(predictions).where(is_old)).rowcount
+        for some in chunks(ids, IDS_AT_ONCE):  # another version's answer to the same row may be young
+            connection.execute(delete(feedback).where(feedback.c.request_id.in_(some), ~_has_prediction()))
+        return removed
+
+
+def _has_prediction() -> Any:
+    same = predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
+    return exists().where(*same)

@@ -1,0 +1,273 @@
+"""The prediction log: hand predictions in, get a future that is resolved once they are committed."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+
+from prediction_log.engine import DAMAGED, ROOT, failure_of, open_engine, reason_of, shown_url, sqlite_code_of
+from prediction_log.errors import LogUnavailable, LogUnfit, RequestIdTaken
+from prediction_log.files import LogFile
+from prediction_log.insert import Taken, commit
+from prediction_log.queue import Request, Stats, Waiting, closed
+from prediction_log.retention import Purger
+from prediction_log.rows import Prediction, Row, kept_of, rows_of
+from prediction_log.schema import prepare
+from prediction_log.settings import LogSettings
+
+__all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "RequestIdTaken", "Stats"]
+
+T = TypeVar("T")
+ATTEMPTS = 3
+"""How often a commit is done, at most, where the connection was lost or the file was moved or damaged meanwhile."""
+
+SECONDS_OWED, KEYS_TO_READ = 1.0, 20
+"""How long what was acknowledged is kept to be written again: its answer may be under way while its file is removed."""
+
+logger = logging.getLogger(__name__)
+
+
+class PredictionLog:
+    """One process's way into a log; any number of processes may write to the same one.
+
+    A thread of its own takes everything that has queued up, writes it in one transaction, and resolves the futures:
+    the more requests at once, the fewer commits a request costs.
+    """
+
+    def __init__(self, engine: Engine, settings: LogSettings, on_commit: Callable[[float], None] | None = None) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.redacted = frozenset(settings.redact)
+        self._on_commit = on_commit
+        self._waiting = Waiting(engine.url)
+        self._purger = Purger(engine, settings.keep_days)
+        self._prepared = False
+        self._file = LogFile(engine)
+        self._turn = threading.RLock()
+        self._recent: deque[tuple[float, list[Row]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        settings: LogSettings | None = None,
+        *,
+        base: Path = ROOT,
+        must_answer: bool = True,
+        on_commit: Callable[[float], None] | None = None,
+    ) -> PredictionLog:
+        """Open a log; make its tables, or bring them up to date.
+
+        Args:
+            url: sqlite:///FILE (relative: to `base`, the repository) or postgresql://...
+            must_answer: False lets a log be opened whose database is down; it is looked for at each write.
+            on_commit: called by the writing thread after each commit, with its seconds.
+
+        Raises:
+            LogUnfit: the address is of no log, or the log was made by newer code.
+            LogUnavailable: the database does not answer (unless `must_answer` is False).
+        """
+        log = cls(open_engine(url, base), settings or LogSettings(), on_commit)
+        try:
+            log._prepare()
+        except LogUnavailable as error:
+            if must_answer:
+                log.engine.dispose()
+                raise
+            logger.warning("%s", error)
+        log._thread.start()
+        return log
+
+    def submit(self, predictions: list[Prediction], *, fresh: bool = False) -> Future[None]:
+        """Hand in the predictions of one request; never waits.
+
+        Args:
+            fresh: the request's id was made for it; else the log is asked whether another request has it.
+
+        Returns:
+            A future without a value, resolved once all of them are committed (or left out by the sampling rate).
+            It raises LogUnavailable (they are not on record), RequestIdTaken (another request with this id is) or
+            ValueError (something that cannot be written). It cannot be cancelled.
+        """
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # a caller that gives up must not unsettle the thread that resolves it
+        kept = kept_of(predictions, self.settings.sample_rate)
+        if len(kept) < len(predictions):
+            self._waiting.count_others(not_kept=len(predictions) - len(kept))
+        refusal = self._handed_in(Request(kept, future, fresh)) if kept else None
+        if refusal:
+            future.set_exception(refusal)
+        elif not kept:
+            future.set_result(None)
+        return future
+
+    def _handed_in(self, request: Request) -> LogUnavailable | None:
+        if self._thread.is_alive():
+            return self._waiting.add(request)
+        self._waiting.count_others(failed=len(request.predictions))  # a fork has no threads but its own
+        return closed(self.engine.url)
+
+    def stats(self) -> Stats:
+        return self._waiting.stats()
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Write what is waiting, then end the thread; what is not written after `timeout` seconds fails."""
+        self._waiting.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        late = LogUnavailable(f"the prediction log {shown_url(self.engine.url)} was closed before this was written.")
+        self._fail(self._waiting.leave(), late)
+
+    def _run(self) -> None:
+        while (group := self._waiting.take(self._purger.seconds_left())) is not None:
+            if group:
+                self._write(group)
+                self._waiting.end_group()
+            # a little at a time: what came meanwhile is written before the next batch is removed
+            if not self._waiting.is_closing and (removed := self._purger.remove_some()):
+                self._waiting.count_others(purged=removed)
+        self.engine.dispose()
+
+    def _write(self, group: list[Request]) -> None:
+        group = [request for request in group if self._has_rows(request)]
+        if not group:
+            return
+        try:
+            started = time.perf_counter()
+            self._commit(group)
+        except Taken as taken:
+            self._refuse_taken(group, taken.positions)
+        except (OperationalError, LogUnavailable, LogUnfit) as error:
+            # a database that is only busy still has its tables; any other may be a new, empty one
+            self._prepared = self._prepared and "locked" in str(error)
+            self._fail(group, self._reason(error))
+        except Exception as error:
+            # whatever it is about: it must not end the thread, nor harm a request that has no part in it
+            if len(group) > 1:
+                for request in group:
+                    self._write([request])
+            else:
+                self._prepared = False
+                self._fail(group, self._reason(error))
+        else:
+            self._succeed(group, time.perf_counter() - started)
+
+    def _reason(self, error: Exception) -> Exception:
+        if isinstance(error, LogUnavailable | LogUnfit):
+            return error
+        if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError):
+            return failure_of(self.engine.url, error)
+        return ValueError(f"cannot be put on record: {reason_of(error)[:300]}")
+
+    def _has_rows(self, request: Request) -> bool:
+        try:
+            request.rows = rows_of(request.predictions, self.redacted)
+        except (ValueError, TypeError, AttributeError) as error:
+            self._fail([request], ValueError(f"cannot be put on record: {error}"))
+            return False
+        return True
+
+    def _commit(self, group: list[Request]) -> None:
+        """Commit; again when the connection was lost, since a server that was restarted takes a new one.
+
+        The second time is harmless if the first commit was done and only its answer was lost.
+        """
+        requests = [request.rows for request in group]
+        fresh = {position for position, request in enumerate(group) if request.fresh}
+        self.settle(lambda: commit(self.engine, requests, fresh), requests)
+
+    def settle(self, work: Callable[[], T], written: Sequence[list[Row]] = ()) -> T:
+        """Return the result of work that commits to the log, done again where its file was moved or damaged meanwhile.
+
+        Args:
+            written: the rows of each request that the work commits; they are owed from the moment it is known to hold.
+
+        Raises:
+            LogUnfit, LogUnavailable, SQLAlchemyError: as the work, or making a new log.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                generation = self._prepare()
+                result = work()
+            except (DBAPIError, LogUnfit, LogUnavailable) as error:
+                if not self._is_worth_another_try(error):
+                    raise
+            else:
+                with self._turn:
+                    recent = islice(reversed(self._recent), KEYS_TO_READ)
+                    if self._file.holds(generation, _keys_of(rows for _, rows in recent), _keys_of(written)):
+                        self._owe(written)
+                        return result
+        raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
+
+    def _owe(self, requests: Sequence[list[Row]]) -> None:
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
+            self._recent.popleft()
+        self._recent.extend((now, rows) for rows in requests)
+
+    def _is_worth_another_try(self, error: Exception) -> bool:
+        cause = error if isinstance(error, DBAPIError) else error.__cause__
+        code = sqlite_code_of(cause)
+        with self._turn:
+            if self._file.generation and code in DAMAGED:
+                self._file.is_damaged = True
+                return True
+            self._prepared = self._prepared and code != sqlite3.SQLITE_IOERR
+            lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
+            return lost or code == sqlite3.SQLITE_IOERR or (self._prepared and not self._file.is_in_place())
+
+    def _prepare(self) -> int:
+        """See that the tables are there: at the start, after a failure, and when the file was moved or damaged."""
+        with self._turn:
+            if not (self._prepared and self._file.is_in_place()):
+                self._prepared = False
+                with self._file.replaced():
+                    self.engine.dispose()
+                    prepare(self.engine)
+                if self._file.is_lost:
+                    with suppress(Taken):  # another file of the log is in its place, with other rows under these ids
+                        commit(self.engine, [rows for _, rows in self._recent])
+                self._file.is_lost, self._prepared = False, True
+            return self._file.generation
+
+    def _refuse_taken(self, group: list[Request], positions: set[int]) -> None:
+        for position in positions:
+            name = group[position].rows[0].request_id
+            self._fail([group[position]], RequestIdTaken(
+                f"request id '{name}' stands in the prediction log with other rows. Give each request an id of its own."
+            ))  # fmt: skip
+        self._write([request for position, request in enumerate(group) if position not in positions])
+
+    def _succeed(self, group: list[Request], seconds: float) -> None:
+        self._waiting.count_written(group, seconds)
+        for request in group:
+            request.future.set_result(None)
+        if self._on_commit:
+            try:
+                self._on_commit(seconds)
+            except Exception:  # a fault in somebody's metrics is no reason to stop writing
+                logger.exception("on_commit failed")
+
+    def _fail(self, group: list[Request], error: Exception) -> None:
+        self._waiting.count_failed(group)
+        for request in group:
+            request.future.set_exception(error)
+
+
+def _keys_of(requests: Iterable[list[Row]]) -> Iterator[tuple[str, int]]:
+    """Yield request id and row of the first row of each request."""
+    return ((rows[0].request_id, rows[0].row) for rows in requests)

@@ -1,0 +1,222 @@
+"""The finished chunks of one batch run: files in a folder beside the output, until all are there and become it.
+
+A killed run leaves this folder behind, and the same command goes on with it. The output appears at the end, whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+from serve.batch.read_chunks import format_of
+from stepkit.errors import BadParameter, TableUnfit
+
+PLAN = "plan.json"
+DIGEST_BYTES = 32
+Plan = dict[str, str]
+"""What a run scores, by what, and how: finished chunks are of use to a run with the same plan only."""
+
+
+class Parts:
+    """The folder of finished chunks of one output; it is this process's alone while it is open."""
+
+    def __init__(self, output: Path, plan: Plan) -> None:
+        """Take the folder over, with the chunks that are in it if they belong to `plan`.
+
+        Raises:
+            BadParameter: the folder cannot be made, or another process writes this output now.
+        """
+        self.output = output
+        self.plan = plan
+        self.folder = output.with_name(f".{output.name}.parts")
+        self._own = _made_own(self.folder)
+        self.changed = _difference(self._old_plan(), plan)
+        """What is otherwise than in the run before, whose chunks are gone for that; empty: nothing, or no such run."""
+        if self.changed:
+            self._clear()
+        self.done = self.rows = 0
+        for table in self._finished():
+            self.done += 1
+            self.rows += table.num_rows
+        self._clear(keep={self._path(number) for number in range(self.done)})
+        _write(self.folder / PLAN, json.dumps(plan).encode())
+
+    def _old_plan(self) -> Plan | None:
+        try:
+            found = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            self._clear()  # without a plan nobody knows of what the chunks are
+            return None
+        return found
+
+    def _clear(self, keep: Collection[Path] = ()) -> None:
+        for path in {*self.folder.iterdir()} - {*keep}:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.arrow"
+
+    def _finished(self) -> Iterator[pa.Table]:
+        """Yield the chunks from the first on, up to one that is missing, damaged, or of another place or plan."""
+        for number in itertools.count():
+            try:
+                content = self._path(number).read_bytes()
+            except OSError:
+                return
+            # before it is parsed: one wrong bit can end the process, or be read as another value
+            if content[:DIGEST_BYTES] != self._digest(number, content[DIGEST_BYTES:]):
+                return
+            yield feather.read_table(BytesIO(content[DIGEST_BYTES:]))
+
+    def _digest(self, number: int, content: bytes) -> bytes:
+        """Return the digest of a chunk, of its place, and of the plan that it belongs to."""
+        place = json.dumps([self.plan, number], sort_keys=True).encode()
+        return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(place).digest()).digest()
+
+    def keep(self, number: int, table: pa.Table) -> None:
+        """Note a chunk as finished.
+
+        Raises:
+            TableUnfit: it cannot be written to the output.
+        """
+        if not self._is_parquet():
+            # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
+            as_csv(table if any(map(_is_of_bytes, table.schema.types)) else table.slice(0, 0), header=True)
+        sink = BytesIO()
+        feather.write_feather(table, sink, compression="lz4")
+        _write(self._path(number), self._digest(number, sink.getvalue()) + sink.getvalue())
+        self.rows += table.num_rows
+
+    def join(self) -> int:
+        """Write the output, put it in its place in one stroke, and remove the chunks; return the number of rows."""
+        joined = self.folder / "joined"
+        with joined.open("wb") as file:
+            rows = _write_parquet(self._finished(), file) if self._is_parquet() else _write_csv(self._finished(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        if rows != self.rows:
+            raise BadParameter(
+                f"{self.folder}: finished chunks were damaged meanwhile. Type the same command again: it computes them."
+            )
+        joined.replace(self.output)
+        self.remove()
+        return rows
+
+    def _is_parquet(self) -> bool:
+        return format_of(self.output) == ".parquet"
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let other processes have the folder, if it is still there."""
+        os.close(self._own)
+
+
+def _made_own(folder: Path) -> int:
+    """Make the folder and lock it; return the descriptor that holds the lock, also when this process is killed."""
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise BadParameter(
+            f"nothing can be written beside {folder.parent / folder.name[1:-6]} ({error.strerror}). "
+            "Name an output in a folder that you may write to: -P output=FILE"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise BadParameter(
+            f"another process writes {folder.parent / folder.name[1:-6]} right now. Wait, or name another output."
+        ) from error
+    return descriptor
+
+
+def _difference(old: Plan | None, new: Plan) -> str:
+    if old is None:
+        return ""
+    return ", ".join(key for key in sorted(new.keys() | old.keys()) if old.get(key) != new.get(key))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, if the process is killed or the power fails."""
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def _is_of_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> int:
+    rows = 0
+    writer: pq.ParquetWriter | None = None
+    for table in tables:
+        writer = writer or pq.ParquetWriter(file, table.schema)
+        writer.write_table(table)
+        rows += table.num_rows
+    if writer:
+        writer.close()
+    return rows
+
+
+def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> int:
+    rows = 0
+    for number, table in enumerate(tables):
+        file.write(as_csv(table, header=number == 0))
+        rows += table.num_rows
+    return rows
+
+
+def as_csv(table: pa.Table, header: bool) -> bytes:
+    """Return the table as CSV, its texts in quotation marks only where one of them needs it.
+
+    Raises:
+        TableUnfit: a column holds what CSV has no form for: lists, structures, bytes that are no text.
+    """
+    for quoting in ("none", "needed"):
+        sink = BytesIO()
+        options = pcsv.WriteOptions(include_header=header, quoting_style=quoting, quoting_header=quoting)
+        try:
+            pcsv.write_csv(table, sink, options)
+        except pa.ArrowInvalid as error:
+            refused = error
+        else:
+            return sink.getvalue()
+    if table.num_columns > 1:
+        for name in table.column_names:
+            as_csv(table.select([name]), header)
+    kinds = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+    raise TableUnfit(
+        f"no CSV can hold the column {kinds}: {refused}. Name a Parquet output (-P output=FILE.parquet), or choose "
+        "other columns: -P keep=COLUMN,COLUMN"
+    )

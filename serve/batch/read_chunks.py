@@ -1,0 +1,202 @@
+"""A table of any size, CSV or Parquet -> tables of a few thousand rows each, in the file's order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+
+from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
+from stepkit.table.fileformats import MISSING, WRITABLE, csv_header, header_names, numbered_rows, uneven_rows
+
+BLOCK_BYTES = 2**20
+"""How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""
+
+CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.+)", re.DOTALL)
+UNEVEN = re.compile(r"Expected \d+ columns, got \d+")
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns of a table are read: the model's numbers and texts, and those that the output keeps."""
+
+    numbers: tuple[str, ...]
+    texts: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def all(self) -> list[str]:
+        return list(dict.fromkeys((*self.numbers, *self.texts, *self.kept)))
+
+
+def format_of(path: Path) -> str:
+    """Return ".csv" or ".parquet".
+
+    Raises:
+        BadParameter: the name ends otherwise.
+    """
+    ending = path.suffix.lower()
+    if ending not in WRITABLE:
+        raise BadParameter(f"{path} must end with one of {', '.join(WRITABLE)}: the ending says the format.")
+    return ending
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the names of all columns.
+
+    Raises:
+        TableUnreadable: empty, not UTF-8, separated by something else than commas, not CSV or Parquet, a name twice.
+    """
+    if path.stat().st_size == 0:
+        raise TableUnreadable(f"{path} is empty (0 bytes). It needs a header and rows.")
+    if format_of(path) == ".parquet":
+        with _parquet(path) as file:
+            return header_names(file.schema_arrow.names, str(path))
+    return csv_header(path)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV, header first, each with its first line as an editor counts it."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield from numbered_rows(text)
+
+
+def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
+    """Raise TableUnfit unless every wanted column is there."""
+    missing = [name for name in wanted.all if name not in header]
+    if missing:
+        columns = "column" if len(missing) == 1 else "columns"
+        raise TableUnfit(
+            f"{path} lacks the {columns} {', '.join(missing)} that the model needs (its header: "
+            f"{', '.join(header)[:300]}). Add what is missing, or score it by a model that does without."
+        )
+
+
+def chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    """Yield tables of `rows` rows (the last may have fewer), each with the share of the file that is read by then.
+
+    Numbers are doubles with NaN or null for a gap, and every other column of a CSV is text, as it stands there.
+
+    Raises:
+        TableUnfit: a value is not of its column's type, or a row is too long or too short; the message has the row.
+        TableUnreadable: the file breaks off, or cannot be read on.
+    """
+    pieces = _parquet_chunks if format_of(path) == ".parquet" else _csv_chunks
+    yield from pieces(path, wanted, rows)
+
+
+def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    size = path.stat().st_size
+    types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
+    waiting: list[pa.RecordBatch] = []
+    above, header = next(_rows(path))
+    with path.open("rb") as file:
+        try:
+            for batch in pcsv.open_csv(
+                file,
+                # on one thread a refusal names the row
+                read_options=pcsv.ReadOptions(
+                    block_size=BLOCK_BYTES,
+                    use_threads=False,
+                    column_names=header_names(header),
+                    skip_rows_after_names=above,  # the header, and the blank lines above it
+                ),
+                parse_options=pcsv.ParseOptions(newlines_in_values=True),
+                convert_options=pcsv.ConvertOptions(
+                    column_types=types, include_columns=wanted.all, null_values=MISSING, strings_can_be_null=False
+                ),
+            ):
+                waiting.append(batch)
+                yield from _whole_chunks(waiting, rows, file.tell() / size)
+        except pa.ArrowException as error:
+            raise _unfit(path, error) from error
+    if waiting and (rest := pa.Table.from_batches(waiting)).num_rows:
+        yield rest, 1.0
+
+
+def _whole_chunks(waiting: list[pa.RecordBatch], rows: int, share: float) -> Iterator[tuple[pa.Table, float]]:
+    """Yield as many chunks as `waiting` holds, and leave the rest in there."""
+    if sum(batch.num_rows for batch in waiting) < rows:
+        return
+    table = pa.Table.from_batches(waiting)
+    end = table.num_rows - table.num_rows % rows
+    waiting[:] = table.slice(end).to_batches()
+    for start in range(0, end, rows):
+        yield table.slice(start, rows), share
+
+
+def _unfit(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
+    """Say what Arrow's reader stumbled over."""
+    if found := CONVERSION.search(str(error)):
+        # Arrow numbers the columns of the file, as header_of lists them
+        name, value = header_of(path)[int(found[1])], found[3].strip()[:SHOWN]
+        line = _line_of(path, int(found[2]))
+        return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
+    if UNEVEN.search(str(error)):
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+            for row in uneven_rows(text):
+                return TableUnfit(f"{path}, {row}. Correct the line.")
+    return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
+
+
+def _line_of(path: Path, row: int) -> int:
+    """Return the first line of a row that Arrow names; it counts blank lines above the header and no others."""
+    above = next(_rows(path))[0] - 1
+    return next(islice(_rows(path), row - above - 1, None))[0]
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise TableUnreadable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
+
+
+def _parquet_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    with _parquet(path) as file:
+        _expect_types(path, file.schema_arrow, wanted)
+        total, read = max(file.metadata.num_rows, 1), 0
+        try:
+            for batch in file.iter_batches(batch_size=rows, columns=wanted.all, use_threads=False):
+                read += batch.num_rows
+                yield _typed(pa.Table.from_batches([batch]).select(wanted.all), wanted), read / total
+        except (pa.ArrowException, OSError) as error:
+            raise TableUnreadable(f"{path} cannot be read on after row {read:,}: {error}") from error
+
+
+def _expect_types(path: Path, schema: pa.Schema, wanted: Wanted) -> None:
+    for names, fits, needed in ((wanted.numbers, _is_number, "numbers"), (wanted.texts, _is_text, "text")):
+        for name in names:
+            if not fits(kind := schema.field(name).type):
+                raise TableUnfit(
+                    f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs {needed}. "
+                    f"Write it as {needed}."
+                )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        test(kind) for test in (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(test(inner) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
+
+
+def _typed(table: pa.Table, wanted: Wanted) -> pa.Table:
+    """Return the table with doubles for the model's numbers; a column that is only kept stays as it is."""
+    for name in wanted.numbers:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pc.cast(table.column(name), pa.float64(), safe=False))
+    return table

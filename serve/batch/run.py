@@ -1,0 +1,231 @@
+"""batch: a table of raw rows (CSV or Parquet, of any size) -> a table of their probabilities and classes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from serve.batch.checkpoint import Parts, Plan
+from serve.batch.fetch_model import fetching
+from serve.batch.read_chunks import Wanted, chunks, expect_columns, format_of, header_of
+from serve.errors import ModelRefused
+from serve.model.onnx_graph import Graph, Rows
+from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
+from stepkit.paths import from_root
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser, positive
+from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS, Registered
+
+ANSWERS = ("probability", "class", "model_version")
+OTHERS, ALL, NONE = "others", "all", "none"
+CHUNK_ROWS = 20_000
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C ended."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be scored, where to, and which of its columns go along."""
+
+    source: Path
+    output: Path
+    model: str
+    keep: str
+    chunk_rows: int
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="batch", description=__doc__)
+    parser.add_argument("--input", required=True, help="the table to score: .csv or .parquet")
+    parser.add_argument("--output", required=True, help="the table to write: .csv or .parquet; an old one is replaced")
+    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
+    parser.add_argument(
+        "--keep", default=OTHERS, help=f"input columns to copy: {OTHERS} (than the model's), {ALL}, {NONE}, or a,b,c"
+    )
+    parser.add_argument(
+        "--chunk_rows", type=positive(int), default=CHUNK_ROWS, help=f"rows that are scored at once ({CHUNK_ROWS})"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    job = Job(Path(from_root(args.input)), Path(from_root(args.output)), args.model, args.keep, args.chunk_rows)
+    try:
+        with one_message():
+            print(run(job), flush=True)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last finished chunk", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def run(job: Job) -> str:
+    """Score the table; return in words what was done.
+
+    Raises:
+        BadParameter: a file, folder or model that is not there or cannot be used.
+        TableUnfit, TableUnreadable: the table; nothing of the run stays then.
+        ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded, or fails.
+    """
+    _expect_places(job)
+    with fetching() as graph_of:
+        header = header_of(job.source)
+        version, model = graph_of(job.model)
+    wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
+    expect_columns(job.source, header, wanted)
+    parts = Parts(job.output, _plan(job, version, wanted))
+    try:
+        return _scored(job, model, wanted, parts)
+    except (TableUnfit, TableUnreadable, ModelRefused):
+        parts.remove()
+        raise
+    except OSError as error:
+        raise BadParameter(
+            f"{job.output} cannot be written: {error.strerror or error}. Mend that and type the same command again; "
+            f"it goes on with what is finished, in {parts.folder}."
+        ) from error
+    finally:
+        parts.close()
+
+
+def _expect_places(job: Job) -> None:
+    """See to it that both files can be what they shall be, before anything is loaded."""
+    for path in (job.source, job.output):
+        format_of(path)
+    if not job.source.is_file():
+        raise BadParameter(f"there is no file {job.source}. Name the table to score: -P input=FILE")
+    if not job.output.parent.is_dir():
+        raise BadParameter(f"there is no folder {job.output.parent} for {job.output.name}. Make it, or name another.")
+    if job.output.is_dir():
+        raise BadParameter(f"{job.output} is a folder. Name a file: -P output=FILE")
+    if job.output.exists() and job.output.samefile(job.source):
+        raise BadParameter(f"input and output are both {job.source}. Name another output: -P output=FILE")
+
+
+def kept_columns(keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
+    """Return the input's columns that go along to the output, in the input's order or the one that was typed.
+
+    Raises:
+        BadParameter: one that is not in the input, or has the name of an answer.
+    """
+    choices = {OTHERS: [name for name in header if name not in features], ALL: list(header), NONE: []}
+    kept = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
+    if unknown := [name for name in kept if name not in header]:
+        raise BadParameter(f"keep names the column {unknown[0]}, which {source} has not: {', '.join(header)[:300]}.")
+    if taken := [name for name in kept if name in ANSWERS]:
+        raise BadParameter(
+            f"the column {taken[0]} of {source} has the name of one of the answers. Rename it, or leave it out: "
+            "-P keep=COLUMN,COLUMN or -P keep=none"
+        )
+    return tuple(kept)
+
+
+def _plan(job: Job, version: Registered, wanted: Wanted) -> Plan:
+    """Return everything on which the output's rows depend. A file that was written to has another time of change."""
+    return {
+        "input": _state_of(job.source),
+        "model version": f"{version.uri} {version.source}",
+        "kept columns": ",".join(wanted.kept),
+        "chunk_rows": str(job.chunk_rows),
+    }
+
+
+def _state_of(path: Path) -> str:
+    stat = path.stat()
+    return f"{path} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
+    """Score what is not scored yet, and write the output."""
+    start = time.monotonic()
+    before = parts.rows
+    if parts.changed:
+        print(f"starting anew: {parts.changed} changed since the run that was broken off", flush=True)
+    elif before:
+        print(f"going on after row {before:,}: {parts.done} chunks are finished already", flush=True)
+    with _progress() as progress:
+        task = progress.add_task(job.source.name, total=1.0, rows=before)
+        for number, (table, share) in _answers(job, model, wanted, parts.done):
+            parts.keep(number, table)
+            progress.update(task, completed=share, rows=parts.rows)
+    # a file that is written to while it is read is two files
+    if _state_of(job.source) != parts.plan["input"]:
+        raise TableUnfit(f"{job.source} was changed while it was read. Type the same command again.")
+    if not parts.rows:
+        raise TableUnreadable(f"{job.source} has a header and no rows.")
+    rows, seconds = parts.join(), time.monotonic() - start
+    return (
+        f"scored {rows - before:,} of {rows:,} rows by version {model.version} of {model.name} in {seconds:.1f} s "
+        f"-> {job.output}"
+    )
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tuple[int, tuple[pa.Table, float]]]:
+    """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
+    cores = os.cpu_count() or 1
+    waiting: deque[tuple[int, float, Future[pa.Table]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for number, (table, share) in enumerate(chunks(job.source, wanted, job.chunk_rows)):
+            if number < done:
+                continue
+            waiting.append((number, share, pool.submit(answer, model, table, wanted.kept)))
+            if len(waiting) > cores:
+                first, read, future = waiting.popleft()
+                yield first, (future.result(), read)
+        for first, read, future in waiting:
+            yield first, (future.result(), read)
+
+
+def rows_of(model: Graph, table: pa.Table) -> Rows:
+    """Return the model's columns of n rows of `chunks` as arrays."""
+    numbers = np.empty((len(model.numeric), table.num_rows))
+    for place, name in enumerate(model.numeric):
+        numbers[place] = table.column(name).to_numpy()  # null becomes NaN
+    texts = {name: _texts(table.column(name)) for name in model.text}
+    return Rows(model.numeric, numbers, texts, table.num_rows)
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    texts: np.ndarray = pc.fill_null(pc.cast(column, pa.string()), "").to_numpy()
+    return texts
+
+
+def answer(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+    """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
+    scores = model.score(rows_of(model, table))
+    version = pa.array([int(model.version)] * table.num_rows, pa.int64())
+    columns = (pa.array(scores.probability, pa.float64()), pa.array(scores.predicted, pa.int64()), version)
+    answered = table.select(list(kept))
+    for name, column in zip(ANSWERS, columns, strict=True):
+        answered = answered.append_column(name, column)
+    return answered
+
+
+if __name__ == "__main__":
+    main()

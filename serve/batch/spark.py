@@ -1,0 +1,259 @@
+"""spark: a table of raw rows that Apache Spark reads (CSV or Parquet) -> a folder of their probabilities and classes.
+
+For tables beyond one machine. The model runs on Spark's workers as MLflow's `spark_udf`; they need the packages of
+requirements/cluster.lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serve.batch.read_chunks import Wanted, expect_columns, format_of
+from serve.batch.run import ANSWERS, OTHERS, kept_columns
+from serve.errors import EngineMissing
+from serve.model.servable import Servable, load
+from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
+from stepkit.paths import from_root
+from stepkit.step.exit import one_message
+from stepkit.step.flags import Parser
+from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS
+from stepkit.store.registry import registered
+from stepkit.table.fileformats import MISSING
+
+MASTER = "local[*]"
+LOCAL_CLUSTER = "local-cluster"
+RESULT = "probability double, class long"
+RAISED = re.compile(r"\[USER_RAISED_EXCEPTION\] (.+?)(?: SQLSTATE|$)", re.MULTILINE)
+JAVA_NUMBER = r"[0-9.][dDfF]\s*$"
+NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "boolean", "void")
+TEXTS = ("string", "varchar", "char", "void")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be scored, where to, by which model, on which Spark."""
+
+    source: str
+    output: str
+    model: str
+    keep: str
+    master: str
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="spark", description=__doc__)
+    parser.add_argument("--input", required=True, help="path or address that Spark reads, ends with .csv or .parquet")
+    parser.add_argument(
+        "--output", required=True, help="folder to write, ends with .csv or .parquet; must not be there"
+    )
+    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
+    parser.add_argument(
+        "--keep", default=OTHERS, help="input columns to copy: others (than the model's), all, none, a,b"
+    )
+    parser.add_argument("--master", default=MASTER, help=f"Spark's master: spark://HOST:7077, yarn, ... ({MASTER})")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    job = Job(from_root(args.input), from_root(args.output), args.model, args.keep, args.master)
+    with one_message():
+        print(run(job), flush=True)
+
+
+def run(job: Job) -> str:
+    """Score the table; return in words what was done.
+
+    Raises:
+        EngineMissing: no pyspark, no Java.
+        BadParameter: a file, folder, model or master that is not there or cannot be used.
+        TableUnfit, TableUnreadable: the table; nothing of the run stays then.
+        ModelRefused, TrackingUnreachable: the model cannot be loaded.
+    """
+    _expect_places(job)
+    expect_engine(job.master)
+    version = registered(job.model)
+    model = load(version.name, version.version)
+    with _session(job.master) as spark:
+        rows = _scored(spark, job, model, version.uri)
+    return f"scored {rows:,} rows by version {model.version} of {model.name} on {job.master} -> {job.output}"
+
+
+def _expect_places(job: Job) -> None:
+    """See to it that both can be what they shall be, as far as can be told without Spark, before anything is loaded."""
+    for place in (job.source, job.output):
+        format_of(Path(place))
+    if _is_local(job.source) and not Path(job.source).exists():
+        raise BadParameter(f"there is no file or folder {job.source}. Name the table to score: -P input=FILE")
+    if not _is_local(job.output):
+        return
+    if Path(job.output).exists():
+        raise BadParameter(f"{job.output} is there already. Remove it, or name another: -P output=FOLDER")
+    if not Path(job.output).parent.is_dir():
+        raise BadParameter(f"there is no folder {Path(job.output).parent} to write in. Make it, or name another.")
+
+
+def _is_local(place: str) -> bool:
+    return "://" not in place
+
+
+def _address(place: str) -> str:
+    """A path means the disk that was looked at, also where Spark's own file system is another."""
+    return f"file://{place}" if _is_local(place) else place
+
+
+def expect_engine(master: str) -> None:
+    """Raise EngineMissing unless there is a Spark and a Java to run it; say where the workers find Python and Spark."""
+    try:
+        pyspark = importlib.import_module("pyspark")
+    except ImportError as error:
+        raise EngineMissing(f"-e spark: {error}. Install the engines for clusters: make cluster") from error
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java", path=str(Path(home) / "bin") if home else None):
+        where = f"in JAVA_HOME ({home})" if home else "on PATH"
+        raise EngineMissing(
+            f"-e spark: there is no java {where}. Install Java 17 or newer (Debian and Ubuntu: default-jre-headless), "
+            "or set JAVA_HOME to where it is."
+        )
+    for variable in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        os.environ.setdefault(variable, sys.executable)
+    if master.startswith(LOCAL_CLUSTER):
+        # its workers are processes of their own, which start Spark from its home
+        os.environ.setdefault("SPARK_HOME", str(Path(str(pyspark.__file__)).parent))
+
+
+@contextmanager
+def _session(master: str) -> Iterator[Any]:
+    sql = importlib.import_module("pyspark.sql")
+    try:
+        spark = sql.SparkSession.builder.master(master).appName("credit default: batch scoring").getOrCreate()
+    except Exception as error:  # of the JVM, of py4j, of the network: whichever comes first
+        raise BadParameter(f"Spark does not start on the master '{master}': {_short(error)}") from error
+    spark.sparkContext.setLogLevel("OFF")  # what goes wrong comes back as an error, and is told once
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _scored(spark: Any, job: Job, model: Servable, uri: str) -> int:
+    """Write the answers and return how many; the output appears whole, where its place is a local path."""
+    pyfunc = importlib.import_module("mlflow.pyfunc")
+    functions = importlib.import_module("pyspark.sql.functions")
+    table = _read(spark, job.source)
+    wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, table.columns, model.names))
+    expect_columns(Path(job.source), table.columns, wanted)
+    inputs = functions.struct(*(_input(functions, table, name, job.source, model).alias(name) for name in model.names))
+    answer = pyfunc.spark_udf(spark, uri, result_type=RESULT, env_manager="local")(inputs)
+    counted = importlib.import_module("pyspark.sql").Observation()
+    probability, label, version = ANSWERS
+    answered = (
+        table.select(*(table[_quoted(name)] for name in wanted.kept), answer.alias("answer"))
+        .select(*map(_quoted, wanted.kept), f"answer.{probability}", f"answer.{label}")
+        .withColumn(version, functions.lit(int(model.version)).cast("long"))
+        .observe(counted, functions.count(functions.lit(1)).alias("rows"))
+    )
+    unfinished = _unfinished(job.output)
+    try:
+        _write(answered, unfinished, format_of(Path(job.output)), job.source)
+        rows = int(counted.get["rows"])
+        if not rows:
+            raise TableUnreadable(f"{job.source} has a header and no rows.")
+        if _is_local(job.output):
+            _put_in_place(Path(unfinished), Path(job.output))
+    finally:
+        if _is_local(job.output):
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return rows
+
+
+def _unfinished(output: str) -> str:
+    """Where this run writes: a folder of its own, so that another run for the same output does it no harm."""
+    if not _is_local(output):
+        return output
+    return str(Path(output).with_name(f".{Path(output).name}.{uuid.uuid4().hex[:8]}.unfinished"))
+
+
+def _put_in_place(finished: Path, output: Path) -> None:
+    try:
+        finished.rename(output)
+    except OSError as error:
+        why = "another process made it meanwhile" if output.exists() else error.strerror
+        raise BadParameter(f"{output} cannot be put in place: {why}. Name another: -P output=FOLDER") from error
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+def _read(spark: Any, source: str) -> Any:
+    try:
+        if format_of(Path(source)) == ".parquet":
+            return spark.read.parquet(_address(source))
+        # every column as text: the model's numbers are made of it below, as in batch; without FAILFAST Spark cuts and
+        # fills up rows with too many and too few fields, and with columnPruning it does not look
+        options = {"header": True, "escape": '"', "enforceSchema": False, "mode": "FAILFAST", "columnPruning": False}
+        return spark.read.options(**options).csv(_address(source))
+    except Exception as error:  # of Spark, of Hadoop's file systems, of py4j
+        raise TableUnreadable(f"{source} cannot be read by Spark: {_short(error)}") from error
+
+
+def _input(functions: Any, table: Any, name: str, source: str, model: Servable) -> Any:
+    """Return a column as the model takes it: a double, or a text."""
+    column = table[_quoted(name)]
+    kind = dict(table.dtypes)[name]
+    if name in model.text:
+        _expect_type(source, name, kind, TEXTS, "text")
+        return column.cast("string")
+    if format_of(Path(source)) == ".parquet":
+        _expect_type(source, name, kind, NUMBERS, "numbers")
+        return column.cast("double")
+    # Java's numbers may end with a letter for their type, nobody else's do
+    number = functions.when(~column.rlike(JAVA_NUMBER), column.try_cast("double"))
+    complaint = functions.concat(functions.lit(f"column {name}: '"), column, functions.lit("'"))
+    return (
+        functions.when(column.isNull() | functions.trim(column).isin(MISSING), functions.lit(None).cast("double"))
+        .when(number.isNotNull(), number)
+        .otherwise(functions.raise_error(complaint).cast("double"))
+    )
+
+
+def _expect_type(source: str, name: str, kind: str, allowed: tuple[str, ...], needed: str) -> None:
+    if kind.partition("(")[0] not in allowed:
+        raise TableUnfit(f"{source}, column {name}: its type is {kind}, and the model needs {needed}.")
+
+
+def _write(answered: Any, folder: str, ending: str, source: str) -> None:
+    writer = answered.write.mode("errorifexists")
+    try:
+        if ending == ".parquet":
+            writer.parquet(_address(folder))
+        else:
+            writer.csv(_address(folder), header=True, escape='"')
+    except Exception as error:  # what a worker trips over comes back as an error of py4j's
+        if found := RAISED.search(str(error)):
+            raise TableUnfit(f"{source} holds what is no number: {found[1].strip()}. Mend it.") from error
+        if "MALFORMED_RECORD" in str(error):
+            raise TableUnfit(
+                f"{source} has a row with more or fewer fields than its header. Correct it; -e batch names the line."
+            ) from error
+        raise BadParameter(f"Spark cannot score or write to {folder}: {_short(error)}") from error
+
+
+if __name__ == "__main__":
+    main()

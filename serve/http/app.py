@@ -1,0 +1,267 @@
+"""The ASGI application: MLflow's scoring protocol, and around it the record, the metrics, feedback and the docs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import mlflow
+import orjson
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from prediction_log.engine import shown_url
+from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
+from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
+from serve.http import metrics, openapi, request_body
+from serve.http.body_limits import SMALL_BODY, media_type_of
+from serve.http.event_log import note
+from serve.http.feedback import label_from, take
+from serve.http.middleware import Call, Guard, call_of, read_body
+from serve.http.model_follower import Follower
+from serve.http.shadow import Shadow
+from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker, was_asked_to_end
+from serve.model.microbatch import Batcher
+from serve.model.onnx_graph import Rows, Scores
+from serve.model.servable import Servable
+from serve.run import print_welcome
+from serve.settings import ServeSettings, handed_over, key_from_environment
+
+P = ParamSpec("P")
+T = TypeVar("T")
+FEW_ROWS = 200
+
+LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
+"""Large requests that are worked on at a time; more would mostly take Python's interpreter lock from each other."""
+
+SECONDS_TO_YIELD = 0.0005
+"""How long a thread may hold Python's interpreter lock against another: the event loop waits for the log's thread
+after each call of ONNX Runtime, and with Python's own 0.005 a third fewer requests are answered."""
+
+SECONDS_BETWEEN_GAUGES = 1.0
+JSON = "application/json"
+
+
+class Scorer:
+    """The endpoints, and what they share: the followed models, the record, the shadow."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.follower = Follower(settings)
+        self.batcher = Batcher()
+        self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
+        self.log_trouble = ""
+        on_commit = metrics.commit_seconds.observe
+        self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=on_commit)
+        self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
+
+    @asynccontextmanager
+    async def lifespan(self, _: ASGIApp) -> AsyncIterator[None]:
+        self.follower.start()
+        self.shadow.start()
+        if SUPERVISOR in os.environ:  # other workers may serve: this one takes no request before it can answer
+            await asyncio.to_thread(self.follower.wait_for_model)
+        gauges = asyncio.create_task(self._keep_gauges())
+        note("started", pid=os.getpid(), log=shown_url(self.log.engine.url))
+        yield
+        gauges.cancel()
+        await asyncio.to_thread(self._close)
+        note("stopped", pid=os.getpid(), committed=self.log.stats().committed)
+
+    def _close(self) -> None:
+        self.follower.stop()
+        self.large.shutdown()
+        self.shadow.stop(self.settings.stop_seconds)
+        self.log.close(self.settings.stop_seconds)
+        if is_orphaned_worker():
+            metrics.remove_folder()
+
+    async def _keep_gauges(self) -> None:
+        while True:
+            stats = self.log.stats()
+            metrics.log_waiting.set(stats.queued)
+            metrics.log_lag.set(stats.lag_seconds)
+            metrics.log_not_kept.set(stats.not_kept)
+            await asyncio.sleep(SECONDS_BETWEEN_GAUGES)
+
+    async def invocations(self, request: Request) -> Response:
+        """Score a table; the answer is sent once it is on record."""
+        model = self.follower.champion
+        if model is None:
+            raise no_model(self.follower.waiting_for)
+        call = call_of(request)
+        call.version = model.version
+        body = await read_body(request, self.settings.max_body_bytes)
+        kind = media_type_of(request.headers.get("content-type"), request_body.TYPES)
+        answer = await self._answer(body, kind, model, call)
+        call.rows = answer.rows.count
+        await self._record(answer.predictions, call.fresh)
+        self.shadow.offer(answer.rows, answer.predictions)
+        metrics.rows.labels(model.version, "champion").inc(answer.rows.count)
+        metrics.observe_scores(model.version, answer.scores.probability)
+        return Response(answer.text, media_type=JSON)
+
+    async def _answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
+        # a small body is read and scored at once (under a millisecond), a larger one in a thread
+        if len(body) <= SMALL_BODY and (rows := request_body.fast(body, kind, model)):
+            scores = await self.batcher.score(rows, model)
+            if rows.count <= FEW_ROWS:
+                return self._answer_of(rows, scores, model, call)
+            return await self._in_a_thread(self._answer_of, rows, scores, model, call)
+        return await self._in_a_thread(self._read_and_answer, body, kind, model, call)
+
+    def _read_and_answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
+        rows = request_body.fast(body, kind, model)
+        if rows is None:
+            rows = request_body.slow(body, kind, model)
+        return self._answer_of(rows, model.score(rows), model, call)
+
+    def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
+        predictions = _predictions(call, model, rows.features(self.log.redacted), scores)
+        return Answer(rows, scores, predictions, as_json(scores))
+
+    async def _in_a_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work on many rows so that it holds up no other request."""
+        return await asyncio.get_running_loop().run_in_executor(self.large, partial(work, *args, **kwargs))
+
+    async def _record(self, answered: list[Prediction], fresh: bool) -> None:
+        """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
+        if not answered:
+            return
+        try:
+            # a request that runs out of time must not take its rows back from a commit that others share
+            await asyncio.shield(asyncio.wrap_future(self.log.submit(answered, fresh=fresh)))
+            self._set_log_trouble("")
+        except RequestIdTaken as error:
+            raise request_id_taken(str(error)) from error
+        except (LogUnavailable, LogUnfit) as error:
+            self._set_log_trouble(str(error))
+            self._expect_answers_without(not_recorded(), error)
+        except ValueError as error:  # this request's own values: nothing is wrong with the log
+            self._expect_answers_without(not_recordable(str(error)), error)
+
+    def _expect_answers_without(self, refusal: Refusal, error: Exception) -> None:
+        """Raise the refusal unless the settings let an answer go that is not on record; then count it."""
+        if self.settings.when_unavailable == "refuse":
+            raise refusal from error
+        metrics.unrecorded.inc()
+
+    def _set_log_trouble(self, trouble: str) -> None:
+        """Remember what is wrong with the log for /health, and say so when it begins and when it ends."""
+        if bool(trouble) != bool(self.log_trouble):
+            note("log_gone" if trouble else "log_back", error=trouble)
+        self.log_trouble = trouble
+
+    async def feedback(self, request: Request) -> Response:
+        """Take the true label of a row that was answered."""
+        body = await read_body(request, self.settings.max_body_bytes)
+        media_type_of(request.headers.get("content-type"), [JSON])
+        try:
+            answer = await asyncio.to_thread(take, self.log, label_from(body))
+        except (LogUnavailable, LogUnfit) as error:
+            raise not_recorded() from error
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    async def ping(self, _: Request) -> Response:
+        """MLflow's sign of life: an empty line once there is a model."""
+        return Response("\n", 200 if self.follower.champion else 503, media_type=JSON)
+
+    async def health(self, _: Request) -> Response:
+        """What is served, what was refused and why, whether registry and log answer."""
+        state = self.follower.describe()
+        served = state["model"] is not None
+        log = {"trouble": self.log_trouble, **asdict(self.log.stats())}
+        shown = {"status": "ok" if served else "waiting", **state, "log": log}
+        return Response(orjson.dumps(shown), 200 if served else 503, media_type=JSON)
+
+    @property
+    def version_served(self) -> str:
+        model = self.follower.champion
+        return model.version if model else ""
+
+    async def version(self, _: Request) -> Response:
+        """MLflow's version, as its own server answers it."""
+        return Response(mlflow.__version__, media_type=JSON)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.CONTENT_TYPE)
+
+    async def openapi(self, _: Request) -> Response:
+        return Response(orjson.dumps(openapi.document(self.follower.champion)), media_type=JSON)
+
+    async def docs(self, _: Request) -> Response:
+        return HTMLResponse(openapi.page(self.follower.champion))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/invocations", self.invocations, methods=["POST"]),
+            Route("/ping", self.ping),
+            Route("/health", self.health),
+            Route("/version", self.version),
+            Route("/metrics", self.metrics),
+            Route("/feedback", self.feedback, methods=["POST"]),
+            Route("/openapi.json", self.openapi),
+            Route("/docs", self.docs),
+        ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
+
+    rows: Rows
+    scores: Scores
+    predictions: list[Prediction]
+    text: str
+
+
+def _predictions(
+    call: Call, model: Servable, features: Sequence[dict[str, Any] | str], scores: Scores
+) -> list[Prediction]:
+    now, ms = datetime.now(UTC), call.milliseconds
+    return [
+        Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
+        for row, (raw, probability, predicted) in enumerate(
+            zip(features, scores.probability, scores.predicted, strict=True)
+        )
+    ]
+
+
+def as_json(scores: Scores) -> str:
+    """Return the answer byte for byte as MLflow's server writes it."""
+    answers = zip(scores.probability, scores.predicted, strict=True)
+    shown = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in answers)
+    return f'{{"predictions": [{shown}]}}'
+
+
+async def not_found(*_: object) -> None:
+    raise Refusal(404, "NOT_FOUND", "there is no such page; see /docs", "path")
+
+
+def create() -> ASGIApp:
+    """Return the application for the settings that run.py handed over."""
+    sys.setswitchinterval(SECONDS_TO_YIELD)
+    # it would print a line for each request with a column too many
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    if supervisor := os.environ.get(SUPERVISOR):
+        end_with(int(supervisor))
+    if was_asked_to_end():  # in the moment before uvicorn took the signals
+        os.kill(os.getpid(), signal.SIGTERM)
+    settings = handed_over()
+    scorer = Scorer(settings)
+    if SUPERVISOR not in os.environ:
+        print_welcome(settings)
+    router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
+    return Guard(router, settings, key_from_environment(), lambda: scorer.version_served)

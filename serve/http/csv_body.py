@@ -1,0 +1,70 @@
+"""A CSV body -> a table, read as training and batch read a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from serve.errors import bad_request
+from serve.model.servable import Servable
+from stepkit.table.fileformats import MISSING, numbered_rows, uneven_rows
+
+
+def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
+    """Return a CSV body as a table: in a column of texts only the empty text is missing, as in training.
+
+    Raises:
+        Refusal: 400; a row has too many or too few fields, or a value is not a number.
+        MlflowException: a column of the model occurs twice.
+        ValueError: it is not CSV in UTF-8.
+    """
+    text = body.decode("utf-8-sig")
+    if "\0" in text:  # pandas would end the value there
+        raise bad_request("the body holds NUL characters. Send the values without them.", "body")
+    for row in uneven_rows(StringIO(text, newline="")):
+        raise bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
+    _, header = next(numbered_rows(StringIO(text, newline="")), (0, []))
+    expect_each_once(header, model)
+    dtypes: dict[Hashable, str] = {name: "string" if name in model.text else "float64" for name in model.names}
+    gaps = {name: [""] if name in model.text else MISSING for name in model.names}
+    try:
+        return pd.read_csv(
+            StringIO(text, newline=""), dtype=dtypes, na_values=gaps, keep_default_na=False, index_col=False,
+            float_precision="round_trip",
+        )  # fmt: skip
+    except ValueError as error:
+        for line, name in _unfit_in_csv(text, model):
+            raise bad_request(f"line {line}, column {name}: not a number. Correct the value.", name) from error
+        raise
+
+
+def expect_each_once(columns: list[str], model: Servable) -> None:
+    """Raise MlflowException for a column of the model that occurs twice; MLflow's own message would not name it."""
+    if twice := {name for name in model.names if columns.count(name) > 1}:
+        raise MlflowException(
+            f"column '{min(twice)}' occurs twice in the input. Send it once.", INVALID_PARAMETER_VALUE
+        )
+
+
+def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:
+    """Yield line and column of each value that is not a number, in the columns of numbers."""
+    rows = numbered_rows(StringIO(text, newline=""))
+    _, header = next(rows, (0, []))
+    for line, row in rows:
+        for name, value in zip(header, row, strict=False):
+            # Python reads 4_1 as a number, and pandas does not
+            if name in model.numeric and value not in MISSING and ("_" in value or not is_number(value)):
+                yield line, name
+
+
+def is_number(value: Any) -> bool:
+    try:
+        float(value if value is not None else "nan")
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""POST /feedback: the true label of one answered row -> the prediction log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StrictInt, ValidationError
+
+from prediction_log.labels import give_feedback
+from prediction_log.writer import PredictionLog
+from serve.errors import Refusal, bad_request
+from serve.http import metrics
+from stepkit.table.columns import Strict, first_problem
+
+LARGEST_ROW = 2**31 - 1
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 1.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Label(Strict):
+    """The true class of one row of one answered request."""
+
+    request_id: str = Field(min_length=1, max_length=200)
+    row: Annotated[StrictInt, Field(ge=0, le=LARGEST_ROW), BeforeValidator(_whole)] = 0
+    label: Annotated[StrictInt, Field(ge=0, le=1), BeforeValidator(_whole)]
+
+
+def label_from(body: bytes) -> Label:
+    """Return the label of a JSON body.
+
+    Raises:
+        Refusal: 400, with the field that does not fit.
+    """
+    try:
+        return Label.model_validate_json(body)
+    except ValidationError as error:
+        place = error.errors()[0]["loc"]
+        raise bad_request(first_problem(error), str(place[0] if place else "") or "body") from error
+
+
+def take(log: PredictionLog, label: Label) -> dict[str, Any]:
+    """Write the label down and return what became of it: new, repeated (no change) or changed.
+
+    Raises:
+        Refusal: 404, no such row was answered, or its record was not kept.
+        LogUnavailable: the log cannot be written.
+    """
+    counts = log.settle(lambda: give_feedback(log.engine, [(label.request_id, label.row, label.label)]))
+    if counts.unknown:
+        metrics.feedback.labels("unknown").inc()
+        raise Refusal(404, "UNKNOWN_REQUEST", f"row {label.row} of this request is not on record", "request_id")
+    result = "new" if counts.new else "changed" if counts.changed else "repeated"
+    metrics.feedback.labels(result).inc()
+    return {**label.model_dump(), "result": result}

@@ -1,0 +1,238 @@
+"""Follow the aliases of the registry: load, check and warm up what they name, then swap it in between two requests."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from serve.errors import ModelRefused
+from serve.http import metrics
+from serve.http.event_log import note
+from serve.http import last_model
+from serve.model.servable import Servable, download, expect_same_signature, proven, refusing, warm_up
+from serve.settings import ServeSettings
+from stepkit.secret_urls import shown_in
+from stepkit.settings.load import make_for
+from stepkit.store import tracking
+from stepkit.store.champion import version_by_alias
+
+CHAMPION = "champion"
+SHADOW = "shadow"
+SECONDS_TO_RETRY = 60.0
+"""A refused version is tried again after this time: what was broken may be its storage."""
+
+SECONDS_TO_WAIT = 30.0
+"""How long a new worker waits for a model before it listens without one."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version that is not served, why, and when (monotonic) that was found."""
+
+    version: str
+    reason: str
+    at: float
+
+    def stands(self, version: str) -> bool:
+        return version == self.version and time.monotonic() - self.at < SECONDS_TO_RETRY
+
+
+class Slot:
+    """The place of one role (champion, shadow): what is served there, and what was refused last."""
+
+    def __init__(self, role: str, alias: str) -> None:
+        self.role = role
+        self.alias = alias
+        self.model: Servable | None = None
+        self.refused: Refused | None = None
+
+    def put(self, model: Servable | None) -> None:
+        """Swap; one assignment, so that each request sees the one or the other."""
+        old, self.model = self.model, model
+        if old:
+            metrics.serving.labels(old.version, self.role).set(0)
+        if model:
+            metrics.serving.labels(model.version, self.role).set(1)
+
+    def describe(self) -> dict[str, str] | None:
+        return {"name": self.model.name, "version": self.model.version} if self.model else None
+
+
+class Follower:
+    """Polls the registry in a thread of its own; `champion` and `shadow` are what to score with right now."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.slots = {
+            CHAMPION: Slot(CHAMPION, settings.alias),
+            SHADOW: Slot(SHADOW, settings.shadow_alias),
+        }
+        self.trouble = ""
+        self.waiting_for = "the registry's first answer"
+        self._stop = threading.Event()
+        self._looked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    @property
+    def champion(self) -> Servable | None:
+        return self.slots[CHAMPION].model
+
+    @property
+    def shadow(self) -> Servable | None:
+        return self.slots[SHADOW].model
+
+    def start(self) -> None:
+        # MLflow's own patience (120 s, 7 times) would leave /health in the past for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=1.0)
+
+    def wait_for_model(self) -> None:
+        """Return once there is a model, or once the registry was asked and no other worker has one."""
+        deadline = time.monotonic() + SECONDS_TO_WAIT
+        while not self.champion and not self._stop.is_set():
+            none_to_take = self.slots[CHAMPION].refused or not last_model.last()
+            if time.monotonic() > deadline or (self._looked.is_set() and none_to_take):
+                return
+            self._stop.wait(0.1)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self._looked.set()
+            gc.enable()  # off since run.py: all is imported that the first look needs
+            self._stop.wait(self.settings.poll_seconds)
+
+    def look(self) -> None:
+        """Look the aliases up once and take what they name; whatever fails, what is served stays."""
+        try:
+            self._take_last()
+            tracking.connect()
+            client = MlflowClient()
+            self._follow(client, self.slots[CHAMPION])
+            if self.slots[SHADOW].alias:
+                self._follow(client, self.slots[SHADOW])
+            self._set_trouble("")
+        # the thread must outlive every fault of a registry: a database that is locked, a proxy's page, a lost line
+        except Exception as error:
+            self._set_trouble(shown_in(f"{type(error).__name__}: {error}".strip())[:300])
+
+    def _take_last(self) -> None:
+        """Begin with the model that another worker serves: the registry may be away."""
+        slot, last = self.slots[CHAMPION], last_model.last()
+        if slot.model is None and last and last.is_intact():
+            self._take(slot, last.version, lambda _: Path(last.place))
+
+    def _follow(self, client: MlflowClient, slot: Slot) -> None:
+        version = _version_of(client, self.settings.model_name, slot.alias)
+        if slot.role == SHADOW and (version is None or self.champion is None or version == self.champion.version):
+            slot.put(None)
+        elif version is None:
+            command = make_for("run", self.settings.model_name)
+            self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: {command}")
+        elif slot.model is None or slot.model.version != version:
+            self._take(slot, version, partial(download, self.settings.model_name, version))
+        else:
+            slot.refused = None
+
+    def _take(self, slot: Slot, version: str, fetch: Callable[[str], Path]) -> None:
+        """Serve a version from now on if it proves itself.
+
+        Args:
+            fetch: takes a temporary folder and returns where the files of the version are.
+        """
+        if slot.refused and slot.refused.stands(version):
+            return
+        start = time.monotonic()
+        try:
+            with refusing(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
+                path = fetch(folder)
+                model = proven(self.settings.model_name, version, path)
+                median = warm_up(model, self.settings.slowest_ms)
+                self._expect_redactable(model)
+                self._expect_signature(model, slot)
+                if slot.role == CHAMPION:
+                    last_model.keep(version, path)
+        except ModelRefused as error:
+            self._refuse(slot, version, shown_in(str(error)))
+            return
+        before = slot.model.version if slot.model else None
+        slot.refused = None
+        slot.put(model)
+        if before is None and slot.role == CHAMPION:
+            gc.freeze()  # the libraries' objects, hundreds of thousands: to look through them holds up the answers
+        metrics.changes.labels(slot.role, "taken").inc()
+        taken = {"load_seconds": round(time.monotonic() - start, 3), "row_ms": round(median, 3)}
+        note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)
+
+    def _expect_redactable(self, model: Servable) -> None:
+        """A name that the model lacks may be mistyped, and the column that was meant would be recorded."""
+        if unknown := sorted({*self.settings.redact} - {*model.names}):
+            note("redact_unknown", version=model.version, columns=unknown, known=list(model.names))
+            raise ModelRefused(
+                f"version {model.version}: redact names {', '.join(unknown)}, which is not a column of the model. "
+                f"Its columns: {', '.join(model.names)}. Correct serve.redact and start the scorer again."
+            )
+
+    def _expect_signature(self, model: Servable, slot: Slot) -> None:
+        """A shadow is given the champion's rows, and callers keep sending what the old champion took."""
+        old = self.champion
+        if old and (slot.role == SHADOW or not self.settings.allow_signature_change):
+            expect_same_signature(model, old)
+
+    def _refuse(self, slot: Slot, version: str, reason: str) -> None:
+        slot.refused = Refused(version, reason, time.monotonic())
+        metrics.changes.labels(slot.role, "refused").inc()
+        note("model_refused", role=slot.role, version=version, reason=reason, kept=slot.model and slot.model.version)
+        if not self.champion:
+            self._wait(f"a version that can be served; {reason}")
+
+    def _set_trouble(self, trouble: str) -> None:
+        metrics.registry_up.set(0 if trouble else 1)
+        if trouble and not self.champion:
+            self._wait(f"the registry; {trouble}")
+        elif trouble and not self.trouble:
+            note("registry_gone", error=trouble, kept=self.champion and self.champion.version)
+        elif self.trouble and not trouble:
+            note("registry_back")
+        self.trouble = trouble
+
+    def _wait(self, reason: str) -> None:
+        """Say what the start waits for, once for each reason."""
+        if self.champion is None and reason != self.waiting_for:
+            note("waiting", waiting_for=reason)
+            self.waiting_for = reason
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state for /health."""
+        refused = [
+            {"role": slot.role, "version": slot.refused.version, "reason": slot.refused.reason}
+            for slot in self.slots.values()
+            if slot.refused
+        ]
+        shown = {
+            "model": self.slots[CHAMPION].describe(),
+            "shadow": self.slots[SHADOW].describe(),
+            "refused": refused,
+            "registry": self.trouble or "ok",
+        }
+        return shown if self.champion else {**shown, "waiting_for": self.waiting_for}
+
+
+def _version_of(client: MlflowClient, model_name: str, alias: str) -> str | None:
+    found = version_by_alias(client, model_name, alias)
+    return str(found.version) if found else None

@@ -1,0 +1,284 @@
+"""Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
+
+`fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to MLflow's own
+parsing and schema enforcement, so that both take and refuse the same bodies. CSV is read as in training and in batch.
+"What differs" in README.md lists the differences from MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.pyfunc import _validate_prediction_input, scoring_server
+
+from serve.errors import Refusal, bad_request
+from serve.http.csv_body import csv_table, expect_each_once, is_number
+from serve.model.onnx_graph import Rows
+from serve.model.servable import Servable
+
+JSON, CSV = "application/json", "text/csv"
+TYPES: tuple[str, ...] = (JSON, CSV, scoring_server.CONTENT_TYPE_PARQUET)
+LONGEST_WHOLE_NUMBER = 300
+"""Digits of a whole number that is surely a double; a longer one is the same as very large."""
+
+NUMBER_TYPES = {int, float, bool, type(None)}
+TEXT_TYPES = {str, type(None)}
+LONGEST_MESSAGE = 600
+
+Table = list[list[Any]]
+
+
+def fast(body: bytes, kind: str, model: Servable) -> Rows | None:
+    """Return the rows of a JSON body in which every column is there and every value is of its type, else None."""
+    if kind != JSON:
+        return None
+    try:
+        request = orjson.loads(body)
+        ((key, data),) = request.items()
+        return _as_rows(_READERS[key](data, model), model)
+    # not the usual shape, or a number beyond doubles; what is wrong with it, if anything, MLflow's own reader says
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
+        return None
+
+
+def _split(data: Any, model: Servable) -> Table:
+    rows, columns = data["data"], data["columns"]
+    if not rows or data.keys() - {"columns", "data", "index"} or len(set(columns)) != len(columns):
+        raise ValueError
+    if {len(row) for row in rows} != {len(columns)} or not _plain_index(data.get("index"), len(rows)):
+        raise ValueError
+    if tuple(columns) == model.names:
+        return list(rows)
+    places = [columns.index(name) for name in model.names]
+    return [[row[place] for place in places] for row in rows]
+
+
+def _plain_index(index: Any, rows: int) -> bool:
+    return index is None or (len(index) == rows and set(map(type, index)) == {int})
+
+
+def _records(data: Any, model: Servable) -> Table:
+    if not data or set(map(type, data)) != {dict}:
+        raise ValueError
+    return [[row[name] for name in model.names] for row in data]
+
+
+def _instances(data: Any, model: Servable) -> Table:
+    # MLflow converts further columns too, and may fail at it
+    if any(len(row) != len(model.names) for row in data):
+        raise ValueError
+    return _records(data, model)
+
+
+def _inputs(data: Any, model: Servable) -> Table:
+    if isinstance(data, list):
+        return _instances(data, model)
+    columns = [data[name] for name in model.names]
+    if len(data) != len(model.names) or set(map(type, columns)) != {list} or not columns[0]:
+        raise ValueError
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+_READERS: dict[str, Callable[[Any, Servable], Table]] = {
+    "dataframe_split": _split,
+    "dataframe_records": _records,
+    "instances": _instances,
+    "inputs": _inputs,
+}
+
+
+def _as_rows(table: Table, model: Servable) -> Rows:
+    """Return n rows, each with the model's columns in their order, as arrays.
+
+    Raises:
+        ValueError: a value that is no number (no text) where a number (a text) belongs.
+    """
+    if not model.text:
+        return Rows(model.names, _numbers(table), {}, len(table))
+    columns = dict(zip(model.names, zip(*table, strict=True), strict=True))
+    texts = {name: _texts(columns[name]) for name in model.text}
+    numbers = _numbers([list(columns[name]) for name in model.numeric]).T
+    return Rows(model.numeric, numbers, texts, len(table))
+
+
+def _numbers(table: Table) -> np.ndarray:
+    """Return an n x k table as a k x n array of doubles, null as NaN."""
+    if not NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
+        raise ValueError
+    return np.array(table, dtype=np.float64).T
+
+
+def _texts(column: tuple[Any, ...]) -> np.ndarray:
+    if not TEXT_TYPES.issuperset(map(type, column)):
+        raise ValueError
+    return np.array([(text or "").rstrip("\0") for text in column], dtype=object)
+
+
+class _Reader:
+    """Stands where MLflow's scoring server expects a model, and keeps the rows that the model would have got."""
+
+    def __init__(self, model: Servable) -> None:
+        self.model = model
+        self.metadata: Model = model.metadata
+        self.rows: Rows | None = None
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
+        if isinstance(data, pd.DataFrame):
+            expect_each_once(data.columns.tolist(), self.model)
+        schema, params_schema = self.metadata.get_input_schema(), self.metadata.get_params_schema()
+        table, _ = _validate_prediction_input(data, params, schema, params_schema)
+        self.rows = self.model.rows_of(table)
+        return []
+
+
+def slow(body: bytes, kind: str, model: Servable) -> Rows:
+    """Return the rows of any body that MLflow's scoring server takes for this model.
+
+    Raises:
+        Refusal: with the status of MLflow's scoring server, and the field to correct.
+    """
+    reader = _Reader(model)
+    request: Any = body
+    try:
+        if kind == CSV:
+            reader.predict(csv_table(body, model))
+        else:
+            request = _json_request(body, model) if kind == JSON else body
+            scoring_server.invocations(request, kind, reader, model.metadata.get_input_schema())
+    except MlflowException as error:
+        message = readable(error.message)
+        raise Refusal(
+            error.get_http_status_code(), error.error_code, message, field_of(message, request, model)
+        ) from error
+    except Refusal:
+        raise
+    except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        raise bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
+    if reader.rows is None:
+        raise bad_request("the body holds no table.", "body")
+    return _with_whole_texts(reader.rows)
+
+
+def _with_whole_texts(rows: Rows) -> Rows:
+    """Return the rows; raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
+    for name, column in rows.texts.items():
+        try:
+            "".join(column).encode()
+        except UnicodeEncodeError:
+            message = f"column {name}: a text holds half a surrogate pair. Send whole characters."
+            raise bad_request(message, name) from None
+    return rows
+
+
+def _json_request(body: bytes, model: Servable) -> Any:
+    """Return a parsed JSON body whose texts and numbers mean the same in every shape; for MLflow, which continues.
+
+    MLflow reads a missing text of `instances` and `inputs` as "None", and fails at whole numbers beyond doubles. It
+    also rejects a body that is not a JSON object.
+    """
+    try:
+        request = json.loads(body, parse_int=_whole_number)
+    except ValueError:
+        return body
+    if not isinstance(request, dict):
+        return body
+    for key in _READERS.keys() & request.keys() if model.text else ():
+        _make_texts(request[key], model.text)
+    return request
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits) < LONGEST_WHOLE_NUMBER else float(digits)
+
+
+def _make_texts(data: Any, names: tuple[str, ...]) -> None:
+    """Turn each value of a text column into a text, in whatever shape it was sent."""
+    if isinstance(data, list):
+        for row in data:
+            _make_texts(row, names)
+        return
+    if not isinstance(data, dict):
+        return
+    for name in names & data.keys():
+        cells = data[name]
+        data[name] = [_text(cell) for cell in cells] if isinstance(cells, list) else _text(cells)
+    columns, rows = data.get("columns"), data.get("data")
+    if isinstance(columns, list) and isinstance(rows, list):
+        places = [place for place, name in enumerate(columns) if name in names]
+        for row in rows:
+            if isinstance(row, list):
+                for place in places:
+                    row[place : place + 1] = map(_text, row[place : place + 1])
+            else:
+                _make_texts(row, names)
+
+
+def _text(value: Any) -> Any:
+    if value is None or value != value:
+        return ""
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+_REPEATED = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
+"""Part of pandas' message that repeats a value of a row."""
+
+
+def readable(message: str) -> str:
+    """Return MLflow's message without the caller's own data, which it repeats before and after the reason."""
+    if message.startswith("Failed to predict data"):
+        message = message.partition("\nError: ")[2]
+    if message.startswith("Failed to enforce schema of data"):
+        message = message.rpartition("Error: ")[2]
+    message = message.partition("\nInput: ")[0].partition("IMPORTANT: The MLflow Model")[0]
+    message = _REPEATED.sub("a text is not a number", message)
+    return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
+
+
+_NAMED = (
+    re.compile(r"missing inputs \[(.+?)\]"),
+    re.compile(r"convert column (.+?) to type"),
+    re.compile(r"types for column (.+?)\. "),
+    re.compile(r"column '(.+?)' occurs twice"),
+)
+
+
+def field_of(message: str, request: Any, model: Servable) -> str:
+    """Return the field that a refusal is about: the columns that MLflow's message names, else the first unfit one."""
+    for pattern in _NAMED:
+        if named := pattern.search(message):
+            return named[1].replace("'", "")
+    return _unfit(request, model)
+
+
+def _unfit(request: Any, model: Servable) -> str:
+    """Return the first place of a parsed JSON body that does not fit the model: a column, a key, or "body"."""
+    keys = [key for key in _READERS if isinstance(request, dict) and key in request]
+    if len(keys) != 1:
+        return "body"
+    for name, values in _columns_of(request[keys[0]]):
+        if name in model.numeric and not all(map(is_number, values)):
+            return name
+    return keys[0]
+
+
+def _columns_of(data: Any) -> list[tuple[str, list[Any]]]:
+    """Return the columns of whatever shape was sent, as far as they can be told."""
+    try:
+        if isinstance(data, dict) and "data" in data:
+            frame = pd.DataFrame(data["data"], columns=data.get("columns"))
+        else:
+            frame = pd.DataFrame(data)
+        # a column may be called by a mapping or a list, which pandas stumbles over only here
+        return [(str(name), values.tolist()) for name, values in frame.items()]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return []

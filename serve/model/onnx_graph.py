@@ -1,0 +1,136 @@
+"""The graph of a model, run by ONNX Runtime: n raw rows -> their probabilities and classes. It needs no MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# before the import: ONNX Runtime would tell its makers of each graph that it loads
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnxruntime
+
+from prediction_log.rows import features_texts
+from serve.errors import ModelFailed
+
+PROBABILITIES = "probabilities"
+EDGE = 1e-6
+"""A sum of float32 votes may leave the range from 0 to 1 by its last digits; any further is not a probability."""
+
+FEW = 10
+"""Rows up to this number are put on record sooner one by one than as a table."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n raw rows, column by column; a missing number is NaN, a missing text the empty text.
+
+    `numbers` is a k x n array of doubles in the order of `names`; `texts` holds n texts for each text column.
+    """
+
+    names: tuple[str, ...]
+    numbers: np.ndarray
+    texts: dict[str, np.ndarray]
+    count: int
+
+    def part(self, start: int, end: int) -> Rows:
+        """Return the rows from `start` up to, not including, `end`; they share memory with these."""
+        texts = {name: column[start:end] for name, column in self.texts.items()}
+        return Rows(self.names, self.numbers[:, start:end], texts, min(end, self.count) - start)
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        """Return the graph's inputs: one (n, 1) array per column, float32 or text."""
+        with np.errstate(over="ignore"):  # beyond float32 means infinity, as for the model's own predictor
+            numbers = self.numbers.astype(np.float32)[:, :, None]
+        texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
+        return {**dict(zip(self.names, numbers, strict=True)), **texts}
+
+    def features(self, hidden: frozenset[str] = frozenset()) -> Sequence[dict[str, Any] | str]:
+        """Return the n rows for the record: as `dictionaries`, or as texts where that is quicker.
+
+        A text goes into the log as it is, and so has no value of the hidden columns.
+        """
+        if self.count > FEW and not self.texts and (texts := features_texts(self.names, self.numbers.T, hidden)):
+            return texts
+        return self.dictionaries()
+
+    def dictionaries(self) -> list[dict[str, Any]]:
+        """Return the n rows by column; None stands for a missing value."""
+        rows = self.numbers.T.tolist()
+        if np.isnan(self.numbers).any():
+            rows = [[None if value != value else value for value in row] for row in rows]
+        if not self.texts:
+            return [dict(zip(self.names, row, strict=True)) for row in rows]
+        texts = zip(*(column.tolist() for column in self.texts.values()), strict=True)
+        names = (*self.names, *self.texts)
+        both = zip(rows, texts, strict=True)
+        return [dict(zip(names, (*row, *(text or None for text in own)), strict=True)) for row, own in both]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answer for n rows: probability of the positive class, and the class at the model's threshold."""
+
+    probability: list[float]
+    predicted: list[int]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a graph on disk is asked with: its columns, which of them are text, and from where on the class is 1."""
+
+    path: Path
+    names: tuple[str, ...]
+    text: tuple[str, ...]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a version of the registered model `name`; scoring is safe from any thread."""
+
+    name: str
+    version: str
+    names: tuple[str, ...]
+    text: tuple[str, ...]
+    threshold: float
+    session: onnxruntime.InferenceSession
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names if name not in self.text)
+
+    def score(self, rows: Rows) -> Scores:
+        """Return the scores of n rows.
+
+        Raises:
+            ModelFailed: the graph cannot compute them, or returned something else than a probability.
+        """
+        try:
+            answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
+        except Exception as error:  # ONNX Runtime has a class for each cause, and its messages may repeat values
+            raise ModelFailed(f"{self.name} version {self.version} failed: {type(error).__name__}.") from error
+        if not ((answered >= -EDGE) & (answered <= 1 + EDGE)).all():  # nor is NaN
+            raise ModelFailed(
+                f"{self.name} version {self.version} returned a probability that is not a number from 0 to 1. "
+                "Promote another version."
+            )
+        probability = np.clip(answered, 0.0, 1.0)
+        return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
+
+
+def open_graph(name: str, version: str, found: Described) -> Graph:
+    """Load a graph; its file is not needed after that."""
+    return Graph(name, version, found.names, found.text, found.threshold, open_session(found.path))
+
+
+def open_session(graph: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # a row takes 0.03 ms: requests beside each other use the cores better than threads within one
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,242 @@
+"""Addresses that hold a secret: found in any text, shown without it, and named by a variable instead of written down.
+
+MLflow keeps every parameter of a run for good, and `mlflow run` does so before any code of this project is called. So
+an address with a password, a key or a signature in it is refused as a parameter, and its place is the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
+
+from stepkit.errors import BadParameter, SecretInAddress, StepError
+
+REFERENCE = "env:"
+"""How an address begins that names the variable which holds the real one: env:DATA_URL."""
+
+MASK = "***"
+SHORTEST_SECRET, SHORTEST_VALUE = 3, 8
+"""Characters: a shorter part of an address, or value of a variable, occurs in any text and is not searched for."""
+
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+_WORDS = "password|passwd|passphrase|pwd|secret|token|signature|credentials?|sslkey|apikey|accesskey|accountkey"
+_SECRET_NAME = re.compile(rf"(?i)({_WORDS}|(^|[-_.])(sig|sign|key|pass|pw|auth|authorization|awsaccesskeyid|sas|jwt))$")
+"""Names of parameters that carry a secret: X-Amz-Signature, sig (Azure), X-Goog-Credential, sslpassword ..."""
+
+_PORT = r"\d{1,5}(?=[/?#]|[,.;:)\]}>]*(?:\s|$))"
+_NAME = r"[A-Za-z][A-Za-z0-9+.-]*"
+_SCHEME = re.compile(rf"(?<![A-Za-z0-9+.-])(?:{_NAME}(?:://[^\s:@]*)?::)*{_NAME}://")
+"""How an address begins; fsspec chains them: zip://a.csv::https://..."""
+
+_HOST = re.compile(rf"(?:localhost|\d+(?:\.\d+){{3}}|\[[0-9A-Fa-f:.]*\])(?::{_PORT}|(?=[^\w:@-]|$))")
+"""An authority that is a host for certain: an @ behind it belongs to the path."""
+
+_OPEN = re.compile(rf"[^:/?#\s'\"<>]*:(?!{_PORT}).")
+"""`user:p`: what follows the colon is not a port, so it is a password, even where its @ was cut off."""
+
+_PASSWORD = re.compile(r"(?s)(?!/|user:password@)[^:]*:.*@")
+_USER = re.compile(r"[^/?#@]*@")
+_NO_SLASHES = re.compile(r"(?<![\w+./:@-])([A-Za-z][A-Za-z0-9+.-]+:)[^\s/?#:@]+:\S+@")
+_ENCODED = re.compile(r"(?i)[a-z](?:[a-z0-9+.-]|%(?:25)*2B){0,40}%(?:25)*3A(?:%(?:25)*2F){2}[^\s'\"<>&]*")
+_PARAMETER = re.compile(r"[?&;#]([^=?&;#]+)=")
+_IN_QUERY = re.compile(r"([?&;#])([^\s=?&;#]+)=([^\s&;'\"<>]+)")
+_ASSIGNED = re.compile(
+    rf"(?i)(?<![\w.-])([\w.-]*(?:{_WORDS})(?:\s*=\s*|%3D|['\"]\s*:\s*))('[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)"
+)
+
+
+def holds_secret(address: str) -> bool:
+    """Return whether an address has a password, a token as user, or a parameter named like a key or a signature."""
+    scheme, rest = _split(address)
+    token = scheme.lower().startswith("http") and _USER.match(rest)
+    return bool(_password_end(scheme, rest) or token or _NO_SLASHES.match(address) or _secret_values(address))
+
+
+def holds_secret_in(text: str) -> bool:
+    """Return whether an address in a text holds a secret."""
+    return any(holds_secret(text[start:end]) for start, end in _addresses_in(text))
+
+
+def shown(address: str) -> str:
+    """Return an address as it may be printed and stored: without user, password, and a query that holds a secret."""
+    scheme, rest = _split(address)
+    if not scheme:
+        rest = _NO_SLASHES.sub(r"\1", rest)
+    end = _password_end(scheme, rest)
+    if _secret_values(rest[:end]):
+        return scheme + MASK  # an @ in the query: which part is the host cannot be known
+    rest = rest[end:]
+    if scheme and not rest.startswith("user:password@") and (user := _USER.match(rest)):
+        rest = rest[user.end() :]
+    return scheme + (re.split("[?;#]", rest)[0] if _secret_values(rest) else rest)
+
+
+def shown_in(text: str, *known: str) -> str:
+    """Return a text with every address in it as it may be shown.
+
+    Args:
+        known: addresses whose secrets are masked in any form: cut off, quoted, percent-encoded. Those of environment
+            variables are always known, and so are the values of variables that are named like a secret.
+    """
+    for secret in sorted({*_forms_in(known), *_forms_in(os.environ.values()), *_named_values()}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    parts, position = list[str](), 0
+    for start, end in [*_addresses_in(text), (len(text), len(text))]:
+        between = _NO_SLASHES.sub(r"\1", text[position:start])
+        parts += [_ENCODED.sub(_shown_encoded, between), shown(text[start:end])]
+        position = end
+    text = "".join(parts)
+    text = _IN_QUERY.sub(lambda one: f"{one[1]}{one[2]}={MASK}" if _is_secret(one[2]) else one[0], text)
+    return _ASSIGNED.sub(rf"\1{MASK}", text)
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Return an address in two parts: its scheme with ://, and the rest; without a scheme all of it is the rest."""
+    found = _SCHEME.match(address)
+    return (found[0], address[found.end() :]) if found else ("", address)
+
+
+def _password_end(scheme: str, rest: str) -> int:
+    """Return where user and password end, which begin the rest of an address; 0 if there is no password."""
+    if not scheme or _HOST.match(rest):
+        return 0
+    if found := _PASSWORD.match(rest):
+        return found.end()
+    cut = _OPEN.match(rest)
+    return len(rest) if cut and cut[0][-1] not in "/?#" and not rest.startswith("user:password@") else 0
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(unquote(name)))
+
+
+def _secret_values(address: str) -> list[str]:
+    """Return all that follows each parameter of an address that is a secret, or an address with a secret.
+
+    An unencoded & or # may belong to the secret, so only the end of the address ends it.
+    """
+    found = [(one, address[one.end() :]) for one in _PARAMETER.finditer(address)]
+    return [
+        value for one, value in found if value and (_is_secret(one[1]) or _holds_encoded(re.split("[&;#]", value)[0]))
+    ]
+
+
+def _holds_encoded(value: str) -> bool:
+    return "://" in (plain := _decoded(value)) and holds_secret(plain)
+
+
+def _decoded(text: str) -> str:
+    """Return a text without percent-encoding, however often it was encoded."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
+
+
+def _shown_encoded(found: re.Match[str]) -> str:
+    plain = _decoded(found[0])
+    return quote(shown(plain), safe="") if holds_secret(plain) else found[0]
+
+
+def _addresses_in(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each address in a text starts and ends."""
+    position = 0
+    while found := _SCHEME.search(text, position):
+        position = _end_of(text, found)
+        yield found.start(), position
+
+
+def _end_of(text: str, found: re.Match[str]) -> int:
+    """Return where the address ends that starts in a text.
+
+    A password may contain blanks and quotes. So an address with one ends behind the last @ before the next address,
+    or of the line.
+    """
+    line_end = text.find("\n", found.end())
+    rest = text[found.end() : line_end if line_end >= 0 else None]
+    quote_sign = text[found.start() - 1 : found.start()]
+    if quote_sign in ("'", '"') and (end := re.search(rf"(?<!\\){quote_sign}(?=[\s,\]}}):;.]|$)", rest)):
+        return found.end() + end.start()
+    at = -1
+    if _OPEN.match(rest) and not _HOST.match(rest):
+        following = re.search(rf"[\s'\"(\[,=|<>]{_SCHEME.pattern}", rest)
+        at = rest.rfind("@", 0, following.start() if following else None)
+        at = at if at >= 0 else rest.rfind("@")
+    word = re.compile(r"[^\s'\"<>]*").match(rest, at + 1)
+    return found.end() + (word.end() if word else len(rest))
+
+
+def _forms_in(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the secrets of every address in the texts, in each form in which a library may repeat it."""
+    for text in (text for text in texts if "://" in text):
+        for start, end in {(0, len(text)), *_addresses_in(text)}:
+            scheme, rest = _split(text[start:end])
+            userinfo = rest[: _password_end(scheme, rest)].removesuffix("@")
+            for secret in (userinfo.partition(":")[2], *_secret_values(text[start:end])):
+                forms = {secret, unquote(secret), quote(unquote(secret), safe=""), quote(unquote(secret))}
+                forms |= {repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+                forms |= {piece for form in forms for piece in re.split(r"[/?#@:%&;=\s]+", form)}
+                yield from (form for form in forms if len(form) >= SHORTEST_SECRET and form != MASK)
+
+
+def _named_values() -> Iterator[str]:
+    """Yield the values of environment variables that are named like a secret."""
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_VALUE and _is_secret(name) and name not in ("PWD", "OLDPWD"):
+            yield value
+
+
+def expect_no_secret(address: str, key: str, instead: str) -> str:
+    """Return an address that may be a parameter.
+
+    Args:
+        key: what it was given as.
+        instead: what to do with an address that holds a secret, as a sentence.
+
+    Raises:
+        SecretInAddress: it holds a password, a key or a signature; the message does not repeat it.
+    """
+    if holds_secret(address):
+        raise SecretInAddress(
+            f"{key} holds a password, a key or a signature, and MLflow keeps parameters for good. {instead} If it was "
+            "given to `mlflow run`, the run that this began has it on record: replace the secret, or delete that run "
+            "(mlflow runs delete, then mlflow gc). An @ that belongs to a path is written %40."
+        )
+    return address
+
+
+def data_address(address: str) -> str:
+    """Return the address of a table that may be a parameter; see `expect_no_secret`."""
+    return expect_no_secret(
+        address, "file_url", "Put the address into an environment variable, and name that: file_url=env:DATA_URL."
+    )
+
+
+def opened(address: str) -> str:
+    """Return the address itself where `address` names a variable (env:NAME), else what was given.
+
+    Raises:
+        BadParameter: no such variable, or no name of one.
+    """
+    if not address.startswith(REFERENCE):
+        return address
+    name = address.removeprefix(REFERENCE)
+    if not _VARIABLE.fullmatch(name):
+        raise BadParameter(f"'{address}' names no environment variable. Write env:NAME, as in env:DATA_URL.")
+    value = os.environ.get(name, "")
+    if not value:
+        raise BadParameter(f"{address}: the environment variable {name} is not set where the step runs. Set it there.")
+    return value
+
+
+def recorded(address: str) -> str:
+    """Return what is kept of an address: of one that a variable holds, no query at all."""
+    value = shown(opened(address))
+    return re.split("[?;#]", value)[0] if address.startswith(REFERENCE) else value
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an error without a secret; a StepError's begins with its kind, as in docs/faults.md."""
+    return shown_in(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))

@@ -1,0 +1,61 @@
+"""The settings of a model, as they stand in random_forest/rf_config.yaml; checked before anything runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from stepkit.table.columns import Strict
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+LessThanAll = Annotated[float, Field(gt=0.0, lt=1.0)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
+
+
+class Forest(Strict):
+    """Arguments of sklearn.ensemble.RandomForestClassifier, with its defaults."""
+
+    n_estimators: PositiveInt = 100
+    criterion: Literal["gini", "entropy", "log_loss"] = "gini"
+    max_depth: PositiveInt | None = None
+    min_samples_split: AtLeastTwo | Share = 2
+    min_samples_leaf: PositiveInt | LessThanAll = 1
+    min_weight_fraction_leaf: float = Field(0.0, ge=0.0, le=0.5)
+    max_features: Literal["sqrt", "log2"] | PositiveInt | Share | None = "sqrt"
+    max_leaf_nodes: AtLeastTwo | None = None
+    min_impurity_decrease: float = Field(0.0, ge=0.0)
+    bootstrap: bool = True
+    class_weight: Literal["balanced", "balanced_subsample"] | None = None
+    ccp_alpha: float = Field(0.0, ge=0.0)
+    max_samples: PositiveInt | Share | None = None
+    n_jobs: int = -1
+
+    @model_validator(mode="after")
+    def _samples_need_bootstrap(self) -> Self:
+        if self.max_samples is not None and not self.bootstrap:
+            raise ValueError("max_samples needs bootstrap: true")
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs is a number of cores, or -1 for all")
+        return self
+
+
+class Features(Strict):
+    """Which columns the model takes and how their gaps are filled; "all" means all of that role."""
+
+    numeric: Literal["all"] | list[str] = "all"
+    categorical: Literal["all"] | list[str] = "all"
+    impute_numeric: Literal["median", "mean", "most_frequent"] = "median"
+    impute_categorical: Literal["most_frequent"] = "most_frequent"
+
+
+class ModelSettings(Strict):
+    """Forest, features, the probability from which a row is of class 1, and the logged model's name.
+
+    A threshold that is no number is chosen on the validation split: the best F1, or the least cost.
+    """
+
+    random_forest: Forest = Forest()
+    features: Features = Features()
+    threshold: Literal["f1", "cost"] | LessThanAll = 0.5
+    export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")

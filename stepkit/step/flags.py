@@ -1,0 +1,132 @@
+"""The flags that steps share; a step names those it takes, so that a flag means the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from stepkit.secret_urls import shown_in
+from stepkit.settings.load import DEFAULT_MODEL
+
+UNFIT_FOR_A_NAME = re.compile(r"""['"/:?\\\x00-\x1f\x7f]""")
+LONGEST_NAME = 250
+
+
+class UnfitName(argparse.ArgumentTypeError, ValueError):
+    """A name that MLflow's registry, its filters or a models:/ address cannot hold."""
+
+
+def registered_name(text: str) -> str:
+    """Parse the name of a registered model; raise UnfitName if it cannot be one."""
+    if found := UNFIT_FOR_A_NAME.search(text):
+        raise UnfitName(f"a registered model's name cannot contain {found[0]!r}. Use letters, digits, - and _")
+    if not 0 < len(text) <= LONGEST_NAME or text != text.strip() or text in (".", ".."):
+        raise UnfitName(
+            f"a registered model's name has 1 to {LONGEST_NAME} characters and no blank at either end "
+            f"(found {len(text)} characters)"
+        )
+    return text
+
+
+FLAGS: dict[str, dict[str, object]] = {
+    "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
+    "input_step": {"required": True, "help": "step whose artifact is read"},
+    "input_run_id": {
+        "default": "",
+        "help": "exact run to read from; empty: the newest current run of input_step",
+    },
+    "input_artifact": {"required": True, "help": "artifact of input_step to read"},
+    "artifact_name": {"required": True, "help": "artifact to publish; .csv or .parquet"},
+    "artifact_description": {"default": "", "help": "what the published artifact is, for people"},
+    "stratify": {
+        "default": "",
+        "help": "column whose shares stay equal in both parts of the split; empty: none",
+    },
+    "random_seed": {"type": int, "default": 42, "help": "seed of every random choice of this step"},
+    "evaluate_config": {
+        "default": "config.yaml",
+        "help": "settings of the evaluation: a file with the key 'evaluate' or what is below it, or runs:/ID/file",
+    },
+    "replace_data_set": {
+        "choices": ("true", "false"),
+        "default": "false",
+        "help": "true: a champion of another data set may be replaced",
+    },
+    "model_export": {"required": True, "help": "name of the logged model"},
+    "input_model_step": {"required": True, "help": "step that logged the model"},
+    "input_model_run_id": {"default": "", "help": "exact run of the model; empty: the current one"},
+    "verdict": {"default": "verdict.json", "help": "artifact with the verdict"},
+    "model_name": {"type": registered_name, "default": DEFAULT_MODEL, "help": "registered model with the champion"},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no half of a flag for the whole, and says which flag may have been meant.
+
+    `mlflow run -P NAME=VALUE` hands a parameter that the project does not declare on as `--NAME VALUE`.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **given})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Take a value that begins with a dash ("-5%"), which argparse would read as a flag."""
+        words = list(sys.argv[1:] if args is None else args)
+        flags = self._option_string_actions
+        joined: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word in flags and flags[word].nargs is None and words and words[0] not in flags and words[0][:1] == "-":
+                word = f"{word}={words.pop(0)}"
+            joined.append(word)
+        return super().parse_known_args(joined, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        known = [flag for action in self._actions for flag in action.option_strings if action.dest != "help"]
+        typed = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        if message.startswith("unrecognized arguments"):
+            close = [near for word in typed for near in difflib.get_close_matches(word, known, n=1)]
+            message += f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(sorted(known))}"
+        super().error(shown_in(message))
+
+
+def step_parser(doc: str | None, *flags: str) -> Parser:
+    """Return a parser for `--step` and the shared `flags`, described by a step's docstring."""
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("step", *flags):
+        parser.add_argument(f"--{flag}", **FLAGS[flag])  # type: ignore[arg-type]  # the table above is checked by use
+    return parser
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a parser for numbers of a kind (int or float) that are above 0."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} must be above 0")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    """Parse a share between 0 and 1, both excluded.
+
+    Raises:
+        argparse.ArgumentTypeError: not a number, or outside.
+    """
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1, both excluded")
+    return value

@@ -1,0 +1,88 @@
+"""Open a step's run and end it: FINISHED and current, FAILED with a message, or KILLED."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from stepkit.errors import StepError
+from stepkit.process import note_process
+from stepkit.secret_urls import error_text, shown_in
+from stepkit.signals import end_on_signals, keep_quiet
+from stepkit.step.artifacts import StepRun
+from stepkit.step.exit import as_step_error, leave, one_message
+from stepkit.store import lineage, tracking
+from stepkit.store.dead_runs import end_dead_runs
+
+__all__ = ["StepRun", "step_run"]
+
+
+@contextmanager
+def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
+    """Open the run of a step; end it FINISHED and current, FAILED with a message, or KILLED.
+
+    Leaves by `SystemExit` (status 1) after a mistake that the person can mend, and by 130 after Ctrl-C or SIGTERM.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    keep_quiet()  # a step's last line is its message
+    end_on_signals()
+    try:
+        with one_message():
+            tracking.connect()
+            with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
+                yield run
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextmanager
+def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
+    launched = os.environ.get("MLFLOW_RUN_ID")
+    client = MlflowClient()
+    active = mlflow.start_run(run_id=launched or None, run_name=None if launched else args.step)
+    run = StepRun(client, active.info.run_id, active.info.experiment_id, folder)
+    try:
+        client.set_tag(run.run_id, lineage.STEP, args.step)
+        note_process(run.run_id)
+        if MLFLOW_PARENT_RUN_ID not in active.data.tags:
+            for line in end_dead_runs(client):  # within a pipeline this was done at its start
+                logging.info(line)
+        if not launched:
+            mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
+        yield run
+    except KeyboardInterrupt:
+        tracking.end_active_run("KILLED")
+        raise
+    except BaseException as error:
+        tracking.lose_patience(error)
+        problem = as_step_error(error)
+        _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected; the traceback is in the log of this step.")
+        if problem:
+            if problem is not error and MLFLOW_PARENT_RUN_ID in active.data.tags:
+                traceback.print_exc()  # the pipeline keeps it in the step's log, and shows the message alone
+            leave(problem)
+        raise
+    mlflow.end_run()
+    lineage.mark_current(client, run.run_id)
+
+
+def _fail(run: StepRun, problem: StepError | None, unexpected: str) -> None:
+    """Put the message on the run, as tag and description, and end it."""
+    with suppress(MlflowException, OSError):
+        run.client.set_tag(run.run_id, lineage.ERROR, (error_text(problem) if problem else shown_in(unexpected))[:5000])
+        if problem:
+            note = f"**{type(problem).__name__}**: {shown_in(str(problem))}"
+            run.client.set_tag(run.run_id, "mlflow.note.content", note)
+    tracking.end_active_run("FAILED")

@@ -1,0 +1,99 @@
+"""The registered model's versions by alias: champion, challenger and previous."""
+
+from __future__ import annotations
+
+import re
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from stepkit.store.lineage import DataSet, data_set_in, data_set_of
+from stepkit.store.tracking import is_refused, missing_as
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+
+WITHDRAWN = "withdrawn"
+"""Tag of a version: a person took it back, or put another in its place; no pipeline makes it champion again."""
+
+HISTORY = "champion_history"
+"""Tag of a version: when it became champion or was withdrawn, by whom and why; a line for each time."""
+
+THE_GATE = "the gate"
+_BY_THE_GATE = re.compile(rf"UTC: champion(?: instead of version \d+)?, by {THE_GATE}: .*\Z")
+"""The last line in the history of a champion that the gate chose."""
+
+_NONE_YET = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+
+
+def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
+    """Return the version with the alias `champion`, or None if there is no such model or alias."""
+    return version_by_alias(client, model_name, CHAMPION)
+
+
+def version_by_alias(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
+    """Return the version with an alias, or None if there is no such model or alias.
+
+    Raises:
+        MlflowException: the registry does not answer, or refuses this account.
+    """
+    try:
+        return client.get_model_version_by_alias(model_name, alias)
+    except MlflowException as error:
+        if error.error_code in _NONE_YET or (is_refused(error) and not _is_known(client, model_name)):
+            return None
+        raise
+
+
+def _is_known(client: MlflowClient, model_name: str) -> bool:
+    """Whether there is a model of this name.
+
+    Asked for the alias of a model that is not there, MLflow's server with accounts says "permission denied" to everyone
+    but an admin; asked for the model it gives the true answer.
+    """
+    try:
+        client.get_registered_model(model_name)
+    except MlflowException as error:
+        return error.error_code not in _NONE_YET
+    return True
+
+
+def run_of_version(version: ModelVersion) -> str:
+    """Return the run that trained a version, "" if unknown; for files registered by hand, as their MLmodel notes it."""
+    if version.run_id:
+        return str(version.run_id)
+    from mlflow.models import get_model_info  # takes its time to load, and most versions have a run
+
+    with missing_as(None, Exception):  # a damaged file: each library raises its own
+        return str(get_model_info(f"models:/{version.name}/{version.version}").run_id or "")
+    return ""
+
+
+def data_set_of_version(client: MlflowClient, version: ModelVersion) -> DataSet:
+    """Return the data set of a version: the one that its tags name, else that of its training run."""
+    tagged = data_set_in(version.tags)
+    return tagged if tagged.name else data_set_of(client, run_of_version(version))
+
+
+def other_data_set(client: MlflowClient, champion: ModelVersion, ours: DataSet) -> str:
+    """Return, in words, that the champion is of another data set; "" if it is not, or if one is unknown."""
+    theirs = data_set_of_version(client, champion)
+    if not (theirs.name and ours.name) or theirs.name == ours.name:
+        return ""
+    return f"the champion (version {champion.version}) is of another data set ({theirs.name}, not {ours.name})"
+
+
+def why_replaceable(client: MlflowClient, champion: ModelVersion, asked_for: bool) -> str:
+    """Return, in words, why a model of another data set may take the champion's place, or ""."""
+    if asked_for:
+        return "register.replace_data_set is true"
+    is_synthetic = data_set_of_version(client, champion).synthetic
+    return "no row of it is real" if is_synthetic and not is_by_hand(champion) else ""
+
+
+def is_by_hand(champion: ModelVersion) -> bool:
+    """Return whether a person made it champion: its history does not end with a move by the gate."""
+    return not _BY_THE_GATE.search(champion.tags.get(HISTORY, ""))

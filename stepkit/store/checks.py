@@ -1,0 +1,115 @@
+"""Checks of a tracking store before it is used, and the errors that name what is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from stepkit.errors import StoreUnusable, TrackingRefused, TrackingUnreachable
+from stepkit.secret_urls import shown, shown_in
+
+log = logging.getLogger("stepkit.store.tracking")
+
+ANSWER_SECONDS = 5.0
+UNAUTHORIZED = 401
+CLOCK_SECONDS = 30.0
+"""The Date of an answer has whole seconds, and a slow one is seconds old; runs are further apart than this."""
+
+ANOTHER_STORE = "Start it or correct it, or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
+
+
+def expect_file(file: Path) -> None:
+    """Raise StoreUnusable unless an SQLite file, or its folder, can be used. MLflow tries for minutes."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for place in (file.parent, *([file] if file.exists() else [])):
+            if not os.access(place, os.W_OK):
+                raise PermissionError(f"{place} cannot be written")
+        if file.exists():
+            with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True)) as connection:
+                connection.execute("PRAGMA schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnusable(f"the tracking store {file}: {one_line(error)}. {ANOTHER_STORE}") from error
+
+
+def expect_database(uri: str) -> None:
+    """Raise TrackingUnreachable unless a database server answers, asked once."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine  # takes its time to load, and a server needs none
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", f"{ANSWER_SECONDS:.0f}")
+    try:
+        engine = create_sqlalchemy_engine(uri)
+        engine.connect().close()
+        engine.dispose()
+    except Exception as error:  # each driver raises its own
+        reason = shown_in(one_line(of_driver(error) or error), uri)
+        raise TrackingUnreachable(f"the tracking store {shown(uri)}: {reason}. {ANOTHER_STORE}") from error
+
+
+def expect_answer(uri: str) -> None:
+    hint = "Start it (mlflow server --port ...), or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise TrackingUnreachable(
+            f"the tracking server {shown(uri)} does not answer ({type(error).__name__}). {hint}"
+        ) from error
+    if not answer.ok:
+        raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
+    _compare_clocks(uri, answer.headers.get("Date"))
+
+
+def _compare_clocks(uri: str, date: str | None) -> None:
+    """Say when this machine's clock and the server's differ: whose run is the newest is decided by such clocks."""
+    theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
+    ahead = time.time() - theirs
+    if abs(ahead) > CLOCK_SECONDS:
+        word = "ahead of" if ahead > 0 else "behind"
+        log.warning(
+            "the clock of this machine is %.0f s %s that of %s; set both by NTP, or an older run may pass for newest",
+            abs(ahead), word, shown(uri),
+        )  # fmt: skip
+
+
+def expect_welcome(uri: str) -> None:
+    """Ask something for which a server with accounts wants to know who asks; any account may ask it."""
+    try:
+        answer = http_request(
+            get_default_host_creds(uri), "/api/2.0/mlflow/experiments/search", "GET", params={"max_results": 1},
+            timeout=ANSWER_SECONDS, max_retries=0,
+        )  # fmt: skip
+    except MlflowException:
+        return  # it answered a moment ago; whatever is wrong now is told by the call that needs it
+    if answer.status_code == UNAUTHORIZED:
+        raise refused(uri)
+
+
+def refused(uri: str) -> TrackingRefused:
+    """Return the error to show when the server does not let this account do what it asks."""
+    account = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    who = f"the account '{account}'" if account else "callers without an account"
+    return TrackingRefused(
+        f"the tracking server {shown(uri)} refuses {who}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
+        "those of an account that may write there (in the stack: `pipeline`, its password is in docker/.env)."
+    )
+
+
+def of_driver(error: BaseException | None) -> BaseException | None:
+    """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -1,0 +1,51 @@
+"""Runs whose process died: the next pipeline or step on their store ends them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from stepkit.process import HOST, PID, is_alive
+from stepkit.secret_urls import holds_secret
+from stepkit.store.lineage import ERROR, find_run
+from stepkit.store.tracking import missing_as
+
+MOST_RUNS = 1000
+
+
+def end_dead_runs(client: MlflowClient) -> Iterator[str]:
+    """End each run of this host whose process died; yield a line for it, and for each run of another host."""
+    experiments = [one.experiment_id for one in client.search_experiments(max_results=MOST_RUNS)]
+    running = f"attributes.status = 'RUNNING' and tags.`{PID}` != ''"
+    for run in client.search_runs(experiments, running, max_results=MOST_RUNS) if experiments else []:
+        alive, host = is_alive(run.data.tags), run.data.tags.get(HOST, "unknown").partition(" ")[0]
+        run_id, subject = run.info.run_id, f"run {run.info.run_id} ({run.info.run_name})"
+        if alive is False and end_run(client, run):
+            yield f"{subject}: ended, its process had died"
+        elif alive is None:
+            yield f"{subject}: running on another host ({host}). If that host is removed: {command(run_id)}"
+
+
+def end_run(client: MlflowClient, run: Run) -> bool:
+    """Mark a run KILLED, unless it has ended or this account may not; return whether it was marked."""
+    found = find_run(client, run.info.run_id)
+    if found is None or found.info.status != "RUNNING":
+        return False
+    with missing_as():
+        client.set_tag(run.info.run_id, ERROR, "its process died without a message")
+        client.set_terminated(run.info.run_id, "KILLED")
+        return True
+    return False
+
+
+def command(run_id: str) -> str:
+    """Return what to type to end a run, whatever its process does; an address with a secret is left out."""
+    uri = mlflow.get_tracking_uri()
+    where = "" if holds_secret(uri) else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    script = f"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')"
+    return f"{where}{shlex.quote(sys.executable)} -c {shlex.quote(script)}"

@@ -1,0 +1,196 @@
+"""Who reads from whom: the current run of a step, and the run behind a run that holds an artifact."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from stepkit.errors import BadParameter, UpstreamMissing
+from stepkit.store.tracking import missing_as
+
+STEP = "step"
+CURRENT = "current"
+CURRENT_SINCE = "current_since"
+INPUT = "input."
+OUTPUT = "output."
+SIZE = "size."
+"""Tags: sha256 and bytes of each artifact that a run has published."""
+MODEL_ID = "model_id"
+MODEL_FILES = "model_files"
+"""Tags: the model that a run has logged, and the bytes of each of its files (JSON)."""
+MODEL_DIGESTS = "model_digests"
+"""Tag: the sha256 of each of these files (JSON)."""
+DAMAGED = "damaged"
+"""Says of a run that an artifact of it was found missing or altered: nobody may rely on it any more."""
+SUMMARY = "summary"
+ERROR = "error"
+PIPELINE = "pipeline_run_id"
+DATA_SET = "data_set"
+SYNTHETIC = "data_set_synthetic"
+"""Tags of each run with a table or a model, and of a version: its data set, and whether no row of it is real."""
+BECAUSE = "because."
+"""Tags of a pipeline's run and of a version that it registered: why it was run."""
+
+SAMPLE = "sample"
+
+NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
+
+
+def current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Run]:
+    """Finished runs of `step` that are marked current, newest first; more than one only for a moment."""
+    chosen = f"tags.{STEP} = '{step}' and tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
+    found = list(client.search_runs([experiment_id], chosen, order_by=NEWEST_FIRST))
+    return sorted(found, key=_marked_at, reverse=True)
+
+
+def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
+    """Return the newest finished current run of `step`.
+
+    Raises:
+        UpstreamMissing: the experiment has none; the message says how to make one.
+    """
+    runs = current_runs(client, experiment_id, step)
+    if not runs:
+        name = client.get_experiment(experiment_id).name
+        if close := difflib.get_close_matches(step, steps_of(client, experiment_id)):
+            meant = " and of ".join(f"'{one}'" for one in close)
+            raise UpstreamMissing(
+                f"no finished '{step}' run in experiment '{name}', but runs of {meant}. Type the name that you meant."
+            )
+        raise UpstreamMissing(
+            f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
+            f'mlflow run . --env-manager local -P hydra_options="main.execute_steps={step}" '
+            f"--experiment-name {shlex.quote(name)}"
+        )
+    return runs[0]
+
+
+def steps_of(client: MlflowClient, experiment_id: str) -> list[str]:
+    """Return the steps of which an experiment has a finished current run."""
+    chosen = f"tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
+    return sorted({run.data.tags[STEP] for run in client.search_runs([experiment_id], chosen) if STEP in run.data.tags})
+
+
+def mark_current(client: MlflowClient, run_id: str) -> None:
+    """Make a finished run the only current one of its step in its experiment.
+
+    Each of several runs that end together first marks itself and then unmarks all but the newest that it sees.
+    The last to look sees all marks, so exactly one is left. An older run may become current again, when a pipeline
+    reuses it: newest is what was marked last.
+    """
+    client.set_tag(run_id, CURRENT_SINCE, f"{time.time_ns() // 1_000_000}")
+    client.set_tag(run_id, CURRENT, "true")
+    run = client.get_run(run_id)
+    marked = current_runs(client, run.info.experiment_id, run.data.tags[STEP])
+    newest = max(marked, key=_marked_at, default=run)
+    for other in marked:
+        if other.info.run_id != newest.info.run_id:
+            client.set_tag(other.info.run_id, CURRENT, "false")
+
+
+def _marked_at(run: Run) -> tuple[int, str]:
+    return int(run.data.tags.get(CURRENT_SINCE, run.info.end_time or 0)), run.info.run_id
+
+
+def inputs_of(run: Run) -> dict[str, str]:
+    """Artifact address (runs:/ID/NAME) by artifact name, for everything that `run` has read."""
+    return {key.removeprefix(INPUT): value for key, value in run.data.tags.items() if key.startswith(INPUT)}
+
+
+def published_by(run: Run) -> list[str]:
+    """The names of the artifacts that a run has published."""
+    return sorted(key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT))
+
+
+def model_logged_by(client: MlflowClient, run: Run) -> str | None:
+    """The name of the model that a run has logged; None where it logged none, or its model was deleted."""
+    if MODEL_ID not in run.data.tags:
+        return None
+    with missing_as():
+        return str(client.get_logged_model(run.data.tags[MODEL_ID]).name)
+    return None
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Return a run, or None if the store does not hold it."""
+    with missing_as():
+        return client.get_run(run_id)
+    return None
+
+
+def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
+    """Yield a run and all runs that it reads from, directly or through others, as far as the store holds them."""
+    seen: set[str] = set()
+    waiting = [run_id]
+    while waiting:
+        here = waiting.pop(0)
+        if here in seen:
+            continue
+        seen.add(here)
+        if run := find_run(client, here):
+            yield run
+            waiting += [run_of(address) for address in inputs_of(run).values()]
+
+
+def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
+    """Return the run at or behind `run_id` that published `artifact`, or None."""
+    holders = (run for run in chain_of(client, run_id) if OUTPUT + artifact in run.data.tags)
+    return next((str(run.info.run_id) for run in holders), None)
+
+
+def address_of(run_id: str, artifact: str) -> str:
+    return f"runs:/{run_id}/{artifact}"
+
+
+def run_of(address: str) -> str:
+    """The run id in an address such as runs:/ID/data/data_train.csv."""
+    return address.removeprefix("runs:/").split("/", 1)[0]
+
+
+def artifact_of(address: str) -> str:
+    """The artifact's name in an address such as runs:/ID/data/data_train.csv.
+
+    Raises:
+        BadParameter: it names a run only.
+    """
+    _, _, name = address.removeprefix("runs:/").partition("/")
+    if not name:
+        raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")
+    return name
+
+
+def digest_of(client: MlflowClient, address: str) -> str:
+    """Return "sha256:..." of an artifact as its run recorded it, or the address itself if it recorded none."""
+    return str(client.get_run(run_of(address)).data.tags.get(OUTPUT + artifact_of(address), address))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The data set of a run or a version; the name is "" if it is unknown."""
+
+    name: str = ""
+    synthetic: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name or 'unknown'}{' (synthetic)' if self.synthetic else ''}"
+
+    def tags(self) -> dict[str, str]:
+        return {DATA_SET: self.name, SYNTHETIC: str(self.synthetic).lower()} if self.name else {}
+
+
+def data_set_in(tags: dict[str, str]) -> DataSet:
+    """Return the data set that tags name; `sample` is synthetic, also where an earlier release did not mark it."""
+    name = tags.get(DATA_SET, "")
+    return DataSet(name, tags.get(SYNTHETIC, str(name == SAMPLE).lower()) == "true")
+
+
+def data_set_of(client: MlflowClient, run_id: str) -> DataSet:
+    """Return the data set of a run: the one that it names itself, else the nearest run behind it that names one."""
+    named = (found for run in chain_of(client, run_id) if (found := data_set_in(run.data.tags)).name)
+    return next(named, DataSet())

@@ -1,0 +1,50 @@
+"""The registry: an address of a model -> its name and exact version, asked once."""
+
+from __future__ import annotations
+
+import os
+
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from stepkit.errors import BadParameter
+from stepkit.secret_urls import shown
+from stepkit.store import tracking
+from stepkit.store.champion import version_by_alias
+from stepkit.store.model_address import ADDRESS, ADDRESSES, DEFAULT_ADDRESS, Registered
+
+UNKNOWN = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+
+
+def registered(address: str) -> Registered:
+    """Return the version that an address means right now.
+
+    Raises:
+        BadParameter: no such address, model, alias or version.
+        MlflowException: the registry does not answer.
+    """
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        raise BadParameter(
+            f"model '{address}' is no address of a registered model. Type {ADDRESSES}, as in -P model={DEFAULT_ADDRESS}"
+        )
+    # files of a few bytes each: bars for them would hide the one that counts
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    tracking.connect()
+    client = MlflowClient()
+    try:
+        if found["alias"]:
+            version = version_by_alias(client, found["name"], found["alias"])
+        else:
+            version = client.get_model_version(found["name"], found["version"])
+    except MlflowException as error:
+        if error.error_code not in UNKNOWN:
+            raise
+        version = None
+    if version is None:
+        raise BadParameter(
+            f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
+            "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
+        )
+    return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")

@@ -1,0 +1,245 @@
+"""Which tracking server is used, and whether it answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+import mlflow
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from stepkit.errors import (
+    ArtifactsNotStored,
+    BadParameter,
+    StepError,
+    StoreFailed,
+    StoreUnusable,
+    TrackingRefused,
+    TrackingUnreachable,
+)
+from stepkit.files import disk_problem
+from stepkit.paths import ROOT, expect_usable, sqlite_address, sqlite_file, store_address
+from stepkit.secret_urls import shown
+from stepkit.store.checks import (
+    ANOTHER_STORE,
+    expect_answer,
+    expect_database,
+    expect_file,
+    expect_welcome,
+    of_driver,
+    one_line,
+    refused,
+)
+from stepkit.store.relocate import settle
+
+log = logging.getLogger("stepkit.store.tracking")
+
+DEFAULT_URI = sqlite_address(ROOT / "mlflow.db")
+REQUEST_RETRIES = "3"
+"""MLflow's own default of 7 keeps the user waiting for minutes before it reports that the server is down."""
+
+REQUEST_SECONDS = "30"
+"""MLflow waits 120 s for each answer by default, as often as it retries."""
+
+TRIES = 10
+LONGEST_PAUSE_SECONDS = 0.3
+
+_REFUSALS = ("error code 401", "error code 403", "401 Client Error", "403 Client Error")
+_FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error responses", "error code 500")
+_CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
+_OPENING = threading.Lock()
+
+
+def connect(configured: str | None = None, run_id: str = "") -> str:
+    """Choose the tracking URI, see that it answers, and hand it to MLflow.
+
+    Args:
+        configured: `main.mlflow_tracking_url`; wins over MLFLOW_TRACKING_URI, which wins over the
+            SQLite file in the repository root.
+        run_id: the run that `mlflow run` has made for this process, if the environment does not name it any more.
+
+    Raises:
+        TrackingUnreachable: a server or database that does not answer.
+        TrackingRefused: a server that does not take this account.
+        StoreUnusable: a database file that cannot be opened or written.
+        BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
+    # it logs each error of a database with its traceback, and raises it too
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    refuse_pickles()
+    given = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = store_address(given)
+    file = sqlite_file(uri)
+    launched = not configured and (run_id or "MLFLOW_RUN_ID" in os.environ)
+    if launched and file and not file.is_file() and "////" not in given:
+        raise BadParameter(
+            f"MLFLOW_TRACKING_URI: {given} is relative to the folder where `mlflow run` was typed, and means another "
+            f"file here. Give the whole path: sqlite:////FOLDER/{file.name}"
+        )
+    if uri.startswith(("http://", "https://")):
+        expect_answer(uri)
+        expect_welcome(uri)
+    elif file:
+        expect_file(file)
+    elif "sql" in uri.partition("://")[0]:
+        expect_database(uri)
+    mlflow.set_tracking_uri(uri)
+    if "sql" in uri.partition("://")[0]:
+        _open_store(uri, file)
+    return uri
+
+
+def _open_store(uri: str, file: Path | None) -> None:
+    """Open a store with `mlruns` next to its file (for another database: in the repository)."""
+    folder = file.parent if file else ROOT
+    expect_usable(folder)
+    _open_from(uri, folder)
+    if not file:
+        return
+    if (stray := Path(quote(str(folder)))) != folder:
+        with suppress(OSError):  # MLflow's command line makes an empty folder by the encoded name of its own
+            os.removedirs(stray)
+    try:
+        if moved := settle(file):
+            log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"the tracking store {file}: {one_line(error)}. {ANOTHER_STORE}") from error
+
+
+@cache
+def _open_from(uri: str, folder: Path) -> None:
+    """Open a store in `folder`: the working directory of that moment is the place of its artifacts in this process."""
+    with _OPENING, chdir(folder):
+        MlflowClient(uri)
+
+
+def refuse_pickles() -> None:
+    """A pickle in a model runs what it likes when it is loaded; our own models have none."""
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+
+
+def lose_patience(error: BaseException) -> None:
+    """After a server that is gone, let what is left to do (ending runs) try once instead of waiting again and again."""
+    if is_unreachable(error):
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+
+def end_active_run(status: str) -> None:
+    """End the active run; if the server is the trouble, the first error is the one to show, not this one."""
+    with suppress(MlflowException, OSError):
+        mlflow.end_run(status)
+
+
+def gone(error: BaseException) -> StepError:
+    """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
+    server = shown(mlflow.get_tracking_uri())
+    if is_refused(error):
+        return refused(server)
+    if _is_full(error) or (_is_about_an_artifact(error) and _answers()):
+        return ArtifactsNotStored(
+            f"the tracking server {server} could not store an artifact: its disk is full, or it may "
+            "not write there; its log says which. Make room and run the same command again; nothing was marked current."
+        )
+    return TrackingUnreachable(
+        f"the tracking server {server} went away in the middle ({type(error).__name__}). "
+        "Nothing was marked current; run the same command again when it is back."
+    )
+
+
+def through_races(call: Callable[[], object]) -> None:
+    """Make a call that writes to MLflow's store, again if it is refused, a few times.
+
+    The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
+    that do so at the same moment one is refused. At the next try the name is known.
+
+    Raises:
+        MlflowException: refused at every try, or the server does not answer.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            call()
+            break
+        except MlflowException as error:
+            if not tries_left or is_unreachable(error):
+                raise
+            time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether `error` of an MLflow call says that this account is unknown or may not do that."""
+    return any(sign in str(error) for sign in _REFUSALS)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether the server answered, and failed to write an artifact."""
+    return any(sign in str(error) for sign in _FAILURES) and _is_about_an_artifact(error)
+
+
+def _is_about_an_artifact(error: BaseException) -> bool:
+    return "/mlflow-artifacts/" in str(error)
+
+
+def _answers() -> bool:
+    """Whether the server is there after all: one that cannot write a file may hang up before it has read it all."""
+    with suppress(TrackingUnreachable):
+        expect_answer(mlflow.get_tracking_uri())
+        return True
+    return False
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether `error` of an MLflow call says that the server is away or in trouble (as opposed to: no such thing)."""
+    if _is_full(error):
+        return True
+    if isinstance(error, requests.ConnectionError | requests.Timeout | TrackingUnreachable):
+        return True
+    return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)
+
+
+def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
+    """Return the error to show if the store itself cannot be used, or None: it answers that there is no such thing.
+
+    Args:
+        last_resort: nothing else is left to handle `error`, so any other error of MLflow is a trouble too.
+    """
+    if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
+        return error
+    if is_unreachable(error):
+        return gone(error)
+    store = shown(mlflow.get_tracking_uri())
+    if cause := of_driver(error) or of_driver(error.__cause__):
+        return StoreUnusable(f"the tracking store {store}: {one_line(cause)}. {ANOTHER_STORE}")
+    if last_resort and isinstance(error, MlflowException):
+        return StoreFailed(f"the tracking store {store}: {one_line(error)}. Correct it and run the same command again.")
+    return None
+
+
+@contextmanager
+def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
+    """Leave the block where a look-up fails because the thing is missing; raise again if the store cannot be used.
+
+    Args:
+        problem: makes the error to raise instead of leaving quietly.
+        more: further errors, besides those of MLflow and of files, that mean a missing or unusable thing.
+    """
+    kinds: tuple[type[Exception], ...] = (MlflowException, OSError, *more)
+    try:
+        yield
+    except kinds as error:
+        if trouble_of(error) or disk_problem(error):
+            raise
+        if problem:
+            raise problem(error) from error

@@ -1,0 +1,98 @@
+"""A real Airflow for tests: its own environment, its own folder and database, its commands and its scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from drift import airflow_standalone
+from loop.airflow_client import Scheduler
+from stepkit.paths import ROOT
+from tests.support.servers import free_port, wait_until
+
+PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+PATIENCE = 900.0
+
+
+class Airflow:
+    """An Airflow in a folder of a test's own, as `make airflow` sets it up, with more on top of the environment."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        assert PYTHON.is_file(), "no Airflow: type make .venv-airflow/stamp"
+        self.folder = folder
+        self.port = free_port()
+        programs = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**airflow_standalone.environment(folder, self.port), "PATH": programs, **env}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run `airflow WORDS` to its end."""
+        return subprocess.run(
+            [str(PYTHON.with_name("airflow")), *words], cwd=self.folder, env={**self.env, **env}, text=True,
+            capture_output=True, timeout=PATIENCE,
+        )  # fmt: skip
+
+    def test(self, dag: str, conf: dict[str, Any], **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("dags", "test", dag, "--conf", json.dumps(conf), **env)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What Airflow's database answers; what a statement changes stays."""
+        with closing(sqlite3.connect(self.folder / "airflow.db")) as database, database:
+            return database.execute(query).fetchall()
+
+    def start(self, part: str) -> None:
+        with (self.folder / f"{part}.log").open("ab") as log:
+            self._processes[part] = subprocess.Popen(
+                [str(PYTHON.with_name("airflow")), part], cwd=self.folder, env=self.env,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def api(self) -> Scheduler:
+        """Start the API, and log in."""
+        self.start("api-server")
+        address = f"http://127.0.0.1:{self.port}"
+        wait_until(lambda: _answers(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
+        passwords = json.loads((self.folder / "simple_auth_manager_passwords.json.generated").read_text())
+        return Scheduler(address, airflow_standalone.USER, passwords[airflow_standalone.USER])
+
+    def commands(self, part: str) -> list[str]:
+        """The command lines of everything that runs in the session of a part."""
+        found = []
+        for one in self._session(part):
+            with suppress(psutil.Error):  # it has ended since
+                found.append(" ".join(one.cmdline()))
+        return found
+
+    def kill(self, part: str) -> None:
+        """Kill a part with all that it has started, as a machine does that loses its power."""
+        for one in self._session(part):
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGKILL)
+        self._processes.pop(part).wait(10)
+
+    def _session(self, part: str) -> list[psutil.Process]:
+        found = []
+        for one in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if os.getsid(one.pid) == self._processes[part].pid:
+                    found.append(one)
+        return found
+
+    def end(self) -> None:
+        for part in list(self._processes):
+            self.kill(part)
+
+
+def _answers(url: str) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(url, timeout=2).ok
+    return False

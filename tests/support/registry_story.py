@@ -1,0 +1,86 @@
+"""Train, evaluate and register in this process, one version after another, from tests that share what they made."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from stepkit.step.artifacts import StepRun
+from tests.conftest import Experiment, defaults_of
+
+SPLIT = {"artifact_name": "preprocessed_data.csv", "input_artifact": "raw_data.csv"}
+
+
+@dataclass
+class Line:
+    """Steps called one by one in an experiment of their own; each takes the current run of the step before it."""
+
+    experiment: Experiment
+    folder: Path
+
+    def call(self, step: str, **flags: object) -> Run:
+        """Call a step's real `main` in this process; return its run, however it ended. It draws no pictures.
+
+        They take half the time of a small table, and nobody looks at them here.
+        """
+        mlflow.set_experiment(self.experiment.name)
+        given = {**defaults_of(step), **flags}
+        words = [word for flag, value in given.items() for word in (f"--{flag}", str(value))]
+        with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
+            patch.setattr(StepRun, "publish_figure", lambda *_: None)
+            importlib.import_module(f"{step}.run").main(words)
+        return self.experiment.runs(str(flags.get("step", step)))[0]
+
+    def split(self, table: Path, dataset: str = "uci", **flags: object) -> Run:
+        """Download, preprocess and split a table; return the run that published the splits."""
+        self.call("download", file_url=table, dataset=dataset)
+        self.call("preprocess")
+        return self.call("segregate", **flags)
+
+    def train(self, **forest: object) -> Run:
+        config = self.folder / "forest.yaml"
+        config.write_text(yaml.safe_dump({"random_forest": {"n_jobs": 1, **forest}}))
+        return self.call("random_forest", model_config=config)
+
+    def evaluate(self, **flags: object) -> Run:
+        return self.call("evaluate", model_name=self.name, **flags)
+
+    def register(self) -> Run:
+        return self.call("register", model_name=self.name)
+
+    def version(self, **forest: object) -> Run:
+        """Train a forest, judge it, register it; return the run of evaluate."""
+        self.train(**forest)
+        judged = self.evaluate()
+        self.register()
+        return judged
+
+    @property
+    def name(self) -> str:
+        return self.experiment.id_name
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        found = self.experiment.client.get_registered_model(self.name).aliases
+        return {alias: int(version) for alias, version in found.items()}
+
+    def tags(self, version: int) -> dict[str, str]:
+        return dict(self.experiment.client.get_model_version(self.name, str(version)).tags)
+
+    def json(self, run: Run, name: str) -> dict[str, Any]:
+        path = self.experiment.client.download_artifacts(run.info.run_id, name)
+        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        return found
+
+
+def failed_rules(verdict: dict[str, Any]) -> dict[str, str]:
+    return {rule["name"]: rule["reason"] for rule in verdict["rules"] if not rule["passed"]}

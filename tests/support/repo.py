@@ -1,0 +1,112 @@
+"""What the contract tests know of the repository: its files, its projects, and who imports whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.steps import BY_NAME
+from stepkit.paths import ROOT
+
+NOT_OURS = {"mlruns", "mlartifacts", "outputs", "multirun"}
+STEP_FOLDERS = tuple(BY_NAME)
+PROJECT_FOLDERS = tuple(
+    folder for folder in (*STEP_FOLDERS, "simulate", "serve", "drift") if (ROOT / folder / "MLproject").is_file()
+)
+"""Folders of the map that can be run with `mlflow run ./FOLDER`."""
+
+
+@cache
+def files() -> tuple[Path, ...]:
+    """Every file that git tracks or would track (new ones too, so that a fault is seen before it is committed)."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    return tuple(path for name in sorted(set(listed.split("\0"))) if name and (path := ROOT / name).is_file())
+
+
+@cache
+def code() -> tuple[Path, ...]:
+    """Every Python file of the repository, without the tests."""
+    found = [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")]
+    return tuple(sorted(path for path in found if path.relative_to(ROOT).parts[0] not in {"tests", *NOT_OURS}))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@cache
+def imported_by(path: Path) -> frozenset[str]:
+    """Every module that a file names in an import, wherever it stands: `from a import b` gives a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno} imports relatively"
+            found |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def first_parts(modules: frozenset[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of this repository, or None for any other."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return path if path.is_file() else None
+
+
+def reached_from(*start: Path) -> set[Path]:
+    """The files of this repository that `start` imports, directly or through others, and `start` itself."""
+    seen: set[Path] = set()
+    waiting = list(start)
+    while waiting:
+        here = waiting.pop()
+        if here not in seen:
+            seen.add(here)
+            waiting += [path for module in imported_by(here) if (path := file_of(module))]
+    return seen
+
+
+@dataclass(frozen=True)
+class Project:
+    """The one entry point of an MLproject file."""
+
+    name: str
+    parameters: dict[str, Any]
+    command: str
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each parameter that has one."""
+        given = {name: entry for name, entry in self.parameters.items() if isinstance(entry, dict)}
+        return {name: entry["default"] for name, entry in given.items() if "default" in entry}
+
+
+@cache
+def project(folder: str) -> Project:
+    loaded = read_yaml(ROOT / folder / "MLproject")
+    entry = loaded["entry_points"]["main"]
+    return Project(loaded["name"], entry["parameters"], entry["command"])
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))

@@ -1,0 +1,55 @@
+"""A real PostgreSQL that a test stops and starts again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from tests.support.servers import postgres, postgres_binary, wait_until
+
+RESTARTED: list[subprocess.Popen[bytes]] = []
+
+
+@contextmanager
+def stopped(uri: str, how: signal.Signals) -> Iterator[None]:
+    """Stop a PostgreSQL that tests.servers.postgres started, and start it again at the end."""
+    with psycopg.connect(uri) as connection:
+        (found,) = connection.execute("SHOW data_directory").fetchone() or ("",)
+    data = Path(found)
+    pid = int((data / "postmaster.pid").read_text().split()[0])
+    words, owner = shlex.split((data / "postmaster.opts").read_text()), data.stat().st_uid
+    os.kill(pid, how)
+    wait_until(lambda: not (data / "postmaster.pid").exists(), "PostgreSQL is down")
+    yield
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([postgres_binary("postgres"), *words[1:]], cwd=data.parent, user=owner, **quiet)  # type: ignore[call-overload]  # its overloads know no **
+    RESTARTED.append(process)
+    wait_until(lambda: answers(uri), "PostgreSQL is up again")
+
+
+def answers(uri: str) -> bool:
+    try:
+        psycopg.connect(uri, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextmanager
+def postgres_to_stop() -> Iterator[str]:
+    """Start a PostgreSQL of its own, for `stopped`."""
+    with postgres() as uri:
+        try:
+            yield uri
+        finally:
+            while RESTARTED:
+                process = RESTARTED.pop()
+                process.send_signal(signal.SIGINT)
+                process.wait(30)

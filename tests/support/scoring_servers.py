@@ -1,0 +1,190 @@
+"""Real servers of predictions for tests: the scorer, and MLflow's own, each a process of its own on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import requests
+
+from pipeline.launch.forkserver import WarmProcess, warm_up
+from prediction_log.read import read_log
+from stepkit.paths import ROOT
+from tests.conftest import command_env
+from tests.support.servers import free_port, wait_until
+
+
+class Server:
+    """A process that answers on a port, with all that it starts; its output is kept in a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.output = output
+        self.process = process
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, body: bytes, kind: str | None = "application/json", **headers: str) -> requests.Response:
+        given = {**headers, **({"Content-Type": kind} if kind is not None else {})}
+        return requests.post(self.url + path, data=body, headers=given, timeout=60)
+
+    def score(self, request: Any, **headers: str) -> requests.Response:
+        return self.post("/invocations", json.dumps(request).encode(), **headers)
+
+    def is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.poll()}: {self.output.read_text()[-2000:]}")
+        try:
+            return self.get("/ping").ok
+        except requests.ConnectionError:
+            return False
+
+    def has_said(self, event: str) -> bool:
+        """Whether it has logged an event, and answers: what follows the registry may log before anyone can ask."""
+        try:
+            self.get("/ping")
+        except requests.ConnectionError:
+            return False
+        return bool(self.events(event))
+
+    def health(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.get("/health").json()
+        return state
+
+    def serves(self, version: str) -> bool:
+        model = self.health()["model"]
+        return bool(model) and model["version"] == version
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The lines of the structured log of one kind."""
+        lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"time"')]
+        return [line for line in lines if line["event"] == event]
+
+    def end(self) -> int | None:
+        """Ask it to stop, and return its exit status."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End whatever is left of its process group."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait(10)
+
+
+def _started(command: list[str], cwd: Path, output: Path, **env: str) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own."""
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
+        )
+
+
+@contextmanager
+def _serving(
+    process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int, wait: bool = True
+) -> Iterator[Server]:
+    """The server that a process is, once it answers; ended with the context."""
+    server = Server(process, output, port)
+    try:
+        if wait:
+            wait_until(server.is_ready, f"the server answers; see {output}")
+        yield server
+    finally:
+        server.kill()
+
+
+def _settings(folder: Path, model: str, port: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings for a scorer of tests, and those that a test gives."""
+    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **given}
+
+
+@contextmanager
+def scorer(
+    folder: Path, model: str, *, wait: bool = True, cold: bool = False, env: dict[str, str] | None = None, **flags: Any
+) -> Iterator[Server]:
+    """Run serve/run.py as `mlflow run ./serve` does; its log is predictions.db in `folder`.
+
+    It starts from a process that has the libraries loaded, as a pipeline's steps do: that spares each test the seconds
+    for which Python imports MLflow. `cold` starts `python run.py` instead, for what is about the start. Several workers
+    are started so too: they start from the command that started the scorer.
+    """
+    port = free_port()
+    output = folder / f"scorer-{port}.log"
+    settings = _settings(folder, model, port, flags)
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    process: subprocess.Popen[bytes] | WarmProcess
+    if cold or "workers" in flags:
+        command = [sys.executable, "-P", "run.py", *words]
+        process = _started(command, ROOT / "serve", output, PYTHONPATH="..", **(env or {}))
+    else:
+        warm_up()
+        output.touch()
+        process = WarmProcess(words, str(ROOT / "serve"), command_env(**(env or {})), output)
+    with _serving(process, output, port, wait) as server:
+        yield server
+
+
+@contextmanager
+def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
+    """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
+    port = free_port()
+    output = folder / f"mlflow-run-{port}.log"
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
+    settings = _settings(folder, model, port, parameters)
+    options = [word for key, value in settings.items() for word in ("-P", f"{key}={value}")]
+    with _serving(_started([*command, *options], folder, output), output, port) as server:
+        yield server
+
+
+@contextmanager
+def scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
+    """Start `make serve`, without the installation before it; the process of the server is that of make."""
+    port = free_port()
+    output = folder / f"make-{port}.log"
+    typed = " ".join(f"{key}={value}" for key, value in _settings(folder, model, port, options).items())
+    command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={typed}"]
+    with _serving(_started(command, ROOT, output), output, port) as server:
+        yield server
+
+
+def log_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'predictions.db'}"
+
+
+def logged(folder: Path, request_id: str) -> pd.DataFrame:
+    """What the log of a scorer in `folder` holds of one request, its shadow's rows too."""
+    everything = read_log(log_url(folder), shadow=None)
+    return everything[everything["request_id"] == request_id].sort_values("row").reset_index(drop=True)
+
+
+def metric(server: Server, name: str) -> float:
+    """A metric by its name and labels as /metrics shows them; 0 for one that is not there yet."""
+    lines = [line for line in server.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(lines[0].rpartition(" ")[2]) if lines else 0.0
+
+
+@contextmanager
+def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
+    """Start `mlflow models serve`."""
+    port = free_port()
+    output = folder / f"stock-{port}.log"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
+    address = ["--port", str(port), "--host", "127.0.0.1"]
+    with _serving(_started([*command, *address], folder, output), output, port) as server:
+        yield server

@@ -1,0 +1,26 @@
+"""Find the runs of a sweep: the sweep's own, those of its jobs, those of their steps."""
+
+from __future__ import annotations
+
+from mlflow.entities import Run
+
+from pipeline.tags import STEP_RUN
+from tests.conftest import Experiment
+
+FOREST = "random_forest_pipeline.random_forest"
+PREPARING = ("download", "preprocess", "check_data", "segregate")
+
+
+def children(experiment: Experiment, parent: Run) -> list[Run]:
+    chosen = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    found = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
+    return sorted(found, key=lambda run: int(run.data.tags["job"]))
+
+
+def the_sweep(experiment: Experiment) -> Run:
+    (sweep,) = experiment.client.search_runs([experiment.id], "tags.best_job != ''")
+    return sweep
+
+
+def step_of(experiment: Experiment, job: Run, name: str) -> Run:
+    return experiment.client.get_run(job.data.tags[STEP_RUN + name])

@@ -1,0 +1,177 @@
+"""Alerts that really arrive: a plain webhook, Slack and PagerDuty as apprise speaks to them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drift.alerts.run import main
+from loop.webhook_receiver import Receiver
+from tests.conftest import run_command
+from tests.support.alert_receivers import Post, Services
+from tests.support.drift_results import result
+
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7xx/"
+PAGERDUTY = f"pagerduty://{'i' * 32}@{'a' * 20}/"
+LINKS = {"tracking": "http://mlflow:5000", "airflow": "http://airflow:8080/run"}
+
+Tell = Callable[..., str]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as started:
+        yield started
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    with Services(tmp_path) as started:
+        for name, value in started.env.items():
+            monkeypatch.setenv(name, value)
+        yield started
+
+
+@pytest.fixture
+def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Tell an event to some addresses; return what was printed, with the exit status if that is not 0."""
+    monkeypatch.setenv("DRIFT_ALERTS_JOURNAL", f"sqlite:///{tmp_path / 'alerts.db'}")
+
+    def call(facts: dict[str, Any], *to: str, kind: str = "window") -> str:
+        monkeypatch.setenv("DRIFT_ALERTS", " ".join(to))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"kind": kind, "facts": facts, "links": LINKS})))
+        status: object = ""
+        try:
+            main([])
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        return f"{said.out}{said.err}{status}"
+
+    return call
+
+
+def test_a_webhook_gets_the_message(receiver: Receiver, tell: Tell) -> None:
+    assert "delivered" in tell(result(), receiver.address)
+    (message,) = receiver.received
+    assert message["title"] == "Drift: credit_default version 3, look at it"
+    assert message["type"] == "warning"
+    for words in ("LIMIT_BAL: ks 0.2314", "http://mlflow:5000/#/experiments/7/runs/", "http://airflow:8080/run"):
+        assert words in message["message"]
+
+
+def test_a_task_that_runs_again_tells_nobody_again(receiver: Receiver, tell: Tell) -> None:
+    tell(result(), receiver.address)
+    assert "told before" in tell(result(), receiver.address)
+    assert len(receiver.received) == 1
+
+
+def test_the_end_of_the_drift_is_told(receiver: Receiver, tell: Tell) -> None:
+    for one in (
+        result("nothing", day=1, alarm=False),
+        result("alert", day=2),
+        result("nothing", day=3),
+        result("retrain", day=4),
+        result("nothing", day=5, alarm=False),
+        result("nothing", day=6, alarm=False),
+    ):
+        tell(one, receiver.address)
+    assert receiver.titles() == [
+        "Drift: credit_default version 3, look at it",
+        "Drift: credit_default version 3, retraining begins",
+        "No more drift: credit_default version 3",
+    ]
+    assert [one["type"] for one in receiver.received] == ["warning", "failure", "success"]
+
+
+def test_a_failure_that_goes_on_is_told_once_until_it_is_mended(receiver: Receiver, tell: Tell) -> None:
+    failed = {"dag": "drift_monitoring", "task": "report", "try": 4, "error": "no tracking server"}
+    works = {"dag": "drift_monitoring"}
+    story: list[tuple[str, dict[str, Any]]] = [("failure", failed), ("failure", failed), ("success", works)]
+    for hour, (kind, facts) in enumerate(story):
+        tell({**facts, "dag_run": f"r{hour}", "at": f"2026-11-24T1{hour}:00:00Z"}, receiver.address, kind=kind)
+    assert receiver.titles() == ["drift_monitoring failed: report", "drift_monitoring works again"]
+
+
+def test_a_second_try_goes_only_where_the_first_did_not_arrive(receiver: Receiver, tell: Tell) -> None:
+    with Receiver() as down:
+        down.refusing = True
+        first = tell(result(), receiver.address, down.address)
+        assert "NotDelivered: 1 of 2 addresses" in first
+        assert first.endswith("1")
+        down.refusing = False
+        assert "delivered" in tell(result(), receiver.address, down.address)
+        assert (len(receiver.received), len(down.received)) == (1, 1)
+
+
+def test_slack_gets_its_payload(services: Services, tell: Tell) -> None:
+    assert "delivered" in tell(result(), SLACK)
+    (post,) = services.to("hooks.slack.com")
+    assert post.path == "/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7xx"
+    (attachment,) = post.body["attachments"]
+    assert attachment["title"] == "Drift: credit_default version 3, look at it"
+    assert "LIMIT_BAL: ks 0.2314" in attachment["text"]
+    assert f"/runs/{'d' * 32}" in attachment["text"]
+
+
+def test_pagerduty_gets_an_incident_and_its_end(services: Services, tell: Tell) -> None:
+    tell(result("retrain", day=1), PAGERDUTY)
+    tell(result("nothing", day=2, alarm=False), PAGERDUTY)
+    began, ended = services.to("events.pagerduty.com")
+    assert began.path == "/v2/enqueue"
+    assert began.body["event_action"] == "trigger"
+    assert began.body["payload"]["severity"] == "critical"
+    assert "Drift: credit_default version 3" in began.body["payload"]["summary"]
+    assert ended.body["event_action"] == "resolve"
+    assert _key(ended) == _key(began) == "drift of credit_default"
+
+
+def _key(post: Post) -> str:
+    return str(post.body["dedup_key"])
+
+
+def test_secrets_are_neither_printed_nor_kept(services: Services, tell: Tell, tmp_path: Path) -> None:
+    said = tell(result(), SLACK)
+    assert "TIiajkdnlazkcOXrIdevi7xx" not in said
+    assert b"TIiajkdnlazkcOXrIdevi7xx" not in (tmp_path / "alerts.db").read_bytes()
+
+
+def test_without_an_address_the_message_is_printed_and_told_to_the_first_that_is_named(
+    receiver: Receiver, tell: Tell
+) -> None:
+    said = tell(result())
+    assert "LIMIT_BAL" in said
+    assert "nobody is told" in said
+    assert "delivered" in tell(result(), receiver.address)
+
+
+@pytest.mark.parametrize("address", ["nonsense://hook-with-a-secret", "hook-with-a-secret"])
+def test_an_address_of_no_kind_is_named_without_its_secret(tell: Tell, address: str) -> None:
+    said = tell(result(), address)
+    assert "AddressUnknown: address 1 of DRIFT_ALERTS" in said
+    assert "hook-with-a-secret" not in said
+    assert said.endswith("1")
+
+
+def test_a_journal_that_cannot_be_used_is_one_message(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFT_ALERTS_JOURNAL", "sqlite:////nowhere/at/all/alerts.db")
+    said = tell(result(), "json://127.0.0.1:1/")
+    assert "JournalUnusable" in said
+    assert said.endswith("1")
+
+
+def test_the_command_as_a_scheduler_calls_it(receiver: Receiver, tmp_path: Path) -> None:
+    event = json.dumps({"kind": "window", "facts": result()})
+    ended = run_command(
+        "bash", "-c", f"echo '{event}' | python -P -m drift.alerts.run", PYTHONPATH=".", DRIFT_ALERTS=receiver.address,
+        DRIFT_ALERTS_JOURNAL=f"sqlite:///{tmp_path / 'alerts.db'}",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "delivered" in ended.stdout
+    assert len(receiver.received) == 1

@@ -1,0 +1,107 @@
+"""pipeline.reuse.claims on a real store: exactly one of several jobs runs a step that they share; the others wait."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from mlflow.entities import Run
+
+from pipeline.reuse import claims
+from pipeline.reuse.claims import FailedElsewhere, Shared
+from tests.conftest import Experiment
+
+KEY = "f" * 64
+STEP = ("download", "download_data", KEY)
+
+
+@pytest.fixture
+def ledger(experiment: Experiment) -> str:
+    return str(experiment.client.create_run(experiment.id).info.run_id)
+
+
+def job(experiment: Experiment, ledger: str) -> Shared:
+    return Shared(experiment.client, ledger, experiment.client.create_run(experiment.id).info.run_id)
+
+
+def step_of(experiment: Experiment, owner: Shared, status: str, **tags: str) -> Run:
+    tags = {"step": "download_data", "mlflow.parentRunId": owner.own, **tags}
+    run = experiment.client.create_run(experiment.id, tags=tags)
+    experiment.client.set_terminated(run.info.run_id, status)
+    return run
+
+
+def test_of_jobs_that_ask_at_the_same_instant_one_computes(experiment: Experiment, ledger: str) -> None:
+    jobs = [job(experiment, ledger) for _ in range(8)]
+    together = Barrier(len(jobs))
+
+    def ask(one: Shared) -> bool:
+        together.wait()
+        return one.is_mine(*STEP)
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        assert sorted(pool.map(ask, jobs)) == [False] * 7 + [True]
+    # and whoever asks again gets the same answer
+    assert sorted(one.is_mine(*STEP) for one in jobs) == [False] * 7 + [True]
+
+
+def test_another_step_or_other_work_has_a_claim_of_its_own(experiment: Experiment, ledger: str) -> None:
+    first, second = job(experiment, ledger), job(experiment, ledger)
+    assert first.is_mine(*STEP)
+    assert second.is_mine("preprocess", "preprocess", KEY)
+    assert second.is_mine("download", "download_data", "e" * 64)
+    assert not second.is_mine(*STEP)
+
+
+def test_a_job_that_gives_no_sign_of_life_is_replaced_by_one(
+    experiment: Experiment, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, second, third = (job(experiment, ledger) for _ in range(3))
+    assert dead.is_mine(*STEP)
+    assert not second.is_mine(*STEP)
+    assert not third.is_mine(*STEP)
+    monkeypatch.setattr(claims, "SECONDS_TO_BE_GONE", 0.0)
+    assert second.is_mine(*STEP)
+    # the one that took over has just begun
+    assert not third.is_mine(*STEP)
+
+
+def test_a_sign_of_life_keeps_the_others_waiting(
+    experiment: Experiment, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, second = job(experiment, ledger), job(experiment, ledger)
+    assert owner.is_mine(*STEP)
+    assert not second.is_mine(*STEP)
+    monkeypatch.setattr(claims, "SECONDS_TO_BE_GONE", 0.0)
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_SIGNS", 0.0)
+    for _ in range(3):
+        owner.give_sign()
+        assert not second.is_mine(*STEP)
+
+
+def test_a_failure_is_not_repeated_by_every_job(experiment: Experiment, ledger: str) -> None:
+    owner, second = job(experiment, ledger), job(experiment, ledger)
+    assert owner.is_mine(*STEP)
+    step_of(experiment, owner, "FAILED", error="nothing found at that address")
+    with pytest.raises(FailedElsewhere, match="nothing found at that address"):
+        second.is_mine(*STEP)
+
+
+def test_a_step_that_was_killed_is_taken_over(experiment: Experiment, ledger: str) -> None:
+    owner, second = job(experiment, ledger), job(experiment, ledger)
+    assert owner.is_mine(*STEP)
+    step_of(experiment, owner, "KILLED")
+    experiment.client.set_terminated(owner.own, "KILLED")
+    assert second.is_mine(*STEP)
+
+
+def test_finished_work_that_cannot_be_reused_is_done_again_at_the_second_look(
+    experiment: Experiment, ledger: str
+) -> None:
+    owner, second = job(experiment, ledger), job(experiment, ledger)
+    assert owner.is_mine(*STEP)
+    step_of(experiment, owner, "FINISHED")
+    experiment.client.set_terminated(owner.own)
+    assert not second.is_mine(*STEP), "it is looked up as finished work first"
+    assert second.is_mine(*STEP)

@@ -1,0 +1,80 @@
+"""Runs whose process died are ended by the next pipeline; those of living processes and of other hosts are not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from stepkit.paths import ROOT
+from stepkit.process import HOST, PID, STARTED, process_tags
+from stepkit.store.dead_runs import end_dead_runs
+from tests.conftest import Experiment, command_env
+from tests.support.ctrl_c import PATH, command
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import run_here, small_table
+from tests.support.servers import wait_until
+
+
+def status_of(experiment: Experiment, run_id: str) -> str:
+    return str(experiment.client.get_run(run_id).info.status)
+
+
+def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experiment) -> None:
+    here = process_tags()
+    cases = {
+        "alive": here,
+        "dead": {**here, STARTED: "1"},
+        "elsewhere": {**here, HOST: "removed 1f2e", PID: "1"},
+        "earlier release": {},
+    }
+    runs = {name: experiment.client.create_run(experiment.id, tags=tags).info.run_id for name, tags in cases.items()}
+    said = {name: [line for line in end_dead_runs(experiment.client) if run in line] for name, run in runs.items()}
+    assert {name: status_of(experiment, run) for name, run in runs.items()} == {
+        "alive": "RUNNING",
+        "dead": "KILLED",
+        "elsewhere": "RUNNING",
+        "earlier release": "RUNNING",
+    }
+    assert said["alive"] == said["earlier release"] == []
+    (line,) = said["elsewhere"]
+    assert "another host (removed)" in line
+    printed = line.split("host is removed: ")[1]
+    ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=command_env(), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert status_of(experiment, runs["elsewhere"]) == "KILLED"
+    for name in ("alive", "earlier release"):
+        experiment.client.set_terminated(runs[name])
+
+
+def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
+    experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
+) -> None:
+    faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
+    words = command("python main.py", experiment, faulty_server.url(PATH))
+    process = subprocess.Popen(words, cwd=ROOT, env=command_env(), start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: faulty_server.asked[PATH] > 0 or process.poll() is not None, "the download has begun")
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            one.suspend()  # else a step might see its parent end, and end its own run
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for one in family:
+        if one.is_running():  # a step leads a group of its own
+            one.kill()
+    psutil.wait_procs(family)
+    killed = {run.info.run_name: run for run in experiment.client.search_runs([experiment.id])}
+    assert {run.info.status for run in killed.values()} == {"RUNNING"}
+    assert killed["download_data"].data.tags[PID] != killed["pipeline"].data.tags[PID], "a step names its own process"
+    table = small_table(tmp_path, rows=300)
+    following = run_here(experiment, f"data.file_url={table}", "main.execute_steps=download")
+    assert not following.error
+    for run in killed.values():
+        assert f"run {run.info.run_id} ({run.info.run_name}): ended, its process had died" in following.said
+        assert status_of(experiment, run.info.run_id) == "KILLED"
+    assert following.runs.parent.info.status == "FINISHED"

@@ -1,0 +1,97 @@
+"""docs/bring-a-table.md followed to the letter with tables of other shapes: draft, run; no code changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from sklearn import datasets
+
+from download.describe import main as describe
+from simulate.loans import loans
+from stepkit.table.columns import Columns, read_columns
+from tests.conftest import Experiment, new_experiment
+from tests.support.pipelines import PipelineRuns, run_here, small_forest
+
+
+def breast_cancer() -> pd.DataFrame:
+    """569 rows, 30 measured numbers whose names have blanks; the target is 0 or 1."""
+    table: pd.DataFrame = datasets.load_breast_cancer(as_frame=True).frame
+    return table
+
+
+def wine() -> pd.DataFrame:
+    """178 rows, of three classes one against the others, in words."""
+    table: pd.DataFrame = datasets.load_wine(as_frame=True).frame
+    return table.assign(target=(table["target"] == 1).map({True: "yes", False: "no"}))
+
+
+TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str, list[str], float]] = {
+    "loans": (lambda: loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
+    "breast_cancer": (breast_cancer, "target", [], 0.95),
+    "wine": (wine, "target", [], 0.9),
+}
+"""For each: how to make it, its target, the columns that the draft leaves out, and the least AUC of a small forest."""
+
+
+@dataclass
+class Brought:
+    """A table that went the whole way."""
+
+    table: pd.DataFrame
+    columns: Columns
+    place: Experiment
+    runs: PipelineRuns
+    left_out: list[str]
+    least_auc: float
+
+
+@pytest.fixture(scope="module", params=TABLES)
+def brought(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest.TempPathFactory) -> Brought:
+    name = str(request.param)
+    make, target, left_out, least = TABLES[name]
+    folder = tmp_path_factory.mktemp(name)
+    (folder / "data").mkdir()
+    make().to_csv(folder / f"{name}.csv", index=False)
+    describe(
+        ["--file_url", str(folder / f"{name}.csv"), "--target", target, "--output", str(folder / f"data/{name}.yaml")]
+    )
+    mlflow.set_tracking_uri(store)
+    place = new_experiment(f"described {name}", folder)
+    here = run_here(place, f"hydra.searchpath=[file://{folder}]", f"data={name}", *small_forest())
+    assert here.error is None, here.said
+    columns = read_columns(folder / f"data/{name}.yaml")
+    return Brought(pd.read_csv(folder / f"{name}.csv"), columns, place, here.runs, left_out, least)
+
+
+def test_the_draft_keeps_what_a_model_can_take(brought: Brought) -> None:
+    taken = {*brought.columns.names, brought.columns.source_target, brought.columns.id_column}
+    assert [name for name in brought.table.columns if name not in taken] == brought.left_out
+
+
+def test_the_model_is_champion_and_has_learned(brought: Brought) -> None:
+    assert len(brought.runs.steps) == 7
+    champion = brought.place.client.get_model_version_by_alias(brought.place.id_name, "champion")
+    assert champion.run_id == brought.runs.steps["random_forest"].info.run_id
+    assert brought.runs.steps["evaluate"].data.metrics["test_roc_auc"] > brought.least_auc
+
+
+def test_the_model_takes_rows_as_the_table_has_them(brought: Brought) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{brought.place.id_name}@champion")
+    columns = brought.columns
+    rows = brought.table[columns.names].head(50)
+    numbers = [name for name in columns.names if pd.api.types.is_numeric_dtype(rows[name])]
+    rows = rows.astype(dict.fromkeys(numbers, float))
+    answer = model.predict(rows)
+    assert list(answer.columns) == ["probability", "class"]
+    assert len(answer) == 50
+
+
+def test_the_page_of_the_run_opens_with_the_names_of_the_table(brought: Brought, tmp_path: Path) -> None:
+    client = brought.place.client
+    page = Path(client.download_artifacts(brought.runs.parent.info.run_id, "report.md", str(tmp_path)))
+    assert brought.columns.source_target in page.read_text(encoding="utf-8")

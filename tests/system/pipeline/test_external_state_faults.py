@@ -1,0 +1,125 @@
+"""Faults outside of this code (disk, store, configuration file) are one message; one of our own keeps its traceback."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+import download.run
+from stepkit.paths import ROOT
+from stepkit.step.run import step_run
+from tests.conftest import Ended, Experiment, run_command
+from tests.support.servers import free_port
+
+SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
+
+
+@pytest.fixture
+def walled(experiment: Experiment, tmp_path: Path) -> Experiment:
+    """An experiment whose artifacts can never be written: their folder would be below a plain file."""
+    (tmp_path / "plain").touch()
+    client, name = MlflowClient(), f"walled-{experiment.id}"
+    return Experiment(name, client.create_experiment(name, (tmp_path / "plain" / "artifacts").as_uri()), client)
+
+
+def expect_one_message(ended: Ended, *words: str) -> None:
+    assert ended.status == 1
+    assert [word for word in words if word not in ended.message] == [], ended.message
+    assert "Traceback" not in ended.log + ended.message
+    assert len(ended.message.strip().splitlines()) < 6, ended.message
+
+
+def test_artifacts_that_cannot_be_written_end_a_pipeline_with_the_folder_and_the_fix(
+    walled: Experiment, tmp_path: Path, main_here: Callable[..., Ended]
+) -> None:
+    ended = main_here(walled, "main.execute_steps=[download]")
+    expect_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    (run,) = walled.client.search_runs([walled.id])
+    assert run.info.status == "FAILED"
+
+
+def test_artifacts_that_cannot_be_written_end_a_step_which_keeps_the_message(
+    run_step: Callable[..., Ended], walled: Experiment, tmp_path: Path
+) -> None:
+    mlflow.set_experiment(walled.name)
+    ended = run_step("download", **SAMPLE)
+    expect_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    (run,) = walled.runs("download")
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", ended.message)
+    assert "current" not in run.data.tags
+
+
+@pytest.mark.parametrize("in_pipeline", [True, False])
+def test_the_traceback_of_an_outside_fault_is_in_the_log_of_a_pipelines_step(
+    in_pipeline: bool, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {MLFLOW_PARENT_RUN_ID: "1f"} if in_pipeline else {}
+    monkeypatch.setenv("MLFLOW_RUN_ID", experiment.client.create_run(experiment.id, tags=tags).info.run_id)
+    full = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
+    with pytest.raises(SystemExit), step_run(argparse.Namespace(step="download")):
+        raise full
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed) == in_pipeline
+    assert printed.splitlines()[-1].startswith("DiskUnusable: /var/mlruns/a.csv")
+
+
+def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
+    run_step: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(download.run, "expect_digest")
+    with pytest.raises(NameError):
+        run_step("download", **SAMPLE)
+    (run,) = experiment.runs("download")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("NameError: name 'expect_digest' is not defined. Unexpected")
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from stepkit.step.exit import one_message\nwith one_message(): print('x' * 100_000)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
+    uri = f"http://me:XqSECRETqX@127.0.0.1:{free_port()}"
+    ended = run_command("make", "--old-file=.venv/run.stamp", "run", MLFLOW_TRACKING_URI=uri)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 2
+    assert uri.replace("me:XqSECRETqX@", "") in said
+    assert "Start it (mlflow server" in said
+    assert "SECRET" not in said
+    assert len(said.splitlines()) <= 15, said
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (b"main:\n\tx: 1\n", "line 2: a tab"),
+        (b"main: [1, 2\n", "line 2"),
+        (b"# \xff\xfe\n", "line 1"),
+    ],
+    ids=["a tab", "an open bracket", "not UTF-8"],
+)
+def test_a_data_set_that_is_not_yaml_is_named_with_exit_status_2(
+    fault: bytes, reason: str, tmp_path: Path, experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broken.yaml").write_bytes(fault)
+    ended = main_here(experiment, "data=broken", f"hydra.searchpath=[file://{tmp_path}]")
+    assert ended.status == 2
+    assert f"broken.yaml: {reason}" in ended.message
+    assert "Traceback" not in ended.log + ended.message

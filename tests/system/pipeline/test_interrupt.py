@@ -1,0 +1,28 @@
+"""Ctrl-C in the middle: every child ends, the runs are KILLED or FAILED, the older current runs stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Experiment
+from tests.support.ctrl_c import PATH, command, interrupt
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import pipelines_in
+from tests.support.servers import wait_until
+
+
+@pytest.mark.parametrize("way", ["python main.py", "mlflow run ."])
+def test_ctrl_c_ends_every_process_and_marks_the_runs(
+    way: str, experiment: Experiment, faulty_server: FaultyServer
+) -> None:
+    faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
+    status, errors, running = interrupt(command(way, experiment, faulty_server.url(PATH)), faulty_server)
+    assert status not in (0, None)
+    assert "interrupted" in errors
+    assert running
+    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    (pipeline,) = pipelines_in(experiment)
+    assert pipeline.steps["download"].info.status in ("KILLED", "FAILED")
+    assert pipeline.parent.info.status in ("KILLED", "FAILED")
+    assert not experiment.current("download")
+    assert set(pipeline.steps) == {"download"}

@@ -1,0 +1,88 @@
+"""Store and artifacts are in one place, whichever command comes first, whatever the path contains, after a move too."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.launch.backend import Launcher
+from stepkit.paths import ROOT, sqlite_address
+from stepkit.store import tracking
+from tests.support.prediction_logs import asked
+
+HOSTILE = "set #1/it's a?b ü; x&y"
+
+
+@pytest.fixture(autouse=True)
+def tracking_uri_of_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+def command_in(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Type `make models` in a new checkout: the first command makes the store, with a step's folder as its own."""
+    for part in ("stepkit", "register"):
+        shutil.copytree(ROOT / part, root / part)
+    command = [sys.executable, "-P", "models.py"]
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "..", "PYTHONDONTWRITEBYTECODE": "1", **env}
+    return subprocess.run(command, cwd=root / "register", env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_the_first_command_makes_store_and_artifacts_in_the_root_of_a_checkout(tmp_path: Path) -> None:
+    root = tmp_path / HOSTILE
+    encoded = tmp_path / "set%20%231" / "it%27s%20a%3Fb%20%C3%BC%3B%20x%26y"
+    encoded.mkdir(parents=True)  # as `mlflow run` leaves it
+    # the spelling of MLflow's command line
+    ended = command_in(root, {"MLFLOW_TRACKING_URI": f"sqlite:///{encoded}/mlflow.db"})
+    assert "no registered model" in ended.stderr
+    store = sqlite_address(root / "mlflow.db")
+    assert asked(store, "SELECT artifact_location FROM experiments") == [(f"{root}/mlruns/0",)]
+    assert {path.name for path in root.iterdir()} == {"stepkit", "register", "mlflow.db"}
+    assert [path.name for path in tmp_path.iterdir()] == ["set #1"]
+
+
+def test_a_path_with_a_percent_sign_is_rejected_by_the_first_command(tmp_path: Path) -> None:
+    root = tmp_path / "feature%2Fx"
+    ended = command_in(root, {})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"BadParameter: {root}: MLflow cannot use a path with '%'" in ended.stderr
+    assert {path.name for path in root.iterdir()} == {"stepkit", "register"}
+    assert [path.name for path in tmp_path.iterdir()] == ["feature%2Fx"]
+
+
+def test_a_moved_store_is_used_in_its_new_place_and_the_old_one_stays_away(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new #2"
+    old.mkdir()
+    tracking.connect(sqlite_address(old / "mlflow.db"))
+    experiment = MlflowClient().create_experiment("e")
+    done = MlflowClient().create_run(experiment).info.run_id
+    MlflowClient().log_text(done, "text", "a.txt")
+    MlflowClient().set_terminated(done)
+    old.rename(new)
+    # `mlflow run` makes its run before it starts any code of the project
+    begun = MlflowClient(sqlite_address(new / "mlflow.db")).create_run(experiment).info.run_id
+    tracking.connect(sqlite_address(new / "mlflow.db"))
+    for run in (begun, MlflowClient().create_run(experiment).info.run_id):
+        MlflowClient().log_text(run, "text", "b.txt")
+        assert (new / "mlruns" / experiment / run / "artifacts" / "b.txt").is_file()
+    assert mlflow.artifacts.load_text(f"runs:/{done}/a.txt") == "text"
+    assert not old.exists()
+
+
+def test_a_step_starts_in_a_folder_with_a_special_name(tmp_path: Path) -> None:
+    folder = tmp_path / HOSTILE / "step"
+    folder.mkdir(parents=True)
+    (folder / "MLproject").write_text("name: s\nentry_points:\n  main:\n    command: pwd > place\n")
+    tracking.connect(sqlite_address(tmp_path / "mlflow.db"))
+    step = Launcher("0", "local", warm=False).launch(folder, {}, "s", tmp_path / "log", {})
+    assert step.wait(), (tmp_path / "log").read_text()
+    assert (folder / "place").read_text().strip() == str(folder)

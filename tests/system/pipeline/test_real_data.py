@@ -1,0 +1,251 @@
+"""The whole pipeline on the real data, started as a person does, twice; and everything that it must leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import yaml
+from mlflow.entities import DatasetInput
+from mlflow.pyfunc import PyFuncModel
+
+from pipeline.steps import STEPS
+from random_forest.export import TRUSTED_TYPES
+from stepkit.paths import ROOT
+from tests.conftest import Experiment, new_experiment, run_command
+from tests.support.forkserver_script import run_warm
+from tests.support.pipelines import PipelineRuns, pipelines_in, run_here
+
+MODEL = "credit_default_real"
+
+
+@pytest.fixture(scope="module")
+def place(store: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return new_experiment("real data", tmp_path_factory.mktemp("real"))
+
+
+@pytest.fixture(scope="module")
+def first(place: Experiment, real_data: Path) -> subprocess.CompletedProcess[str]:
+    """`mlflow run .` with the options that the README names."""
+    relative = os.path.relpath(real_data, ROOT)
+    options = f"data=uci data.file_url={relative} register.model_name={MODEL}"
+    where = ["--env-manager", "local", "--experiment-name", place.name]
+    return run_command("mlflow", "run", ".", *where, "-P", f"hydra_options={options}")
+
+
+@pytest.fixture(scope="module")
+def run(place: Experiment, first: subprocess.CompletedProcess[str]) -> PipelineRuns:
+    assert first.returncode == 0, first.stdout + first.stderr
+    return pipelines_in(place)[0]
+
+
+@pytest.fixture(scope="module")
+def again(place: Experiment, real_data: Path, run: PipelineRuns) -> PipelineRuns:
+    """The same once more, without `mlflow run` around it, and every step anew."""
+    options = ["main.reuse=false", "data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
+    here = run_here(place, *options)
+    assert here.error is None, here.said
+    return here.runs
+
+
+@pytest.fixture(scope="module")
+def test_split(place: Experiment, run: PipelineRuns) -> pd.DataFrame:
+    return run.table(place, "segregate", "data/data_test.csv")
+
+
+@pytest.fixture(scope="module")
+def model(run: PipelineRuns) -> PyFuncModel:
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(f"runs:/{run.steps['random_forest'].info.run_id}/model_export")
+    return loaded
+
+
+def answer_of(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
+    """What the model answers in this process."""
+    return pd.DataFrame(model.predict(rows))
+
+
+def test_preprocess_drops_the_35_duplicates(place: Experiment, run: PipelineRuns) -> None:
+    clean = run.table(place, "preprocess", "preprocessed_data.csv")
+    assert len(clean) == 29_965
+    assert list(clean.columns)[-1] == "default"
+    assert "ID" not in clean
+
+
+def test_split_is_stratified(place: Experiment, run: PipelineRuns, test_split: pd.DataFrame) -> None:
+    train = run.table(place, "segregate", "data/data_train.csv")
+    assert (len(train), len(test_split)) == (20_975, 8_990)
+    assert round(train["default"].mean(), 3) == round(test_split["default"].mean(), 3)
+
+
+def test_auc_is_that_of_the_older_system(run: PipelineRuns) -> None:
+    assert run.steps["evaluate"].data.metrics["test_roc_auc"] >= 0.768
+
+
+def test_second_run_gives_the_same_number_to_the_last_digit(run: PipelineRuns, again: PipelineRuns) -> None:
+    for name in ("test_roc_auc", "test_log_loss", "test_brier_score"):
+        assert run.steps["evaluate"].data.metrics[name] == again.steps["evaluate"].data.metrics[name]
+
+
+def test_every_step_is_nested_under_one_pipeline_run(run: PipelineRuns) -> None:
+    assert set(run.steps) == {step.name for step in STEPS}
+    assert run.parent.data.tags["mlflow.source.type"] == "PROJECT"
+    assert all(step.info.status == "FINISHED" for step in [run.parent, *run.steps.values()])
+
+
+def test_every_run_names_its_commit(run: PipelineRuns) -> None:
+    head = run_command("git", "rev-parse", "HEAD")
+    if head.returncode:
+        pytest.skip("this checkout is no git repository")
+    for one in [run.parent, *run.steps.values()]:
+        assert one.data.tags["mlflow.source.git.commit"] == head.stdout.strip()
+
+
+def test_pipeline_run_holds_the_resolved_configuration(place: Experiment, run: PipelineRuns) -> None:
+    text = mlflow.artifacts.load_text(f"runs:/{run.parent.info.run_id}/config/config.yaml")
+    config = yaml.safe_load(text)
+    assert config["data"]["name"] == "uci"
+    assert config["data"]["stratify"] == "default"
+    assert config["random_forest_pipeline"]["random_forest"]["max_depth"] == 13
+
+
+def test_inputs_are_datasets_with_name_digest_and_source(run: PipelineRuns) -> None:
+    (train,) = datasets(run, "random_forest")
+    segregate = run.steps["segregate"]
+    assert train.dataset.name == "data/data_train.csv"
+    assert json.loads(train.dataset.source) == {"uri": f"runs:/{segregate.info.run_id}/data/data_train.csv"}
+    recorded = segregate.data.tags["output.data/data_train.csv"].removeprefix("sha256:")
+    assert recorded.startswith(train.dataset.digest)
+    for name in ("download", "preprocess", "check_data", "segregate", "evaluate"):
+        assert datasets(run, name), name
+
+
+def datasets(run: PipelineRuns, step: str) -> list[DatasetInput]:
+    inputs = run.steps[step].inputs
+    return list(inputs.dataset_inputs) if inputs else []
+
+
+def test_exact_run_ids_are_recorded(run: PipelineRuns) -> None:
+    ids = {name: step.info.run_id for name, step in run.steps.items()}
+    evaluate = run.steps["evaluate"].data
+    assert evaluate.tags["input.model_export"] == f"runs:/{ids['random_forest']}/model_export"
+    assert evaluate.tags["input.data/data_test.csv"] == f"runs:/{ids['segregate']}/data/data_test.csv"
+    assert evaluate.params["input_model_run_id"] == ids["random_forest"]
+
+
+def test_only_the_newest_run_of_a_step_is_current(place: Experiment, again: PipelineRuns) -> None:
+    for step in STEPS:
+        assert [one.info.run_id for one in place.current(step.name)] == [again.steps[step.name].info.run_id]
+
+
+def test_first_run_says_that_there_is_no_reference(run: PipelineRuns, again: PipelineRuns) -> None:
+    assert "KS skipped: no reference: there is no champion yet" in summary(run, "check_data")
+    assert "was trained on this very data" in summary(again, "check_data")
+
+
+def summary(run: PipelineRuns, step: str) -> str:
+    return run.steps[step].data.tags["summary"]
+
+
+def test_registered_version_tells_where_it_comes_from(place: Experiment, run: PipelineRuns) -> None:
+    version = place.client.get_model_version(MODEL, "1")
+    assert version.tags["pipeline_run_id"] == run.parent.info.run_id
+    assert version.tags["data_digest"] == run.steps["segregate"].data.tags["output.data/data_train.csv"]
+    assert float(version.tags["test_auc"]) == pytest.approx(
+        run.steps["evaluate"].data.metrics["test_roc_auc"], abs=1e-6
+    )
+    assert "ROC AUC" in str(version.description)
+    assert version.tags["git_commit"] == run.parent.data.tags.get("mlflow.source.git.commit", "unknown")
+
+
+def test_equal_model_becomes_challenger_and_the_champion_stays(place: Experiment, again: PipelineRuns) -> None:
+    assert again.steps["evaluate"].data.tags["verdict"] == "as_good"
+    registered = place.client.get_registered_model(MODEL)
+    aliases = {name: str(version) for name, version in registered.aliases.items()}
+    assert aliases == {"champion": "1", "challenger": "2"}
+
+
+SERVE = 'make serve options="model_name=credit_default_real"'
+
+
+def test_terminal_shows_a_line_per_step_and_the_closing_table(first: subprocess.CompletedProcess[str]) -> None:
+    for step in STEPS:
+        assert f"{step.name:<14}  done in" in first.stdout
+    for words in ("AUC 0.77", "verdict", "credit_default_real version 1", "mlflow ui", "mlflow models serve", SERVE):
+        assert words in first.stdout
+    assert "Warning" not in first.stdout + first.stderr
+    assert "Traceback" not in first.stdout + first.stderr
+
+
+def test_model_takes_gaps_and_unknown_codes(model: PyFuncModel, test_split: pd.DataFrame) -> None:
+    rows = test_split.drop(columns="default").head(4).astype(float)
+    rows.loc[0, "AGE"] = np.nan
+    rows.loc[1, "EDUCATION"] = 99
+    rows.loc[2, :] = np.nan
+    assert answer_of(model, rows)["probability"].between(0, 1).all()
+
+
+def test_model_is_loaded_without_unpickling(run: PipelineRuns) -> None:
+    """In a process that refuses to look up any class for a pickle."""
+    code = """
+import sys, mlflow
+def refuse(event, args):
+    if event == "pickle.find_class":
+        raise RuntimeError(f"unpickled {args}")
+uri = sys.argv[1]
+path = mlflow.artifacts.download_artifacts(uri)
+import mlflow.pyfunc, onnxruntime, pandas
+sys.addaudithook(refuse)
+print(mlflow.pyfunc.load_model(path).metadata.signature is not None)
+"""
+    uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export"
+    status, said = run_warm(code, uri)
+    assert status == 0, said
+    assert said.strip().endswith("True")
+
+
+def test_scikit_learn_pipeline_lies_beside_the_graph(run: PipelineRuns) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.steps['random_forest'].info.run_id}/model_export"))
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
+    kept = skops.io.load(folder / "artifacts" / "model.skops", trusted=TRUSTED_TYPES)
+    assert list(kept.named_steps) == ["encode", "forest"]
+
+
+def test_predict_json_on_the_input_example_equals_in_process(
+    run: PipelineRuns, model: PyFuncModel, tmp_path: Path
+) -> None:
+    answer = predict(run, model_file(run, "serving_input_example.json"), "json", tmp_path)
+    assert isinstance(model.input_example, pd.DataFrame)
+    expected = answer_of(model, model.input_example)
+    assert np.allclose(answer["probability"], expected["probability"], atol=0, rtol=0)
+
+
+def test_predict_csv_on_the_test_split_equals_in_process(
+    place: Experiment, run: PipelineRuns, model: PyFuncModel, test_split: pd.DataFrame, tmp_path: Path
+) -> None:
+    answer = predict(run, run.artifact(place, "segregate", "data/data_test.csv"), "csv", tmp_path)
+    expected = answer_of(model, test_split.astype(float))
+    assert len(answer) == 8_990
+    assert (answer["probability"].to_numpy() == expected["probability"].to_numpy()).all()
+    assert (answer["class"].to_numpy() == expected["class"].to_numpy()).all()
+
+
+def model_file(run: PipelineRuns, name: str) -> Path:
+    uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export/{name}"
+    return Path(mlflow.artifacts.download_artifacts(uri))
+
+
+def predict(run: PipelineRuns, file: Path, content: str, folder: Path) -> pd.DataFrame:
+    """`mlflow models predict` on a file; the answer as a table."""
+    uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export"
+    output = folder / "answer.json"
+    words = ["mlflow", "models", "predict", "-m", uri, "--env-manager", "local", "-t", content]
+    ended = run_command(*words, "-i", str(file), "-o", str(output))
+    assert ended.returncode == 0, ended.stderr
+    return pd.DataFrame(json.loads(output.read_text())["predictions"])

@@ -1,0 +1,298 @@
+"""Finished work is not done again, and what has to be done again says why."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from rich.console import Console
+
+from pipeline.config import checked
+from pipeline.execution.runner import StepFailed
+from pipeline.execution.single import run_single
+from pipeline.reuse.decide import _losses, why_not_intact
+from pipeline.steps import STEPS
+from tests.conftest import Experiment, new_experiment
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import Here, pipelines_in, run_here, small_forest, small_table
+from tests.support.servers import free_port
+from tests.support.small_data import composed
+
+ALL = [step.name for step in STEPS]
+
+
+@pytest.fixture(scope="module")
+def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    mlflow.set_tracking_uri(store)
+    return new_experiment("reuse", tmp_path_factory.mktemp("reuse"))
+
+
+@pytest.fixture(scope="module")
+def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Here]:
+    """Run the pipeline on one small table, in one experiment: each test finds what those before it left."""
+    table = small_table(tmp_path_factory.mktemp("table"))
+
+    def call(*options: str) -> Here:
+        return run_here(place, f"data.file_url={table}", *small_forest(), *options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def first(run: Callable[..., Here]) -> Here:
+    return run()
+
+
+def run_ids(here: Here) -> dict[str, str]:
+    return {name: one.info.run_id for name, one in here.runs.steps.items()}
+
+
+def file_of(run: Run, artifact: str) -> Path:
+    return Path(unquote(urlsplit(run.info.artifact_uri).path)) / artifact
+
+
+def test_the_first_pipeline_runs_every_step(first: Here) -> None:
+    assert not first.error
+    assert set(first.runs.steps) == set(ALL)
+    assert "7 ran" in first.said
+
+
+def test_nothing_changed_nothing_runs(place: Experiment, run: Callable[..., Here], first: Here) -> None:
+    before = len(place.client.search_runs([place.id]))
+    again = run()
+    assert again.states == dict.fromkeys(ALL, "reused")
+    assert run_ids(again) == run_ids(first)
+    assert again.runs.parent.info.run_id != first.runs.parent.info.run_id
+    assert again.runs.parent.data.metrics == first.runs.parent.data.metrics
+    assert len(place.client.search_runs([place.id])) == before + 1, "the pipeline's own run and no other"
+
+
+def test_a_version_that_lost_its_alias_is_registered_again(
+    run: Callable[..., Here], place: Experiment, first: Here
+) -> None:
+    place.client.delete_registered_model_alias(place.id_name, "champion")
+    after = run().states
+    assert after.pop("register") == "ran version 1 is not the champion any more"
+    assert set(after.values()) == {"reused"}
+    assert str(place.client.get_model_version_by_alias(place.id_name, "champion").version) == "2"
+
+
+def test_another_parameter_runs_its_step_and_those_that_read_its_output(
+    run: Callable[..., Here], place: Experiment, first: Here
+) -> None:
+    smaller = run("data.test_size=0.2", f"main.execute_steps=[{','.join(ALL[:-1])}]")
+    states = smaller.states
+    assert states["segregate"] == "ran     test_size 0.3 -> 0.2".replace("     ", " ")
+    assert states["random_forest"] == "ran output of segregate changed"
+    assert states["evaluate"].startswith("ran output of ")
+    assert [states[name] for name in ("download", "preprocess", "check_data")] == ["reused"] * 3
+    back = run("main.execute_steps=[download,preprocess,segregate,random_forest]")
+    assert set(back.states.values()) == {"reused"}
+    # what was reused last is what a step alone reads from
+    (current,) = place.current("segregate")
+    assert current.info.run_id == first.runs.steps["segregate"].info.run_id
+
+
+def test_a_setting_of_the_forest_leaves_the_data_alone(run: Callable[..., Here], first: Here) -> None:
+    deeper = run("random_forest_pipeline.random_forest.max_depth=6", "main.execute_steps=[segregate,random_forest]")
+    assert deeper.states == {"segregate": "reused", "random_forest": "ran random_forest.max_depth 5 -> 6"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda path: path.unlink(), "its artifact preprocessed_data.csv is gone"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "its artifact preprocessed_data.csv has 1,000 bytes"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().swapcase()[::-1]),
+            "its artifact preprocessed_data.csv was altered",
+        ),
+    ],
+    ids=["deleted", "truncated", "altered"],
+)
+def test_a_lost_artifact_is_made_anew(
+    run: Callable[..., Here], first: Here, damage: Callable[[Path], object], why: str
+) -> None:
+    steps = "main.execute_steps=[download,preprocess,segregate]"
+    holder = run(steps).runs.steps["preprocess"]
+    path = file_of(holder, "preprocessed_data.csv")
+    whole = path.read_bytes()
+    damage(path)
+    mended = run(steps)
+    assert mended.states["preprocess"].startswith(f"ran {why}")
+    assert file_of(mended.runs.steps["preprocess"], "preprocessed_data.csv").read_bytes() == whole
+    # made anew it is the same, so that what reads it need not run
+    assert mended.states["segregate"] == "reused"
+
+
+def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place: Experiment, first: Here) -> None:
+    model = place.client.get_logged_model(first.runs.steps["random_forest"].data.tags["model_id"])
+    (graph,) = Path(unquote(urlsplit(model.artifact_location).path)).rglob("model.onnx")
+    graph.unlink()
+    mended = run()
+    assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
+    assert mended.states["evaluate"].startswith("ran ")
+    assert mended.states["register"].startswith("ran ")
+
+
+def replace_by_link(path: Path) -> None:
+    (path.parent / "target").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(path.parent / "target")
+
+
+def alter_one_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (alter_one_byte, "{} was altered"),
+        (replace_by_link, "{} was altered"),
+        (lambda path: path.with_name("added.py").write_text(""), "{parent}added.py was added"),
+        (lambda path: path.rename(path.with_name("moved")), "{} is gone"),
+    ],
+    ids=["altered", "link", "added", "moved"],
+)
+@pytest.mark.parametrize("name", ["artifacts/model.onnx", "MLmodel"])
+def test_a_model_is_intact_only_if_each_file_is_the_one_that_was_logged(
+    place: Experiment, first: Here, tmp_path: Path, damage: Callable[[Path], object], words: str, name: str
+) -> None:
+    run = place.current("random_forest")[0]
+    folder = file_of_model(place, run)
+    assert why_not_intact(place.client, run) == ""
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    damage(folder / name)
+    try:
+        expected = words.format(name, parent=name.rpartition("artifacts/")[1])
+        assert f"its artifact {expected}" in [f"{problem}" for problem in _losses(place.client, run)]
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+    assert why_not_intact(place.client, run) == ""
+
+
+def file_of_model(place: Experiment, run: Run) -> Path:
+    location = place.client.get_logged_model(run.data.tags["model_id"]).artifact_location
+    return Path(unquote(urlsplit(location).path))
+
+
+def test_an_artifact_that_became_a_link_is_not_the_one_that_was_published(place: Experiment, first: Here) -> None:
+    run = place.current("preprocess")[0]
+    path = file_of(run, "preprocessed_data.csv")
+    whole = path.read_bytes()
+    replace_by_link(path)
+    try:
+        assert why_not_intact(place.client, run) == "its artifact preprocessed_data.csv was altered"
+    finally:
+        path.unlink()
+        path.write_bytes(whole)
+
+
+def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
+    run: Callable[..., Here], first: Here
+) -> None:
+    steps = "main.execute_steps=[download,preprocess,segregate]"
+    other = run("data.name=other", steps)
+    assert (
+        other.states["preprocess"] == f"ran first run of this data set for {first.runs.parent.data.tags['model_name']}"
+    )
+    again = run("data.test_size=0.4", steps)
+    assert again.states["segregate"] == "ran test_size 0.3 -> 0.4"
+    run(steps)
+
+
+def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(run: Callable[..., Here], first: Here) -> None:
+    failed = run("data.val_size=0.4", "random_forest_pipeline.features.numeric=[NO_SUCH]")
+    assert failed.error
+    assert "NO_SUCH" in str(failed.error)
+    assert failed.states["random_forest"].startswith("failed")
+    assert failed.states["evaluate"] == "not run"
+    mended = run("data.val_size=0.4", "main.execute_steps=[download,preprocess,check_data,segregate,random_forest]")
+    assert mended.states["segregate"] == "reused"
+    assert "val_size 0.3 -> 0.4" in mended.states["random_forest"]
+
+
+def test_reuse_can_be_turned_off_for_all_or_for_one_step(run: Callable[..., Here], first: Here) -> None:
+    steps = "main.execute_steps=[download,preprocess]"
+    off = run("main.reuse=false", steps)
+    assert off.states == dict.fromkeys(("download", "preprocess"), "ran main.reuse is false")
+    one = run("main.rerun=preprocess", steps)
+    assert one.states == {"download": "reused", "preprocess": "ran main.rerun names it"}
+
+
+@pytest.mark.parametrize("behaviour", ["etag", "dated"])
+def test_a_download_is_reused_while_the_server_names_the_same_version(
+    behaviour: str, experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
+) -> None:
+    faulty_server.files["clients.csv"] = small_table(tmp_path, rows=300).read_bytes()
+    path = f"{behaviour}/clients.csv"
+    options = [f"data.file_url={faulty_server.url(path)}", "main.execute_steps=[download,preprocess]"]
+    run_here(experiment, *options)
+    assert run_here(experiment, *options).states == {"download": "reused", "preprocess": "reused"}
+    assert faulty_server.asked[path] == 1
+    faulty_server.files["clients.csv"] = small_table(tmp_path, seed=2, rows=301).read_bytes()
+    changed = run_here(experiment, *options).states
+    assert changed["download"].startswith("ran source ")
+    assert changed["preprocess"] == "ran output of download changed"
+
+
+def test_a_source_without_versions_is_downloaded_and_the_rest_goes_by_its_digest(
+    experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
+) -> None:
+    faulty_server.files["clients.csv"] = small_table(tmp_path, rows=300).read_bytes()
+    options = [f"data.file_url={faulty_server.url('good/clients.csv')}", "main.execute_steps=[download,preprocess]"]
+    run_here(experiment, *options)
+    again = run_here(experiment, *options).states
+    assert again == {"download": "ran its source names neither ETag nor time of change", "preprocess": "reused"}
+
+
+def test_a_changed_file_on_disk_is_downloaded_again(experiment: Experiment, tmp_path: Path) -> None:
+    table = small_table(tmp_path, rows=300)
+    options = [f"data.file_url={table}", "main.execute_steps=download"]
+    run_here(experiment, *options)
+    table.write_bytes(small_table(tmp_path, seed=5, rows=300).read_bytes())
+    assert run_here(experiment, *options).states == {"download": "ran source changed"}
+
+
+@pytest.mark.parametrize("reference", ["runs:/" + "0" * 32 + "/x.csv", "runs:/" + "0" * 32])
+def test_a_mistyped_reference_is_told_by_check_data(run: Callable[..., Here], first: Here, reference: str) -> None:
+    failed = run(f"data.reference_dataset={reference}", "main.execute_steps=[download,preprocess,check_data]")
+    assert isinstance(failed.error, StepFailed)
+    assert "0" * 32 in str(failed.error)
+
+
+def test_artifacts_on_a_store_that_does_not_answer_cannot_be_reused(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is still known to the tracking server; what it has published is out of reach."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = mlflow.MlflowClient(store)
+    away = f"mlflow-artifacts://127.0.0.1:{free_port()}/away"
+    experiment = client.create_experiment("artifacts away", artifact_location=away)
+    run = client.create_run(experiment, tags={"size.raw_data.csv": "10", "output.raw_data.csv": "sha256:1f"})
+    problem = why_not_intact(client, client.get_run(run.info.run_id))
+    assert problem.startswith("its artifacts cannot be listed (")
+
+
+def test_two_pipelines_that_compute_the_same_at_once_both_end_well(experiment: Experiment, tmp_path: Path) -> None:
+    where = [f"main.experiment_name='{experiment.name}'", f"data.file_url={small_table(tmp_path, rows=300)}"]
+    config = checked(composed(*where, "main.execute_steps=[download,preprocess,segregate]"))
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run_single, config, Console(file=io.StringIO())) for _ in range(2)]
+    assert [one.exception() for one in both] == [None, None]
+    pipelines = pipelines_in(experiment)
+    assert len(pipelines) == 2
+    for pipeline in pipelines:
+        assert {run.info.status for run in pipeline.steps.values()} == {"FINISHED"}
+        assert set(pipeline.steps) == {"download", "preprocess", "segregate"}
+    assert all(len(experiment.current(name)) == 1 for name in ("download", "preprocess", "segregate"))

@@ -1,0 +1,161 @@
+"""Marked secrets go through a pipeline and a scorer, and are in no store, artifact, log or answer afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from ci.collect import collect
+from ci.report import COMMENT, SUMMARY, write
+from pipeline.steps import BY_NAME
+from prediction_log.read import read_log
+from simulate.clients import clients
+from tests.conftest import Ended, Experiment, new_experiment
+from tests.support.ci_summaries import COMMIT
+from tests.support.faulty_http_server import FaultyServer
+from tests.support.pipelines import SMALL_ROWS, Here, run_here, small_forest
+from tests.support.prediction_logs import new_database
+from tests.support.scoring_requests import split
+from tests.support.scoring_servers import scorer
+
+MARK = "XqSECRETqX"
+KEY = f"{MARK}-scorer"
+UNHEARD_OF = 987654321.25
+"""A value of a row that stands nowhere else."""
+
+
+@pytest.fixture(scope="module")
+def secrets(log_server: str) -> Iterator[dict[str, str]]:
+    """The environment's secrets: keys, passwords, and a signed address of the data at a real server."""
+    with pytest.MonkeyPatch.context() as patch, FaultyServer() as server:
+        server.files["clients.csv"] = clients(SMALL_ROWS, seed=4).to_csv(index=False).encode()
+        values = {
+            "AWS_SECRET_ACCESS_KEY": f"{MARK}-aws",
+            "MLFLOW_TRACKING_USERNAME": "someone",
+            "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow",
+            "SCORER_API_KEY": KEY,
+            "PREDICTION_LOG_URL": f"{new_database(log_server).replace('@', f':{MARK}/log@', 1)}?sslpassword={MARK}-ssl",
+            "DATA_URL": f"{server.url('good/clients.csv')}?X-Amz-Signature={MARK}-signed",
+            "NO_DATA_URL": f"{server.url('forbidden/clients.csv')}?part={MARK}-signed",
+            "CUT_DATA_URL": f"{server.url('cut/clients.csv')}?part={MARK}-signed",
+        }
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield values
+
+
+@dataclass
+class Ran:
+    """What a pipeline and a scorer left and said."""
+
+    place: Experiment
+    pipeline: Here
+    folder: Path
+    said: str
+
+    @property
+    def files(self) -> list[Path]:
+        database = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///"))
+        everything = [*self.folder.rglob("*"), *database.parent.glob(f"{database.name}*")]
+        return [path for path in everything if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def ran(store: str, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    mlflow.set_tracking_uri(store)
+    folder = tmp_path_factory.mktemp("secrets")
+    place = new_experiment("secrets", folder)
+    pipeline = run_here(place, "data.file_url='env:DATA_URL'", *small_forest())
+    assert pipeline.error is None
+    row = {**first_row(pipeline, place), "LIMIT_BAL": UNHEARD_OF}
+    with scorer(folder, place.id_name, log_url="", env=secrets) as server:
+        answers = [
+            server.score(split([row]), **{"X-API-Key": KEY}),
+            server.score(split([row]), **{"X-API-Key": f"{KEY}-wrong"}),
+            server.score(split([{**row, "AGE": "old"}]), **{"X-API-Key": KEY}),
+            *(server.get(path) for path in ("/metrics", "/health", "/version", "/openapi.json")),
+        ]
+        assert server.end() == 0
+    assert [answer.status_code for answer in answers[:3]] == [200, 401, 400]
+    said = "\n".join([pipeline.said, *(f"{answer.headers}\n{answer.text}" for answer in answers)])
+    return Ran(place, pipeline, folder, said)
+
+
+def first_row(pipeline: Here, place: Experiment) -> dict[str, float]:
+    table = pipeline.runs.table(place, "segregate", "data/data_test.csv").drop(columns="default")
+    return {str(name): float(value) for name, value in table.iloc[0].items()}
+
+
+def holding(mark: str, files: list[Path]) -> list[str]:
+    return [path.name for path in files if mark.encode() in path.read_bytes()]
+
+
+def test_the_search_would_find_what_is_kept(ran: Ran) -> None:
+    """The address without its signature is on record, and the row is in the log of predictions."""
+    assert len(ran.files) > 30
+    assert "mlflow.db" in holding("env:DATA_URL", ran.files)
+    assert "mlflow.db" in holding("/good/clients.csv", ran.files)
+
+
+def test_no_store_artifact_or_log_holds_a_secret(ran: Ran) -> None:
+    assert holding(MARK, ran.files) == []
+
+
+def test_nothing_that_was_printed_or_answered_holds_a_secret(ran: Ran) -> None:
+    assert MARK not in ran.said
+
+
+def test_the_prediction_log_holds_the_row_and_no_secret(ran: Ran, secrets: dict[str, str]) -> None:
+    kept = read_log(secrets["PREDICTION_LOG_URL"]).to_csv()
+    assert "987654321" in kept
+    assert MARK not in kept
+
+
+def test_the_scorers_log_lines_hold_no_value_of_a_row(ran: Ran) -> None:
+    logs = list(ran.folder.glob("scorer-*.log"))
+    assert len(logs) == 1
+    assert logs[0].stat().st_size > 0
+    assert holding("987654321", logs) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"), [("NO_DATA_URL", "was refused: 403"), ("CUT_DATA_URL", "failed on each of 1 tries")]
+)
+def test_a_download_that_fails_names_the_address_without_its_query(
+    run_step: Callable[..., Ended],
+    experiment: Experiment,
+    secrets: dict[str, str],
+    tmp_path: Path,
+    variable: str,
+    words: str,
+) -> None:
+    ended = run_step("download", file_url=f"env:{variable}", attempts=1)
+    assert ended.status == 1
+    assert words in ended.message
+    assert "/clients.csv" in ended.message
+    assert MARK not in ended.message + ended.log
+    assert holding(MARK, [path for path in tmp_path.rglob("*") if path.is_file()]) == []
+
+
+def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    summary = collect(MlflowClient(), ran.pipeline.runs.parent, COMMIT, None, tmp_path)
+    write(summary, tmp_path)
+    assert (summary.succeeded, summary.data) == (True, "sample")
+    assert summary.verdict is not None
+    assert summary.verdict.passed
+    assert summary.checks is not None
+    assert summary.checks.passed > 50
+    evaluate = ran.pipeline.runs.steps["evaluate"].data.metrics
+    assert summary.metrics["roc_auc"].value == pytest.approx(evaluate["test_roc_auc"])
+    assert {step.name: step.state for step in summary.steps} == dict.fromkeys(BY_NAME, "ran")
+    comment = (tmp_path / COMMENT).read_text(encoding="utf-8")
+    assert "## Pipeline succeeded, gate passed" in comment
+    assert page.read_text(encoding="utf-8") == comment
+    assert MARK not in comment + (tmp_path / SUMMARY).read_text(encoding="utf-8")

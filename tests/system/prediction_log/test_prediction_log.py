@@ -1,0 +1,242 @@
+"""The prediction log on a real SQLite and a real PostgreSQL: what is acknowledged is on record, exactly once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prediction_log.engine import open_engine
+from prediction_log.insert import Taken, commit
+from prediction_log.labels import give_feedback
+from prediction_log.read import read_log
+from prediction_log.rows import Prediction, rows_of
+from prediction_log.schema import HEAD, VERSION_TABLE
+from prediction_log.writer import LogUnavailable, PredictionLog, RequestIdTaken
+from tests.support.log_writer_process import prediction
+from tests.support.prediction_logs import asked, ids, new_database, opened, write
+
+WRITER = Path(__file__).parents[2] / "support" / "log_writer_process.py"
+
+ROOT = WRITER.parents[2]
+
+KILLS = 5
+
+ACKNOWLEDGED_BEFORE_A_KILL = 60
+
+
+@contextmanager
+def writers(log_at: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that starts writing processes; see record_writer.py. None of them may have complained at the end."""
+    process = subprocess.Popen(
+        [sys.executable, str(WRITER), log_at],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    yield process
+    assert process.communicate(timeout=60) == ("", "")
+
+
+def tell(process: subprocess.Popen[str], line: str) -> Iterator[tuple[int, str]]:
+    """Let processes write, and yield who printed which id until all have ended."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    for printed in process.stdout:
+        if printed == "ended\n":
+            return
+        pid, name = printed.split()
+        yield int(pid), name
+
+
+def test_a_future_is_resolved_after_its_rows_can_be_seen_by_others(log_at: str) -> None:
+    seen: list[int] = []
+
+    def look(_: Future[None]) -> None:
+        seen.append(asked(log_at, "SELECT count(*) FROM predictions WHERE request_id = 'b'")[0][0])
+
+    with opened(log_at) as log:
+        future = log.submit([prediction("b", row) for row in range(3)])
+        future.add_done_callback(look)
+        assert future.result(20) is None
+    assert seen == [3]
+
+
+def test_what_is_submitted_is_what_is_read_in_one_call(log_at: str) -> None:
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    given = [
+        prediction(f"r{i}")._replace(time=begin + timedelta(minutes=i), model_version=str(i % 2), probability=i / 10,
+                predicted=int(i >= 5), features={"AGE": float(i) or None, "job": "cook" if i else None, "TOP": 1e300})
+        for i in range(10)
+    ]  # fmt: skip
+    with opened(log_at) as log:
+        log.submit([*given, given[3]._replace(shadow=True, probability=0.9)]).result(20)
+    give_feedback(log_at, [("r3", 0, 1)])
+    expected = pd.DataFrame(
+        {
+            "request_id": [one.request_id for one in given],
+            "row": 0,
+            "time": pd.Series([one.time for one in given]).astype("datetime64[us, UTC]"),
+            "model_version": [one.model_version for one in given],
+            "AGE": [None, *map(float, range(1, 10))],
+            "job": [None, *["cook"] * 9],
+            "TOP": 1e300,
+            "probability": [one.probability for one in given],
+            "predicted": [one.predicted for one in given],
+            "latency_ms": 1.5,
+            "label": [1.0 if i == 3 else None for i in range(10)],
+        }
+    )
+    found = read_log(log_at, labels=True)
+    # PostgreSQL keeps the keys of an object in an order of its own
+    pd.testing.assert_frame_equal(found[list(expected)], expected)
+    assert set(found) == set(expected)
+    window = read_log(log_at, start=begin + timedelta(minutes=2), end=begin + timedelta(minutes=8), model_version="0")
+    assert window["request_id"].tolist() == ["r2", "r4", "r6"]
+    assert read_log(log_at, last=3)["request_id"].tolist() == ["r7", "r8", "r9"]
+    assert read_log(log_at, shadow=True)["probability"].tolist() == [0.9]
+    assert len(read_log(log_at, shadow=None)) == 11
+    assert read_log(log_at, start=begin + timedelta(days=1), labels=True).empty
+
+
+def test_many_rows_are_read_in_parts_and_in_their_order(log_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prediction_log.read.ROWS_AT_ONCE", 7)
+    log_at, begin = f"sqlite:///{log_file}", datetime(2026, 3, 1, tzinfo=UTC)
+    with opened(log_at) as log:
+        rows = [prediction("r", row)._replace(time=begin + timedelta(seconds=row)) for row in range(50)]
+        # a column that is of numbers in one part and of texts in another
+        log.submit([one._replace(features={"a": "x" if one.row > 40 else 1.0}) for one in rows]).result(20)
+    assert read_log(log_at)["row"].tolist() == list(range(50))
+    assert read_log(log_at, last=20)["row"].tolist() == list(range(30, 50))
+    assert set(read_log(log_at)["a"]) == {"1", "x"}
+
+
+def test_every_acknowledged_prediction_of_killed_processes_is_on_record_once(log_at: str) -> None:
+    printed: list[str] = []
+    with writers(log_at) as process:
+        for kill in range(KILLS):
+            heard: Counter[int] = Counter()
+            for pid, name in tell(process, f"1000000 {kill}-a {kill}-b"):
+                printed.append(name)
+                heard[pid] += 1
+                if heard[pid] == ACKNOWLEDGED_BEFORE_A_KILL:
+                    os.kill(pid, signal.SIGKILL)
+    found = ids(log_at)
+    assert len(printed) >= KILLS * 2 * ACKNOWLEDGED_BEFORE_A_KILL
+    assert {name: found[name] for name in printed if found[name] != 2} == {}  # each has two rows
+
+
+def test_processes_that_open_a_new_log_at_once_make_it_once(log_at: str) -> None:
+    with writers(log_at) as process:
+        assert len([*tell(process, "3 a b c d")]) == 12
+    assert len(ids(log_at)) == 12
+    assert asked(log_at, f"SELECT version_num FROM {VERSION_TABLE}") == [(HEAD,)]
+
+
+def test_the_same_request_again_is_acknowledged_and_not_doubled(log_at: str) -> None:
+    with opened(log_at) as log:
+        write(log, "a", "a", "b")
+        write(log, "a")
+        assert log.stats().failed == 0
+    assert ids(log_at) == {"a": 1, "b": 1}
+
+
+def test_a_huge_number_is_the_same_at_the_second_try(log_at: str) -> None:
+    huge = prediction("a")._replace(features={"AGE": 1e300})
+    with opened(log_at) as log:
+        for _ in range(2):
+            log.submit([huge]).result(20)
+    assert ids(log_at) == {"a": 1}
+
+
+def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(log_at: str) -> None:
+    with opened(log_at) as log:
+        write(log, "a")
+        other = [prediction("a", row)._replace(features={"AGE": 99.0}) for row in range(2)]
+        futures = [log.submit([prediction("b")]), log.submit(other), log.submit([prediction("c")])]
+        with pytest.raises(RequestIdTaken, match="request id 'a' stands in the prediction log with other rows"):
+            futures[1].result(20)
+        assert [futures[0].result(20), futures[2].result(20)] == [None, None]
+        # the same id under another version, or as a shadow, is the same request
+        log.submit([prediction("a")._replace(model_version="4"), prediction("a")._replace(shadow=True)]).result(20)
+    assert ids(log_at) == {"a": 3, "b": 1, "c": 1}
+
+
+def test_other_rows_are_refused_under_the_id_of_a_request_that_another_version_answered(log_at: str) -> None:
+    def answered_by_4(name: str, age: float, **more: float) -> Prediction:
+        return prediction(name)._replace(model_version="4", features={"AGE": age, **more})
+
+    with opened(log_at) as log:
+        write(log, "a", "b")
+        futures = [log.submit([answered_by_4("a", 25.0)]), log.submit([answered_by_4("b", 24.0, more=1.0)])]
+        with pytest.raises(RequestIdTaken, match="request id 'a'"):
+            futures[0].result(20)
+        futures[1].result(20)
+    assert ids(log_at) == {"a": 1, "b": 2}
+    # both at once, while the champion changes: nobody can say which came first
+    together = [rows_of([one], frozenset()) for one in (prediction("c"), answered_by_4("c", 25.0), prediction("d"))]
+    engine = open_engine(log_at)
+    with pytest.raises(Taken) as taken:
+        commit(engine, together)
+    assert taken.value.positions == {0, 1}
+    engine.dispose()
+    assert ids(log_at) == {"a": 1, "b": 2}
+
+
+def test_more_or_fewer_rows_under_an_id_on_record_are_refused(log_at: str) -> None:
+    def some(name: str, rows: int) -> list[Prediction]:
+        return [prediction(name, row) for row in range(rows)]
+
+    with opened(log_at) as log:
+        log.submit(some("a", 2)).result(20)
+        for rows in (1, 3):
+            with pytest.raises(RequestIdTaken, match="request id 'a'"):
+                log.submit(some("a", rows)).result(20)
+            with pytest.raises(RequestIdTaken, match="request id 'a'"):
+                log.submit([one._replace(model_version="4") for one in some("a", rows)]).result(20)
+        log.submit(some("a", 2)).result(20)
+        # a shadow may have had no time for all rows
+        log.submit([one._replace(shadow=True) for one in some("a", 1)]).result(20)
+    assert ids(log_at) == {"a": 3}
+
+
+def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) -> None:
+    log_at = new_database(log_server)
+    with opened(log_at) as log:
+        futures = [log.submit([one]) for one in (prediction("a"), prediction("b")._replace(model_name="\0"))]
+        with pytest.raises(ValueError, match="cannot be put on record"):
+            futures[1].result(20)
+        assert futures[0].result(20) is None
+        write(log, "c")
+        assert (log.stats().committed, log.stats().failed) == (2, 1)
+    assert set(ids(log_at)) == {"a", "c"}
+
+
+def test_a_refusal_of_the_database_repeats_no_row(log_server: str) -> None:
+    with opened(new_database(log_server)) as log:
+        with log.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (probability > 0.5)")
+        with pytest.raises(ValueError, match="violates check constraint") as refused:
+            log.submit([prediction("a")]).result(20)
+    assert "cook" not in str(refused.value)
+
+
+def test_closing_writes_what_waits_and_then_takes_no_more(log_at: str) -> None:
+    log = PredictionLog.open(log_at)
+    futures = [log.submit([prediction(f"r{i}")]) for i in range(300)]
+    log.close(20)
+    assert [future.done() for future in futures] == [True] * 300
+    assert len(ids(log_at)) == 300
+    with pytest.raises(LogUnavailable, match="is closed"):
+        log.submit([prediction("late")]).result(1)

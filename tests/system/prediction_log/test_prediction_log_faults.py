@@ -1,0 +1,178 @@
+"""The prediction log when its database stops, locks, fills up or is put away: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, make_url
+
+from prediction_log.queue import MOST_WAITING
+from prediction_log.writer import LogUnavailable, PredictionLog
+from tests.support.log_writer_process import prediction
+from tests.support.lossy_tcp_proxy import CutLine
+from tests.support.prediction_logs import ids, new_database, opened, write
+from tests.support.restartable_postgres import postgres_to_stop, stopped
+from tests.support.servers import free_port
+
+
+@pytest.fixture
+def uri() -> Iterator[str]:
+    with postgres_to_stop() as uri:
+        yield uri
+
+
+def test_a_postgresql_that_stops_and_starts_under_load_loses_nothing_acknowledged(uri: str) -> None:
+    acknowledged: list[str] = []
+    refused: list[BaseException] = []
+
+    def submit(log: PredictionLog, phase: str, until: int) -> None:
+        """Hand in until so many more have ended well (or, when the server is away, badly)."""
+        for number in range(10_000):
+            name = f"{phase}-{number}"
+            future = log.submit([prediction(name)])
+            if error := future.exception(20):
+                refused.append(error)
+            else:
+                acknowledged.append(name)
+            if number >= until:
+                return
+
+    with opened(uri) as log:
+        submit(log, "before", 20)
+        waiting = {name: log.submit([prediction(name)]) for name in (f"at-{number}" for number in range(200))}
+        with stopped(uri, signal.SIGQUIT):
+            submit(log, "away", 5)
+            assert len(refused) >= 6
+            assert {type(error) for error in refused} == {LogUnavailable}
+            assert all("cannot be used" in str(error) for error in refused)
+        acknowledged += [name for name, future in waiting.items() if not future.exception(20)]
+        before = len(refused)
+        submit(log, "after", 20)
+        assert len(refused) == before, "the log goes on as soon as the server does"
+    found = ids(uri)
+    assert {name: found[name] for name in acknowledged if found[name] != 1} == {}
+
+
+def test_a_log_can_be_opened_while_its_server_is_away(tmp_path: Path) -> None:
+    nobody = f"postgresql://tester@127.0.0.1:{free_port()}/postgres"
+    with pytest.raises(LogUnavailable, match=r"cannot be used: .*refused"):
+        PredictionLog.open(nobody)
+    log = PredictionLog.open(nobody, must_answer=False)
+    with pytest.raises(LogUnavailable):
+        log.submit([prediction("a")]).result(20)
+    log.close(5)
+
+
+def test_a_commit_whose_answer_is_lost_is_on_record_once(log_server: str) -> None:
+    log_at = new_database(log_server)
+    with (
+        CutLine(make_url(log_at).port or 0) as line,
+        opened(log_at.replace(f":{make_url(log_at).port}/", f":{line.port}/")) as log,
+    ):
+        write(log, "a")
+        line.armed = True
+        write(log, "b")
+        assert line.cuts == 1
+        write(log, "c")
+    assert ids(log_at) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_a_full_database_refuses_and_goes_on_when_there_is_room(log_file: Path) -> None:
+    room = {"pages": 0}
+
+    with opened(f"sqlite:///{log_file}") as log:
+
+        def limit(connection: sqlite3.Connection, _: object) -> None:
+            connection.execute(f"PRAGMA max_page_count={room['pages'] or 1_000_000}")
+
+        event.listen(log.engine, "connect", limit)
+        write(log, "a")
+        room["pages"] = 60
+        log.engine.dispose()
+        fills_up(log)
+        room["pages"] = 0
+        log.engine.dispose()
+        write(log, "b")
+
+
+def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can make a small disk here")
+    try:
+        (disk / "ballast").write_bytes(b"\0" * 600_000)
+        with opened(f"sqlite:///{disk / 'log.db'}") as log:
+            write(log, "a")
+            acknowledged = fills_up(log)
+            (disk / "ballast").unlink()
+            write(log, "b")
+        assert set(acknowledged) <= set(ids(f"sqlite:///{disk / 'log.db'}"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def fills_up(log: PredictionLog) -> list[str]:
+    """Write until the log is full; return what was acknowledged."""
+    acknowledged: list[str] = []
+    for number in range(200):
+        future = log.submit([prediction(f"n{number}")._replace(features={"text": "x" * 10_000})])
+        if error := future.exception(20):
+            assert isinstance(error, LogUnavailable)
+            assert "full" in str(error)
+            return acknowledged
+        acknowledged.append(f"n{number}")
+    raise AssertionError("it never was full")
+
+
+def test_a_locked_database_is_waited_for_and_then_given_up(log_file: Path) -> None:
+    with opened(f"sqlite:///{log_file}?timeout=0.4") as log:
+        write(log, "a")
+        with closing(sqlite3.connect(log_file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            future = log.submit([prediction("b")])
+            time.sleep(0.1)
+            other.execute("COMMIT")
+            assert future.result(20) is None
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LogUnavailable, match="locked"):
+                log.submit([prediction("c")]).result(20)
+            other.execute("COMMIT")
+        write(log, "d")
+    assert set(ids(f"sqlite:///{log_file}")) == {"a", "b", "d"}
+
+
+def test_more_than_can_wait_is_refused_at_once(log_file: Path) -> None:
+    with (
+        opened(f"sqlite:///{log_file}?timeout=5") as log,
+        closing(sqlite3.connect(log_file, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        first = log.submit([prediction("a")])
+        many = [prediction("b", row) for row in range(MOST_WAITING)]
+        refused = log.submit(many)
+        assert refused.done()
+        with pytest.raises(LogUnavailable, match="1 predictions wait to be written"):
+            refused.result()
+        assert log.stats().lag_seconds > 0
+        other.execute("COMMIT")
+        assert first.result(20) is None
+        assert log.stats().queued == 0
+
+
+def test_a_log_whose_file_was_put_away_begins_a_new_one(log_file: Path) -> None:
+    with opened(f"sqlite:///{log_file}") as log:
+        write(log, "a")
+        for path in log_file.parent.glob("log.db*"):
+            shutil.move(path, path.with_name(f"old-{path.name}"))
+        write(log, "b")
+    assert set(ids(f"sqlite:///{log_file}")) == {"b"}

@@ -1,0 +1,138 @@
+"""What the prediction log keeps: true labels, what is redacted, sampled, and removed when it is too old."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import delete
+
+from prediction_log.errors import FeedbackUnfit, RequestIdTaken
+from prediction_log.labels import Counts, give_feedback
+from prediction_log.read import read_log
+from prediction_log.retention import PURGED_AT_ONCE, purge_batches
+from prediction_log.schema import predictions
+from prediction_log.writer import Prediction
+from stepkit.paths import ROOT
+from tests.conftest import run_command
+from tests.support.log_writer_process import prediction
+from tests.support.prediction_logs import asked, ids, opened, write
+from tests.support.servers import wait_until
+
+
+def test_labels_are_taken_once_and_the_newer_one_counts(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([prediction("a", row) for row in range(3)]).result(20)
+        labels = [("a", 0, 1), ("a", 1, 0)]
+        assert give_feedback(log.engine, labels) == Counts(new=2)
+        assert give_feedback(log.engine, labels) == Counts(repeated=2)
+        assert give_feedback(log.engine, [("a", 0, 0), ("a", 2, 1), ("a", 2, 1)]) == Counts(
+            new=1, repeated=1, changed=1
+        )
+        unknown = [("a", 3, 1), ("b", 0, 1), ("c\0", 0, 1)]
+        assert give_feedback(log.engine, unknown) == Counts(unknown=[key[:2] for key in unknown])
+        with pytest.raises(FeedbackUnfit, match="the label of request 'a', row 0, is 2"):
+            give_feedback(log.engine, [("a", 0, 2)])
+    assert read_log(log_at, labels=True)["label"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_labels_are_taken_from_a_file_by_command_line(log_file: Path) -> None:
+    log_at, labels = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
+    with opened(log_at) as log:
+        log.submit([prediction("a", row) for row in range(2)]).result(20)
+    command = [sys.executable, "-P", "record/feedback.py", "--log_url", log_at, "--input", str(labels)]
+    labels.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
+    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"FeedbackUnfit: {labels}: 1 line taken (1 new, 0 repeated, 0 changed), 2 not: "
+        "line 3: label 'maybe' is not 0 or 1; request 'b', row 0, is not in the log. "
+        "Mend these and give the file again: taken lines do no harm.\n"
+    )
+    labels.write_text("request_id,row,label\na,0,1\na,1,0\n")
+    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"{labels}: 2 lines taken (1 new, 1 repeated, 0 changed)\n"
+
+
+def test_what_is_redacted_is_nowhere_in_the_log(log_at: str) -> None:
+    with opened(log_at, redact=["job"]) as log:
+        write(log, "a")
+    assert asked(log_at, "SELECT count(*) FROM predictions WHERE CAST(features AS TEXT) LIKE '%cook%'") == [(0,)]
+    found = read_log(log_at)
+    assert (found["AGE"].tolist(), found["job"].isna().tolist()) == ([24.0], [True])
+
+
+def test_rows_that_differ_only_in_what_is_redacted_are_told_apart_by_their_probability(log_at: str) -> None:
+    cook = prediction("a")
+    baker = cook._replace(features={**cast(dict[str, Any], cook.features), "job": "baker"}, probability=0.251)
+    with opened(log_at, redact=["job"]) as log:
+        write(log, "a")
+        with pytest.raises(RequestIdTaken, match="request id 'a'"):
+            log.submit([baker]).result(20)
+        write(log, "a")
+        # another version may answer the same row otherwise
+        log.submit([cook._replace(model_version="4", probability=0.3)]).result(20)
+        # its float32 votes may be added in another order
+        log.submit([cook._replace(probability=0.25 + 3e-7)]).result(20)
+    assert read_log(log_at, model_version="3")["probability"].tolist() == [0.25]
+
+
+def test_what_the_sampling_rate_leaves_out_is_counted(log_file: Path) -> None:
+    with opened(f"sqlite:///{log_file}", sample_rate=0.3) as log:
+        write(log, *(f"r{i}" for i in range(1000)))
+        stats = log.stats()
+    assert stats.committed + stats.not_kept == 1000
+    assert 250 < stats.committed < 350
+    assert len(ids(f"sqlite:///{log_file}")) == stats.committed
+
+
+def aged(name: str, days: float, row: int = 0) -> Prediction:
+    return prediction(name, row)._replace(time=datetime.now(UTC) - timedelta(days=days))
+
+
+def test_old_predictions_and_their_labels_are_removed(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([aged("old", 31, row) for row in range(PURGED_AT_ONCE + 10)]).result(20)
+        log.submit([aged("young", 29)]).result(20)
+        give_feedback(log.engine, [("old", 5, 1), ("young", 0, 1)])
+        later = datetime.now(UTC) + timedelta(seconds=1)
+        assert sum(purge_batches(log.engine, 30, later)) == PURGED_AT_ONCE + 10
+        assert sum(purge_batches(log.engine, 30, later)) == 0
+        assert asked(log_at, "SELECT request_id FROM feedback") == [("young",)]
+        assert give_feedback(log.engine, [("old", 5, 1)]) == Counts(unknown=[("old", 5)])
+        write(log, "old")
+        assert give_feedback(log.engine, [("old", 0, 1)]) == Counts(new=1)
+    assert ids(log_at) == {"young": 1, "old": 1}
+
+
+def test_a_label_stays_with_a_young_answer_to_the_same_row(log_at: str) -> None:
+    with opened(log_at) as log:
+        log.submit([aged("a", 31)]).result(20)
+        log.submit([aged("a", 1)._replace(model_version="4")]).result(20)
+        give_feedback(log.engine, [("a", 0, 1)])
+        assert sum(purge_batches(log.engine, 30)) == 1
+    assert asked(log_at, "SELECT request_id FROM feedback") == [("a",)]
+
+
+def test_a_label_that_older_code_left_behind_is_removed_when_it_is_old(log_at: str) -> None:
+    with opened(log_at) as log:
+        write(log, "a")
+        give_feedback(log.engine, [("a", 0, 1)])
+        with log.engine.begin() as connection:
+            connection.execute(delete(predictions))
+        assert sum(purge_batches(log.engine, 1, datetime.now(UTC) + timedelta(days=2))) == 0
+    assert asked(log_at, "SELECT count(*) FROM feedback") == [(0,)]
+
+
+def test_the_writer_removes_what_is_too_old_by_itself(log_file: Path) -> None:
+    log_at = f"sqlite:///{log_file}"
+    with opened(log_at) as log:
+        log.submit([aged("old", 8, row) for row in range(2 * PURGED_AT_ONCE)]).result(20)
+        log.submit([aged("young", 1)]).result(20)
+    with opened(log_at, keep_days=7) as log:
+        wait_until(lambda: log.stats().purged == 2 * PURGED_AT_ONCE, "old predictions are removed", 10)
+    assert ids(log_at) == {"young": 1}

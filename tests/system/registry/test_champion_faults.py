@@ -1,0 +1,282 @@
+"""A champion that cannot be asked, or not about all rows, and a test split that says little: the gate says so."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from register.promote import main as promote
+from stepkit.paths import ROOT
+from stepkit.step.run import step_run
+from stepkit.store.lineage import find_upstream
+from stepkit.table.columns import read_columns
+from tests.conftest import new_experiment
+from tests.support.pipelines import small_table
+from tests.support.registry_story import Line, failed_rules
+
+GONE = "0" * 32
+"""The id of a run that no store holds."""
+
+FOREST = {"n_estimators": 10, "max_depth": 5}
+
+
+@pytest.fixture(scope="module")
+def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A champion, and a challenger to be judged."""
+    mlflow.set_tracking_uri(store)
+    folder = tmp_path_factory.mktemp("faults")
+    found = Line(new_experiment("champion faults", folder), folder)
+    found.split(small_table(folder))
+    found.version(**FOREST)
+    assert found.aliases == {"challenger": 1, "champion": 1}
+    found.train(**{**FOREST, "n_estimators": 11})
+    return found
+
+
+def why_rejected(line: Line, judged: Run) -> str:
+    """See that the step ended well, and that the only rule that failed is the comparison; return what it says."""
+    assert judged.info.status == "FINISHED", judged.data.tags.get("error")
+    verdict, found = line.json(judged, "verdict.json"), line.json(judged, "evaluation.json")
+    assert (verdict["passed"], verdict["outcome"], verdict["champion_metrics"]) == (False, "rejected", None)
+    (reason,) = failed_rules(verdict).values()
+    assert found["champion"]["reason_not_compared"] in reason
+    assert (found["champion"]["metrics"], found["difference"]) == ({}, {})
+    return reason
+
+
+def files_of_champion(line: Line) -> Path:
+    """The folder of the champion's model."""
+    run = str(line.experiment.client.get_model_version(line.name, "1").run_id)
+    model = line.experiment.client.get_run(run).data.tags["model_id"]
+    location = line.experiment.client.get_logged_model(model).artifact_location
+    return Path(unquote(urlsplit(location).path))
+
+
+def test_a_champion_whose_artifact_is_gone_is_no_pass_and_no_crash(line: Line, tmp_path: Path) -> None:
+    folder = files_of_champion(line)
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    shutil.rmtree(folder)
+    try:
+        reason = why_rejected(line, line.evaluate())
+    finally:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    assert "not compared with the champion (version 1)" in reason
+    assert "cannot be loaded" in reason
+
+
+def test_a_champion_whose_file_is_cut_off_is_no_pass_and_no_crash(line: Line) -> None:
+    graph = next(files_of_champion(line).rglob("model.onnx"))
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:1000])
+    try:
+        assert "cannot be loaded" in why_rejected(line, line.evaluate())
+    finally:
+        graph.write_bytes(whole)
+
+
+def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) -> None:
+    run = line.experiment.current("random_forest")[0]
+    location = line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location
+    graph = next(Path(unquote(urlsplit(location).path)).rglob("model.onnx"))
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        judged = line.evaluate()
+    finally:
+        graph.write_bytes(whole)
+        line.experiment.client.delete_tag(run.info.run_id, "damaged")
+    assert judged.info.status == "FAILED"
+    assert "ArtifactDamaged: " in judged.data.tags["error"]
+    assert "artifacts/model.onnx was altered. Run random_forest again." in judged.data.tags["error"]
+
+
+def compared_with_unknown(line: Line, judged: Run) -> str:
+    """See that the champion was compared on all rows, and return what the verdict says of those that it may know."""
+    found = line.json(judged, "evaluation.json")
+    assert judged.info.status == "FINISHED", judged.data.tags.get("error")
+    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
+    assert found["difference"]["roc_auc"]["low"] is not None
+    unknown = str(found["champion"]["rows_unknown"])
+    rules = [rule["reason"] for rule in line.json(judged, "verdict.json")["rules"]]
+    assert any(f"may have been trained on some of these rows ({unknown})" in reason for reason in rules)
+    return unknown
+
+
+def test_a_champion_whose_training_rows_are_gone_is_compared_on_all_rows_of_another_split(line: Line) -> None:
+    known = line.experiment.current("segregate")[0]
+    rows = Path(unquote(urlsplit(known.info.artifact_uri).path)) / "data" / "data_train.csv"
+    whole = rows.read_bytes()
+    line.call("segregate", random_seed=9)
+    rows.unlink()
+    try:
+        assert "data/data_train.csv is missing or altered" in compared_with_unknown(line, line.evaluate())
+    finally:
+        rows.write_bytes(whole)
+        line.call("segregate")
+
+
+def test_rows_that_the_champion_was_trained_on_are_left_out(line: Line) -> None:
+    known = pd.read_csv(
+        line.experiment.client.download_artifacts(
+            line.experiment.current("segregate")[0].info.run_id, "data/data_train.csv"
+        )
+    )
+    other = line.call("segregate", random_seed=9)
+    test = pd.read_csv(line.experiment.client.download_artifacts(other.info.run_id, "data/data_test.csv"))
+    found = line.json(line.evaluate(), "evaluation.json")
+    line.call("segregate")
+    shared = len(test.merge(known.drop_duplicates(), how="inner"))
+    assert 0 < shared < len(test)
+    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (shared, len(test) - shared)
+    assert found["rows"] == len(test)
+    assert found["difference"]["roc_auc"]["low"] is not None
+
+
+def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_signature(
+    line: Line, tmp_path: Path
+) -> None:
+    before = line.experiment.current("segregate")[0], line.experiment.current("random_forest")[0]
+    uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text(encoding="utf-8"))
+    uci["columns"].pop("AGE")
+    (tmp_path / "uci.yaml").write_text(yaml.safe_dump(uci))
+    line.split(small_table(tmp_path, seed=5), str(tmp_path / "uci.yaml"))
+    line.train(**FOREST)
+    reason = why_rejected(line, line.evaluate())
+    assert "another signature: it takes AGE" in reason
+    names = {"input_data_run_id": before[0].info.run_id, "input_model_run_id": before[1].info.run_id}
+    assert line.evaluate(**names).info.status == "FINISHED"
+
+
+def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Line, tmp_path: Path) -> None:
+    """As when the bundled sample is followed by a table of one's own, whose columns the champion does not know."""
+    uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "ours.yaml").write_text(yaml.safe_dump({**uci, "name": "ours"}))
+    line.split(small_table(tmp_path, seed=5), str(tmp_path / "ours.yaml"))
+    line.call("check_data", model_name=line.name)
+    said = "the champion (version 1) is of another data set (uci, not ours)"
+    assert said in line.experiment.current("check_data")[0].data.tags["summary"]
+    line.train(**FOREST)
+    judged = line.evaluate()
+    assert line.json(judged, "evaluation.json")["champion"]["reason_not_compared"] == said
+    verdict = line.json(judged, "verdict.json")
+    assert (verdict["outcome"], verdict["data_set"]) == ("rejected", "ours")
+    assert list(failed_rules(verdict)) == ["data_set"]
+    assert "register.replace_data_set=true" in failed_rules(verdict)["data_set"]
+
+    asked_for = line.evaluate(replace_data_set="true")
+    assert asked_for.data.tags["verdict"] == "passed"
+    line.register()
+    assert line.aliases["champion"] == 1, "register asks for the key too"
+    assert line.tags(line.aliases["challenger"])["data_set"] == "ours"
+    client = line.experiment.client
+    client.set_model_version_tag(line.name, "1", "data_set_synthetic", "true")
+    try:
+        assert line.evaluate().data.tags["verdict"] == "passed", "a synthetic champion gives way"
+        line.call("register", model_name=line.name)
+        moved = line.aliases
+        assert moved["champion"] == moved["challenger"]
+        promote(["--model_name", line.name, "--version", "1", "--reason", "by hand"])
+        assert line.evaluate().data.tags["verdict"] == "rejected", "unless a person has put it there"
+    finally:
+        client.delete_model_version_tag(line.name, "1", "data_set_synthetic")
+
+
+@pytest.fixture
+def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Register the champion's files by hand, with a run id in their MLmodel and on the version, as champion."""
+    client, source = line.experiment.client, files_of_champion(line)
+
+    def register(noted: str, run_id: str) -> None:
+        folder = Path(shutil.copytree(source, tmp_path / "copied"))
+        about = yaml.safe_load((folder / "MLmodel").read_text())
+        (folder / "MLmodel").write_text(yaml.safe_dump({**about, "run_id": noted or about["run_id"]}))
+        version = client.create_model_version(line.name, folder.as_uri(), run_id or None)
+        client.set_registered_model_alias(line.name, "champion", version.version)
+
+    yield register
+    client.set_registered_model_alias(line.name, "champion", "1")
+
+
+def test_files_registered_by_hand_are_compared_by_the_lineage_that_they_note(
+    line: Line, by_hand: Callable[[str, str], None]
+) -> None:
+    line.split(small_table(line.folder, seed=6))
+    line.train(**FOREST)
+    by_hand("", "")
+    line.call("check_data", model_name=line.name)
+    assert "largest KS distance" in line.experiment.current("check_data")[0].data.tags["summary"]
+    found = line.json(line.evaluate(), "evaluation.json")
+    assert (found["champion"]["rows_unknown"], found["champion"]["rows_compared"] > 0) == (None, True)
+
+
+@pytest.mark.parametrize(("noted", "run_id"), [(GONE, ""), (GONE, GONE)], ids=["files", "deleted run"])
+def test_a_champion_without_lineage_is_compared_and_what_is_unknown_is_said(
+    line: Line, by_hand: Callable[[str, str], None], noted: str, run_id: str
+) -> None:
+    by_hand(noted, run_id)
+    assert f"its training run ({GONE})" in compared_with_unknown(line, line.evaluate())
+    checked = line.call("check_data", model_name=line.name)
+    assert checked.info.status == "FAILED"
+    assert "data.reference_dataset=none" in checked.data.tags["error"]
+    assert line.call("check_data", model_name=line.name, reference_artifact="none").info.status == "FINISHED"
+
+
+def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
+    preprocess = line.experiment.client.get_model_version(line.name, "1")
+    behind = find_upstream(line.experiment.client, str(preprocess.run_id), "preprocessed_data.csv")
+    run = line.experiment.client.get_run(str(behind))
+    path = Path(unquote(urlsplit(run.info.artifact_uri).path)) / "preprocessed_data.csv"
+    whole = path.read_bytes()
+    path.unlink()
+    line.split(small_table(line.folder, seed=7))
+    try:
+        checked = line.call("check_data", model_name=line.name)
+    finally:
+        path.write_bytes(whole)
+    assert checked.info.status == "FAILED"
+    assert "ArtifactMissing: the reference: " in checked.data.tags["error"]
+    assert "data.reference_dataset=none" in checked.data.tags["error"]
+
+
+def test_a_model_is_registered_when_the_run_of_its_download_was_deleted_for_good(line: Line) -> None:
+    line.split(small_table(line.folder, seed=8))
+    line.train(**FOREST)
+    line.evaluate()
+    client = line.experiment.client
+    run_id = line.experiment.current("download")[0].info.run_id
+    client.delete_run(run_id)
+    client._tracking_client.store._hard_delete_run(run_id)  # as `mlflow gc` does
+    registered = line.register()
+    assert registered.info.status == "FINISHED", registered.data.tags.get("error")
+    tags = line.tags(line.aliases["challenger"])
+    assert (tags["data_source"], tags["data_set"]) == ("unknown", "uci")
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_test_split_of_one_class_is_rejected_with_what_could_not_be_computed(line: Line, label: int) -> None:
+    columns = read_columns(ROOT / "data" / "uci.yaml")
+    run = line.experiment.current("segregate")[0]
+    test = pd.read_csv(line.experiment.client.download_artifacts(run.info.run_id, "data/data_test.csv"))
+    mlflow.set_experiment(line.experiment.name)
+    with step_run(argparse.Namespace(step=f"class_{label}")) as published:
+        published.describe(columns)
+        published.publish_table(test[test["default"] == label], "data/data_test.csv")
+    judged = line.evaluate(input_data_step=f"class_{label}")
+    assert judged.info.status == "FINISHED", judged.data.tags.get("error")
+    found, verdict = line.json(judged, "evaluation.json"), line.json(judged, "verdict.json")
+    assert found["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
+    assert found["metrics"]["brier_score"]["value"] > 0
+    assert "AUC not computed" in failed_rules(verdict)["roc_auc"]
+    assert verdict["outcome"] == "rejected"
+    line.register()
+    newest = line.aliases["challenger"]
+    assert (line.tags(newest)["test_auc"], line.aliases["champion"]) == ("not computed", 1)

@@ -1,0 +1,338 @@
+"""Which version becomes champion: the first, a better one; not an equal, not a worse one; and people may overrule."""
+
+from __future__ import annotations
+
+import json
+import string
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+from register import champion_alias
+from register.champion_alias import CLAIM, Move, move_champion
+from register.models import main as models
+from register.promote import main as promote
+from register.rollback import main as rollback
+from stepkit.errors import ChampionMoved
+from stepkit.process import process_tags
+from stepkit.step.flags import registered_name
+from tests.conftest import new_experiment, run_command
+from tests.support.pipelines import small_table
+from tests.support.registry_story import Line, failed_rules
+
+ROWS = 5000
+STUMP = {"n_estimators": 1, "max_depth": 1}
+FOREST = {"n_estimators": 40, "max_depth": 8}
+
+
+@pytest.fixture(scope="module")
+def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A split table, nothing trained yet."""
+    mlflow.set_tracking_uri(store)
+    folder = tmp_path_factory.mktemp("registry")
+    found = Line(new_experiment("registry", folder), folder)
+    found.split(small_table(folder, rows=ROWS))
+    return found
+
+
+@pytest.fixture(scope="module")
+def story(line: Line) -> dict[str, tuple[Run, dict[str, int]]]:
+    """Five versions, one after the other: the run that judged each, and the aliases after it was registered."""
+    told = {}
+    for name, forest in (("first", STUMP), ("equal", STUMP), ("better", FOREST), ("worse", STUMP)):
+        judged = line.version(**forest)
+        told[name] = (judged, line.aliases)
+    shuffled = pd.read_csv(small_table(line.folder, rows=ROWS))
+    target = "default payment next month"
+    shuffled[target] = np.random.default_rng(1).permutation(shuffled[target])
+    shuffled.to_csv(line.folder / "shuffled.csv", index=False)
+    honest = line.experiment.current("segregate")[0].info.run_id
+    line.split(line.folder / "shuffled.csv")
+    line.train(**FOREST)
+    told["shuffled"] = (line.evaluate(input_data_run_id=honest), line.aliases)
+    line.register()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "aliases"),
+    [
+        ("first", "passed", {"challenger": 1, "champion": 1}),
+        ("equal", "as_good", {"challenger": 2, "champion": 1}),
+        ("better", "passed", {"challenger": 3, "champion": 3, "previous": 1}),
+        ("worse", "rejected", {"challenger": 4, "champion": 3, "previous": 1}),
+    ],
+)
+def test_the_champion_moves_to_a_better_model_only(
+    story: dict[str, tuple[Run, dict[str, int]]], name: str, verdict: str, aliases: dict[str, int]
+) -> None:
+    judged, after = story[name]
+    assert (judged.data.tags["verdict"], after) == (verdict, aliases)
+
+
+def test_a_model_trained_on_shuffled_labels_is_rejected(
+    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
+) -> None:
+    judged, _ = story["shuffled"]
+    found = line.json(judged, "verdict.json")
+    assert {"roc_auc", "not_worse_than_champion"} <= set(failed_rules(found))
+    assert line.aliases["champion"] == 3
+
+
+def test_an_equal_model_differs_by_nothing_and_is_not_called_better(
+    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
+) -> None:
+    found = line.json(story["equal"][0], "evaluation.json")
+    assert found["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
+    assert list(failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
+
+
+def test_a_version_says_why_it_is_not_champion(line: Line, story: object) -> None:
+    tags = line.tags(4)
+    assert (tags["verdict"], "may be worse by more than" in tags["gate.not_worse_than_champion"]) == ("rejected", True)
+    assert "gate.better_than_champion" in line.tags(2)
+    assert "may be worse" in str(line.experiment.client.get_model_version(line.name, "4").description)
+
+
+def test_people_overrule_the_gate_and_leave_who_when_and_why(
+    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote(["--model_name", line.name, "--version", "2", "--reason", "it's simpler"])
+    assert line.aliases == {"challenger": 5, "champion": 2, "previous": 3}
+    assert "although" in capsys.readouterr().out, "the rules that it failed are shown"
+    assert "it's simpler" in line.tags(2)["champion_history"]
+    assert "UTC: champion instead of version 3, by " in line.tags(2)["champion_history"]
+    assert "version 2 put in its place" in line.tags(3)["withdrawn"]
+
+    rollback(["--model_name", line.name, "--reason", "was better"])
+    assert line.aliases == {"challenger": 5, "champion": 3, "previous": 2}
+    assert "withdrawn" not in line.tags(3)
+
+    capsys.readouterr()
+    models(["--model_name", line.name])
+    shown = capsys.readouterr().out
+    assert [
+        word
+        for word in ("champion", "data set", "uci", "previous", "challenger", "as good", "rejected", "was better")
+        if word not in shown
+    ] == []
+
+
+def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: object) -> None:
+    """The model of version 3 again, with the verdict that made it champion instead of version 1."""
+    client, name = line.experiment.client, line.name
+    better = client.get_model_version(name, "3")
+    verdict = next(
+        run
+        for run in line.experiment.runs("evaluate")
+        if run.data.tags["input.model_export"].startswith(f"runs:/{better.run_id}/")
+    )
+    before = line.aliases
+    move_champion(client, name, "1", str(before["champion"]), Move("a person", "for this test", by_hand=True))
+    names = {"input_model_run_id": better.run_id, "input_verdict_run_id": verdict.info.run_id, "model_name": name}
+    said = line.call("register", **names).data.tags["summary"]
+    assert line.aliases["champion"] == 1
+    assert "the same model was withdrawn as version 3" in said
+    move_champion(client, name, "3", "1", Move("a person", "as it was", by_hand=True))
+
+
+def test_a_model_that_was_judged_before_another_became_champion_stays_challenger(line: Line, story: object) -> None:
+    champion = line.aliases["champion"]
+    line.experiment.client.delete_model_version_tag(line.name, "1", "withdrawn")
+    stale = next(
+        run
+        for run in line.experiment.runs("evaluate")
+        if run.data.tags["verdict"] == "passed" and line.json(run, "verdict.json")["champion_version"] is None
+    )
+    model = stale.data.tags["input.model_export"].removeprefix("runs:/").split("/")[0]
+    names = {"input_model_run_id": model, "input_verdict_run_id": stale.info.run_id, "model_name": line.name}
+    said = line.call("register", **names).data.tags["summary"]
+    assert f"version {champion} became champion since the verdict" in said
+    assert line.aliases["champion"] == champion
+
+
+def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(line: Line, story: object) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    moved, refused, ready = list[str](), list[str](), threading.Barrier(4)
+
+    def move_to(version: str) -> None:
+        ready.wait()
+        try:
+            move_champion(MlflowClient(), name, version, before, Move("a thread", "first come"))
+            moved.append(version)
+        except ChampionMoved as error:
+            refused.append(str(error))
+
+    others = [str(number) for number in range(1, 6) if str(number) != before]
+    threads = [threading.Thread(target=move_to, args=(version,)) for version in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(moved), len(refused)) == (1, 3)
+    assert line.aliases["champion"] == int(moved[0])
+    assert line.aliases["previous"] == int(before)
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    move_champion(client, name, before, moved[0], Move("a person", "as it was"))
+
+
+def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, story: object) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    client.set_registered_model_tag(name, f"{CLAIM}dead", "1000.0")  # as an earlier release wrote it
+    move_champion(client, name, "2", before, Move("a person", "in spite of it"))
+    move_champion(client, name, before, "2", Move("a person", "as it was"))
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+
+
+def test_the_claim_of_a_living_process_holds_however_old_it_is(
+    line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = line.experiment.client, line.name
+    monkeypatch.setattr(champion_alias, "TRIES", 1)
+    client.set_registered_model_tag(name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **process_tags()}))
+    with pytest.raises(ChampionMoved):
+        move_champion(client, name, "2", str(line.aliases["champion"]), Move("a person", "too early"))
+    client.delete_registered_model_tag(name, f"{CLAIM}slow")
+
+
+KILLED_HALFWAY = """
+import os, sys
+from mlflow import MlflowClient
+set_alias = MlflowClient.set_registered_model_alias
+def set_and_die(*words):
+    set_alias(*words)
+    os._exit(137)
+MlflowClient.set_registered_model_alias = set_and_die
+from register.promote import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, story: object) -> None:
+    client, name, before = line.experiment.client, line.name, line.aliases
+    version = next(number for number in (1, 2, 4) if number not in before.values())
+    words = ["--model_name", name, "--version", str(version), "--reason", "x"]
+    assert run_command(sys.executable, "-c", KILLED_HALFWAY, *words).returncode == 137
+    assert line.aliases == {**before, "champion": version}, "the move was killed between its two aliases"
+    rollback(["--model_name", name, "--reason", "back"])
+    assert line.aliases == {**before, "previous": version}
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    client.set_registered_model_alias(name, "previous", str(before["previous"]))
+
+
+@pytest.mark.parametrize("fails_at", ["champion", "previous"])
+def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
+    fails_at: str, line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name, before = line.experiment.client, line.name, line.aliases
+    set_alias, interrupts = MlflowClient.set_registered_model_alias, iter([KeyboardInterrupt])
+
+    def interrupted(self: MlflowClient, name: str, alias: str, version: str) -> None:
+        if alias == fails_at:
+            for interrupt in interrupts:
+                raise interrupt
+        set_alias(self, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        move_champion(client, name, "4", str(before["champion"]), Move("a person", "x", by_hand=True))
+    done = {**before, "champion": 4, "previous": before["champion"]}
+    assert line.aliases == (before if fails_at == "champion" else done)
+    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    monkeypatch.undo()
+    for alias in ("champion", "previous"):
+        client.set_registered_model_alias(name, alias, str(before[alias]))
+
+
+def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
+    client, kept = MlflowClient(), []
+    for sign in string.punctuation + " \t\n\0":
+        for name in (f"{sign}a", f"a{sign}", f"a{sign}b"):
+            with suppress(ValueError):
+                kept.append(registered_name(name))
+    assert {"a b", "a-b", "a_b", "a+b", "a@b", "a.b"} < {*kept}
+    for name in kept:
+        client.create_registered_model(name)
+        version = client.create_model_version(name, "file:///nowhere", "1f").version
+        client.set_registered_model_alias(name, "champion", version)
+        assert len(client.search_model_versions(f"name='{name}' and run_id='1f'")) == 1
+        assert get_model_name_and_version(client, f"models:/{name}@champion") == (name, version)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (promote, ["--version", "99", "--reason", "x"], "BadParameter: {name} has no version 99"),
+        (promote, ["--version", "two", "--reason", "x"], "BadParameter: 'two' is not a version"),
+        (promote, ["--version", "1", "--reason", " "], "BadParameter: say why"),
+        (promote, ["--version", "{champion}", "--reason", "x"], "is the champion already"),
+        (rollback, ["--reason", ""], "BadParameter: say why"),
+    ],
+)
+def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
+    line: Line,
+    story: object,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[list[str]], None],
+    words: list[str],
+    message: str,
+) -> None:
+    before = line.aliases
+    filled = [word.format(champion=before["champion"]) for word in words]
+    said = ended(partial(command, ["--model_name", line.name, *filled]), capsys)
+    assert message.format(name=line.name) in said
+    assert len(said.strip().splitlines()) == 1
+    assert line.aliases == before
+
+
+def ended(command: partial[None], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command says that must end with status 1."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        command()
+    assert stopped.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(
+    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, name = line.experiment.client, line.name
+    before = str(line.aliases["champion"])
+    version = str(mlflow.register_model(client.get_model_version(name, "1").source, name).version)
+    words = ["--model_name", name, "--version", version, "--reason", "an outsider"]
+    assert "NoVerdict: version" in ended(partial(promote, words), capsys)
+    assert str(line.aliases["champion"]) == before
+    promote([*words, "--without_verdict", "true"])
+    assert line.aliases["champion"] == int(version)
+    move_champion(client, name, before, version, Move("a person", "as it was"))
+
+
+def test_without_a_registry_the_commands_say_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = mlflow.get_tracking_uri()
+    for command in (partial(models, []), partial(rollback, ["--reason", "x"])):
+        assert "TrackingUnreachable: the tracking server http://127.0.0.1:9 does not answer" in ended(command, capsys)
+    mlflow.set_tracking_uri(before)
+
+
+def test_of_a_model_that_is_not_there_the_commands_say_so(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no registered model nobody" in ended(partial(models, ["--model_name", "nobody"]), capsys)
+    assert "nobody has no previous champion" in ended(
+        partial(rollback, ["--model_name", "nobody", "--reason", "x"]), capsys
+    )

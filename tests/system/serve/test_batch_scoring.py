@@ -1,0 +1,419 @@
+"""Batch scoring of whole tables: the model's own answers, whole or not at all, and no chunk scored twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.measuring import cost_of
+from serve.batch import subprocess_call
+from serve.batch.checkpoint import Parts
+from serve.batch.run import INTERRUPTED, main
+from serve.model.servable import EQUAL
+from stepkit.paths import ROOT
+from stepkit.table.columns import read_columns
+from stepkit.table.tables import as_model_input
+from tests.conftest import Ended, command_env, run_command
+from tests.support.forkserver_script import warm_script
+from tests.support.servers import wait_until
+from tests.support.trained_champion import Champion, clients_with_gaps, two_versions
+
+ROWS = 500
+CHUNK_ROWS = 100
+MANY_COPIES = 60
+"""How often the table is repeated where a run shall be killed in its middle."""
+
+FEATURES = read_columns(ROOT / "data" / "uci.yaml")
+Score = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("batch-scoring", tmp_path_factory.mktemp("champion"))
+
+
+@pytest.fixture(autouse=True)
+def first_is_champion(champion: Champion) -> None:
+    champion.promote("1")
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return clients_with_gaps(ROWS, seed=3)
+
+
+@pytest.fixture
+def source(table: pd.DataFrame, tmp_path: Path) -> Path:
+    path = tmp_path / "clients.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def long_source(table: pd.DataFrame, tmp_path: Path) -> Path:
+    path = tmp_path / "many.csv"
+    pd.concat([table] * MANY_COPIES).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def score(champion: Champion, capsys: pytest.CaptureFixture[str], warm_apart: None) -> Score:
+    """Run the entry point in this process: score(input=..., output=...)."""
+
+    def call(**flags: object) -> Ended:
+        status = 0
+        try:
+            main(words_of(champion, **flags))
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capsys.readouterr()
+        return Ended(status, said.err.strip(), said.out)
+
+    return call
+
+
+def words_of(champion: Champion, **flags: object) -> list[str]:
+    given = {"model": f"models:/{champion.name}@champion", "chunk_rows": CHUNK_ROWS, **flags}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+def expected(champion: Champion, table: pd.DataFrame, version: str = "1") -> pd.DataFrame:
+    """What the registered model itself answers, under MLflow."""
+    model = mlflow.pyfunc.load_model(f"models:/{champion.name}/{version}")
+    answers: pd.DataFrame = model.predict(as_model_input(table, FEATURES))
+    return answers
+
+
+def expect_answers(answered: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    assert len(answered) == len(wanted)
+    assert np.abs(answered["probability"].to_numpy() - wanted["probability"].to_numpy()).max() < EQUAL
+    assert answered["class"].tolist() == wanted["class"].tolist()
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"ID": str})
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_mlflow_run_scores_a_table_as_the_model_does(
+    champion: Champion, source: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    output = tmp_path / "scored.csv"
+    given = {"input": source, "output": output, "model": f"models:/{champion.name}@champion"}
+    ended = run_command(
+        *("mlflow", "run", "./serve", "-e", "batch", "--env-manager", "local"),
+        *(word for name, value in given.items() for word in ("-P", f"{name}={value}")),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert f"scored 500 of 500 rows by version 1 of {champion.name}" in ended.stdout
+    answered = read(output)
+    assert answered.columns.tolist() == ["ID", "probability", "class", "model_version"]
+    assert answered["ID"].tolist() == table["ID"].tolist()
+    assert set(answered["model_version"]) == {1}
+    expect_answers(answered, expected(champion, table))
+    assert "█" not in ended.stderr + ended.stdout, "the bar is for terminals"
+
+
+@pytest.mark.parametrize("into", [".csv", ".parquet"])
+@pytest.mark.parametrize("out_of", [".csv", ".parquet"])
+def test_both_formats_give_the_same_answers(
+    champion: Champion, score: Score, table: pd.DataFrame, tmp_path: Path, out_of: str, into: str
+) -> None:
+    source, output = tmp_path / f"clients{out_of}", tmp_path / f"scored{into}"
+    table.to_csv(source, index=False) if out_of == ".csv" else table.to_parquet(source, index=False)
+    ended = score(input=source, output=output)
+    assert ended.status == 0, ended.message
+    assert ended.message == ""
+    assert read(output)["ID"].tolist() == table["ID"].tolist()
+    expect_answers(read(output), expected(champion, table))
+    assert listing(tmp_path) == {source.name, output.name}
+
+
+def test_columns_may_stand_in_any_order_and_the_kept_ones_are_chosen(
+    score: Score, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "clients.csv", tmp_path / "scored.csv"
+    table[sorted(table.columns)].assign(note='a "b", c').to_csv(source, index=False)
+    answers = ["probability", "class", "model_version"]
+    for keep, kept in (
+        ("others", ["ID", "note"]),
+        ("none", []),
+        ("AGE,ID", ["AGE", "ID"]),
+        ("all", [*sorted(table.columns), "note"]),
+    ):
+        assert score(input=source, output=output, keep=keep).status == 0
+        assert read(output).columns.tolist() == [*kept, *answers]
+        for name in kept:
+            assert read(output)[name].equals(read(source)[name]), name
+
+
+BATCH = """
+import multiprocessing
+from serve import apart, batch
+apart._context = multiprocessing.get_context("fork")
+batch.main()
+"""
+"""The entry point, in a process that has MLflow loaded, as have those then in which it asks MLflow."""
+
+
+def kill_in_the_middle(champion: Champion, source: Path, output: Path) -> None:
+    """Start a run of many chunks, and kill it when some of them are finished."""
+    parts = output.with_name(f".{output.name}.parts")
+    with warm_script(BATCH, *words_of(champion, input=source, output=output)) as script:
+        process = script.process
+        wait_until(
+            lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished"
+        )
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL, f"it was over before it could be killed: {script.said}"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(
+    champion: Champion, score: Score, long_source: Path, tmp_path: Path, ending: str
+) -> None:
+    undisturbed, output = tmp_path / f"undisturbed{ending}", tmp_path / f"scored{ending}"
+    assert score(input=long_source, output=undisturbed).status == 0
+    kill_in_the_middle(champion, long_source, output)
+    ended = score(input=long_source, output=output)
+    assert ended.status == 0, ended.message
+    going_on = re.search(r"going on after row ([\d,]+): (\d+) chunks", ended.log)
+    assert going_on, ended.log
+    done = int(going_on[1].replace(",", ""))
+    assert done == int(going_on[2]) * CHUNK_ROWS
+    total = ROWS * MANY_COPIES
+    assert 0 < done < total
+    assert f"scored {total - done:,} of {total:,} rows" in ended.log
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert listing(tmp_path) == {long_source.name, undisturbed.name, output.name}
+
+
+def test_after_a_changed_input_or_a_new_champion_a_run_starts_anew(
+    champion: Champion, score: Score, long_source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "scored.csv"
+    kill_in_the_middle(champion, long_source, output)
+    rows = long_source.read_text().splitlines(keepends=True)
+    long_source.write_text("".join([rows[0], *reversed(rows[1:])]))
+    champion.promote("2")
+    ended = score(input=long_source, output=output)
+    assert "starting anew: input, model version changed" in ended.log
+    assert "scored 30,000 of 30,000 rows by version 2" in ended.log
+    assert set(read(output)["model_version"]) == {2}
+    expect_answers(read(output), expected(champion, read(long_source), "2"))
+
+
+def test_two_runs_never_write_one_output(score: Score, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scored.csv"
+    other = Parts(output, {"input": "another"})
+    ended = score(input=source, output=output)
+    assert ended.status == 1
+    assert ended.message.startswith("BadParameter: another process writes")
+    other.close()
+    assert score(input=source, output=output).status == 0
+
+
+def test_an_old_output_is_replaced_only_by_a_whole_new_one(score: Score, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scored.csv"
+    output.write_text("old\n")
+    whole = source.read_text()
+    source.write_text(whole + whole.splitlines()[-1].replace("0", "x") + "\n")
+    assert score(input=source, output=output).status == 1
+    assert output.read_text() == "old\n"
+    source.write_text(whole)
+    assert score(input=source, output=output).status == 0
+    assert len(read(output)) == ROWS
+
+
+def test_a_full_disk_costs_no_finished_chunk(
+    champion: Champion, score: Score, long_source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "scored.csv"
+    words = words_of(champion, input=long_source, output=output, keep="all")
+    # a file that may not grow on fails as on a disk that is full; the whole output needs more than the chunks
+    ended = run_command(
+        *("prlimit", f"--fsize={2**20}", sys.executable, "-P", "batch.py", *words), cwd=ROOT / "serve", PYTHONPATH=".."
+    )
+    expect_refusal(Ended(ended.returncode, ended.stderr.strip()), "BadParameter", "cannot be written", "it goes on")
+    assert not output.exists()
+    ended_well = score(input=long_source, output=output, keep="all")
+    assert "going on after row 30,000: 300 chunks are finished already" in ended_well.log
+    assert len(read(output)) == ROWS * MANY_COPIES
+
+
+def without(table: pd.DataFrame, name: str) -> str:
+    return str(table.drop(columns=name).to_csv(index=False))
+
+
+def with_value(table: pd.DataFrame, row: int, name: str, value: str) -> str:
+    changed = table.astype(object)
+    changed.loc[row, name] = value
+    return str(changed.to_csv(index=False))
+
+
+BAD_TABLES: dict[str, tuple[Callable[[pd.DataFrame], str | bytes], tuple[str, ...]]] = {
+    "missing column": (lambda table: without(table, "AGE"), ("TableUnfit", "lacks the column AGE", "header")),
+    "text in a number": (
+        lambda table: with_value(table, 320, "AGE", "forty"),
+        ("TableUnfit", "line 322, column AGE", "'forty'"),
+    ),
+    "empty file": (lambda table: "", ("TableUnreadable", "is empty (0 bytes)")),
+    "no rows": (lambda table: table.head(0).to_csv(index=False), ("TableUnreadable", "no rows")),
+    "long row": (lambda table: table.to_csv(index=False) + "1," * 30 + "\n", ("TableUnfit", "line 502", "31 fields")),
+    "web page": (lambda table: "<!DOCTYPE html><p>not found", ("TableUnreadable", "web page")),
+    "semicolons": (lambda table: table.to_csv(index=False, sep=";"), ("TableUnreadable", "semicolon")),
+    "not UTF-8": (lambda table: table.assign(ID="ä").to_csv(index=False).encode("latin-1"), ("UTF8", "column ID")),
+    "column twice": (
+        lambda table: table.to_csv(index=False).replace("PAY_2", "PAY_0", 1).replace("ID,", "PAY_2,", 1),
+        ("TableUnreadable", "column 'PAY_0' more than once"),
+    ),
+    "named as an answer": (
+        lambda table: table.rename(columns={"ID": "class"}).to_csv(index=False),
+        ("BadParameter", "column class", "keep=none"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_a_bad_csv_is_refused_and_leaves_nothing(score: Score, table: pd.DataFrame, tmp_path: Path, fault: str) -> None:
+    made, words = BAD_TABLES[fault]
+    content = made(table)
+    source = tmp_path / "clients.csv"
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    expect_refusal(score(input=source, output=tmp_path / "scored.csv"), *words, source.name)
+    assert listing(tmp_path) == {source.name}
+
+
+def expect_refusal(ended: Ended, *words: str) -> None:
+    assert ended.status == 1
+    assert [word for word in words if word not in ended.message] == [], ended.message
+    assert "Traceback" not in ended.message
+    assert len(ended.message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [pytest.param([1, 2], id="list"), pytest.param(b'"\xff', id="bytes")])
+def test_a_column_that_no_csv_can_hold_is_refused_and_a_parquet_takes_it(
+    score: Score, table: pd.DataFrame, tmp_path: Path, value: object
+) -> None:
+    source, output = tmp_path / "clients.parquet", tmp_path / "scored.csv"
+    table.assign(extra=pd.Series([value] * len(table), dtype=object)).to_parquet(source)
+    expect_refusal(score(input=source, output=output), "TableUnfit", "column extra", "keep=")
+    assert listing(tmp_path) == {source.name}
+    assert score(input=source, output=output.with_suffix(".parquet")).status == 0
+    assert score(input=source, output=output, keep="ID").status == 0
+
+
+def test_a_bad_parquet_is_refused_and_leaves_nothing(score: Score, table: pd.DataFrame, tmp_path: Path) -> None:
+    source, output = tmp_path / "clients.parquet", tmp_path / "scored.parquet"
+    table.assign(AGE="forty").to_parquet(source)
+    expect_refusal(score(input=source, output=output), "TableUnfit", "column AGE", "type is string")
+    pq.write_table(pq.ParquetFile(source).read().drop_columns("AGE"), source)
+    expect_refusal(score(input=source, output=output), "TableUnfit", "lacks the column AGE")
+    table.to_parquet(source)
+    source.write_bytes(source.read_bytes()[:-100])
+    expect_refusal(score(input=source, output=output), "TableUnreadable", "cannot be read as Parquet")
+    assert listing(tmp_path) == {source.name}
+
+
+BAD_PLACES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "no such file": ({"input": "{folder}/none.csv"}, ("there is no file", "none.csv", "-P input=")),
+    "input is a folder": ({"input": "{folder}/folder.csv"}, ("there is no file", "folder.csv")),
+    "input ends otherwise": ({"input": "{folder}/clients.txt"}, ("clients.txt must end with one of .csv, .parquet",)),
+    "output ends otherwise": ({"output": "{folder}/scored.json"}, ("scored.json must end with one of",)),
+    "no output folder": ({"output": "{folder}/none/scored.csv"}, ("there is no folder", "none")),
+    "output is a folder": ({"output": "{folder}/folder.csv"}, ("is a folder",)),
+    "output is the input": ({"output": "{folder}/clients.csv"}, ("input and output are both",)),
+    "output not writable": ({"output": "/proc/scored.csv"}, ("nothing can be written", "/proc/scored.csv")),
+    "unknown model": ({"model": "models:/nobody@champion"}, ("'models:/nobody@champion' is not in", "make run")),
+    "unknown alias": ({"model": "models:/{model}@nobody"}, ("@nobody' is not in the registry",)),
+    "unknown version": ({"model": "models:/{model}/77"}, ("/77' is not in the registry",)),
+    "no address": ({"model": "model.pkl"}, ("'model.pkl' is no address", "models:/NAME@ALIAS")),
+    "unknown kept column": ({"keep": "ID,nothing"}, ("keep names the column nothing",)),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_PLACES)
+def test_a_bad_parameter_is_refused_and_leaves_nothing(
+    champion: Champion, score: Score, source: Path, tmp_path: Path, fault: str
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    flags, words = BAD_PLACES[fault]
+    given = {name: value.format(folder=tmp_path, model=champion.name) for name, value in flags.items()}
+    ended = score(**{"input": source, "output": tmp_path / "scored.csv", **given})
+    expect_refusal(ended, "BadParameter", *words)
+    assert listing(tmp_path) == {source.name, "folder.csv"}
+
+
+def test_a_registry_that_is_gone_is_named(
+    score: Score, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = mlflow.get_tracking_uri()
+    # only a process that starts anew has this environment
+    monkeypatch.setattr(subprocess_call, "_context", multiprocessing.get_context("spawn"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    try:
+        ended = score(input=source, output=tmp_path / "scored.csv")
+    finally:
+        mlflow.set_tracking_uri(before)
+    expect_refusal(ended, "TrackingUnreachable", "http://127.0.0.1:9")
+
+
+def test_ctrl_c_while_the_model_is_fetched_leaves_no_process(champion: Champion, source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "batch.py", *words_of(champion, input=source, output=tmp_path / "scored.csv")]
+    (tmp_path / "temporary").mkdir()
+    env = command_env(PYTHONPATH="..", TMPDIR=str(tmp_path / "temporary"))
+    process = subprocess.Popen(
+        command, cwd=ROOT / "serve", env=env, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    fetching = psutil.Process(process.pid)
+
+    def spawned() -> list[psutil.Process]:
+        return [child for child in fetching.children() if "spawn_main" in " ".join(child.cmdline())]
+
+    wait_until(lambda: len(spawned()) == 2 or process.poll() is not None, "MLflow is loaded in two processes")
+    children = spawned()
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == INTERRUPTED, said
+    assert said.splitlines() == ["interrupted; the same command goes on after the last finished chunk"]
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert listing(tmp_path) == {source.name, "temporary"}
+    assert listing(tmp_path / "temporary") == set()
+
+
+def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, tmp_path: Path) -> None:
+    header, *rows = source.read_text().splitlines(keepends=True)
+    output = tmp_path / "scored.csv"
+    peaks = []
+    for copies in (400, 1_000):  # both more than is read ahead
+        large = tmp_path / "large.csv"
+        large.write_text(header + "".join(rows) * copies)
+        peaks.append(peak_megabytes(words_of(champion, input=large, output=output, chunk_rows=10_000), tmp_path))
+        assert sum(1 for _ in output.open()) == ROWS * copies + 1
+    in_memory = ROWS * 600 * 23 * 8 / 2**20
+    assert peaks[1] - peaks[0] < in_memory / 2, f"{peaks} MB"
+
+
+def peak_megabytes(words: list[str], folder: Path) -> float:
+    """Run the entry point in a process of its own; return the most memory that one of its processes had."""
+    environment = command_env(PYTHONPATH="..", MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system")  # MLproject's
+    command = [sys.executable, "-P", "batch.py", *words]
+    return cost_of(command, ROOT / "serve", environment, folder / "output.txt").peak_kb / 1024

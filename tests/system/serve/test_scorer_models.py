@@ -1,0 +1,317 @@
+"""The scorer follows its champion: good versions are swapped in, bad ones refused, and the registry may be gone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import onnx
+import pandas as pd
+import pytest
+from mlflow.models import Model
+from mlflow.types import ColSpec, DataType, Schema
+
+from prediction_log.read import read_log
+from random_forest.export import FILES
+from random_forest.graph import PROBABILITIES
+from serve.batch.fetch_model import fetching
+from serve.errors import ModelFailed, ModelRefused
+from serve.model.servable import load
+from stepkit.paths import ROOT
+from stepkit.store import tracking
+from tests.support.scoring_requests import split
+from tests.support.scoring_servers import Server, log_url, logged, metric, scorer
+from tests.support.servers import door_to, free_port, mlflow_server, wait_until
+from tests.support.trained_champion import Champion, two_versions
+
+PREDICTOR = ROOT / "random_forest" / "predictor.py"
+
+
+@pytest.fixture(scope="module")
+def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("models", tmp_path_factory.mktemp("trained"))
+
+
+def test_a_new_champion_is_swapped_in_without_a_failed_or_mixed_answer(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server:
+        request = split([trained.row] * 3)
+        seen: list[tuple[int, str, frozenset[float]]] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                answer = server.score(request)
+                values = frozenset(one["probability"] for one in answer.json().get("predictions", []))
+                seen.append((answer.status_code, answer.headers["X-Model-Version"], values))
+
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(ask) for _ in range(2)]
+            try:
+                for version in ("2", "1", "2"):
+                    trained.promote(version)
+                    wait_until(lambda version=version: server.serves(version), f"version {version} is served")  # type: ignore[misc]
+            finally:
+                stop.set()
+            for one in asking:
+                one.result()
+        assert {status for status, _, _ in seen} == {200}
+        assert len({(version, values) for _, version, values in seen}) == 2
+        assert all(len(values) == 1 for _, _, values in seen)
+        assert server.end() == 0
+    trained.promote("1")
+
+
+def another(trained: Champion, code: Path = PREDICTOR, more: Sequence[ColSpec] = ()) -> str:
+    """Register version 1's files with other code, or under a signature with more columns; return the version."""
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
+    model = Model.load(str(path))
+    assert model.signature is not None
+    model.signature.inputs = Schema([*model.signature.inputs.inputs, *more])
+    mlflow.set_experiment(trained.experiment.name)
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(
+            name="other",
+            python_model=str(code),
+            artifacts={name: str(path / "artifacts" / file) for name, file in FILES.items()},
+            signature=model.signature,
+            input_example=model.load_input_example(str(path)),
+            pip_requirements=["mlflow"],
+        )
+    return str(mlflow.register_model(info.model_uri, trained.name).version)
+
+
+def bad_signature(trained: Champion) -> str:
+    return another(trained, more=[ColSpec(DataType.double, "more", required=False)])
+
+
+def broken(trained: Champion) -> str:
+    """Register a copy of that model whose graph is cut off."""
+    version = bad_signature(trained)
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/{version}"))
+    (path / "artifacts" / "model.onnx").write_bytes(b"cut off")
+    return version
+
+
+class Trap(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # MLflow does not type it
+    """A model that touches a file as soon as it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (self.file,))  # type: ignore[return-value]
+
+    def predict(self, context: object, model_input: list[str]) -> list[str]:
+        return model_input
+
+
+def pickled(trained: Champion, file: Path) -> str:
+    """Register version 1's files with a pickled model in place of the code that reads them."""
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
+    model = Model.load(str(path))
+    mlflow.set_experiment(trained.experiment.name)
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(
+            name="trap",
+            python_model=Trap(file),
+            artifacts={name: str(path / "artifacts" / one) for name, one in FILES.items()},
+            signature=model.signature,
+            pip_requirements=["mlflow"],
+        )
+    # log_model adds no example without asking the model, which would spring the trap
+    logged = Path(mlflow.artifacts.download_artifacts(artifact_uri=info.model_uri))
+    assert (logged / "python_model.pkl").is_file()
+    registered = mlflow.register_model(info.model_uri, trained.name)
+    return str(registered.version)
+
+
+def test_a_pickled_model_is_refused_unopened(
+    trained: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sprung = tmp_path / "sprung"
+    version = pickled(trained, sprung)
+    monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
+    monkeypatch.setattr("serve.model.servable._example", lambda metadata, path: example_of(trained))
+    with pytest.raises(ModelRefused, match="pickle"):
+        load(trained.name, version)
+    assert not sprung.exists()
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    with pytest.raises(ModelRefused):
+        load(trained.name, version)
+    assert sprung.exists(), "the trap is none"
+
+
+def example_of(trained: Champion) -> pd.DataFrame:
+    return pd.DataFrame([trained.row])
+
+
+@pytest.mark.usefixtures("warm_apart")
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        pytest.param("answered + 2e-6", id="a-little"),
+        pytest.param("answered + 0.1 * np.isnan(inputs[next(iter(inputs))][:, 0])", id="where-values-are-missing"),
+    ],
+)
+def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
+    trained: Champion, tmp_path: Path, otherwise: str
+) -> None:
+    code = tmp_path / "predictor.py"
+    answer = "return answered.clip(0.0, 1.0)"
+    assert PREDICTOR.read_text().count(answer) == 1
+    code.write_text(PREDICTOR.read_text().replace(answer, f"return {otherwise}"))
+    version = another(trained, code)
+    tracking.connect()
+    with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+        load(trained.name, version)
+    # batch scores without MLflow, and not without that proof
+    with fetching() as graph_of, pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+        graph_of(f"models:/{trained.name}/{version}")
+
+
+def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    bad = {bad_signature(trained): "another signature", broken(trained): "cannot be loaded"}
+    with scorer(tmp_path, trained.name) as server:
+        for version, reason in bad.items():
+            trained.promote(version)
+            wait_until(lambda version=version: refused(server, version), f"version {version} is refused")  # type: ignore[misc]
+            assert reason in server.health()["refused"][0]["reason"]
+            assert server.score(split([trained.row])).headers["X-Model-Version"] == "1"
+        assert [line["version"] for line in server.events("model_refused")] == list(bad)
+        assert 'scorer_model_changes_total{result="refused",role="champion"} 2.0' in server.get("/metrics").text
+        trained.promote("2")
+        wait_until(lambda: server.serves("2"), "the next good version is taken")
+        assert server.health()["refused"] == []
+    trained.promote("1")
+
+
+def altered(trained: Champion, folder: Path) -> Path:
+    """Return a copy of version 1's files."""
+    uri = f"models:/{trained.name}/1"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+def registered(trained: Champion, files: Path) -> str:
+    return str(trained.experiment.client.create_model_version(trained.name, source=str(files)).version)
+
+
+def failing(trained: Champion, folder: Path, factor: float) -> str:
+    """Register a version whose graph multiplies the probability by `factor` where AGE is above 150."""
+    files = altered(trained, folder)
+    path = files / "artifacts" / FILES["onnx"]
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == PROBABILITIES else name for name in node.output]
+    for name, value in (("edge", 150.0), ("one", 1.0), ("odd", factor)):
+        model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [1], [value]))
+    steps = {"Greater": ["AGE", "edge"], "Where": ["Greater", "odd", "one"], "Mul": ["before", "Where"]}
+    model.graph.node.extend(
+        onnx.helper.make_node(name, inputs, [PROBABILITIES if name == "Mul" else name])
+        for name, inputs in steps.items()
+    )
+    onnx.save(model, str(path))
+    return registered(trained, files)
+
+
+def with_another_example(trained: Champion, folder: Path, secret: float) -> str:
+    """Register a version whose example has a value that nobody may see, and no column AGE."""
+    files = altered(trained, folder)
+    example = files / "input_example.json"
+    table = pd.DataFrame(**json.loads(example.read_text())).drop(columns="AGE").assign(LIMIT_BAL=secret)
+    example.write_text(table.to_json(orient="split", index=False))
+    return registered(trained, files)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 20.0, -3.0])
+def test_a_model_that_fails_is_not_answered_with(trained: Champion, tmp_path: Path, factor: float) -> None:
+    model = load(trained.name, failing(trained, tmp_path, factor))
+    good, bad = (model.rows_of(pd.DataFrame([{**trained.row, "AGE": age}])) for age in (24.0, 200.0))
+    assert 0 <= model.score(good).probability[0] <= 1
+    with pytest.raises(ModelFailed, match=f"version {model.version} returned a probability that is not a number from"):
+        model.score(bad)
+
+
+def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
+    trained: Champion, tmp_path: Path
+) -> None:
+    version = failing(trained, tmp_path / "failing", float("nan"))
+    hidden = with_another_example(trained, tmp_path / "example", 16180339.5)
+    trained.promote(version)
+    with scorer(tmp_path, trained.name, when_unavailable="answer") as server:
+        odd = {**trained.row, "AGE": 27182.5}
+        for rows in ([odd], [trained.row, odd]):
+            answer = server.score(split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
+            assert (answer.status_code, answer.json()["error_code"]) == (500, "MODEL_FAILED")
+            assert f"{trained.name} version {version}" in answer.json()["message"]
+        assert server.score(split([trained.row]), **{"X-Request-Id": "fine"}).ok
+        trained.promote(hidden)
+        wait_until(lambda: refused(server, hidden), f"version {hidden} is refused")
+        shown = server.get("/health").text + server.output.read_text()
+    kept = read_log(log_url(tmp_path))
+    assert kept["request_id"].tolist() == ["fine"]
+    assert f"version {hidden} cannot score its input example" in shown
+    assert "missing inputs ['AGE']" in shown
+    assert "16180339" not in shown
+    assert "27182" not in shown
+    trained.promote("1")
+
+
+def refused(server: Server, version: str) -> bool:
+    return any(one["version"] == version for one in server.health()["refused"])
+
+
+def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Path) -> None:
+    with scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
+        wait_until(lambda: server.has_said("model_refused"), "the model is refused")
+        assert server.get("/ping").status_code == 503
+        answer = server.score(split([trained.row]))
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
+        assert "slowest_ms" in answer.json()["message"]
+        assert server.end() == 0
+
+
+def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    trained.promote("2", "candidate")
+    with scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
+        wait_until(lambda: server.health()["shadow"] is not None, "the shadow is loaded")
+        answer = server.score(split([trained.row]))
+        request_id = answer.headers["X-Request-Id"]
+        wait_until(lambda: len(logged(tmp_path, request_id)) == 2, "both are on record")
+        kept = {shadow: read_log(log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
+        assert {shadow: list(one["model_version"]) for shadow, one in kept.items()} == {False: ["1"], True: ["2"]}
+        assert list(kept[False]["probability"]) == [answer.json()["predictions"][0]["probability"]]
+
+
+def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_again(
+    trained: Champion, store: str, tmp_path: Path
+) -> None:
+    trained.promote("1")
+    port = free_port()
+    env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with (
+        mlflow_server(store, tmp_path) as registry,
+        scorer(tmp_path, trained.name, wait=False, env=env) as server,
+    ):
+        wait_until(lambda: server.has_said("waiting"), "it says that it waits")
+        assert "registry" in server.health()["waiting_for"]
+        assert server.score(split([trained.row])).status_code == 503
+        with door_to(registry.uri, port):
+            wait_until(server.is_ready, "it serves once the registry is there")
+        wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
+        assert server.score(split([trained.row])).ok
+        assert metric(server, "scorer_registry_up") == 0
+        trained.promote("2")
+        with door_to(registry.uri, port):
+            wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
+            wait_until(lambda: server.health()["registry"] == "ok", "it has looked to the end")
+        # it was away at the start too, which is no loss but a wait
+        assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
+        assert server.end() == 0
+    trained.promote("1")

@@ -1,0 +1,231 @@
+"""The scorer as a process: its limits, its workers, and how it ends, whoever ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from prediction_log.read import read_log
+from tests.conftest import run_command
+from tests.support.scoring_requests import split
+from tests.support.scoring_servers import Server, log_url, logged, metric, scorer, scorer_by_make, scorer_by_mlflow
+from tests.support.servers import free_port, wait_until
+from tests.support.trained_champion import Champion, two_versions
+
+ROWS = 'scorer_rows_total{role="champion",version="1"}'
+MODELS = 'scorer_model_workers{role="champion",version="1"}'
+
+
+@pytest.fixture(scope="module")
+def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    return two_versions("process", tmp_path_factory.mktemp("trained"))
+
+
+def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, max_body_mb=1, env={"SCORER_API_KEY": "hush"}) as server:
+        assert server.score(split([trained.row])).status_code == 401
+        assert server.score(split([trained.row]), **{"X-API-Key": "wrong"}).status_code == 401
+        assert server.score(split([trained.row]), Authorization="Bearer hush").status_code == 200
+        schemes = ("bearer hush", "BEARER hush", "hush", "Basic hush", "Bearer")
+        given = [server.get("/metrics", headers={"Authorization": scheme}).status_code for scheme in schemes]
+        assert given == [200, 200, 401, 401, 401]
+        large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
+        assert (large.status_code, large.json()["field"]) == (413, "body")
+        assert server.score(split([trained.row]), **{"X-API-Key": "hush"}).status_code == 200
+        # Starlette takes a path with a line feed at its end for the path itself
+        locked = [server.get(path).status_code for path in ("/metrics", "/metrics%0A", "/nothing")]
+        assert (set(locked), server.get("/ping").status_code) == ({401}, 200)
+        body = json.dumps(split([trained.row])).encode()
+        assert server.post("/invocations%0A", body).status_code == 401
+        assert server.end() == 0
+
+
+def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, max_body_mb=1) as server:
+        for path in ("/invocations", "/feedback"):
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**21}"
+            with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=5) as client:
+                client.sendall(f"{head}\r\n\r\n{{".encode())
+                with client.makefile("rb") as answer:  # read to its end: the client is disconnected
+                    assert answer.read().startswith(b"HTTP/1.1 413 "), path
+
+
+def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name, request_seconds=1) as server:
+        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as slow:
+            slow.sendall(head.encode())
+            assert server.score(split([trained.row])).ok
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server:
+        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as gone:
+            gone.sendall(head.encode())
+        counted = 'scorer_requests_total{path="/invocations",status="499"}'
+        wait_until(lambda: metric(server, counted) == 1, "it is counted")
+        assert metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
+        assert server.health()["log"]["committed"] == 0
+
+
+@pytest.fixture(scope="module")
+def two_workers(trained: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    trained.promote("1")
+    with scorer(tmp_path_factory.mktemp("two"), trained.name, workers=2) as server:
+        wait_until(lambda: metric(server, MODELS) == 2, "both have a model")
+        yield server
+
+
+def test_two_workers_add_up(two_workers: Server, trained: Champion) -> None:
+    for _ in range(40):
+        assert two_workers.score(split([trained.row] * 2)).ok
+    assert metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
+    assert metric(two_workers, ROWS) == 80
+    assert metric(two_workers, 'scorer_score_count{version="1"}') == 80
+    assert len(read_log(log_url(two_workers.output.parent))) == 80
+
+
+def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, trained: Champion, store: str) -> None:
+    first = two_workers.events("started")[0]["pid"]
+    with closing(sqlite3.connect(store.removeprefix("sqlite:///"), isolation_level=None)) as registry:
+        registry.execute("BEGIN EXCLUSIVE")
+        os.kill(first, signal.SIGKILL)
+        statuses: set[int] = set()
+
+        def has_restarted() -> bool:
+            statuses.add(two_workers.score(split([trained.row])).status_code)
+            return len(two_workers.events("started")) == 3
+
+        wait_until(has_restarted, "the worker that was killed has a successor", 60)
+        assert statuses == {200}
+        statuses |= {two_workers.score(split([trained.row])).status_code for _ in range(20)}
+        assert statuses == {200}
+    assert two_workers.end() == 0
+
+
+def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    with scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        wait_until(lambda: has_begun(server), "the request has arrived")
+        assert server.end() == 0
+        assert len(large.result().json()["predictions"]) == 20_000
+    assert len(logged(tmp_path, "last-one")) == 20_000
+
+
+def has_begun(server: Server) -> bool:
+    # the request that asks is one of those in progress
+    return metric(server, "scorer_requests_in_progress") >= 2 or metric(server, ROWS) > 0
+
+
+def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> None:
+    with scorer(tmp_path, trained.name, wait=False, cold=True) as server:
+        wait_until(lambda: catches_sigterm(server.process.pid), "it has begun to start")
+        assert server.end() == 0
+        assert "Traceback" not in server.output.read_text()
+
+
+def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -> None:
+    """dataclasses are made by exec(): Python ends by SIGINT if a KeyboardInterrupt left one, though it was handled."""
+    stop = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    code = (
+        f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{free_port()}'])"
+    )
+    assert run_command(sys.executable, "-c", code).returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_that_falls_into_a_destructor_is_heeded(workers: int, tmp_path: Path) -> None:
+    """Python drops a KeyboardInterrupt that is raised in one, as while modules are imported."""
+    code = (
+        "import os, signal\nfrom serve import run\n"
+        "class Dropped:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "run.expect_free = lambda *_: Dropped() and None\n"
+        f"run.main(['--port', '{free_port()}', '--workers', '{workers}', '--log_url', '{log_url(tmp_path)}'])"
+    )
+    ended = run_command(sys.executable, "-c", code, timeout=100)
+    assert "Exception ignored in" in ended.stderr, "the test loses no interrupt"
+    assert ended.returncode == 0
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process handles SIGTERM by itself, as Linux knows it."""
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(("workers", "how"), [(1, signal.SIGTERM), (2, signal.SIGKILL)])
+def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
+    trained: Champion, tmp_path: Path, workers: int, how: signal.Signals
+) -> None:
+    trained.promote("1")
+    with scorer_by_mlflow(tmp_path, trained.name, workers=workers) as server:
+        wait_until(lambda: len(server.events("model_taken")) == workers, "every worker has a model")
+        assert server.score(split([trained.row])).ok
+        running = psutil.Process(server.process.pid).children(recursive=True)
+        os.kill(server.process.pid, how)
+        wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
+        assert len(server.events("stopped")) == workers
+    assert len(read_log(log_url(tmp_path))) == 1
+
+
+def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champion, tmp_path: Path) -> None:
+    trained.promote("1")
+    folder = tmp_path / "a&b"  # as an address of PostgreSQL may have it, between its parameters
+    folder.mkdir()
+    with scorer_by_make(folder, trained.name, redact="AGE,SEX") as server:
+        assert server.score(split([trained.row])).ok
+        (started,) = psutil.Process(server.process.pid).children(recursive=True)
+        os.kill(server.process.pid, signal.SIGTERM)
+        wait_until(lambda: not lives(started), "the scorer has ended")
+        assert len(server.events("stopped")) == 1
+    kept = read_log(log_url(folder))
+    assert len(kept) == 1
+    assert kept[["AGE", "SEX"]].isna().all(axis=None)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)  # an orphan's, where nobody collects them
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
+    trained: Champion, tmp_path: Path
+) -> None:
+    trained.promote("1")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with (
+        scorer(tmp_path, trained.name, workers=2, env={"TMPDIR": str(scratch)}) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        wait_until(lambda: len(server.events("model_taken")) == 2, "both workers have a model")
+        workers = psutil.Process(server.process.pid).children(recursive=True)
+        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        wait_until(lambda: has_begun(server), "the request has arrived")
+        os.kill(server.process.pid, signal.SIGKILL)
+        assert len(large.result().json()["predictions"]) == 20_000
+        wait_until(lambda: not any(lives(one) for one in workers), "both workers have ended")
+        assert [len(server.events(event)) for event in ("parent_gone", "stopped")] == [2, 2]
+    assert len(logged(tmp_path, "last-one")) == 20_000
+    assert list(scratch.glob("scorer-*")) == []

@@ -1,0 +1,91 @@
+"""The scorer against its own OpenAPI document, by Schemathesis: bodies and headers that fit it, and that do not.
+
+SCORER_FAULTS=full in the environment makes 10,000 requests of each operation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from serve.http import openapi
+from tests.support.scoring_requests import split
+from tests.support.scoring_servers import Server, scorer
+from tests.support.trained_champion import Champion, two_versions
+
+FEW = 100
+REQUESTS = 10_000 if os.environ.get("SCORER_FAULTS") == "full" else FEW
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+"""What is held: every status and body is one that the document names, and none is a fault of the server."""
+
+
+@pytest.fixture(scope="module")
+def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
+    made = two_versions("schema", tmp_path_factory.mktemp("champion"))
+    made.promote("1")
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(champion: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with scorer(tmp_path_factory.mktemp("scorer"), champion.name) as running:
+        yield running
+        assert running.score(split([champion.row])).ok
+        assert not running.events("fault")
+
+
+@pytest.fixture(scope="module")
+def api(server: Server) -> BaseSchema:
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+
+
+OPERATIONS = [
+    (path, method, mode)
+    for path, methods in openapi.document(None)["paths"].items()
+    for method in methods
+    for mode in GenerationMode
+    # where nothing is sent, nothing can be wrong
+    if method == "post" or mode is GenerationMode.POSITIVE
+]
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS, ids=str)
+def test_every_answer_is_one_that_the_document_names(
+    api: BaseSchema, path: str, method: str, mode: GenerationMode
+) -> None:
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        max_examples=REQUESTS, deadline=None, database=None, derandomize=REQUESTS == FEW,
+        phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(api[path][method].as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        answer = case.call()
+        case.validate_response(answer, checks=CHECKS)
+        statuses[answer.status_code] += 1
+        if answer.status_code != 200:
+            told = answer.json()
+            assert {"field", "message"} <= {name for name, text in told.items() if text}, told
+        if path == "/feedback":
+            # a label that fits is for a request that nobody made, or for one that /invocations was sent before
+            fits = mode is GenerationMode.POSITIVE
+            assert answer.status_code in ((200, 404) if fits else (400,)), (case.body, answer.text)
+
+    ask()
+    fitting = {404, 200} if path == "/feedback" else {200}
+    assert fitting & statuses.keys() if mode is GenerationMode.POSITIVE else statuses[400], statuses

@@ -1,0 +1,193 @@
+"""benchmarks/: ratios and goals, the table that the README quotes, and a plain script that stays plain."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socketserver
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import plain, serving
+from benchmarks.load import Load, drive_for, post, whole_length
+from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, cost_of, take_turns
+from benchmarks.report import Goal, Result, as_markdown
+from benchmarks.speed import COMPARISONS, GROWTH, Bench, chosen_data, keys_of
+from preprocess.run import tidy
+from stepkit.paths import ROOT
+from tests.support.repo import first_parts, imported_by, reached_from, read_yaml
+from tests.support.small_data import CLIENTS
+
+AT_LEAST = Goal("a", "something", ("slow", "fast"), 3.0, at_least=True)
+AT_MOST = Goal("b", "another", ("ours", "theirs"), 1.5)
+
+
+def test_the_median_ratio_of_the_turns_is_judged() -> None:
+    result = Result(AT_LEAST, [(9.0, 3.0), (8.0, 2.0), (5.0, 2.0)])
+    assert (result.ratio, min(result.ratios), max(result.ratios)) == (3.0, 2.5, 4.0)
+    assert result.is_met
+    assert not Result(AT_LEAST, [(2.9, 1.0)]).is_met
+
+
+def test_a_goal_of_at_most_is_missed_above_it() -> None:
+    assert AT_MOST.is_met(1.5)
+    assert not AT_MOST.is_met(1.51)
+
+
+def test_a_goal_without_a_target_is_shown_and_not_judged() -> None:
+    result = Result(Goal("f", "the fit", ("large", "small"), None), [(90.0, 1.0)])
+    assert result.is_met
+    assert result.cells[-2:] == ["", ""]
+
+
+def test_the_markdown_shows_both_sides_the_range_and_the_goal() -> None:
+    text = as_markdown([Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)], "a note")], "where and when")
+    header, rule, row, *rest = text.splitlines()
+    assert row == "| something; a note | slow: 7.00 s | fast: 2.50 s | 3.00 (2.00 to 4.00) | at least 3 | yes |"
+    assert header.count("|") == rule.count("|") == row.count("|")
+    assert rest == ["", "where and when"]
+
+
+def test_the_sides_take_turns_in_being_first() -> None:
+    order: list[str] = []
+
+    def side(name: str, seconds: float) -> Side[Bench]:
+        def measured(_: Bench) -> float:
+            order.append(name)
+            return seconds
+
+        return measured
+
+    result = take_turns(Bench(Path("none.csv"), "uci"), Comparison(AT_MOST, side("A", 3.0), side("B", 2.0)), 3)
+    assert "".join(order) == "ABBAAB"
+    assert result.pairs == [(3.0, 2.0)] * 3
+
+
+def test_another_auc_on_one_side_is_no_measurement() -> None:
+    bench = Bench(Path("none.csv"), "uci")
+    bench.expect_auc({0.7714382036495685})
+    bench.expect_auc({0.7714382036495684})  # the same, its parts summed in another order
+    with pytest.raises(MeasurementFailed, match="do not do the same work"):
+        bench.expect_auc({0.7714383})
+
+
+def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementFailed, match=r"status 3:\nit broke"):
+        Store(tmp_path).seconds("sh", "-c", "echo it broke; exit 3")
+
+
+def test_every_goal_has_a_key_of_its_own() -> None:
+    keys = [*(one.goal.key for one in COMPARISONS), GROWTH.key]
+    assert keys == sorted(set(keys))
+    assert keys_of(",".join(keys)) == keys
+    with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
+        keys_of("a,x")
+
+
+def test_every_goal_of_serving_has_a_key_of_its_own() -> None:
+    keys = [*(one.goal.key for one in serving.COMPARISONS), *(goal.key for goal in serving.BATCH)]
+    assert keys == sorted(set(keys)) == serving.KEYS
+    assert serving.keys_of("a,l") == ["a", "l"]
+    with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
+        serving.keys_of("x")
+
+
+def test_figures_are_shown_in_their_unit() -> None:
+    rate = Goal("r", "requests a second", ("ours", "theirs"), 2, at_least=True, unit="/s")
+    assert Result(rate, [(3201.4, 60.32)]).cells[1:3] == ["ours: 3,201 /s", "theirs: 60.32 /s"]
+
+
+def test_the_length_of_an_answer_is_known_once_its_head_is_complete() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nx: y\r\n"
+    assert whole_length(head) == 0
+    assert whole_length(head + b"\r\nabc") == len(head) + 2 + 12
+    with pytest.raises(ValueError, match="without Content-Length"):
+        whole_length(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives the same answer to whatever a connection sends, and hangs up after an empty one."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(4096):
+                self.request.sendall(answer)
+                if not answer:
+                    return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_load_counts_answers_by_status_and_connections_that_break() -> None:
+    with answering(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}") as url:
+        load = drive_for(0.2, url, post(url, b"{}"), 3)
+    assert load.statuses[503] == len(load.milliseconds) > 3
+    assert (load.lost, load.is_flawless) == (0, False)
+    with answering(b"") as url:
+        load = drive_for(0.2, url, post(url, b"{}"), 3)
+    assert (load.lost, load.milliseconds, load.is_flawless) == (3, [], False)
+
+
+def test_what_is_read_off_a_load() -> None:
+    load = Load([float(one) for one in range(1, 102)], Counter({200: 101}), 0, 2.0)
+    assert (load.per_second, load.median_ms, load.p99_ms, load.is_flawless) == (50.5, 51.0, 100.0, True)
+
+
+def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) -> None:
+    bench, about = chosen_data(tmp_path / "missing.csv")
+    assert bench.table.is_file()
+    assert "sample" in about
+
+
+def test_the_plain_script_loads_no_tracking() -> None:
+    reached = {
+        name for path in reached_from(ROOT / "benchmarks" / "plain.py") for name in first_parts(imported_by(path))
+    }
+    assert "sklearn" in reached
+    assert "mlflow" not in reached
+
+
+def test_the_plain_script_tidies_as_preprocess_does() -> None:
+    raw = pd.DataFrame(
+        {
+            "ID": [1, 2, 3],
+            "LIMIT_BAL": [9, 9, 8],
+            "SEX": [1, 1, 2],
+            "AGE": [30, 30, None],
+            CLIENTS.source_target: [0, 0, 1],
+        }
+    )
+    pd.testing.assert_frame_equal(plain.tidy(raw, CLIENTS), tidy(raw, CLIENTS), check_dtype=False)
+
+
+def test_the_empty_project_has_the_pins_of_the_root() -> None:
+    ours, root = (read_yaml(ROOT / folder / "conda.yml")["dependencies"] for folder in ("benchmarks/empty", "."))
+    assert set(ours[-1]["pip"]) <= set(root[-1]["pip"])
+    assert ours[:-1] == root[:-1]
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_measures(tmp_path: Path) -> None:
+    filled = b"x" * (300 * 2**20)  # this process is higher than the command
+
+    def peak(code: str) -> float:
+        command = [sys.executable, "-I", "-S", "-c", code]
+        return cost_of(command, tmp_path, os.environ, tmp_path / "output.txt").peak_kb * 1024
+
+    assert len(filled) > peak("held = b'x' * (100 * 2**20)") > 100 * 2**20 > peak("pass")
+    with pytest.raises(MeasurementFailed, match="status 3"):
+        peak("raise SystemExit(3)")

@@ -1,0 +1,140 @@
+"""How DAGs call the project: windows, options, commands that fail, hang or are there twice."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drift.compare.sources import log_window
+from drift.dags import project
+from pipeline.config import checked, split_options
+from stepkit.commands import hydra_value
+from tests.support.drift_results import result
+from tests.support.small_data import composed
+
+pytestmark = pytest.mark.slow
+
+NOW = datetime(2026, 11, 24, 6, tzinfo=UTC)
+DAY = (datetime(2026, 11, 22, 6, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=UTC))
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project's Python is this one; there is no Airflow here to ask for a variable."""
+    monkeypatch.setattr(project, "setting", lambda name, default="": default)
+    monkeypatch.setattr(project, "python", lambda: Path(sys.executable))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+
+
+def window(**typed: Any) -> str:
+    return project.window_of(typed, *DAY, NOW)
+
+
+def test_a_window_is_the_data_interval_of_the_run() -> None:
+    assert window() == "log:?from=2026-11-22T06:00:00Z&to=2026-11-23T06:00:00Z"
+
+
+def test_what_was_typed_goes_before_the_data_interval() -> None:
+    typed = window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z")
+    assert typed == "log:?from=2026-10-31T23:00:00Z&to=2026-11-02T00:00:00Z"
+    assert window(rows=500) == "log:?rows=500"
+
+
+def test_a_run_without_an_interval_is_about_the_last_day() -> None:
+    for nothing in (None, NOW):
+        assert project.window_of({}, nothing, nothing, NOW) == "log:?from=2026-11-23T06:00:00Z&to=2026-11-24T06:00:00Z"
+
+
+def test_drift_reads_the_window_as_it_was_meant() -> None:
+    read = log_window(window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z"))
+    assert read.start == datetime(2026, 10, 31, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {"window_from": "2026-11-01T00:00:00Z"},
+        {"window_to": "2026-11-01T00:00:00Z"},
+        {"window_from": "2026-11-02T00:00:00Z", "window_to": "2026-11-01T00:00:00Z"},
+        {"window_from": "yesterday", "window_to": "today"},
+    ],
+)
+def test_half_a_window_or_one_that_runs_backwards_is_refused(typed: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"window|isoformat"):
+        window(**typed)
+
+
+@pytest.mark.parametrize(
+    "reason", ["drift_share, score_drift: 2 of 3", 'it\'s "x" {a: b} [c] #d, e=f', "50 % & more; ~"]
+)
+def test_a_reason_reaches_the_configuration_as_it_was_written(reason: str) -> None:
+    word = shlex.quote(f"main.because.reason={hydra_value(reason)}")
+    options = split_options(["--hydra_options", word])
+    assert checked(composed(*options)).main.because.reason == reason
+
+
+def test_a_reason_cannot_refer_to_the_configuration() -> None:
+    reason = "${main.random_seed} a\\b"
+    assert checked(composed(f"main.because.reason={hydra_value(reason)}")).main.because.reason == reason
+
+
+def test_what_travels_between_tasks_is_small() -> None:
+    found = result(columns=[{"column": "AGE"}] * 23, details={"much": "more"})
+    found["signals"]["drift_share"]["columns"] = ["AGE"]
+    found["window"]["versions"] = {"3": 2000}
+    kept = project.small(found)
+    assert set(kept) == set(result()) - {"reference", "current"}
+    assert kept["signals"]["drift_share"] == {"value": 0.087, "threshold": 0.0, "alarm": True}
+    assert set(kept["window"]) == {"from", "to", "rows", "key"}
+
+
+def test_a_command_that_fails_is_named_with_its_last_words() -> None:
+    with pytest.raises(RuntimeError, match="ended with 3:\nno server"):
+        project._call([sys.executable, "-c", "import sys; print('no server'); sys.exit(3)"])
+
+
+def test_a_command_gets_what_is_said_to_it_and_nothing_of_airflows_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/airflow")
+    code = "import os, sys; print(sys.stdin.read(), os.environ.get('PYTHONPATH'))"
+    assert project._call([sys.executable, "-c", code], said="hello") == "hello None\n"
+
+
+def test_a_command_that_is_given_up_takes_its_children_along() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    process = subprocess.Popen([sys.executable, "-c", code], text=True)
+    while not (children := subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout):
+        time.sleep(0.05)
+    project._end(process)
+    process.wait(10)
+    assert subprocess.run(
+        ["ps", "-p", children.strip(), "-o", "stat="], capture_output=True, text=True
+    ).stdout.strip() in ("", "Z")
+
+
+def test_a_second_command_of_a_name_waits_for_the_first_even_if_its_task_is_gone(tmp_path: Path) -> None:
+    with project._alone("report") as lock:
+        first = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[lock]
+        )
+    waiting = "import sys; from drift.dags import project\nwith project._alone('report'): print('my turn', flush=True)"
+    second = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True, cwd=project.ROOT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(1)
+    first.communicate()
+    assert second.communicate(timeout=30)[0] == "my turn\n"
+
+
+def test_the_newest_of_those_that_asked_is_the_reason() -> None:
+    asked = [
+        {"drift_run_id": "a", "reason": "old", "window": "w1"},
+        {"drift_run_id": "b", "reason": "new", "window": "w2"},
+    ]
+    assert project.because(asked, "by hand") == {"drift_run_id": "b", "reason": "new"}
+    assert project.because([], "by hand") == {"reason": "by hand"}

@@ -1,0 +1,104 @@
+"""Where backup looks: the keys of config.yaml as PyYAML reads them, with Python alone; then the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from backup.errors import SourceUnreadable
+from backup.stores import CONFIG, configured, databases_of
+from stepkit.paths import ROOT
+
+KEYS = [("serve", "log_url"), ("main", "mlflow_tracking_url")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREDICTION_LOG_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def root_with(tmp_path: Path, text: str) -> Path:
+    (tmp_path / CONFIG).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_the_keys_stand_in_the_configuration_and_are_read_as_they_stand(section: str, key: str) -> None:
+    assert configured(section, key) == (yaml.safe_load((ROOT / CONFIG).read_text())[section][key] or "")
+
+
+@pytest.mark.parametrize("comment", ["", "   # the log, e.g. ${this}: or 'that'"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "null",
+        "~",
+        "sqlite:///a.db",
+        "sqlite:///a#b.db?timeout=20",
+        "sqlite:////srv/a b.db",
+        "'sqlite:///a # b.db'",
+        '"sqlite:///a.db"',
+        "postgresql://me@host:5432/log?connect_timeout=3",
+    ],
+)
+def test_a_value_is_read_as_pyyaml_reads_it(tmp_path: Path, written: str, comment: str) -> None:
+    above = "drift:\n  log_url: other\nserve:   # the scorer\n\n# a remark\n  port: 1\n"
+    text = f"{above}  log_url: {written}{comment}\nz: 1\n"
+    assert configured("serve", "log_url", root_with(tmp_path, text)) == (yaml.safe_load(text)["serve"]["log_url"] or "")
+
+
+@pytest.mark.parametrize("text", ["", "drift:\n  log_url: x\n", "serve:\n  deep:\n    log_url: x\n  port: 1\n"])
+def test_a_key_that_is_not_there_is_not_taken_from_elsewhere(tmp_path: Path, text: str) -> None:
+    assert configured("serve", "log_url", root_with(tmp_path, text)) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "serve: {log_url: x}\n",
+        "serve:\n  log_url: >-\n    x\n",
+        "serve:\n  log_url:\n    x\n",
+        'serve:\n  log_url: "x"\n',
+    ],
+)
+def test_every_spelling_of_yaml_is_read(tmp_path: Path, text: str) -> None:
+    assert configured("serve", "log_url", root_with(tmp_path, text)) == "x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "serve:\n  log_url: ${oc.env:LOG}\n",
+        "serve:\n  log_url: *other\n",
+        "serve:\n  log_url: [1]\n",
+        "serve: log_url\n",
+    ],
+)
+def test_a_value_that_is_not_one_address_is_rejected_and_not_guessed(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SourceUnreadable, match="BACKUP_DATABASES"):
+        configured("serve", "log_url", root_with(tmp_path, text))
+
+
+def test_the_configuration_wins_over_the_environment_and_that_over_the_files_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = root_with(tmp_path, "main:\n  mlflow_tracking_url: null\nserve:\n  log_url: null\n")
+    here = {"predictions": ("sqlite", f"{root}/predictions.db"), "mlflow": ("sqlite", f"{root}/mlflow.db")}
+    assert databases_of(None, root) == here
+    monkeypatch.setenv("PREDICTION_LOG_URL", "postgresql+psycopg://me@host/log")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////srv/env.db")
+    assert databases_of(None, root) == {
+        "predictions": ("postgresql", "postgresql://me@host/log"),
+        "mlflow": ("sqlite", "/srv/env.db"),
+    }
+    root_with(tmp_path, "main:\n  mlflow_tracking_url: sqlite:///b.db\nserve:\n  log_url: sqlite:///a.db\n")
+    assert databases_of(None, root) == {"predictions": ("sqlite", f"{root}/a.db"), "mlflow": ("sqlite", f"{root}/b.db")}
+
+
+def test_options_behind_an_sqlite_file_are_no_part_of_its_name(tmp_path: Path) -> None:
+    found = databases_of("predictions=sqlite:///predictions.db?timeout=20", tmp_path)
+    assert found == {"predictions": ("sqlite", f"{tmp_path}/predictions.db")}

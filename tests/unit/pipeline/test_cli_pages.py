@@ -1,0 +1,32 @@
+"""pipeline.cli: a message ends with the page that goes on, and that page is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.cli import FAULTS_PAGE, PAGES, SETTINGS_PAGE, page_about
+from stepkit import errors
+from stepkit.paths import ROOT
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_every_kind_with_a_page_is_an_error_of_a_step(kind: str) -> None:
+    assert issubclass(getattr(errors, kind), errors.StepError)
+
+
+@pytest.mark.parametrize("page", sorted({SETTINGS_PAGE, FAULTS_PAGE, *PAGES.values()}))
+def test_every_page_is_there(page: str) -> None:
+    assert (ROOT / page.partition("#")[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("DataCheckFailed: 3 rows break a rule", "docs/change-a-check.md"),
+        ("step 'preprocess' failed\nTableUnfit: raw_data.csv lacks 1 of 24 columns", "docs/bring-a-table.md"),
+        ("DownloadFailed: nobody answers", FAULTS_PAGE),
+        ("something about a TableUnfit without its colon", FAULTS_PAGE),
+    ],
+)
+def test_the_page_goes_by_the_kind_of_the_message(text: str, page: str) -> None:
+    assert page_about(text) == page

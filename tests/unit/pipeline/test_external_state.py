@@ -1,0 +1,42 @@
+"""pipeline.external_state: by what a step knows that the data at their source are the same as before."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import fsspec
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import checked
+from pipeline.external_state import Around, source
+from tests.support.small_data import composed
+
+pytestmark = pytest.mark.slow
+
+
+def version_of(url: str) -> str:
+    config = checked(composed(f"data.file_url={url}"))
+    return source(Around(MlflowClient("sqlite://"), config, {}))["source"]
+
+
+def test_a_file_is_known_by_its_digest(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a\n1\n")
+    digest = f"sha256:{hashlib.sha256(table.read_bytes()).hexdigest()}"
+    assert version_of(str(table)) == version_of(table.as_uri()) == digest
+    assert version_of(str(tmp_path / "none.csv")) == ""
+
+
+def test_a_table_in_a_store_is_known_by_what_the_store_says_of_it() -> None:
+    store, url = fsspec.filesystem("memory"), "memory://folder/table.csv"
+    try:
+        store.pipe("/folder/table.csv", b"a\n1\n")
+        first = version_of(url)
+        assert first == version_of(url) != ""
+        store.pipe("/folder/table.csv", b"a\n1\n2\n")
+        assert version_of(url) not in ("", first)
+    finally:
+        store.rm("/folder", recursive=True)
+    assert version_of(url) == ""

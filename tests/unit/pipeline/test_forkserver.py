@@ -1,0 +1,42 @@
+"""The process from which steps start: what is imported stays out of garbage collection, and the rest is collected."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch.forkserver import WarmProcess, cool_down, importing, warm_up
+
+
+def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on() -> None:
+    before = gc.get_freeze_count()
+    with importing():
+        kept: list[list[int]] = [[] for _ in range(1000)]
+        assert not gc.isenabled()
+    assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.isenabled()
+    gc.unfreeze()
+
+
+def test_collecting_goes_on_after_an_import_that_was_broken_off() -> None:
+    with pytest.raises(KeyboardInterrupt), importing():
+        raise KeyboardInterrupt
+    assert gc.isenabled()
+    gc.unfreeze()
+
+
+@pytest.mark.slow
+def test_a_step_begins_with_the_heavy_libraries_loaded(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("import sys; print({'mlflow', 'sklearn', 'onnxruntime'} - {*sys.modules})")
+    log = tmp_path / "log"
+    log.touch()
+    warm_up()
+    try:
+        step = WarmProcess([], str(tmp_path), {**os.environ}, log)
+        assert step.wait() == 0
+    finally:
+        cool_down()
+    assert log.read_text() == "set()\n"

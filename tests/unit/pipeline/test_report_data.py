@@ -1,0 +1,35 @@
+"""The data section of a report: it says what is not stated, and lists what to fill in."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from pipeline.report.gather import Found
+from pipeline.report.sections.data import data_facts, description_of, unstated
+
+STATED = {"description": "loans", "licence": "CC0", "limits": "made up", "columns": {"age": {"meaning": "in years"}}}
+
+
+def about(**changes: Any) -> Found:
+    nothing: dict[str, Any] = {field.name: None for field in fields(Found)}
+    return Found(**{**nothing, "config": {"data": {**STATED, **changes}}, "runs": {}})
+
+
+def test_a_described_data_set_has_nothing_to_fill_in() -> None:
+    assert unstated(about()) == ""
+    assert description_of(about()) == "loans"
+
+
+@pytest.mark.parametrize("text", ["", "what the table is, where it comes from, its licence (loans.csv)"])
+def test_a_description_that_was_left_to_be_written_is_not_stated(text: str) -> None:
+    found = about(description=text)
+    assert ("what it is", "not stated") in data_facts(found)
+    assert ("to fill in", "description") in data_facts(found)
+
+
+def test_everything_that_a_draft_leaves_open_is_listed() -> None:
+    found = about(description="", licence="", limits="", columns={"age": {"meaning": ""}, "income": {}})
+    assert unstated(found) == "description, licence, limits, the meaning of 2 columns"

@@ -1,0 +1,179 @@
+"""Numbers, escapes and the picture of a report."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+from markdown_it import MarkdownIt
+
+from pipeline.config import readable, split_options
+from pipeline.report import escape, format
+from pipeline.report.blocks import Cell, Section, Table, cells
+from pipeline.report.page import Page
+from pipeline.report.render import as_html, markdown_table
+from pipeline.report.schemas import Estimate
+from pipeline.report.sections.metrics import tendency
+from pipeline.report.step_graph import HEIGHT, WIDTH, direct_needs, levels_of, picture_of
+from pipeline.report.step_states import NOT_RUN, StepShown
+from pipeline.steps import STEPS
+from stepkit.commands import as_options
+
+HOSTILE = [
+    "a|b",
+    "a\\|b",
+    "a\\",
+    "`rm -rf`",
+    "``` \n# heading",
+    "<script>alert(1)</script>",
+    "<!-- hidden",
+    "</code></details>",
+    "[click](javascript:alert(1))",
+    "![x](https://example.org/x.png)",
+    "**bold** __strong__ _it_ ~~gone~~",
+    "&lt;b&gt;",
+    "$x$",
+    "line\nbreak\r\n\r\n| a | b |\n|---|---|",
+    "https://example.org",
+]
+GFM = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def steps(*names: str) -> list[StepShown]:
+    return [
+        StepShown(step.name, NOT_RUN, needs=tuple(dict.fromkeys([*step.reads.values(), *step.after])))
+        for step in STEPS
+        if not names or step.name in names
+    ]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_stays_a_text_in_a_table_of_markdown(text: str) -> None:
+    table = Table("T", ["name", text], [cells("row", text), cells(Cell(text, "code"), "last")])
+    page = GFM.render(f"**T**\n\n{markdown_table(table, 9)}\n\nend")
+    assert page.count("<th>") == 2
+    assert page.count("<td>") == 4
+    assert page.count("<tr>") == 3
+    assert not re.search(r"<(script|img|a|em|h1|s|details|/details|!--)\b", page.replace("<strong>T</strong>", ""))
+    assert page.rstrip().endswith("<p>end</p>")
+    shown = re.findall(r"<td>(.*?)</td>", page)[1]
+    assert html_text(shown) == " ".join(text.split())
+
+
+def html_text(markup: str) -> str:
+    import html
+
+    return html.unescape(markup)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_stays_a_text_between_fences(text: str) -> None:
+    tokens = GFM.parse(f"before\n\n{escape.fenced(text)}\n\nafter")
+    (fence,) = [token for token in tokens if token.type == "fence"]
+    assert fence.content.rstrip("\n") == text.replace("\r\n", "\n").rstrip()
+    assert [token.type for token in tokens].count("paragraph_open") == 2
+
+
+def test_nobody_is_called_by_a_report() -> None:
+    assert "@someone" not in escape.markdown("ask @someone")
+
+
+def test_what_is_hidden_in_a_text_is_shown() -> None:
+    assert escape.visible("a\x00b\u202ec\ttab\n") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c\ttab\n"
+
+
+def test_no_password_of_an_address_is_told() -> None:
+    told = escape.visible("main.mlflow_tracking_url=postgresql://me:secret@db:5432/x and https://example.org:80/a@b")
+    assert told == "main.mlflow_tracking_url=postgresql://me:***@db:5432/x and https://example.org:80/a@b"
+
+
+def test_names_of_columns_stay_readable() -> None:
+    assert escape.markdown("PAY_AMT1") == "PAY_AMT1"
+    assert GFM.render(escape.markdown("_x_ a_b_c")) == "<p>_x_ a_b_c</p>\n"
+
+
+def test_a_long_table_says_how_much_of_it_is_left_out() -> None:
+    table = Table("T", ["n"], [cells(str(number)) for number in range(5)])
+    assert markdown_table(table, 2).splitlines()[-2:] == ["", "and 3 more, in report.html"]
+    assert "more" not in markdown_table(table, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.76759, "0.7676"), (-0.00001, "0.0000"), (None, "not computed"), (float("nan"), "not computed"), (1, "1.0000")],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert format.number(value) == text
+
+
+def test_differences_have_a_sign_unless_they_are_nothing() -> None:
+    assert [format.difference(one) for one in (0.01, -0.01, -0.00001)] == ["+0.0100", "-0.0100", "0.0000"]
+
+
+def test_half_an_interval_is_none() -> None:
+    assert format.interval(0.5, None) == format.interval(float("nan"), 0.5) == ""
+    assert format.interval(0.25, 0.5) == "0.2500 to 0.5000"
+
+
+def test_a_difference_is_good_or_bad_only_if_its_whole_interval_is() -> None:
+    def of(low: float | None, high: float | None, name: str = "roc_auc") -> str:
+        return tendency(name, Estimate(value=((low or 0) + (high or 0)) / 2, low=low, high=high))
+
+    assert [of(0.01, 0.02), of(-0.02, -0.01), of(-0.01, 0.02), of(None, 0.1)] == ["good", "bad", "", ""]
+    assert [of(0.01, 0.02, "log_loss"), of(-0.02, -0.01, "log_loss")] == ["bad", "good"]
+    assert of(0.000001, 0.000002) == ""
+
+
+def test_steps_that_do_not_need_each_other_stand_side_by_side() -> None:
+    levels = [[step.name for step in level] for level in levels_of(steps())]
+    assert levels == [
+        ["download"], ["preprocess"], ["check_data", "segregate"], ["random_forest"], ["evaluate"], ["register"]
+    ]  # fmt: skip
+
+
+def test_lines_that_follow_from_others_are_left_out() -> None:
+    assert set(direct_needs(steps())) == {
+        ("download", "preprocess"),
+        ("preprocess", "check_data"),
+        ("preprocess", "segregate"),
+        ("check_data", "random_forest"),
+        ("segregate", "random_forest"),
+        ("random_forest", "evaluate"),
+        ("evaluate", "register"),
+    }
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("names", [(), ("evaluate",), ("download", "register")])
+def test_boxes_lie_within_the_picture_and_not_on_each_other(down: bool, names: tuple[str, ...]) -> None:
+    picture = picture_of(steps(*names), down)
+    assert [box.step.name for box in picture.boxes if box.x < 0 or box.x + WIDTH > picture.width] == []
+    assert [box.step.name for box in picture.boxes if box.y < 0 or box.y + HEIGHT > picture.height] == []
+    places = [(box.x, box.y) for box in picture.boxes]
+    apart = [abs(a[0] - b[0]) >= WIDTH or abs(a[1] - b[1]) >= HEIGHT for a in places for b in places if a is not b]
+    assert all(apart)
+    assert names or (picture.width < 360) == down, "a phone shows 390 pixels"
+
+
+def test_the_page_draws_boxes_of_the_size_that_the_lines_were_laid_out_for() -> None:
+    wide = replace(picture_of(steps("evaluate"), down=False), box=(300, 90))
+    empty = Page("", "good", "", "", [], [], [], wide, wide, [Section("steps", "Steps")], "")
+    drawn = re.findall(r'<rect x="\S+" y="\S+" width="(\d+)" height="(\d+)"', as_html(empty))
+    assert set(drawn) == {("300", "90")}
+    middles = {float(box.x) + 150 for box in wide.boxes}
+    assert {float(x) for x in re.findall(r'<text x="([\d.]+)"', as_html(empty))} == middles
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["data=uci"],
+        ['data.description=it\'s "quoted" $HOME `x` \\ !'],
+        ["main.execute_steps=[download, preprocess]", "data.file_url=/a b/c.csv", "+x=''"],
+    ],
+)
+def test_the_command_hands_on_exactly_what_was_given(given: list[str]) -> None:
+    (word,) = shlex.split(f"hydra_options={as_options(given)}")
+    assert split_options(["--hydra_options", word.removeprefix("hydra_options=")]) == [*map(readable, given)]

@@ -1,0 +1,66 @@
+"""Help, options and parameters as people type them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.usage import wants_help
+from stepkit.paths import ROOT, from_root
+from stepkit.settings.load import make_for
+from stepkit.step.flags import step_parser
+from stepkit.step.with_options import flags_of
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--hydra_options", "--help"], ["--hydra_options", "a=1 -h"]])
+def test_help_is_asked_for_in_any_place(words: list[str]) -> None:
+    assert wants_help(words)
+
+
+@pytest.mark.parametrize("words", [[], ["--hydra_options", "a=--help"], ["main.because.reason=no -h"], ["a='"]])
+def test_nothing_else_asks_for_help(words: list[str]) -> None:
+    assert not wants_help(words)
+
+
+def test_help_imports_nothing_heavy_and_shows_every_key() -> None:
+    code = "import runpy, sys; sys.argv = ['main.py', '--help']\ntry: runpy.run_path('main.py', run_name='__main__')\n"
+    code += "finally: print({'mlflow', 'hydra', 'pandas'} & {*sys.modules}, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr.strip()) == (0, "set()")
+    assert all(text in ended.stdout for text in ("execute_steps: all", "keep_days", "cap_days", "data=NAME", "uci"))
+
+
+def test_options_are_split_as_a_shell_does_and_handed_on_one_by_one() -> None:
+    options = "port=5001 'log_url=sqlite:///my $5 file.db' model_name=\"Bob's\""
+    assert flags_of(options) == ["--port=5001", "--log_url=sqlite:///my $5 file.db", "--model_name=Bob's"]
+    assert flags_of(options, only="model_name reference") == ["--model_name=Bob's"]
+    with pytest.raises(ValueError, match="quotation"):
+        flags_of("a='")
+
+
+@pytest.mark.parametrize("text", ["-5%", "-", "--x", "- it's -h", "plain", ""])
+def test_a_value_may_begin_with_a_dash(text: str) -> None:
+    parser = step_parser("a step", "artifact_description")
+    assert parser.parse_args(["--step", "s", "--artifact_description", text]).artifact_description == text
+
+
+def test_a_flag_without_a_value_does_not_take_the_next_flag_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        step_parser("a step", "artifact_description").parse_args(["--artifact_description", "--step", "s"])
+    assert "expected one argument" in capsys.readouterr().err
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/elsewhere/me")
+    assert from_root("~/clients (1).csv") == "/elsewhere/me/clients (1).csv"
+    assert from_root("~odd.csv") == str(Path(ROOT) / "~odd.csv")
+    assert from_root("https://x/~/y.csv") == "https://x/~/y.csv"
+
+
+def test_a_command_names_the_model_where_it_is_not_the_usual_one() -> None:
+    assert make_for("models", "credit_default") == "make models"
+    assert make_for("models", "Bob's loans") == "make models MODEL='Bob'\"'\"'s loans'"
+    assert make_for("run", "mine") == 'make run options="register.model_name=mine"'

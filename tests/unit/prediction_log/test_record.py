@@ -1,0 +1,321 @@
+"""The prediction log's pure parts: what a row becomes, which requests are kept, how features become columns."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from prediction_log.engine import open_engine
+from prediction_log.errors import FeedbackUnfit, LogUnfit
+from prediction_log.labels import labels_in
+from prediction_log.mlflow_recorder import Recorder, names_of, settings_from_environment
+from prediction_log.read import features_table
+from prediction_log.rows import Prediction, features_json, features_texts, is_kept, kept_of, rows_of
+from prediction_log.schema import HEAD, KNOWN, MIGRATIONS
+from prediction_log.settings import LogSettings
+from prediction_log.writer import PredictionLog
+from tests.support.servers import free_port
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+ONE = Prediction("r-1", 0, NOON, "credit", "3", False, {"AGE": 24.0, "SEX": 2.0, "job": "cook"}, 0.25, 0, 1.5)
+TEXTS = st.text(st.characters(), max_size=8)
+"""Any text at all: control characters and halves of surrogate pairs as well."""
+
+
+def test_a_row_holds_what_the_prediction_says_in_utc() -> None:
+    tokyo = ONE._replace(time=NOON.astimezone(timezone(timedelta(hours=9))))
+    (row,) = rows_of([tokyo])
+    assert row.time == NOON
+    assert row.time.tzinfo is UTC
+    assert json.loads(row.features) == ONE.features
+    assert row.key == ("r-1", 0, "3", False)
+
+
+def test_redacted_columns_are_null_and_the_others_are_not_touched() -> None:
+    (row,) = rows_of([ONE], ["AGE", "not there"])
+    assert json.loads(row.features) == {"AGE": None, "SEX": 2.0, "job": "cook"}
+    assert ONE.features == {"AGE": 24.0, "SEX": 2.0, "job": "cook"}
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (math.nan, None),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+        ("a\0b", "a\ufffdb"),
+        ("\ud800", "\ufffd"),
+        ("\U0001f600", "\U0001f600"),
+        ("\\u0000", "\\u0000"),
+    ],
+    ids=["nan", "infinity", "minus infinity", "NUL", "half a pair", "a whole pair", "written out"],
+)
+def test_values_that_databases_refuse_are_replaced(value: float | str, stored: str | None) -> None:
+    assert json.loads(features_json({"a": value, "b": 1.0})) == {"a": stored, "b": 1.0}
+
+
+def test_the_quick_way_and_the_exact_way_to_json_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[dict[str, float | str | None]] = [{"a": 1e300, "b": "\u00e9\U0001f600"}, {"a": None}, {"a": "null"}, {}]
+    quick = [json.loads(features_json(row)) for row in rows]
+    monkeypatch.setattr("prediction_log.rows._dumps", None)
+    assert quick == [json.loads(features_json(row)) for row in rows] == rows
+
+
+NUMBERS = st.floats(allow_infinity=False)
+
+
+@pytest.mark.parametrize("hidden", [(), ("100 %s, \u00e9",)], ids=["all", "one hidden"])
+@given(table=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4))
+def test_a_table_of_numbers_becomes_the_texts_of_its_rows(
+    table: list[tuple[float, ...]], hidden: tuple[str, ...]
+) -> None:
+    names = ("AGE", "100 %s, \u00e9", 'a "b":')
+    rows: list[dict[str, float | str | None]] = [dict(zip(names, map(written, row), strict=True)) for row in table]
+    texts = features_texts(names, np.array(table), frozenset(hidden))
+    assert [json.loads(text) for text in texts or []] == [
+        json.loads(features_json(row, frozenset(hidden))) for row in rows
+    ]
+
+
+def written(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=["NUL", "half a pair"])
+def test_a_table_with_an_odd_name_is_written_row_by_row(name: str) -> None:
+    assert features_texts((name, "b"), np.zeros((2, 2))) is None
+
+
+@pytest.mark.parametrize("table", [[[1.0, math.inf]], [[-math.inf, 1.0]], np.zeros((0, 2))])
+def test_a_table_with_infinity_or_without_rows_is_written_row_by_row(table: object) -> None:
+    assert features_texts(("a", "b"), np.array(table)) is None
+
+
+@given(st.dictionaries(TEXTS, st.none() | st.floats() | TEXTS, max_size=5))
+def test_any_features_become_json_that_both_databases_take(features: dict[str, float | str | None]) -> None:
+    text = features_json(features)
+    again = json.loads(text, parse_constant=pytest.fail)
+    text.encode("utf-8")
+    assert not [value for item in again.items() for value in item if isinstance(value, str) and "\0" in value]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (ONE._replace(request_id=""), "a request id has 1 to 200 printable characters"),
+        (ONE._replace(request_id="x" * 201), "a request id has"),
+        (ONE._replace(request_id="a\0b"), "a request id has"),
+        (ONE._replace(time=datetime(2026, 1, 1)), "no time zone"),
+        (ONE._replace(probability=math.nan), "the probability of request r-1, row 0, is nan"),
+        (ONE._replace(probability=1.1), r"is 1\.1"),
+    ],
+    ids=["no id", "long id", "NUL in id", "no time zone", "nan", "above one"],
+)
+def test_a_prediction_that_cannot_be_written_is_named(wrong: Prediction, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rows_of([ONE, wrong])
+
+
+def test_the_sample_is_of_the_size_that_was_asked_for_and_the_same_everywhere() -> None:
+    kept = {rate: {f"r{i}" for i in range(4000) if is_kept(f"r{i}", rate)} for rate in (0.0, 0.1, 0.5, 1.0)}
+    assert {rate: round(len(ids) / 4000, 1) for rate, ids in kept.items()} == {0.0: 0.0, 0.1: 0.1, 0.5: 0.5, 1.0: 1.0}
+    assert kept[0.1] < kept[0.5]
+    assert not is_kept("r1", 0.5)  # a known answer: another machine or version must decide alike
+    assert is_kept("r0", 0.5)
+
+
+def test_the_rows_of_a_request_share_its_fate() -> None:
+    rows = [ONE._replace(request_id=f"r{i}", row=row) for i in range(50) for row in range(3)]
+    kept = kept_of(rows, 0.5)
+    assert 0 < len(kept) < len(rows)
+    assert {row.request_id for row in kept}.isdisjoint({row.request_id for row in rows if row not in kept})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sample_rate": 1.5}, {"keep_days": 0}, {"when_unavailable": "wait"}, {"keepdays": 3}], ids=str
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        LogSettings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("predictions.db", "is no address of a prediction log. For example sqlite:///"),
+        ("mysql://host/db", "cannot be kept in mysql"),
+        ("sqlite://", "in memory .* would be lost"),
+        ("sqlite:////not/there/log.db", "the folder of the prediction log /not/there/log.db is not there"),
+        ("sqlite:////", "it is not a file"),
+        ("sqlite:////dev/null", "it is not a file"),
+        ("sqlite+pysqlcipher:///log.db", "a driver, host or user is named"),
+        ("sqlite://host/log.db", "a driver, host or user is named"),
+        *((f"sqlite:///log.db?timeout={text}", "found timeout, expected only") for text in ("abc", "-1", "nan", "1e9")),
+        ("sqlite:///log.db?timeout=1&timeout=2", "found timeout, expected only"),
+        *((f"sqlite:///log.db?{name}=1", f"found {name}, expected only") for name in ("mode", "uri", "cache")),
+        *((f"postgresql://h/d?{name}=1", f'connection option "{name}"') for name in ("no_such", "autocommit")),
+        ("postgresql://h/d?port=abc", "non-integer port"),
+        ("postgresql://h/d?target_session_attrs=read-only", "option target_session_attrs forbids to write"),
+        ("postgresql://h/d?options=-c%20default_transaction_read_only%3Don", "option options forbids to write"),
+    ],
+)  # fmt: skip
+def test_an_address_of_no_log_is_refused_in_words(url: str, message: str) -> None:
+    with pytest.raises(LogUnfit, match=message):
+        open_engine(url)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "sslmode=foo",
+        "sslmode=allow&sslmode=prefer",
+        "connect_timeout=abc",
+        "hostaddr=zzz",
+        "target_session_attrs=any-one",
+        "keepalives=x",
+    ],
+)
+def test_a_value_that_no_server_can_take_is_not_waited_for(options: str) -> None:
+    with pytest.raises(LogUnfit, match="an option that PostgreSQL rejects"):
+        PredictionLog.open(f"postgresql://svc@127.0.0.1:{free_port()}/x?{options}", must_answer=False)
+
+
+def test_a_file_that_is_no_log_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text, other = tmp_path / "README.md", tmp_path / "other.db"
+    text.write_text("# Read me\n" * 1_000)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE predictions (match TEXT)")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, message in ((text, "README.md: not an SQLite database"), (other, "table predictions of another program")):
+        with pytest.raises(LogUnfit, match=message):
+            PredictionLog.open(f"sqlite:///{path}", must_answer=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_log_may_share_a_database_with_other_tables(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shared.db")) as connection:
+        connection.execute("CREATE TABLE runs (name TEXT)")
+    log = PredictionLog.open(f"sqlite:///{tmp_path / 'shared.db'}")
+    assert log.submit([ONE]).result(20) is None
+    log.close()
+
+
+def test_an_error_of_the_database_repeats_no_values(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'log.db'}")
+    with pytest.raises(SQLAlchemyError) as error, engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO nothing VALUES (?)", ("4711",))
+    assert "4711" not in str(error.value)
+    engine.dispose()
+
+
+def test_a_relative_file_is_relative_to_the_repository(tmp_path: Path) -> None:
+    assert open_engine("sqlite:///log.db", base=tmp_path).url.database == str(tmp_path / "log.db")
+
+
+def test_the_password_is_never_shown() -> None:
+    engine = open_engine("postgresql://me:secret@host/db")
+    assert "secret" not in repr(engine.url)
+
+
+def test_the_known_schema_versions_are_those_that_migrations_make() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == HEAD
+    assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (['{"a":1}', '{"a":2.5}', '{"b":3}'], {"a": [1.0, 2.5, None], "b": [None, None, 3.0]}),
+        (['{"a":"2020-01-01"}', '{"a":"x"}'], {"a": ["2020-01-01", "x"]}),
+        (['{"a":"2020-01-01"}', '{"a":null}'], {"a": ["2020-01-01", None]}),
+        (['{"a":null}'], {"a": [None]}),
+        (['{"a":"Infinity"}', '{"a":null}'], {"a": [math.inf, None]}),
+        (['{"a":"Infinity"}', '{"a":-1}'], {"a": [math.inf, -1.0]}),
+        (['{"a":"x"}', '{"a":1.5}'], {"a": ["x", "1.5"]}),
+        (["{}", "{}"], {}),
+    ],
+    ids=["gaps", "times and texts", "like a time", "null", "infinity", "infinity and numbers", "mixed", "none"],
+)
+def test_features_become_columns(texts: list[str], expected: dict[str, list[object]]) -> None:
+    assert features_table(tuple(texts)).to_pydict() == expected
+
+
+def test_a_row_longer_than_a_block_of_the_parser_is_read() -> None:
+    long = "x" * 3_000_000
+    assert features_table((json.dumps({"a": long}), '{"a":"y"}')).to_pydict() == {"a": [long, "y"]}
+
+
+def test_labels_are_read_and_wrong_lines_named() -> None:
+    problems: list[str] = []
+    text = "row,request_id,label\n0,a,1\n1,a,0.0\n,b,1\n0,,1\n0,c,yes\n-1,d,1\n2,e,\n"
+    assert list(labels_in(StringIO(text), problems)) == [("a", 0, 1), ("a", 1, 0)]
+    assert problems == [
+        "line 4: row '' is not a number from 0",
+        "line 5: no request_id",
+        "line 6: label 'yes' is not 0 or 1",
+        "line 7: row '-1' is not a number from 0",
+        "line 8: label '' is not 0 or 1",
+    ]
+
+
+def test_without_a_column_row_all_are_row_0() -> None:
+    assert list(labels_in(StringIO("request_id,label\na,1\n"), [])) == [("a", 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"), [("", "request_id"), ("id,label\na,1\n", "request_id"), ("request_id\na\n", "label")]
+)
+def test_a_table_without_the_columns_is_refused(text: str, missing: str) -> None:
+    with pytest.raises(FeedbackUnfit, match=f"no column {missing}"):
+        list(labels_in(StringIO(text), []))
+
+
+def test_a_model_is_named_by_the_registry_or_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_text("model_id: m-1\nrun_id: r\n")
+    assert names_of(tmp_path) == (tmp_path.name, "m-1")
+    (tmp_path / "registered_model_meta").write_text("model_name: credit_default\nmodel_version: '7'\n")
+    assert names_of(tmp_path) == ("credit_default", "7")
+
+
+def test_settings_of_the_environment_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: Callable[[str], None] = lambda text: monkeypatch.setenv("PREDICTION_LOG_SETTINGS", text)  # noqa: E731  # used thrice
+    set_to("")
+    assert settings_from_environment() == LogSettings()
+    set_to('{"redact": ["AGE"]}')
+    assert settings_from_environment().redact == ["AGE"]
+    set_to('{"redacted": ["AGE"]}')
+    with pytest.raises(LogUnfit, match="PREDICTION_LOG_SETTINGS: redacted: Extra inputs"):
+        settings_from_environment()
+
+
+def test_a_stock_server_answers_nothing_with_a_redacted_column_that_the_model_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREDICTION_LOG_URL", f"sqlite:///{tmp_path / 'log.db'}")
+    monkeypatch.setenv("PREDICTION_LOG_SETTINGS", '{"redact": ["AEG"]}')
+    (tmp_path / "MLmodel").write_text("model_id: m-1\n")
+    recorder = Recorder(tmp_path)
+    with pytest.raises(MlflowException, match=r"redact names AEG, which is not a column of the model \(AGE\)"):
+        recorder.record(pd.DataFrame({"AGE": [24.0]}), [0.25], [0], 0.0)
+    assert recorder.log.stats().committed == 0
+    recorder.log.close()

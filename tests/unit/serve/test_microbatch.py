@@ -1,0 +1,86 @@
+"""Requests of one turn of the event loop are scored together, and each gets its own answer or error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import numpy as np
+import pytest
+
+from serve.model.microbatch import Batcher, joined
+from serve.model.onnx_graph import Rows, Scores
+from serve.model.servable import Servable
+
+
+class Doubling:
+    """Answers each row with twice its number, and notes how many rows each call had."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def score(self, rows: Rows) -> Scores:
+        self.calls.append(rows.count)
+        if (rows.numbers < 0).any():
+            raise ValueError("negative")
+        return Scores((rows.numbers[0] * 2).tolist(), [0] * rows.count)
+
+
+def rows_with(*values: float) -> Rows:
+    return Rows(("a",), np.array([values]), {}, len(values))
+
+
+def test_requests_of_one_turn_share_a_call_and_get_their_own_rows() -> None:
+    model = Doubling()
+
+    async def ask() -> list[Scores]:
+        batcher = Batcher()
+        servable = cast(Servable, model)
+        asked = [batcher.score(rows_with(*values), servable) for values in ((1.0,), (2.0, 3.0), (4.0,))]
+        return [*await asyncio.gather(*asked), await batcher.score(rows_with(5.0), servable)]
+
+    answers = asyncio.run(ask())
+    assert [one.probability for one in answers] == [[2.0], [4.0, 6.0], [8.0], [10.0]]
+    assert model.calls == [4, 1]
+
+
+def test_two_models_are_never_mixed() -> None:
+    one, other = Doubling(), Doubling()
+
+    async def ask() -> None:
+        batcher = Batcher()
+        models = [cast(Servable, model) for model in (one, other, one)]
+        await asyncio.gather(*(batcher.score(rows_with(1.0), model) for model in models))
+
+    asyncio.run(ask())
+    assert (one.calls, other.calls) == ([2], [1])
+
+
+def test_an_error_reaches_those_who_wait_and_nobody_after_them() -> None:
+    async def ask() -> Scores:
+        batcher = Batcher()
+        servable = cast(Servable, Doubling())
+        with pytest.raises(ValueError, match="negative"):
+            await batcher.score(rows_with(-1.0), servable)
+        return await batcher.score(rows_with(1.0), servable)
+
+    assert asyncio.run(ask()).probability == [2.0]
+
+
+def test_an_error_reaches_only_the_request_whose_rows_cause_it() -> None:
+    async def ask() -> list[Scores | BaseException]:
+        batcher = Batcher()
+        servable = cast(Servable, Doubling())
+        asked = [batcher.score(rows_with(*values), servable) for values in ((1.0,), (2.0, -1.0), (3.0,))]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, failed, last = asyncio.run(ask())
+    assert (first, last) == (Scores([2.0], [0]), Scores([6.0], [0]))
+    assert isinstance(failed, ValueError)
+
+
+def test_joined_tables_keep_their_texts() -> None:
+    first = Rows(("a",), np.array([[1.0]]), {"t": np.array(["x"], dtype=object)}, 1)
+    second = Rows(("a",), np.array([[2.0, 3.0]]), {"t": np.array(["y", ""], dtype=object)}, 2)
+    both = joined([first, second])
+    assert both.dictionaries() == [{"a": 1.0, "t": "x"}, {"a": 2.0, "t": "y"}, {"a": 3.0, "t": None}]

@@ -1,0 +1,65 @@
+"""Rows of an Arrow table as the graph takes them: the same arrays as those of a table of pandas."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from mlflow.exceptions import MlflowException
+
+from serve.batch.run import rows_of
+from serve.errors import ModelRefused
+from serve.model.onnx_graph import Graph
+from serve.model.servable import Servable
+from stepkit.errors import reason_without_rows
+
+TEXTS = ["a", None, "ü", ""]
+KINDS = {
+    "text": pa.array(TEXTS, pa.string()),
+    "large text": pa.array(TEXTS, pa.large_string()),
+    "categories": pa.array(TEXTS, pa.string()).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gaps_are_nan_and_the_empty_text(kind: str) -> None:
+    graph = asked_with(Graph)
+    numbers = pa.array([1.5, None, float("nan"), -0.0])
+    rows = rows_of(graph, pa.table({"KIND": KINDS[kind], "OTHER": numbers, "AGE": numbers}))
+    assert rows.names == ("AGE",)
+    assert np.array_equal(rows.numbers, [[1.5, np.nan, np.nan, 0.0]], equal_nan=True)
+    assert rows.texts["KIND"].tolist() == ["a", "", "ü", ""]
+    assert rows.count == 4
+
+
+def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
+    table = pd.DataFrame({"AGE": [1.0, np.nan, 3.0], "KIND": ["x", None, "y"]})
+    pieces = pa.concat_tables([pa.Table.from_pandas(table.iloc[:1]), pa.Table.from_pandas(table.iloc[1:])])
+    ours, theirs = rows_of(asked_with(Graph), pieces), asked_with(Servable, metadata=None, example=None).rows_of(table)
+    assert np.array_equal(ours.numbers, theirs.numbers, equal_nan=True)
+    assert ours.texts["KIND"].tolist() == theirs.texts["KIND"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("could not convert string to float: '4711'"), "ValueError"),
+        (KeyError("4711"), "KeyError"),
+        (
+            MlflowException("Failed to enforce schema of data '[4711]'. Error: Model is missing inputs ['AGE']."),
+            "MlflowException: Model is missing inputs ['AGE']",
+        ),
+        (ModelRefused("version 3 has no signature."), "version 3 has no signature."),
+    ],
+)
+def test_a_reason_repeats_no_value_of_a_row(error: Exception, reason: str) -> None:
+    assert reason_without_rows(error) == reason
+
+
+def asked_with(kind: Any, **more: Any) -> Any:
+    session = cast(Any, SimpleNamespace())
+    return kind("m", "1", ("AGE", "KIND"), ("KIND",), 0.5, session, **more)

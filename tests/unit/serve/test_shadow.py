@@ -1,0 +1,115 @@
+"""The shadow model is kept within bounds: what waits for it, what it scores at once, and what it may not touch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from prediction_log.read import read_log
+from prediction_log.writer import Prediction, PredictionLog
+from serve.http import metrics
+from serve.http.shadow import ROWS_AT_ONCE, Shadow
+from serve.model.onnx_graph import Rows, Scores
+from serve.model.servable import Servable
+
+
+@dataclass
+class Gated:
+    """A model that answers 0.5 to everything, once the gate is open; it notes how many rows each call had."""
+
+    name: str = "credit"
+    version: str = "2"
+    numeric: tuple[str, ...] = ("a",)
+    text: tuple[str, ...] = ()
+    gate: threading.Event = field(default_factory=threading.Event)
+    called: threading.Event = field(default_factory=threading.Event)
+    calls: list[int] = field(default_factory=list)
+
+    def score(self, rows: Rows) -> Scores:
+        self.calls.append(rows.count)
+        self.called.set()
+        assert self.gate.wait(60)
+        return Scores([0.5] * rows.count, [1] * rows.count)
+
+
+def request(name: str, count: int, column: str = "a") -> tuple[Rows, list[Prediction]]:
+    now = datetime.now(UTC)
+    answered = [Prediction(name, row, now, "credit", "1", False, {column: 1.0}, 0.1, 0, 1.0) for row in range(count)]
+    return Rows((column,), np.ones((1, count)), {}, count), answered
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[PredictionLog]:
+    log = PredictionLog.open(url)
+    yield log
+    log.close(10)
+
+
+def started(model: Gated, log: PredictionLog, most_rows: int) -> Shadow:
+    shadow = Shadow(lambda: cast(Servable, model), log, most_rows)
+    shadow.start()
+    return shadow
+
+
+def dropped() -> float:
+    return float(metrics.shadow_dropped._value.get())
+
+
+def test_more_rows_than_may_wait_are_dropped_and_counted(log: PredictionLog, url: str) -> None:
+    model, before = Gated(), dropped()
+    shadow = started(model, log, most_rows=10)
+    shadow.offer(*request("first", 4))
+    assert model.called.wait(60)
+    for name in ("second", "third", "fourth"):
+        shadow.offer(*request(name, 4))
+    assert dropped() - before == 4
+    model.gate.set()
+    shadow.stop(30)
+    found = read_log(url, shadow=True)
+    assert sorted(found["request_id"]) == ["first"] * 4 + ["second"] * 4 + ["third"] * 4
+    assert set(found["model_version"]) == {"2"}
+    assert model.calls == [4, 8]  # what waits together is scored together
+
+
+def test_a_large_request_is_scored_in_pieces_even_if_it_is_larger_than_the_queue(log: PredictionLog, url: str) -> None:
+    model = Gated()
+    model.gate.set()
+    shadow = started(model, log, most_rows=10)
+    shadow.offer(*request("large", 2 * ROWS_AT_ONCE + 50))
+    shadow.stop(30)
+    assert model.calls == [ROWS_AT_ONCE, ROWS_AT_ONCE, 50]
+    assert sorted(read_log(url, shadow=True)["row"]) == list(range(2 * ROWS_AT_ONCE + 50))
+
+
+def test_rows_of_other_columns_are_dropped_and_do_not_stop_it(log: PredictionLog, url: str) -> None:
+    model, before = Gated(), dropped()
+    model.gate.set()
+    shadow = started(model, log, most_rows=10)
+    shadow.offer(*request("other", 2, column="b"))
+    shadow.offer(*request("own", 1))
+    shadow.stop(30)
+    assert dropped() - before == 2
+    assert list(read_log(url, shadow=True)["request_id"]) == ["own"]
+
+
+def test_what_it_has_no_time_for_at_the_end_is_dropped_and_counted(log: PredictionLog) -> None:
+    model, before = Gated(), dropped()
+    shadow = started(model, log, most_rows=10)
+    shadow.offer(*request("first", 1))
+    assert model.called.wait(60)
+    shadow.offer(*request("second", 3))
+    shadow.stop(0.01)
+    assert dropped() - before == 3
+    model.gate.set()

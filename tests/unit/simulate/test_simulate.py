@@ -1,0 +1,236 @@
+"""simulate/: clients are reproducible, look like the real ones, and a failed run leaves nothing behind."""
+
+import gzip
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2_contingency, ks_2samp
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+from simulate import run
+from simulate.clients import CHUNK_ROWS, chunks, clients
+from simulate.figures import BILLS, COLUMNS, PAYMENTS, PEOPLE, STATUSES, TARGET
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLE = ROOT / "data" / "sample.csv.gz"
+SAMPLE_BYTES = 1_200_000
+REAL = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
+
+
+@pytest.fixture(scope="module")
+def sample() -> pd.DataFrame:
+    return clients(rows=30_000, seed=42)
+
+
+def write(target: Path, rows: int = 300, seed: int = 42) -> bytes:
+    run.main(["--rows", str(rows), "--seed", str(seed), "--output", str(target)])
+    return target.read_bytes()
+
+
+def test_seed_42_reproduces_the_committed_sample(sample: pd.DataFrame) -> None:
+    committed = gzip.decompress(SAMPLE.read_bytes())
+    text = sample.to_csv(index=False, lineterminator="\n").encode()
+    assert hashlib.sha256(committed).hexdigest() == hashlib.sha256(text).hexdigest()
+
+
+def test_committed_sample_stays_small() -> None:
+    assert SAMPLE.stat().st_size < SAMPLE_BYTES
+
+
+def test_another_seed_gives_other_clients() -> None:
+    assert not clients(100, seed=1).equals(clients(100, seed=2))
+
+
+def test_more_rows_begin_with_the_same_clients(sample: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(clients(7, seed=42), sample.head(7))
+
+
+def test_more_chunks_begin_with_the_same_chunks() -> None:
+    short = pd.concat(chunks(150, seed=3, chunk_rows=100), ignore_index=True)
+    long = pd.concat(chunks(420, seed=3, chunk_rows=100), ignore_index=True)
+    pd.testing.assert_frame_equal(short, long.head(150))
+
+
+def test_chunks_are_bounded_differ_and_number_clients_on() -> None:
+    tables = list(chunks(250, seed=3, chunk_rows=100))
+    assert [len(table) for table in tables] == [100, 100, 50]
+    assert pd.concat(tables)["ID"].tolist() == list(range(1, 251))
+    assert not tables[0].drop(columns="ID").equals(tables[1].drop(columns="ID"))
+
+
+def test_clients_are_the_chunks_put_together() -> None:
+    rows = CHUNK_ROWS + 5
+    pd.testing.assert_frame_equal(clients(rows, seed=5), pd.concat(chunks(rows, seed=5), ignore_index=True))
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="ask for at least 1 row"):
+        clients(0, seed=1)
+
+
+def test_columns_are_those_of_the_real_table_in_whole_numbers(sample: pd.DataFrame) -> None:
+    months = range(1, 7)
+    assert sample.columns.tolist() == [
+        *("ID", "LIMIT_BAL", "SEX", "EDUCATION", "MARRIAGE", "AGE"),
+        *("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5", "PAY_6"),
+        *(f"BILL_AMT{month}" for month in months),
+        *(f"PAY_AMT{month}" for month in months),
+        "default payment next month",
+    ]
+    assert set(sample.dtypes) == {np.dtype("int64")}
+
+
+def test_all_codes_occur_with_the_undocumented_ones(sample: pd.DataFrame) -> None:
+    assert set(sample["SEX"]) == {1, 2}
+    assert set(sample["EDUCATION"]) == set(range(7))
+    assert set(sample["MARRIAGE"]) == set(range(4))
+    assert set(sample[TARGET]) == {0, 1}
+    assert set(sample["PAY_0"]) == set(range(-2, 9))
+    assert set(np.unique(sample[list(STATUSES)])) == set(range(-2, 9))
+
+
+def test_amounts_are_plausible(sample: pd.DataFrame) -> None:
+    assert sample["LIMIT_BAL"].between(10_000, 1_000_000).all()
+    assert sample["AGE"].between(21, 79).all()
+    assert (sample[list(PAYMENTS)] >= 0).all(axis=None)
+    assert (sample[list(BILLS)] < 0).any(axis=None), "some clients have paid too much"
+
+
+def test_default_share_is_that_of_the_real_table(sample: pd.DataFrame) -> None:
+    assert sample[TARGET].mean() == pytest.approx(0.22, abs=0.01)
+
+
+def test_statuses_depend_on_the_month_before(sample: pd.DataFrame) -> None:
+    for before, after in pairwise(STATUSES):
+        assert chi2_contingency(pd.crosstab(sample[before], sample[after])).pvalue < 1e-6
+        assert sample[before].corr(sample[after], "spearman") > 0.5
+
+
+def test_bills_follow_bills_and_payments_follow_bills(sample: pd.DataFrame) -> None:
+    assert sample["BILL_AMT1"].corr(sample["BILL_AMT2"]) > 0.85
+    assert sample["BILL_AMT1"].corr(sample["BILL_AMT6"]) > 0.7
+    assert sample["PAY_AMT1"].corr(sample["BILL_AMT2"], "spearman") > 0.5
+    assert sample["LIMIT_BAL"].corr(sample["BILL_AMT1"]) > 0.2
+
+
+def test_higher_limits_default_less(sample: pd.DataFrame) -> None:
+    assert -0.25 < sample["LIMIT_BAL"].corr(sample[TARGET], "spearman") < -0.1
+
+
+def test_a_few_clients_repeat_another(sample: pd.DataFrame) -> None:
+    assert 15 <= sample.drop(columns="ID").duplicated().sum() <= 60
+
+
+@pytest.mark.slow
+def test_a_forest_learns_the_target_as_well_as_the_real_one(sample: pd.DataFrame) -> None:
+    features, target = sample.drop(columns=["ID", TARGET]), sample[TARGET]
+    parts = train_test_split(features, target, test_size=0.3, stratify=target, random_state=42)
+    train, test, train_target, test_target = parts
+    forest = RandomForestClassifier(100, max_depth=13, class_weight="balanced", random_state=42, n_jobs=2)
+    chance = forest.fit(train, train_target).predict_proba(test)[:, 1]
+    assert 0.74 < roc_auc_score(test_target, chance) < 0.80
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the real table is not at {REAL}")
+def test_every_column_is_distributed_like_the_real_one(sample: pd.DataFrame) -> None:
+    real = pd.read_csv(REAL)
+    codes = (*PEOPLE, *STATUSES, TARGET)
+    far = {
+        name: distance
+        for name in COLUMNS[1:]
+        if (distance := ks_2samp(sample[name], real[name]).statistic) > (0.05 if name in codes else 0.10)
+    }
+    assert far == {}
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the real table is not at {REAL}")
+def test_the_sample_holds_no_client_of_the_real_table(sample: pd.DataFrame) -> None:
+    """Only clients who owe and pay hardly anything can coincide by chance."""
+    columns = [name for name in COLUMNS if name not in ("ID", TARGET)]
+    owing = sample[(sample[list(BILLS)] > 0).sum(axis=1) > 3]
+    assert len(owing.merge(pd.read_csv(REAL), on=columns)) == 0
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_the_same_command_writes_the_same_bytes(tmp_path: Path, name: str) -> None:
+    first = write(tmp_path / name)
+    (tmp_path / "later").mkdir()
+    assert write(tmp_path / "later" / f"other_{name}") == first
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_every_format_holds_the_same_clients_and_one_header(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "chunks", lambda rows, seed: chunks(rows, seed, chunk_rows=100))
+    content = io.BytesIO(write(tmp_path / name, rows=250))
+    if name.endswith(".parquet"):
+        written = pd.read_parquet(content)
+    else:
+        written = pd.read_csv(content, compression="gzip" if name.endswith(".gz") else None)
+    pd.testing.assert_frame_equal(written, pd.concat(chunks(250, 42, chunk_rows=100), ignore_index=True))
+
+
+def test_a_relative_output_is_relative_to_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run.target_path("data/sample.csv.gz") == SAMPLE
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--rows", "0"], "whole number from 1"),
+        (["--rows", "-5"], "whole number from 1"),
+        (["--rows", "many"], "whole number from 1"),
+        (["--seed", "-1"], "whole number from 0"),
+        (["--output", "{tmp}/a.xlsx"], "end it in .csv, .csv.gz or .parquet"),
+        (["--output", "{tmp}/nowhere/a.csv"], "mkdir -p"),
+        (["--output", "{tmp}/folder.csv"], "choose a file"),
+    ],
+)
+def test_a_bad_argument_gives_one_line_and_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], told: str
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    good = ["--rows", "5", "--output", str(tmp_path / "a.csv")]
+    with pytest.raises(SystemExit) as stopped:
+        run.main([*good, *(flag.format(tmp=tmp_path) for flag in flags)])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message.count("\n") == 1
+    assert told in message
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_the_old_file_and_no_half_one(tmp_path: Path) -> None:
+    target = tmp_path / "a.csv"
+    target.write_text("old", encoding="utf-8")
+    command = [
+        sys.executable,
+        str(ROOT / "simulate" / "run.py"),
+        "--rows",
+        "9000000",
+        "--output",
+        str(target),
+    ]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL) as job:
+        deadline = time.monotonic() + 15
+        while not any(path.stat().st_size for path in tmp_path.glob(".*.part")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        job.send_signal(signal.SIGINT)
+    assert job.returncode != 0
+    assert target.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,72 @@
+"""stepkit.model.metrics: a case small enough to be computed by hand."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from stepkit.model.metrics import bins_of, calibration_error, confusion, scores
+from stepkit.settings.evaluate import Costs
+
+LABELS = np.array([0, 0, 1, 1])
+PROBABILITY = np.array([0.1, 0.4, 0.35, 0.8])
+
+
+def test_scores_of_four_rows_are_as_computed_by_hand() -> None:
+    found = scores(LABELS, PROBABILITY, PROBABILITY >= 0.5)
+    assert found == {
+        "ks_statistic": pytest.approx(1 / 2),  # at 0.8: one of two positives, no negative
+        "calibration_error": pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4),  # each row has a bin of its own
+        "roc_auc": pytest.approx(3 / 4),  # of four pairs, one is ranked the wrong way round
+        "average_precision": pytest.approx(0.5 * 1 + 0.5 * 2 / 3),
+        "log_loss": pytest.approx(-(log(0.9) + log(0.6) + log(0.35) + log(0.8)) / 4),
+        "brier_score": pytest.approx((0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4),
+        "accuracy": pytest.approx(3 / 4),
+        "precision": pytest.approx(1.0),
+        "recall": pytest.approx(1 / 2),
+        "f1": pytest.approx(2 / 3),
+    }
+
+
+def test_precision_is_0_and_no_warning_when_no_row_is_predicted_positive() -> None:
+    found = scores(LABELS, PROBABILITY, PROBABILITY >= 0.9)
+    assert (found["precision"], found["recall"], found["f1"]) == (0.0, 0.0, 0.0)
+
+
+def test_scores_are_plain_numbers_for_json_and_mlflow() -> None:
+    assert {type(value) for value in scores(LABELS, PROBABILITY, PROBABILITY >= 0.5).values()} == {float}
+
+
+def test_the_calibration_error_weighs_each_bin_by_its_rows() -> None:
+    """Three rows in the bin from 0.2: mean 0.24, one third positive; one row in the bin from 0.9."""
+    labels, probability = np.array([0, 1, 0, 1]), np.array([0.21, 0.24, 0.27, 0.95])
+    assert calibration_error(labels, probability) == pytest.approx(3 / 4 * abs(0.24 - 1 / 3) + 1 / 4 * 0.05)
+
+
+def test_a_bin_holds_its_lower_end_and_the_last_one_both() -> None:
+    assert bins_of(np.array([0.0, 0.0999, 0.1, 0.95, 1.0])).tolist() == [0, 0, 1, 9, 9]
+
+
+def test_the_ks_statistic_is_that_of_scipy() -> None:
+    random = np.random.default_rng(3)
+    labels, probability = random.integers(0, 2, 300), random.random(300).round(2)
+    theirs = ks_2samp(probability[labels == 1], probability[labels == 0]).statistic
+    assert scores(labels, probability, probability >= 0.5)["ks_statistic"] == pytest.approx(theirs)
+
+
+def test_costs_are_counted_by_hand() -> None:
+    costs = Costs(true_negative=0, false_positive=2, false_negative=7, true_positive=1)
+    labels, predicted = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 0, 1, 1])
+    assert confusion(labels, predicted) == {"tn": 1, "fp": 2, "fn": 1, "tp": 2}
+    assert costs.of(labels, predicted).tolist() == [0, 2, 2, 7, 1, 1]
+    assert costs.total(1, 2, 1, 2) == 13
+
+
+@pytest.mark.parametrize(("label", "undefined"), [(0, {"recall", "f1"}), (1, set[str]())])
+def test_with_one_class_only_what_needs_both_is_not_a_number(label: int, undefined: set[str]) -> None:
+    found = scores(np.full(4, label), PROBABILITY, PROBABILITY >= 0.5)
+    missing = {name for name, value in found.items() if np.isnan(value)}
+    assert missing == {"roc_auc", "average_precision", "ks_statistic"} | undefined

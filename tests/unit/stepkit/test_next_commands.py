@@ -1,0 +1,44 @@
+"""Next commands of a decision, and the way in which reports and sweep jobs were run."""
+
+from __future__ import annotations
+
+import shlex
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from drift.compare.sources import Watched
+from drift.run import retraining
+from pipeline.config import checked, split_options
+from pipeline.report.sections.lineage import _env_manager
+from stepkit.paths import ROOT
+from stepkit.store.model_address import Registered
+from stepkit.table.columns import read_columns
+from tests.support.small_data import composed
+
+
+def test_a_retrain_decision_names_commands_that_train_on_drifted_rows() -> None:
+    columns = read_columns(ROOT / "data" / "sample.yaml")
+    labelled, train = retraining(Watched(Registered("Bob (1)", "3", ""), "run", columns, "", ""))
+    assert shlex.split(labelled)[-2:] == ["-P", "model_name=Bob (1)"]
+    words = split_options(["--hydra_options", shlex.split(train)[-1].removeprefix("hydra_options=")])
+    config = checked(composed(*words))
+    assert (config.data.file_url, config.data.sha256, config.data.reference_dataset) == (
+        "outputs/labelled.parquet",
+        [],
+        "none",
+    )
+    assert config.register_.model_name == "Bob (1)"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_the_sweep", "said"), [({}, None, "local"), ({}, "uv", "uv"), ({"env": "conda"}, "uv", "conda")]
+)
+def test_the_environment_manager_is_always_known(own: dict[str, str], of_the_sweep: str | None, said: str) -> None:
+    def run(env_manager: str | None) -> Any:
+        tags = {"mlflow.project.env": env_manager} if env_manager else {}
+        return SimpleNamespace(data=SimpleNamespace(tags=tags))
+
+    found: Any = SimpleNamespace(run=run(own.get("env")), sweep=run(of_the_sweep) if of_the_sweep else None)
+    assert _env_manager(found) == said

@@ -1,0 +1,92 @@
+"""stepkit.table.split: two parts of a table with equal shares of a column's values."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from stepkit.errors import TableUnfit
+from stepkit.table.split import split
+from tests.support.memory import bytes_of, peak_bytes
+
+
+def table(positive: int, negative: int) -> pd.DataFrame:
+    return pd.DataFrame({"row": range(positive + negative), "default": [1] * positive + [0] * negative})
+
+
+def test_every_row_goes_to_exactly_one_part_of_the_wanted_size() -> None:
+    first, second = split(table(20, 80), 0.3, "default", 42)
+    assert (len(first), len(second)) == (70, 30)
+    assert sorted([*first["row"], *second["row"]]) == list(range(100))
+
+
+def test_both_parts_keep_the_shares_of_the_stratified_column() -> None:
+    first, second = split(table(20, 80), 0.3, "default", 42)
+    assert first["default"].mean() == second["default"].mean() == 0.2
+
+
+def test_without_stratification_the_split_is_a_plain_random_one() -> None:
+    shares = {split(table(20, 80), 0.3, "", seed)[1]["default"].mean() for seed in range(5)}
+    assert len(shares) > 1
+
+
+def test_a_column_may_keep_its_shares_even_if_it_is_not_the_target() -> None:
+    both = table(20, 80).assign(SEX=[1, 2] * 50)
+    assert split(both, 0.3, "SEX", 1)[1]["SEX"].value_counts().to_dict() == {1: 15, 2: 15}
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_seed_others() -> None:
+    one, again, other = (split(table(20, 80), 0.3, "default", seed)[1]["row"].tolist() for seed in (7, 7, 8))
+    assert one == again
+    assert one != other
+
+
+def test_the_callers_table_is_untouched() -> None:
+    whole = table(5, 5)
+    before = whole.copy(deep=True)
+    for part in split(whole, 0.3, "default", 42):
+        part.loc[:, "row"] = -1
+    pd.testing.assert_frame_equal(whole, before)
+
+
+def test_an_unknown_column_is_named_together_with_those_that_there_are() -> None:
+    with pytest.raises(TableUnfit, match=r"cannot stratify by 'defualt': the columns are row, default"):
+        split(table(20, 80), 0.3, "defualt", 42)
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(1, 99), (2, 2), (1, 1)])
+def test_too_few_rows_for_both_parts_are_refused(positive: int, negative: int) -> None:
+    with pytest.raises(TableUnfit, match=rf"{positive + negative} rows are too few to split by 'default'"):
+        split(table(positive, negative), 0.3, "default", 42)
+
+
+def test_the_rarest_value_is_named() -> None:
+    with pytest.raises(TableUnfit, match=r"value 1 has 1 row,"):
+        split(table(1, 99), 0.3, "default", 42)
+
+
+def test_a_value_that_would_be_missing_on_one_side_is_refused() -> None:
+    with pytest.raises(TableUnfit, match="too few"):
+        split(table(2, 18), 0.2, "default", 42)
+
+
+def test_gaps_of_the_stratified_column_are_a_value_of_their_own() -> None:
+    for gap in (None, float("nan")):
+        gappy = table(20, 80).assign(town=pd.Series(["Bonn", "Trier", gap, gap] * 25, dtype=object))
+        first, second = split(gappy, 0.3, "town", 1)
+        assert second["town"].isna().sum() == 15
+        assert len(first) == 70
+
+
+def test_a_table_of_one_row_is_refused_without_stratification_too() -> None:
+    with pytest.raises(TableUnfit, match="too few"):
+        split(table(1, 0), 0.3, "", 42)
+
+
+def test_a_seed_gives_the_rows_that_it_has_always_given() -> None:
+    assert split(table(5, 15), 0.3, "default", 42)[1]["row"].tolist() == [9, 4, 15, 8, 17, 12]
+
+
+def test_the_two_parts_are_all_that_a_split_makes() -> None:
+    whole = table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
+    assert peak_bytes(lambda: split(whole, 0.3, "default", 42)) < 1.6 * bytes_of(whole)

@@ -1,0 +1,180 @@
+"""stepkit.store.tracking: which store is meant, and telling a server that is gone from one that refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingUnreachable
+from stepkit.paths import ROOT
+from stepkit.step.exit import as_step_error
+from stepkit.store import checks
+from stepkit.store.tracking import connect, gone, is_unreachable, missing_as, trouble_of
+from tests.support.servers import free_port
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        (requests.ConnectionError("x"), True),
+        (requests.Timeout("x"), True),
+        (MlflowException("API request to http://x/api failed with exception Max retries exceeded"), True),
+        (MlflowException("Run with id=1f not found"), False),
+        (OSError("No such artifact"), False),
+        (FileNotFoundError("Connection refused"), False),
+    ],
+    ids=str,
+)
+def test_only_an_answer_that_never_came_means_unreachable(error: Exception, gone: bool) -> None:
+    assert is_unreachable(error) is gone
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_relative_sqlite_file_is_one_file_for_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = os.path.relpath(tmp_path / "mine.db", ROOT)
+    assert connect(f"sqlite:///{relative}") == f"sqlite:///{tmp_path / 'mine.db'}"
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_relative_address_of_mlflow_run_typed_elsewhere_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///not_here.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1f")
+    with pytest.raises(BadParameter, match=r"^MLFLOW_TRACKING_URI: .*relative.* whole path"):
+        connect()
+    assert not (ROOT / "not_here.db").exists()
+
+
+def not_a_database(folder: Path) -> Path:
+    (folder / "mlflow.db").write_text("long enough to be read as a database, which it is not " * 10)
+    return folder / "mlflow.db"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "plain").touch()
+    return folder / "plain" / "mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (lambda folder: Path("/proc/none/mlflow.db"), "'/proc/none'"),
+        (below_a_file, "plain"),
+        (not_a_database, "file is not a database"),
+        (lambda folder: folder, "unable to open database file"),
+    ],
+    ids=["missing folder", "below a file", "another file", "a folder"],
+)
+@pytest.mark.usefixtures("untouched")
+def test_a_database_file_that_cannot_be_used_is_named_at_once(
+    place: Callable[[Path], Path], words: str, tmp_path: Path
+) -> None:
+    file = place(tmp_path)
+    with pytest.raises(StoreUnusable, match=r"name another: MLFLOW_TRACKING_URI or main\.mlflow_tracking_url") as ended:
+        connect(f"sqlite:///{file}")
+    assert str(file) in str(ended.value)
+    assert words in str(ended.value)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_database_server_that_is_down_is_named_at_once_without_its_password() -> None:
+    uri = f"postgresql://me:XqSECRET/qX@127.0.0.1:{free_port()}/mlflow"
+    with pytest.raises(TrackingUnreachable, match="name another") as ended:
+        connect(uri)
+    assert "127.0.0.1" in str(ended.value)
+    assert "SECRET" not in str(ended.value)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "ANSWER_SECONDS", 0.2)
+    silent = pytest.raises(TrackingUnreachable, match=r"does not answer \(ReadTimeout\)")
+    with socket.create_server(("127.0.0.1", 0)) as server, silent:
+        connect(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def of_mlflow(cause: Exception) -> MlflowException:
+    """MLflow's error about an error of a database."""
+    error = MlflowException(str(cause), TEMPORARILY_UNAVAILABLE)
+    error.__cause__ = cause
+    return error
+
+
+LOCKED = of_mlflow(OperationalError("UPDATE runs", None, sqlite3.OperationalError("database is locked")))
+TWICE = of_mlflow(IntegrityError("INSERT", None, sqlite3.IntegrityError("UNIQUE constraint failed")))
+FULL = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (LOCKED, "StoreUnusable: database is locked. MLFLOW_TRACKING_URI"),
+        (FULL, "DiskUnusable: /var/mlruns/a.csv: No space left on device. Make room"),
+        (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "DiskUnusable: /mnt/a: Read-only right"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/plain/a"), "DiskUnusable: /plain/a: folder"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "DiskUnusable: TMPDIR"),
+        (requests.ConnectionError("x"), "TrackingUnreachable: went away"),
+        (MlflowException("Run '1f' not found"), "StoreFailed: Run '1f' not found"),
+    ],
+    ids=str,
+)
+def test_a_cause_outside_of_this_code_is_one_message_with_a_way_out(error: Exception, words: str) -> None:
+    problem = as_step_error(error)
+    assert isinstance(problem, StepError)
+    text = f"{type(problem).__name__}: {problem}"
+    assert [word for word in words.split() if word not in text] == [], text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), OSError("x")], ids=repr)
+def test_an_error_of_our_own_stays_what_it_is(error: Exception) -> None:
+    assert as_step_error(error) is None
+
+
+@pytest.mark.parametrize("error", [LOCKED, FULL, requests.ConnectionError("x"), TrackingUnreachable("x")], ids=repr)
+def test_a_store_in_trouble_never_means_that_a_thing_is_missing(error: Exception) -> None:
+    with pytest.raises(type(error)) as ended, missing_as(lambda _: BadParameter("no such run"), StepError):
+        raise error
+    assert ended.value is error
+
+
+@pytest.mark.parametrize("error", [MlflowException("Run '1f' not found"), FileNotFoundError("a.csv"), TWICE], ids=repr)
+def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Exception) -> None:
+    assert trouble_of(error) is None
+    with missing_as():
+        raise error
+    with pytest.raises(BadParameter, match="no such run"), missing_as(lambda _: BadParameter("no such run")):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError("refused"),
+        MlflowException("API request to /api/2.0/mlflow-artifacts/artifacts/1/a failed: Internal Server Error", 500),
+        MlflowException("API request to /api/2.0/mlflow-artifacts/artifacts/1/a failed: too many 500 error responses"),
+    ],
+)
+def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
+    said = str(gone(error))
+    assert "http://127.0.0.1:9" in said
+    assert "SECRET" not in said

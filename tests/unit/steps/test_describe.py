@@ -1,0 +1,389 @@
+"""download.describe: the draft of a data set's description says what the table shows, and a person can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from check_data.checks import Checked, run_checks
+from download.describe import as_yaml, main, name_of
+from download.draft import Choices, classes_of, describe, draft, has_leading_zeros, identifier_of
+from preprocess.run import tidy
+from stepkit.errors import TableUnfit
+from stepkit.table.columns import columns_from, read_columns
+from stepkit.table.tables import read_table
+
+TABLE = pd.DataFrame(
+    {
+        "loan": ["L1", "L2", "L3", "L4"],
+        "purpose": ["car", "no", None, "007"],
+        "income": [1.5, 2.0, 3.25, 4.0],
+        "children": [0, 1, 2, 0],
+        "balance": [-5.0, 30.0, 100.0, 7.0],
+        "empty": [None] * 4,
+        "outcome": ["repaid", "lost", "repaid", "repaid"],
+    }
+)
+
+
+def choices(**more: str) -> Choices:
+    return Choices(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
+
+
+def test_a_draft_describes_target_id_and_columns() -> None:
+    found = draft(TABLE, choices(), "loans.csv")
+    columns = columns_from(found, "draft")
+    assert (columns.id_column, columns.target, columns.negative, columns.positive) == (
+        "loan",
+        "outcome",
+        "repaid",
+        "lost",
+    )
+    assert columns.names == ["purpose", "income", "children", "balance"]
+    assert found["columns"]["purpose"] == {
+        "type": "text",
+        "role": "categorical",
+        "values": ["007", "car", "no"],
+        "max_missing": 0.38,
+        "meaning": "",
+    }
+    assert found["columns"]["income"] == {"type": "float", "min": 0, "meaning": ""}
+    assert found["columns"]["children"] == {"values": [0, 1, 2], "meaning": ""}
+    assert found["columns"]["balance"] == {"values": [-5, 7, 30, 100], "meaning": ""}
+
+
+def test_what_is_written_reads_back_as_it_was_meant() -> None:
+    found = draft(TABLE, choices(), "loans.csv")
+    text = as_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
+    assert yaml.safe_load(text) == found
+    assert "  # left out, it has no values: empty" in text.splitlines()
+    assert '  # left out, 99 different texts, more than 50: "town\\n1": {type: text, role: categorical}' in text
+    assert '  income: {type: float, min: 0, meaning: ""}' in text.splitlines()
+    assert f"data={found['name']} register.model_name={found['name']}" in text, "no other table's champion is displaced"
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "expected"),
+    [
+        (["yes", "no", "no"], "", ("no", "yes")),
+        ([1, 1, 0], "", (0, 1)),
+        (["a", "b", "a"], "", ("a", "b")),
+        (["a", "b", "a"], "a", ("b", "a")),
+        ([True, False, True], "", ("False", "True")),
+    ],
+)
+def test_the_class_that_becomes_1(values: list[object], positive: str, expected: tuple[object, object]) -> None:
+    assert classes_of(pd.Series(values, name="t"), positive) == expected
+
+
+@pytest.mark.parametrize(("values", "positive"), [(["a", "a"], ""), (["a", "b", "c"], ""), (["a", "b"], "c")])
+def test_a_target_without_two_classes_is_refused_by_name(values: list[str], positive: str) -> None:
+    with pytest.raises(TableUnfit, match="column 't'"):
+        classes_of(pd.Series(values, name="t"), positive)
+
+
+def test_free_text_and_columns_without_values_are_left_out() -> None:
+    assert describe(pd.Series([f"a long remark {number}" for number in range(60)], name="remark")) == {}
+    assert describe(pd.Series([None, None], name="gone", dtype=object)) == {}
+
+
+def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like_booleans_and_gaps(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        f"{['true', 'false'][row % 2]},{['None', 'wood'][row % 3 // 2]},{['true', 'false', ''][row % 3]},"
+        f"{['NA', '1', '2'][row % 3]},{row},{['true', 'false'][row % 5 > 1]}"
+        for row in range(59)
+    ]
+    (tmp_path / "plots.csv").write_text("\n".join(["active,fence,leased,dogs,area,sold", *rows]))
+    output = tmp_path / "plots.yaml"
+    main(["--file_url", str(tmp_path / "plots.csv"), "--target", "sold", "--output", str(output)])
+    columns = read_columns(output)
+    assert (columns.negative, columns.positive) == ("False", "True"), "the target is read as it comes, there as here"
+    assert columns.columns["active"].values == ["false", "true"]
+    assert columns.columns["fence"].values == ["None", "wood"]
+    assert columns.columns["leased"].values == ["false", "true"]
+    assert columns.columns["dogs"].values == [1, 2]
+    sample = tidy(read_table(tmp_path / "plots.csv", text=columns.text), columns)
+    assert run_checks(Checked(sample, columns, None, "none yet", 0.05)).failures == []
+
+
+def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"0{row % 3}{row % 2},{row % 7}.0{row},{'yes' if row % 4 else 'no'}" for row in range(40)]
+    (tmp_path / "shops.csv").write_text("\n".join(["postcode,sales,left town?", *rows]))
+    output = tmp_path / "shops.yaml"
+    main(["--file_url", str(tmp_path / "shops.csv"), "--target", "left town?", "--output", str(output)])
+    columns = read_columns(output)
+    assert columns.columns["postcode"].values == ["000", "001", "010", "011", "020", "021"]
+    assert columns.columns["sales"].type == "float"
+    assert "target left town?, called left_town_ from preprocess on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(["07", *map(str, range(8, 30))], id="one number is padded"),
+        pytest.param([f"{minute:02}" for minute in range(60)], id="more codes than a category may have"),
+        pytest.param(["0", "1", "10"], id="a zero alone"),
+    ],
+)
+def test_a_number_with_a_zero_in_front_is_no_code_for_that(values: list[str]) -> None:
+    assert not has_leading_zeros(pd.Series(values))
+
+
+def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
+    table = pd.DataFrame({"income": [1.0, 2.0, 3.0], "customerId": [7, 8, 9], "t": [0, 1, 0]})
+    assert identifier_of(table, "t") == "customerId"
+    assert identifier_of(table[["income", "t"]], "t") == ""
+    assert identifier_of(pd.DataFrame({"NOx no": [1.5, 2.0, 3.25], "t": [0, 1, 0]}), "t") == ""
+
+
+def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TABLE.to_csv(tmp_path / "loans.csv", index=False)
+    output = tmp_path / "loans.yaml"
+    command = ["--file_url", str(tmp_path / "loans.csv"), "--target", "outcome", "--output", str(output)]
+    main(command)
+    assert "lost is 1, 25.0% of 4 rows" in capsys.readouterr().out
+    before = output.read_text()
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 1
+    assert "is there already" in capsys.readouterr().err
+    assert output.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--target", "otcome"], "there is no column 'otcome'"),
+        (["--target", "income"], "has 4 values"),
+        (["--target", "outcome", "--name", "my loans"], "cannot name a data set"),
+    ],
+)
+def test_a_mistake_is_one_message_and_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+) -> None:
+    TABLE.to_csv(tmp_path / "loans.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["--file_url", str(tmp_path / "loans.csv"), "--output", str(tmp_path / "out.yaml"), *more])
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.yaml").exists()
+
+
+def csv_of(folder: Path, table: pd.DataFrame, name: str = "loans.csv") -> Path:
+    table.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def loans(rows: int = 120) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "amount": [row * 37 % 100 * 10.5 for row in range(rows)],
+            "months": [6 * (row % 5) for row in range(rows)],
+            "late": [int(row % 3 == 0) for row in range(rows)],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "rownames", "index", "id", "anything"])
+@pytest.mark.parametrize(
+    "counted",
+    [range(120), range(1, 121), [row * 7 % 120 for row in range(120)], range(1000, 1120)],
+    ids=["from 0", "from 1", "shuffled", "from 1000"],
+)
+def test_a_column_that_counts_the_rows_is_not_an_input(tmp_path: Path, name: str, counted: list[int]) -> None:
+    table = loans()
+    table.insert(0, name, list(counted))
+    output = tmp_path / "loans.yaml"
+    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
+    columns = read_columns(output)
+    assert columns.names == ["amount", "months"]
+    assert columns.id_column == ("id" if name == "id" else None)
+
+
+def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
+    parts = [row * 3 for row in range(120)]
+    for name, is_input in (("rownames", False), ("Unnamed: 0", False), ("distance", True)):
+        assert bool(describe(pd.Series(parts, name=name))) == is_input
+    assert describe(pd.Series([18, 19, 21, 22, 25], name="age")) != {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["ja", "ja", "nein"], "ja"),
+        (["oui", "oui", "non"], "oui"),
+        (["sí", "sí", "no"], "sí"),
+        (["да", "да", "нет"], "да"),
+        (["tak", "tak", "nie"], "tak"),
+        (["はい", "はい", "いいえ"], "はい"),
+        (["evet", "evet", "yok"], "evet"),
+        (["wahr", "wahr", "falsch"], "wahr"),
+        (["VRAI", "VRAI", "FAUX"], "VRAI"),
+        (["ya", "ya", "tidak"], "ya"),
+        (["có", "có", "không"], "có"),
+        (["bad", "bad", "good"], "bad"),
+        (["poor", "poor", "good"], "poor"),
+        (["Churned", "Churned", "Stayed"], "Churned"),
+        (["unpaid", "unpaid", "paid"], "unpaid"),
+        (["J", "J", "N"], "J"),
+        (["1", "1", "-1"], "1"),
+        (["2", "2", "0"], "2"),
+        (["1", "1", "2"], "2"),
+        (["a", "a", "b"], "b"),
+        (["bad", "bad", "poor"], "poor"),
+    ],
+)
+def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(rows: list[str], expected: str) -> None:
+    assert str(classes_of(pd.Series(rows, name="t"), "")[1]) == expected
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"town": "Total"},
+        {"town": "Summe", "amount": 63000.0},
+        {"town": "Total", "amount": 63000.0, "months": 1440.0, "late": 40.0},
+        {"town": "Source: branch office"},
+    ],
+)
+def test_a_last_row_with_totals_or_a_note_is_pointed_out(tmp_path: Path, last: dict[str, object]) -> None:
+    table = loans().assign(town="Bonn")
+    table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+    with pytest.raises(TableUnfit, match=f"the last row is not a row of data: .*{last['town']}.*Delete it"):
+        draft(table, choices(target="late"), "loans.csv")
+
+
+def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
+    table = loans().assign(town="Bonn")
+    table.loc[119, "town"] = "Total"
+    table.loc[118, "late"] = None
+    assert draft(table, choices(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("kunden übersicht.csv", "kunden_ubersicht"),
+        ("inf.csv", "table_inf"),
+        ("NaN.csv", "table_NaN"),
+        ("null.csv", "table_null"),
+        ("2024-loans.csv", "table_2024_loans"),
+        ("clients (1).csv", "clients__1_"),
+        ("loans.csv.gz", "loans"),
+    ],
+)
+def test_a_data_set_gets_a_name_that_the_printed_command_can_hold(file: str, name: str) -> None:
+    assert name_of(file) == name
+    override = OverridesParser.create().parse_override(f"data={name}")
+    assert override.value() == name
+    assert isinstance(override.value(), str)
+
+
+def test_a_file_name_without_a_letter_of_ascii_asks_for_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--file_url", str(csv_of(tmp_path, loans(), "客户.csv")), "--target", "late"])
+    assert "Give one: -P name=mine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        {"late": "late ${HOME}"},
+        {"amount": "${data.target}"},
+        {"late": "???"},
+    ],
+)
+def test_a_name_that_the_configuration_would_resolve_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rename: dict[str, str]
+) -> None:
+    file, output = csv_of(tmp_path, loans().rename(columns=rename)), tmp_path / "out.yaml"
+    with pytest.raises(SystemExit) as stopped:
+        main(["--file_url", str(file), "--target", rename.get("late", "late"), "--output", str(output)])
+    assert stopped.value.code == 1
+    assert f"{next(iter(rename.values()))}" in (said := capsys.readouterr().err)
+    assert "Rename it in the table" in said
+    assert not output.exists()
+
+
+def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = loans().assign(town=[f"T{row % 60}" for row in range(120)])
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
+    assert "town (60 different texts, more than 50, see the end of the file)" in capsys.readouterr().out
+    text = output.read_text()
+    line = text.splitlines()[-1]
+    assert line == "  # left out, 60 different texts, more than 50: town: {type: text, role: categorical}"
+    output.write_text(text + "  " + line.partition(": ")[2] + "\n")
+    assert read_columns(output).text == ["town"]
+
+
+def test_a_draft_says_what_to_fill_in_and_which_values_may_be_counts(tmp_path: Path) -> None:
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(csv_of(tmp_path, loans())), "--target", "late", "--output", str(output)])
+    text = output.read_text()
+    assert "# - fill in description, licence, limits and each meaning" in text
+    assert "# - the values of months are listed" in text
+    assert read_columns(output).description == ""
+
+
+def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
+    table = loans()
+    table.insert(0, "customer_id", [f"C{row}" for row in range(120)])
+    assert draft(table, choices(target="late"), "t.csv")["duplicates"] == "drop"
+    assert draft(table.assign(amount=1.0), choices(target="late"), "t.csv")["duplicates"] == "keep"
+    assert "duplicates" not in draft(loans(), choices(target="late"), "t.csv")
+
+
+def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = loans().assign(photo=b"\x00\xff", history=pd.Series([[1, 2]] * 120), person=pd.Series([{"a": 1}] * 120))
+    table.to_parquet(tmp_path / "loans.parquet")
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(tmp_path / "loans.parquet"), "--target", "late", "--output", str(output)])
+    assert read_columns(output).names == ["amount", "months"]
+    printed = capsys.readouterr().out
+    for name in ("photo", "history", "person"):
+        assert f"{name} (its values are bytes or nested" in printed
+
+
+def test_the_header_of_a_sheet_is_found_by_the_target(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "loans.xlsx") as book:
+        pd.DataFrame([["Please read"], ["late"]]).to_excel(book, sheet_name="Notes", index=False, header=False)
+        loans().to_excel(book, sheet_name="Data", index=False, startrow=2)
+    output = tmp_path / "out.yaml"
+    main(["--file_url", str(tmp_path / "loans.xlsx"), "--target", "late", "--output", str(output)])
+    assert read_columns(output).names == ["amount", "months"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
+        ("t.parquet", b"PARE and no more", "cannot be read as Parquet"),
+        ("t.xlsx", b"PK\x03\x04 and no more", "t.xlsx"),
+        ("t.csv", b"SQLite format 3\0", "an SQLite database"),
+        ("records.json", b'[{"late": 1}]', "is JSON. Save the table in one of the formats .csv, .parquet"),
+        ("t.csv", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("t.csv", b"", "empty"),
+        ("t.csv", b"a,late\n", "a header and no rows"),
+    ],
+)
+def test_a_file_that_is_not_a_table_is_one_message_with_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--file_url", str(tmp_path / name), "--target", "late", "--output", str(tmp_path / "out.yaml")])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.endswith(f"It came from {tmp_path / name}\n")
+    assert not (tmp_path / "out.yaml").exists()

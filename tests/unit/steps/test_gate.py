@@ -1,0 +1,213 @@
+"""evaluate.gate: measurements in, verdict out, rule by rule; and how often it is wrong about equally good models."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
+from evaluate.intervals import Bootstrap, Interval
+from evaluate.resample import Scored
+from evaluate.slices import Slice
+from stepkit.settings.evaluate import Costs, Evaluation, Gate
+
+FOUND = {"roc_auc": 0.77, "log_loss": 0.5, "calibration_error": 0.1}
+FACTS = Facts(onnx_difference=1e-7, size_mb=20, latency_ms=3)
+FIRST = Comparison(why_none="there is no champion yet")
+
+
+def verdict(
+    found: dict[str, float] | None = None,
+    slices: list[Slice] | None = None,
+    facts: Facts = FACTS,
+    comparison: Comparison = FIRST,
+    **gate: Any,
+) -> Verdict:
+    settings = Evaluation(gate=Gate.model_validate(gate))
+    return judge({**FOUND, **(found or {})}, slices or [], facts, comparison, settings)
+
+
+def against(value: float, low: float, high: float, metric: str = "roc_auc") -> Comparison:
+    return Comparison("3", differences={metric: Interval(value, low, high)})
+
+
+def one_slice(low: float, high: float, rows: int = 100, positives: int = 20, label: str = "Sex: male") -> Slice:
+    auc = Interval((low + high) / 2, low, high)
+    return Slice("SEX", "1", label, rows, positives, {"roc_auc": auc})
+
+
+def failed(found: Verdict) -> list[str]:
+    return [rule.name for rule in found.failed]
+
+
+def test_the_first_model_passes_if_it_reaches_the_floors() -> None:
+    assert (verdict().passed, verdict().outcome, verdict().reasons) == (True, "passed", "")
+
+
+@pytest.mark.parametrize(
+    ("low", "outcome", "rules"),
+    [
+        (0.001, "passed", []),
+        (0.0, "as_good", ["better_than_champion"]),
+        (-0.009, "as_good", ["better_than_champion"]),
+        (-0.011, "rejected", ["not_worse_than_champion", "better_than_champion"]),
+    ],
+)
+def test_the_lower_end_of_the_paired_interval_decides(low: float, outcome: str, rules: list[str]) -> None:
+    found = verdict(comparison=against(low + 0.003, low, low + 0.006))
+    assert (found.outcome, failed(found), found.passed) == (outcome, rules, outcome == "passed")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(-0.007, -0.001, "worse"), (-0.007, 0.0, "not shown to be better"), (0.001, 0.007, "better")],
+)
+def test_the_words_about_the_champion_are_those_of_the_whole_interval(low: float, high: float, words: str) -> None:
+    (rule,) = [rule for rule in verdict(comparison=against(0.0, low, high)).rules if rule.name == BETTER]
+    assert rule.reason.endswith(f": {words}")
+
+
+def test_an_equal_model_takes_over_where_better_is_not_required() -> None:
+    equal = against(0.0, 0.0, 0.0)
+    assert not verdict(comparison=equal).passed
+    assert verdict(comparison=equal, require_better=False).passed
+
+
+def test_of_a_loss_less_is_better() -> None:
+    better = against(-0.02, -0.03, -0.01, "log_loss")
+    assert verdict(comparison=better, metric="log_loss").passed
+    worse = against(0.02, 0.01, 0.03, "log_loss")
+    assert failed(verdict(comparison=worse, metric="log_loss")) == ["not_worse_than_champion", "better_than_champion"]
+
+
+def test_what_is_said_of_a_difference() -> None:
+    found = verdict(comparison=against(-0.0065, -0.0136, 0.0007))
+    assert found.reasons == (
+        "AUC -0.0065 (-0.0136 to +0.0007) against the champion (version 3): may be worse by more than 0.01"
+    )
+
+
+def test_a_comparison_that_is_due_and_was_not_made_fails() -> None:
+    found = verdict(comparison=Comparison("3", why_not="its artifact is gone"))
+    assert (found.outcome, found.reasons) == (
+        "rejected",
+        "not compared with the champion (version 3): its artifact is gone",
+    )
+
+
+@pytest.mark.parametrize(("why", "outcome"), [("", "rejected"), ("no row of it is real", "passed")])
+def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str, outcome: str) -> None:
+    other = "the champion (version 3) is of another data set (ours, not sample)"
+    found = verdict(comparison=Comparison("3", why_none=other, other_data_set=other, why_replaceable=why))
+    assert (found.outcome, found.rules[-1].name) == (outcome, "data_set")
+    assert found.rules[-1].reason.startswith(other)
+    assert (why or "register.replace_data_set=true") in found.rules[-1].reason
+
+
+def test_the_verdict_says_which_rows_the_champion_may_know() -> None:
+    found = verdict(comparison=Comparison("3", differences={"roc_auc": Interval(0, 0, 0)}, unknown="its run is gone"))
+    assert "may have been trained on some of these rows (its run is gone)" in found.reasons
+
+
+@pytest.mark.parametrize(
+    ("gate", "rule"),
+    [
+        ({"floors": {"roc_auc": 0.78}}, "roc_auc"),
+        ({"floors": {"log_loss": 0.49}}, "log_loss"),
+        ({"calibration_error": 0.09}, "calibration_error"),
+        ({"onnx_difference": 1e-8}, "onnx_difference"),
+        ({"size_mb": 19}, "size_mb"),
+        ({"latency_ms": 2}, "latency_ms"),
+    ],
+)
+def test_each_rule_rejects_what_breaks_it(gate: dict[str, Any], rule: str) -> None:
+    found = verdict(**gate)
+    assert (found.outcome, failed(found)) == ("rejected", [rule])
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "calibration_error", "onnx_difference", "size_mb", "latency_ms"])
+def test_what_was_not_computed_is_a_failure_and_not_a_pass(name: str) -> None:
+    facts = Facts(**{**vars(FACTS), name: math.nan}) if name in vars(FACTS) else FACTS
+    found = verdict({name: math.nan}, facts=facts)
+    assert failed(found) == [name]
+    assert "not computed" in found.reasons
+
+
+def test_a_metric_that_nobody_knows_of_is_a_failure_too() -> None:
+    assert failed(verdict(floors={"f1": 0.1})) == ["f1"]
+
+
+@pytest.mark.parametrize("name", ["calibration_error", "worst_slice", "onnx_difference", "size_mb", "latency_ms"])
+def test_null_switches_a_rule_off(name: str) -> None:
+    slices = [one_slice(0.7, 0.8)]
+    switched_off: dict[str, Any] = {name: None}
+    assert name in [rule.name for rule in verdict(slices=slices).rules]
+    assert name not in [rule.name for rule in verdict(slices=slices, **switched_off).rules]
+
+
+def test_a_slice_fails_only_if_its_whole_interval_lies_below_the_floor() -> None:
+    assert verdict(slices=[one_slice(0.5, 0.61)]).passed
+    found = verdict(slices=[one_slice(0.5, 0.59, label="Sex: female"), one_slice(0.2, 0.7)])
+    assert failed(found) == ["worst_slice"]
+    assert found.reasons.startswith("Sex: female is the worst of 2 slices")
+
+
+def test_a_slice_too_small_to_be_judged_does_not_count() -> None:
+    small, no_positives = one_slice(0.1, 0.2, rows=29), one_slice(math.nan, math.nan, positives=0)
+    assert verdict(slices=[small, no_positives, one_slice(0.7, 0.8)]).passed
+    assert failed(verdict(slices=[small, no_positives])) == ["worst_slice"]
+
+
+def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
+    written = json.loads(json.dumps(verdict(comparison=against(0.0, 0.0, 0.0)).as_dict()))
+    assert (written["passed"], written["outcome"]) == (False, "as_good")
+    assert [rule["name"] for rule in written["rules"]] == [
+        "roc_auc",
+        "calibration_error",
+        "onnx_difference",
+        "size_mb",
+        "latency_ms",
+        "not_worse_than_champion",
+        "better_than_champion",
+    ]
+    assert written["rules"][0] == {
+        "name": "roc_auc",
+        "value": 0.77,
+        "threshold": 0.6,
+        "passed": True,
+        "reason": "AUC 0.7700, at least 0.6",
+    }
+
+
+PAIRS = 200
+
+
+def promotions(gain: float, pairs: int = PAIRS) -> int:
+    """Return how many of so many challengers pass against a champion whose logits are as noisy, but for a `gain`."""
+    how, passed = Bootstrap(300, 1, 0.95, Costs()), 0
+    for seed in range(pairs):
+        random = np.random.default_rng(seed)
+        labels = (random.random(1500) < 0.25).astype(int)
+        common = random.normal(0, 0.8, 1500)
+        models = []
+        for separation in (1.0 + gain, 1.0):
+            logits = common + random.normal(separation * labels, 0.5)
+            probability = 1 / (1 + np.exp(-logits))
+            models.append(Scored(labels, probability, (probability > 0.5).astype(int)))
+        passed += verdict(comparison=Comparison("1", differences=how.differences(*models))).passed
+    return passed
+
+
+@pytest.mark.slow
+def test_of_200_pairs_of_equally_good_models_at_most_5_percent_are_promoted_as_better() -> None:
+    assert promotions(gain=0.0) <= PAIRS * 0.05
+
+
+@pytest.mark.slow
+def test_a_clearly_better_model_is_promoted_nearly_always() -> None:
+    """Else the test above would pass with a gate that promotes nobody."""
+    assert promotions(gain=0.5, pairs=60) >= 60 * 0.95

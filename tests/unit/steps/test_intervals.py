@@ -1,0 +1,178 @@
+"""evaluate: metrics of resamples, bootstrap and DeLong intervals, each against an implementation of another kind."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from sklearn import metrics as theirs
+
+from evaluate import intervals
+from evaluate.delong import auc_difference
+from evaluate.intervals import Bootstrap, Interval
+from evaluate.resample import Scored, Weighable
+from stepkit.model.metrics import scores
+from stepkit.settings.evaluate import Costs
+
+HOW = Bootstrap(resamples=1000, seed=42, level=0.95, costs=Costs())
+
+
+def rows(count: int, seed: int, separation: float = 1.1, decimals: int = 12, share: float = 0.25) -> Scored:
+    """Rows scored by a model that knows something: normal scores, `separation` apart, made probabilities."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(count) < share).astype(int)
+    probability = (1 / (1 + np.exp(1 - random.normal(separation * labels)))).round(decimals)
+    return Scored(labels, probability, (probability >= 0.5).astype(int))
+
+
+def noisy(scored: Scored, seed: int, noise: float) -> Scored:
+    """Another model's answers to the same rows: the same logits with noise."""
+    logits = np.log(scored.probability / (1 - scored.probability))
+    logits = logits + np.random.default_rng(seed).normal(0, noise, len(scored))
+    probability = 1 / (1 + np.exp(-logits))
+    return Scored(scored.labels, probability, (probability >= 0.5).astype(int))
+
+
+@pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
+def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
+    scored = rows(400, seed=1, decimals=decimals)
+    weights = np.random.default_rng(2).multinomial(400, np.full(400, 1 / 400), size=3)
+    model = Weighable(scored, Costs())
+    arranged = np.empty((3, 400), dtype=np.float32)
+    arranged[:, model.place] = weights
+    found = model.metrics(arranged)
+    for number, weight in enumerate(weights):
+        once = (scored.labels, scored.probability)
+        expected = {
+            "roc_auc": theirs.roc_auc_score(*once, sample_weight=weight),
+            "average_precision": theirs.average_precision_score(*once, sample_weight=weight),
+            "log_loss": theirs.log_loss(*once, sample_weight=weight),
+            "brier_score": theirs.brier_score_loss(*once, sample_weight=weight),
+            "precision": theirs.precision_score(scored.labels, scored.predicted, sample_weight=weight),
+            "recall": theirs.recall_score(scored.labels, scored.predicted, sample_weight=weight),
+            "f1": theirs.f1_score(scored.labels, scored.predicted, sample_weight=weight),
+            "accuracy": theirs.accuracy_score(scored.labels, scored.predicted, sample_weight=weight),
+        }
+        assert {name: found[name][number] for name in expected} == pytest.approx(expected, abs=2e-6)
+
+
+def test_weights_mean_the_same_as_repeated_rows() -> None:
+    """Metrics that scikit-learn does not have: against stepkit.metrics on rows that really stand there so often."""
+    scored = rows(300, seed=4, decimals=2)
+    drawn = np.random.default_rng(5).integers(0, 300, 300)
+    model = Weighable(scored, Costs(false_positive=2, false_negative=3))
+    weights = np.zeros((1, 300))
+    np.add.at(weights[0], model.place[drawn], 1)
+    repeated = scored.of(drawn)
+    expected = scores(repeated.labels, repeated.probability, repeated.predicted)
+    costs = Costs(false_positive=2, false_negative=3).of(repeated.labels, repeated.predicted)
+    expected["expected_cost"] = float(costs.mean())
+    assert {name: values[0] for name, values in model.metrics(weights).items()} == pytest.approx(expected)
+
+
+def test_the_interval_is_that_of_another_bootstrap() -> None:
+    """AUC as the share of pairs that are ranked the right way round, and multinomial weights, for 4,000 resamples."""
+    scored = rows(250, seed=6)
+    weights = np.random.default_rng(7).multinomial(250, np.full(250, 1 / 250), size=4000)
+    above, below = (scored.labels == label for label in (1, 0))
+    right = scored.probability[above][:, None] > scored.probability[below][None, :]
+    aucs = np.einsum("bp,pn,bn->b", weights[:, above], right, weights[:, below], optimize=True)
+    aucs = aucs / (weights[:, above].sum(axis=1) * weights[:, below].sum(axis=1))
+    errors = weights @ (scored.probability - scored.labels) ** 2 / 250
+    found = Bootstrap(4000, 1, 0.9, Costs()).intervals(scored)
+    for name, drawn in (("roc_auc", aucs), ("brier_score", errors)):
+        low, high = np.quantile(drawn, [0.05, 0.95])
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.06 * (high - low))
+
+
+def test_a_seed_gives_the_same_interval_and_another_seed_another() -> None:
+    scored = rows(200, seed=8)
+    same, other = HOW.intervals(scored), Bootstrap(1000, 43, 0.95, Costs()).intervals(scored)
+    assert HOW.intervals(scored) == same
+    assert other["roc_auc"].value == same["roc_auc"].value
+    assert other["roc_auc"].low != same["roc_auc"].low
+
+
+def test_the_difference_of_a_model_to_itself_is_nothing() -> None:
+    scored = rows(500, seed=9, decimals=2)
+    assert set(HOW.differences(scored, scored).values()) == {Interval(0.0, 0.0, 0.0)}
+
+
+def delong_by_definition(labels: np.ndarray, ours: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """Return the difference of areas and its standard error, from every pair of a positive and a negative."""
+
+    def kernel(scores: np.ndarray) -> np.ndarray:
+        above, below = scores[labels == 1][:, None], scores[labels == 0][None, :]
+        ordered: np.ndarray = (above > below) + 0.5 * (above == below)
+        return ordered
+
+    one, other = kernel(ours), kernel(others)
+    positives, negatives = one.shape
+    placements = np.array([[pair.mean(axis=1) for pair in (one, other)]])[0]
+    misplaced = np.array([pair.mean(axis=0) for pair in (one, other)])
+    covariance = np.cov(placements) / positives + np.cov(misplaced) / negatives
+    contrast = np.array([1, -1])
+    return float(one.mean() - other.mean()), float(np.sqrt(contrast @ covariance @ contrast))
+
+
+@pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
+def test_delong_is_as_by_its_definition(decimals: int) -> None:
+    ours = rows(150, seed=10, decimals=decimals)
+    other = noisy(rows(150, seed=10), seed=11, noise=0.8).probability.round(decimals)
+    value, error = delong_by_definition(ours.labels, ours.probability, other)
+    found = auc_difference(ours.labels, ours.probability, other)
+    reach = 1.959963984540054 * error
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
+
+
+def test_the_paired_bootstrap_agrees_with_delong() -> None:
+    ours = rows(3000, seed=12)
+    other = noisy(ours, seed=13, noise=0.5)
+    delong = auc_difference(ours.labels, ours.probability, other.probability)
+    ours_to_others = HOW.differences(ours, other)["roc_auc"]
+    width = delong.high - delong.low
+    assert ours_to_others.value == pytest.approx(delong.value)
+    assert (ours_to_others.low, ours_to_others.high) == pytest.approx((delong.low, delong.high), abs=0.12 * width)
+    unpaired = HOW.intervals(ours)["roc_auc"]
+    assert width < 0.7 * (unpaired.high - unpaired.low), "else pairing would be of no use"
+
+
+def test_delong_needs_two_rows_of_each_class() -> None:
+    assert np.isnan(auc_difference(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, 0.3])).low)
+
+
+def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn from 2,000 of 32,000 rows: as wide as DeLong says for 32,000, a quarter of what 2,000 would give."""
+    monkeypatch.setattr(intervals, "MOST_ROWS", 2000)
+    ours = rows(32_000, seed=14)
+    other = noisy(ours, seed=15, noise=0.5)
+    delong = auc_difference(ours.labels, ours.probability, other.probability)
+    found = HOW.differences(ours, other)["roc_auc"]
+    assert found.value == pytest.approx(delong.value)
+    assert found.high - found.low == pytest.approx(delong.high - delong.low, rel=0.2)
+
+
+def test_what_cannot_be_computed_has_neither_value_nor_interval() -> None:
+    scored = rows(50, seed=16, share=0.0)
+    found = HOW.intervals(scored)
+    assert np.isnan([found["roc_auc"].value, found["roc_auc"].low, found["recall"].value]).all()
+    assert np.isfinite([found["brier_score"].low, found["accuracy"].high]).all()
+
+
+def test_a_metric_that_most_resamples_lack_has_a_value_and_no_interval() -> None:
+    """One positive of two rows: a resample holds both classes in one of two cases."""
+    scored = Scored(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0, 1]))
+    found = Bootstrap(400, 3, 0.95, Costs()).intervals(scored)["roc_auc"]
+    assert found.value == 1.0
+    one_of_twenty = rows(20, seed=17, share=0.0)
+    one_of_twenty.labels[0] = 1
+    assert np.isfinite(HOW.intervals(one_of_twenty)["roc_auc"].low)
+
+
+def test_a_thousand_resamples_of_the_test_split_take_less_than_three_seconds() -> None:
+    """In seconds of this process's own, which other processes of the machine do not add to."""
+    scored = rows(8990, seed=18)
+    began = time.process_time()
+    HOW.intervals(scored)
+    assert time.process_time() - began < 3

@@ -1,0 +1,283 @@
+"""preprocess: mends the form of a table and judges nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocess.duplicates import ROWS_AT_ONCE, empty_rows, fingerprints, repeated_rows
+from preprocess.run import about_identical, as_target, as_type, expect_columns, tidy
+from stepkit.errors import TableUnfit
+from stepkit.table.columns import Column
+from tests.support.memory import bytes_of, peak_bytes
+from tests.support.small_data import CLIENTS, LOANS
+
+TARGET = CLIENTS.source_target
+
+
+def raw() -> pd.DataFrame:
+    """Rows 1 and 2 are the same client under two ids; row 3 is empty but for its id."""
+    return pd.DataFrame(
+        {
+            "ID": [1, 2, 3, 4],
+            TARGET: [1, 1, None, 0],
+            "AGE": [24, 24, None, 57],
+            "SEX": [2, 2, None, 1],
+            "LIMIT_BAL": [20000, 20000, None, 50000],
+            "NOTE": ["a", "a", None, "b"],
+        }
+    )
+
+
+def test_tidy_keeps_the_described_columns_in_order_and_the_target_last() -> None:
+    assert list(tidy(raw(), CLIENTS)) == ["LIMIT_BAL", "SEX", "AGE", "default"]
+
+
+def test_tidy_drops_rows_that_are_equal_or_empty_once_the_id_is_gone() -> None:
+    clean = tidy(raw(), CLIENTS)
+    assert clean["AGE"].tolist() == [24, 57]
+    assert clean["default"].tolist() == [1, 0]
+    assert clean.index.tolist() == [0, 1]
+
+
+def test_tidy_gives_doubles_as_the_models_signature_has_them_and_a_whole_target() -> None:
+    assert tidy(raw(), CLIENTS).dtypes.astype(str).to_dict() == {
+        "LIMIT_BAL": "float64",
+        "SEX": "float64",
+        "AGE": "float64",
+        "default": "Int64",
+    }
+
+
+@pytest.mark.parametrize("duplicates", [None, "keep"])
+def test_identical_rows_stay_unless_the_data_set_drops_them(duplicates: Literal["keep"] | None) -> None:
+    clean = tidy(raw(), CLIENTS.model_copy(update={"duplicates": duplicates}))
+    assert clean["AGE"].tolist() == [24, 24, 57]
+
+
+def reported(duplicates: str | None, table: pd.DataFrame) -> tuple[int, str]:
+    columns = CLIENTS.model_copy(update={"duplicates": duplicates})
+    return about_identical(table, tidy(table, columns), columns)
+
+
+def test_identical_rows_of_an_undecided_data_set_are_a_warning_with_count_and_key() -> None:
+    count, words = reported(None, raw())
+    assert count == 1
+    assert "warning: kept 1 identical rows" in words
+    assert "data.duplicates" in words
+
+
+def test_dropped_rows_are_counted_with_the_share_of_the_class_before_and_after() -> None:
+    words = "; dropped 1 identical rows (class 1: 66.67% before, 50.00% after)"
+    assert reported("drop", raw()) == (1, words)
+
+
+def test_nothing_is_reported_where_identical_rows_are_cases_or_there_are_none() -> None:
+    assert reported("keep", raw()) == (0, "")
+    assert reported("drop", raw().tail(2)) == reported(None, raw().tail(2)) == (0, "")
+
+
+def test_tidy_keeps_rows_that_are_only_partly_empty() -> None:
+    gappy = raw().assign(AGE=pd.Series([24, None, None, 57], dtype=object))
+    assert tidy(gappy, CLIENTS)["AGE"].isna().tolist() == [False, True, False]
+
+
+def test_tidy_needs_no_id() -> None:
+    assert len(tidy(raw().drop(columns="ID"), CLIENTS)) == 2
+
+
+def test_tidy_leaves_the_callers_table_untouched() -> None:
+    table = raw()
+    before = table.copy(deep=True)
+    clean = tidy(table, CLIENTS)
+    clean.loc[:, "AGE"] = 99
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_tidy_leaves_categories_as_codes_and_texts_as_texts() -> None:
+    table = pd.DataFrame({"repaid": ["no"], "branch": ["007"], "purpose": ["boat"], "amount": [1.5]})
+    clean = tidy(table, LOANS)
+    assert clean.iloc[0].tolist() == [1.5, "boat", "007", 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "dtype"),
+    [
+        ([1, 2], Column(), "float64"),
+        ([1.0, None], Column(), "float64"),
+        (["1", "2"], Column(), "float64"),
+        ([1, 2], Column(type="float"), "float64"),
+        (["1.5", None], Column(type="float"), "float64"),
+        ([1.5, 2.0], Column(), "float64"),
+        (["a", None], Column(type="text", role="categorical"), "string"),
+    ],
+)
+def test_a_column_gets_the_type_that_its_values_allow(values: list[object], column: Column, dtype: str) -> None:
+    typed = as_type(pd.Series(values), column)
+    assert typed.dtype == dtype
+    assert typed.isna().tolist() == [value is None for value in values]
+
+
+def test_text_in_a_number_column_stays_for_check_data_to_name() -> None:
+    values = pd.Series([24, "unknown", None], dtype=object)
+    assert as_type(values, Column()).tolist() == [24, "unknown", None]
+    assert values.tolist() == [24, "unknown", None]
+
+
+def test_a_target_in_words_becomes_0_and_1() -> None:
+    assert as_target(pd.Series(["yes", "no", "yes"]), LOANS).tolist() == [0, 1, 0]
+
+
+NUMBERS = {
+    "whole": [0, 1],
+    "doubles": [0.0, 1.0],
+    "texts": ["0", "1"],
+    "texts of doubles": ["0.00", "1.00"],
+    "bytes": np.array([0, 1], "int8"),
+    "decimals": [Decimal("0.00"), Decimal("1.00")],
+    "nullable": pd.array([0, 1], dtype="Int64"),
+    "categories": pd.Categorical([0, 1]),
+}
+
+
+@pytest.mark.parametrize("values", NUMBERS.values(), ids=NUMBERS)
+def test_a_target_of_numbers_is_taken_in_any_type(values: list[object]) -> None:
+    target = as_target(pd.Series(values), CLIENTS)
+    assert target.tolist() == [0, 1]
+    assert target.dtype == "Int64"
+
+
+@pytest.mark.parametrize("classes", [("false", "true"), ("False", "True")], ids=str)
+@pytest.mark.parametrize("values", [[False, True], [False, True, None]], ids=["booleans", "with a gap"])
+def test_a_target_of_booleans_is_taken_in_either_spelling(values: list[object], classes: tuple[str, str]) -> None:
+    columns = CLIENTS.model_copy(update={"negative": classes[0], "positive": classes[1]})
+    assert as_target(pd.Series(values, dtype=object), columns).tolist()[:2] == [0, 1]
+    assert as_target(pd.Series([False, True]), columns).tolist() == [0, 1]
+
+
+def test_codes_that_came_as_numbers_are_texts_without_a_fraction() -> None:
+    text = Column(type="text", role="categorical")
+    assert as_type(pd.Series([7.0, None]), text).tolist() == ["7", pd.NA]
+    assert as_type(pd.Series([7, 8]), text).tolist() == ["7", "8"]
+
+
+def test_a_third_class_stays_as_it_came() -> None:
+    values = pd.Series([0, 1, 2])
+    assert as_target(values, CLIENTS).tolist() == [0, 1, 2]
+    assert values.tolist() == [0, 1, 2]
+    assert as_target(pd.Series(["yes", "maybe", "no"]), LOANS).tolist() == [0, "maybe", 1]
+
+
+def test_a_missing_target_stays_missing() -> None:
+    target = as_target(pd.Series(["yes", None, "no"]), LOANS)
+    assert target.isna().tolist() == [False, True, False]
+
+
+def test_a_table_without_some_columns_is_refused_with_their_names() -> None:
+    with pytest.raises(TableUnfit, match=rf"raw\.csv lacks 2 of 4 columns: AGE, {TARGET}\. It has: ID, SEX"):
+        expect_columns(raw().drop(columns=["AGE", TARGET])[["ID", "SEX", "LIMIT_BAL"]], CLIENTS, "raw.csv")
+
+
+def test_a_table_with_more_columns_than_needed_is_taken() -> None:
+    expect_columns(raw(), CLIENTS, "raw.csv")
+
+
+ALIKE = {
+    "minus zero": pd.Series([0.0, -0.0]),
+    "gaps": pd.Series([np.nan, np.nan]),
+    "gaps of other bits": pd.Series(np.array([0x7FF8000000000000, 0x7FF8000000000001], np.uint64).view(np.float64)),
+    "gaps of whole numbers": pd.Series([None, None], dtype="Int64"),
+    "numbers among objects": pd.Series([1, 1.0], dtype=object),
+    "texts": pd.Series(["a", "a"]),
+    "booleans": pd.Series([True, True]),
+    "large whole numbers": pd.Series([2**62 + 1, 2**62 + 1]),
+}
+APART = {
+    "large whole numbers": pd.Series([2**62, 2**62 + 1]),
+    "a gap and a zero": pd.Series([np.nan, 0.0]),
+    "texts": pd.Series(["a", "b"]),
+    "a number and its text": pd.Series([1, "1"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_values_that_are_equal_make_equal_rows(name: str) -> None:
+    table = pd.DataFrame({"ID": [1, 2], "x": ALIKE[name], "y": [3, 3]})
+    assert repeated_rows(table, "ID").tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", APART)
+def test_values_that_differ_make_rows_that_differ(name: str) -> None:
+    table = pd.DataFrame({"ID": [1, 2], "x": APART[name], "y": [3, 3]})
+    assert repeated_rows(table, "ID").tolist() == [False, False]
+
+
+def mixed(rows: int, seed: int) -> pd.DataFrame:
+    """A table in which many rows are equal, some empty, and every kind of column occurs."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "ID": range(rows),
+            "whole": random.integers(0, 3, rows),
+            "double": random.choice([0.0, -0.0, 1.5, np.nan], rows),
+            "gappy": pd.array(random.integers(0, 2, rows), dtype="Int64"),
+            "text": random.choice(np.array(["a", "b", None], dtype=object), rows),
+        }
+    )
+    empty = random.random(rows) < 0.1
+    return pd.DataFrame({name: values if name == "ID" else values.mask(empty) for name, values in table.items()})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rows_that_go_are_those_that_pandas_drops(seed: int) -> None:
+    table = mixed(200, seed)
+    expected = table.drop(columns="ID").dropna(how="all").drop_duplicates().index
+    kept = np.flatnonzero(~empty_rows(table, "ID") & ~repeated_rows(table, "ID"))
+    assert kept.tolist() == expected.tolist()
+    assert 0 < len(kept) < 200
+
+
+def test_two_undescribed_columns_of_one_name_are_told_apart() -> None:
+    table = raw().drop(columns="NOTE").iloc[[0, 1]]
+    noted = pd.concat([table, pd.Series(["a", "a"], name="NOTE"), pd.Series(["b", "c"], name="NOTE")], axis=1)
+    assert len(tidy(noted, CLIENTS)) == 2
+
+
+def test_a_table_with_row_names_is_numbered_anew() -> None:
+    clean = tidy(raw().set_index(pd.Index(["a", "b", "c", "d"])), CLIENTS)
+    assert clean.index.tolist() == [0, 1]
+
+
+def amounts(rows: int, columns: int) -> pd.DataFrame:
+    return pd.DataFrame({f"amount_{number}": np.arange(rows) + number for number in range(columns)})
+
+
+def test_rows_of_numbers_have_fingerprints_of_their_own() -> None:
+    assert len(np.unique(fingerprints(amounts(100_000, 2), None))) == 100_000
+
+
+def test_repeated_rows_are_found_without_another_copy_of_the_table() -> None:
+    table = amounts(100_000, 20)
+    assert peak_bytes(lambda: repeated_rows(table, None)) < 0.5 * bytes_of(table)
+
+
+def test_tidy_takes_hardly_more_memory_than_what_it_returns() -> None:
+    names = [f"amount_{number}" for number in range(20)]
+    columns = CLIENTS.model_copy(update={"columns": {name: Column() for name in names}})
+    table = amounts(100_000, 20).assign(**{TARGET: np.arange(100_000) % 2})
+    clean = tidy(table, columns)
+    assert peak_bytes(lambda: tidy(table, columns)) < 1.5 * bytes_of(clean)
+
+
+def test_an_empty_table_stays_empty() -> None:
+    assert tidy(raw().head(0), CLIENTS).empty
+
+
+def test_rows_that_are_equal_are_found_however_far_apart() -> None:
+    table = amounts(2 * ROWS_AT_ONCE + 2, 2)
+    table.loc[len(table) - 1] = table.loc[0]
+    assert np.flatnonzero(repeated_rows(table, None)).tolist() == [len(table) - 1]
