@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from serve.http import last_model
 from serve.http.metrics import FOLDER
 from serve.http.shutdown import SUPERVISOR
-from serve.http import last_model
 
 
 @pytest.fixture

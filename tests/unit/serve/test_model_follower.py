@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from serve.http.model_follower import CHAMPION, Follower
 from serve.http import last_model
+from serve.http.model_follower import CHAMPION, Follower
 from serve.settings import ServeSettings
 
 
