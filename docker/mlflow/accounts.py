@@ -57,7 +57,7 @@ def main() -> None:
             raise
         sys.exit(
             "AccountsRefused: MLflow does not take MLFLOW_ADMIN_PASSWORD as admin's password. It was taken when there "
-            "were no accounts yet. Write the one that admin has now into docker/.env; docker/README.md (Passwords) "
+            "were no accounts yet. Write the one that admin has now into docker/.env; docs/stack.md (Passwords) "
             "says how to change it."
         )
     print("accounts: pipeline may write, scorer may read")

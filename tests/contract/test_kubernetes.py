@@ -70,7 +70,7 @@ def test_a_job_goes_to_the_cluster_that_kubectl_speaks_to(monkeypatch: pytest.Mo
 
 def test_what_mlflow_needs_for_a_cluster_is_locked_or_named_with_what_installs_it() -> None:
     """`make run` installs run.lock, in which the package kubernetes is not."""
-    page = (ROOT / "docker" / "README.md").read_text()
+    page = (ROOT / "docs" / "stack.md").read_text()
     (words,) = re.findall(r"uv pip install .* --constraint requirements/test\.lock ([^#\n]+)", page)
     named = set(words.split())
     assert named <= set(locked(ROOT / "requirements" / "test.lock"))

@@ -40,4 +40,4 @@ def figures(file: str, rows: int) -> list[list[str]]:
 def test_the_figures_of_the_benchmark_are_those_that_the_readme_quotes() -> None:
     measured = figures("benchmarks/drift.md", len(drift.COUNTS))
     assert [int(row[1]) for row in measured] == list(drift.COUNTS.values())
-    assert figures("drift/README.md", len(drift.COUNTS)) == measured
+    assert figures("docs/monitor.md", len(drift.COUNTS)) == measured

@@ -52,7 +52,7 @@ def test_a_wrong_password_of_mlflows_admin_is_told_with_what_to_do(running: Stac
     told = running.run("mlflow-accounts", command, MLFLOW_TRACKING_PASSWORD="guessed")
     assert told.returncode == 1
     assert "AccountsRefused: MLflow does not take MLFLOW_ADMIN_PASSWORD" in told.stdout
-    assert "docker/README.md (Passwords)" in told.stdout
+    assert "docs/stack.md (Passwords)" in told.stdout
     assert "Traceback" not in told.stdout
 
 

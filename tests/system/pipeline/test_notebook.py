@@ -71,7 +71,7 @@ def test_the_notebook_holds_no_output_and_no_place_of_a_machine() -> None:
     assert not re.search(r"/(home|root|Users|tmp|work)/", words)
 
 
-@pytest.mark.parametrize("page", ["README.md", "serve/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
 def test_the_curl_line_gets_predictions(
     page: str, champion: Champion, running: tuple[Server, Path], tmp_path: Path
 ) -> None:

@@ -308,7 +308,7 @@ TABLES = st.one_of(
 )
 
 
-# "What differs" in serve/README.md lists what is not drawn here: missing texts, words for them in CSV, halves of
+# "What differs" in docs/serve.md lists what is not drawn here: missing texts, words for them in CSV, halves of
 # surrogate pairs, NUL characters at the end, numbers in text columns of which some have fractions
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=3) | st.sampled_from(['a,"b', " x ", "1.0"])
 WORDS = TEXT.filter(lambda text: text not in {*STR_NA_VALUES})

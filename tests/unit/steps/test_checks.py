@@ -152,7 +152,7 @@ def test_another_distribution_names_the_way_out_and_the_recipe_for_a_retraining_
     way_out = "data.reference_dataset=none"
     assert way_out in complaint(check(clients().assign(AGE=clients()["AGE"] + 60), pd.concat([clients()] * 20)))
     assert way_out not in complaint(check(clients().replace(57, 777)))
-    recipes = (ROOT / "drift" / "README.md").read_text(encoding="utf-8").splitlines()
+    recipes = (ROOT / "docs" / "monitor.md").read_text(encoding="utf-8").splitlines()
     assert all(way_out in line for line in recipes if "data.file_url=outputs/labelled" in line)
 
 
