@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from check_data.ks import KSResult, sidak
+from check_data.ks import KSResult
+from stepkit.model.statistics import sidak
 from stepkit.table.columns import Columns
 
 EXAMPLES = 20
@@ -32,7 +33,7 @@ class Checked:
 
     @property
     def ks_level(self) -> float:
-        return sidak(self.ks_alpha, max(1, len(self.columns.numeric)))
+        return sidak(self.ks_alpha, len(self.columns.numeric))
 
     def blame(self, broken: pd.Series, column: str, rule: str) -> None:
         """Keep the first rows that break a rule: row number, column, rule and value."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-EXACT_ROWS = 10_000
-"""The largest sample for which scipy computes the p-value exactly (ks_2samp, method auto)."""
+from stepkit.model.statistics import kolmogorov_smirnov
 
 
 @dataclass(frozen=True)
@@ -28,15 +25,6 @@ class KSResult:
         return self.p_value < self.alpha
 
 
-def sidak(alpha: float, tests: int) -> float:
-    """Return the level of each of `tests` independent tests whose family-wise level is `alpha`.
-
-    Source: Z. Sidak (1967), Rectangular confidence regions for the means of multivariate normal
-    distributions, Journal of the American Statistical Association 62 (318), 626-633.
-    """
-    return float(1.0 - (1.0 - alpha) ** (1.0 / tests))
-
-
 def ks_test(sample: pd.Series, reference: pd.Series, alpha: float) -> KSResult:
     """Test a column for a difference in distribution; gaps are left out of both sides."""
     ours = pd.to_numeric(sample, errors="coerce").dropna().astype(float)
@@ -47,34 +35,6 @@ def ks_test(sample: pd.Series, reference: pd.Series, alpha: float) -> KSResult:
         return KSResult(str(sample.name), 1.0 - p_value, p_value, alpha, len(ours), len(theirs))
     distance, p_value = kolmogorov_smirnov(ours.to_numpy(), theirs.to_numpy())
     return KSResult(str(sample.name), distance, p_value, alpha, len(ours), len(theirs))
-
-
-def kolmogorov_smirnov(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Return distance and two-sided p-value of two samples (n,) and (m,) without gaps, as scipy's ks_2samp does.
-
-    Large samples are compared by their distinct values: scipy looks up every row of each sample in the other, which
-    takes most of the time of the data checks and several copies of both.
-    """
-    if max(len(ours), len(theirs)) <= EXACT_ROWS:
-        result = stats.ks_2samp(ours, theirs)
-        return float(result.statistic), float(result.pvalue)
-    distance = largest_distance(ours, theirs)
-    more, fewer = float(max(len(ours), len(theirs))), float(min(len(ours), len(theirs)))
-    p_value = stats.kstwo.sf(distance, np.round(more * fewer / (more + fewer)))  # Smirnov's asymptotic formula
-    return distance, float(np.clip(p_value, 0, 1))
-
-
-def largest_distance(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the largest distance (0 to 1) of the empirical distributions of two samples (n,) and (m,)."""
-    every = np.union1d(ours, theirs)
-    return float(np.abs(share_up_to(every, ours) - share_up_to(every, theirs)).max())
-
-
-def share_up_to(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return for each of (k,) points the share of `values` (n,) that are not above it."""
-    distinct, counts = np.unique(values, return_counts=True)
-    shares = np.concatenate([[0], counts.cumsum()]) / len(values)
-    return np.asarray(shares[np.searchsorted(distinct, points, side="right")])
 
 
 def as_table(results: list[KSResult]) -> pd.DataFrame:

@@ -12,10 +12,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.gate import Comparison
-from evaluate.intervals import Bootstrap, Interval
+from evaluate.intervals import Bootstrap
 from evaluate.predictions import scored_by
 from evaluate.resample import Scored
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, TableUnfit, reason_without_rows
+from stepkit.model.statistics import Interval
 from stepkit.step.run import StepRun
 from stepkit.store.champion import other_data_set, run_of_version, why_replaceable
 from stepkit.store.lineage import OUTPUT, artifact_of, find_run, inputs_of, run_of

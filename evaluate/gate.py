@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluate.intervals import Interval
 from evaluate.slices import Slice, compared_by, worst_of
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
 
 BETTER = "better_than_champion"

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.delong import auc_difference
-from evaluate.intervals import Interval
+from stepkit.model.statistics import Interval, auc_difference
 from stepkit.table.columns import Columns
 from stepkit.table.tables import with_column
 

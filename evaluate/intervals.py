@@ -9,12 +9,13 @@ bootstrap: Politis, Romano, Wolf: Subsampling, 1999): the work stays the same ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from evaluate.resample import Scored, Weighable
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs
 
 MOST_ROWS = 20_000
@@ -23,18 +24,6 @@ CELLS_AT_ONCE = 100_000
 
 LEAST_DEFINED = 0.5
 """A metric that cannot be computed in more than half of the resamples has no interval."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the ends of its interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from evaluate.importance import Importance, Predict, importance, sampled
-from evaluate.intervals import MOST_ROWS, Bootstrap, Interval
+from evaluate.intervals import MOST_ROWS, Bootstrap
 from evaluate.resample import Scored
 from evaluate.slices import Slice, compared_by, sliced, worst_of
 from stepkit.model.metrics import confusion, scores
+from stepkit.model.statistics import BINS_BY, Interval
 from stepkit.settings.evaluate import Evaluation
 from stepkit.table.columns import Columns
 from stepkit.table.tables import as_model_input
@@ -75,6 +76,7 @@ def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int
         "metrics": {name: interval.as_dict() for name, interval in assessed.metrics.items()},
         "champion": None,
         "difference": {},
+        "calibration_bins": BINS_BY,
         "confusion": confusion(scored.labels, scored.predicted),
         "cost": {"matrix": settings.costs.model_dump(), "per_row": total / len(scored), "total": total},
         "slices": [one.as_dict() for one in assessed.slices],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepkit.model.metrics import CALIBRATION_BINS, bins_of
+from stepkit.model.statistics import CALIBRATION_BINS
 from stepkit.settings.evaluate import Costs
 
 SMALLEST = np.finfo(float).eps
@@ -42,6 +42,7 @@ class Weighable:
         self.place[order] = np.arange(len(order))
         falling = scored.of(order)
         self._positive = falling.labels.astype(np.float32)
+        self._deviation = falling.probability - falling.labels
         steps = np.append(True, np.diff(falling.probability) != 0)
         self._starts = None if steps.all() else np.flatnonzero(steps)
         self._parts = {kind: _parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
@@ -71,7 +72,19 @@ class Weighable:
             "roc_auc": (above - beside) / (positives * negatives),
             "average_precision": _dots(new_hits, precision) / positives,
             "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),
+            "calibration_error": self._calibration_error(weights, rows - new_rows / 2, rows[:, -1:]),
         }
+
+    def _calibration_error(self, weights: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Return (b,) errors; `above` holds the rows above the middle of each probability, of `total` (b, 1)."""
+        deviations = weights * self._deviation
+        if self._starts is not None:
+            deviations = np.add.reduceat(deviations, self._starts, axis=1)
+        bins = np.clip((total - above) * CALIBRATION_BINS / total, 0, CALIBRATION_BINS - 1).astype(int)
+        bins += np.arange(len(bins))[:, None] * CALIBRATION_BINS
+        sums = np.bincount(bins.ravel(), deviations.ravel(), len(bins) * CALIBRATION_BINS)
+        each: np.ndarray = np.abs(sums).reshape(-1, CALIBRATION_BINS).sum(axis=1) / total[:, 0]
+        return each
 
 
 def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -81,10 +94,9 @@ def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _parts(scored: Scored, costs: Costs) -> np.ndarray:
-    """Return (n, 9 + bins): what each row adds to the sums from which the other metrics are made."""
+    """Return (n, 8): what each row adds to the sums from which the other metrics are made."""
     labels, probability, predicted = scored.labels.astype(float), scored.probability, scored.predicted.astype(float)
     safe = np.clip(probability, SMALLEST, 1 - SMALLEST)
-    bins = np.eye(CALIBRATION_BINS)[bins_of(probability)] * (probability - labels)[:, None]
     columns = [
         1 - labels,
         labels,
@@ -95,16 +107,15 @@ def _parts(scored: Scored, costs: Costs) -> np.ndarray:
         (probability - labels) ** 2,
         costs.of(scored.labels, scored.predicted),
     ]
-    return np.column_stack([*columns, bins])
+    return np.column_stack(columns)
 
 
 def _of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
-    negatives, positives, hits, said, right, log_loss, squares, cost = sums[:, :8].T
+    negatives, positives, hits, said, right, log_loss, squares, cost = sums.T
     rows = negatives + positives
     return {
         "log_loss": log_loss / rows,
         "brier_score": squares / rows,
-        "calibration_error": np.abs(sums[:, 8:]).sum(axis=1) / rows,
         "accuracy": right / rows,
         "precision": np.where(said > 0, hits / said, 0.0),
         "recall": hits / positives,

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.intervals import Bootstrap, Interval
+from evaluate.intervals import Bootstrap
 from evaluate.resample import Scored
 from stepkit.errors import BadParameter
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import LOWER_IS_BETTER, Slices
 from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import plain

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from stepkit.model.statistics import kolmogorov_smirnov, total_variation
+
 FEW_VALUES = 12
 """Up to so many distinct numbers a column counts as one of codes."""
 
@@ -39,14 +41,6 @@ class Found:
     drifted: bool
 
 
-def sidak(alpha: float, tests: int) -> float:
-    """Return the level of each of a number of tests such that any of them errs with probability `alpha` at most.
-
-    Source: Sidak, "Rectangular Confidence Regions ...", JASA 62 (1967).
-    """
-    return float(-np.expm1(np.log1p(-alpha) / max(tests, 1)))
-
-
 def is_coded(reference: pd.Series, declared: bool) -> bool:
     """Whether a column holds codes (compared by their shares) rather than amounts (compared by their order)."""
     return declared or not pd.api.types.is_numeric_dtype(reference) or reference.nunique() <= FEW_VALUES
@@ -64,8 +58,7 @@ def compare(reference: pd.Series, current: pd.Series, coded: bool, p_threshold: 
 
 def order(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
     """Two-sample Kolmogorov-Smirnov; the score is the largest distance of the two distribution functions."""
-    result: Any = stats.ks_2samp(reference.to_numpy(float), current.to_numpy(float), method="auto")
-    return "Kolmogorov-Smirnov", float(result.statistic), float(result.pvalue)
+    return "Kolmogorov-Smirnov", *kolmogorov_smirnov(reference.to_numpy(float), current.to_numpy(float))
 
 
 def shares(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
@@ -77,7 +70,7 @@ def shares(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]
     if len(counts) < 2:
         return NOTHING, 0.0, 1.0
     share = counts / counts.sum(axis=0)
-    score = float(np.abs(share[:, 0] - share[:, 1]).sum() / 2)
+    score = total_variation(share[:, 0], share[:, 1])
     if len(counts) == 2 and counts.sum(axis=0).min() <= EXACT_ROWS:
         return "Fisher exact", score, float(stats.fisher_exact(counts).pvalue)
     result: Any = stats.chi2_contingency(counts, correction=False)

@@ -9,40 +9,21 @@ clients of the same kind begin to behave otherwise: for that there are the label
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+
+from stepkit.model.statistics import CALIBRATION_BINS, Interval, auc_interval, calibration_error
 
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 200
 LEVEL = 0.95
 SEED = 42
-BINS = 10
 FEWEST_OF_A_CLASS = 10
 CLIP = 1e-6
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the interval that holds the true one with probability `LEVEL`."""
-
-    value: float
-    lower: float
-    upper: float
-
-    @property
-    def error(self) -> float:
-        """The standard error that belongs to the interval."""
-        return (self.upper - self.lower) / (2.0 * float(norm.ppf((1.0 + LEVEL) / 2.0)))
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
@@ -50,7 +31,7 @@ def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: 
 
     The error of either side counts; among windows that are lower by `drop` and no more, a share of `alpha` is below.
     """
-    error = (reference.error**2 + current.error**2) ** 0.5
+    error = (reference.standard_error(LEVEL) ** 2 + current.standard_error(LEVEL) ** 2) ** 0.5
     return float(reference.value - drop - norm.ppf(1.0 - alpha) * error)
 
 
@@ -90,10 +71,6 @@ def _features(probability: Floats) -> Floats:
     return np.column_stack([score, score**2])
 
 
-def auc(label: Floats, probability: Floats) -> float:
-    return float(roc_auc_score(label, probability))
-
-
 def estimated_auc(reference: tuple[Floats, Floats], current: Floats, seed: int = SEED) -> Interval | None:
     """Estimate the ROC AUC of n rows without labels, with an interval for the value that their labels would give.
 
@@ -123,25 +100,12 @@ def _aucs(labels: Floats, probability: Floats) -> Floats:
 
 
 def realised_auc(probability: Floats, label: Floats) -> Interval | None:
-    """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class.
-
-    Source of the interval: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988).
-    """
+    """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class."""
     probability, label = _known(probability, label)
     if not _has_both(label):
         return None
-    value = auc(label, probability)
-    half = float(norm.ppf((1.0 + LEVEL) / 2.0)) * _variance(probability, label == 1) ** 0.5
-    return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
-
-
-def _variance(probability: Floats, positive: npt.NDArray[np.bool_]) -> float:
-    """The AUC's variance from each row's share of rows of the other class that it stands rightly to."""
-    ranks, count = rankdata(probability), int(positive.sum())
-    others = len(probability) - count
-    of_positives = (ranks[positive] - rankdata(probability[positive])) / others
-    of_negatives = (ranks[~positive] - rankdata(probability[~positive])) / count
-    return float(of_positives.var(ddof=1) / count + of_negatives.var(ddof=1) / others)
+    found = auc_interval(label, probability, LEVEL)
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _known(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
@@ -153,26 +117,15 @@ def _has_both(label: Floats) -> bool:
     return bool(min((label == 1).sum(), (label == 0).sum()) >= FEWEST_OF_A_CLASS)
 
 
-def calibration_error(probability: Floats, label: Floats) -> float:
-    """Expected calibration error: the mean distance of chance and outcome over bins of as many rows.
-
-    Source: Naeini, Cooper and Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
-    """
-    ranked = np.argsort(probability)
-    bins = [part for part in np.array_split(ranked, BINS) if len(part)]
-    gaps = [abs(probability[part].mean() - label[part].mean()) * len(part) for part in bins]
-    return float(sum(gaps) / len(probability))
-
-
 def quality_of(reference: tuple[Floats, Floats], probability: Floats, label: Floats) -> dict[str, float]:
     """Calibration of the labelled rows: how far calibrated probabilities and outcomes lie apart, as mean and by bin."""
     probability, label = _known(probability, label)
-    if len(label) < BINS:
+    if len(label) < CALIBRATION_BINS:
         return {}
     chance = Calibration(*_known(*reference))(probability)
     return {
         "brier_score": float(np.mean((chance - label) ** 2)),
-        "calibration_error": calibration_error(chance, label),
+        "calibration_error": calibration_error(label, chance),
         "expected_share": float(chance.mean()),
         "realised_share": float(label.mean()),
     }

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from drift.compare import performance
-from drift.compare.column_tests import Found, compare, is_coded, sidak
+from drift.compare.column_tests import Found, compare, is_coded
 from drift.compare.inputs import Current, Floats, Reference, Sides
 from drift.compare.quality import RULES, Fault, count_rules, faults
+from stepkit.model.statistics import Interval, sidak
 from stepkit.settings.drift import Monitoring
 from stepkit.table.columns import Columns
 
@@ -163,7 +164,7 @@ def _performance_signals(
     before = performance.realised_auc(*known)
     if before is None:
         return {}
-    details["reference_auc"] = before.as_dict()
+    details["reference_auc"] = {"value": before.value, "lower": before.low, "upper": before.high}
     label = current.label if current.label is not None else np.full(len(current.probability), np.nan)
     found = {
         "estimated_auc": performance.estimated_auc(known, current.probability),
@@ -174,9 +175,9 @@ def _performance_signals(
     return {name: _auc_signal(before, one, settings) for name, one in found.items() if one}
 
 
-def _auc_signal(before: performance.Interval, found: performance.Interval, settings: Monitoring) -> Signal:
+def _auc_signal(before: Interval, found: Interval, settings: Monitoring) -> Signal:
     limit = performance.lowest_expected(before, found, settings.auc_drop, settings.alpha)
-    bounds = {"lower": found.lower, "upper": found.upper, "reference": before.value}
+    bounds = {"lower": found.low, "upper": found.high, "reference": before.value}
     return signal(found.value, limit, found.value < limit, **bounds)
 
 

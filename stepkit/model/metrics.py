@@ -7,7 +7,7 @@ import math
 import numpy as np
 from sklearn import metrics
 
-CALIBRATION_BINS = 10
+from stepkit.model.statistics import calibration_error
 
 
 def scores(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -37,21 +37,6 @@ def ranked(labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
         "average_precision": float(metrics.average_precision_score(labels, probability)),
         "ks_statistic": float(np.abs(true_positive - false_positive).max()),
     }
-
-
-def calibration_error(labels: np.ndarray, probability: np.ndarray) -> float:
-    """Return the expected calibration error: |mean probability - share of positives| per bin, weighted by rows.
-
-    Bins of equal width, as in Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities, AAAI 2015.
-    """
-    deviations = np.bincount(bins_of(probability), probability - labels, CALIBRATION_BINS)
-    return float(np.abs(deviations).sum() / len(labels))
-
-
-def bins_of(probability: np.ndarray) -> np.ndarray:
-    """Return (n,) the calibration bin of each probability, 0 to 9; 1.0 belongs to the last."""
-    places: np.ndarray = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    return places
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray) -> dict[str, int]:

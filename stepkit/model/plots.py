@@ -8,7 +8,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from sklearn import metrics
 
-from stepkit.model.metrics import CALIBRATION_BINS, bins_of, calibration_error
+from stepkit.model.statistics import CALIBRATION_BINS, bins_of, calibration_error
 
 SIZE = (6.0, 4.8)
 MOST_POINTS = 5000

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drift.compare.column_tests import NOTHING, compare, is_coded, more_often, sidak
+from drift.compare.column_tests import NOTHING, compare, is_coded, more_often
 from drift.compare.quality import faults
 from stepkit.table.columns import Column, Columns
 
@@ -20,10 +20,6 @@ def normal(rows: int, shift: float = 0.0) -> pd.Series:
 
 def codes(rows: int, *chances: float) -> pd.Series:
     return pd.Series(RANDOM.choice(len(chances), rows, p=chances)).astype(float)
-
-
-def test_levels_of_many_tests_add_up_to_one() -> None:
-    assert 1 - (1 - sidak(0.05, 72)) ** 72 == pytest.approx(0.05)
 
 
 def test_equal_populations_do_not_drift() -> None:

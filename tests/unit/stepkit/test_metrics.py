@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from stepkit.model.metrics import bins_of, calibration_error, confusion, scores
+from stepkit.model.metrics import confusion, scores
 from stepkit.settings.evaluate import Costs
 
 LABELS = np.array([0, 0, 1, 1])
@@ -38,16 +38,6 @@ def test_precision_is_0_and_no_warning_when_no_row_is_predicted_positive() -> No
 
 def test_scores_are_plain_numbers_for_json_and_mlflow() -> None:
     assert {type(value) for value in scores(LABELS, PROBABILITY, PROBABILITY >= 0.5).values()} == {float}
-
-
-def test_the_calibration_error_weighs_each_bin_by_its_rows() -> None:
-    """Three rows in the bin from 0.2: mean 0.24, one third positive; one row in the bin from 0.9."""
-    labels, probability = np.array([0, 1, 0, 1]), np.array([0.21, 0.24, 0.27, 0.95])
-    assert calibration_error(labels, probability) == pytest.approx(3 / 4 * abs(0.24 - 1 / 3) + 1 / 4 * 0.05)
-
-
-def test_a_bin_holds_its_lower_end_and_the_last_one_both() -> None:
-    assert bins_of(np.array([0.0, 0.0999, 0.1, 0.95, 1.0])).tolist() == [0, 0, 1, 9, 9]
 
 
 def test_the_ks_statistic_is_that_of_scipy() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
-from evaluate.intervals import Bootstrap, Interval
+from evaluate.intervals import Bootstrap
 from evaluate.resample import Scored
 from evaluate.slices import Slice
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate
 
 FOUND = {"roc_auc": 0.77, "log_loss": 0.5, "calibration_error": 0.1}

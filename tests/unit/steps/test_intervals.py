@@ -9,10 +9,10 @@ import pytest
 from sklearn import metrics as theirs
 
 from evaluate import intervals
-from evaluate.delong import auc_difference
-from evaluate.intervals import Bootstrap, Interval
+from evaluate.intervals import Bootstrap
 from evaluate.resample import Scored, Weighable
 from stepkit.model.metrics import scores
+from stepkit.model.statistics import Interval, auc_difference
 from stepkit.settings.evaluate import Costs
 
 HOW = Bootstrap(resamples=1000, seed=42, level=0.95, costs=Costs())
@@ -99,33 +99,6 @@ def test_the_difference_of_a_model_to_itself_is_nothing() -> None:
     assert set(HOW.differences(scored, scored).values()) == {Interval(0.0, 0.0, 0.0)}
 
 
-def delong_by_definition(labels: np.ndarray, ours: np.ndarray, others: np.ndarray) -> tuple[float, float]:
-    """Return the difference of areas and its standard error, from every pair of a positive and a negative."""
-
-    def kernel(scores: np.ndarray) -> np.ndarray:
-        above, below = scores[labels == 1][:, None], scores[labels == 0][None, :]
-        ordered: np.ndarray = (above > below) + 0.5 * (above == below)
-        return ordered
-
-    one, other = kernel(ours), kernel(others)
-    positives, negatives = one.shape
-    placements = np.array([[pair.mean(axis=1) for pair in (one, other)]])[0]
-    misplaced = np.array([pair.mean(axis=0) for pair in (one, other)])
-    covariance = np.cov(placements) / positives + np.cov(misplaced) / negatives
-    contrast = np.array([1, -1])
-    return float(one.mean() - other.mean()), float(np.sqrt(contrast @ covariance @ contrast))
-
-
-@pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
-def test_delong_is_as_by_its_definition(decimals: int) -> None:
-    ours = rows(150, seed=10, decimals=decimals)
-    other = noisy(rows(150, seed=10), seed=11, noise=0.8).probability.round(decimals)
-    value, error = delong_by_definition(ours.labels, ours.probability, other)
-    found = auc_difference(ours.labels, ours.probability, other)
-    reach = 1.959963984540054 * error
-    assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
-
-
 def test_the_paired_bootstrap_agrees_with_delong() -> None:
     ours = rows(3000, seed=12)
     other = noisy(ours, seed=13, noise=0.5)
@@ -136,10 +109,6 @@ def test_the_paired_bootstrap_agrees_with_delong() -> None:
     assert (ours_to_others.low, ours_to_others.high) == pytest.approx((delong.low, delong.high), abs=0.12 * width)
     unpaired = HOW.intervals(ours)["roc_auc"]
     assert width < 0.7 * (unpaired.high - unpaired.low), "else pairing would be of no use"
-
-
-def test_delong_needs_two_rows_of_each_class() -> None:
-    assert np.isnan(auc_difference(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, 0.3])).low)
 
 
 def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:

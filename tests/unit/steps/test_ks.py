@@ -8,22 +8,12 @@ import pytest
 from scipy import stats
 
 from check_data.checks import Checked, run_checks
-from check_data.ks import EXACT_ROWS, as_table, kolmogorov_smirnov, ks_test, largest_distance, sidak
+from check_data.ks import as_table, ks_test
 from tests.support.small_data import CLIENTS, clients
 
 
 def series(*values: object, name: str = "AGE") -> pd.Series:
     return pd.Series(list(values), name=name)
-
-
-def test_sidak_of_one_test_is_the_level_itself() -> None:
-    assert sidak(0.05, 1) == pytest.approx(0.05)
-
-
-def test_sidak_as_computed_by_hand() -> None:
-    assert sidak(0.19, 2) == pytest.approx(0.1)  # 1 - 0.9 ** 2 = 0.19
-    assert sidak(0.271, 3) == pytest.approx(0.1)  # 1 - 0.9 ** 3 = 0.271
-    assert sidak(0.05, 20) == pytest.approx(0.00256137, abs=1e-8)
 
 
 def test_equal_samples_do_not_differ() -> None:
@@ -75,23 +65,3 @@ def test_the_table_of_results_begins_with_the_largest_distance() -> None:
     found = as_table([ks_test(sample[name], reference[name], 0.05) for name in ("same", "other")])
     assert found["column"].tolist() == ["other", "same"]
     assert found["differs"].tolist() == [False, False]
-
-
-LARGE = EXACT_ROWS + 1
-
-
-@pytest.mark.parametrize("sizes", [(LARGE, LARGE), (LARGE, 50), (50, LARGE), (EXACT_ROWS, EXACT_ROWS)], ids=str)
-@pytest.mark.parametrize("decimals", [0, 2, 12], ids=["few values", "many ties", "no ties"])
-@pytest.mark.parametrize("shift", [0.0, 0.05, 9.0], ids=["alike", "a little apart", "far apart"])
-def test_large_samples_give_the_numbers_of_scipy_to_the_last_digit(
-    sizes: tuple[int, int], decimals: int, shift: float
-) -> None:
-    random = np.random.default_rng(1)
-    ours, theirs = random.normal(0, 1, sizes[0]).round(decimals), random.normal(shift, 1, sizes[1]).round(decimals)
-    expected = stats.ks_2samp(ours, theirs)
-    assert kolmogorov_smirnov(ours, theirs) == (expected.statistic, expected.pvalue)
-
-
-def test_the_largest_distance_as_counted_by_hand() -> None:
-    assert largest_distance(np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6])) == 0.5  # up to 2: half of ours, no theirs
-    assert largest_distance(np.array([1, 1, 1, 2]), np.array([1, 2])) == 0.25  # up to 1: 3 of 4 and 1 of 2
