@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-
-# before the import: ONNX Runtime would tell its makers of each graph that it loads
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import mlflow
 import numpy as np
-import onnxruntime
 import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
 from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import features_of
-from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs
+from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs, session_of
 from stepkit.errors import ExportUnequal
 from stepkit.paths import ROOT
 from stepkit.settings.model import ModelSettings
@@ -47,8 +43,7 @@ the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model wo
 
 def largest_difference(model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]) -> float:
     """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    ours = session.run([PROBABILITIES], as_inputs(rows, inputs, text))[0]
+    ours = session_of(str(graph)).run([PROBABILITIES], as_inputs(rows, inputs, text))[0]
     return float(np.abs(ours - model.predict_proba(rows)).max())
 
 
@@ -62,12 +57,10 @@ def expect_equal(difference: float, rows: int) -> None:
 
 
 def signature_of(inputs: list[str], text: list[str]) -> ModelSignature:
-    """Doubles and texts in (all may be missing), probability and class out."""
-    columns: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs
-    ]
-    answer: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema(answer))
+    """Return doubles and texts in (all may be missing), probability and class out."""
+    columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
+    answer = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
+    return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*answer]))
 
 
 def requirements() -> list[str]:
@@ -76,21 +69,15 @@ def requirements() -> list[str]:
 
 def pack_record(folder: Path) -> Path:
     """Copy the code of the prediction log into a new folder, with its paths as in the repository; return the folder."""
-    for pattern in CARRIED:
-        for file in sorted(ROOT.glob(pattern)):
-            copied = folder / file.relative_to(ROOT)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copied)
+    for file in chain.from_iterable(map(ROOT.glob, CARRIED)):
+        copied = folder / file.relative_to(ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copied)
     return folder
 
 
 def export(
-    model: Pipeline,
-    settings: ModelSettings,
-    columns: Columns,
-    validation: pd.DataFrame,
-    folder: Path,
-    name: str,
+    model: Pipeline, settings: ModelSettings, columns: Columns, validation: pd.DataFrame, folder: Path, name: str
 ) -> tuple[ModelInfo, float]:
     """Log the model under `name` after proving it equal on the whole validation set.
 
@@ -106,17 +93,18 @@ def export(
     """
     inputs = features_of(settings.features, columns)
     text = [column for column in inputs if column in columns.text]
-    files = {name: folder / file for name, file in FILES.items()}
+    files = {key: folder / file for key, file in FILES.items()}
     files["onnx"].write_bytes(to_graph(model, inputs, text).SerializeToString())
     rows = as_model_input(validation, columns)
     difference = largest_difference(model, files["onnx"], rows, inputs, text)
     expect_equal(difference, len(rows))
     files["settings"].write_text(json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold}))
     skops.io.dump(model, files["sklearn"])
+    files[RECORD] = pack_record(folder / RECORD)
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(PREDICTOR),
-        artifacts={**{key: str(path) for key, path in files.items()}, RECORD: str(pack_record(folder / RECORD))},
+        artifacts={key: str(path) for key, path in files.items()},
         signature=signature_of(inputs, text),
         input_example=rows[inputs].head(EXAMPLE_ROWS).reset_index(drop=True),
         pip_requirements=requirements(),

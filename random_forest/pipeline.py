@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
@@ -20,28 +18,21 @@ ENCODE = "encode"
 CODES = "codes"
 
 
-def chosen(wanted: Literal["all"] | list[str], of_role: list[str], role: str) -> list[str]:
-    """Return the columns of a role that the model takes.
+def features_of(features: Features, columns: Columns) -> list[str]:
+    """Return the model's input columns, in the data set's order.
 
     Raises:
-        BadParameter: a wanted column is not one of the data set's columns of that role.
+        BadParameter: none, or a wanted column is not one of the data set's columns of that role.
     """
-    if wanted == "all":
-        return of_role
-    unknown = [name for name in wanted if name not in of_role]
-    if unknown:
-        raise BadParameter(
-            f"features.{role} names {', '.join(unknown)}, which the data set does not describe as {role}. "
-            f"Its {role} columns: {', '.join(of_role) or 'none'}."
-        )
-    return list(wanted)
-
-
-def features_of(features: Features, columns: Columns) -> list[str]:
-    """Return the model's input columns, in the data set's order."""
-    numeric = chosen(features.numeric, columns.numeric, "numeric")
-    categorical = chosen(features.categorical, columns.categorical, "categorical")
-    taken = {*numeric, *categorical}
+    taken: list[str] = []
+    for role, of_role in (("numeric", columns.numeric), ("categorical", columns.categorical)):
+        wanted = getattr(features, role)
+        if unknown := [name for name in wanted if name not in of_role and wanted != "all"]:
+            raise BadParameter(
+                f"features.{role} names {', '.join(unknown)}, which the data set does not describe as {role}. "
+                f"Its {role} columns: {', '.join(of_role) or 'none'}."
+            )
+        taken += of_role if wanted == "all" else wanted
     if not taken:
         raise BadParameter("features leaves the model no column at all; name some, or write 'all'.")
     return [name for name in columns.names if name in taken]
@@ -53,13 +44,11 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
     text = [name for name in features if name in columns.text]
     codes = [name for name in features if name in columns.categorical and name not in text]
     numeric = [name for name in features if name in columns.numeric]
-    fill = SimpleImputer(strategy=settings.features.impute_categorical, keep_empty_features=True)
+    fill = SimpleImputer(strategy=settings.features.impute_numeric, keep_empty_features=True)
+    fill_codes = SimpleImputer(strategy=settings.features.impute_categorical, keep_empty_features=True)
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # each use is fitted as a copy
     encode = ColumnTransformer(
-        [
-            ("numeric", SimpleImputer(strategy=settings.features.impute_numeric, keep_empty_features=True), numeric),
-            (CODES, make_pipeline(fill, OneHotEncoder(handle_unknown="ignore", sparse_output=False)), codes),
-            ("text", OneHotEncoder(handle_unknown="ignore", sparse_output=False), text),
-        ],
+        [("numeric", fill, numeric), (CODES, make_pipeline(fill_codes, one_hot), codes), ("text", one_hot, text)]
     )
     forest = RandomForestClassifier(random_state=random_seed, **settings.random_forest.model_dump())
     return Pipeline([(ENCODE, encode), (FOREST, forest)])

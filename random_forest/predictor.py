@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # before the import: ONNX Runtime would tell its makers of each graph that it loads
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -43,28 +43,19 @@ SERVED = ("__pyfunc_model_path__", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
 else (when it is evaluated, or by Spark) was asked by no client, and is not recorded."""
 
 
-class Recorder(Protocol):
-    """prediction_log.mlflow_recorder.Recorder, which only a served model imports."""
-
-    def record(self, rows: pd.DataFrame, probabilities: list[float], classes: list[int], started: float) -> None: ...
-
-
-def recorder(artifacts: dict[str, str]) -> Recorder | None:
-    """Return what records the answers of this process, None if nothing shall."""
+def recorder(artifacts: dict[str, str]) -> Any:
+    """Return the Recorder of prediction_log.mlflow_recorder for this process, None if nothing shall be recorded."""
     if not os.environ.get(LOG_URL) or not any(name in os.environ for name in SERVED):
         return None
     code = artifacts[RECORD]
     sys.path.insert(0, code)  # first: the model's own copy, whatever else lies in the working directory
-    model = Path(code).parents[1]
-    found: Recorder = importlib.import_module("prediction_log.mlflow_recorder").Recorder(model)
-    return found
+    return importlib.import_module("prediction_log.mlflow_recorder").Recorder(Path(code).parents[1])
 
 
 def session_of(graph: str) -> onnxruntime.InferenceSession:
     """Open a graph for one thread: the trees' votes are added in the same order on any machine, beside any rows."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
@@ -85,17 +76,15 @@ def as_inputs(rows: pd.DataFrame, names: list[str], text: list[str]) -> dict[str
 
     A missing number becomes NaN and a missing text the empty text; the graph imputes or ignores both.
     """
-    return {name: _text(rows[name]) if name in text else _numbers(rows[name]) for name in names}
+    return {name: (_texts if name in text else _numbers)(rows[name]).reshape(-1, 1) for name in names}
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
-    values: np.ndarray = column.to_numpy(dtype=np.float32, na_value=np.nan)
-    return values.reshape(-1, 1)
+    return column.to_numpy(dtype=np.float32, na_value=np.nan)
 
 
-def _text(column: pd.Series) -> np.ndarray:
-    values: np.ndarray = column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
-    return values.reshape(-1, 1)
+def _texts(column: pd.Series) -> np.ndarray:
+    return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
 
 
 class Predictor(PythonModel):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import yaml
 from sklearn.pipeline import Pipeline
 
 from random_forest.export import export
@@ -19,10 +18,10 @@ from stepkit.model.metrics import scores
 from stepkit.model.threshold import chosen_threshold
 from stepkit.paths import ROOT
 from stepkit.settings.evaluate import Costs, read_evaluation
+from stepkit.settings.load import read_settings
 from stepkit.settings.model import ModelSettings
 from stepkit.step.flags import share, step_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.table.columns import first_problem
 from stepkit.table.labels import labels_of
 from stepkit.table.split import split
 from stepkit.table.tables import as_model_input
@@ -30,21 +29,11 @@ from stepkit.table.tables import as_model_input
 log = logging.getLogger("step")
 
 
-def read_settings(model_config: str) -> ModelSettings:
-    """Read the model's settings from a file beside this one, or a path.
-
-    Raises:
-        BadParameter: no such file, or a setting is unknown or of the wrong type.
-    """
+def model_settings(model_config: str) -> ModelSettings:
+    """Read the model's settings from a file next to this one, or a path; raise BadParameter if it has none."""
     path = Path(__file__).parent / model_config
-    if not path.is_file():
-        raise BadParameter(f"no model configuration at {path}. The one that comes with this step: rf_config.yaml")
-    try:
-        return ModelSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except ValueError as error:
-        raise BadParameter(f"{path.name}: {first_problem(error)}") from error
-    except yaml.YAMLError as error:
-        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+    missing = f"no model configuration at {path}. The one that comes with this step: rf_config.yaml"
+    return read_settings(ModelSettings, path, missing)
 
 
 def costs_of(text: str) -> Costs:
@@ -86,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
-        settings = read_settings(run.fetch_if_address(args.model_config))
+        settings = model_settings(run.fetch_if_address(args.model_config))
         labels_of(table, run.columns.target)
         train, validation = split(table, args.val_size, args.stratify, args.random_seed)
         model = build(settings, run.columns, args.random_seed)

@@ -2,13 +2,14 @@
 
 skl2onnx's own converter calls Python for every node of every tree, which takes longer than the fit, and puts all trees
 into one operator. ONNX Runtime walks the trees of an operator row by row, so that a forest larger than the processor's
-cache is fetched anew for each row; with a few trees to an operator they stay there for all rows of a table, which are
+cache is fetched again for each row. With a few trees to an operator they stay there for all rows of a table, which are
 answered two to three times as fast. A single row takes as long either way.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,33 @@ TREES_TOGETHER = 10
 fastest, and the fewest with which one row is not slower."""
 
 
-def convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
-    """Return the same forest as skl2onnx shall take it: with this converter, and with no memory of its samples.
+@dataclass(frozen=True)
+class Nodes:
+    """Adds operations and constants to a graph, by the two objects that skl2onnx hands to a converter."""
 
-    skl2onnx looks at every attribute again and again, and scikit-learn draws the rows of each tree anew at every
+    scope: Any
+    container: Any
+
+    def add(self, operation: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        """Add an operation; return the name of its only output."""
+        output = output or str(self.scope.get_unique_variable_name(operation.lower()))
+        name = self.scope.get_unique_operator_name(operation)
+        version = {"op_domain": "", "op_version": self.container.target_opset}
+        self.container.add_node(operation, inputs, [output], name=name, **{**version, **attributes})
+        return output
+
+    def constant(self, values: list[float] | list[int]) -> str:
+        """Add numbers of one type; return their name."""
+        name = str(self.scope.get_unique_variable_name("constant"))
+        kind = TensorProto.INT64 if isinstance(values[0], int) else TensorProto.FLOAT
+        self.container.add_initializer(name, kind, [len(values)], values)
+        return name
+
+
+def convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
+    """Return the same forest with this converter, and with no memory of its samples.
+
+    skl2onnx looks at every attribute again and again, and scikit-learn draws the rows of each tree again at every
     look: that took as long as the conversion itself.
     """
     forest = copy.copy(forest)
@@ -36,72 +60,57 @@ def convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
 
 
 def convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add the forest of two classes to the graph; called by skl2onnx with its own objects."""
-    forest = operator.raw_operator
+    """Add the forest of two classes to the graph: (n,) labels and (n, 2) probabilities."""
+    forest, nodes = operator.raw_operator, Nodes(scope, container)
     trees = [one.tree_ for one in forest.estimators_]
     groups = [trees[start : start + TREES_TOGETHER] for start in range(0, len(trees), TREES_TOGETHER)]
-    (features,) = operator.input_full_names
-    votes = [_vote(scope, container, features, attributes(group, 1 / len(trees))) for group in groups]
-    positive = new(scope, container, "Sum", votes)
-    _answer(scope, container, positive, forest.classes_, [output.full_name for output in operator.outputs])
-
-
-def _vote(scope: Any, container: Any, features: str, trees: dict[str, Any]) -> str:
-    """Add some trees; return the name of the (n, 1) sum of their votes for the positive class."""
-    return new(scope, container, "TreeEnsembleRegressor", [features], op_domain="ai.onnx.ml", op_version=1, **trees)
-
-
-def _answer(scope: Any, container: Any, positive: str, classes: np.ndarray, outputs: list[str]) -> None:
-    """Add what a classifier answers, by name: (n,) labels and (n, 2) probabilities."""
-    label, probabilities = outputs
-    one, half, both = (constant(scope, container, value) for value in ([1.0], [0.5], [int(name) for name in classes]))
-    negative = new(scope, container, "Sub", [one, positive])
-    add(scope, container, "Concat", [negative, positive], probabilities, axis=1)
-    above = new(scope, container, "Greater", [positive, half])
-    place = new(scope, container, "Cast", [above], to=TensorProto.INT64)
-    flat = new(scope, container, "Reshape", [place, constant(scope, container, [-1])])
-    add(scope, container, "Gather", [both, flat], label, axis=0)
-
-
-def new(scope: Any, container: Any, operation: str, inputs: list[str], **more: Any) -> str:
-    """Add an operation; return the name of its only output."""
-    output = str(scope.get_unique_variable_name(operation.lower()))
-    add(scope, container, operation, inputs, output, **more)
-    return output
-
-
-def add(scope: Any, container: Any, operation: str, inputs: list[str], output: str, **more: Any) -> None:
-    own = {"op_domain": "", "op_version": container.target_opset, **more}
-    container.add_node(operation, inputs, [output], name=scope.get_unique_operator_name(operation), **own)
-
-
-def constant(scope: Any, container: Any, values: list[float] | list[int]) -> str:
-    name = str(scope.get_unique_variable_name("constant"))
-    kind = TensorProto.INT64 if isinstance(values[0], int) else TensorProto.FLOAT
-    container.add_initializer(name, kind, [len(values)], values)
-    return name
+    votes = [
+        nodes.add(
+            "TreeEnsembleRegressor",
+            operator.input_full_names,
+            op_domain="ai.onnx.ml",
+            op_version=1,
+            **attributes(group, 1 / len(trees)),
+        )
+        for group in groups
+    ]
+    positive = nodes.add("Sum", votes)
+    one, half = nodes.constant([1.0]), nodes.constant([0.5])
+    classes = nodes.constant([int(name) for name in forest.classes_])
+    label, probabilities = operator.output_full_names
+    negative = nodes.add("Sub", [one, positive])
+    nodes.add("Concat", [negative, positive], probabilities, axis=1)
+    above = nodes.add("Greater", [positive, half])
+    place = nodes.add("Cast", [above], to=TensorProto.INT64)
+    flat = nodes.add("Reshape", [place, nodes.constant([-1])])
+    nodes.add("Gather", [classes, flat], label, axis=0)
 
 
 def attributes(trees: list[Any], weight: float) -> dict[str, Any]:
     """Return the attributes of TreeEnsembleRegressor for `trees` (of sklearn.tree), each with `weight` to its vote."""
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(tree, name) for tree in trees])
+
     sizes = [tree.node_count for tree in trees]
     tree_ids = np.repeat(np.arange(len(trees)), sizes)
     node_ids = np.concatenate([np.arange(size) for size in sizes])
-    left, right = (np.concatenate([getattr(tree, f"children_{side}") for tree in trees]) for side in ("left", "right"))
-    is_leaf = left == LEAF
-    thresholds = at_most_in_float32(np.concatenate([tree.threshold for tree in trees]))
-    votes = np.concatenate([tree.value[:, 0, :] for tree in trees])[is_leaf]
+    is_leaf = joined("children_left") == LEAF
+    votes = joined("value")[is_leaf, 0]
+    inner = {
+        "nodes_featureids": joined("feature"),
+        "nodes_truenodeids": joined("children_left"),
+        "nodes_falsenodeids": joined("children_right"),
+    }
     return {
         "n_targets": 1,
         "aggregate_function": "SUM",
         "post_transform": "NONE",
         "nodes_treeids": tree_ids.tolist(),
         "nodes_nodeids": node_ids.tolist(),
-        "nodes_featureids": np.where(is_leaf, 0, np.concatenate([tree.feature for tree in trees])).tolist(),
+        **{name: np.where(is_leaf, 0, values).tolist() for name, values in inner.items()},
         "nodes_modes": np.where(is_leaf, "LEAF", "BRANCH_LEQ").tolist(),
-        "nodes_values": np.where(is_leaf, np.float32(0), thresholds),
-        "nodes_truenodeids": np.where(is_leaf, 0, left).tolist(),
-        "nodes_falsenodeids": np.where(is_leaf, 0, right).tolist(),
+        "nodes_values": np.where(is_leaf, np.float32(0), at_most_in_float32(joined("threshold"))),
         "nodes_missing_value_tracks_true": [0] * len(tree_ids),
         "nodes_hitrates": np.ones(len(tree_ids), dtype=np.float32),
         "target_treeids": tree_ids[is_leaf].tolist(),

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from stepkit.errors import BadParameter
-from stepkit.table.columns import Strict, first_problem
+from stepkit.settings.load import read_settings
+from stepkit.table.columns import Strict
 
 VERDICT = "verdict"
 REASONS = "verdict_reasons"
@@ -105,12 +104,5 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         BadParameter: no such file, no YAML, or a setting is unknown or of the wrong type.
     """
-    if not path.is_file():
-        raise BadParameter(f"no settings of the evaluation at {path}. Those that come with the project: config.yaml")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Evaluation.model_validate(found.get("evaluate", found) if isinstance(found, dict) else found)
-    except ValueError as error:
-        raise BadParameter(f"{path.name}: evaluate: {first_problem(error)}") from error
-    except yaml.YAMLError as error:
-        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+    missing = f"no settings of the evaluation at {path}. Those that come with the project: config.yaml"
+    return read_settings(Evaluation, path, missing, section="evaluate")

@@ -45,6 +45,23 @@ def settings_of(kind: type[Settings], section: str, typed: dict[str, str], confi
     return _checked(kind, {**configured, **given}, "-P ", "The known ones: python run.py --help")
 
 
+def read_settings(kind: type[Settings], path: Path, missing: str, section: str = "") -> Settings:
+    """Return the settings in a file, which may have them under the key `section`.
+
+    Raises:
+        BadParameter: no such file (`missing` says so), no YAML, or a setting that does not fit.
+    """
+    if not path.is_file():
+        raise BadParameter(missing)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return kind.model_validate(found.get(section, found) if section and isinstance(found, dict) else found)
+    except yaml.YAMLError as error:
+        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+    except ValueError as error:
+        raise BadParameter(f"{path.name}: {section and f'{section}: '}{first_problem(error)}") from error
+
+
 def _checked(kind: type[Settings], values: dict[str, Any], where: str, hint: str) -> Settings:
     try:
         return kind(**values)
