@@ -1,28 +1,30 @@
-"""The decision whether a model may become champion: what was measured in, a verdict out, nothing read or written.
+"""The decision whether a model may become champion: measurements in, a verdict out, nothing read or written.
 
-Every rule has a value, a threshold and an outcome in words. What could not be measured fails its rule: a gate that
-lets through what it cannot see is none. A model passes if every rule holds. Of these the last one asks for more than
-not being worse: the champion moves only for a model that the paired interval shows to be better, since each move
-changes answers that people rely on. A model that fails this rule alone is *as good*: nothing is wrong with it.
+Every rule has a value, a threshold and an outcome in words. What could not be measured fails its rule. A model passes
+if every rule holds. The last rule asks for more than not being worse: the champion moves only for a model that the
+paired interval shows to be better, since each move changes answers that people rely on. A model that fails this rule
+alone is *as good*: nothing is wrong with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evaluate.slices import Slice, compared_by, worst_of
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
+from stepkit.store.champion import OtherDataSet
 
 BETTER = "better_than_champion"
+NOT_WORSE = "not_worse_than_champion"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the gate: what was found, what it was held against, and in words how that came out."""
+    """One rule of the gate: what was measured, the threshold, and the outcome in words."""
 
     name: str
     value: float
@@ -39,7 +41,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return all(rule.passed for rule in self.rules)
+        return not self.failed
 
     @property
     def failed(self) -> list[Rule]:
@@ -47,50 +49,61 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        names = [rule.name for rule in self.failed]
-        return PASSED if not names else AS_GOOD if names == [BETTER] else REJECTED
+        if self.passed:
+            return PASSED
+        return AS_GOOD if [rule.name for rule in self.failed] == [BETTER] else REJECTED
 
     @property
     def reasons(self) -> str:
         """Why it does not pass, in words; that a rejected model is not better either goes without saying."""
-        names = [rule.name for rule in self.failed]
-        return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or names == [BETTER])
+        return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or self.outcome == AS_GOOD)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "passed": self.passed,
-            "outcome": self.outcome,
-            "reasons": self.reasons,
-            "rules": [asdict(rule) for rule in self.rules],
-        }
+        return {"passed": self.passed, "outcome": self.outcome, "reasons": self.reasons, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the champion was found to be worth on the same rows.
+    """The champion on the rows that it was not trained on.
 
     Attributes:
         version: of the champion; "" if there is none.
         why_none: why there is nothing to compare with, in words: no champion, or one of another data set.
         why_not: why a comparison that is due could not be made, in words.
-        differences: our metrics minus the champion's, with paired intervals, where it could be.
+        other_data_set: if the champion is of another one.
+        differences: our metrics minus the champion's, with paired intervals, where it could be compared.
         unknown: why it is unknown which of the rows the champion was trained on, in words.
-        other_data_set: that the champion is of another data set, in words; "" if it is not.
-        why_replaceable: why it may give way all the same, in words.
+        metrics: the champion's own, with intervals.
+        rows: how many both were compared on; `excluded`: how many the champion was trained on.
     """
 
     version: str = ""
     why_none: str = ""
     why_not: str = ""
-    differences: dict[str, Interval] | None = None
+    other_data_set: OtherDataSet | None = None
+    differences: dict[str, Interval] = field(default_factory=dict)
     unknown: str = ""
-    other_data_set: str = ""
-    why_replaceable: str = ""
+    metrics: dict[str, Interval] = field(default_factory=dict)
+    rows: int = 0
+    excluded: int = 0
+
+    def as_report(self) -> dict[str, Any]:
+        """Return the keys `champion` and `difference` of evaluation.json."""
+        champion = {
+            "version": self.version,
+            "reason_not_compared": self.why_none or self.why_not or None,
+            "rows_compared": self.rows,
+            "rows_excluded": self.excluded,
+            "rows_unknown": self.unknown or None,
+            "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
+        }
+        differences = {name: interval.as_dict() for name, interval in self.differences.items()}
+        return {"champion": champion if self.version else None, "difference": differences}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the model beside its answers; NaN for what was not measured.
+    """What is known of the model besides its answers; NaN for what was not measured.
 
     Attributes:
         onnx_difference: largest absolute difference of probabilities, ONNX against scikit-learn.
@@ -104,52 +117,45 @@ class Facts:
 
 
 def judge(
-    found: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
+    metrics: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
 ) -> Verdict:
-    """Hold a model against every rule that the settings ask for.
-
-    Args:
-        found: its metrics on the whole test split.
-    """
+    """Judge a model, with these metrics on the whole test split, by every rule that the settings ask for."""
     gate = settings.gate
-    rules = [*floors(found, gate), *calibration(found, gate)]
+    rules = [_bound(name, metrics, floor, name in LOWER_IS_BETTER) for name, floor in gate.floors.items()]
+    rules += _ceilings(("calibration_error",), metrics, gate)
     if gate.worst_slice is not None and slices:
         rules.append(worst_slice(slices, settings, gate.worst_slice))
-    return Verdict([*rules, *limits(facts, gate), *against_champion(comparison, gate)])
+    rules += _ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(facts), gate)
+    return Verdict([*rules, *against_champion(comparison, gate)])
 
 
-def floors(found: dict[str, float], gate: Gate) -> Iterator[Rule]:
-    """One rule per metric of `gate.floors`; for a metric of which less is better, the number is a ceiling."""
-    for name, threshold in gate.floors.items():
-        yield (at_most if name in LOWER_IS_BETTER else at_least)(name, found.get(name, math.nan), threshold)
+def _ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: Gate) -> list[Rule]:
+    limits = {name: getattr(gate, name) for name in names}
+    return [_bound(name, values, limit, True) for name, limit in limits.items() if limit is not None]
 
 
-def calibration(found: dict[str, float], gate: Gate) -> Iterator[Rule]:
-    if gate.calibration_error is not None:
-        yield at_most("calibration_error", found.get("calibration_error", math.nan), gate.calibration_error)
-
-
-def limits(facts: Facts, gate: Gate) -> Iterator[Rule]:
-    """ONNX equal to scikit-learn, the model's size, the time of one answer."""
-    for name in ("onnx_difference", "size_mb", "latency_ms"):
-        threshold = getattr(gate, name)
-        if threshold is not None:
-            yield at_most(name, getattr(facts, name), threshold)
+def _bound(name: str, values: Mapping[str, float], threshold: float, is_ceiling: bool) -> Rule:
+    value = values.get(name, math.nan)
+    passed = value <= threshold if is_ceiling else value >= threshold
+    words = ("at most" if passed else "above") if is_ceiling else ("at least" if passed else "below")
+    shown = f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"
+    found = "not computed" if math.isnan(value) else f"{shown}, {words}"
+    return Rule(name, value, threshold, passed, f"{label_of(name)} {found} {threshold:g}")
 
 
 def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
-    """Hold the worst slice against the floor: it fails if its whole interval lies below.
+    """Compare the worst slice with the floor: it fails if its whole interval is below.
 
     The value alone would not do: of twenty slices some are small, and the worst of them is low by chance.
     """
     metric = compared_by(settings.gate.metric)
     judged = [one for one in slices if one.is_judged(settings.slices)]
-    worst = worst_of(slices, settings.slices, metric)
+    worst = worst_of(judged, settings.slices, metric)
     if worst is None:
         fewest = f"{settings.slices.min_rows} rows and {settings.slices.min_positives} of each class"
         return Rule("worst_slice", math.nan, floor, False, f"not computed: none of {len(slices)} slices has {fewest}")
     below = [one for one in judged if not one.metrics[metric].high >= floor]
-    shown = min(below, key=lambda one: one.metrics[metric].value, default=worst)
+    shown = worst_of(below, settings.slices, metric) or worst
     interval = shown.metrics[metric]
     words = f"{shown.label} is the worst of {len(judged)} slices: {label_of(metric)} {_interval(interval)}"
     words += f", {'below' if below else 'not shown to be below'} {floor:g}"
@@ -157,53 +163,38 @@ def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule
 
 
 def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
-    """Of the same data set; not worse than the champion beyond a margin; and, if that is asked for, better."""
-    if comparison.other_data_set:
-        yield data_set(comparison)
+    """Yield the rules: of the same data set; not worse than the champion beyond a margin; if asked for, better."""
+    if other := comparison.other_data_set:
+        words = other.why_replaceable or (
+            "it stays. Give this model a name of its own (register.model_name=NAME), or replace the champion: "
+            "register.replace_data_set=true"
+        )
+        yield Rule("data_set", math.nan, None, bool(other.why_replaceable), f"{other.words}: {words}")
     if comparison.why_none:
         return
-    if comparison.differences is None:
-        reason = f"not compared with the champion (version {comparison.version}): {comparison.why_not}"
-        yield Rule("not_worse_than_champion", math.nan, gate.margin, False, reason)
+    version = f"the champion (version {comparison.version})"
+    if comparison.why_not:
+        reason = f"not compared with {version}: {comparison.why_not}"
+        yield Rule(NOT_WORSE, math.nan, gate.margin, False, reason)
         return
     gain = _gain(comparison.differences[gate.metric], gate.metric)
-    seen = f"{label_of(gate.metric)} {_interval(gain, '+')} against the champion (version {comparison.version})"
+    seen = f"{label_of(gate.metric)} {_interval(gain, '+')} against {version}"
     if comparison.unknown:
         seen += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
         holds = gain.low >= -gate.margin
         words = f"{'not' if holds else 'may be'} worse by more than {gate.margin:g}"
-        yield Rule("not_worse_than_champion", gain.low, -gate.margin, holds, f"{seen}: {words}")
+        yield Rule(NOT_WORSE, gain.low, -gate.margin, holds, f"{seen}: {words}")
     if gate.require_better:
         words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
         yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
 
 
-def data_set(comparison: Comparison) -> Rule:
-    """A champion stays for a model of another data set, unless none of its rows is real or the caller asks for it."""
-    words = comparison.why_replaceable or (
-        "it stays. Give this model a name of its own (register.model_name=NAME), or replace the champion: "
-        "register.replace_data_set=true"
-    )
-    reason = f"{comparison.other_data_set}: {words}"
-    return Rule("data_set", math.nan, None, bool(comparison.why_replaceable), reason)
-
-
 def _gain(difference: Interval, metric: str) -> Interval:
-    """The difference with the sign that more is better."""
+    """Return the difference with the sign that more is better."""
     if metric in LOWER_IS_BETTER:
         return Interval(-difference.value, -difference.high, -difference.low)
     return difference
-
-
-def at_least(name: str, value: float, threshold: float) -> Rule:
-    words = "not computed" if math.isnan(value) else f"{value:.4f}, {'at least' if value >= threshold else 'below'}"
-    return Rule(name, value, threshold, value >= threshold, f"{label_of(name)} {words} {threshold:g}")
-
-
-def at_most(name: str, value: float, threshold: float) -> Rule:
-    words = "not computed" if math.isnan(value) else f"{_short(value)}, {'at most' if value <= threshold else 'above'}"
-    return Rule(name, value, threshold, value <= threshold, f"{label_of(name)} {words} {threshold:g}")
 
 
 LABELS = {
@@ -222,7 +213,3 @@ def label_of(name: str) -> str:
 
 def _interval(interval: Interval, sign: str = "") -> str:
     return f"{interval.value:{sign}.4f} ({interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"

@@ -37,63 +37,55 @@ class Bootstrap:
 
     def intervals(self, scored: Scored) -> dict[str, Interval]:
         """Return every metric of n scored rows with its interval."""
-        (whole,), (drawn,), shrink = self._distributions(scored)
-        return {name: self._interval(whole[name], drawn[name], shrink) for name in whole}
+        (found,) = self._metrics(scored)
+        return {name: self._interval(values, len(scored)) for name, values in found.items()}
 
     def differences(self, ours: Scored, theirs: Scored) -> dict[str, Interval]:
         """Return every metric of `ours` minus that of `theirs`, who answered the same n rows, with its interval."""
-        (ours_whole, theirs_whole), (ours_drawn, theirs_drawn), shrink = self._distributions(ours, theirs)
-        return {
-            name: self._interval(ours_whole[name] - theirs_whole[name], ours_drawn[name] - theirs_drawn[name], shrink)
-            for name in ours_whole
-        }
+        found, others = self._metrics(ours, theirs)
+        return {name: self._interval(values - others[name], len(ours)) for name, values in found.items()}
 
-    def _distributions(self, *models: Scored) -> tuple[list[dict[str, float]], list[dict[str, np.ndarray]], float]:
-        """Return the metrics of each model on all rows; those of the sample and its resamples; the intervals' scale."""
+    def _metrics(self, *models: Scored) -> list[dict[str, np.ndarray]]:
+        """Return each model's metrics (2 + b,): of all n rows, of the rows that are drawn from, of each resample."""
         rows, random = len(models[0]), np.random.default_rng(self.seed)
-        whole = [first_of(Weighable(one, self.costs).metrics(np.ones((1, rows)))) for one in models]
-        taken, shrink = models, 1.0
+        whole = [Weighable(one, self.costs).metrics(np.ones((1, rows))) for one in models]
         if rows > MOST_ROWS:
-            sample = random.choice(rows, MOST_ROWS, replace=False)
-            taken, shrink = tuple(one.of(sample) for one in models), (MOST_ROWS / rows) ** 0.5
-        sorted_models = [Weighable(one, self.costs) for one in taken]
+            kept = random.choice(rows, MOST_ROWS, replace=False)
+            models = tuple(one.of(kept) for one in models)
+        weighable = [Weighable(one, self.costs) for one in models]
         with threadpool_limits(1, "blas"):  # its products are small: more threads would mostly wait for each other
             chunks = [
-                [model.metrics(weights) for model, weights in zip(sorted_models, drawn, strict=True)]
-                for drawn in self._weights([model.place for model in sorted_models], random)
+                [model.metrics(weights) for model, weights in zip(weighable, drawn, strict=True)]
+                for drawn in self._weights([model.place for model in weighable], random)
             ]
-        drawn = [
-            {name: np.concatenate([chunk[number][name] for chunk in chunks]) for name in whole[number]}
-            for number in range(len(models))
+        return [
+            {name: np.concatenate([value, *(chunk[number][name] for chunk in chunks)]) for name, value in found.items()}
+            for number, found in enumerate(whole)
         ]
-        return whole, drawn, shrink
 
     def _weights(self, places: list[np.ndarray], random: np.random.Generator) -> Iterator[list[np.ndarray]]:
         """Yield some resamples at a time: (b, n) weights in the order of each model; first of all each row once."""
         rows = len(places[0])
-        two = len(places) > 1  # the rows of a single model may be drawn from in any order, so in its own
         yield [np.ones((1, rows)) for _ in places]
         at_once = max(1, CELLS_AT_ONCE // rows)
         for first in range(0, self.resamples, at_once):
             count = min(at_once, self.resamples - first)
             drawn = random.integers(0, rows, (count, rows))
             offsets = np.arange(count)[:, None] * rows
-            yield [_counted((place[drawn] if two else drawn) + offsets) for place in places]
+            # the rows of a single model may be drawn from in any order, so in its own
+            orders = [place[drawn] for place in places] if len(places) > 1 else [drawn]
+            yield [_counted(order + offsets) for order in orders]
 
-    def _interval(self, value: float, drawn: np.ndarray, shrink: float) -> Interval:
-        """The first of `drawn` (1 + b,) is the sample's own value, from which the others deviate."""
-        own, resampled = drawn[0], drawn[1:][np.isfinite(drawn[1:])]
-        if not np.isfinite(value) or len(resampled) < LEAST_DEFINED * (len(drawn) - 1):
+    def _interval(self, values: np.ndarray, rows: int) -> Interval:
+        value, own, resampled = values[0], values[1], values[2:]
+        defined = resampled[np.isfinite(resampled)]
+        if not np.isfinite(value) or len(defined) < LEAST_DEFINED * len(resampled):
             return Interval(float(value), np.nan, np.nan)
-        tail = (1 - self.level) / 2
-        low, high = value + (np.quantile(resampled, [tail, 1 - tail]) - own) * shrink
+        tail, shrink = (1 - self.level) / 2, min(1.0, MOST_ROWS / rows) ** 0.5
+        low, high = value + (np.quantile(defined, [tail, 1 - tail]) - own) * shrink
         return Interval(float(value), float(low), float(high))
 
 
 def _counted(drawn: np.ndarray) -> np.ndarray:
     """Return (b, n) how often each row was drawn, from (b, n) places in the flattened result."""
     return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float32)
-
-
-def first_of(found: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(values[0]) for name, values in found.items()}

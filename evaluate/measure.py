@@ -11,7 +11,7 @@ from evaluate.importance import Importance, Predict, importance, sampled
 from evaluate.intervals import MOST_ROWS, Bootstrap
 from evaluate.resample import Scored
 from evaluate.slices import Slice, compared_by, sliced, worst_of
-from stepkit.model.metrics import confusion, scores
+from stepkit.model.metrics import confusion
 from stepkit.model.statistics import BINS_BY, Interval
 from stepkit.settings.evaluate import Evaluation
 from stepkit.table.columns import Columns
@@ -29,7 +29,11 @@ class Assessed:
 
     @property
     def values(self) -> dict[str, float]:
-        return {name: interval.value for name, interval in self.metrics.items()}
+        return values_of(self.metrics)
+
+
+def values_of(metrics: dict[str, Interval]) -> dict[str, float]:
+    return {name: interval.value for name, interval in metrics.items()}
 
 
 def assess(
@@ -46,7 +50,7 @@ def assess(
     rows = as_model_input(table.iloc[chosen], columns)
     return Assessed(
         scored,
-        with_exact_values(how.intervals(scored), scored),
+        how.intervals(scored),
         sliced(scored, table, columns, settings.slices, how),
         importance(predict, rows, scored.labels[chosen], columns, seed, settings.level),
     )
@@ -56,21 +60,15 @@ def bootstrap(settings: Evaluation, seed: int) -> Bootstrap:
     return Bootstrap(settings.resamples, seed, settings.level, settings.costs)
 
 
-def with_exact_values(found: dict[str, Interval], scored: Scored) -> dict[str, Interval]:
-    """Put the values of stepkit.metrics in, which other runs are compared with to the last digit."""
-    exact = scores(scored.labels, scored.probability, scored.predicted)
-    return {
-        name: Interval(exact.get(name, interval.value), interval.low, interval.high) for name, interval in found.items()
-    }
-
-
 def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int) -> dict[str, Any]:
     """Return what was measured, as evaluation.json holds it: without the champion."""
     scored = assessed.scored
     worst = worst_of(assessed.slices, settings.slices, compared_by(settings.gate.metric))
+    rows = len(scored)
+    capped = f", of {MOST_ROWS:,} of {rows:,} rows and scaled" if rows > MOST_ROWS else ""
     total = float(settings.costs.of(scored.labels, scored.predicted).sum())
     return {
-        "rows": len(scored),
+        "rows": rows,
         "positives": int(scored.labels.sum()),
         "threshold": threshold,
         "metrics": {name: interval.as_dict() for name, interval in assessed.metrics.items()},
@@ -78,19 +76,14 @@ def report(assessed: Assessed, threshold: float, settings: Evaluation, seed: int
         "difference": {},
         "calibration_bins": BINS_BY,
         "confusion": confusion(scored.labels, scored.predicted),
-        "cost": {"matrix": settings.costs.model_dump(), "per_row": total / len(scored), "total": total},
+        "cost": {"matrix": settings.costs.model_dump(), "per_row": total / rows, "total": total},
         "slices": [one.as_dict() for one in assessed.slices],
         "worst_slice": worst.as_dict() if worst else None,
         "importance": [one.as_dict() for one in assessed.importance],
-        "intervals": method(settings, seed, len(scored)),
-    }
-
-
-def method(settings: Evaluation, seed: int, rows: int) -> dict[str, Any]:
-    capped = f", of {MOST_ROWS:,} of {rows:,} rows and scaled" if rows > MOST_ROWS else ""
-    return {
-        "method": f"percentile bootstrap over rows{capped}",
-        "resamples": settings.resamples,
-        "seed": seed,
-        "level": settings.level,
+        "intervals": {
+            "method": f"percentile bootstrap over rows{capped}",
+            "resamples": settings.resamples,
+            "seed": seed,
+            "level": settings.level,
+        },
     }

@@ -6,20 +6,20 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities import RunData
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.champion_comparison import Rival, TestSplit, compare
-from evaluate.gate import Facts, Verdict, judge
-from evaluate.measure import Assessed, assess, bootstrap, report
+from evaluate.champion_comparison import TestSplit, compare
+from evaluate.gate import Comparison, Facts, Verdict, judge
+from evaluate.measure import Assessed, assess, bootstrap, report, values_of
 from evaluate.plots import pictures
 from evaluate.predictions import milliseconds_per_answer, scored_by
 from stepkit.paths import from_root
-from stepkit.settings.evaluate import REASONS, VERDICT, Evaluation, read_evaluation
+from stepkit.settings.evaluate import REASONS, VERDICT, read_evaluation
 from stepkit.step.flags import step_parser
 from stepkit.step.run import StepRun, step_run
 from stepkit.store.champion import champion_of
@@ -28,9 +28,8 @@ from stepkit.store.lineage import MODEL_FILES, address_of
 EVALUATION = "evaluation.json"
 
 
-def facts_about(run: StepRun, model: PyFuncModel, model_run: str, table: pd.DataFrame) -> Facts:
-    """Gather what the gate asks beside the answers; what the training run did not note stays unknown."""
-    training = run.client.get_run(model_run).data
+def facts_about(run: StepRun, model: PyFuncModel, training: RunData, table: pd.DataFrame) -> Facts:
+    """Gather what the gate asks besides the answers; what the training run did not note stays unknown."""
     files = json.loads(training.tags.get(MODEL_FILES, "{}"))
     return Facts(
         onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
@@ -39,41 +38,27 @@ def facts_about(run: StepRun, model: PyFuncModel, model_run: str, table: pd.Data
     )
 
 
-def threshold_of(run: StepRun, model_run: str) -> float:
-    return float(run.client.get_run(model_run).data.metrics.get("threshold", math.nan))
-
-
-def log_metrics(run: StepRun, assessed: Assessed, facts: Facts, model: PyFuncModel) -> None:
+def log_metrics(assessed: Assessed, facts: Facts, model: PyFuncModel) -> None:
     """Log values and ends of intervals on the run, the values on the logged model too, so that its page shows them."""
-    values = {f"test_{name}": value for name, value in assessed.values.items() if math.isfinite(value)}
-    mlflow.log_metrics(values, model_id=model.metadata.model_id if model.metadata else None)
-    ends = {
-        f"test_{name}.{end}": getattr(interval, end)
-        for name, interval in assessed.metrics.items()
-        for end in ("low", "high")
-    }
-    measured = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
-    mlflow.log_metrics({name: value for name, value in {**ends, **measured}.items() if math.isfinite(value)})
+    values = {f"test_{name}": value for name, value in assessed.values.items()}
+    more = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
+    for name, interval in assessed.metrics.items():
+        more |= {f"test_{name}.low": interval.low, f"test_{name}.high": interval.high}
+    mlflow.log_metrics(known(values), model_id=model.metadata.model_id if model.metadata else None)
+    mlflow.log_metrics(known(more))
 
 
-def verdict_of(verdict: Verdict, assessed: Assessed, rival: Rival) -> dict[str, Any]:
-    """Return what verdict.json holds."""
-    return {
-        **verdict.as_dict(),
-        "champion_version": rival.comparison.version or None,
-        "metrics": assessed.values,
-        "champion_metrics": rival.values,
-    }
+def known(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def summary(assessed: Assessed, verdict: Verdict, rival: Rival) -> str:
-    """One line: the AUC, and what came of the comparison or of the rules."""
-    compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")][-1:]
-    none = f"nothing to compare with: {rival.comparison.why_none}"
-    said = verdict.reasons or next(iter(compared), none)
+def summary(assessed: Assessed, verdict: Verdict, comparison: Comparison) -> str:
+    """Return one line: the AUC, and the outcome of the comparison or of the rules."""
+    compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")]
+    outcome = verdict.reasons or (compared[-1] if compared else f"nothing to compare with: {comparison.why_none}")
     auc = assessed.values["roc_auc"]
-    words = f"test AUC {auc:.4f}" if math.isfinite(auc) else "test AUC not computed"
-    return f"{words} on {len(assessed.scored):,} rows; {said}"
+    shown = f"{auc:.4f}" if math.isfinite(auc) else "not computed"
+    return f"test AUC {shown} on {len(assessed.scored):,} rows; {outcome}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,32 +84,33 @@ def main(argv: list[str] | None = None) -> None:
             return pd.DataFrame(model.predict(rows))["probability"].to_numpy()
 
         assessed = assess(scored, table, predict, run.columns, settings, args.random_seed)
-        facts = facts_about(run, model, model_run, table)
+        training = run.client.get_run(model_run).data
+        facts = facts_about(run, model, training, table)
         split = TestSplit(table, address_of(source, args.test_data), scored)
         champion = champion_of(run.client, args.model_name)
         how, replace = bootstrap(settings, args.random_seed), args.replace_data_set == "true"
-        rival = compare(run, champion, model_run, split, how, replace)
-        verdict = judge(assessed.values, assessed.slices, facts, rival.comparison, settings)
-        publish(run, args, settings, assessed, rival, verdict, threshold_of(run, model_run))
-        log_metrics(run, assessed, facts, model)
+        comparison = compare(run, champion, model_run, split, how, replace)
+        verdict = judge(assessed.values, assessed.slices, facts, comparison, settings)
+        threshold = training.metrics.get("threshold", math.nan)
+        found = report(assessed, threshold, settings, args.random_seed)
+        run.publish_json({**found, **comparison.as_report()}, EVALUATION)
+        publish_verdict(run, args.verdict, verdict, assessed, comparison)
+        for name, figure in pictures(assessed, threshold, run.columns.class_names):
+            run.publish_figure(figure, name)
+        log_metrics(assessed, facts, model)
         mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.tags()})
-        run.say(summary(assessed, verdict, rival))
+        run.say(summary(assessed, verdict, comparison))
 
 
-def publish(
-    run: StepRun,
-    args: argparse.Namespace,
-    settings: Evaluation,
-    assessed: Assessed,
-    rival: Rival,
-    verdict: Verdict,
-    threshold: float,
-) -> None:
-    found = report(assessed, threshold, settings, args.random_seed)
-    run.publish_json({**found, **rival.as_report()}, EVALUATION)
-    run.publish_json({**verdict_of(verdict, assessed, rival), "data_set": str(run.data_set)}, args.verdict)
-    for name, figure in pictures(assessed, threshold, run.columns.class_names):
-        run.publish_figure(figure, name)
+def publish_verdict(run: StepRun, name: str, verdict: Verdict, assessed: Assessed, comparison: Comparison) -> None:
+    content = {
+        **verdict.as_dict(),
+        "champion_version": comparison.version or None,
+        "metrics": assessed.values,
+        "champion_metrics": values_of(comparison.metrics) or None,
+        "data_set": str(run.data_set),
+    }
+    run.publish_json(content, name)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -78,20 +79,30 @@ def data_set_of_version(client: MlflowClient, version: ModelVersion) -> DataSet:
     return tagged if tagged.name else data_set_of(client, run_of_version(version))
 
 
-def other_data_set(client: MlflowClient, champion: ModelVersion, ours: DataSet) -> str:
-    """Return, in words, that the champion is of another data set; "" if it is not, or if one is unknown."""
+@dataclass(frozen=True)
+class OtherDataSet:
+    """A champion of another data set than the model's, in words; why it may give way all the same, "" if it stays."""
+
+    words: str
+    why_replaceable: str
+
+
+def other_data_set(
+    client: MlflowClient, champion: ModelVersion, ours: DataSet, asked_for: bool = False
+) -> OtherDataSet | None:
+    """Return how the champion's data set differs from `ours`; None if it does not, or if one of both is unknown.
+
+    Args:
+        asked_for: the caller wants to replace a champion of another data set.
+    """
     theirs = data_set_of_version(client, champion)
     if not (theirs.name and ours.name) or theirs.name == ours.name:
-        return ""
-    return f"the champion (version {champion.version}) is of another data set ({theirs.name}, not {ours.name})"
-
-
-def why_replaceable(client: MlflowClient, champion: ModelVersion, asked_for: bool) -> str:
-    """Return, in words, why a model of another data set may take the champion's place, or ""."""
-    if asked_for:
-        return "register.replace_data_set is true"
-    is_synthetic = data_set_of_version(client, champion).synthetic
-    return "no row of it is real" if is_synthetic and not is_by_hand(champion) else ""
+        return None
+    why = "register.replace_data_set is true" if asked_for else ""
+    if not why and theirs.synthetic and not is_by_hand(champion):
+        why = "no row of it is real"
+    words = f"the champion (version {champion.version}) is of another data set ({theirs.name}, not {ours.name})"
+    return OtherDataSet(words, why)
 
 
 def is_by_hand(champion: ModelVersion) -> bool:

@@ -48,7 +48,7 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
     if champion is None:
         return "", "no reference: there is no champion yet"
     if other := other_data_set(client, champion, data_set_of(client, run_of(sample))):
-        return "", f"no reference: {other}"
+        return "", f"no reference: {other.words}"
     trained_by = run_of_version(champion)
     holder = find_upstream(client, trained_by, reference)
     if holder is None:

@@ -15,6 +15,7 @@ from evaluate.resample import Scored
 from evaluate.slices import Slice
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate
+from stepkit.store.champion import OtherDataSet
 
 FOUND = {"roc_auc": 0.77, "log_loss": 0.5, "calibration_error": 0.1}
 FACTS = Facts(onnx_difference=1e-7, size_mb=20, latency_ms=3)
@@ -103,7 +104,7 @@ def test_a_comparison_that_is_due_and_was_not_made_fails() -> None:
 @pytest.mark.parametrize(("why", "outcome"), [("", "rejected"), ("no row of it is real", "passed")])
 def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str, outcome: str) -> None:
     other = "the champion (version 3) is of another data set (ours, not sample)"
-    found = verdict(comparison=Comparison("3", why_none=other, other_data_set=other, why_replaceable=why))
+    found = verdict(comparison=Comparison("3", why_none=other, other_data_set=OtherDataSet(other, why)))
     assert (found.outcome, found.rules[-1].name) == (outcome, "data_set")
     assert found.rules[-1].reason.startswith(other)
     assert (why or "register.replace_data_set=true") in found.rules[-1].reason
