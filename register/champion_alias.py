@@ -1,12 +1,12 @@
-"""The one place that moves the alias `champion`: by the gate's verdict or by hand, and never over somebody else's move.
+"""The one place that moves the alias `champion`: by the gate's verdict or by hand, never over another one's move.
 
-MLflow sets an alias whatever it was before. So whoever moves it first says so on the registered model (a claim), looks
-whether anybody else does, and only then looks at the alias and sets it. Of two that do this at the same moment at
-least one sees the other's claim, and steps back. A move that was made without a claim (in MLflow's pages) is seen too,
-unless it falls between that look and the setting, which follow each other at once.
+MLflow sets an alias whatever it was before. So a process that moves it first notes a claim on the registered model,
+looks for other claims, and only then looks at the alias and sets it. Of two that do this at the same moment at least
+one sees the other's claim, and steps back. A move that was made without a claim (in MLflow's pages) is seen too, unless
+it falls between that look and the setting, which follow each other at once.
 
-A claim names its process and what was `previous` before it. A process that dies between its two aliases leaves
-`previous` on the champion itself; the next move finds its claim, and puts `previous` back.
+A claim names its process and what was champion before it. A process that dies between its two aliases leaves `previous`
+on the champion itself; the next move finds its claim, and corrects `previous`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from stepkit.store.champion import CHAMPION, HISTORY, PREVIOUS, WITHDRAWN, versi
 from stepkit.store.tracking import through_races
 
 CLAIM = "moving_champion."
-"""Tag of the registered model, followed by a token: somebody is about to move its champion, since this time."""
+"""Tag of the registered model, followed by a token: a process is about to move its champion, since this time."""
 
 CLAIM_SECONDS = 60.0
 """An older claim of another host is of a process that died; of this host it is known which processes live."""
 
 TRIES = 20
 LONGEST_PAUSE_SECONDS = 0.5
-
 LONGEST_TAG = 5000
 
 
@@ -58,21 +57,23 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
         expected: the version that is champion as far as the caller knows; "" if there is none.
 
     Raises:
-        ChampionMoved: another one is, or somebody else is about to move the alias and does not get done with it.
+        ChampionMoved: another one is, or another process is moving the alias and does not finish.
     """
     with alone(client, name):
         found = _version_of(client, name, CHAMPION)
         if found != expected:
             now = f"version {found} became champion" if found else "the champion's alias was taken away"
             raise ChampionMoved(f"{now} since the verdict: run evaluate again to compare")
-        _set_alias(client, name, CHAMPION, version)
+        set_alias(client, name, CHAMPION, version)
         if found:
-            _set_alias(client, name, PREVIOUS, found)
+            set_alias(client, name, PREVIOUS, found)
             if move.by_hand:
-                withdraw(client, name, found, f"version {version} put in its place by {move.who}: {move.why}")
+                why = f"version {version} put in its place by {move.who}: {move.why}"
+                client.set_model_version_tag(name, found, WITHDRAWN, why[:LONGEST_TAG])
+                _remember(client, name, found, f"withdrawn, {why}")
         client.delete_model_version_tag(name, version, WITHDRAWN)
         instead = f" instead of version {found}" if found else ""
-        remember(client, name, version, f"champion{instead}, by {move.who}: {move.why}")
+        _remember(client, name, version, f"champion{instead}, by {move.who}: {move.why}")
 
 
 @contextmanager
@@ -85,16 +86,16 @@ def alone(client: MlflowClient, name: str) -> Iterator[None]:
     for _ in range(TRIES):
         tag, own = CLAIM + uuid.uuid4().hex, {"since": f"{time.time():.3f}", **process_tags()}
         _set_claim(client, name, tag, own)
-        others = {other: claim for other, claim in claims(client, name).items() if other != tag}
-        if all(map(is_over, others.values())):
+        others = {other: claim for other, claim in _claims(client, name).items() if other != tag}
+        if all(map(_is_over, others.values())):
             for other, claim in others.items():
-                end_move(client, name, other, claim)
+                _end_move(client, name, other, claim)
             own[CHAMPION] = _version_of(client, name, CHAMPION)
             _set_claim(client, name, tag, own)
             try:
                 yield
             finally:
-                end_move(client, name, tag, own)
+                _end_move(client, name, tag, own)
             return
         client.delete_registered_model_tag(name, tag)
         time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
@@ -105,41 +106,35 @@ def _set_claim(client: MlflowClient, name: str, tag: str, claim: dict[str, str])
     through_races(partial(client.set_registered_model_tag, name, tag, json.dumps(claim)))
 
 
-def claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
-    """The claims on the registered model by their tags; an earlier release wrote only the time into one."""
+def _claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
+    """Return the claims on the registered model by their tags; an earlier release wrote only the time into one."""
     tags = client.get_registered_model(name).tags
     found = {tag: json.loads(text) for tag, text in tags.items() if tag.startswith(CLAIM)}
     return {tag: claim if isinstance(claim, dict) else {"since": str(claim)} for tag, claim in found.items()}
 
 
-def is_over(claim: dict[str, str]) -> bool:
+def _is_over(claim: dict[str, str]) -> bool:
     """Return whether the process that made a claim has died, or may be taken for dead."""
     alive = is_alive(claim)
     return time.time() - float(claim["since"]) > CLAIM_SECONDS if alive is None else not alive
 
 
-def end_move(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
+def _end_move(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
     """Take a claim away; first set `previous` if the move did not get to its second alias."""
     champion, before = _version_of(client, name, CHAMPION), claim.get(CHAMPION, "")
     if before not in ("", champion) and before != _version_of(client, name, PREVIOUS):
-        _set_alias(client, name, PREVIOUS, before)
+        set_alias(client, name, PREVIOUS, before)
         client.delete_model_version_tag(name, champion, WITHDRAWN)
     client.delete_registered_model_tag(name, tag)
 
 
 def _version_of(client: MlflowClient, name: str, alias: str) -> str:
-    """The number of the version with an alias, "" if there is none."""
     found = version_by_alias(client, name, alias)
     return str(found.version) if found else ""
 
 
-def withdraw(client: MlflowClient, name: str, version: str, why: str) -> None:
-    client.set_model_version_tag(name, version, WITHDRAWN, why[:LONGEST_TAG])
-    remember(client, name, version, f"withdrawn, {why}")
-
-
-def remember(client: MlflowClient, name: str, version: str, what: str) -> None:
-    """Add a line with the time to the history of a version; the oldest go when it gets too long."""
+def _remember(client: MlflowClient, name: str, version: str, what: str) -> None:
+    """Add a line with the time to the history of a version; drop the oldest where it gets too long."""
     lines = history(client.get_model_version(name, version).tags)
     lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {' '.join(what.split())}"[:1000])
     while len("\n".join(lines)) > LONGEST_TAG:
@@ -152,12 +147,12 @@ def history(tags: dict[str, str]) -> list[str]:
 
 
 def person() -> str:
-    """Who is at work here: the name that the tracking server knows, else that of the system."""
+    """Return the user's name: that which the tracking server knows, else that of the system."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number without a name
         return "unknown"
 
 
-def _set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    through_races(lambda: client.set_registered_model_alias(name, alias, version))
+def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    through_races(partial(client.set_registered_model_alias, name, alias, version))

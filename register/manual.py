@@ -1,4 +1,4 @@
-"""What promote, rollback and models share: versions, looked up with clear words, and how a command ends."""
+"""What promote, rollback and models share: flags, the end of a command, and a move of the champion by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 
 from register.champion_alias import Move, move_champion, person
 from stepkit.errors import BadParameter, ChampionMoved
@@ -17,35 +16,24 @@ from stepkit.store import tracking
 from stepkit.store.champion import CHAMPION, champion_of
 
 
-def command(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser for what every command on the registry takes."""
+def command(doc: str | None, reason: bool = True) -> argparse.ArgumentParser:
+    """Return a parser for the flags of a command on the registry."""
     flags = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--model_name", default=DEFAULT_MODEL, help="name of the registered model")
+    if reason:
+        flags.add_argument("--reason", required=True, help="why, for those who read it later")
     return flags
 
 
 def run(work: Callable[[MlflowClient], str]) -> None:
-    """Connect, do some work, print what it says; end with one message and status 1 for what a person can mend."""
+    """Connect, do some work, print its result; end with one message and status 1 for what the user can correct."""
     with one_message():
         tracking.connect()
         print(work(MlflowClient()))
 
 
-def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion:
-    """Return a version of the registered model.
-
-    Raises:
-        BadParameter: no number, or there is no such version.
-    """
-    listed = f"{make_for('models', name)} lists them"
-    if not version.isdecimal():
-        raise BadParameter(f"'{version}' is not a version. Name its number, VERSION=2; {listed}.")
-    with tracking.missing_as(lambda _: BadParameter(f"{name} has no version {version}; {listed}.")):
-        return client.get_model_version(name, version)
-
-
 def expect_reason(reason: str) -> None:
-    """Raise BadParameter if nothing is said: who reads the registry later wants to know why."""
+    """Raise BadParameter if the reason is blank."""
     if not reason.strip():
         raise BadParameter('say why, for those who read it later: REASON="..."')
 
@@ -55,7 +43,7 @@ def put_in_place(client: MlflowClient, name: str, version: str, reason: str) -> 
 
     Raises:
         BadParameter: it is champion already.
-        ChampionMoved: somebody else moved it at the same moment.
+        ChampionMoved: another process moved it at the same moment.
     """
     champion = champion_of(client, name)
     before = str(champion.version) if champion else ""

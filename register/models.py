@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
@@ -39,40 +40,32 @@ def models(client: MlflowClient, name: str) -> str:
     for version in sorted(versions, key=lambda one: -int(one.version)):
         named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
         table.add_row(*map(Text, row_of(version, sorted(named))))
-    return drawn(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), width=None if is_terminal else PIPE_WIDTH, force_terminal=is_terminal)
+    with console.capture() as text:
+        console.print(table)
+    return text.get().rstrip()
 
 
 def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
     tags = version.tags
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    auc = tags.get("test_auc", "")
+    with suppress(ValueError):
+        auc = f"{float(auc):.4f}"
     return [
         str(version.version),
         ", ".join(aliases),
         str(data_set_in(tags)),
         tags.get("verdict", "none").replace("_", " "),
-        rounded(tags.get("test_auc", "")),
+        auc,
         f"{registered:%Y-%m-%d %H:%M}",
         "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON)), *history(tags)]),
     ]
 
 
-def rounded(text: str) -> str:
-    """Return a number as text with four digits; other text as it is."""
-    try:
-        return f"{float(text):.4f}"
-    except ValueError:
-        return text
-
-
-def drawn(table: Table) -> str:
-    text = io.StringIO()
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
-    Console(file=text, width=width or Console().width, force_terminal=sys.stdout.isatty()).print(table)
-    return text.getvalue().rstrip()
-
-
 def parser() -> argparse.ArgumentParser:
-    return command(__doc__)
+    return command(__doc__, reason=False)
 
 
 def main(argv: list[str] | None = None) -> None:

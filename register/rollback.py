@@ -15,32 +15,25 @@ from stepkit.store.tracking import missing_as
 
 
 def rollback(client: MlflowClient, name: str, reason: str) -> str:
-    """Let champion and previous change places, and say what was done.
+    """Let champion and previous change places; return what was done, in words.
 
     Raises:
         BadParameter: no reason, or no previous champion.
-        ChampionMoved: somebody else moved the champion at the same moment.
+        ChampionMoved: another process moved the champion at the same moment.
     """
     expect_reason(reason)
-    version = previous_of(client, name)
-    before = put_in_place(client, name, version, reason)
-    instead = f" again, version {before} is withdrawn" if before else " again"
-    return f"{name} version {version} is champion{instead}"
-
-
-def previous_of(client: MlflowClient, name: str) -> str:
     listed, promote = make_for("models", name), make_for("promote", name)
     none = f'{name} has no previous champion. Choose a version ({listed} lists them): {promote} VERSION=n REASON="..."'
     with missing_as(lambda _: BadParameter(none)):
         client.get_model_version_by_alias(name, PREVIOUS)
         with alone(client, name):  # which ends a move that died halfway
-            return str(client.get_model_version_by_alias(name, PREVIOUS).version)
+            version = str(client.get_model_version_by_alias(name, PREVIOUS).version)
+    before = put_in_place(client, name, version, reason)
+    return f"{name} version {version} is champion again{f', version {before} is withdrawn' if before else ''}"
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = command(__doc__)
-    flags.add_argument("--reason", required=True, help="why, for those who read it later")
-    return flags
+    return command(__doc__)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,72 +4,42 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from typing import Any
 
 import mlflow
 from mlflow.entities import Run
 
-from register.champion_alias import LONGEST_TAG, Move, move_champion
+from register.champion_alias import LONGEST_TAG, Move, move_champion, set_alias
 from register.promote import REASON
 from stepkit.errors import ChampionMoved, VerdictUnfit
 from stepkit.step.flags import step_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.store.champion import (
-    CHALLENGER,
-    CHAMPION,
-    THE_GATE,
-    WITHDRAWN,
-    champion_of,
-    other_data_set,
-    why_replaceable,
-)
+from stepkit.store.champion import CHALLENGER, CHAMPION, THE_GATE, WITHDRAWN, champion_of, other_data_set
 from stepkit.store.lineage import BECAUSE, INPUT, OUTPUT, address_of, chain_of, data_set_of, find_run, inputs_of, run_of
-from stepkit.store.tracking import through_races
-
-
-def expect_judged(run: StepRun, verdict_run: str, model_run: str, model_export: str) -> None:
-    """Raise VerdictUnfit unless the verdict is about this very model."""
-    judged = inputs_of(run.client.get_run(verdict_run)).get(model_export)
-    if judged != address_of(model_run, model_export):
-        raise VerdictUnfit(
-            f"the verdict of run {verdict_run} is about {judged}, not about the model of run {model_run}. "
-            "Run evaluate again, then register."
-        )
 
 
 def made_champion(run: StepRun, name: str, version: str, model_run: str, verdict: dict[str, Any], replace: bool) -> str:
     """Make the version champion if the verdict says so; return "", or why it is not champion."""
     if not verdict["passed"]:
         return str(verdict["reasons"])
-    if reason := withdrawn_before(run, name, model_run) or why_champion_stays(run, name, model_run, replace):
-        return reason
-    expected = verdict["champion_version"] or ""
+    same = run.client.search_model_versions(f"name='{name}' and run_id='{model_run}'")
+    if taken := next((one for one in same if WITHDRAWN in one.tags), None):
+        # a pipeline does not undo what a person did
+        return f"the same model was withdrawn as version {taken.version}: {taken.tags[WITHDRAWN]}"
+    champion = champion_of(run.client, name)
+    other = champion and other_data_set(run.client, champion, data_set_of(run.client, model_run), replace)
+    if other and not other.why_replaceable:
+        return f"{other.words}. To replace it: replace_data_set=true"
+    move = Move(THE_GATE, f"verdict of pipeline {pipeline_of(run)}")
     try:
-        move_champion(run.client, name, version, expected, Move(THE_GATE, f"verdict of pipeline {pipeline_of(run)}"))
+        move_champion(run.client, name, version, verdict["champion_version"] or "", move)
     except ChampionMoved as error:
         return str(error)
     return ""
 
 
-def failed_rules(verdict: dict[str, Any]) -> dict[str, str]:
-    return {rule["name"]: rule["reason"] for rule in verdict["rules"] if not rule["passed"]}
-
-
-def withdrawn_before(run: StepRun, name: str, model_run: str) -> str:
-    """Say so if a person took this very model back under another version: a pipeline does not undo that."""
-    same = run.client.search_model_versions(f"name='{name}' and run_id='{model_run}'")
-    taken = next((one for one in same if WITHDRAWN in one.tags), None)
-    return f"the same model was withdrawn as version {taken.version}: {taken.tags[WITHDRAWN]}" if taken else ""
-
-
-def why_champion_stays(run: StepRun, name: str, model_run: str, replace: bool) -> str:
-    """Return why the champion stays whatever the verdict says: it is of another data set, and not to be replaced."""
-    champion = champion_of(run.client, name)
-    other = other_data_set(run.client, champion, data_set_of(run.client, model_run)) if champion else ""
-    if not champion or not other or why_replaceable(run.client, champion, replace):
-        return ""
-    return f"{other}. To replace it: replace_data_set=true"
+def pipeline_of(run: StepRun) -> str:
+    return str(run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId", run.run_id))
 
 
 def origin_of(run: StepRun, pipeline: dict[str, str], training: Run) -> dict[str, str]:
@@ -80,18 +50,14 @@ def origin_of(run: StepRun, pipeline: dict[str, str], training: Run) -> dict[str
     return dict(found.data.tags) if found else {}
 
 
-def pipeline_of(run: StepRun) -> str:
-    return str(run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId", run.run_id))
-
-
 def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[str, str]:
-    """Say on the version where it comes from: pipeline run, data, commit, and how it did."""
+    """Return the tags of the version: pipeline run, data, commit, and how it did."""
     train_name, train_address = next(iter(inputs_of(training).items()))
     segregate = find_run(run.client, run_of(train_address))
-    own = run.client.get_run(run.run_id).data.tags
     pipeline = pipeline_of(run)
     asked_for = run.client.get_run(pipeline).data.tags
     origin = origin_of(run, asked_for, training)
+    failed = {rule["name"]: rule["reason"] for rule in verdict["rules"] if not rule["passed"]}
     return {
         **{name: text for name, text in asked_for.items() if name.startswith(BECAUSE)},
         "pipeline_run_id": pipeline,
@@ -101,19 +67,19 @@ def version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> dict[s
         "data_source": origin.get("source_url", "unknown"),
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown") if segregate else "unknown",
         "test_auc": shown(verdict["metrics"]["roc_auc"], 6),
-        "git_commit": own.get("mlflow.source.git.commit", "unknown"),
+        "git_commit": run.client.get_run(run.run_id).data.tags.get("mlflow.source.git.commit", "unknown"),
         "verdict": verdict["outcome"],
-        **{REASON + rule: reason[:LONGEST_TAG] for rule, reason in failed_rules(verdict).items()},
+        **{REASON + rule: reason[:LONGEST_TAG] for rule, reason in failed.items()},
     }
 
 
 def shown(value: float | None, digits: int = 4) -> str:
-    """A metric for people; some cannot be computed, as where the test split holds one class only."""
+    """Return a metric as text; some cannot be computed, as where the test split holds one class only."""
     return "not computed" if value is None else f"{value:.{digits}f}"
 
 
 def description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) -> str:
-    """What a person wants to know of a version, in a few sentences."""
+    """Return a few sentences about a version."""
     found = verdict["metrics"]
     return (
         f"Random forest, trained on {tags['data_source']}: {tags['data'] or 'not described'}.\n\n"
@@ -139,19 +105,23 @@ def main(argv: list[str] | None = None) -> None:
         verdict_run = run.source(args.input_verdict_step, args.input_verdict_run_id)
         verdict = json.loads(run.fetch(verdict_run, args.verdict).read_text(encoding="utf-8"))
         model_run = run.source(args.input_model_step, args.input_model_run_id)
-        expect_judged(run, verdict_run, model_run, args.model_export)
-        run.client.set_tag(run.run_id, INPUT + args.model_export, address_of(model_run, args.model_export))
+        name, address = args.model_name, address_of(model_run, args.model_export)
+        judged = inputs_of(run.client.get_run(verdict_run)).get(args.model_export)
+        if judged != address:
+            raise VerdictUnfit(
+                f"the verdict of run {verdict_run} is about {judged}, not about the model of run {model_run}. "
+                "Run evaluate again, then register."
+            )
+        run.client.set_tag(run.run_id, INPUT + args.model_export, address)
         training = run.client.get_run(model_run)
         tags = version_tags(run, training, verdict)
-        version = mlflow.register_model(address_of(model_run, args.model_export), args.model_name, tags=tags)
-        run.client.update_model_version(args.model_name, version.version, description(training, verdict, tags))
-        set_alias = partial(run.client.set_registered_model_alias, args.model_name, CHALLENGER, version.version)
-        through_races(set_alias)
-        replace = args.replace_data_set == "true"
-        why_not = made_champion(run, args.model_name, str(version.version), model_run, verdict, replace)
-        mlflow.set_tags({"model_name": args.model_name, "model_version": version.version})
+        version = str(mlflow.register_model(address, name, tags=tags).version)
+        run.client.update_model_version(name, version, description(training, verdict, tags))
+        set_alias(run.client, name, CHALLENGER, version)
+        why_not = made_champion(run, name, version, model_run, verdict, args.replace_data_set == "true")
+        mlflow.set_tags({"model_name": name, "model_version": version})
         place = f"{CHALLENGER}; {why_not}" if why_not else f"{CHALLENGER} and {CHAMPION}"
-        run.say(f"{args.model_name} version {version.version} is {place}")
+        run.say(f"{name} version {version} is {place}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import string
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -34,6 +35,9 @@ ROWS = 5000
 STUMP = {"n_estimators": 1, "max_depth": 1}
 FOREST = {"n_estimators": 40, "max_depth": 8}
 
+Story = dict[str, tuple[Run, dict[str, int]]]
+"""The run that judged each version, and the aliases after it was registered."""
+
 
 @pytest.fixture(scope="module")
 def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
@@ -46,12 +50,12 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
 
 
 @pytest.fixture(scope="module")
-def story(line: Line) -> dict[str, tuple[Run, dict[str, int]]]:
-    """Five versions, one after the other: the run that judged each, and the aliases after it was registered."""
-    told = {}
+def story(line: Line) -> Story:
+    """Five versions, one after the other."""
+    found: Story = {}
     for name, forest in (("first", STUMP), ("equal", STUMP), ("better", FOREST), ("worse", STUMP)):
         judged = line.version(**forest)
-        told[name] = (judged, line.aliases)
+        found[name] = (judged, line.aliases)
     shuffled = pd.read_csv(small_table(line.folder, rows=ROWS))
     target = "default payment next month"
     shuffled[target] = np.random.default_rng(1).permutation(shuffled[target])
@@ -59,9 +63,9 @@ def story(line: Line) -> dict[str, tuple[Run, dict[str, int]]]:
     honest = line.experiment.current("segregate")[0].info.run_id
     line.split(line.folder / "shuffled.csv")
     line.train(**FOREST)
-    told["shuffled"] = (line.evaluate(input_data_run_id=honest), line.aliases)
+    found["shuffled"] = (line.evaluate(input_data_run_id=honest), line.aliases)
     line.register()
-    return told
+    return found
 
 
 @pytest.mark.parametrize(
@@ -74,31 +78,26 @@ def story(line: Line) -> dict[str, tuple[Run, dict[str, int]]]:
     ],
 )
 def test_the_champion_moves_to_a_better_model_only(
-    story: dict[str, tuple[Run, dict[str, int]]], name: str, verdict: str, aliases: dict[str, int]
+    story: Story, name: str, verdict: str, aliases: dict[str, int]
 ) -> None:
     judged, after = story[name]
     assert (judged.data.tags["verdict"], after) == (verdict, aliases)
 
 
-def test_a_model_trained_on_shuffled_labels_is_rejected(
-    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
-) -> None:
+def test_a_model_trained_on_shuffled_labels_is_rejected(line: Line, story: Story) -> None:
     judged, _ = story["shuffled"]
-    found = line.json(judged, "verdict.json")
-    assert {"roc_auc", "not_worse_than_champion"} <= set(failed_rules(found))
+    assert {"roc_auc", "not_worse_than_champion"} <= set(failed_rules(line.json(judged, "verdict.json")))
     assert line.aliases["champion"] == 3
 
 
-def test_an_equal_model_differs_by_nothing_and_is_not_called_better(
-    line: Line, story: dict[str, tuple[Run, dict[str, int]]]
-) -> None:
+def test_an_equal_model_differs_by_nothing_and_is_not_called_better(line: Line, story: Story) -> None:
     found = line.json(story["equal"][0], "evaluation.json")
     assert found["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
     assert list(failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
 
 
-def test_a_version_says_why_it_is_not_champion(line: Line, story: object) -> None:
+def test_a_version_says_why_it_is_not_champion(line: Line, story: Story) -> None:
     tags = line.tags(4)
     assert (tags["verdict"], "may be worse by more than" in tags["gate.not_worse_than_champion"]) == ("rejected", True)
     assert "gate.better_than_champion" in line.tags(2)
@@ -106,7 +105,7 @@ def test_a_version_says_why_it_is_not_champion(line: Line, story: object) -> Non
 
 
 def test_people_overrule_the_gate_and_leave_who_when_and_why(
-    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+    line: Line, story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promote(["--model_name", line.name, "--version", "2", "--reason", "it's simpler"])
     assert line.aliases == {"challenger": 5, "champion": 2, "previous": 3}
@@ -122,14 +121,23 @@ def test_people_overrule_the_gate_and_leave_who_when_and_why(
     capsys.readouterr()
     models(["--model_name", line.name])
     shown = capsys.readouterr().out
-    assert [
-        word
-        for word in ("champion", "data set", "uci", "previous", "challenger", "as good", "rejected", "was better")
-        if word not in shown
-    ] == []
+    words = ("champion", "data set", "uci", "previous", "challenger", "as good", "rejected", "was better")
+    assert [word for word in words if word not in shown] == []
 
 
-def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: object) -> None:
+def move(line: Line, version: str, by_hand: bool = False) -> str:
+    """Make a version the champion; return the number of the one before."""
+    before = str(line.aliases["champion"])
+    move_champion(line.experiment.client, line.name, version, before, Move("a person", "for this test", by_hand))
+    assert line.aliases["champion"] == int(version)
+    return before
+
+
+def claims(line: Line) -> list[str]:
+    return [tag for tag in line.experiment.client.get_registered_model(line.name).tags if tag.startswith(CLAIM)]
+
+
+def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: Story) -> None:
     """The model of version 3 again, with the verdict that made it champion instead of version 1."""
     client, name = line.experiment.client, line.name
     better = client.get_model_version(name, "3")
@@ -138,16 +146,15 @@ def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: obj
         for run in line.experiment.runs("evaluate")
         if run.data.tags["input.model_export"].startswith(f"runs:/{better.run_id}/")
     )
-    before = line.aliases
-    move_champion(client, name, "1", str(before["champion"]), Move("a person", "for this test", by_hand=True))
+    before = move(line, "1", by_hand=True)
     names = {"input_model_run_id": better.run_id, "input_verdict_run_id": verdict.info.run_id, "model_name": name}
     said = line.call("register", **names).data.tags["summary"]
     assert line.aliases["champion"] == 1
     assert "the same model was withdrawn as version 3" in said
-    move_champion(client, name, "3", "1", Move("a person", "as it was", by_hand=True))
+    assert move(line, before, by_hand=True) == "1"
 
 
-def test_a_model_that_was_judged_before_another_became_champion_stays_challenger(line: Line, story: object) -> None:
+def test_a_model_that_was_judged_before_another_became_champion_stays_challenger(line: Line, story: Story) -> None:
     champion = line.aliases["champion"]
     line.experiment.client.delete_model_version_tag(line.name, "1", "withdrawn")
     stale = next(
@@ -162,50 +169,44 @@ def test_a_model_that_was_judged_before_another_became_champion_stays_challenger
     assert line.aliases["champion"] == champion
 
 
-def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(line: Line, story: object) -> None:
-    client, name = line.experiment.client, line.name
+def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(line: Line, story: Story) -> None:
     before = str(line.aliases["champion"])
-    moved, refused, ready = list[str](), list[str](), threading.Barrier(4)
+    ready = threading.Barrier(4)
 
-    def move_to(version: str) -> None:
+    def move_to(version: str) -> str:
         ready.wait()
         try:
-            move_champion(MlflowClient(), name, version, before, Move("a thread", "first come"))
-            moved.append(version)
-        except ChampionMoved as error:
-            refused.append(str(error))
+            move_champion(MlflowClient(), line.name, version, before, Move("a thread", "first come"))
+        except ChampionMoved:
+            return ""
+        return version
 
-    others = [str(number) for number in range(1, 6) if str(number) != before]
-    threads = [threading.Thread(target=move_to, args=(version,)) for version in others]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(moved), len(refused)) == (1, 3)
-    assert line.aliases["champion"] == int(moved[0])
+    with ThreadPoolExecutor(4) as threads:
+        moved = [*filter(None, threads.map(move_to, {"1", "2", "3", "4", "5"} - {before}))]
+    assert len(moved) == 1
+    assert {"champion": int(moved[0]), "previous": int(before)}.items() <= line.aliases.items()
+    assert claims(line) == []
+    move(line, before)
+
+
+def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, story: Story) -> None:
+    line.experiment.client.set_registered_model_tag(line.name, f"{CLAIM}dead", "1000.0")  # as an earlier release did
+    before = move(line, "2")
     assert line.aliases["previous"] == int(before)
-    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
-    move_champion(client, name, before, moved[0], Move("a person", "as it was"))
-
-
-def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, story: object) -> None:
-    client, name = line.experiment.client, line.name
-    before = str(line.aliases["champion"])
-    client.set_registered_model_tag(name, f"{CLAIM}dead", "1000.0")  # as an earlier release wrote it
-    move_champion(client, name, "2", before, Move("a person", "in spite of it"))
-    move_champion(client, name, before, "2", Move("a person", "as it was"))
-    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    move(line, before)
+    assert claims(line) == []
 
 
 def test_the_claim_of_a_living_process_holds_however_old_it_is(
-    line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+    line: Line, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, name = line.experiment.client, line.name
+    client, before = line.experiment.client, line.aliases
     monkeypatch.setattr(champion_alias, "TRIES", 1)
-    client.set_registered_model_tag(name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **process_tags()}))
+    client.set_registered_model_tag(line.name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **process_tags()}))
     with pytest.raises(ChampionMoved):
-        move_champion(client, name, "2", str(line.aliases["champion"]), Move("a person", "too early"))
-    client.delete_registered_model_tag(name, f"{CLAIM}slow")
+        move(line, "2")
+    assert line.aliases == before
+    client.delete_registered_model_tag(line.name, f"{CLAIM}slow")
 
 
 KILLED_HALFWAY = """
@@ -221,7 +222,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, story: object) -> None:
+def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, story: Story) -> None:
     client, name, before = line.experiment.client, line.name, line.aliases
     version = next(number for number in (1, 2, 4) if number not in before.values())
     words = ["--model_name", name, "--version", str(version), "--reason", "x"]
@@ -229,13 +230,13 @@ def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, st
     assert line.aliases == {**before, "champion": version}, "the move was killed between its two aliases"
     rollback(["--model_name", name, "--reason", "back"])
     assert line.aliases == {**before, "previous": version}
-    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    assert claims(line) == []
     client.set_registered_model_alias(name, "previous", str(before["previous"]))
 
 
 @pytest.mark.parametrize("fails_at", ["champion", "previous"])
 def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
-    fails_at: str, line: Line, story: object, monkeypatch: pytest.MonkeyPatch
+    fails_at: str, line: Line, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, name, before = line.experiment.client, line.name, line.aliases
     set_alias, interrupts = MlflowClient.set_registered_model_alias, iter([KeyboardInterrupt])
@@ -251,7 +252,7 @@ def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
         move_champion(client, name, "4", str(before["champion"]), Move("a person", "x", by_hand=True))
     done = {**before, "champion": 4, "previous": before["champion"]}
     assert line.aliases == (before if fails_at == "champion" else done)
-    assert [tag for tag in client.get_registered_model(name).tags if tag.startswith(CLAIM)] == []
+    assert claims(line) == []
     monkeypatch.undo()
     for alias in ("champion", "previous"):
         client.set_registered_model_alias(name, alias, str(before[alias]))
@@ -284,7 +285,7 @@ def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
 )
 def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
     line: Line,
-    story: object,
+    story: Story,
     capsys: pytest.CaptureFixture[str],
     command: Callable[[list[str]], None],
     words: list[str],
@@ -308,7 +309,7 @@ def ended(command: partial[None], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(
-    line: Line, story: object, capsys: pytest.CaptureFixture[str]
+    line: Line, story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, name = line.experiment.client, line.name
     before = str(line.aliases["champion"])
@@ -318,7 +319,7 @@ def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(
     assert str(line.aliases["champion"]) == before
     promote([*words, "--without_verdict", "true"])
     assert line.aliases["champion"] == int(version)
-    move_champion(client, name, before, version, Move("a person", "as it was"))
+    move(line, before)
 
 
 def test_without_a_registry_the_commands_say_so(
