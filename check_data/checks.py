@@ -1,4 +1,4 @@
-"""Run the data tests on a sample and collect what they found."""
+"""Run the data tests on a sample and collect their results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from check_data.ks import KSResult
 from stepkit.model.statistics import sidak
 from stepkit.table.columns import Columns
 
@@ -18,9 +17,22 @@ EXAMPLES = 20
 """How many rows are shown for each broken rule."""
 
 
+@dataclass(frozen=True)
+class KSResult:
+    """One column's test; `statistic` is the largest distance of the two empirical distributions (0 to 1)."""
+
+    column: str
+    statistic: float
+    p_value: float
+    alpha: float
+    sample_rows: int
+    reference_rows: int
+    differs: bool
+
+
 @dataclass
 class Checked:
-    """What the data tests look at, and what they leave behind."""
+    """The tables that the data tests look at, and their results."""
 
     sample: pd.DataFrame
     columns: Columns
@@ -37,11 +49,10 @@ class Checked:
 
     def blame(self, broken: pd.Series, column: str, rule: str) -> None:
         """Keep the first rows that break a rule: row number, column, rule and value."""
-        if not broken.empty:
-            first = broken.head(EXAMPLES)
-            self.blamed.append(
-                pd.DataFrame({"row": first.index, "column": column, "rule": rule, "value": first.values})
-            )
+        first = broken.head(EXAMPLES)
+        if not first.empty:
+            rows = {"row": first.index, "column": column, "rule": rule, "value": first.values}
+            self.blamed.append(pd.DataFrame(rows))
 
     @property
     def failures(self) -> list[dict[str, str]]:
@@ -53,7 +64,7 @@ class Checked:
 
 
 class _Plugin:
-    """Hands the checked data to the tests and takes down their outcomes."""
+    """Hands the checked data to the tests and notes their outcomes."""
 
     def __init__(self, checked: Checked) -> None:
         self.data = checked
@@ -63,10 +74,9 @@ class _Plugin:
         return self.data
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "column" in metafunc.fixturenames:
-            metafunc.parametrize("column", self.data.columns.names)
-        if "ks_column" in metafunc.fixturenames:
-            metafunc.parametrize("ks_column", self.data.columns.numeric)
+        for fixture, names in (("column", self.data.columns.names), ("ks_column", self.data.columns.numeric)):
+            if fixture in metafunc.fixturenames:
+                metafunc.parametrize(fixture, names)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -77,7 +87,7 @@ class _Plugin:
 
 
 def name_of(test: pytest.Function) -> str:
-    """test_values for AGE and type -> "AGE: type"; test_distribution for AGE -> "AGE: distribution"."""
+    """Return a check's name: test_values for AGE and type -> "AGE: type"; test_distribution -> "AGE: distribution"."""
     # not from the test's id, which escapes what is not ASCII
     given = test.callspec.params if hasattr(test, "callspec") else {}
     rule = given.get("rule", test.originalname.removeprefix("test_").replace("_", " "))
@@ -86,7 +96,7 @@ def name_of(test: pytest.Function) -> str:
 
 
 def detail_of(report: pytest.TestReport) -> str:
-    """The message of a failed or skipped test, in one line."""
+    """Return the message of a failed or skipped test, in one line."""
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
@@ -94,20 +104,20 @@ def detail_of(report: pytest.TestReport) -> str:
 
 
 def run_checks(checked: Checked) -> Checked:
-    """Run every data test on `checked.sample` in this process; the outcomes stand in the returned object.
+    """Run every data test on `checked.sample` in this process; the outcomes are in the returned object.
 
     Raises:
         RuntimeError: pytest did not run the tests to their end, so that no failure would mean nothing.
     """
     tests = Path(__file__).with_name("data_tests.py")
     # plugins that happen to be installed take longer to load than the tests to run
-    silent = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
+    options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
     # these two collect garbage and handlers for every test: more than half of the time of a hundred short tests
-    silent += ["-p", "no:unraisableexception", "-p", "no:logging"]
-    alone = ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest"]
-    # without numeric columns pytest would run it once, for a placeholder
-    ks = [] if checked.columns.numeric else ["--deselect", f"{tests.name}::test_distribution"]
-    status = pytest.main([str(tests), *silent, *alone, *ks], plugins=[_Plugin(checked)])
+    options += ["-p", "no:unraisableexception", "-p", "no:logging"]
+    options += ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest"]
+    if not checked.columns.numeric:  # pytest would run it once, for a placeholder
+        options += ["--deselect", f"{tests.name}::test_distribution"]
+    status = pytest.main([str(tests), *options], plugins=[_Plugin(checked)])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not checked.outcomes:
         raise RuntimeError(f"the data tests in {tests} did not run: pytest ended with {status!r}")
     return checked

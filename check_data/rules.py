@@ -20,7 +20,7 @@ def wrong_type(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is not of the column's type: text in a number, a fraction in a whole number, a code that the
     model cannot tell from its neighbours."""
     if column.type == "text":
-        return pd.Series(False, index=values.index)
+        return _nowhere(values)
     numbers = pd.to_numeric(values, errors="coerce")
     broken = numbers.isna() & values.notna()
     if column.role == "categorical":
@@ -31,28 +31,29 @@ def wrong_type(values: pd.Series, column: Column) -> pd.Series:
 def unknown_value(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is not one of the known ones, in a column that has known values."""
     if column.values is None:
-        return pd.Series(False, index=values.index)
+        return _nowhere(values)
     known = plain(pd.Series(column.values, dtype=object))
     return values.notna() & ~plain(values).isin(set(known))
 
 
 def out_of_range(values: pd.Series, column: Column) -> pd.Series:
     """True where a number lies outside of the column's min and max, or of the numbers that a model can take."""
-    numbers = pd.to_numeric(values, errors="coerce")
     if column.type == "text":
-        return pd.Series(False, index=values.index)
-    outside = numbers.abs() > LARGEST_NUMBER
-    if column.min is not None:
-        outside |= numbers < column.min
-    if column.max is not None:
-        outside |= numbers > column.max
-    return outside
+        return _nowhere(values)
+    numbers = pd.to_numeric(values, errors="coerce")
+    lowest = -LARGEST_NUMBER if column.min is None else column.min
+    highest = LARGEST_NUMBER if column.max is None else column.max
+    return (numbers < lowest) | (numbers > highest) | (numbers.abs() > LARGEST_NUMBER)
 
 
 def too_many_missing(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is missing, if more are missing than the column allows."""
     missing = values.isna()
-    return missing if missing.mean() > column.max_missing else pd.Series(False, index=values.index)
+    return missing if missing.mean() > column.max_missing else _nowhere(values)
+
+
+def _nowhere(values: pd.Series) -> pd.Series:
+    return pd.Series(False, index=values.index)
 
 
 def unknown_class(values: pd.Series) -> pd.Series:

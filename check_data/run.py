@@ -9,7 +9,6 @@ import mlflow
 import pandas as pd
 
 from check_data.checks import Checked, run_checks
-from check_data.ks import as_table
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, DataCheckFailed
 from stepkit.step.flags import share, step_parser
 from stepkit.step.run import StepRun, step_run
@@ -35,7 +34,8 @@ def read_reference(run: StepRun, address: str) -> pd.DataFrame:
 def publish(run: StepRun, checked: Checked) -> None:
     run.publish_text(pd.DataFrame(checked.outcomes).to_csv(index=False), "data_checks.csv")
     if checked.results:
-        run.publish_text(as_table(checked.results).to_csv(index=False), "ks_statistics.csv")
+        table = pd.DataFrame(checked.results).sort_values("statistic", ascending=False)
+        run.publish_text(table.to_csv(index=False), "ks_statistics.csv")
     if not checked.offending_rows.empty:
         run.publish_text(checked.offending_rows.to_csv(index=False), "offending_rows.csv")
     counts = pd.Series([outcome["outcome"] for outcome in checked.outcomes]).value_counts()
@@ -51,10 +51,8 @@ def complaint(checked: Checked, most: int = 12) -> str:
     if any(failure["check"].endswith(": distribution") for failure in failures):
         lines.append(f"  The data changed and are right, as after drift? {WITHOUT_REFERENCE}")
     if not checked.offending_rows.empty:
-        lines += [
-            "  example rows (more in offending_rows.csv):",
-            checked.offending_rows.head(most).to_string(index=False),
-        ]
+        rows = checked.offending_rows.head(most).to_string(index=False)
+        lines += ["  example rows (more in offending_rows.csv):", rows]
     return f"{len(failures)} of {len(checked.outcomes)} data checks failed\n" + "\n".join(lines)
 
 

@@ -50,45 +50,40 @@ def sliced(scored: Scored, table: pd.DataFrame, columns: Columns, settings: Slic
     Raises:
         BadParameter: a column is to be sliced that the data set does not describe.
     """
-    found: list[Slice] = []
-    for name, bands in chosen(columns, settings).items():
-        for value, label, mask in parts_of(table[name], columns.columns[name], bands):
-            rows = scored.of(np.flatnonzero(mask))
-            # draws of their own: slices of equal size must not share them
-            own = replace(how, resamples=settings.resamples, seed=how.seed + 1 + len(found))
-            full_label = f"{columns.columns[name].label or name}: {label}"
-            found.append(Slice(name, value, full_label, len(rows), int(rows.labels.sum()), own.intervals(rows)))
-    return found
-
-
-def chosen(columns: Columns, settings: Slices) -> dict[str, list[float]]:
-    """Return the bands of each column to slice by; none for a column of codes."""
-    if settings.columns is None:
-        return {name: one.bands for name, one in columns.columns.items() if one.slices}
-    unknown = [name for name in settings.columns if name not in columns.columns]
-    if unknown:
+    bands_of = settings.columns
+    if bands_of is None:
+        bands_of = {name: column.bands for name, column in columns.columns.items() if column.slices}
+    if unknown := [name for name in bands_of if name not in columns.columns]:
         raise BadParameter(
             f"evaluate.slices.columns names {', '.join(unknown)}, which the data set does not describe. "
             f"Its columns: {', '.join(columns.names)}."
         )
-    return settings.columns
+    found: list[Slice] = []
+    for name, bands in bands_of.items():
+        column = columns.columns[name]
+        for value, label, mask in parts_of(table[name], column, bands):
+            rows = scored.of(np.flatnonzero(mask))
+            # draws of their own: slices of equal size must not share them
+            own = replace(how, resamples=settings.resamples, seed=how.seed + 1 + len(found))
+            full_label = f"{column.label or name}: {label}"
+            found.append(Slice(name, value, full_label, len(rows), int(rows.labels.sum()), own.intervals(rows)))
+    return found
 
 
 def parts_of(values: pd.Series, column: Column, bands: list[float]) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (value, label, (n,) mask) for each code, or for each band, that any of n values falls into."""
-    texts = _band_names(values, bands) if bands else plain(values)
-    texts = texts.astype(object).where(texts.notna() & (texts != ""), MISSING)
-    places_of_rows, names = pd.factorize(texts)  # texts are slow to compare, and there may be millions
-    counts = names[np.argsort(-np.bincount(places_of_rows), kind="stable")][:MOST_VALUES]
     order = band_names(bands) if bands else [*map(str, column.labels), *map(str, column.values or [])]
+    if bands:
+        edges = [-np.inf, *bands, np.inf]
+        texts = pd.Series(pd.cut(values.astype(float), edges, right=False, labels=order), dtype=object)
+    else:
+        texts = plain(values).astype(object)
+    texts = texts.where(texts.notna() & (texts != ""), MISSING)
+    places_of_rows, names = pd.factorize(texts)  # texts are slow to compare, and there may be millions
+    commonest = names[np.argsort(-np.bincount(places_of_rows), kind="stable")][:MOST_VALUES]
     places = {name: place for place, name in enumerate(dict.fromkeys(order))}
-    for text in sorted(counts, key=lambda text: (places.get(text, len(places)), text)):
+    for text in sorted(commonest, key=lambda text: (places.get(text, len(places)), text)):
         yield text, column.label_of(text), places_of_rows == names.get_loc(text)
-
-
-def _band_names(values: pd.Series, bands: list[float]) -> pd.Series:
-    numbers = pd.cut(values.astype(float), [-np.inf, *bands, np.inf], right=False, labels=band_names(bands))
-    return pd.Series(numbers.astype(object), index=values.index)
 
 
 def band_names(bands: list[float]) -> list[str]:

@@ -6,15 +6,13 @@ import pandas as pd
 import pytest
 
 from check_data.checks import Checked, run_checks
-from check_data.data_tests import shown
+from check_data.data_tests import ks_test, shown
 from check_data.run import complaint, summary
 from stepkit.paths import ROOT
 from stepkit.table.columns import Column, Columns
 from tests.support.small_data import CLIENTS, clients
 
 pytestmark = pytest.mark.slow
-
-RULES = ("type", "known values", "range", "missing")
 
 
 def check(sample: pd.DataFrame, reference: pd.DataFrame | None = None, columns: Columns = CLIENTS) -> Checked:
@@ -80,8 +78,9 @@ def test_a_broken_rule_is_named_with_its_column_and_values(
 
 
 def test_the_rows_of_each_broken_rule_are_named_with_the_rule(broken: Checked) -> None:
+    assert len(broken.failures) == 5
     assert about(failed(broken), "LIMIT_BAL", "range").endswith("; row 1")
-    assert failed(broken)["target classes"].endswith("; column default, row 2")
+    assert failed(broken)["target classes"] == "1 rows are neither 0 nor 1: 2 (1x); column default, row 2"
 
 
 def test_rows_without_a_label_come_with_a_way_on() -> None:
@@ -94,49 +93,64 @@ def test_blanks_around_a_value_are_shown() -> None:
     assert shown(pd.Series(["yes ", "no"])) == "'yes ' (1x), no (1x)"
 
 
-def test_a_third_class_is_named(broken: Checked) -> None:
-    assert failed(broken)["target classes"].startswith("1 rows are neither 0 nor 1: 2 (1x)")
-
-
-def test_only_what_is_broken_fails(broken: Checked) -> None:
-    assert len(broken.failures) == 5
-
-
 def test_example_rows_stand_with_row_number_column_rule_and_value(broken: Checked) -> None:
-    rows = broken.offending_rows.to_dict("records")
-    found = {
-        (row["column"], row["rule"]): (row["row"], None if pd.isna(row["value"]) else row["value"]) for row in rows
-    }
-    assert found == {
-        ("LIMIT_BAL", "range"): (1, 0),
-        ("SEX", "known values"): (2, 3),
-        ("AGE", "type"): (1, "old"),
-        ("AGE", "missing"): (2, None),
-        ("default", "target classes"): (2, 2),
-    }
+    rows = broken.offending_rows.astype(object).where(broken.offending_rows.notna(), None)
+    assert sorted(map(tuple, rows[["column", "rule", "row", "value"]].to_numpy())) == [
+        ("AGE", "missing", 2, None),
+        ("AGE", "type", 1, "old"),
+        ("LIMIT_BAL", "range", 1, 0),
+        ("SEX", "known values", 2, 3),
+        ("default", "target classes", 2, 2),
+    ]
 
 
 def test_the_complaint_names_each_failure_and_shows_example_rows(broken: Checked) -> None:
     text = complaint(broken)
     assert text.startswith("5 of 16 data checks failed\n")
-    for word in ("LIMIT_BAL", "SEX", "AGE", "target classes", "old", "example rows"):
-        assert word in text
+    words = ("LIMIT_BAL", "SEX", "AGE", "target classes", "old", "example rows")
+    assert [word for word in words if word not in text] == []
 
 
 def test_missing_and_undescribed_columns_are_named_and_the_rest_is_still_tested() -> None:
     found = failed(check(clients().drop(columns="AGE").assign(SEX=[1, 2, 9, 1])))
     assert found["columns"].startswith("missing: AGE")
     assert about(found, "SEX", "known values")
+    assert failed(check(clients().drop(columns="default")))["columns"].startswith("missing: default")
     assert failed(check(clients().assign(HEIGHT=180)))["columns"].startswith("not described: HEIGHT")
-
-
-def test_a_missing_target_is_a_failure_not_a_crash() -> None:
-    found = failed(check(clients().drop(columns="default")))
-    assert found["columns"].startswith("missing: default")
 
 
 def test_a_constant_target_is_named() -> None:
     assert failed(check(clients().assign(default=0)))["target classes"].startswith("only one class is present: 0")
+
+
+def series(*values: object) -> pd.Series:
+    return pd.Series(list(values), name="AGE")
+
+
+@pytest.mark.parametrize(
+    ("sample", "reference", "rows", "statistic", "p_value"),
+    [
+        (series(1, 2, 3), series(3, 1, 2), (3, 3), 0.0, 1.0),
+        (series(1, 2, 3, 4), series(3, 4, 5, 6), (4, 4), 0.5, 54 / 70),  # below 3: half of ours, none of theirs
+        (series(1, None, 2, "?"), series(1, 2, None), (2, 2), 0.0, 1.0),
+        (series(None, None), series(1, 2), (0, 2), 1.0, 0.0),
+        (series(1, 2), series(None, None), (2, 0), 1.0, 0.0),
+        (series(None), series(None), (0, 0), 0.0, 1.0),
+    ],
+    ids=["alike", "apart", "gaps and texts", "empty sample", "empty reference", "both empty"],
+)
+def test_columns_are_compared_by_their_numbers(
+    sample: pd.Series, reference: pd.Series, rows: tuple[int, int], statistic: float, p_value: float
+) -> None:
+    found = ks_test(sample, reference, 0.05)
+    assert (found.column, found.sample_rows, found.reference_rows, found.alpha) == ("AGE", *rows, 0.05)
+    assert (found.statistic, found.p_value) == pytest.approx((statistic, p_value))
+    assert found.differs is (p_value < 0.05)
+
+
+def test_each_of_many_columns_is_tested_at_sidaks_level() -> None:
+    checked = run_checks(Checked(clients(), CLIENTS, clients(), "", 0.19))
+    assert {result.column: result.alpha for result in checked.results} == pytest.approx({"AGE": 0.1, "LIMIT_BAL": 0.1})
 
 
 def test_another_distribution_is_named_with_statistic_and_level() -> None:
@@ -175,14 +189,13 @@ def test_the_sample_is_untouched() -> None:
 
 
 def test_shown_counts_the_commonest_values_first() -> None:
-    values = pd.Series([9, 9, 8, None, 7, 6, 5])
-    assert shown(values, most=2).startswith("9 (2x), ")
-    assert shown(values, most=2).endswith(" and 4 others")
+    text = shown(pd.Series([9, 9, 8, None, 7, 6, 5]), most=2)
+    assert (text.startswith("9 (2x), "), text.endswith(" and 4 others")) == (True, True)
 
 
 def test_every_check_of_a_column_is_called_column_then_rule() -> None:
     called = {outcome["check"] for outcome in check(clients()).outcomes}
-    assert {f"AGE: {rule}" for rule in (*RULES, "distribution")} <= called
+    assert {f"AGE: {rule}" for rule in ("type", "known values", "range", "missing", "distribution")} <= called
 
 
 @pytest.mark.parametrize("name", ["pay-0", "Größe", "a::b", "a[b]"])
