@@ -52,7 +52,7 @@ def recorder(artifacts: dict[str, str]) -> Any:
     return importlib.import_module("prediction_log.mlflow_recorder").Recorder(Path(code).parents[1])
 
 
-def session_of(graph: str) -> onnxruntime.InferenceSession:
+def session_of(graph: str | bytes) -> onnxruntime.InferenceSession:
     """Open a graph for one thread: the trees' votes are added in the same order on any machine, beside any rows."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -41,20 +41,20 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
     model = Weighable(scored, Costs())
     arranged = np.empty((3, 400), dtype=np.float32)
     arranged[:, model.place] = weights
+    expected = {
+        theirs.roc_auc_score: ("roc_auc", scored.probability),
+        theirs.average_precision_score: ("average_precision", scored.probability),
+        theirs.log_loss: ("log_loss", scored.probability),
+        theirs.brier_score_loss: ("brier_score", scored.probability),
+        theirs.precision_score: ("precision", scored.predicted),
+        theirs.recall_score: ("recall", scored.predicted),
+        theirs.f1_score: ("f1", scored.predicted),
+        theirs.accuracy_score: ("accuracy", scored.predicted),
+    }
     found = model.metrics(arranged)
-    for number, weight in enumerate(weights):
-        once = (scored.labels, scored.probability)
-        expected = {
-            "roc_auc": theirs.roc_auc_score(*once, sample_weight=weight),
-            "average_precision": theirs.average_precision_score(*once, sample_weight=weight),
-            "log_loss": theirs.log_loss(*once, sample_weight=weight),
-            "brier_score": theirs.brier_score_loss(*once, sample_weight=weight),
-            "precision": theirs.precision_score(scored.labels, scored.predicted, sample_weight=weight),
-            "recall": theirs.recall_score(scored.labels, scored.predicted, sample_weight=weight),
-            "f1": theirs.f1_score(scored.labels, scored.predicted, sample_weight=weight),
-            "accuracy": theirs.accuracy_score(scored.labels, scored.predicted, sample_weight=weight),
-        }
-        assert {name: found[name][number] for name in expected} == pytest.approx(expected, abs=2e-6)
+    for score, (name, answers) in expected.items():
+        values = [score(scored.labels, answers, sample_weight=weight) for weight in weights]
+        assert found[name] == pytest.approx(values, abs=2e-6), name
 
 
 def test_weights_mean_the_same_as_repeated_rows() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
@@ -40,9 +38,7 @@ def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None
 def answers(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels (n,) and the probabilities (n, 2) of the forest's graph."""
     graph = to_onnx(forest, rows[:1], options={id(forest): {"zipmap": False}})
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # as the predictor and the scorer do
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(graph.SerializeToString())
     labels, probabilities = session.run(None, {session.get_inputs()[0].name: rows})
     return labels, probabilities
 
@@ -88,15 +84,13 @@ def test_a_threshold_is_rounded_downwards_only() -> None:
 
 
 @pytest.mark.slow
-def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1(tmp_path: Path) -> None:
+def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1() -> None:
     """Trees that all are certain: the float32 sum of their votes is above 1 for some number of trees."""
     certain = np.repeat(np.array([[-1.0], [1.0]], dtype=np.float32), 200, axis=0)
     raw = []
     for trees in range(5, 60, 3):
         forest = RandomForestClassifier(trees, random_state=3).fit(certain, certain[:, 0] > 0)
-        graph = tmp_path / f"{trees}.onnx"
-        graph.write_bytes(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
-        session = session_of(str(graph))
+        session = session_of(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
         inputs = {session.get_inputs()[0].name: certain}
         raw.append(session.run(["probabilities"], inputs)[0][:, 1].max())
         found = probabilities_of(session, inputs)
