@@ -27,9 +27,9 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import Checked, run_checks
+from evaluate.bootstrap import Scored
 from evaluate.measure import Assessed, assess, report
 from evaluate.plots import pictures
-from evaluate.resample import Scored
 from random_forest.pipeline import FOREST, build, features_of, importances
 from stepkit.model import plots
 from stepkit.model.metrics import scores

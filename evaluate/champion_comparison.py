@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
+from evaluate.bootstrap import Bootstrap, Scored
 from evaluate.gate import Comparison
-from evaluate.intervals import Bootstrap
 from evaluate.predictions import scored_by
-from evaluate.resample import Scored
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, TableUnfit, reason_without_rows
 from stepkit.step.run import StepRun
 from stepkit.store.champion import other_data_set, run_of_version

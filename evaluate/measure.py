@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from evaluate.bootstrap import MOST_ROWS, Bootstrap, Scored
 from evaluate.importance import Importance, Predict, importance, sampled
-from evaluate.intervals import MOST_ROWS, Bootstrap
-from evaluate.resample import Scored
 from evaluate.slices import Slice, compared_by, sliced, worst_of
 from stepkit.model.metrics import confusion
 from stepkit.model.statistics import BINS_BY, Interval

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.intervals import Bootstrap
-from evaluate.resample import Scored
+from evaluate.bootstrap import Bootstrap, Scored
 from stepkit.errors import BadParameter
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import LOWER_IS_BETTER, Slices

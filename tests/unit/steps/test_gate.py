@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluate.bootstrap import Bootstrap, Scored
 from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
-from evaluate.intervals import Bootstrap
-from evaluate.resample import Scored
 from evaluate.slices import Slice
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluate.bootstrap import Bootstrap, Scored
 from evaluate.importance import importance, sampled
-from evaluate.intervals import Bootstrap
 from evaluate.measure import Assessed, report
-from evaluate.resample import Scored
 from evaluate.slices import Slice, parts_of, sliced, worst_of
 from stepkit.errors import BadParameter
 from stepkit.settings.evaluate import Costs, Evaluation, Gate, Metric, Slices

@@ -1,4 +1,4 @@
-"""evaluate: metrics of resamples, bootstrap and DeLong intervals, each against an implementation of another kind."""
+"""evaluate.bootstrap: metrics of resamples and their intervals, each against an implementation of another kind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
-from evaluate import intervals
-from evaluate.intervals import Bootstrap
-from evaluate.resample import Scored, Weighable
+from evaluate import bootstrap
+from evaluate.bootstrap import Bootstrap, Scored, Weighable
 from stepkit.model.metrics import scores
 from stepkit.model.statistics import Interval, auc_difference
 from stepkit.settings.evaluate import Costs
@@ -113,7 +112,7 @@ def test_the_paired_bootstrap_agrees_with_delong() -> None:
 
 def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn from 2,000 of 32,000 rows: as wide as DeLong says for 32,000, a quarter of what 2,000 would give."""
-    monkeypatch.setattr(intervals, "MOST_ROWS", 2000)
+    monkeypatch.setattr(bootstrap, "MOST_ROWS", 2000)
     ours = rows(32_000, seed=14)
     other = noisy(ours, seed=15, noise=0.5)
     delong = auc_difference(ours.labels, ours.probability, other.probability)
