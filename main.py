@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
-from pipeline.launch.forkserver import cool_down, importing, warm_up
+from pipeline.launch.forkserver import gc_paused, stop_forkserver, warm_up
 from pipeline.usage import usage, wants_help
 
 if __name__ == "__main__":
@@ -18,7 +18,7 @@ if __name__ == "__main__":
         warm_up()
 
     try:
-        with importing():
+        with gc_paused():
             from pipeline.cli import main
     except KeyboardInterrupt:
         sys.exit(130)  # nothing was begun yet
@@ -26,6 +26,6 @@ if __name__ == "__main__":
     try:
         status = main()
     finally:  # every step has ended; Hydra leaves by an exception of its own after --version and its like
-        cool_down()
+        stop_forkserver()
     gc.freeze()  # the process ends, and with it all memory; Python would look through it for a last time
     sys.exit(status)

@@ -68,7 +68,6 @@ def main(argv: list[str] | None = None) -> int:
     folder = ROOT / args.output
     folder.mkdir(parents=True, exist_ok=True)
     began = time.time_ns() // 1_000_000
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     tracking.connect()
     status = run_pipeline(args.experiment, args.options)
     client = MlflowClient()

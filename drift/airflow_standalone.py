@@ -21,6 +21,16 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
+
+from stepkit.processes import (  # noqa: E402
+    end_with_parent,
+    free_port,
+    ignore_signals,
+    interrupt_on_signals,
+    start_in_session,
+)
+
 USER = "admin"
 SECONDS_TO_START = 300.0
 SECONDS_TO_END = 15.0
@@ -59,12 +69,6 @@ def environment(home: Path, port: int) -> dict[str, str]:
     return {**os.environ, **ours, **chosen, "PATH": programs}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def is_taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,11 +87,8 @@ class Standalone:
         self.address = f"http://127.0.0.1:{port}"
         self.log = home / "standalone.log"
         self._passwords = home / "simple_auth_manager_passwords.json.generated"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                ["airflow", "standalone"], cwd=home, env=environment(home, port), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
+        self.log.unlink(missing_ok=True)
+        self.process = start_in_session(["airflow", "standalone"], self.log, environment(home, port), home)
 
     @property
     def password(self) -> str:
@@ -129,16 +130,8 @@ class Standalone:
         return found if self.has_ended() else [*found, psutil.Process(self.process.pid)]
 
 
-def interrupt_on_sigterm() -> None:
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-
-
-def watch(airflow: Standalone, parent: int) -> int:
-    """Say where Airflow is once it is ready, and wait for its end, or for the parent's."""
+def watch(airflow: Standalone) -> int:
+    """Say where Airflow is once it is ready, and wait for its end."""
     end = time.monotonic() + SECONDS_TO_START
     while not airflow.is_ready():
         if airflow.has_ended() or time.monotonic() > end:
@@ -146,11 +139,8 @@ def watch(airflow: Standalone, parent: int) -> int:
         time.sleep(0.5)
     print(f"Airflow    {airflow.address}", f"user       {USER}", f"password   {airflow.password}", sep="\n")
     print(f"log        {airflow.log}\nCtrl-C ends everything.", flush=True)
-    while os.getppid() == parent:
-        if airflow.has_ended():
-            return complain(airflow)
-        time.sleep(0.5)
-    return 0
+    airflow.process.wait()
+    return complain(airflow)
 
 
 def complain(airflow: Standalone) -> int:
@@ -167,15 +157,15 @@ def main() -> int:
     if is_taken(args.port):
         print(f"port {args.port} is taken. Name another: make airflow port=8090", file=sys.stderr)
         return 2
-    interrupt_on_sigterm()
-    parent = os.getppid()
+    interrupt_on_signals()
+    end_with_parent()
     airflow = Standalone(args.home.resolve(), args.port)
     try:
-        return watch(airflow, parent)
+        return watch(airflow)
     except KeyboardInterrupt:
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_signals()
         airflow.end()
 
 

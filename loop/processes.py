@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from stepkit.paths import ROOT
+from stepkit.processes import end_groups, start_in_session
 
 SECONDS_TO_END = 30.0
 LAST_LINES = 15
@@ -20,13 +18,6 @@ LAST_LINES = 15
 
 class CommandFailed(Exception):
     """A command of the story did not end with 0, or a server of it ended too soon."""
-
-
-def free_port() -> int:
-    """As in drift.standalone, which only Airflow's Python can import."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Processes:
@@ -40,11 +31,7 @@ class Processes:
 
     def start(self, name: str, *command: str, **env: str) -> None:
         """Start a server in the background."""
-        with self.log_of(name).open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env={**self._env, **env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        process = start_in_session(command, self.log_of(name), {**self._env, **env}, ROOT)
         self._started.append((name, process))
 
     def run(self, name: str, *command: str, seconds: float = 600) -> str:
@@ -87,16 +74,4 @@ class Processes:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for _, process in reversed(self._started):
-            _signal(process, signal.SIGTERM)
-        for _, process in reversed(self._started):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(SECONDS_TO_END)
-            _signal(process, signal.SIGKILL)
-            process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to a process and what is left of its group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        end_groups([process for _, process in reversed(self._started)], SECONDS_TO_END)

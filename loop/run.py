@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -22,11 +21,12 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from loop.polling import PATIENCE, WaitedInVain, wait_for
-from loop.processes import CommandFailed, Processes, free_port
+from loop.processes import CommandFailed, Processes
 from loop.scenario import ACTS, ROWS, NotAsTold, Stage
 from loop.webhook_receiver import Receiver
 from stepkit.errors import StepError
 from stepkit.paths import ROOT, sqlite_address
+from stepkit.processes import free_port, interrupt_on_signals
 
 AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 WIDTH = 18
@@ -110,7 +110,7 @@ def main() -> int:
     if not AIRFLOW_PYTHON.is_file():
         console.print(f"no Airflow at {AIRFLOW_PYTHON.parent}. Type: make loop", style="red")
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="loop-"))
     began = time.monotonic()
     try:
@@ -128,10 +128,6 @@ def main() -> int:
     shutil.rmtree(folder)
     console.print(f"PASS in {seconds:.0f} s", style="bold green")
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from pipeline.execution.runner import StepFailed
 from pipeline.sweep import job, sweep
 from pipeline.sweep.hydra_plugins import register_plugins
 from stepkit.paths import ROOT
+from stepkit.processes import interrupt_on_signals
 from stepkit.secret_urls import error_text, shown_in
-from stepkit.signals import end_on_signals, keep_quiet
 from stepkit.step.exit import as_step_error
 
 errors = Console(stderr=True)
@@ -57,8 +57,7 @@ def main() -> int:
     """Run the pipeline, or each job of a sweep; return the exit status."""
     # Hydra then hands its errors on instead of printing its own page about them
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    keep_quiet()
-    end_on_signals()
+    interrupt_on_signals()
     problems = _problems_of_all()
     if any(isinstance(one, KeyboardInterrupt) for one in problems):
         hint = "Every step was ended. Run the same command again: what is finished is reused."

@@ -26,7 +26,7 @@ from functools import partial
 from mlflow import MlflowClient
 
 from stepkit.errors import ChampionMoved
-from stepkit.process import is_alive, process_tags
+from stepkit.processes import is_alive, process_tags
 from stepkit.store.champion import CHAMPION, HISTORY, PREVIOUS, WITHDRAWN, version_by_alias
 from stepkit.store.tracking import through_races
 

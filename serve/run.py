@@ -14,10 +14,11 @@ from shlex import quote
 from prediction_log.errors import LogUnfit
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from serve.errors import AddressUnusable
-from serve.http.shutdown import SUPERVISOR, end_with, interrupt_on_signals, was_asked_to_end
+from serve.http.shutdown import SUPERVISOR, end_with
 from serve.settings import HANDED_OVER, KEY, ServeSettings, key_from_environment, settings_from
 from stepkit.errors import StepError
 from stepkit.paths import ROOT, expect_usable
+from stepkit.processes import interrupt_on_signals, interrupted
 from stepkit.secret_urls import expect_no_secret
 from stepkit.step.exit import leave
 from stepkit.step.flags import Parser
@@ -131,7 +132,7 @@ def _listen(settings: ServeSettings) -> None:
         gc.disable()
     import uvicorn  # not needed for --help and a mistyped setting
 
-    if was_asked_to_end():
+    if interrupted.is_set():
         raise KeyboardInterrupt
     uvicorn.run(
         APPLICATION,

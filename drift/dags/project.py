@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
 LAST_LINES = 12
+SECONDS_TO_END = 20.0
 ALERTS = "drift_alerts"
 """The connection whose password holds apprise's addresses, separated by white space."""
 
@@ -182,7 +184,6 @@ def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str
 def train(file_url: str, because: Mapping[str, str], options: str) -> str:
     """Run the root project on a table; return the id of its run. What an earlier try has finished is reused."""
     # what drifted differs from what the champion was trained on, and is trained on for that very reason
-    sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
     from stepkit.commands import hydra_value
 
     overrides = [f"data.file_url={hydra_value(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
@@ -244,7 +245,9 @@ def _call(
     try:
         lines = _follow(process, said)
     except BaseException:
-        _end(process)
+        from stepkit.processes import end_tree
+
+        end_tree(process.pid, SECONDS_TO_END)  # not its group, which is that of Airflow's task
         raise
     if process.returncode:
         last = "".join(lines[-LAST_LINES:]).strip()
@@ -272,18 +275,3 @@ def _follow(process: subprocess.Popen[str], said: str) -> list[str]:
         lines.append(line)
     process.wait()
     return lines
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a command and what it has started, after a time limit: they are in one group with Airflow's task."""
-    import psutil  # Airflow brings it
-
-    try:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    except psutil.NoSuchProcess:
-        return
-    for one in family:
-        one.terminate()
-    _, alive = psutil.wait_procs(family, timeout=20)
-    for one in alive:
-        one.kill()

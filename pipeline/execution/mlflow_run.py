@@ -32,10 +32,10 @@ from pipeline.reuse.fingerprint import flat
 from pipeline.tags import CHANGED_FILES, CONFIG_ARTIFACT, DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import paths
 from stepkit.errors import BadParameter
-from stepkit.process import note_process, process_tags
+from stepkit.processes import process_tags
 from stepkit.secret_urls import error_text, shown
 from stepkit.store import tracking
-from stepkit.store.dead_runs import end_dead_runs
+from stepkit.store.dead_runs import end_dead_runs, note_process
 from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"

@@ -25,9 +25,8 @@ from pipeline.reuse.decide import Decision, decide, tags_of
 from pipeline.steps import BY_NAME, Step, chosen_steps
 from pipeline.tags import FINGERPRINT_ARTIFACT, LAST_LINES, LOG_ARTIFACT, STEP_RUN, WHY
 from stepkit.paths import ROOT
-from stepkit.process import process_tags
+from stepkit.processes import interrupted, process_tags
 from stepkit.secret_urls import shown_in
-from stepkit.signals import interrupted
 from stepkit.store.lineage import CURRENT, ERROR, SUMMARY, address_of, current_run, mark_current
 
 POLL_SECONDS = 0.05

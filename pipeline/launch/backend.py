@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import mlflow
 from mlflow.entities import RunStatus, RunTag
@@ -32,46 +29,12 @@ from mlflow.utils.process import ShellCommandException
 
 from pipeline.launch.forkserver import WarmProcess, step_arguments
 from stepkit.errors import EnvironmentFailed
+from stepkit.processes import Process, end_groups, start_in_session
 
 BACKEND = "steps"
 LOG_FILE, WARM, STARTED, TAGS = "log_file", "warm", "started", "tags"
 SECONDS_TO_END = 10.0
 """How long a step may take to mark its run KILLED and leave before it is killed itself."""
-
-
-class Process(Protocol):
-    """A started step, warm or cold."""
-
-    pid: int
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int | None: ...
-
-
-class ColdProcess:
-    """A step's process started with bash, as MLflow's local back end does."""
-
-    def __init__(self, command: str, folder: str, env: dict[str, str], log_file: Path) -> None:
-        with log_file.open("ab") as output:
-            self._process = subprocess.Popen(
-                ["bash", "-c", command],
-                cwd=folder,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-
-    def poll(self) -> int | None:
-        return self._process.poll()
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
-        return self._process.poll()
 
 
 class StepProcess(SubmittedRun):  # type: ignore[misc]  # MLflow does not type its base class
@@ -95,19 +58,7 @@ class StepProcess(SubmittedRun):  # type: ignore[misc]  # MLflow does not type i
         return str(RunStatus.to_string(RunStatus.FINISHED if status == 0 else RunStatus.FAILED))
 
     def cancel(self) -> None:
-        """End the step and all its children: ask, wait, then kill."""
-        self._signal(signal.SIGTERM)
-        if self.process.wait(SECONDS_TO_END) is None:
-            self._signal(signal.SIGKILL)
-            self.process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            # it has ended by itself, or has not become the leader of its group yet
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+        end_groups([self.process], SECONDS_TO_END)
 
 
 class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not type its base class
@@ -143,7 +94,7 @@ class StepBackend(AbstractBackend):  # type: ignore[misc]  # MLflow does not typ
         log_file = Path(backend_config[LOG_FILE])
         process: Process
         if arguments is None:
-            process = ColdProcess(" && ".join([*activate, command]), folder, env, log_file)
+            process = start_in_session(["bash", "-c", " && ".join([*activate, command])], log_file, env, folder)
         else:
             process = WarmProcess(arguments, folder, env, log_file)
         started = StepProcess(run.info.run_id, process)
@@ -221,6 +172,5 @@ class Launcher:
     def cancel_all(self) -> list[str]:
         """End every step that still runs; return their run ids."""
         running = [process for process in self.started if process.process.poll() is None]
-        for process in running:
-            process.cancel()
+        end_groups([process.process for process in running], SECONDS_TO_END)
         return [process.run_id for process in running]

@@ -8,15 +8,17 @@ import os
 import runpy
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver
-from multiprocessing.process import parent_process
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from stepkit.paths import ROOT
+from stepkit.processes import accept_ctrl_c, ctrl_c_deferred, end_with_parent
+
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 """How the command of every step begins; what follows are the arguments of its run.py."""
 
@@ -42,14 +44,17 @@ class WarmProcess:
         with _polling:
             return self._process.exitcode
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end, `timeout` seconds at most; return the exit status, or None if it still runs."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit status, or raise TimeoutExpired after `timeout` seconds."""
         connection.wait([self._process.sentinel], timeout)
-        return self.poll()
+        status = self.poll()
+        if status is None:
+            raise subprocess.TimeoutExpired("run.py", timeout or 0)
+        return status
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Leave what is imported meanwhile out of garbage collection: it stays, and to look through it takes long."""
     gc.disable()
     try:
@@ -66,17 +71,15 @@ def warm_up() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     _context.set_forkserver_preload([PRELOADED])
-    # Ctrl-C reaches the server too, and it would end in a traceback while it still loads; its children heed it again
-    heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, heeding)
+    with ctrl_c_deferred():  # the server would end in a traceback while it still loads
+        forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
 
 
-def cool_down() -> None:
+def stop_forkserver() -> None:
     """End the process that loads libraries, if it was started: after a mistake it would go on loading for seconds."""
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public way to end it
     if pid is not None:
@@ -93,8 +96,8 @@ def step_arguments(command: str) -> list[str] | None:
 def _run_step(arguments: list[str], folder: str, env: dict[str, str], log_file: str) -> None:
     """In the child: become what `bash -c "PYTHONPATH=.. python -P run.py ..."` would have been, and run it."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    _end_with_the_pipeline()
+    accept_ctrl_c()
+    end_with_parent()
     os.environ.clear()
     os.environ.update(env, PYTHONPATH="..")
     output = os.open(log_file, os.O_WRONLY | os.O_APPEND)
@@ -104,15 +107,3 @@ def _run_step(arguments: list[str], folder: str, env: dict[str, str], log_file: 
     sys.argv = ["run.py", *arguments]
     sys.path[:] = [str(ROOT), *[path for path in sys.path if path not in ("", str(ROOT))]]
     runpy.run_path("run.py", run_name="__main__")
-
-
-def _end_with_the_pipeline() -> None:
-    """End this step in order when the pipeline's process is gone without having asked for it (kill -9)."""
-    pipeline = parent_process()
-
-    def watch() -> None:
-        if pipeline is not None:
-            connection.wait([pipeline.sentinel])
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

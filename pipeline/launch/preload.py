@@ -9,7 +9,7 @@ from importlib import import_module
 # before the import: ONNX Runtime would tell its makers of each graph that it loads
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from pipeline.launch.forkserver import importing
+from pipeline.launch.forkserver import gc_paused
 
 MODULES = (
     "mlflow.pyfunc",
@@ -42,7 +42,7 @@ MODULES = (
 
 def load() -> None:
     """Import all that is heavy, once for all steps."""
-    with importing():
+    with gc_paused():
         for name in MODULES:
             with suppress(ImportError):
                 import_module(name)

@@ -18,7 +18,6 @@ from pipeline.report.publish import publish, write
 from pipeline.tags import HTML_ARTIFACT
 from stepkit import paths
 from stepkit.errors import UpstreamMissing
-from stepkit.signals import keep_quiet
 from stepkit.step.exit import one_message
 from stepkit.step.flags import Parser
 from stepkit.store import tracking
@@ -67,7 +66,6 @@ def report(run_id: str, base_run_id: str, output: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
-    keep_quiet()
     with one_message():
         print(report(args.run_id, args.base_run_id, args.output))
 

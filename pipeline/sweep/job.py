@@ -29,8 +29,8 @@ from pipeline.launch.forkserver import warm_up
 from pipeline.reuse.claims import Shared
 from pipeline.steps import chosen_steps
 from pipeline.tags import JOB, OVERRIDES
+from stepkit.processes import interrupt_on_signals, interrupted
 from stepkit.secret_urls import error_text, shown_in
-from stepkit.signals import end_on_signals, interrupted, keep_quiet
 from stepkit.step.exit import as_step_error
 from stepkit.store import tracking
 from stepkit.store.lineage import ERROR, PIPELINE
@@ -100,8 +100,7 @@ def steps_of_job(config: Config) -> list[str]:
 
 def run_here(composed: DictConfig, hydra: DictConfig) -> float:
     """Make a fresh process, perhaps one on another machine, ready for jobs, and run one; see `run_job`."""
-    keep_quiet()
-    end_on_signals()
+    interrupt_on_signals()
     if composed.main.launcher == "warm":
         warm_up()
     tracking.connect()

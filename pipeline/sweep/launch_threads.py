@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 from pipeline.sweep.compose import composed
 from pipeline.sweep.job import run_job
 from pipeline.sweep.plugin_settings import ReadyLauncher, ThreadsSettings
-from stepkit.signals import interrupted
+from stepkit.processes import interrupted
 
 
 def launch(

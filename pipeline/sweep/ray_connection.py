@@ -8,8 +8,6 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import ConfigError
 from pipeline.sweep.plugin_settings import RaySettings
 from stepkit.paths import ROOT
+from stepkit.processes import handler_kept
 from stepkit.secret_urls import holds_secret
 from stepkit.store.tracking import DEFAULT_URI
 
@@ -71,7 +70,7 @@ def connect(ray: Any, address: str, settings: RaySettings, job: DictConfig) -> N
         more = {}
     env = runtime_env(settings, address)
     try:
-        with _own_signals():
+        with handler_kept(signal.SIGTERM):  # ray.init replaces it by an exit without an ending
             ray.init(address=address, runtime_env=env, logging_level=logging.WARNING, **more)
     except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
         raise ConfigError(_refusal(address, error)) from error
@@ -141,16 +140,6 @@ def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
     found: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))
     return {**found, "working_dir": folder, "excludes": STAY_HERE} if folder else found
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which ray.init replaces by an exit without an ending."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _refusal(address: str, error: BaseException) -> str:

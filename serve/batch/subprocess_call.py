@@ -5,19 +5,17 @@ from __future__ import annotations
 import gc
 import importlib
 import multiprocessing
-import os
 import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from serve.errors import ProcessLost
 from stepkit.errors import StepError
+from stepkit.processes import ctrl_c_deferred, end_with_parent
 
 T = TypeVar("T")
 _context = multiprocessing.get_context("spawn")
@@ -34,7 +32,7 @@ class Apart(Generic[T]):
         self._function = function
         self._ours, theirs = _context.Pipe()
         self._process = _context.Process(target=_answer, args=(theirs, modules), daemon=True)
-        with _deaf_to_ctrl_c():
+        with ctrl_c_deferred():
             self._process.start()
         theirs.close()
 
@@ -71,37 +69,9 @@ class Apart(Generic[T]):
         self._process.join()
 
 
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Let what is started meanwhile be deaf to Ctrl-C, which reaches it too; here it is heeded afterwards."""
-    resource_tracker.ensure_running()  # it would let the signal through when it is started
-    with _heeding_later():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which is inherited
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _heeding_later() -> Iterator[None]:
-    """Put a Ctrl-C off. To block it does not do that: any thread of a library may take it, and Python then heeds it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed: list[int] = []
-    heeding = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, heeding)
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
-
-
 def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
     """Run in the process: import, wait for the call, answer it."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
     answer: tuple[object, Exception | None]
     try:
@@ -115,14 +85,6 @@ def _answer(connection: Connection, modules: tuple[str, ...]) -> None:
         answer = None, _sendable(error)
     with suppress(BrokenPipeError):
         connection.send(answer)
-
-
-def _end_with_parent() -> None:
-    """Whoever started this was killed, and nobody else would end a call that takes long."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _sendable(error: Exception) -> Exception:

@@ -32,12 +32,13 @@ from serve.http.feedback import label_from, take
 from serve.http.middleware import Call, Guard, call_of, read_body
 from serve.http.model_follower import Follower
 from serve.http.shadow import Shadow
-from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker, was_asked_to_end
+from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker
 from serve.model.microbatch import Batcher
 from serve.model.onnx_graph import Rows, Scores
 from serve.model.servable import Servable
 from serve.run import print_welcome
 from serve.settings import ServeSettings, handed_over, key_from_environment
+from stepkit.processes import interrupted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -257,7 +258,7 @@ def create() -> ASGIApp:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     if supervisor := os.environ.get(SUPERVISOR):
         end_with(int(supervisor))
-    if was_asked_to_end():  # in the moment before uvicorn took the signals
+    if interrupted.is_set():  # in the moment before uvicorn took the signals
         os.kill(os.getpid(), signal.SIGTERM)
     settings = handed_over()
     scorer = Scorer(settings)

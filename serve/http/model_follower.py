@@ -16,9 +16,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from serve.errors import ModelRefused
-from serve.http import metrics
+from serve.http import last_model, metrics
 from serve.http.event_log import note
-from serve.http import last_model
 from serve.model.servable import Servable, download, expect_same_signature, proven, refusing, warm_up
 from serve.settings import ServeSettings
 from stepkit.secret_urls import shown_in
@@ -94,7 +93,6 @@ class Follower:
     def start(self) -> None:
         # MLflow's own patience (120 s, 7 times) would leave /health in the past for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._thread.start()
 
     def stop(self) -> None:

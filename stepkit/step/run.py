@@ -18,13 +18,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from stepkit.errors import StepError
-from stepkit.process import note_process
+from stepkit.processes import interrupt_on_signals
 from stepkit.secret_urls import error_text, shown_in
-from stepkit.signals import end_on_signals, keep_quiet
 from stepkit.step.artifacts import StepRun
 from stepkit.step.exit import as_step_error, leave, one_message
 from stepkit.store import lineage, tracking
-from stepkit.store.dead_runs import end_dead_runs
+from stepkit.store.dead_runs import end_dead_runs, note_process
 
 __all__ = ["StepRun", "step_run"]
 
@@ -36,8 +35,7 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     Leaves by `SystemExit` (status 1) after a mistake that the person can mend, and by 130 after Ctrl-C or SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    keep_quiet()  # a step's last line is its message
-    end_on_signals()
+    interrupt_on_signals()
     try:
         with one_message():
             tracking.connect()

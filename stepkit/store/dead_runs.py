@@ -8,14 +8,19 @@ from collections.abc import Iterator
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 
-from stepkit.process import HOST, PID, is_alive
+from stepkit.processes import HOST, PID, is_alive, process_tags
 from stepkit.secret_urls import holds_secret
 from stepkit.store.lineage import ERROR, find_run
 from stepkit.store.tracking import missing_as
 
 MOST_RUNS = 1000
+
+
+def note_process(run_id: str) -> None:
+    """Name this process on a run as the one that ends it."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in process_tags().items()])
 
 
 def end_dead_runs(client: MlflowClient) -> Iterator[str]:

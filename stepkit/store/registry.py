@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -30,7 +28,6 @@ def registered(address: str) -> Registered:
             f"model '{address}' is no address of a registered model. Type {ADDRESSES}, as in -P model={DEFAULT_ADDRESS}"
         )
     # files of a few bytes each: bars for them would hide the one that counts
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     tracking.connect()
     client = MlflowClient()
     try:

@@ -46,11 +46,14 @@ from stepkit.store.relocate import settle
 log = logging.getLogger("stepkit.store.tracking")
 
 DEFAULT_URI = sqlite_address(ROOT / "mlflow.db")
-REQUEST_RETRIES = "3"
-"""MLflow's own default of 7 keeps the user waiting for minutes before it reports that the server is down."""
-
-REQUEST_SECONDS = "30"
-"""MLflow waits 120 s for each answer by default, as often as it retries."""
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow tries 7 times, for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow waits 120 for each answer, as often as it retries
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of files of a few bytes
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of every run
+}
+"""Variables that every command which uses the tracking server sets for MLflow, unless the user did."""
 
 TRIES = 10
 LONGEST_PAUSE_SECONDS = 0.3
@@ -75,8 +78,11 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
         StoreUnusable: a database file that cannot be opened or written.
         BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", REQUEST_RETRIES)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", REQUEST_SECONDS)
+    for name, text in ENVIRONMENT.items():
+        os.environ.setdefault(name, text)
+    for name in ("mlflow", "alembic"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
     # it logs each error of a database with its traceback, and raises it too
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     refuse_pickles()

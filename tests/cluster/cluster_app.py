@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from pipeline.config import ConfigError
 from pipeline.sweep.hydra_plugins import register_plugins
-from stepkit.signals import end_on_signals
+from stepkit.processes import interrupt_on_signals
 
 CHILD = ["sleep", "86399.5"]
 """A child of a job, in a session of its own as the steps of the pipeline are."""
@@ -80,7 +80,7 @@ def value(config: DictConfig) -> float:
 def main() -> int:
     """Run a sweep; print what came back as the last line."""
     register_plugins()
-    end_on_signals()
+    interrupt_on_signals()
     ConfigStore.instance().store("app", CONFIG)
     overrides = sys.argv[1:]
     try:

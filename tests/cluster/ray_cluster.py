@@ -23,7 +23,8 @@ import psutil
 import pytest
 
 from stepkit.paths import ROOT
-from tests.support.servers import free_port, wait_until
+from stepkit.processes import free_port
+from tests.support.servers import wait_until
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 """Linux answers to all of 127.0.0.0/8; Ray would take 127.0.0.1 for the machine's outside address."""

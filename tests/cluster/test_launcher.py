@@ -22,11 +22,12 @@ from pipeline.config import ConfigError
 from pipeline.sweep.launch_ray import SECONDS_TO_END
 from pipeline.sweep.ray_connection import engine
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from stepkit.store.tracking import DEFAULT_URI
 from tests.cluster.cluster_app import CHILD
 from tests.cluster.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 from tests.conftest import command_env, run_command
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 APP = [sys.executable, str(ROOT / "tests" / "cluster" / "cluster_app.py"), "hydra/launcher=ray"]
 SERVER = "http://127.0.0.1:5000"

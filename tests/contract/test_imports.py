@@ -92,16 +92,20 @@ def test_only_dags_import_airflow() -> None:
     assert [name for name in importing if not name.startswith("drift/dags/")] == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "drift" / "dags").glob("*.py")), ids=lambda path: path.name)
-def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None:
-    """The scheduler reads these files again and again; and Airflow's environment has nothing of the project's."""
-    loaded = {
+def loaded_by(path: Path) -> set[str]:
+    """The packages that a module imports when it is loaded, and not in a function."""
+    return {
         name.partition(".")[0]
         for node in tree_of(path).body
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    assert loaded - {*sys.stdlib_module_names} <= {"airflow", "project"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "drift" / "dags").glob("*.py")), ids=lambda path: path.name)
+def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None:
+    """The scheduler reads these files again and again; and Airflow's environment has nothing of the project's."""
+    assert loaded_by(path) - {*sys.stdlib_module_names} <= {"airflow", "project"}
 
 
 @pytest.mark.slow
@@ -130,3 +134,10 @@ def test_a_circle_of_imports_is_found() -> None:
 def test_a_room_has_at_most_15_modules() -> None:
     rooms = Counter(room_of(module) for module in module_graph())
     assert {room: modules for room, modules in rooms.items() if modules > MOST_MODULES} == {}
+
+
+def test_one_module_handles_signals_and_it_needs_python_alone() -> None:
+    """Airflow's environment, the loop and the steps share it."""
+    handling = [name_of(path) for path in code() if "signal.signal(" in path.read_text()]
+    assert handling == ["stepkit/processes.py"]
+    assert loaded_by(ROOT / "stepkit" / "processes.py") <= {*sys.stdlib_module_names}

@@ -19,11 +19,12 @@ from loop.airflow_client import Scheduler
 from loop.webhook_receiver import Receiver
 from simulate.drifts import traffic
 from simulate.traffic import send
+from stepkit.processes import free_port
 from tests.conftest import run_command
 from tests.support.airflow import PATIENCE, Airflow
 from tests.support.pipelines import small_forest, small_table
 from tests.support.scoring_servers import log_url, scorer
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 MODEL = "credit_default"
 ROWS = {"none": 400, "limits": 1100}

@@ -17,7 +17,8 @@ import requests
 from drift import airflow_standalone
 from loop.airflow_client import Scheduler
 from stepkit.paths import ROOT
-from tests.support.servers import free_port, wait_until
+from stepkit.processes import free_port
+from tests.support.servers import wait_until
 
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 PATIENCE = 900.0

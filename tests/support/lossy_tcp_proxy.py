@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tests.support.servers import free_port
+from stepkit.processes import free_port
 
 
 class CutLine:

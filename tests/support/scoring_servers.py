@@ -18,8 +18,9 @@ import requests
 from pipeline.launch.forkserver import WarmProcess, warm_up
 from prediction_log.read import read_log
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from tests.conftest import command_env
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 
 class Server:

@@ -17,8 +17,9 @@ import psutil
 import requests
 
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from tests.conftest import REAL_DATA
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 from tests.tour import plan
 from tests.tour.readme import Command, commands
 

@@ -14,9 +14,10 @@ import pytest
 from mlflow import MlflowClient
 
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from tests.conftest import Ended, Experiment, command_env, run_command
 from tests.support.pipelines import small_forest, small_table
-from tests.support.servers import IMPATIENT, MlflowServer, free_port, mlflow_server, postgres, wait_until
+from tests.support.servers import IMPATIENT, MlflowServer, mlflow_server, postgres, wait_until
 
 EXPERIMENT = "through the server"
 

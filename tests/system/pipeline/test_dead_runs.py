@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from stepkit.paths import ROOT
-from stepkit.process import HOST, PID, STARTED, process_tags
+from stepkit.processes import HOST, PID, STARTED, process_tags
 from stepkit.store.dead_runs import end_dead_runs
 from tests.conftest import Experiment, command_env
 from tests.support.ctrl_c import PATH, command

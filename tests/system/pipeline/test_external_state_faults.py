@@ -18,9 +18,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 import download.run
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from stepkit.step.run import step_run
 from tests.conftest import Ended, Experiment, run_command
-from tests.support.servers import free_port
 
 SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
 

@@ -23,12 +23,12 @@ from pipeline.report.at_end import published
 from pipeline.report.publish import made
 from pipeline.report.render import MOST_CHARACTERS
 from stepkit.errors import BadParameter
+from stepkit.processes import free_port
 from stepkit.store.lineage import OUTPUT
 from stepkit.table.tables import sha256_of
 from tests.conftest import Experiment, new_experiment
 from tests.support.html_pages import Page
 from tests.support.pipelines import Here, PipelineRuns, run_here, small_forest, small_table
-from tests.support.servers import free_port
 from tests.system.pipeline.test_reuse import file_of
 
 GFM = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])

@@ -19,10 +19,10 @@ from pipeline.execution.runner import StepFailed
 from pipeline.execution.single import run_single
 from pipeline.reuse.decide import _losses, why_not_intact
 from pipeline.steps import STEPS
+from stepkit.processes import free_port
 from tests.conftest import Experiment, new_experiment
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import Here, pipelines_in, run_here, small_forest, small_table
-from tests.support.servers import free_port
 from tests.support.small_data import composed
 
 ALL = [step.name for step in STEPS]

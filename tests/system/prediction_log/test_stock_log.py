@@ -21,11 +21,12 @@ import requests
 from prediction_log.read import read_log
 from random_forest.export import export
 from random_forest.pipeline import build
+from stepkit.processes import free_port
 from stepkit.settings.model import Forest, ModelSettings
 from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import as_model_input
 from tests.conftest import Experiment, command_env, run_command
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 
 COLUMNS = Columns(
     source_target="default",

@@ -25,7 +25,7 @@ from register.models import main as models
 from register.promote import main as promote
 from register.rollback import main as rollback
 from stepkit.errors import ChampionMoved
-from stepkit.process import process_tags
+from stepkit.processes import process_tags
 from stepkit.step.flags import registered_name
 from tests.conftest import new_experiment, run_command
 from tests.support.pipelines import small_table

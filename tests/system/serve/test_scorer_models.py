@@ -22,10 +22,11 @@ from serve.batch.fetch_model import fetching
 from serve.errors import ModelFailed, ModelRefused
 from serve.model.servable import load
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from stepkit.store import tracking
 from tests.support.scoring_requests import split
 from tests.support.scoring_servers import Server, log_url, logged, metric, scorer
-from tests.support.servers import door_to, free_port, mlflow_server, wait_until
+from tests.support.servers import door_to, mlflow_server, wait_until
 from tests.support.trained_champion import Champion, two_versions
 
 PREDICTOR = ROOT / "random_forest" / "predictor.py"

@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from prediction_log.read import read_log
+from stepkit.processes import free_port
 from tests.conftest import run_command
 from tests.support.scoring_requests import split
 from tests.support.scoring_servers import Server, log_url, logged, metric, scorer, scorer_by_make, scorer_by_mlflow
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion, two_versions
 
 ROWS = 'scorer_rows_total{role="champion",version="1"}'

@@ -21,12 +21,13 @@ import requests
 
 from serve.model.onnx_graph import FEW
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from tests.conftest import run_command
 from tests.support.prediction_logs import ids
 from tests.support.restartable_postgres import postgres_to_stop, stopped
 from tests.support.scoring_requests import CSV, csv, inputs, instances, records, split
 from tests.support.scoring_servers import Server, logged, metric, scorer
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion, two_versions
 
 

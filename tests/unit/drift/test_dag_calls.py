@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,18 +103,6 @@ def test_a_command_gets_what_is_said_to_it_and_nothing_of_airflows_path(monkeypa
     monkeypatch.setenv("PYTHONPATH", "/of/airflow")
     code = "import os, sys; print(sys.stdin.read(), os.environ.get('PYTHONPATH'))"
     assert project._call([sys.executable, "-c", code], said="hello") == "hello None\n"
-
-
-def test_a_command_that_is_given_up_takes_its_children_along() -> None:
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    process = subprocess.Popen([sys.executable, "-c", code], text=True)
-    while not (children := subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout):
-        time.sleep(0.05)
-    project._end(process)
-    process.wait(10)
-    assert subprocess.run(
-        ["ps", "-p", children.strip(), "-o", "stat="], capture_output=True, text=True
-    ).stdout.strip() in ("", "Z")
 
 
 def test_a_second_command_of_a_name_waits_for_the_first_even_if_its_task_is_gone(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch.forkserver import WarmProcess, cool_down, importing, warm_up
+from pipeline.launch.forkserver import WarmProcess, gc_paused, stop_forkserver, warm_up
 
 
 def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on() -> None:
     before = gc.get_freeze_count()
-    with importing():
+    with gc_paused():
         kept: list[list[int]] = [[] for _ in range(1000)]
         assert not gc.isenabled()
     assert gc.get_freeze_count() >= before + len(kept)
@@ -22,7 +22,7 @@ def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on() -> None:
 
 
 def test_collecting_goes_on_after_an_import_that_was_broken_off() -> None:
-    with pytest.raises(KeyboardInterrupt), importing():
+    with pytest.raises(KeyboardInterrupt), gc_paused():
         raise KeyboardInterrupt
     assert gc.isenabled()
     gc.unfreeze()
@@ -38,5 +38,5 @@ def test_a_step_begins_with_the_heavy_libraries_loaded(tmp_path: Path) -> None:
         step = WarmProcess([], str(tmp_path), {**os.environ}, log)
         assert step.wait() == 0
     finally:
-        cool_down()
+        stop_forkserver()
     assert log.read_text() == "set()\n"

@@ -31,7 +31,7 @@ from prediction_log.rows import Prediction, features_json, features_texts, is_ke
 from prediction_log.schema import HEAD, KNOWN, MIGRATIONS
 from prediction_log.settings import LogSettings
 from prediction_log.writer import PredictionLog
-from tests.support.servers import free_port
+from stepkit.processes import free_port
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ONE = Prediction("r-1", 0, NOON, "credit", "3", False, {"AGE": 24.0, "SEX": 2.0, "job": "cook"}, 0.25, 0, 1.5)

@@ -67,7 +67,7 @@ def test_an_error_is_raised_here_as_it_was_there() -> None:
 def test_a_module_that_is_not_there_is_told_at_the_call() -> None:
     with Apart(process_id, "no.such.module") as call, pytest.raises(RuntimeError, match=r"ModuleNotFoundError") as told:
         call()
-    assert "apart.py" in told.value.__notes__[0], "where it was raised"
+    assert "subprocess_call.py" in told.value.__notes__[0], "where it was raised"
 
 
 def test_a_process_that_is_killed_is_told_with_its_status() -> None:
@@ -79,8 +79,8 @@ def test_a_process_that_is_killed_is_told_with_its_status() -> None:
 
 ORPHAN = """
 import os, sys, time
-from serve.apart import Apart
-from tests.unit.test_serve_apart import tell_and_sleep
+from serve.batch.subprocess_call import Apart
+from tests.unit.serve.test_subprocess_call import tell_and_sleep
 if __name__ == "__main__":
     with Apart(tell_and_sleep) as call:
         call(sys.argv[1])

@@ -18,10 +18,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingUnreachable
 from stepkit.paths import ROOT
+from stepkit.processes import free_port
 from stepkit.step.exit import as_step_error
 from stepkit.store import checks
 from stepkit.store.tracking import connect, gone, is_unreachable, missing_as, trouble_of
-from tests.support.servers import free_port
 
 
 @pytest.mark.parametrize(
