@@ -16,11 +16,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from pipeline.config import ConfigError, explain, split_options
-from pipeline.execution import single
+from pipeline.config import ConfigError, checked, explain, split_options
 from pipeline.execution.mlflow_run import launched
-from pipeline.execution.progress import print_line
+from pipeline.execution.progress import new_console, print_line
 from pipeline.execution.runner import StepFailed
+from pipeline.execution.single import run_single
 from pipeline.sweep import job, sweep
 from pipeline.sweep.hydra_plugins import register_plugins
 from stepkit.paths import ROOT
@@ -43,13 +43,20 @@ GROUP_IS_NO_TEXT = "Config group override must be"
 """How Hydra's message begins about data=3, which it raises as a plain ValueError."""
 
 
+class PipelineEnded(BaseException):
+    """Carries the error that ended a pipeline through Hydra, which prints lines of its own about an Exception."""
+
+
 @hydra.main(version_base="1.3", config_path=str(ROOT), config_name="config")
 def run(composed: DictConfig) -> float | None:
     # as short as can be: a launcher of Hydra may send it, with all that it names here, to another machine
     hydra_config: Any = HydraConfig.get()  # Hydra types it as a class, and hands out a DictConfig
     if hydra_config.mode == RunMode.MULTIRUN:
         return job.run_here(composed, hydra_config)
-    single.run_composed(composed)
+    try:
+        run_single(checked(composed), new_console(), list(map(str, hydra_config.overrides.task)))
+    except Exception as error:
+        raise PipelineEnded from error
     return None
 
 
@@ -68,7 +75,7 @@ def main() -> int:
 def _problems_of_all() -> list[BaseException]:
     """Run what the command line says; return what went wrong."""
     problem = _problem_of(_start)
-    problems = [problem] if problem else [_explained(failure) for failure in single.failures]
+    problems = [problem] if problem else []
     failed = _problem_of(lambda: problems.extend(sweep.close_started(problem)))
     return [*problems, failed] if failed else problems
 
@@ -84,7 +91,7 @@ def _problem_of(work: Callable[[], None]) -> BaseException | None:
     """Do some work; return the error to show, or None if there is none. One of our own code is raised."""
     try:
         work()
-    except sweep.CannotStart as stopped:
+    except (sweep.CannotStart, PipelineEnded) as stopped:
         return _explained(stopped.__cause__ or stopped)
     except (Exception, KeyboardInterrupt) as error:
         return _explained(error)

@@ -1,8 +1,7 @@
-"""What a step's result depends on beside its inputs, parameters and code: the data's source, and the registry."""
+"""External state that affects a step's result: the version of the data source, and the model registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +25,18 @@ NONE, ITSELF = "none", "itself"
 
 
 @dataclass(frozen=True)
-class Around:
-    """What surrounds a step of a pipeline.
+class StepContext:
+    """State of a pipeline that decides whether a step runs.
 
     Attributes:
-        done: the run of each step before it.
-        since: when its sweep began (ms since 1970); 0 for a pipeline by itself.
+        done: the run of each step that has succeeded, now or earlier; grows while the pipeline runs.
+        since: when its sweep began (ms since 1970); 0 for a single pipeline.
     """
 
     client: MlflowClient
     config: Config
-    done: Mapping[str, str]
+    experiment_id: str
+    done: dict[str, str]
     since: int = 0
 
     @property
@@ -45,11 +45,11 @@ class Around:
         return f"{self.config.data.name} for {self.config.register_.model_name}".replace("'", "")
 
 
-def source(around: Around) -> dict[str, str]:
+def source(context: StepContext) -> dict[str, str]:
     """The version of the data at their source: ETag, time of change or sha256; "" where the source names none."""
-    url = from_root(opened(around.config.data.file_url))
+    url = from_root(opened(context.config.data.file_url))
     if url.startswith(("http://", "https://")):
-        return {"source": _version_on_server(url, min(around.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
+        return {"source": _version_on_server(url, min(context.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
     place = url.removeprefix("file://")
     if "://" in place:
         return {"source": _version_in_store(url)}
@@ -75,13 +75,13 @@ def _version_in_store(url: str) -> str:
         return ""
 
 
-def reference(around: Around) -> dict[str, str]:
+def reference(context: StepContext) -> dict[str, str]:
     """The digest of what check_data compares with."""
-    config = around.config
-    sample = address_of(around.done["preprocess"], config.preprocess.artifact_name)
+    config = context.config
+    sample = address_of(context.done["preprocess"], config.preprocess.artifact_name)
     wanted = config.data.reference_dataset or config.check_data.reference_artifact
     try:
-        address, _ = reference_address(around.client, sample, wanted, config.register_.model_name)
+        address, _ = reference_address(context.client, sample, wanted, config.register_.model_name)
     except StepError as error:
         return {"reference": f"cannot be had: {error}"}
     if not address:
@@ -89,33 +89,33 @@ def reference(around: Around) -> dict[str, str]:
     if not address.startswith("runs:/"):
         return {"reference": f"sha256:{sha256_of(Path(address))}"}
     with missing_as(None, StepError):
-        return {"reference": digest_of(around.client, address)}
+        return {"reference": digest_of(context.client, address)}
     return {"reference": f"cannot be had: {address}"}  # no such run or artifact: check_data reports it
 
 
-def champion(around: Around) -> dict[str, str]:
+def champion(context: StepContext) -> dict[str, str]:
     """The champion that a verdict compares with, or that stays because it is of another data set."""
-    found = champion_of(around.client, around.config.register_.model_name)
+    found = champion_of(context.client, context.config.register_.model_name)
     if found is None:
         return {"champion": NONE}
-    if found.run_id == around.done["random_forest"]:
+    if found.run_id == context.done["random_forest"]:
         return {"champion": ITSELF}
     by_hand = ", put there by hand" if is_by_hand(found) else ""
     return {"champion": f"version {found.version} (run {found.run_id or 'unknown'}{by_hand})"}
 
 
-def why_unregistered(around: Around, run: Run) -> str:
+def why_unregistered(context: StepContext, run: Run) -> str:
     """Return why what a finished register run did does not hold any more, or ""."""
     name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
     found = None
     with missing_as():
-        found = around.client.get_model_version(name, version)
+        found = context.client.get_model_version(name, version)
     if found is None:
         return f"{name} version {version} is not registered any more"
     if WITHDRAWN in found.tags:
         return ""  # a person put another version in its place
-    passed = around.client.get_run(around.done["evaluate"]).data.tags.get(VERDICT) == PASSED
-    stands = champion_of(around.client, name)
+    passed = context.client.get_run(context.done["evaluate"]).data.tags.get(VERDICT) == PASSED
+    stands = champion_of(context.client, name)
     if passed and (stands is None or str(stands.version) != version):
         return f"version {version} is not the champion any more"
     return ""

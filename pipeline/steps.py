@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from pipeline import external_state
 from pipeline.config import Config, ConfigError
-from pipeline.external_state import Around
+from pipeline.external_state import StepContext
 from pipeline.tags import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit.table.columns import Columns
 
@@ -40,8 +40,8 @@ class Step:
     after: tuple[str, ...] = ()
     packs: tuple[str, ...] = ()
     contents: dict[str, Callable[[Config], dict[str, Any]]] = field(default_factory=dict)
-    outside: Callable[[Around], dict[str, str]] = lambda around: {}
-    why_undone: Callable[[Around, Run], str] = lambda around, run: ""
+    outside: Callable[[StepContext], dict[str, str]] = lambda context: {}
+    why_undone: Callable[[StepContext, Run], str] = lambda context, run: ""
     tag: str = ""
 
     @property

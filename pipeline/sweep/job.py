@@ -24,7 +24,6 @@ from pipeline.config import Config, ConfigError, checked
 from pipeline.execution.mlflow_run import open_nested
 from pipeline.execution.progress import REUSED, Silent, new_console, print_line
 from pipeline.execution.runner import StepFailed, run_pipeline
-from pipeline.execution.summary import expect_accepted
 from pipeline.launch.forkserver import warm_up
 from pipeline.reuse.claims import Shared
 from pipeline.steps import chosen_steps
@@ -141,7 +140,7 @@ def _executed(composed: DictConfig, job: Job, run_id: str) -> tuple[str, float]:
     env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
     show = Silent(Console(), names)
     shared = Shared(client, job.ledger, run_id, job.sweep.info.start_time)
-    expect_accepted(client, config, run_pipeline(config, run_id, env_manager, names, show, shared))
+    run_pipeline(config, run_id, env_manager, names, show, shared)
     objective = objective_of(client.get_run(run_id), config.sweep.metric, names)
     reused = sum(line.state == REUSED for line in show.lines.values())
     metric = "" if math.isnan(objective) else f"{config.sweep.metric} {objective:.4f}, "

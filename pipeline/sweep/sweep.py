@@ -24,13 +24,13 @@ from pipeline.config import Sweep as Settings
 from pipeline.execution.mlflow_run import connect, launched, open_nested, open_run
 from pipeline.execution.progress import Silent, new_console
 from pipeline.execution.runner import StepFailed, run_pipeline
-from pipeline.execution.summary import expect_accepted
+from pipeline.execution.summary import steps_of
 from pipeline.report import at_end
 from pipeline.steps import chosen_steps
 from pipeline.sweep.job import AFTER_THE_CHOICE, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
 from pipeline.sweep.launch_ray import lost_jobs
 from pipeline.sweep.results import closing, failed, publish
-from pipeline.tags import CONFIG_ARTIFACT, JOB, OVERRIDES, STEP_RUN
+from pipeline.tags import CONFIG_ARTIFACT, JOB, OVERRIDES
 from stepkit.errors import StepError
 from stepkit.secret_urls import error_text, holds_secret, holds_secret_in
 from stepkit.store import tracking
@@ -226,17 +226,10 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
     env_manager = client.get_run(sweep.run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local")
     try:
         show = Silent(console, names)
-        done = run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
-        expect_accepted(client, config, done)
+        run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
     except (StepFailed, StepError) as error:
         return [JobFailed(f"{best.info.run_name}: {error_text(error)}")]
     return []
-
-
-def steps_of(job: Run) -> dict[str, str]:
-    """The run of each step of a job, made for it, reused or read."""
-    tags = job.data.tags
-    return {key.removeprefix(STEP_RUN): run for key, run in tags.items() if key.startswith(STEP_RUN)}
 
 
 def make_current(client: MlflowClient, best: Run) -> None:

@@ -17,7 +17,6 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline import cli
-from pipeline.execution import single
 from pipeline.launch.forkserver import warm_up
 from serve.batch import subprocess_call
 from simulate.clients import clients
@@ -70,7 +69,6 @@ def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
     def call(experiment: Experiment, *options: str) -> Ended:
         monkeypatch.setattr(sys, "argv", start_pipeline(experiment, *options)[1:])
-        monkeypatch.setattr(single, "failures", [])
         capsys.readouterr()
         status = cli.main()
         said = capsys.readouterr()

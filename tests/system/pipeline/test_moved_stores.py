@@ -84,5 +84,5 @@ def test_a_step_starts_in_a_folder_with_a_special_name(tmp_path: Path) -> None:
     (folder / "MLproject").write_text("name: s\nentry_points:\n  main:\n    command: pwd > place\n")
     tracking.connect(sqlite_address(tmp_path / "mlflow.db"))
     step = Launcher("0", "local", warm=False).launch(folder, {}, "s", tmp_path / "log", {})
-    assert step.wait(), (tmp_path / "log").read_text()
+    assert step.process.wait() == 0, (tmp_path / "log").read_text()
     assert (folder / "place").read_text().strip() == str(folder)

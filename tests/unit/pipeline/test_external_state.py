@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config import checked
-from pipeline.external_state import Around, source
+from pipeline.external_state import StepContext, source
 from tests.support.small_data import composed
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def version_of(url: str) -> str:
     config = checked(composed(f"data.file_url={url}"))
-    return source(Around(MlflowClient("sqlite://"), config, {}))["source"]
+    return source(StepContext(MlflowClient("sqlite://"), config, "0", {}))["source"]
 
 
 def test_a_file_is_known_by_its_digest(tmp_path: Path) -> None:
