@@ -42,42 +42,25 @@ def test_of_jobs_that_ask_at_the_same_instant_one_computes(experiment: Experimen
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         assert sorted(pool.map(ask, jobs)) == [False] * 7 + [True]
-    # and whoever asks again gets the same answer
-    assert sorted(one.is_mine(*STEP) for one in jobs) == [False] * 7 + [True]
-
-
-def test_another_step_or_other_work_has_a_claim_of_its_own(experiment: Experiment, ledger: str) -> None:
-    first, second = job(experiment, ledger), job(experiment, ledger)
-    assert first.is_mine(*STEP)
-    assert second.is_mine("preprocess", "preprocess", KEY)
-    assert second.is_mine("download", "download_data", "e" * 64)
-    assert not second.is_mine(*STEP)
+    assert sorted(one.is_mine(*STEP) for one in jobs) == [False] * 7 + [True], "the same answer at the second look"
+    assert jobs[0].is_mine("preprocess", "preprocess", KEY), "another step"
+    assert jobs[1].is_mine("download", "download_data", "e" * 64), "the same step with other inputs"
 
 
 def test_a_job_that_gives_no_sign_of_life_is_replaced_by_one(
     experiment: Experiment, ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, second, third = (job(experiment, ledger) for _ in range(3))
-    assert dead.is_mine(*STEP)
-    assert not second.is_mine(*STEP)
-    assert not third.is_mine(*STEP)
-    monkeypatch.setattr(claims, "SECONDS_TO_BE_GONE", 0.0)
-    assert second.is_mine(*STEP)
-    # the one that took over has just begun
-    assert not third.is_mine(*STEP)
-
-
-def test_a_sign_of_life_keeps_the_others_waiting(
-    experiment: Experiment, ledger: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owner, second = job(experiment, ledger), job(experiment, ledger)
+    owner, second, third = (job(experiment, ledger) for _ in range(3))
     assert owner.is_mine(*STEP)
+    monkeypatch.setattr(claims, "SECONDS_BETWEEN_SIGNS", 0.0)
+    assert not third.is_mine(*STEP)
     assert not second.is_mine(*STEP)
     monkeypatch.setattr(claims, "SECONDS_TO_BE_GONE", 0.0)
-    monkeypatch.setattr(claims, "SECONDS_BETWEEN_SIGNS", 0.0)
     for _ in range(3):
         owner.give_sign()
-        assert not second.is_mine(*STEP)
+        assert not second.is_mine(*STEP), "the owner gives signs of life"
+    assert second.is_mine(*STEP), "the owner has stopped"
+    assert not third.is_mine(*STEP), "the one that took over has just begun"
 
 
 def test_a_failure_is_not_repeated_by_every_job(experiment: Experiment, ledger: str) -> None:

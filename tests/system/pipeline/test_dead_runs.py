@@ -26,19 +26,17 @@ def status_of(experiment: Experiment, run_id: str) -> str:
 def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experiment) -> None:
     here = process_tags()
     cases = {
-        "alive": here,
-        "dead": {**here, STARTED: "1"},
-        "elsewhere": {**here, HOST: "removed 1f2e", PID: "1"},
-        "earlier release": {},
+        "alive": (here, "RUNNING"),
+        "dead": ({**here, STARTED: "1"}, "KILLED"),
+        "elsewhere": ({**here, HOST: "removed 1f2e", PID: "1"}, "RUNNING"),
+        "earlier release": ({}, "RUNNING"),
     }
-    runs = {name: experiment.client.create_run(experiment.id, tags=tags).info.run_id for name, tags in cases.items()}
+    runs = {
+        name: experiment.client.create_run(experiment.id, tags=tags).info.run_id for name, (tags, _) in cases.items()
+    }
     said = {name: [line for line in end_dead_runs(experiment.client) if run in line] for name, run in runs.items()}
-    assert {name: status_of(experiment, run) for name, run in runs.items()} == {
-        "alive": "RUNNING",
-        "dead": "KILLED",
-        "elsewhere": "RUNNING",
-        "earlier release": "RUNNING",
-    }
+    for name, (_, status) in cases.items():
+        assert status_of(experiment, runs[name]) == status, name
     assert said["alive"] == said["earlier release"] == []
     (line,) = said["elsewhere"]
     assert "another host (removed)" in line

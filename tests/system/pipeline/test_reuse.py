@@ -58,13 +58,15 @@ def file_of(run: Run, artifact: str) -> Path:
     return Path(unquote(urlsplit(run.info.artifact_uri).path)) / artifact
 
 
-def test_the_first_pipeline_runs_every_step(first: Here) -> None:
-    assert not first.error
-    assert set(first.runs.steps) == set(ALL)
-    assert "7 ran" in first.said
+def file_of_model(place: Experiment, run: Run) -> Path:
+    location = place.client.get_logged_model(run.data.tags["model_id"]).artifact_location
+    return Path(unquote(urlsplit(location).path))
 
 
 def test_nothing_changed_nothing_runs(place: Experiment, run: Callable[..., Here], first: Here) -> None:
+    assert not first.error
+    assert set(first.runs.steps) == set(ALL)
+    assert "7 ran" in first.said
     before = len(place.client.search_runs([place.id]))
     again = run()
     assert again.states == dict.fromkeys(ALL, "reused")
@@ -89,7 +91,7 @@ def test_another_parameter_runs_its_step_and_those_that_read_its_output(
 ) -> None:
     smaller = run("data.test_size=0.2", f"main.execute_steps=[{','.join(ALL[:-1])}]")
     states = smaller.states
-    assert states["segregate"] == "ran     test_size 0.3 -> 0.2".replace("     ", " ")
+    assert states["segregate"] == "ran test_size 0.3 -> 0.2"
     assert states["random_forest"] == "ran output of segregate changed"
     assert states["evaluate"].startswith("ran output of ")
     assert [states[name] for name in ("download", "preprocess", "check_data")] == ["reused"] * 3
@@ -98,48 +100,8 @@ def test_another_parameter_runs_its_step_and_those_that_read_its_output(
     # what was reused last is what a step alone reads from
     (current,) = place.current("segregate")
     assert current.info.run_id == first.runs.steps["segregate"].info.run_id
-
-
-def test_a_setting_of_the_forest_leaves_the_data_alone(run: Callable[..., Here], first: Here) -> None:
     deeper = run("random_forest_pipeline.random_forest.max_depth=6", "main.execute_steps=[segregate,random_forest]")
     assert deeper.states == {"segregate": "reused", "random_forest": "ran random_forest.max_depth 5 -> 6"}
-
-
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (lambda path: path.unlink(), "its artifact preprocessed_data.csv is gone"),
-        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "its artifact preprocessed_data.csv has 1,000 bytes"),
-        (
-            lambda path: path.write_bytes(path.read_bytes().swapcase()[::-1]),
-            "its artifact preprocessed_data.csv was altered",
-        ),
-    ],
-    ids=["deleted", "truncated", "altered"],
-)
-def test_a_lost_artifact_is_made_anew(
-    run: Callable[..., Here], first: Here, damage: Callable[[Path], object], why: str
-) -> None:
-    steps = "main.execute_steps=[download,preprocess,segregate]"
-    holder = run(steps).runs.steps["preprocess"]
-    path = file_of(holder, "preprocessed_data.csv")
-    whole = path.read_bytes()
-    damage(path)
-    mended = run(steps)
-    assert mended.states["preprocess"].startswith(f"ran {why}")
-    assert file_of(mended.runs.steps["preprocess"], "preprocessed_data.csv").read_bytes() == whole
-    # made anew it is the same, so that what reads it need not run
-    assert mended.states["segregate"] == "reused"
-
-
-def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place: Experiment, first: Here) -> None:
-    model = place.client.get_logged_model(first.runs.steps["random_forest"].data.tags["model_id"])
-    (graph,) = Path(unquote(urlsplit(model.artifact_location).path)).rglob("model.onnx")
-    graph.unlink()
-    mended = run()
-    assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
-    assert mended.states["evaluate"].startswith("ran ")
-    assert mended.states["register"].startswith("ran ")
 
 
 def replace_by_link(path: Path) -> None:
@@ -151,6 +113,37 @@ def replace_by_link(path: Path) -> None:
 def alter_one_byte(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda path: path.unlink(), "is gone"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "has 1,000 bytes"),
+        (alter_one_byte, "was altered"),
+        (replace_by_link, "was altered"),
+    ],
+    ids=["deleted", "truncated", "altered", "link"],
+)
+def test_a_lost_artifact_is_made_anew(
+    run: Callable[..., Here], first: Here, damage: Callable[[Path], object], why: str
+) -> None:
+    steps = "main.execute_steps=[download,preprocess,segregate]"
+    path = file_of(run(steps).runs.steps["preprocess"], "preprocessed_data.csv")
+    whole = path.read_bytes()
+    damage(path)
+    mended = run(steps)
+    assert mended.states["preprocess"].startswith(f"ran its artifact preprocessed_data.csv {why}")
+    assert file_of(mended.runs.steps["preprocess"], "preprocessed_data.csv").read_bytes() == whole
+    assert mended.states["segregate"] == "reused", "the artifact is the same as before"
+
+
+def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place: Experiment, first: Here) -> None:
+    (file_of_model(place, first.runs.steps["random_forest"]) / "artifacts" / "model.onnx").unlink()
+    mended = run()
+    assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
+    assert mended.states["evaluate"].startswith("ran ")
+    assert mended.states["register"].startswith("ran ")
 
 
 @pytest.mark.parametrize(
@@ -179,23 +172,6 @@ def test_a_model_is_intact_only_if_each_file_is_the_one_that_was_logged(
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
     assert why_not_intact(place.client, run) == ""
-
-
-def file_of_model(place: Experiment, run: Run) -> Path:
-    location = place.client.get_logged_model(run.data.tags["model_id"]).artifact_location
-    return Path(unquote(urlsplit(location).path))
-
-
-def test_an_artifact_that_became_a_link_is_not_the_one_that_was_published(place: Experiment, first: Here) -> None:
-    run = place.current("preprocess")[0]
-    path = file_of(run, "preprocessed_data.csv")
-    whole = path.read_bytes()
-    replace_by_link(path)
-    try:
-        assert why_not_intact(place.client, run) == "its artifact preprocessed_data.csv was altered"
-    finally:
-        path.unlink()
-        path.write_bytes(whole)
 
 
 def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
@@ -230,7 +206,7 @@ def test_reuse_can_be_turned_off_for_all_or_for_one_step(run: Callable[..., Here
     assert one.states == {"download": "reused", "preprocess": "ran main.rerun names it"}
 
 
-@pytest.mark.parametrize("behaviour", ["etag", "dated"])
+@pytest.mark.parametrize("behaviour", ["etag", "dated", "good"])
 def test_a_download_is_reused_while_the_server_names_the_same_version(
     behaviour: str, experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
 ) -> None:
@@ -238,22 +214,16 @@ def test_a_download_is_reused_while_the_server_names_the_same_version(
     path = f"{behaviour}/clients.csv"
     options = [f"data.file_url={faulty_server.url(path)}", "main.execute_steps=[download,preprocess]"]
     run_here(experiment, *options)
-    assert run_here(experiment, *options).states == {"download": "reused", "preprocess": "reused"}
+    again = run_here(experiment, *options).states
+    if behaviour == "good":  # names no version: the step that follows goes by the digest
+        assert again == {"download": "ran its source names neither ETag nor time of change", "preprocess": "reused"}
+        return
+    assert again == {"download": "reused", "preprocess": "reused"}
     assert faulty_server.asked[path] == 1
     faulty_server.files["clients.csv"] = small_table(tmp_path, seed=2, rows=301).read_bytes()
     changed = run_here(experiment, *options).states
     assert changed["download"].startswith("ran source ")
     assert changed["preprocess"] == "ran output of download changed"
-
-
-def test_a_source_without_versions_is_downloaded_and_the_rest_goes_by_its_digest(
-    experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
-) -> None:
-    faulty_server.files["clients.csv"] = small_table(tmp_path, rows=300).read_bytes()
-    options = [f"data.file_url={faulty_server.url('good/clients.csv')}", "main.execute_steps=[download,preprocess]"]
-    run_here(experiment, *options)
-    again = run_here(experiment, *options).states
-    assert again == {"download": "ran its source names neither ETag nor time of change", "preprocess": "reused"}
 
 
 def test_a_changed_file_on_disk_is_downloaded_again(experiment: Experiment, tmp_path: Path) -> None:

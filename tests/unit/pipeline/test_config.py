@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from pipeline.config import ConfigError, checked, explain, readable, split_options, suggestion
+from pipeline.config import ConfigError, checked, explain, readable, split_options
 from pipeline.reuse.fingerprint import flat
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
@@ -26,24 +27,15 @@ def complaint(*overrides: str) -> str:
     return text
 
 
-def test_the_repositorys_configuration_is_valid() -> None:
-    config = checked(composed())
-    assert config.data.name == "sample"
-    assert config.data.stratify == config.data.target == "default"
-    assert config.main.execute_steps == ["all"]
-    assert config.random_forest_pipeline.random_forest.max_depth == 13
-    assert config.register_.model_name == "credit_default"
-
-
-def test_the_real_data_set_is_one_override_away() -> None:
-    config = checked(composed("data=uci"))
-    assert config.data.file_url.startswith("https://archive.ics.uci.edu/")
-    assert len(config.data.sha256) == 3
-    assert len(config.data.columns) == 23
-
-
-def test_the_sample_has_the_columns_of_the_real_data_set() -> None:
-    assert checked(composed("data=sample")).data.columns == checked(composed("data=uci")).data.columns
+def test_the_repositorys_configuration_is_valid_and_the_real_data_set_one_override_away() -> None:
+    sample, real = checked(composed()), checked(composed("data=uci")).data
+    assert (sample.data.name, sample.data.stratify, sample.data.target) == ("sample", "default", "default")
+    assert sample.main.execute_steps == ["all"]
+    assert sample.random_forest_pipeline.random_forest.max_depth == 13
+    assert sample.register_.model_name == "credit_default"
+    assert real.file_url.startswith("https://archive.ics.uci.edu/")
+    assert (len(real.sha256), len(real.columns)) == (3, 23)
+    assert sample.data.columns == real.columns
 
 
 PUBLIC = [
@@ -69,43 +61,31 @@ PUBLIC = [
 
 @pytest.mark.parametrize("overrides", [PUBLIC, ["data.stratify=null"]], ids=["values", "null"])
 def test_the_public_keys_can_be_set(overrides: list[str]) -> None:
-    whole = checked(composed(*overrides)).model_dump(by_alias=True)
+    whole = OmegaConf.create(checked(composed(*overrides)).model_dump(by_alias=True))
     for override in overrides:
         key, value = override.split("=", 1)
-        found = whole
-        for part in key.split("."):
-            found = found[part]
-        assert str(found).replace("'", "").replace(" ", "") == ("None" if value == "null" else value), key
+        found = str(OmegaConf.select(whole, key))
+        assert found.replace("'", "").replace(" ", "") == ("None" if value == "null" else value), key
 
 
 def test_one_step_and_one_digest_need_no_list() -> None:
     config = checked(composed("main.execute_steps=evaluate", "data.sha256=abc"))
-    assert config.main.execute_steps == ["evaluate"]
-    assert config.data.sha256 == ["abc"]
+    assert (config.main.execute_steps, config.data.sha256) == (["evaluate"], ["abc"])
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "meant"),
+    ("override", "said"),
     [
-        ("main.experiment_nam=x", "main.experiment_nam", "main.experiment_name"),
-        ("+main.experiment_nam=x", "main.experiment_nam", "main.experiment_name"),
-        ("data.test_sise=0.3", "data.test_sise", "data.test_size"),
-        (
-            "random_forest_pipeline.random_forest.n_estimator=5",
-            "random_forest_pipeline.random_forest.n_estimator",
-            "random_forest_pipeline.random_forest.n_estimators",
-        ),
-        ("+regster.model_name=x", "regster", "register"),
-        ("serve.keepdays=9", "serve.keepdays", "serve.keep_days"),
+        ("main.experiment_nam=x", "'main.experiment_nam'; did you mean 'main.experiment_name'?"),
+        ("+main.experiment_nam=x", "'main.experiment_nam'; did you mean 'main.experiment_name'?"),
+        ("+regster.model_name=x", "'regster'; did you mean 'register'?"),
+        ("serve.keepdays=9", "'serve.keepdays'; did you mean 'serve.keep_days'?"),
+        ("+zzz=1", "'zzz'. The known keys stand in config.yaml."),
+        ("zzz=1", "'zzz'. The known keys stand in config.yaml."),
     ],
 )
-def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, key: str, meant: str) -> None:
-    assert complaint(override) == f"unknown configuration key '{key}'; did you mean '{meant}'?"
-
-
-@pytest.mark.parametrize("override", ["+zzz=1", "zzz=1"])
-def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
-    assert complaint(override) == "unknown configuration key 'zzz'. The known keys stand in config.yaml."
+def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, said: str) -> None:
+    assert complaint(override) == f"unknown configuration key {said}"
 
 
 @pytest.mark.slow
@@ -113,16 +93,15 @@ def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
     ("override", "words"),
     [
         ("data.test_size=1.5", ("data.test_size", "less than 1", "found: 1.5")),
-        ("data.test_size=0", ("data.test_size", "greater than 0", "found: 0")),
-        ("data.val_size=big", ("data.val_size", "valid number", "found: big")),
         ("data.ks_alpha=1", ("data.ks_alpha", "less than 1")),
+        ("segregate.artifact_root=a/b", ("segregate.artifact_root", "a/b")),
+        ("evaluate.level=1", ("evaluate.level", "less than 1")),
+        ("data.val_size=big", ("data.val_size", "valid number", "found: big")),
         ("main.random_seed=seven", ("main.random_seed", "valid integer", "found: seven")),
         ("main.random_seed=-1", ("main.random_seed", "found: -1")),
         ("main.execute_steps=[]", ("main.execute_steps", "at least 1")),
         ("download.attempts=0", ("download.attempts", "found: 0")),
         ("preprocess.artifact_name=table.xlsx", ("preprocess.artifact_name", "table.xlsx")),
-        ("segregate.artifact_root=a/b", ("segregate.artifact_root", "a/b")),
-        ("register.model_name=a/b", ("register.model_name", "a/b")),
         ('register.model_name="Bob\'s loans"', ("register.model_name", "cannot contain", "'")),
         ("register.model_name=''", ("register.model_name", "1 to 250 characters")),
         (f"register.model_name={'x' * 251}", ("register.model_name", "found 251 characters")),
@@ -131,7 +110,6 @@ def test_an_unknown_key_like_no_other_points_to_the_file(override: str) -> None:
         ("serve.when_unavailable=wait", ("serve.when_unavailable", "'refuse' or 'answer'", "found: wait")),
         ("data.file_url=null", ("data.file_url", "valid string")),
         ("evaluate.on_reject=stop", ("evaluate.on_reject", "'warn' or 'fail'", "found: stop")),
-        ("evaluate.level=1", ("evaluate.level", "less than 1")),
         ("evaluate.resamples=10", ("evaluate.resamples", "greater than or equal to 100")),
         ("evaluate.gate.metric=auc", ("evaluate.gate.metric", "'roc_auc'", "found: auc")),
         ("+evaluate.gate.floors.auc=0.7", ("evaluate.gate.floors.auc", "'roc_auc'")),
@@ -150,32 +128,26 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(override: str, 
     assert [word for word in words if word not in text] == [], text
 
 
-def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
-    text = complaint("data=ucy")
-    assert "ucy" in text
-    assert "sample" in text
-    assert "uci" in text
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data=ucy", ("ucy", "sample", "uci")),
+        ("data.stratify=${data.targett}", ("data.targett",)),
+        ("data.stratify=${nothing.there}", ("nothing.there",)),
+        ("data.test_size", ("data.test_size",)),
+        ("data.test_size=[0.3", ("[0.3",)),
+    ],
+    ids=["unknown data set", "interpolation", "interpolation of nothing", "no value", "open bracket"],
+)
+def test_what_hydra_cannot_compose_is_one_line_that_names_it(override: str, words: tuple[str, ...]) -> None:
+    text = complaint(override)
+    assert [word for word in words if word not in text] == [], text
 
 
-@pytest.mark.parametrize("override", ["data.stratify=${data.targett}", "data.stratify=${nothing.there}"])
-def test_an_interpolation_that_leads_nowhere_is_named(override: str) -> None:
-    key = override.split("{")[1].rstrip("}")
-    assert key in complaint(override)
-
-
-@pytest.mark.parametrize(("override", "named"), [("data.test_size", "data.test_size"), ("data.test_size=[0.3", "[0.3")])
-def test_an_override_that_hydra_cannot_parse_is_one_line(override: str, named: str) -> None:
-    assert named in complaint(override)
-
-
-def test_a_known_key_that_stands_in_no_file_yet_is_not_called_unknown() -> None:
-    text = complaint("random_forest_pipeline.random_forest.max_leaf_nodes=4")
-    assert "+random_forest_pipeline.random_forest.max_leaf_nodes" in text
-
-
-def test_a_known_key_that_stands_in_no_file_yet_can_be_added() -> None:
-    config = checked(composed("+random_forest_pipeline.random_forest.max_leaf_nodes=4"))
-    assert config.random_forest_pipeline.random_forest.max_leaf_nodes == 4
+def test_a_known_key_that_stands_in_no_file_yet_can_be_added_with_a_plus_sign() -> None:
+    key = "random_forest_pipeline.random_forest.max_leaf_nodes"
+    assert f"+{key}" in complaint(f"{key}=4")
+    assert checked(composed(f"+{key}=4")).random_forest_pipeline.random_forest.max_leaf_nodes == 4
 
 
 @pytest.mark.parametrize(
@@ -229,11 +201,6 @@ def test_hydra_options_are_split_as_a_shell_would_with_flags_first(argv: list[st
 def test_options_with_an_open_quote_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"hydra_options cannot be split into words: .* Check its quotes: 'a=1"):
         split_options(["--hydra_options", "'a=1"])
-
-
-def test_a_suggestion_is_made_only_for_a_close_key() -> None:
-    assert suggestion("main.sed", ["main.seed", "data.name"]) == "; did you mean 'main.seed'?"
-    assert "did you mean" not in suggestion("zzz", ["main.seed"])
 
 
 def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:

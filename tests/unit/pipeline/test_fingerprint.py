@@ -44,29 +44,25 @@ def changed_by(copy: Path, step: str, file: str, text: str) -> list[str]:
     return differences(before, code_parts(step))
 
 
-@pytest.mark.parametrize("file", ["preprocess/run.py", "preprocess/conda.yml", "preprocess/MLproject"])
-def test_a_steps_own_files_count(copy: Path, file: str) -> None:
-    assert changed_by(copy, "preprocess", file, "\n# another word\n") == [f"{file} changed"]
-
-
-@pytest.mark.parametrize("file", ["stepkit/step/artifacts.py", "stepkit/table/tables.py", "stepkit/table/columns.py"])
-def test_a_helper_that_it_imports_counts_however_far_away(copy: Path, file: str) -> None:
-    assert changed_by(copy, "preprocess", file, "\n# another word\n") == [f"{file} changed"]
-
-
 @pytest.mark.parametrize(
-    "file", ["stepkit/model/plots.py", "stepkit/table/split.py", "random_forest/run.py", "check_data/ks.py"]
+    ("step", "file"),
+    [
+        ("preprocess", "preprocess/run.py"),
+        ("preprocess", "preprocess/conda.yml"),
+        ("preprocess", "preprocess/MLproject"),
+        ("preprocess", "stepkit/step/artifacts.py"),  # imported by it
+        ("preprocess", "stepkit/table/columns.py"),  # imported by what it imports
+        ("check_data", "check_data/data_tests.py"),  # which pytest runs by its path
+        ("random_forest", "random_forest/predictor.py"),  # as MLflow does
+    ],
 )
+def test_every_file_that_a_step_executes_counts(copy: Path, step: str, file: str) -> None:
+    assert changed_by(copy, step, file, "\n# another word\n") == [f"{file} changed"]
+
+
+@pytest.mark.parametrize("file", ["stepkit/model/plots.py", "stepkit/table/split.py", "random_forest/run.py"])
 def test_what_it_does_not_import_does_not_count(copy: Path, file: str) -> None:
     assert changed_by(copy, "preprocess", file, "\n# another word\n") == []
-
-
-def test_files_that_are_run_without_an_import_count(copy: Path) -> None:
-    """pytest runs the data tests by their path, and MLflow the predictor."""
-    assert changed_by(copy, "check_data", "check_data/data_tests.py", "\n") == ["check_data/data_tests.py changed"]
-    assert changed_by(copy, "random_forest", "random_forest/predictor.py", "\n") == [
-        "random_forest/predictor.py changed"
-    ]
 
 
 def test_what_is_packed_into_the_model_counts(copy: Path) -> None:
@@ -139,16 +135,12 @@ def test_settings_are_named_one_by_one_to_the_second_level() -> None:
 @pytest.fixture
 def switching_threads() -> Iterator[None]:
     """Let another thread go on in the middle of each garbage collection, which comes often."""
-    before = gc.get_threshold()
-    gc.callbacks.append(yield_to_others)
+    before, switch = gc.get_threshold(), lambda *_: time.sleep(0)
+    gc.callbacks.append(switch)
     gc.set_threshold(50)
     yield
     gc.set_threshold(*before)
-    gc.callbacks.remove(yield_to_others)
-
-
-def yield_to_others(*_: object) -> None:
-    time.sleep(0)
+    gc.callbacks.remove(switch)
 
 
 @pytest.mark.slow

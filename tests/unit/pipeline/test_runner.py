@@ -1,4 +1,4 @@
-"""Which steps may start, and which commands the warm launcher understands."""
+"""Which steps may start, which commands the warm launcher understands, and what is shown of a crash."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ import pytest
 
 from pipeline.execution.runner import is_ready, last_lines
 from pipeline.launch.forkserver import step_arguments
-from pipeline.steps import BY_NAME, STEPS
+from pipeline.steps import chosen_steps
 
 
-def test_steps_that_need_the_same_step_are_ready_together() -> None:
-    done = {"download": "1", "preprocess": "2"}
-    ready = [step.name for step in STEPS if step.name not in done and is_ready(step, list(STEPS), done)]
-    assert ready == ["check_data", "segregate"]
-
-
-def test_training_waits_for_the_data_checks_although_it_reads_nothing_of_them() -> None:
-    forest = BY_NAME["random_forest"]
-    done = {"download": "1", "preprocess": "2", "segregate": "3"}
-    assert not is_ready(forest, list(STEPS), done)
-    assert is_ready(forest, list(STEPS), {**done, "check_data": "4"})
-
-
-def test_training_does_not_wait_for_data_checks_that_are_not_executed() -> None:
-    assert is_ready(BY_NAME["random_forest"], [BY_NAME["random_forest"]], {"segregate": "3"})
+@pytest.mark.parametrize(
+    ("executed", "done", "ready"),
+    [
+        (["all"], ["download", "preprocess"], ["check_data", "segregate"]),
+        (["all"], ["download", "preprocess", "segregate"], ["check_data"]),
+        (["all"], ["download", "preprocess", "segregate", "check_data"], ["random_forest"]),
+        (["random_forest"], ["segregate"], ["random_forest"]),
+    ],
+    ids=["side by side", "training waits for the checks", "then it begins", "no checks to wait for"],
+)
+def test_a_step_is_ready_when_what_it_reads_or_waits_for_is_done(
+    executed: list[str], done: list[str], ready: list[str]
+) -> None:
+    steps, runs = chosen_steps(executed), dict.fromkeys(done, "1f")
+    assert [step.name for step in steps if step.name not in done and is_ready(step, steps, runs)] == ready
 
 
 def test_arguments_are_taken_from_a_steps_command_as_the_shell_would() -> None:
     command = "PYTHONPATH=.. python -P run.py --step preprocess --artifact_description 'two words' --input_run_id ''"
     words = ["--step", "preprocess", "--artifact_description", "two words", "--input_run_id", ""]
     assert step_arguments(command) == words
-
-
-def test_another_command_is_left_to_the_shell() -> None:
-    assert step_arguments("python other.py") is None
+    assert step_arguments("python other.py") is None, "left to the shell"
 
 
 def test_of_a_crash_the_last_line_is_shown_and_not_its_traceback(

@@ -15,14 +15,10 @@ from stepkit.step.flags import step_parser
 from stepkit.step.with_options import flags_of
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--hydra_options", "--help"], ["--hydra_options", "a=1 -h"]])
-def test_help_is_asked_for_in_any_place(words: list[str]) -> None:
-    assert wants_help(words)
-
-
-@pytest.mark.parametrize("words", [[], ["--hydra_options", "a=--help"], ["main.because.reason=no -h"], ["a='"]])
-def test_nothing_else_asks_for_help(words: list[str]) -> None:
-    assert not wants_help(words)
+def test_help_is_asked_for_in_any_place_and_by_nothing_else() -> None:
+    asking = [["--help"], ["-h"], ["--hydra_options", "--help"], ["--hydra_options", "a=1 -h"]]
+    others = [[], ["--hydra_options", "a=--help"], ["main.because.reason=no -h"], ["a='"]]
+    assert [wants_help(words) for words in asking + others] == [True] * 4 + [False] * 4
 
 
 def test_help_imports_nothing_heavy_and_shows_every_key() -> None:
