@@ -13,7 +13,7 @@ from functools import cache
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, RunTag, SourceType
+from mlflow.entities import LifecycleStage, Run, RunTag, SourceType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import (
@@ -41,7 +41,6 @@ from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
 
-
 MOST_FILES = 20
 SECONDS_FOR_GIT = 5.0
 
@@ -68,50 +67,51 @@ def launched() -> Launched:
     )
 
 
-def connect(configured: str | None, before: Launched, console: Console) -> str:
-    """Choose the tracking server; say so when the configuration overrules the environment."""
+def open_run(main: Main, name: str, console: Console) -> tuple[str, str]:
+    """Connect to the tracking server; return its address, and the run of the whole command. End dead runs.
+
+    The run is the one of `mlflow run` if that is in the same store and experiment; else a new one that it names in a
+    tag.
+    """
+    before, configured = launched(), main.mlflow_tracking_url
     if configured and before.tracking_uri and paths.store_address(configured) != before.tracking_uri:
         place = f"tracking to {shown(configured)}"
         print_line(console, f"{place} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)")
-    uri = tracking.connect(configured, before.run_id)
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    return uri
-
-
-def env_manager_of(before: Launched, uri: str) -> str:
-    """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
-    if not before.run_id:
-        return "local"
-    tags = MlflowClient(tracking_uri=before.tracking_uri or uri).get_run(before.run_id).data.tags
-    return str(tags.get(MLFLOW_PROJECT_ENV, "local"))
-
-
-def open_run(main: Main, before: Launched, uri: str, name: str, console: Console) -> str:
-    """Return the run that the whole command is: the one that `mlflow run` made, or a new one; end dead runs.
-
-    It is the former if that stands in the same store and experiment; else the other gets a tag that names the new.
-    """
+    uri = os.environ["MLFLOW_TRACKING_URI"] = tracking.connect(configured, before.run_id)
     client = MlflowClient()
     for line in end_dead_runs(client):
         print_line(console, line)
-    experiment_id = _experiment(main.experiment_name, before)
+    experiment_id = _experiment(main.experiment_name)
     if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
         run = client.get_run(before.run_id)
     else:
-        env_manager = env_manager_of(before, uri)
-        # who started it, from which file and commit, as mlflow.start_run would note it
-        project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
-        source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(paths.ROOT)}
-        tags = resolve_tags({**project, **source})
-        run = client.create_run(experiment_id, run_name=name, tags=tags)
-        if before.run_id:
-            elsewhere = MlflowClient(tracking_uri=before.tracking_uri or uri)
-            elsewhere.set_tag(before.run_id, PIPELINE, run.info.run_id)
+        run = _new_run(client, experiment_id, name, MlflowClient(before.tracking_uri or uri))
+    run_id = str(run.info.run_id)
     if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
-        client.set_tag(run.info.run_id, MLFLOW_RUN_NAME, name)
-    note_process(run.info.run_id)
-    _show_as_training(client, experiment_id)
-    return str(run.info.run_id)
+        client.set_tag(run_id, MLFLOW_RUN_NAME, name)
+    note_process(run_id)
+    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
+        kind = (experiment_id, EXPERIMENT_KIND, "custom_model_development")
+        tracking.through_races(lambda: client.set_experiment_tag(*kind))
+    return uri, run_id
+
+
+def _new_run(client: MlflowClient, experiment_id: str, name: str, elsewhere: MlflowClient) -> Run:
+    """Return a new run with the tags of one that `mlflow run` makes; `elsewhere` has the one that it made, if any."""
+    launched_id = launched().run_id
+    env_manager = env_manager_of(elsewhere, launched_id) if launched_id else "local"
+    # who started it, from which file and commit, as mlflow.start_run would note it
+    project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
+    source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(paths.ROOT)}
+    run = client.create_run(experiment_id, run_name=name, tags=resolve_tags({**project, **source}))
+    if launched_id:
+        elsewhere.set_tag(launched_id, PIPELINE, run.info.run_id)
+    return run
+
+
+def env_manager_of(client: MlflowClient, run_id: str) -> str:
+    """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
+    return str(client.get_run(run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local"))
 
 
 def open_nested(parent_id: str, name: str, tags: dict[str, str]) -> str:
@@ -141,29 +141,17 @@ def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
     mlflow.end_run()
 
 
-def _show_as_training(client: MlflowClient, experiment_id: str) -> None:
-    """Give the experiment the view for model training."""
-    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
-        kind = (experiment_id, EXPERIMENT_KIND, "custom_model_development")
-        tracking.through_races(lambda: client.set_experiment_tag(*kind))
-
-
-def _experiment(name: str | None, before: Launched) -> str:
-    if before.experiment_id and not name:
-        return before.experiment_id
+def _experiment(name: str | None) -> str:
+    if not name and launched().experiment_id:
+        return launched().experiment_id
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-    _expect_undeleted(name)
-    return str(mlflow.set_experiment(name).experiment_id)
-
-
-def _expect_undeleted(name: str) -> None:
-    """Raise BadParameter if the experiment of this name was deleted: the name stays taken, and nothing can be added."""
-    found = mlflow.get_experiment_by_name(name)
-    if found and found.lifecycle_stage == LifecycleStage.DELETED:
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise BadParameter(
             f"the experiment '{name}' was deleted. Restore it: mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}; or name another: main.experiment_name=..."
+            f"{experiment.experiment_id}; or name another: main.experiment_name=..."
         )
+    return str(mlflow.set_experiment(name).experiment_id)
 
 
 @cache

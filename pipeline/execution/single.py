@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from pipeline.config import Config
-from pipeline.execution.mlflow_run import connect, env_manager_of, launched, open_run
+from pipeline.execution.mlflow_run import env_manager_of, open_run
 from pipeline.execution.progress import Display
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.execution.summary import closing_table, failed_table
@@ -33,15 +33,14 @@ def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) 
     """
     steps = chosen_steps(config.main.execute_steps)
     chosen_steps(config.main.rerun, "main.rerun")  # reports an unknown name before anything runs
-    uri = connect(config.main.mlflow_tracking_url, launched(), console)
-    run_id = open_run(config.main, launched(), uri, "pipeline", console)
+    uri, run_id = open_run(config.main, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))
     at_end.prepare()
     show = Display(console, [step.name for step in steps])
     error: Exception | None = None
     try:
-        run_pipeline(config, run_id, env_manager_of(launched(), uri), config.main.execute_steps, show)
+        run_pipeline(config, run_id, env_manager_of(client, run_id), config.main.execute_steps, show)
     except (StepFailed, StepError) as failure:
         error = failure
     report, seconds = at_end.published(client, run_id), time.monotonic() - began

@@ -14,14 +14,14 @@ from hydra.experimental.callback import Callback
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_PROJECT_ENV
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
-from pipeline.execution.mlflow_run import connect, launched, open_nested, open_run
+from pipeline.execution.mlflow_run import env_manager_of, open_nested, open_run
 from pipeline.execution.progress import Silent, new_console
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.execution.summary import steps_of
@@ -95,8 +95,7 @@ def open_sweep(config: DictConfig) -> Sweep:
     chosen_steps(main.rerun, "main.rerun")
     expect_common(list(map(str, config.hydra.overrides.task)))
     console = Console()
-    uri = connect(main.mlflow_tracking_url, launched(), console)
-    run_id = open_run(main, launched(), uri, "sweep", console)
+    uri, run_id = open_run(main, "sweep", console)
     swept = "\n".join(map(str, config.hydra.overrides.task))
     tags = [RunTag(PIPELINE, run_id), RunTag(OVERRIDES, swept)]
     MlflowClient().log_batch(run_id, tags=tags)
@@ -223,7 +222,7 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
     names = [step.name for step in chosen_steps(config.main.execute_steps) if step.name in AFTER_THE_CHOICE]
     if not names or sweep.settings.test == "all":
         return []
-    env_manager = client.get_run(sweep.run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local")
+    env_manager = env_manager_of(client, sweep.run_id)
     try:
         show = Silent(console, names)
         run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
