@@ -22,13 +22,14 @@ from drift.compare.signals import Judged, judge
 from drift.compare.sources import Watched
 from drift.errors import PackagesMissing
 from drift.policy import Decision, Observation, decide
-from drift.settings import given_settings, settings_parser
+from drift.settings import given_settings
 from stepkit.commands import pipeline_command
 from stepkit.files import replacing
 from stepkit.model.metric_names import metric_name
 from stepkit.paths import from_root
 from stepkit.settings.drift import Monitoring
 from stepkit.step.exit import one_message
+from stepkit.step.flags import settings_parser
 from stepkit.step.run import StepRun, step_run
 from stepkit.strict_json import write_json
 
@@ -39,7 +40,7 @@ SECRET = "log_url"
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = settings_parser("drift", __doc__)
+    flags = settings_parser(Monitoring, "drift", "drift", __doc__)
     flags.add_argument("--result", default="", help="file to which drift.json is written too")
     return flags
 

@@ -11,7 +11,6 @@ from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from stepkit.secret_urls import expect_no_secret
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.load import CONFIG, settings_of
-from stepkit.step.flags import Parser
 
 ADDRESSES = {
     "log_url": f"Set {URL_VARIABLE} instead.",
@@ -32,15 +31,6 @@ def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
     for key, instead in ADDRESSES.items():
         expect_no_secret(getattr(settings, key), key, instead)
     return settings
-
-
-def settings_parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
-    """One flag for each setting, as text: what is typed is checked in one place, the settings."""
-    told = "A flag that is empty has the value of `drift` in config.yaml; none means null."
-    parser = Parser(prog=prog, description=f"{doc} {told}")
-    for name, field in Monitoring.model_fields.items():
-        parser.add_argument(f"--{name}", default="", help=field.description)
-    return parser
 
 
 def add_settings(flags: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from stepkit.paths import ROOT, expect_usable
 from stepkit.processes import interrupt_on_signals, interrupted
 from stepkit.secret_urls import expect_no_secret
 from stepkit.step.exit import leave
-from stepkit.step.flags import Parser
+from stepkit.step.flags import settings_parser
 
 APPLICATION = "serve.http.app:create"
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -32,12 +32,7 @@ SECONDS_TO_START = 60
 
 
 def parser() -> argparse.ArgumentParser:
-    """One flag for each setting, as text: what is typed is checked in one place, the settings."""
-    told = "A flag that is empty has the value of `serve` in config.yaml; none means null."
-    parser = Parser(prog="serve", description=f"{__doc__} {told}")
-    for name, field in ServeSettings.model_fields.items():
-        parser.add_argument(f"--{name}", default="", help=field.description)
-    return parser
+    return settings_parser(ServeSettings, "serve", "serve", __doc__)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -38,25 +38,39 @@ Names = Annotated[list[str], BeforeValidator(_as_list)]
 class Serving(Strict):
     """Each key with its default, which counts where config.yaml does not name the key."""
 
-    model_name: TextOrNull = Field(
-        "", pattern=r"^[^/:]*$", description="registered model to serve; null: the one that register writes"
+    model_name: TextOrNull = Field("", pattern=r"^[^/:]*$", description="registered model; null: register.model_name")
+    alias: str = Field(
+        "champion", pattern=r"^\w+$", description="the alias that is followed: its newest version answers"
     )
-    alias: str = Field("champion", pattern=r"^\w+$", description="the alias that is followed")
-    shadow_alias: TextOrNull = Field("", pattern=r"^\w*$", description="alias scored beside it, never answered")
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    shadow_alias: TextOrNull = Field(
+        "",
+        pattern=r"^\w*$",
+        description="an alias scored beside it, on record and never answered, e.g. challenger; null: none",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="0.0.0.0 lets other machines ask; then set SCORER_API_KEY")
     port: int = Field(5000, ge=1, le=65535, description="port to listen on")
     workers: PositiveInt = Field(1, description="processes that answer")
-    poll_seconds: PositiveFloat = Field(2.0, description="how often the aliases are looked up")
-    slowest_ms: PositiveFloat = Field(50.0, description="a model that takes longer for one row is refused")
+    poll_seconds: PositiveFloat = Field(2.0, description="how often the registry is asked for a new champion")
+    slowest_ms: PositiveFloat = Field(
+        50.0, description="a version that takes longer for one row is refused, and the old one stays"
+    )
     allow_signature_change: bool = Field(False, description="take a champion whose columns differ from the old one's")
-    shadow_queue: PositiveInt = Field(10_000, description="rows that may wait for the shadow model; others are dropped")
+    shadow_queue: PositiveInt = Field(
+        10_000, description="rows that may wait for the shadow model; others are dropped and counted"
+    )
     max_body_mb: PositiveFloat = Field(8.0, description="a larger body is answered with 413")
     request_seconds: PositiveFloat = Field(60.0, description="a request that takes longer is answered with 504")
-    stop_seconds: PositiveInt = Field(30, description="how long accepted requests may take after SIGTERM")
-    log_url: TextOrNull = Field("", description="prediction log; null: PREDICTION_LOG_URL, else predictions.db")
+    stop_seconds: PositiveInt = Field(30, description="how long what was accepted may take after SIGTERM")
+    log_url: TextOrNull = Field(
+        "",
+        description="prediction log: sqlite:///FILE or postgresql://...; null: PREDICTION_LOG_URL, the place for an "
+        "address with a password, else predictions.db in the repository root",
+    )
     keep_days: PositiveInt | None = Field(None, description="older predictions are removed; null: kept for ever")
-    redact: Names = Field(default_factory=list, description="columns whose values are not recorded; a,b,c")
-    sample_rate: Share = Field(1.0, description="share of requests that is recorded; the rest is counted")
+    redact: Names = Field(default_factory=list, description="columns whose values are never written to the log")
+    sample_rate: Share = Field(
+        1.0, description="share of the requests that is written to the log; the others are counted"
+    )
     when_unavailable: Literal["refuse", "answer"] = Field(
-        "refuse", description="what to do with an answer that cannot be put on record"
+        "refuse", description="an answer that cannot be put on record: refuse it with 503, or answer and count it"
     )

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from stepkit.secret_urls import shown_in
 from stepkit.settings.load import DEFAULT_MODEL
+from stepkit.table.columns import Strict
 
 UNFIT_FOR_A_NAME = re.compile(r"""['"/:?\\\x00-\x1f\x7f]""")
 LONGEST_NAME = 250
@@ -99,6 +100,15 @@ def step_parser(doc: str | None, *flags: str) -> Parser:
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("step", *flags):
         parser.add_argument(f"--{flag}", **FLAGS[flag])  # type: ignore[arg-type]  # the table above is checked by use
+    return parser
+
+
+def settings_parser(settings: type[Strict], section: str, prog: str, doc: str | None) -> Parser:
+    """Return a parser with a flag for each setting of a project, as text: `settings_of` checks what is typed."""
+    empty = f"A flag that is empty has the value of `{section}` in config.yaml; none means null."
+    parser = Parser(prog=prog, description=f"{doc} {empty}")
+    for name, field in settings.model_fields.items():
+        parser.add_argument(f"--{name}", default="", help=(field.description or "").replace("%", "%%"))
     return parser
 
 

@@ -18,7 +18,6 @@ from uuid import UUID
 import pandas as pd
 import pytest
 
-from pipeline.config import checked
 from prediction_log.rows import Prediction
 from serve.errors import AddressUnusable, Refusal
 from serve.http import metrics, openapi
@@ -26,26 +25,11 @@ from serve.http.app import Scorer
 from serve.http.body_limits import media_type_of
 from serve.http.feedback import label_from
 from serve.http.middleware import id_from, new_id
-from serve.run import expect_free, main, parser, welcome
+from serve.run import expect_free, main, welcome
 from serve.settings import ServeSettings, key_from_environment, settings_from
 from stepkit.errors import BadParameter
 from stepkit.settings.drift import Monitoring
-from stepkit.settings.load import CONFIG, settings_of
-from stepkit.settings.serve import Serving
-from tests.support.repo import project, read_yaml
-from tests.support.small_data import composed
-
-
-def test_the_flags_are_the_parameters_of_the_project_and_have_no_values_of_their_own() -> None:
-    flags = {action.dest: action.default for action in parser()._actions if action.dest != "help"}
-    assert flags == project("serve").defaults
-    assert set(flags.values()) == {""}
-
-
-def test_config_yaml_names_every_setting_with_the_value_that_counts_without_it() -> None:
-    shown = read_yaml(CONFIG)["serve"]
-    assert list(shown) == list(Serving.model_fields)
-    assert Serving(**shown) == Serving() == checked(composed()).serve
+from stepkit.settings.load import settings_of
 
 
 def config(folder: Path, text: str) -> Path:

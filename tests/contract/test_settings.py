@@ -1,0 +1,30 @@
+"""The settings of a project are declared once: config.yaml, --help and MLproject hold what the schema says."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from docs import make_reference
+from stepkit.settings.load import CONFIG
+from stepkit.settings.serve import Serving
+from tests.support.repo import project, read_yaml
+
+SCHEMAS: dict[str, Any] = {"serve": Serving}
+
+
+@pytest.mark.parametrize("section", SCHEMAS)
+def test_settings_are_the_same_in_the_schema_config_yaml_help_and_mlproject(section: str) -> None:
+    schema = SCHEMAS[section]
+    meanings = {name: field.description for name, field in schema.model_fields.items()}
+    configured = read_yaml(CONFIG)[section]
+    commented = make_reference.settings(CONFIG, "")
+    flags = {action.dest: action for action in importlib.import_module(f"{section}.run").parser()._actions}
+    assert {name: commented[f"{section}.{name}"][1] for name in configured} == meanings
+    assert schema(**configured) == schema()
+    assert {name: flags[name].help for name in meanings} == meanings
+    assert {flags[name].default for name in meanings} == {""}
+    assert project(section).defaults == dict.fromkeys(project(section).parameters, "")
+    assert project(section).parameters.keys() <= flags.keys()
