@@ -48,23 +48,21 @@ def pages_of(model_name: str) -> Path:
 
 def runs_of(client: MlflowClient, experiment_id: str, model_name: str) -> list[Run]:
     """Every finished comparison of a model in an experiment, by the end of its window; a repeated one counts once."""
-    chosen = f"tags.{lineage.STEP} = '{STEP_NAME}' and tags.{MODEL_NAME} = '{model_name}' and tags.{DECISION} != ''"
-    found: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], f"{chosen} and attributes.status = 'FINISHED'", max_results=RUNS_AT_ONCE, page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            break
-    newest = {_window(run): run for run in sorted(found, key=lambda run: (run.info.end_time, run.info.run_id))}
+    chosen = (
+        f"tags.{lineage.STEP} = '{STEP_NAME}' and tags.{MODEL_NAME} = '{model_name}' and tags.{DECISION} != '' "
+        "and attributes.status = 'FINISHED'"
+    )
+    runs: list[Run] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs([experiment_id], chosen, max_results=RUNS_AT_ONCE, page_token=token or None)
+        runs += page
+        token = page.token or None
+    newest = {
+        tuple(run.data.tags.get(name, "") for name in (FROM, TO, MODEL_VERSION, REFERENCE)): run
+        for run in sorted(runs, key=lambda run: (run.info.end_time, run.info.run_id))
+    }
     return sorted(newest.values(), key=lambda run: run.data.tags[TO])
-
-
-def _window(run: Run) -> tuple[str, ...]:
-    return tuple(run.data.tags.get(name, "") for name in (FROM, TO, MODEL_VERSION, REFERENCE))
 
 
 def observation(run: Run) -> Observation:
@@ -83,35 +81,33 @@ def observation(run: Run) -> Observation:
 
 
 def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> Run | None:
-    """Return the finished run of the same window, waiting for one that is at it already; None if this one is the first.
+    """Return the finished run of the same window, waiting for one that runs already; None if this one is the first.
 
     Of any number of processes with one window exactly one computes it, however they overtake each other: each shows
     its key, then draws a number above those it sees, and waits for who has a lower one or has not drawn yet.
     Source: Lamport's bakery, CACM 17 (1974); the times of MLflow will not do, being taken before the key is shown.
     """
     client.set_tag(run_id, KEY, key)
-    number = 1 + max(
-        (int(run.data.tags.get(NUMBER, 0)) for run in _same(client, experiment_id, run_id, key)), default=0
-    )
-    client.set_tag(run_id, NUMBER, number)
+    seen = [int(run.data.tags.get(NUMBER, 0)) for run in _same(client, experiment_id, run_id, key)]
+    client.set_tag(run_id, NUMBER, 1 + max(seen, default=0))
     own, end = client.get_run(run_id), time.monotonic() + SECONDS_TO_WAIT
     while True:
         others = _same(client, experiment_id, run_id, key)
-        finished = [run for run in others if run.info.status == "FINISHED" and DECISION in run.data.tags]
-        if finished:
-            return finished[0]
+        for run in others:
+            if run.info.status == "FINISHED" and DECISION in run.data.tags:
+                return run
         if not any(_is_before(run, own) for run in others) or time.monotonic() > end:
             return None
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _same(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> list[Run]:
-    found = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time ASC"])
-    return [run for run in found if run.info.run_id != run_id]
+    runs = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time ASC"])
+    return [run for run in runs if run.info.run_id != run_id]
 
 
 def _is_before(run: Run, own: Run) -> bool:
-    """Whether another run is at it and goes first; one that began long ago has lost its process."""
+    """Whether another run is at work and goes first; one that began long ago has lost its process."""
     if run.info.status != "RUNNING" or own.info.start_time - run.info.start_time > SECONDS_TO_WAIT * 1000:
         return False
     return _place(run) < _place(own)

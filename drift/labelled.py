@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
 from drift.compare.sources import moment, row_count, watched
 from drift.errors import TooFewLabels
-from drift.settings import add_settings, given_settings, log_address
+from drift.settings import log_address, settings_from
 from prediction_log.read import features_in, read_log
 from stepkit import paths
 from stepkit.errors import BadParameter, TableUnfit
 from stepkit.files import replacing
+from stepkit.settings.drift import Monitoring
 from stepkit.step.exit import one_message
-from stepkit.step.flags import Parser
+from stepkit.step.flags import Parser, add_settings
+from stepkit.step.project_run import log_to_run
 from stepkit.store import tracking
 from stepkit.table.columns import Columns
 from stepkit.table.fileformats import WRITABLE
 from stepkit.table.tables import write_table
 
-SETTINGS = ("model_name", "log_url", "labelled_min_rows")
 HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
 
 
@@ -75,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--from", default="", help="time of the first row (ISO 8601); empty: from the beginning")
     flags.add_argument("--to", default="", help="time behind the last row; empty: to the end")
     flags.add_argument("--rows", default="", help="only the newest so many rows of the log; empty: all")
-    add_settings(flags, SETTINGS)
+    add_settings(flags, Monitoring, "model_name", "log_url", "labelled_min_rows")
     return flags
 
 
@@ -86,17 +85,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def export(given: dict[str, Any]) -> str:
     """Write the table and return what was written, in words."""
-    settings = given_settings(given, SETTINGS)
+    settings = settings_from(given)
     output = Path(paths.from_root(given["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(
             f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."
         )
-    rows = given["rows"]
     tracking.connect()
     columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
     start, end = (moment(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
-    last = row_count(rows, "-P rows") if rows else None
+    last = row_count(given["rows"], "-P rows") if given["rows"] else None
     log = read_log(log_address(settings), start, end, last, labels=True, model_name=settings.model_name)
     table = labelled_rows(log, columns)
     expect_enough(table, settings.labelled_min_rows, columns.source_target)
@@ -105,13 +103,6 @@ def export(given: dict[str, Any]) -> str:
     share = float((table[columns.source_target] == columns.positive).mean())
     log_to_run({"rows": len(table), "log_rows": len(log), "positive_share": share})
     return f"wrote {output}: {len(table):,} of {len(log):,} rows have a label, {share:.4f} positive"
-
-
-def log_to_run(metrics: dict[str, float]) -> None:
-    """Log to the run that `mlflow run` started; a plain `python labelled.py` has none."""
-    if "MLFLOW_RUN_ID" in os.environ:
-        with mlflow.start_run():
-            mlflow.log_metrics(metrics)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import html
+import re
 import webbrowser
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
+import jinja2
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -24,140 +27,91 @@ from stepkit.step.flags import Parser
 from stepkit.store import tracking
 
 PAGE = "index.html"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 ALARM, CALM = "#c0392b", "#2c6fbb"
-PLAIN = {"displayModeBar": False}
-STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
-h1{font-size:1.5rem;margin-bottom:.2rem} h2{font-size:1.1rem;margin:1.6rem 0 .2rem}
-p{margin:.3rem 0;color:#555} table{border-collapse:collapse;width:100%;font-size:13px;margin-top:.5rem}
-td,th{border-bottom:1px solid #ddd;padding:.3rem .5rem;text-align:left;vertical-align:top}
-.alert{color:#b9770e;font-weight:600}.retrain{color:#c0392b;font-weight:600}
-"""
+SCORE = "drift_score."
+METRICS = [
+    "drift_share", "alarm.drift_share", "reference_auc", "rows", "labelled",
+    *(f"{end}.{name}" for name in ("estimated_auc", "realised_auc") for end in ("signal", "lower", "upper")),
+]  # fmt: skip
+NO_TIMES = {"xaxis": {"type": "category", "showticklabels": False}}
+LAYOUT = {
+    "margin": {"l": 60, "r": 20, "t": 30, "b": 40},
+    "template": "plotly_white",
+    "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0},
+}
 
 
-def figures_of(runs: list[Run]) -> list[tuple[str, str, go.Figure]]:
-    """Title, explanation and figure of each part of the page, from n windows, oldest first."""
-    return [
-        (
-            "Drift share",
-            "Share of the columns whose values are no longer those of the training data.",
-            drift_share(runs),
-        ),
-        ("Columns", "How far each column has moved: the share of rows that would have to move back.", heat_map(runs)),
-        (
-            "Performance",
-            "ROC AUC: estimated without labels, realised where labels are known; the bars hold 95 %.",
-            performance(runs),
-        ),
-        ("Volume", "Rows of each window, and how many of them have a label; coloured by model version.", volume(runs)),
-    ]
+def table_of(runs: list[Run]) -> pd.DataFrame:
+    """Return the tags and metrics of n windows, oldest first; a metric that no window has is missing in all."""
+    windows = pd.DataFrame([{**run.data.tags, **run.data.metrics, "run_id": run.info.run_id} for run in runs])
+    return windows.reindex(columns=list(dict.fromkeys([*windows, *METRICS])))
 
 
-def times(runs: list[Run]) -> list[str]:
-    return [run.data.tags[history.TO] for run in runs]
-
-
-def series(runs: list[Run], metric: str) -> list[float | None]:
-    return [run.data.metrics.get(metric) for run in runs]
-
-
-def drift_share(runs: list[Run]) -> go.Figure:
-    colours = [ALARM if run.data.metrics.get("alarm.drift_share") else CALM for run in runs]
-    marks = {"color": colours, "size": 9}
-    texts = [f"{run.data.tags[history.DECISION]}: {html.escape(run.data.tags[history.REASON])}" for run in runs]
+def drift_share(windows: pd.DataFrame) -> go.Figure:
     line = go.Scatter(
-        x=times(runs), y=series(runs, "drift_share"), text=texts, mode="lines+markers", marker=marks,
-        line={"color": CALM}, cliponaxis=False, hovertemplate="%{x}<br>%{y:.1%}<br>%{text}<extra></extra>",
+        x=windows[history.TO], y=windows["drift_share"], mode="lines+markers", line={"color": CALM}, cliponaxis=False,
+        marker={"color": np.where(windows["alarm.drift_share"] == 1, ALARM, CALM), "size": 9},
+        text=windows[history.DECISION] + ": " + windows[history.REASON].map(html.escape),
+        hovertemplate="%{x}<br>%{y:.1%}<br>%{text}<extra></extra>",
     )  # fmt: skip
-    return _styled(go.Figure(line), 260).update_yaxes(tickformat=".0%", rangemode="tozero")
+    return go.Figure(line, {"height": 260, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
 
 
-def heat_map(runs: list[Run]) -> go.Figure:
-    prefix = "drift_score."
-    names = list(
-        dict.fromkeys(key.removeprefix(prefix) for run in runs for key in run.data.metrics if key.startswith(prefix))
-    )
-    values = [series(runs, prefix + name) for name in names]
-    own = {key: text for run in runs for key, text in run.data.tags.items() if key.startswith(history.COLUMN)}
-    shown = [html.escape(own.get(history.COLUMN + name, name)) for name in names]
-    scale = [[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM]]
+def heat_map(windows: pd.DataFrame) -> go.Figure:
+    scores = windows.filter(regex=f"^{re.escape(SCORE)}")
+    names = [name.removeprefix(SCORE) for name in scores]
+    tags = windows.filter(regex=f"^{re.escape(history.COLUMN)}").bfill().iloc[0]
     heat = go.Heatmap(
-        x=times(runs), y=shown, z=values, zmin=0, zmax=0.2, colorscale=scale,
+        x=windows[history.TO], y=[html.escape(tags.get(history.COLUMN + name, name)) for name in names], z=scores.T,
+        zmin=0, zmax=0.2, colorscale=[[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM]],
         hovertemplate="%{y}<br>%{x}<br>moved %{z:.3f}<extra></extra>",
     )  # fmt: skip
-    figure = _styled(go.Figure(heat), 40 + 17 * len(names), bottom=10)
-    return figure.update_yaxes(autorange="reversed", dtick=1).update_xaxes(type="category", showticklabels=False)
+    return go.Figure(heat, {"height": 70 + 17 * len(names), "yaxis": {"autorange": "reversed", "dtick": 1}, **NO_TIMES})
 
 
-def performance(runs: list[Run]) -> go.Figure:
-    figure = go.Figure()
+def performance(windows: pd.DataFrame) -> go.Figure:
+    figure = go.Figure(layout={"height": 320})
     for name, colour in (("estimated_auc", CALM), ("realised_auc", "#1e8449")):
-        kept = [run for run in runs if f"signal.{name}" in run.data.metrics]
-        errors = {
-            "type": "data", "symmetric": False, "color": colour, "thickness": 1,
-            "array": [run.data.metrics[f"upper.{name}"] - run.data.metrics[f"signal.{name}"] for run in kept],
-            "arrayminus": [run.data.metrics[f"signal.{name}"] - run.data.metrics[f"lower.{name}"] for run in kept],
-        }  # fmt: skip
+        known = windows.dropna(subset=[f"signal.{name}"])
+        value, lower, upper = (known[f"{end}.{name}"] for end in ("signal", "lower", "upper"))
         figure.add_scatter(
-            x=times(kept), y=series(kept, f"signal.{name}"), error_y=errors, name=name.replace("_", " "),
-            mode="lines+markers", line={"color": colour},
+            x=known[history.TO], y=value, name=name.replace("_", " "), mode="lines+markers", line={"color": colour},
+            error_y={"array": upper - value, "arrayminus": value - lower, "color": colour, "thickness": 1},
         )  # fmt: skip
-    figure.add_scatter(
-        x=times(runs), y=series(runs, "reference_auc"), name="reference", line={"dash": "dot", "color": "#888"}
-    )
-    return _styled(figure, 320)
+    reference = {"name": "reference", "line": {"dash": "dot", "color": "#888"}}
+    return figure.add_scatter(x=windows[history.TO], y=windows["reference_auc"], **reference)
 
 
-def volume(runs: list[Run]) -> go.Figure:
-    figure = go.Figure()
-    versions = sorted({run.data.tags[history.MODEL_VERSION] for run in runs}, key=lambda text: (len(text), text))
-    for version in versions:
-        of_version = [run for run in runs if run.data.tags[history.MODEL_VERSION] == version]
-        figure.add_bar(x=times(of_version), y=series(of_version, "rows"), name=f"version {version or '-'}")
-    figure.add_scatter(
-        x=times(runs), y=series(runs, "labelled"), name="labelled", mode="markers", marker={"color": "#222"}
-    )
-    return _styled(figure, 230, bottom=10).update_xaxes(type="category", showticklabels=False)
+def volume(windows: pd.DataFrame) -> go.Figure:
+    figure = go.Figure(layout={"height": 260, **NO_TIMES})
+    for version, of_version in windows.groupby(history.MODEL_VERSION, sort=False):
+        figure.add_bar(x=of_version[history.TO], y=of_version["rows"], name=f"version {version or '-'}")
+    labelled = {"name": "labelled", "mode": "markers", "marker": {"color": "#222"}}
+    return figure.add_scatter(x=windows[history.TO], y=windows["labelled"], **labelled)
 
 
-def _styled(figure: go.Figure, height: int, bottom: int = 40) -> go.Figure:
-    return figure.update_layout(
-        height=height,
-        margin={"l": 60, "r": 20, "t": 30, "b": bottom},
-        template="plotly_white",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0},
-    )
+PARTS = (
+    ("Drift share", "Share of the columns whose values are no longer those of the training data.", drift_share),
+    ("Columns", "How far each column has moved: the share of rows that would have to move back.", heat_map),
+    (
+        "Performance",
+        "ROC AUC: estimated without labels, realised where labels are known; the bars hold 95 %.",
+        performance,
+    ),
+    ("Volume", "Rows of each window, and how many of them have a label; coloured by model version.", volume),
+)
 
 
 def page_of(name: str, runs: list[Run], report: Path | None) -> str:
     """Return the page about the windows of a model, oldest first."""
-    parts = [
-        f"<h2>{title}</h2><p>{about}</p>{figure.to_html(full_html=False, include_plotlyjs=False, config=PLAIN)}"
-        for title, about, figure in figures_of(runs)
-    ]
-    link = f' <a href="{report.name}">The newest Evidently report</a>.' if report else ""
-    last = runs[-1].data.tags
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Drift of {html.escape(name)}</title>'
-        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>"
-        f"<h1>Drift of {html.escape(name)}</h1>"
-        f"<p>{len(runs)} windows. The newest: {html.escape(last[history.TO])}, version "
-        f"{html.escape(last[history.MODEL_VERSION])}, {html.escape(last[history.DECISION])} "
-        f"({html.escape(last[history.REASON])}).{link}</p>{''.join(parts)}<h2>Windows</h2>{_table(runs)}</body></html>"
-    )
-
-
-def _table(runs: list[Run]) -> str:
-    heads = ("until", "rows", "version", "status", "decision", "reason", "run")
-    rows = "".join(_row(run.data.tags, run.info.run_id) for run in reversed(runs))
-    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
-
-
-def _row(tags: dict[str, Any], run_id: str) -> str:
-    names = (history.TO, history.ROWS, history.MODEL_VERSION, history.STATUS, history.DECISION, history.REASON)
-    cells = [html.escape(str(tags[name])) for name in names] + [run_id[:8]]
-    action = html.escape(tags[history.DECISION])
-    return "<tr>" + "".join(f'<td class="{action if cell == action else ""}">{cell}</td>' for cell in cells) + "</tr>"
+    windows = table_of(runs)
+    options = {"full_html": False, "include_plotlyjs": False, "config": {"displayModeBar": False}}
+    parts = [(title, about, draw(windows).update_layout(LAYOUT).to_html(**options)) for title, about, draw in PARTS]
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
+    newest_first = windows[::-1].to_dict("records")
+    link = report.name if report else ""
+    return template.render(name=name, plotly=get_plotlyjs(), parts=parts, windows=newest_first, report=link)
 
 
 def parser() -> argparse.ArgumentParser:

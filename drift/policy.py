@@ -7,7 +7,7 @@ at late are judged as they would have been in time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -43,13 +43,7 @@ class Decision:
 
     def as_dict(self) -> dict[str, Any]:
         until = self.cooldown_until.isoformat() if self.cooldown_until else None
-        return {
-            "action": self.action,
-            "reason": self.reason,
-            "signals": self.signals,
-            "cooldown_until": until,
-            "recovered": self.recovered,
-        }
+        return {**asdict(self), "cooldown_until": until}
 
 
 def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> Decision:
@@ -60,46 +54,34 @@ def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> 
         now: the window at hand.
     """
     past = sorted((one for one in history if one.time < now.time and one.key != now.key), key=lambda one: one.time)
-    alarms = sorted(now.alarms & {*policy.alert_signals, *policy.retrain_signals})
-    until = _cooldown_until(policy, past)
+    watched = {*policy.alert_signals, *policy.retrain_signals}
+    alarms, until = sorted(now.alarms & watched), _cooldown_until(policy, past)
     if not now.judged:
         return Decision("nothing", f"not judged: {now.rows:,} rows", [], until)
     if not alarms:
-        return Decision("nothing", "no signal alarms", [], until, recovered=_alarmed_before(policy, past, now))
-    confirmed, why = _is_confirmed(policy, past, now)
-    held_back = _held_back(policy, past, now) if confirmed else why
-    if confirmed and not held_back:
-        until = now.time + timedelta(hours=policy.cooldown_hours)
-        return Decision("retrain", f"{_named(alarms)}: {why}", alarms, until)
-    return _alert(policy, past, now, alarms, held_back, until)
-
-
-def _alert(
-    policy: Policy, past: list[Observation], now: Observation, alarms: list[str], why: str, until: datetime | None
-) -> Decision:
-    """Tell somebody, unless the same was told within the cooldown."""
-    since = now.time - timedelta(hours=policy.alert_cooldown_hours)
-    told = [one for one in past if one.action != "nothing" and one.time > since and one.version == now.version]
-    known = frozenset().union(*(one.alarms for one in told))
-    if told and set(alarms) <= known:
-        return Decision("nothing", f"{_named(alarms)} still; told at {_shown(told[-1].time)}. {why}", alarms, until)
-    return Decision("alert", f"{_named(alarms)}. {why}", alarms, until)
-
-
-def _is_confirmed(policy: Policy, past: list[Observation], now: Observation) -> tuple[bool, str]:
-    """Whether enough of the last windows of this version alarm, in words."""
-    if not now.alarms & {*policy.retrain_signals}:
-        return False, "No retraining: none of these calls for it"
+        # the window before counts whichever version it was of: a new champion may be the cure
+        judged = [one for one in past if one.judged]
+        recovered = bool(judged) and bool(judged[-1].alarms & watched)
+        return Decision("nothing", "no signal alarms", [], until, recovered)
     same = [one for one in past if one.judged and one.version == now.version]
-    last = [*same[-(policy.of_windows - 1) :], now] if policy.of_windows > 1 else [now]
+    last = [*same, now][-policy.of_windows :]
     count = sum(1 for one in last if one.alarms & {*policy.retrain_signals})
+    objection = _objection(policy, past, now, count, len(last))
+    named = ", ".join(alarms)
+    if not objection:
+        until = now.time + timedelta(hours=policy.cooldown_hours)
+        return Decision("retrain", f"{named}: {count} of the last {len(last)} windows alarm", alarms, until)
+    if reported := _reported_before(policy, past, now, alarms):
+        return Decision("nothing", f"{named} still; told at {_shown(reported.time)}. {objection}", alarms, until)
+    return Decision("alert", f"{named}. {objection}", alarms, until)
+
+
+def _objection(policy: Policy, past: list[Observation], now: Observation, count: int, windows: int) -> str:
+    """Why an alarm does not lead to a retraining, in words; "" if it does."""
+    if not now.alarms & {*policy.retrain_signals}:
+        return "No retraining: none of these calls for it"
     if count < policy.confirm:
-        return False, f"No retraining yet: {count} of {len(last)} windows alarm, {policy.confirm} are needed"
-    return True, f"{count} of the last {len(last)} windows alarm"
-
-
-def _held_back(policy: Policy, past: list[Observation], now: Observation) -> str:
-    """Why a confirmed alarm does not lead to a retraining, in words; "" if it does."""
+        return f"No retraining yet: {count} of {windows} windows alarm, {policy.confirm} are needed"
     if now.rows < policy.retrain_min_rows:
         return f"No retraining: {now.rows:,} rows, {policy.retrain_min_rows:,} are needed"
     until = _cooldown_until(policy, past)
@@ -112,19 +94,19 @@ def _held_back(policy: Policy, past: list[Observation], now: Observation) -> str
     return ""
 
 
+def _reported_before(
+    policy: Policy, past: list[Observation], now: Observation, alarms: list[str]
+) -> Observation | None:
+    """The last window within the cooldown that was reported, if the same alarms were."""
+    since = now.time - timedelta(hours=policy.alert_cooldown_hours)
+    reported = [one for one in past if one.action != "nothing" and one.time > since and one.version == now.version]
+    known = frozenset().union(*(one.alarms for one in reported))
+    return reported[-1] if reported and set(alarms) <= known else None
+
+
 def _cooldown_until(policy: Policy, past: list[Observation]) -> datetime | None:
     retrained = [one.time for one in past if one.action == "retrain"]
     return max(retrained) + timedelta(hours=policy.cooldown_hours) if retrained else None
-
-
-def _alarmed_before(policy: Policy, past: list[Observation], now: Observation) -> bool:
-    """Whether the window before alarmed, whichever version it was of: a new champion may be the cure."""
-    judged = [one for one in past if one.judged]
-    return bool(judged) and bool(judged[-1].alarms & {*policy.alert_signals, *policy.retrain_signals})
-
-
-def _named(signals: list[str]) -> str:
-    return ", ".join(signals)
 
 
 def _shown(moment: datetime) -> str:

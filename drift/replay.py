@@ -13,19 +13,17 @@ from rich.text import Text
 
 from drift.history import NO_MODEL, observation, runs_of
 from drift.policy import Decision, Observation, decide
-from drift.settings import add_settings, given_settings, reference_model, settings_from
+from drift.settings import reference_model, settings_from
 from stepkit.errors import BadParameter
-from stepkit.settings.drift import Policy
+from stepkit.settings.drift import Monitoring, Policy
 from stepkit.step.exit import one_message
-from stepkit.step.flags import Parser
+from stepkit.step.flags import Parser, add_settings
 from stepkit.store import tracking
 from stepkit.store.model_address import ADDRESS
 
-SETTINGS = ("model_name", *Policy.model_fields)
-
 
 def replay(policy: Policy, windows: list[Observation]) -> list[tuple[Observation, Decision]]:
-    """Decide about each window with what stood before it, as this policy would have decided then."""
+    """Decide about each window with the windows before it, as this policy would have decided then."""
     decided: list[tuple[Observation, Decision]] = []
     for window in sorted(windows, key=lambda one: one.time):
         past = [replace(before, action=decision.action) for before, decision in decided]
@@ -33,34 +31,34 @@ def replay(policy: Policy, windows: list[Observation]) -> list[tuple[Observation
     return decided
 
 
-def table_of(decided: list[tuple[Observation, Decision]]) -> Table:
+def print_table(decided: list[tuple[Observation, Decision]]) -> None:
     table = Table("window until (UTC)", "version", "rows", "then", "now", "reason")
     for window, decision in decided:
         shown = f"{window.time:%Y-%m-%d %H:%M:%S}"
         cells = shown, window.version, f"{window.rows:,}", window.action, decision.action, decision.reason
         table.add_row(*map(Text, cells))  # a reason in [brackets] is text, not markup
-    return table
+    Console().print(table)
 
 
 def parser() -> argparse.ArgumentParser:
     flags = Parser(prog="replay", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
-    add_settings(flags, SETTINGS)
+    add_settings(flags, Monitoring, "model_name", *Policy.model_fields)
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
     given = vars(parser().parse_args(argv))
     with one_message():
-        settings = given_settings(given, SETTINGS)
+        settings = settings_from(given)
         tracking.connect()
         client = MlflowClient()
         name = watched_name(given["model_name"])
         windows = [observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), name)]
     decided = replay(settings, windows)
-    Console().print(table_of(decided))
-    counts = [sum(1 for _, decision in decided if decision.action == action) for action in ("alert", "retrain")]
-    print(f"{len(decided)} windows of {name}: {counts[0]} alerts, {counts[1]} retrainings")
+    print_table(decided)
+    actions = [decision.action for _, decision in decided]
+    print(f"{len(decided)} windows of {name}: {actions.count('alert')} alerts, {actions.count('retrain')} retrainings")
 
 
 def watched_name(model_name: str, reference: str = "") -> str:
@@ -76,13 +74,13 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     Raises:
         BadParameter: there is none of this name.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         raise BadParameter(
             f"no experiment '{name}'. Make windows first: "
             f"mlflow run ./drift --env-manager local --experiment-name {quote(name)}"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 if __name__ == "__main__":

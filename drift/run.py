@@ -21,8 +21,8 @@ from drift.compare.inputs import Sides, read_sides
 from drift.compare.signals import Judged, judge
 from drift.compare.sources import Watched
 from drift.errors import PackagesMissing
-from drift.policy import Decision, Observation, decide
-from drift.settings import given_settings
+from drift.policy import Observation, decide
+from drift.settings import settings_from
 from stepkit.commands import pipeline_command
 from stepkit.files import replacing
 from stepkit.model.metric_names import metric_name
@@ -36,7 +36,7 @@ from stepkit.strict_json import write_json
 log = logging.getLogger("drift")
 
 SECRET = "log_url"
-"""May hold a password, and does not change what is found."""
+"""May hold a password, and does not change the result."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,36 +48,34 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with one_message():  # before a run is opened, which would keep what was typed
-        expect_packages()
-        settings = given_settings(vars(args), tuple(Monitoring.model_fields))
+        if find_spec("evidently") is None:
+            raise PackagesMissing(
+                "Evidently is not installed here. Type make drift, or once make .venv/drift.stamp and this again; or "
+                "let MLflow make an environment: --env-manager uv"
+            )
+        settings = settings_from(vars(args))
     args.step = history.STEP_NAME
     with step_run(args) as run:
         sides = read_sides(run.client, settings, run.folder)
         key = window_key(sides, settings)
         before = history.earlier(run.client, run.experiment_id, run.run_id, key)
-        result = repeated(run, before.info.run_id) if before else compared(run, sides, settings, key)
+        result = repeat(run, before.info.run_id) if before else compare(run, sides, settings, key)
         if args.result:
-            write_result(result, Path(from_root(args.result)))
-
-
-def expect_packages() -> None:
-    """Raise PackagesMissing where Evidently is not installed, before anything is computed."""
-    if find_spec("evidently") is None:
-        raise PackagesMissing(
-            "Evidently is not installed here. Type make drift, or once make .venv/drift.stamp and this again; or let "
-            "MLflow make an environment: --env-manager uv"
-        )
+            path = Path(from_root(args.result))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part:
+                part.write_text(write_json(result), encoding="utf-8")
 
 
 def window_key(sides: Sides, settings: Monitoring) -> str:
-    """Say by 16 hex digits what is compared with what, and how: the same again need not be computed again."""
+    """Return 16 hex digits for what is compared with what, and how: the same again need not be computed again."""
     current = sides.current
     known = {
         "window": [str(current.start), str(current.end), len(current.rows)],
         "rows": "" if current.start else digest(current.rows),
-        # a label that was put right says another thing of the model, as a new one does
+        # a corrected label says another thing of the model, as a new one does
         "scored": [one if one is None else digest(pd.Series(one)) for one in (current.probability, current.label)],
-        "model": [sides.watched.model.name, sides.watched.model.version] if sides.watched else [],
+        "model": [sides.model_name, sides.version] if sides.watched else [],
         "reference": sides.reference.address,
         "settings": settings.model_dump(exclude={SECRET, "current", "reference"}),
     }
@@ -88,8 +86,8 @@ def digest(rows: pd.DataFrame | pd.Series) -> str:
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
 
 
-def repeated(run: StepRun, run_id: str) -> dict[str, Any]:
-    """The result of the run that did the same before; this one points at it and stays out of the history."""
+def repeat(run: StepRun, run_id: str) -> dict[str, Any]:
+    """Return the result of the earlier run of this window; this one names it and stays out of the history."""
     result: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{history.RESULT}")
     run.client.delete_tag(run.run_id, history.KEY)
     run.client.set_tag(run.run_id, "same_as", run_id)
@@ -97,16 +95,25 @@ def repeated(run: StepRun, run_id: str) -> dict[str, Any]:
     return result
 
 
-def compared(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
-    status = status_of(sides, settings)
-    judged = Judged([])
-    if status == history.JUDGED_STATUS:
-        judged = publish_report(run, sides, settings)
-    decision = decision_of(run, sides, settings, judged, status, key)
-    result = described(run, sides, judged, decision, status, key)
+def compare(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
+    """Judge a window, decide about it, publish both and return drift.json."""
+    rows = len(sides.current.rows)
+    status = ("too_few_rows" if rows else "empty") if rows < settings.min_rows else history.JUDGED_STATUS
+    judged = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judged([])
+    now = Observation(
+        key=key,
+        time=sides.current.end or datetime.now(UTC),
+        rows=rows,
+        version=sides.version,
+        alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
+        judged=status == history.JUDGED_STATUS,
+    )
+    past = history.runs_of(run.client, run.experiment_id, sides.model_name)
+    decision = decide(settings, [history.observation(one) for one in past], now)
+    result = described(run, sides, judged, now, status) | {"decision": decision.as_dict()}
     run.publish_json(result, history.RESULT)
-    publish_tags(run, sides, result)
-    publish_metrics(sides, judged)
+    publish_tags(result)
+    publish_metrics(result)
     run.say(summary(result))
     if decision.action == "retrain" and sides.watched:
         log.info("next, retrain on what is labelled:\n%s", "\n".join(retraining(sides.watched)))
@@ -121,86 +128,57 @@ def retraining(watched: Watched) -> list[str]:
     return [labelled, pipeline_command({**overrides, "data.sha256": None, "data.reference_dataset": "none"})]
 
 
-def status_of(sides: Sides, settings: Monitoring) -> str:
-    rows = len(sides.current.rows)
-    if rows == 0:
-        return "empty"
-    return "too_few_rows" if rows < settings.min_rows else history.JUDGED_STATUS
-
-
 def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
-    """Judge, draw Evidently's page, and put it on the run and beside this file."""
+    """Judge, draw Evidently's page, and put it on the run and next to this file."""
     from drift.compare import evidently_report
 
-    judged = judge(sides, settings)
     if settings.tests == "evidently":
         snapshot, columns = evidently_report.by_evidently(sides)
         judged = judge(sides, settings, columns)
     else:
+        judged = judge(sides, settings)
         snapshot = evidently_report.page_of(sides, judged)
     path = run.folder / history.REPORT
     snapshot.save_html(str(path))
     run.publish_file(path, history.REPORT)
-    folder = history.pages_of(model_of(sides))
+    folder = history.pages_of(sides.model_name)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / history.REPORT) as part:
         shutil.copyfile(path, part)
     return judged
 
 
-def decision_of(run: StepRun, sides: Sides, settings: Monitoring, judged: Judged, status: str, key: str) -> Decision:
-    now = Observation(
-        key=key,
-        time=sides.current.end or datetime.now(UTC),
-        rows=len(sides.current.rows),
-        version=version_of(sides),
-        alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
-        judged=status == history.JUDGED_STATUS,
-    )
-    past = history.runs_of(run.client, run.experiment_id, model_of(sides))
-    return decide(settings, [history.observation(one) for one in past], now)
-
-
-def model_of(sides: Sides) -> str:
-    return sides.watched.model.name if sides.watched else history.NO_MODEL
-
-
-def version_of(sides: Sides) -> str:
-    return sides.watched.model.version if sides.watched else ""
-
-
-def described(run: StepRun, sides: Sides, judged: Judged, decision: Decision, status: str, key: str) -> dict[str, Any]:
-    """Return drift.json."""
+def described(run: StepRun, sides: Sides, judged: Judged, now: Observation, status: str) -> dict[str, Any]:
+    """Return drift.json, without the decision."""
     current = sides.current
     return {
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
-        "model": {"name": model_of(sides), "version": version_of(sides)},
+        "model": {"name": sides.model_name, "version": sides.version},
         "reference": sides.reference.address,
         "current": current.address,
         "window": {
             "from": current.start.isoformat() if current.start else None,
-            "to": (current.end or datetime.now(UTC)).isoformat(),
-            "rows": len(current.rows),
+            "to": now.time.isoformat(),
+            "rows": now.rows,
             "labelled": current.labelled,
             "versions": current.versions,
             "future_rows": current.future_rows,
-            "key": key,
+            "key": now.key,
         },
         "status": status,
-        "dataset_drift": bool(judged.signals.get("drift_share", {}).get("alarm", False)),
+        "dataset_drift": "drift_share" in now.alarms,
         "drift_share": judged.drift_share,
         "drifted": [one.as_dict() for one in judged.drifted],
         "columns": [one.as_dict() for one in judged.columns],
         "quality": [fault.as_dict() for fault in judged.faults if fault.alarm],
         "signals": judged.signals,
         "details": judged.details,
-        "decision": decision.as_dict(),
-        "report": f"runs:/{run.run_id}/{history.REPORT}" if status == history.JUDGED_STATUS else None,
+        "report": f"runs:/{run.run_id}/{history.REPORT}" if now.judged else None,
     }
 
 
-def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
+def publish_tags(result: dict[str, Any]) -> None:
     window, decision = result["window"], result["decision"]
     names = [one["column"] for one in result["columns"]]
     mlflow.set_tags(
@@ -221,19 +199,18 @@ def publish_tags(run: StepRun, sides: Sides, result: dict[str, Any]) -> None:
     )
 
 
-def publish_metrics(sides: Sides, judged: Judged) -> None:
-    """Log one value of each series; its time is the end of the window."""
-    values: dict[str, float] = {"rows": len(sides.current.rows), "labelled": sides.current.labelled}
-    if judged.columns:
-        values |= {"drift_share": judged.drift_share, "drifted_columns": len(judged.drifted)}
-    for one in judged.columns:
-        name = metric_name(one.column)
-        values |= {f"drift_score.{name}": one.found.score, f"drifted.{name}": int(one.found.drifted)}
-    for name, signal in judged.signals.items():
+def publish_metrics(result: dict[str, Any]) -> None:
+    values: dict[str, float] = {name: result["window"][name] for name in ("rows", "labelled")}
+    if result["columns"]:
+        values |= {"drift_share": result["drift_share"], "drifted_columns": len(result["drifted"])}
+    for column in result["columns"]:
+        name = metric_name(column["column"])
+        values |= {f"drift_score.{name}": column["score"], f"drifted.{name}": int(column["drifted"])}
+    for name, signal in result["signals"].items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
         values |= {f"{end}.{name}": signal[end] for end in ("lower", "upper") if end in signal}
-    if "reference_auc" in judged.details:
-        values["reference_auc"] = judged.details["reference_auc"]["value"]
+    if "reference_auc" in result["details"]:
+        values["reference_auc"] = result["details"]["reference_auc"]["value"]
     mlflow.log_metrics(values)
 
 
@@ -241,27 +218,17 @@ def summary(result: dict[str, Any]) -> str:
     window, decision = result["window"], result["decision"]
     if result["status"] != history.JUDGED_STATUS:
         return f"{result['status']}: {window['rows']:,} rows in the window; nothing to judge"
-    count, names = len(result["columns"]), [one["column"] for one in result["drifted"]]
+    names = [one["column"] for one in result["drifted"]]
     named = f" ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})" if names else ""
-    return (
-        f"{window['rows']:,} rows: {len(names)} of {count} columns drift{named}; "
-        f"{decision['action']}: {decision['reason']}{unreadable_in_words(result['details'].get('unreadable', []))}"
-    )
-
-
-def unreadable_in_words(cells: list[dict[str, Any]]) -> str:
-    """Name the columns whose values are not finite numbers, with their rows counted from 0."""
-    return "".join(
+    unreadable = "".join(
         f"; {one['column']}: {one['rows']:,} {one['kind']} values where numbers are expected (first rows "
         f"{', '.join(map(str, one['first']))})"
-        for one in cells
+        for one in result["details"]["unreadable"]
     )
-
-
-def write_result(result: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(write_json(result), encoding="utf-8")
+    return (
+        f"{window['rows']:,} rows: {len(names)} of {len(result['columns'])} columns drift{named}; "
+        f"{decision['action']}: {decision['reason']}{unreadable}"
+    )
 
 
 if __name__ == "__main__":

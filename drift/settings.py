@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from stepkit.secret_urls import expect_no_secret
 from stepkit.settings.drift import Monitoring
-from stepkit.settings.load import CONFIG, settings_of
+from stepkit.settings.load import settings_of
 
 ADDRESSES = {
     "log_url": f"Set {URL_VARIABLE} instead.",
@@ -20,37 +18,29 @@ ADDRESSES = {
 """The settings that may hold a secret, and what to do with one that does."""
 
 
-def settings_from(typed: dict[str, str], config: Path = CONFIG) -> Monitoring:
+def settings_from(typed: Mapping[str, str]) -> Monitoring:
     """Return the settings: what was typed, else what config.yaml says, else the default.
 
+    Args:
+        typed: the flags of a command; those that are not settings are left out.
+
     Raises:
-        BadParameter: an unknown key or a value that does not fit; the message names it and where it stands.
+        BadParameter: a value that does not fit; the message names it and where it stands.
         SecretInAddress: an address holds a password, which MLflow would keep.
     """
-    settings = settings_of(Monitoring, "drift", typed, config)
+    settings = settings_of(Monitoring, "drift", {key: typed[key] for key in Monitoring.model_fields if key in typed})
     for key, instead in ADDRESSES.items():
         expect_no_secret(getattr(settings, key), key, instead)
     return settings
 
 
-def add_settings(flags: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add a flag for each of these settings, which a command beside `drift` needs too."""
-    for name in names:
-        flags.add_argument(f"--{name}", default="", help="as in config.yaml: drift")
-
-
-def given_settings(given: Mapping[str, str], names: Sequence[str]) -> Monitoring:
-    """Return the settings with what was typed for these flags; raises as `settings_from`."""
-    return settings_from({name: given[name] for name in names})
-
-
 def log_address(settings: Monitoring) -> str:
-    """The prediction log's address, which may hold a password and so may come from the environment."""
+    """Return the prediction log's address, which may hold a password and so may come from the environment."""
     return settings.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
 
 def reference_model(settings: Monitoring) -> str:
-    """The address of the model that is watched; "" if files are compared without one."""
+    """Return the address of the model that is watched; "" if files are compared without one."""
     if settings.reference.startswith("models:/"):
         return settings.reference
     # null in config.yaml is the registered model; only who types model_name=none has none

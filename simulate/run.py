@@ -17,6 +17,7 @@ from simulate.clients import chunks
 from simulate.figures import COLUMNS, TARGET
 from stepkit.files import replacing, sha256_of
 from stepkit.step.exit import one_message
+from stepkit.step.project_run import log_to_run
 
 log = logging.getLogger("simulate")
 
@@ -89,17 +90,6 @@ def write_clients(path: Path, ending: str, rows: int, seed: int) -> float:
             put(table)
             defaults += int(table[TARGET].sum())
     return defaults / rows
-
-
-def log_to_run(metrics: dict[str, float], **tags: str) -> None:
-    """Log to the run that `mlflow run` started; a plain `python run.py` has none to log to."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        return
-    import mlflow  # takes seconds to import, and only this branch needs it
-
-    with mlflow.start_run():
-        mlflow.log_metrics(metrics)
-        mlflow.set_tags(tags)
 
 
 def main(argv: list[str] | None = None) -> None:

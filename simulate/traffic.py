@@ -18,7 +18,8 @@ from requests.adapters import HTTPAdapter
 
 from simulate.drifts import DRIFTS, traffic
 from simulate.figures import TARGET
-from simulate.run import OneLineParser, log_to_run, row_count, seed_number
+from simulate.run import OneLineParser, row_count, seed_number
+from stepkit.step.project_run import log_to_run
 
 log = logging.getLogger("traffic")
 

@@ -51,22 +51,16 @@ def why_silent(event: Event, told: Sequence[Told], now: datetime, cooldown: time
         told: what that address was told of this topic, oldest first.
         cooldown: how long an alarm that stands is not repeated.
     """
-    if event.state == "silent":
-        return "nothing to tell"
     if any((one.state, one.key, one.level) == (event.state, event.key, event.level) for one in told):
         return "told before"
     if event.state == "news":
         return ""
     last = next((one for one in reversed(told) if one.state != "news"), None)
-    if last is not None and event.until < last.until:
+    if last and event.until < last.until:
         return "about an older window than the last message"
     if event.state == "fine":
-        return "" if last is not None and last.state == "alarm" else "no alarm stands"
-    stands = last is not None and last.state == "alarm" and event.level <= last.level and not event.may_repeat
-    if stands and last is not None and now - last.at < cooldown:
-        return f"the alarm stands and was told less than {_hours(cooldown)} ago"
+        return "" if last and last.state == "alarm" else "no alarm stands"
+    stands = last and last.state == "alarm" and event.level <= last.level and not event.may_repeat
+    if last and stands and now - last.at < cooldown:
+        return f"the alarm stands and was told less than {cooldown / timedelta(hours=1):g} h ago"
     return ""
-
-
-def _hours(time: timedelta) -> str:
-    return f"{time / timedelta(hours=1):g} h"

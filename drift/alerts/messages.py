@@ -12,8 +12,9 @@ from typing import Any
 from drift.alerts.dedup import Event
 from stepkit.errors import BadParameter
 
-ALERT, RETRAIN = "alert", "retrain"
-_LEVELS = {ALERT: 1, RETRAIN: 2}
+_DOING = {"alert": (1, "look at it"), "retrain": (2, "retraining begins")}
+"""Level of the alarm, and what is done about it, by the action of a decision."""
+
 _MOST_COLUMNS = 8
 _LONGEST_ERROR = 1500
 
@@ -45,11 +46,12 @@ def of_window(result: Mapping[str, Any], links: Links) -> Event:
     # not the window's own key: with labels that came later it is another comparison, and the same window still
     key = f"version {model['version']}, {window['from']} to {window['to']}"
     event = partial(Event, topic=f"drift of {model['name']}", key=key, until=_moment(window["to"]))
-    if action in _LEVELS:
-        doing = "retraining begins" if action == RETRAIN else "look at it"
+    if action in _DOING:
+        level, doing = _DOING[action]
+        signals = [f"- signal {signal}: {_amount(one, 'value')}" for signal, one in alarms.items()]
         return event(
-            state="alarm", level=_LEVELS[action], may_repeat=True, title=f"Drift: {name}, {doing}",
-            body=_lines(_share(result), *_columns(result), *_signals(alarms), *_end(result, links)),
+            state="alarm", level=level, may_repeat=True, title=f"Drift: {name}, {doing}",
+            body=_lines(_share(result), *_columns(result["drifted"]), *signals, *_end(result, links)),
         )  # fmt: skip
     if alarms or not result["signals"]:
         return event(state="silent", title="", body="")
@@ -80,17 +82,40 @@ def of_success(facts: Mapping[str, Any], links: Links) -> Event:
 
 
 def of_retraining(facts: Mapping[str, Any], links: Links) -> Event:
-    """The event that a retraining ended: which version there is now, and whether it became champion.
+    """Return the event of a finished retraining: which version there is now, and whether it became champion.
 
     Args:
         facts: the pipeline's `run_id`, and the moment.
-    """
-    from drift.alerts.retraining_outcome import outcome_of  # it asks MLflow, which others must do without
 
-    outcome = outcome_of(facts["run_id"])
+    Raises:
+        TrackingUnreachable: the tracking server does not answer.
+    """
+    # MLflow takes seconds to import, and the other kinds of events do without
+    from mlflow import MlflowClient
+
+    from stepkit.store import tracking
+    from stepkit.store.champion import champion_of
+    from stepkit.store.lineage import BECAUSE, PIPELINE
+
+    tracking.connect()
+    client = MlflowClient()
+    tags = client.get_run(facts["run_id"]).data.tags
+    # with another experiment or tracking server the pipeline opens a run of its own, and the first one names it
+    run = client.get_run(tags.get(PIPELINE, facts["run_id"]))
+    tags, auc = run.data.tags, run.data.metrics.get("test_roc_auc", float("nan"))
+    name, version = tags.get("model_name", "the model"), tags.get("model_version", "?")
+    champion = champion_of(client, name)
+    replaced = champion is not None and str(champion.version) == version
     return Event(
-        topic="retraining", state="news", key=outcome.key, until=_moment(facts["at"]), title=outcome.title,
-        body=_lines(*outcome.lines, f"Pipeline run: {links.run(outcome.experiment_id, facts['run_id'])}"),
+        topic="retraining", state="news", key=tags.get(BECAUSE + "drift_run_id", run.info.run_id),
+        until=_moment(facts["at"]),
+        title=f"Retrained: {name} version {version} is {'the new' if replaced else 'no'} champion",
+        body=_lines(
+            f"Verdict: {tags.get('verdict', 'none')}, test AUC {auc:.4f}.",
+            f"Champion: version {champion.version}." if champion and not replaced else "",
+            f"Why it was retrained: {tags.get(BECAUSE + 'reason', 'nobody said')}",
+            f"Pipeline run: {links.run(run.info.experiment_id, facts['run_id'])}",
+        ),
     )  # fmt: skip
 
 
@@ -100,57 +125,37 @@ def _works(dag: str) -> str:
 
 def _share(result: Mapping[str, Any]) -> str:
     window = result["window"]
-    rows = f"{window['rows']:,} rows" if window.get("rows") is not None else "no rows"
-    when = f"{_readable(window['from'])} to {_readable(window['to'])}, {rows}"
-    if result.get("drift_share") is None:
-        return f"Window {when}."
+    when = f"{_readable(window['from'])} to {_readable(window['to'])}, {window['rows']:,} rows"
     return f"{len(result['drifted'])} columns drifted (share {result['drift_share']:.3f}). Window {when}."
 
 
-def _columns(result: Mapping[str, Any]) -> list[str]:
-    drifted = result["drifted"]
-    told = [
-        f"- {one['column']}: {one['test']} {one['score']:.4g} (threshold {one['threshold']:.4g})"
-        for one in drifted[:_MOST_COLUMNS]
-    ]
+def _columns(drifted: list[Mapping[str, Any]]) -> list[str]:
+    lines = [f"- {one['column']}: {one['test']} {_amount(one, 'score')}" for one in drifted[:_MOST_COLUMNS]]
     more = len(drifted) - _MOST_COLUMNS
-    return [*told, f"- and {more} more"] if more > 0 else told
+    return [*lines, f"- and {more} more"] if more > 0 else lines
 
 
-def _signals(alarms: Mapping[str, Any]) -> list[str]:
-    return [
-        f"- signal {name}: {signal['value']:.4g} (threshold {signal['threshold']:.4g})"
-        for name, signal in alarms.items()
-        if signal["value"] is not None and signal["threshold"] is not None
-    ]
+def _amount(found: Mapping[str, Any], name: str) -> str:
+    return f"{found[name]:.4g} (threshold {found['threshold']:.4g})"
 
 
 def _end(result: Mapping[str, Any], links: Links) -> list[str]:
     here = (str(result["experiment_id"]), str(result["run_id"]))
+    report = str(result["report"]).removeprefix(f"runs:/{result['run_id']}/")
     return [
         f"Why: {result['decision']['reason']}",
-        f"Report: {links.run(*here, _artifact(result))}" if result.get("report") else "",
+        f"Report: {links.run(*here, report)}" if result["report"] else "",
         f"Run: {links.run(*here)}",
         f"DAG run: {links.airflow}" if links.airflow else "",
     ]
-
-
-def _artifact(result: Mapping[str, Any]) -> str:
-    return str(result["report"]).removeprefix(f"runs:/{result['run_id']}/")
 
 
 def _lines(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _moment(text: str | None) -> datetime:
-    """The moment that an ISO text names, UTC if it names no zone; the beginning of time for a window without an end.
-
-    Raises:
-        BadParameter: it is no time.
-    """
-    if not text:
-        return datetime.fromtimestamp(0, UTC)
+def _moment(text: str) -> datetime:
+    """Return the moment that an ISO text names, in UTC if it names no zone; raise BadParameter if it is no time."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

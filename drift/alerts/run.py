@@ -1,4 +1,4 @@
-"""Tell what happened to whom it concerns: an event as JSON on standard input -> messages, and what became of them.
+"""Send a message about an event, described as JSON on standard input, to whom it concerns.
 
     echo '{"kind": "window", "facts": {...}}' | DRIFT_ALERTS=json://localhost:8080 python -P -m drift.alerts.run
 
@@ -27,6 +27,7 @@ from stepkit.step.flags import Parser
 
 JOURNAL_VARIABLE = "DRIFT_ALERTS_JOURNAL"
 DEFAULT_COOLDOWN_HOURS = 6.0
+NOT_DELIVERED = "NOT delivered"
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Links], Event]] = {
     "window": messages.of_window,
@@ -34,26 +35,6 @@ KINDS: dict[str, Callable[[Mapping[str, Any], Links], Event]] = {
     "success": messages.of_success,
     "retraining": messages.of_retraining,
 }
-
-
-def tell(event: Event, to: list[Address], journal: Journal, now: datetime, cooldown: timedelta) -> dict[str, str]:
-    """Tell an event to each address that is to know; return what became of it, by address.
-
-    What was delivered is noted at once, so that a second try goes only where the first did not arrive.
-    """
-    outcome: dict[str, str] = {}
-    for address in to:
-        why = why_silent(event, journal.told(event.topic, address.id), now, cooldown)
-        if not why and not address.takes(event):
-            why = "no news for this kind of address"
-        if why:
-            outcome[address.shown] = f"silent: {why}"
-        elif address.send(event):
-            journal.note(event, address.id, now)
-            outcome[address.shown] = "delivered"
-        else:
-            outcome[address.shown] = "NOT delivered"
-    return outcome
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,11 +47,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     with one_message():
-        _tell_all(sys.stdin.read(), timedelta(hours=args.cooldown_hours))
+        tell(event_of(sys.stdin.read()), timedelta(hours=args.cooldown_hours))
 
 
-def _tell_all(text: str, cooldown: timedelta) -> None:
-    event = event_of(text)
+def tell(event: Event, cooldown: timedelta) -> None:
+    """Print an event, send it to each address that is to know, and print what became of it.
+
+    Raises:
+        NotDelivered: an address did not take it.
+    """
     if event.state == "silent":
         print("nothing to tell")
         return
@@ -80,11 +65,28 @@ def _tell_all(text: str, cooldown: timedelta) -> None:
         print(f"nobody is told: {VARIABLE} names no address")
         return
     with journal_at(os.environ.get(JOURNAL_VARIABLE) or DEFAULT_URL) as journal:
-        outcome = tell(event, to, journal, datetime.now(UTC), cooldown)
-    for shown, what in outcome.items():
-        print(f"{shown}  {what}")
-    if missed := [shown for shown, what in outcome.items() if what == "NOT delivered"]:
+        outcomes = {address.shown: send(event, address, journal, cooldown) for address in to}
+    for shown, outcome in outcomes.items():
+        print(f"{shown}  {outcome}")
+    if missed := [shown for shown, outcome in outcomes.items() if outcome == NOT_DELIVERED]:
         raise NotDelivered(f"{len(missed)} of {len(to)} addresses did not take the message: {', '.join(missed)}")
+
+
+def send(event: Event, address: Address, journal: Journal, cooldown: timedelta) -> str:
+    """Send an event to an address, unless there is a reason not to; return what became of it.
+
+    A delivery is noted at once, so that a second try goes only where the first did not arrive.
+    """
+    now = datetime.now(UTC)
+    why = why_silent(event, journal.told(event.topic, address.id), now, cooldown)
+    if not why and not address.takes(event):
+        why = "no news for this kind of address"
+    if why:
+        return f"silent: {why}"
+    if not address.send(event):
+        return NOT_DELIVERED
+    journal.note(event, address.id, now)
+    return "delivered"
 
 
 def event_of(text: str) -> Event:

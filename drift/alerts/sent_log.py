@@ -1,4 +1,4 @@
-"""What was told to whom, in a SQL table: outlives restarts, and does not need what it may have to complain about."""
+"""Table of the messages that were delivered, and to whom: it outlives restarts."""
 
 from __future__ import annotations
 
@@ -6,32 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    select,
-)
+from sqlalchemy import Column, Connection, DateTime, Engine, Integer, MetaData, String, Table, Text, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from drift.alerts.dedup import Event, Told
-from prediction_log.engine import open_engine, shown_url, whole
+from prediction_log.engine import open_engine, reason_of, shown_url, whole
 from prediction_log.errors import LogUnfit
 from stepkit.errors import StepError
 from stepkit.secret_urls import shown_in
 
 DEFAULT_URL = "sqlite:///alerts.db"
 
-_metadata = MetaData()
 _TOLD = Table(
     "told",
-    _metadata,
+    MetaData(),
     Column("id", Integer, primary_key=True),
     Column("at", DateTime, nullable=False, comment="UTC"),
     Column("topic", String(200), nullable=False, index=True),
@@ -46,30 +34,31 @@ _TOLD = Table(
 
 
 class JournalUnusable(StepError):
-    """The database that remembers what was told cannot be used."""
+    """The database of the messages that were sent cannot be used."""
 
 
 class Journal:
-    """The table of messages that were delivered."""
+    """The messages that were delivered."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def told(self, topic: str, address: str) -> list[Told]:
-        """What an address was told of a topic, oldest first."""
+        """Return what an address was told of a topic, oldest first."""
         query = select(_TOLD).where(_TOLD.c.topic == topic, _TOLD.c.address == address).order_by(_TOLD.c.id)
-        with _mended(self._engine) as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Told(row["state"], row["key"], _utc(row["until"]), _utc(row["at"]), row["level"]) for row in rows]
+        with _transaction(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            Told(row.state, row.key, row.until.replace(tzinfo=UTC), row.at.replace(tzinfo=UTC), row.level)
+            for row in rows
+        ]
 
     def note(self, event: Event, address: str, now: datetime) -> None:
         """Remember that an event was delivered to an address."""
-        values = {
-            "at": _plain(now), "topic": event.topic, "state": event.state, "level": event.level, "key": event.key,
-            "until": _plain(event.until), "address": address, "title": event.title, "body": event.body,
-        }  # fmt: skip
-        with _mended(self._engine) as connection:
-            connection.execute(_TOLD.insert().values(**values))
+        names = ("topic", "state", "level", "key", "title", "body")
+        values = {"at": _plain(now), "until": _plain(event.until), "address": address}
+        with _transaction(self._engine) as connection:
+            connection.execute(_TOLD.insert().values(**values, **{name: getattr(event, name) for name in names}))
 
 
 @contextmanager
@@ -84,31 +73,26 @@ def journal_at(url: str) -> Iterator[Journal]:
     except LogUnfit as error:
         raise JournalUnusable(f"the alerts' journal cannot be kept as it is told to be: {error}") from error
     try:
-        with _mended(engine) as connection:
-            _metadata.create_all(connection)
+        with _transaction(engine) as connection:
+            _TOLD.metadata.create_all(connection)
         yield Journal(engine)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _mended(engine: Engine) -> Iterator[Connection]:
-    """A transaction whose failure is one message, without the password that the address may hold."""
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction whose failure is one message, without the password that the address may hold."""
     try:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        where = shown_url(engine.url)
-        reason = shown_in(str(getattr(error, "orig", None) or error).splitlines()[0], whole(engine.url))
+        reason = shown_in(reason_of(error), whole(engine.url))
         raise JournalUnusable(
-            f"the alerts' journal {where} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
+            f"the alerts' journal {shown_url(engine.url)} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
         ) from error
 
 
 def _plain(moment: datetime) -> datetime:
     """SQLite keeps no zone; everything is written in UTC."""
     return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)

@@ -107,9 +107,15 @@ def settings_parser(settings: type[Strict], section: str, prog: str, doc: str | 
     """Return a parser with a flag for each setting of a project, as text: `settings_of` checks what is typed."""
     empty = f"A flag that is empty has the value of `{section}` in config.yaml; none means null."
     parser = Parser(prog=prog, description=f"{doc} {empty}")
-    for name, field in settings.model_fields.items():
-        parser.add_argument(f"--{name}", default="", help=(field.description or "").replace("%", "%%"))
+    add_settings(parser, settings, *settings.model_fields)
     return parser
+
+
+def add_settings(parser: Parser, settings: type[Strict], *names: str) -> None:
+    """Add a flag, as text, for each of these settings of a project."""
+    for name in names:
+        meaning = settings.model_fields[name].description or ""
+        parser.add_argument(f"--{name}", default="", help=meaning.replace("%", "%%"))
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:

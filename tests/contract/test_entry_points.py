@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stepkit.paths import ROOT
+from stepkit.settings.drift import Monitoring
 from tests.support.repo import read_yaml
 
 PROGRAMS = {
@@ -86,7 +87,10 @@ def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> 
     parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).parser()
     flags = {action.dest: action for action in parser._actions if action.dest != "help"}
     parameters = entries(folder)[name]["parameters"]
-    assert set(flags) == set(parameters)
+    undeclared = set(flags) - set(parameters)
+    assert set(parameters) <= set(flags)
+    assert undeclared <= set(Monitoring.model_fields), "MLflow hands a parameter on that a project does not declare"
     assert {flag for flag, action in flags.items() if action.required} == REQUIRED[name]
     given = {parameter: str(kind["default"]).lower() for parameter, kind in parameters.items() if "default" in kind}
-    assert given == {flag: str(action.default).lower() for flag, action in flags.items() if not action.required}
+    declared = {flag: action for flag, action in flags.items() if not action.required and flag not in undeclared}
+    assert given == {flag: str(action.default).lower() for flag, action in declared.items()}

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from docs import make_reference
+from stepkit.settings.drift import Monitoring
 from stepkit.settings.load import CONFIG
 from stepkit.settings.serve import Serving
 from tests.support.repo import project, read_yaml
 
-SCHEMAS: dict[str, Any] = {"serve": Serving}
+SCHEMAS: dict[str, Any] = {"serve": Serving, "drift": Monitoring}
 
 
 @pytest.mark.parametrize("section", SCHEMAS)

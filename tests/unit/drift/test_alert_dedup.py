@@ -74,7 +74,3 @@ def test_news_are_told_once_whatever_stands() -> None:
 def test_news_do_not_end_an_alarm() -> None:
     assert "stands" in why(event(), told(), told("news", "n"))
     assert why(event("fine"), told(), told("news", "n", 3)) == ""
-
-
-def test_what_is_silent_is_never_told() -> None:
-    assert why(event("silent")) != ""

@@ -1,0 +1,17 @@
+"""The run that `mlflow run` opens for a command that is not a step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+
+def log_to_run(metrics: Mapping[str, float], **tags: str) -> None:
+    """Log to the run that `mlflow run` started; a plain `python FILE` has none to log to."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return
+    import mlflow  # takes seconds to import, and only this branch needs it
+
+    with mlflow.start_run():
+        mlflow.log_metrics(dict(metrics))
+        mlflow.set_tags(tags)
