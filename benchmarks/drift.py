@@ -19,8 +19,8 @@ import pandas as pd
 import yaml
 from sklearn.pipeline import Pipeline
 
-from drift.compare.inputs import Current, Reference, Scored, Sides
-from drift.compare.performance import LEVEL
+from drift.compare.inputs import Current, Reference, Sides
+from drift.compare.performance import LEVEL, Scored
 from drift.compare.signals import judge
 from drift.compare.sources import Watched
 from drift.settings import settings_from
@@ -100,7 +100,7 @@ def window(of: World, seed: int, drift: str, labels: bool = True, rows: int = RO
     table = traffic(rows, seed, drift)
     label = table[of.columns.source_target].to_numpy(float) if labels else np.full(len(table), np.nan)
     inputs = as_model_input(table, of.columns)
-    watched = Watched(Registered("bench", "1", ""), "", of.columns, "", "")
+    watched = Watched(Registered("bench", "1", ""), of.columns, "", "")
     score = probability(of.model, table, of.columns)
     return Sides(of.reference, Current("traffic", inputs, None, None, score, label), watched)
 

@@ -60,7 +60,7 @@ def drift_share(windows: pd.DataFrame) -> go.Figure:
 
 def heat_map(windows: pd.DataFrame) -> go.Figure:
     scores = windows.filter(regex=f"^{re.escape(SCORE)}")
-    names = [name.removeprefix(SCORE) for name in scores]
+    names = [str(name).removeprefix(SCORE) for name in scores]
     tags = windows.filter(regex=f"^{re.escape(history.COLUMN)}").bfill().iloc[0]
     heat = go.Heatmap(
         x=windows[history.TO], y=[html.escape(tags.get(history.COLUMN + name, name)) for name in names], z=scores.T,
@@ -86,7 +86,7 @@ def performance(windows: pd.DataFrame) -> go.Figure:
 def volume(windows: pd.DataFrame) -> go.Figure:
     figure = go.Figure(layout={"height": 260, **NO_TIMES})
     for version, of_version in windows.groupby(history.MODEL_VERSION, sort=False):
-        figure.add_bar(x=of_version[history.TO], y=of_version["rows"], name=f"version {version or '-'}")
+        figure.add_bar(x=of_version[history.TO], y=of_version["rows"], name=f"version {str(version) or '-'}")
     labelled = {"name": "labelled", "mode": "markers", "marker": {"color": "#222"}}
     return figure.add_scatter(x=windows[history.TO], y=windows["labelled"], **labelled)
 
@@ -111,7 +111,7 @@ def page_of(name: str, runs: list[Run], report: Path | None) -> str:
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
     newest_first = windows[::-1].to_dict("records")
     link = report.name if report else ""
-    return template.render(name=name, plotly=get_plotlyjs(), parts=parts, windows=newest_first, report=link)
+    return str(template.render(name=name, plotly=get_plotlyjs(), parts=parts, windows=newest_first, report=link))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,9 +170,9 @@ def described(run: StepRun, sides: Sides, judged: Judged, now: Observation, stat
         "status": status,
         "dataset_drift": "drift_share" in now.alarms,
         "drift_share": judged.drift_share,
-        "drifted": [one.as_dict() for one in judged.drifted],
-        "columns": [one.as_dict() for one in judged.columns],
-        "quality": [fault.as_dict() for fault in judged.faults if fault.alarm],
+        "drifted": [asdict(one) for one in judged.drifted],
+        "columns": [asdict(one) for one in judged.columns],
+        "quality": [asdict(fault) for fault in judged.faults if fault.alarm],
         "signals": judged.signals,
         "details": judged.details,
         "report": f"runs:/{run.run_id}/{history.REPORT}" if now.judged else None,

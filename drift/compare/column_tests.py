@@ -7,6 +7,7 @@ nobody would act upon.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,36 +25,49 @@ SMALLEST_EXPECTED = 5.0
 
 SMALLEST_SAMPLE = 20
 EXACT_ROWS = 1_000
-"""Up to so many rows in the smaller sample p-values are computed exactly or by permutation of such tables."""
+"""Up to so many rows in the smaller sample p-values are computed exactly."""
 
 NOTHING = "nothing to compare"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a comparison found. `score` is an effect between 0 and 1, `p_value` how likely it is by chance alone."""
+class Compared:
+    """Two samples of a column. `score` is an effect between 0 and 1, `p_value` how likely it is by chance alone."""
 
+    column: str
     test: str
     score: float
     p_value: float
     threshold: float
     p_threshold: float
     drifted: bool
+    reference_mean: float | None
+    current_mean: float | None
+
+
+def compare(
+    column: str, reference: pd.Series, current: pd.Series, coded: bool, p_threshold: float, min_effect: float
+) -> Compared:
+    """Compare two samples of a column; gaps are left out (they are judged by their share, see quality)."""
+    before, now = reference.dropna(), current.dropna()
+    test, score, p_value = NOTHING, 0.0, 1.0
+    if min(len(before), len(now)) >= SMALLEST_SAMPLE:
+        test, score, p_value = shares(before, now) if coded else order(before, now)
+    drifted = p_value <= p_threshold and score >= min_effect
+    means = mean_of(reference), mean_of(current)
+    return Compared(column, test, score, p_value, min_effect, p_threshold, drifted, *means)
+
+
+def mean_of(values: pd.Series) -> float | None:
+    if not pd.api.types.is_numeric_dtype(values) or values.isna().all():
+        return None
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None
 
 
 def is_coded(reference: pd.Series, declared: bool) -> bool:
     """Whether a column holds codes (compared by their shares) rather than amounts (compared by their order)."""
     return declared or not pd.api.types.is_numeric_dtype(reference) or reference.nunique() <= FEW_VALUES
-
-
-def compare(reference: pd.Series, current: pd.Series, coded: bool, p_threshold: float, min_effect: float) -> Found:
-    """Compare two samples of a column; gaps are left out (they are judged by their share, see quality)."""
-    ours, theirs = current.dropna(), reference.dropna()
-    if min(len(ours), len(theirs)) < SMALLEST_SAMPLE:
-        return Found(NOTHING, 0.0, 1.0, min_effect, p_threshold, False)
-    test, score, p_value = shares(theirs, ours) if coded else order(theirs, ours)
-    drifted = p_value <= p_threshold and score >= min_effect
-    return Found(test, score, p_value, min_effect, p_threshold, drifted)
 
 
 def order(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
@@ -85,12 +99,3 @@ def _counts(reference: pd.Series, current: pd.Series) -> np.ndarray:
     too_few = int((np.cumsum(expected) < SMALLEST_EXPECTED).sum()) if expected[0] < SMALLEST_EXPECTED else 0
     pooled: np.ndarray = np.vstack([table[: too_few + 1].sum(axis=0), table[too_few + 1 :]])
     return pooled
-
-
-def more_often(reference: tuple[int, int], current: tuple[int, int]) -> float:
-    """Return how likely it is that a share rose by chance alone; each is (rows that have it, all rows).
-
-    Fisher's exact test, one-sided: that something bad became rarer is no fault.
-    """
-    table = [[current[0], current[1] - current[0]], [reference[0], reference[1] - reference[0]]]
-    return float(stats.fisher_exact(table, alternative="greater").pvalue)

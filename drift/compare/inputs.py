@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.pyfunc import PyFuncModel
 
-from drift.compare.sources import LogWindow, Watched, expect_version, is_log, load_model, log_window, table_at, watched
+from drift.compare.performance import Floats, Scored
+from drift.compare.sources import LOG, Watched, expect_version, log_window, table_at, watched
 from drift.errors import ReferenceMissing
+from drift.history import NO_MODEL
 from drift.settings import log_address, reference_model
 from prediction_log.read import features_in, read_log
 from stepkit.secret_urls import recorded
@@ -23,21 +26,14 @@ from stepkit.table.columns import Columns
 from stepkit.table.labels import known_labels
 from stepkit.table.tables import as_model_input, with_column
 
-Floats = npt.NDArray[np.float64]
+Score = Callable[[pd.DataFrame], Floats | None]
+"""From n rows to the model's probabilities; None without a model, or without a column that it takes."""
 
 FIRST_ROWS = 5
 """So many rows are named, counted from 0, where a column holds values that are not finite numbers."""
 
 SKEW = timedelta(seconds=60)
 """Clocks of two machines may differ by so much without anybody calling it a fault."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """n rows that the model has not been trained on: its probability, and the true label."""
-
-    probability: Floats
-    label: Floats
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,14 @@ class Sides:
     def columns(self) -> Columns | None:
         return self.watched.columns if self.watched else None
 
+    @property
+    def model_name(self) -> str:
+        return self.watched.model.name if self.watched else NO_MODEL
+
+    @property
+    def version(self) -> str:
+        return self.watched.model.version if self.watched else ""
+
 
 def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Sides:
     """Read both sides.
@@ -95,9 +99,32 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
     """
     address = reference_model(settings)
     model = watched(client, address) if address else None
-    loaded = load_model(model.model, folder / "model") if model else None
-    reference = _reference(settings, model, loaded, folder)
-    return Sides(reference, _current(client, settings, model, loaded, folder, _numeric(reference, model)), model)
+    score = _scorer(model, folder / "model")
+    reference = _reference(settings, model, score, folder)
+    if settings.current.startswith(LOG):
+        current = _from_log(client, settings, model)
+    else:
+        rows, label = _split(_table(settings.current, folder / "current", model), model)
+        versions = [model.model.version] if model else []
+        current = Current(recorded(settings.current), rows, None, None, None, label, versions)
+    rows, unreadable = with_numbers(current.rows, _numeric(reference, model))
+    probability = score(rows) if current.probability is None else current.probability
+    return Sides(reference, replace(current, rows=rows, unreadable=unreadable, probability=probability), model)
+
+
+def _scorer(model: Watched | None, folder: Path) -> Score:
+    if model is None:
+        return lambda rows: None
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded, columns = mlflow.pyfunc.load_model(model.model.uri, dst_path=str(folder)), model.columns
+
+    def score(rows: pd.DataFrame) -> Floats | None:
+        if not set(columns.names) <= set(rows):
+            return None
+        answered = pd.DataFrame(loaded.predict(as_model_input(rows, columns)))
+        return np.asarray(answered["probability"], dtype=float)
+
+    return score
 
 
 def _numeric(reference: Reference, model: Watched | None) -> list[str]:
@@ -107,70 +134,37 @@ def _numeric(reference: Reference, model: Watched | None) -> list[str]:
     return [str(name) for name, values in reference.rows.items() if pd.api.types.is_numeric_dtype(values)]
 
 
-def _reference(settings: Monitoring, model: Watched | None, loaded: PyFuncModel | None, folder: Path) -> Reference:
+def _reference(settings: Monitoring, model: Watched | None, score: Score, folder: Path) -> Reference:
     own = settings.reference in ("", reference_model(settings))
     if own and model is None:
         raise ReferenceMissing(
             "without a model there is no training data to compare with: name a file, -P reference=FILE"
         )
-    text = model.columns.text if model else []
     address = model.train_address if own and model else settings.reference
-    table = table_at(address, folder / "reference", text)
-    if model is None or loaded is None:
-        return Reference(recorded(address), table)
-    rows, label = _split(table, model.columns)
-    held_out = table_at(model.test_address, folder / "test", text) if own else table
-    return Reference(recorded(address), rows, label, _scored(loaded, held_out, model.columns))
+    table = _table(address, folder / "reference", model)
+    rows, label = _split(table, model)
+    held_out = _table(model.test_address, folder / "test", model) if own and model else table
+    held_out_rows, held_out_label = _split(held_out, model)
+    probability = score(held_out_rows)
+    if probability is None:
+        return Reference(recorded(address), rows, label)
+    unknown = np.full(len(held_out), np.nan)
+    scored = Scored(probability, unknown if held_out_label is None else held_out_label)
+    return Reference(recorded(address), rows, label, scored)
 
 
-def _scored(loaded: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored | None:
-    rows, label = _split(table, columns)
-    missing = [name for name in columns.names if name not in rows]
-    if missing:
-        return None
-    if label is None:
-        label = np.full(len(rows), np.nan)
-    return Scored(_probability(loaded, rows, columns), label)
+def _table(address: str, folder: Path, model: Watched | None) -> pd.DataFrame:
+    return table_at(address, folder, model.columns.text if model else [])
 
 
-def _probability(loaded: PyFuncModel, rows: pd.DataFrame, columns: Columns) -> Floats:
-    answered = pd.DataFrame(loaded.predict(as_model_input(rows, columns)))
-    return np.asarray(answered["probability"], dtype=float)
-
-
-def _split(table: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, Floats | None]:
+def _split(table: pd.DataFrame, model: Watched | None) -> tuple[pd.DataFrame, Floats | None]:
     """The input columns, and the label as 0 and 1 under the target's name before or after preprocess."""
-    for name in (columns.target, columns.source_target):
-        if name in table:
-            return table.drop(columns=[name, *_id(table, columns)]), known_labels(table[name], columns)
-    return table.drop(columns=_id(table, columns)), None
-
-
-def _id(table: pd.DataFrame, columns: Columns) -> list[str]:
-    return [columns.id_column] if columns.id_column and columns.id_column in table else []
-
-
-def _current(
-    client: MlflowClient,
-    settings: Monitoring,
-    model: Watched | None,
-    loaded: PyFuncModel | None,
-    folder: Path,
-    numeric: list[str],
-) -> Current:
-    if is_log(settings.current):
-        current = _from_log(client, settings, log_window(settings.current), model)
-        rows, unreadable = with_numbers(current.rows, numeric)
-        return replace(current, rows=rows, unreadable=unreadable)
-    table = table_at(settings.current, folder / "current", model.columns.text if model else [])
-    table, unreadable = with_numbers(table, numeric)
-    if model is None or loaded is None:
-        return Current(recorded(settings.current), table, None, None, unreadable=unreadable)
-    rows, label = _split(table, model.columns)
-    whole = set(model.columns.names) <= set(rows.columns)
-    probability = _probability(loaded, rows, model.columns) if whole else None
-    versions = [model.model.version]
-    return Current(recorded(settings.current), rows, None, None, probability, label, versions, unreadable=unreadable)
+    if model is None:
+        return table, None
+    columns = model.columns
+    target = next((name for name in (columns.target, columns.source_target) if name in table), None)
+    rows = table.drop(columns=[name for name in (target, columns.id_column) if name and name in table])
+    return rows, known_labels(table[target], columns) if target else None
 
 
 def with_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -194,7 +188,8 @@ def _unreadable(column: str, kind: str, broken: npt.NDArray[np.bool_]) -> list[d
     return [{"column": column, "kind": kind, "rows": len(places), "first": places[:FIRST_ROWS]}] if places else []
 
 
-def _from_log(client: MlflowClient, settings: Monitoring, window: LogWindow, model: Watched | None) -> Current:
+def _from_log(client: MlflowClient, settings: Monitoring, model: Watched | None) -> Current:
+    window = log_window(settings.current)
     version = window.version or (model.model.version if model else None)
     table = read_log(
         log_address(settings),
@@ -207,24 +202,19 @@ def _from_log(client: MlflowClient, settings: Monitoring, window: LogWindow, mod
     )
     if table.empty and window.version not in (None, "any"):
         expect_version(client, str(window.version), model)
-    latest = datetime.now(UTC) + SKEW
-    ahead = table["time"] > latest
-    current = _as_current(settings.current, table[~ahead], window)
-    return replace(current, future_rows=int(ahead.sum()))
-
-
-def _as_current(address: str, table: pd.DataFrame, window: LogWindow) -> Current:
-    times = table["time"]
-    start = window.start or (times.min().to_pydatetime() if len(table) else None)
+    ahead = table["time"] > datetime.now(UTC) + SKEW
+    known = table[~ahead]
+    times = known["time"]
+    first = times.min().to_pydatetime() if len(known) else None
     # the window ends behind its last row, so that the same rows can be asked for as a span of time
-    last = times.max().to_pydatetime() + timedelta(microseconds=1) if len(table) else None
-    end = window.end or last
+    last = times.max().to_pydatetime() + timedelta(microseconds=1) if len(known) else None
     return Current(
-        address,
-        features_in(table).reset_index(drop=True),
-        start,
-        end,
-        table["probability"].to_numpy(dtype=float),
-        table["label"].to_numpy(dtype=float),
-        sorted(map(str, table["model_version"].unique())),
+        settings.current,
+        features_in(known).reset_index(drop=True),
+        window.start or first,
+        window.end or last,
+        known["probability"].to_numpy(dtype=float),
+        known["label"].to_numpy(dtype=float),
+        sorted(map(str, known["model_version"].unique())),
+        int(ahead.sum()),
     )

@@ -9,9 +9,11 @@ clients of the same kind begin to behave otherwise: for that there are the label
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
 
@@ -26,6 +28,22 @@ FEWEST_OF_A_CLASS = 10
 CLIP = 1e-6
 
 
+@dataclass(frozen=True)
+class Scored:
+    """n rows that the model has not been trained on: its probability, and the true label; NaN where unknown."""
+
+    probability: Floats
+    label: Floats
+
+    def known(self) -> Scored:
+        """Return the rows of which both are known."""
+        known = np.isfinite(self.label) & np.isfinite(self.probability)
+        return Scored(self.probability[known], self.label[known])
+
+    def has_both_classes(self) -> bool:
+        return bool(min((self.label == 1).sum(), (self.label == 0).sum()) >= FEWEST_OF_A_CLASS)
+
+
 def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
     """Return the value below which `current` is lower than `reference` by more than `drop`, with certainty.
 
@@ -35,22 +53,16 @@ def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: 
     return float(reference.value - drop - norm.ppf(1.0 - alpha) * error)
 
 
-def logit(probability: Floats) -> Floats:
-    inside = np.clip(probability, CLIP, 1.0 - CLIP)
-    scores: Floats = np.log(inside / (1.0 - inside))
-    return scores
-
-
 class Calibration:
     """Maps a model's scores to probabilities that mean what they say, learnt on rows it was not trained on (Platt)."""
 
-    def __init__(self, probability: Floats, label: Floats) -> None:
-        features = _features(probability)
-        self._fitted = LogisticRegression(C=1e6).fit(features, label.astype(int))
-        chance = self._fitted.predict_proba(features)[:, 1]
+    def __init__(self, known: Scored) -> None:
+        features = _features(known.probability)
+        self._fitted = LogisticRegression(C=1e6).fit(features, known.label.astype(int))
+        chance = self(known.probability)
         design = np.column_stack([np.ones(len(features)), features])
         self.coefficients: Floats = np.concatenate([self._fitted.intercept_, self._fitted.coef_[0]])
-        self.covariance: Floats = np.linalg.inv((design * (chance * (1.0 - chance))[:, None]).T @ design)
+        self.covariance: np.ndarray = np.linalg.inv((design * (chance * (1.0 - chance))[:, None]).T @ design)
         """What the finite sample leaves open of the coefficients: the inverse of Fisher's information."""
 
     def __call__(self, probability: Floats) -> Floats:
@@ -67,24 +79,24 @@ class Calibration:
 
 def _features(probability: Floats) -> Floats:
     """Log-odds and their square: the second bends the curve where balanced class weights bent the scores."""
-    score = logit(probability)
+    score = logit(np.clip(probability, CLIP, 1.0 - CLIP))
     return np.column_stack([score, score**2])
 
 
-def estimated_auc(reference: tuple[Floats, Floats], current: Floats, seed: int = SEED) -> Interval | None:
+def estimated_auc(reference: Scored, current: Floats, seed: int = SEED) -> Interval | None:
     """Estimate the ROC AUC of n rows without labels, with an interval for the value that their labels would give.
 
     The interval holds what the draw of the labels leaves open, and that the calibration rests on a finite sample.
 
     Args:
-        reference: probability and label of m rows that the model was not trained on.
+        reference: m rows that the model was not trained on.
         current: probability of n rows.
     """
-    probability, label = _known(*reference)
-    if not _has_both(label) or len(current) < 2 * FEWEST_OF_A_CLASS:
+    known = reference.known()
+    if not known.has_both_classes() or len(current) < 2 * FEWEST_OF_A_CLASS:
         return None
     random = np.random.default_rng(seed)
-    chance = Calibration(probability, label).drawn(current, DRAWS, random)
+    chance = Calibration(known).drawn(current, DRAWS, random)
     values = _aucs((random.random(chance.shape) < chance).astype(float), current)
     lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     return Interval(float(np.nanmean(values)), float(lower), float(upper))
@@ -99,33 +111,24 @@ def _aucs(labels: Floats, probability: Floats) -> Floats:
     return values
 
 
-def realised_auc(probability: Floats, label: Floats) -> Interval | None:
+def realised_auc(window: Scored) -> Interval | None:
     """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class."""
-    probability, label = _known(probability, label)
-    if not _has_both(label):
+    known = window.known()
+    if not known.has_both_classes():
         return None
-    found = auc_interval(label, probability, LEVEL)
-    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
+    auc = auc_interval(known.label, known.probability, LEVEL)
+    return Interval(auc.value, max(auc.low, 0.0), min(auc.high, 1.0))
 
 
-def _known(probability: Floats, label: Floats) -> tuple[Floats, Floats]:
-    known = np.isfinite(label) & np.isfinite(probability)
-    return probability[known], label[known]
-
-
-def _has_both(label: Floats) -> bool:
-    return bool(min((label == 1).sum(), (label == 0).sum()) >= FEWEST_OF_A_CLASS)
-
-
-def quality_of(reference: tuple[Floats, Floats], probability: Floats, label: Floats) -> dict[str, float]:
-    """Calibration of the labelled rows: how far calibrated probabilities and outcomes lie apart, as mean and by bin."""
-    probability, label = _known(probability, label)
-    if len(label) < CALIBRATION_BINS:
+def quality_of(reference: Scored, window: Scored) -> dict[str, float]:
+    """Return how far calibrated probabilities and outcomes of the labelled rows differ, as mean and by bin."""
+    known = window.known()
+    if len(known.label) < CALIBRATION_BINS:
         return {}
-    chance = Calibration(*_known(*reference))(probability)
+    chance = Calibration(reference.known())(known.probability)
     return {
-        "brier_score": float(np.mean((chance - label) ** 2)),
-        "calibration_error": calibration_error(label, chance),
+        "brier_score": float(np.mean((chance - known.label) ** 2)),
+        "calibration_error": calibration_error(known.label, chance),
         "expected_share": float(chance.mean()),
-        "realised_share": float(label.mean()),
+        "realised_share": float(known.label.mean()),
     }

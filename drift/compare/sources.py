@@ -14,7 +14,6 @@ import fsspec
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.pyfunc import PyFuncModel
 
 from drift.errors import ReferenceMissing
 from stepkit import paths
@@ -52,14 +51,9 @@ class Watched:
     """A registered model version with what is known of its data."""
 
     model: Registered
-    run_id: str
     columns: Columns
     train_address: str
     test_address: str
-
-
-def is_log(address: str) -> bool:
-    return address.startswith(LOG)
 
 
 def log_window(address: str) -> LogWindow:
@@ -105,11 +99,11 @@ def expect_version(client: MlflowClient, version: str, model: Watched | None) ->
     """Raise BadParameter if a window without rows asks for a version that does not exist."""
     if model is None:
         raise BadParameter(f"the prediction log has no row of version {version}. Name a model: -P model_name=NAME.")
-    unknown = (
+    unknown = BadParameter(
         f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
         f"{make_for('models', model.model.name)} lists them; version=any takes the rows of all."
     )
-    with tracking.missing_as(lambda _: BadParameter(unknown)):
+    with tracking.missing_as(lambda _: unknown):
         client.get_model_version(model.model.name, version)
 
 
@@ -121,35 +115,32 @@ def watched(client: MlflowClient, address: str) -> Watched:
         ReferenceMissing: the version was not trained by this project's steps, or their runs are gone.
     """
     model = registered(address)
-    version = client.get_model_version(model.name, model.version)
-    train = _training_data(client, model, str(version.run_id or ""))
-    segregate = lineage.run_of(train)
-    columns = _columns_of(segregate, model)
-    test = train.replace(TRAINING_STEP_INPUT, "data_test")
-    return Watched(model, str(version.run_id), columns, train, test)
+    train = _training_data(client, model)
+    columns = _columns_of(lineage.run_of(train), model)
+    return Watched(model, columns, train, train.replace(TRAINING_STEP_INPUT, "data_test"))
 
 
-def _training_data(client: MlflowClient, model: Registered, run_id: str) -> str:
+def _training_data(client: MlflowClient, model: Registered) -> str:
     inputs: dict[str, str] = {}
     with tracking.missing_as():
-        inputs = lineage.inputs_of(client.get_run(run_id)) if run_id else {}
+        inputs = lineage.inputs_of(client.get_run(model.run_id)) if model.run_id else {}
     for name, address in inputs.items():
         if Path(name).stem == TRAINING_STEP_INPUT:
             return address
+    run = f"its run {model.run_id} names none, or is gone" if model.run_id else "its run is not known"
     raise ReferenceMissing(
-        f"{model.name} version {model.version} has no training data on record (its run {run_id or 'is not known'}"
-        f"{' names none, or is gone' if run_id else ''}). "
+        f"{model.name} version {model.version} has no training data on record ({run}). "
         "Name a reference instead: -P reference=FILE or -P reference=runs:/ID/NAME."
     )
 
 
 def _columns_of(run_id: str, model: Registered) -> Columns:
-    address = f"runs:/{run_id}/{COLUMNS_ARTIFACT}"
-    lost = (
+    lost = ReferenceMissing(
         f"the data of {model.name} version {model.version} are missing: run {run_id} has no {COLUMNS_ARTIFACT}. "
         "Name a reference instead (-P reference=FILE), or train again."
     )
-    with tempfile.TemporaryDirectory() as folder, tracking.missing_as(lambda _: ReferenceMissing(lost)):
+    with tempfile.TemporaryDirectory() as folder, tracking.missing_as(lambda _: lost):
+        address = lineage.address_of(run_id, COLUMNS_ARTIFACT)
         return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
 
 
@@ -180,10 +171,3 @@ def _fetched(address: str, folder: Path) -> Path:
     with fsspec.open(place, "rb", compression=None) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy)
     return target
-
-
-def load_model(model: Registered, folder: Path) -> PyFuncModel:
-    """Load a version as MLflow's own model; its signature names the columns that it takes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    loaded: PyFuncModel = mlflow.pyfunc.load_model(model.uri, dst_path=str(folder))
-    return loaded

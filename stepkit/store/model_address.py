@@ -12,11 +12,17 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<versio
 
 @dataclass(frozen=True)
 class Registered:
-    """One version of a registered model. `source` tells it from one of the same number in another registry."""
+    """One version of a registered model.
+
+    Attributes:
+        source: tells it from one of the same number in another registry.
+        run_id: the run that logged it; "" if that is not known.
+    """
 
     name: str
     version: str
     source: str
+    run_id: str = ""
 
     @property
     def uri(self) -> str:

@@ -44,4 +44,5 @@ def registered(address: str) -> Registered:
             f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
             "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
         )
-    return Registered(str(version.name), str(version.version), f"{version.run_id} {version.source}")
+    source = f"{version.run_id} {version.source}"
+    return Registered(str(version.name), str(version.version), source, str(version.run_id or ""))

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from drift.compare.evidently_report import by_evidently, page_of, score_name
-from drift.compare.inputs import Current, Reference, Scored, Sides
+from drift.compare.inputs import Current, Reference, Sides
+from drift.compare.performance import Scored
 from drift.compare.signals import judge
 from stepkit.settings.drift import Monitoring
 

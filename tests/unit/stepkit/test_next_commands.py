@@ -20,7 +20,7 @@ from tests.support.small_data import composed
 
 def test_a_retrain_decision_names_commands_that_train_on_drifted_rows() -> None:
     columns = read_columns(ROOT / "data" / "sample.yaml")
-    labelled, train = retraining(Watched(Registered("Bob (1)", "3", ""), "run", columns, "", ""))
+    labelled, train = retraining(Watched(Registered("Bob (1)", "3", ""), columns, "", ""))
     assert shlex.split(labelled)[-2:] == ["-P", "model_name=Bob (1)"]
     words = split_options(["--hydra_options", shlex.split(train)[-1].removeprefix("hydra_options=")])
     config = checked(composed(*words))
