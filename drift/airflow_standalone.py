@@ -38,12 +38,9 @@ LAST_LINES = 20
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """The environment of Airflow: this one, and above it what is not left to Airflow's defaults."""
+    """Return the environment of Airflow: what is set outside counts, except for what makes this Airflow its own."""
     address = f"http://127.0.0.1:{port}"
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    log_servers = [str(free_port()) for _ in range(2)]
-    ours = {
-        "AIRFLOW_HOME": str(home),
+    defaults = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "drift" / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -55,28 +52,35 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": log_servers[0],
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": log_servers[1],
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         # a task whose process is gone is begun again after this; Airflow's own patience is five minutes
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         # on a busy machine the API may take longer than Airflow's five seconds
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    # what is set outside counts, except for what makes this Airflow one of its own
-    chosen = {name: os.environ.get(name, value) for name, value in ours.items() if name.startswith("AIRFLOW__")}
-    return {**os.environ, **ours, **chosen, "PATH": programs}
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    ours = {"AIRFLOW_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": programs}
+    return {**defaults, **os.environ, **ours}
 
 
 def is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return True
     return False
+
+
+def session_of(leader: int) -> list[psutil.Process]:
+    """Return every process of the session that a process began."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
 
 
 class Standalone:
@@ -95,7 +99,7 @@ class Standalone:
         return str(json.loads(self._passwords.read_text(encoding="utf-8"))[USER])
 
     def is_ready(self) -> bool:
-        """Whether scheduler, DAG processor and API answer."""
+        """Return whether scheduler, DAG processor and API answer."""
         with (
             suppress(OSError, ValueError, KeyError),
             urllib.request.urlopen(f"{self.address}/api/v2/monitor/health", timeout=5) as answer,
@@ -104,49 +108,31 @@ class Standalone:
             return all(state[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
         return False
 
-    def has_ended(self) -> bool:
-        return self.process.poll() is not None
-
     def end(self) -> None:
         """End Airflow and every process of its session: a task in the middle of its work too."""
-        if not self.has_ended():
-            self.process.send_signal(signal.SIGINT)  # after a SIGTERM it would leave its parts alone
         with suppress(subprocess.TimeoutExpired):
+            self.process.send_signal(signal.SIGINT)  # after a SIGTERM it would leave its parts alone
             self.process.wait(SECONDS_TO_END)
         for send in (psutil.Process.terminate, psutil.Process.kill):
-            rest = self._rest()
-            for one in rest:
+            left = session_of(self.process.pid)
+            for process in left:
                 with suppress(psutil.NoSuchProcess):
-                    send(one)
-            psutil.wait_procs(rest, timeout=SECONDS_TO_END / 3)
+                    send(process)
+            psutil.wait_procs(left, timeout=SECONDS_TO_END / 3)
         self.process.wait()
 
-    def _rest(self) -> list[psutil.Process]:
-        found = []
-        for one in psutil.process_iter():
-            with suppress(OSError):
-                if os.getsid(one.pid) == self.process.pid and one.pid != self.process.pid:
-                    found.append(one)
-        return found if self.has_ended() else [*found, psutil.Process(self.process.pid)]
 
-
-def watch(airflow: Standalone) -> int:
-    """Say where Airflow is once it is ready, and wait for its end."""
+def watch(airflow: Standalone) -> None:
+    """Print where Airflow is once it is ready, and wait for its end."""
     end = time.monotonic() + SECONDS_TO_START
-    while not airflow.is_ready():
-        if airflow.has_ended() or time.monotonic() > end:
-            return complain(airflow)
+    while airflow.process.poll() is None and time.monotonic() < end:
+        if airflow.is_ready():
+            print(f"Airflow    {airflow.address}", f"user       {USER}", f"password   {airflow.password}", sep="\n")
+            print(f"log        {airflow.log}\nCtrl-C ends everything.", flush=True)
+            airflow.process.wait()
         time.sleep(0.5)
-    print(f"Airflow    {airflow.address}", f"user       {USER}", f"password   {airflow.password}", sep="\n")
-    print(f"log        {airflow.log}\nCtrl-C ends everything.", flush=True)
-    airflow.process.wait()
-    return complain(airflow)
-
-
-def complain(airflow: Standalone) -> int:
     last = "\n".join(airflow.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
     print(f"{last}\n\nAirflow does not run. Its whole output: {airflow.log}", file=sys.stderr)
-    return 1
 
 
 def main() -> int:
@@ -161,7 +147,8 @@ def main() -> int:
     end_with_parent()
     airflow = Standalone(args.home.resolve(), args.port)
     try:
-        return watch(airflow)
+        watch(airflow)
+        return 1
     except KeyboardInterrupt:
         return 0
     finally:

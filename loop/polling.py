@@ -1,4 +1,4 @@
-"""Wait for what takes its time, and say what was waited for when it does not come."""
+"""Wait for an event that takes its time, and name it when it does not come."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 600.0
-"""Seconds after which something is taken not to happen any more, on a machine that has much else to do."""
+"""Seconds after which an event is not expected any more, on a machine that has much else to do."""
 
 
-class WaitedInVain(Exception):
-    """Something did not happen in time."""
+class StoryFailed(Exception):
+    """A command failed, a server ended too soon, or an event of the story did not come, or came differently."""
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float, pause: float = 0.5) -> None:
-    """Look again and again until a condition holds.
-
-    Raises:
-        WaitedInVain: it does not after so many seconds.
-    """
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE, pause: float = 0.5) -> None:
+    """Look again and again until a condition holds; raise StoryFailed if it does not after so many seconds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise WaitedInVain(f"waited {seconds:g} s in vain for {what}")
+            raise StoryFailed(f"waited {seconds:g} s in vain for {what}")
         time.sleep(pause)

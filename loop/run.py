@@ -20,9 +20,9 @@ import requests
 from mlflow import MlflowClient
 from rich.console import Console
 
-from loop.polling import PATIENCE, WaitedInVain, wait_for
-from loop.processes import CommandFailed, Processes
-from loop.scenario import ACTS, ROWS, NotAsTold, Stage
+from loop.polling import StoryFailed, wait_for
+from loop.processes import Processes
+from loop.scenario import ACTS, MLFLOW, ROWS, Stage, answer_of
 from loop.webhook_receiver import Receiver
 from stepkit.errors import StepError
 from stepkit.paths import ROOT, sqlite_address
@@ -30,7 +30,7 @@ from stepkit.processes import free_port, interrupt_on_signals
 
 AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 WIDTH = 18
-FAILURES = (NotAsTold, CommandFailed, WaitedInVain, StepError, requests.RequestException)
+FAILURES = (StoryFailed, StepError, requests.RequestException)
 
 
 def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, str]:
@@ -53,23 +53,6 @@ def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, st
     }
 
 
-def start_tracking(processes: Processes, folder: Path, port: int) -> None:
-    store = sqlite_address(folder / "mlflow.db")
-    where = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
-    processes.start(
-        "tracking", processes.python, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1",
-    )  # fmt: skip
-    wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), "the tracking server", PATIENCE)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=2).ok
-    except requests.RequestException:
-        return False
-
-
 @contextmanager
 def stage_in(folder: Path) -> Iterator[Stage]:
     """Start what runs through the whole story; end all of it, whatever comes."""
@@ -78,15 +61,18 @@ def stage_in(folder: Path) -> Iterator[Stage]:
     with Receiver() as receiver, Processes(folder, environment(folder, uri, receiver)) as processes:
         # it takes longest to start, and is needed last
         processes.start(
-            "airflow", str(AIRFLOW_PYTHON), "-P", str(ROOT / "drift" / "standalone.py"),
+            "airflow", str(AIRFLOW_PYTHON), "-P", str(ROOT / "drift" / "airflow_standalone.py"),
             "--port", str(airflow), "--home", str(folder / "airflow"),
         )  # fmt: skip
-        start_tracking(processes, folder, tracking)
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-        yield Stage(
-            folder, processes, receiver, uri, f"http://127.0.0.1:{scorer}", f"http://127.0.0.1:{airflow}",
-            MlflowClient(tracking_uri=uri),
+        processes.start(
+            "tracking", *MLFLOW, "server", "--host", "127.0.0.1", "--port", str(tracking), "--workers", "1",
+            "--backend-store-uri", sqlite_address(folder / "mlflow.db"),
+            "--artifacts-destination", str(folder / "artifacts"),
         )  # fmt: skip
+        wait_for(lambda: answer_of(f"{uri}/health") is not None, "the tracking server")
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
+        client = MlflowClient(tracking_uri=uri)
+        yield Stage(processes, receiver, f"http://127.0.0.1:{scorer}", f"http://127.0.0.1:{airflow}", client)
 
 
 def play(stage: Stage, console: Console) -> str:
@@ -99,9 +85,7 @@ def play(stage: Stage, console: Console) -> str:
         except FAILURES as error:
             return f"act {number}, {name}: {error}"
         seconds = time.monotonic() - began
-        console.print(
-            f"{number:>2}  {name:<{WIDTH}} {seconds:6.1f} s  {said}", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print(f"{number:>2}  {name:<{WIDTH}} {seconds:6.1f} s  {said}", highlight=False, soft_wrap=True)
     return ""
 
 
@@ -123,7 +107,7 @@ def main() -> int:
     seconds = time.monotonic() - began
     if failed:
         text = f"FAILED after {seconds:.0f} s in {failed}\nEverything is ended. Logs: {folder}"
-        console.print(text, style="bold red", markup=False)
+        console.print(text, style="bold red")
         return 1
     shutil.rmtree(folder)
     console.print(f"PASS in {seconds:.0f} s", style="bold green")

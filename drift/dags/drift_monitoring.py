@@ -53,7 +53,7 @@ def drift_monitoring() -> None:
     @task.skip_if(project.is_backfill)
     @task(execution_timeout=timedelta(minutes=5))
     def alert(result: dict[str, Any]) -> None:
-        project.tell_window(result, get_current_context())
+        project.tell_success(get_current_context(), "window", result)
 
     @task.short_circuit(execution_timeout=timedelta(minutes=1))
     def decide(result: dict[str, Any]) -> bool:

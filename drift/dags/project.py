@@ -51,29 +51,35 @@ def mlflow_run(*words: str, alone: str) -> str:
             to its end; the task that is started again waits for it, and finds its work done.
     """
     with _alone(alone) as lock:
-        return _call([str(python()), "-m", "mlflow", "run", *words, "--env-manager", "local"], keep_open=lock)
+        return _call([str(python()), "-m", "mlflow", "run", *words, "--env-manager", "local"], keep_open=[lock])
 
 
-def tell(kind: str, facts: Mapping[str, Any], airflow: str = "") -> None:
-    """Send an event to the addresses of the connection `drift_alerts`, or of DRIFT_ALERTS in the environment."""
-    links = {"tracking": os.environ.get("MLFLOW_TRACKING_URI", ""), "airflow": airflow}
+def tell(kind: str, context: Any, facts: Mapping[str, Any] | None = None) -> None:
+    """Send an event of a task to the addresses of the connection `drift_alerts`, or of DRIFT_ALERTS."""
+    task = context["ti"]
+    about = {"dag": task.dag_id, "dag_run": task.run_id, "at": datetime.now(UTC).isoformat(), **(facts or {})}
+    links = {"tracking": os.environ.get("MLFLOW_TRACKING_URI", ""), "airflow": task.log_url}
     _call(
         [str(python()), "-P", "-m", "drift.alerts.run"],
-        said=json.dumps({"kind": kind, "facts": dict(facts), "links": links}),
+        said=json.dumps({"kind": kind, "facts": about, "links": links}),
         env={"DRIFT_ALERTS": _addresses(), "PYTHONPATH": str(ROOT)},
     )
 
 
+def _addresses() -> str:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return str(Connection.get(ALERTS).password or "")
+    except AirflowNotFoundException:
+        return os.environ.get("DRIFT_ALERTS", "")
+
+
 def tell_failure(context: Any) -> None:
-    """Airflow's callback for a task that has failed for good: nothing is watched until it is mended."""
-    task, error = context["ti"], context.get("exception")
-    facts = {
-        **_moment_of(task),
-        "task": task.task_id,
-        "try": task.try_number,
-        "error": str(error or "it ended without a message: killed, or lost"),
-    }
-    tell("failure", facts, airflow=task.log_url)
+    """Airflow's callback for a task that has failed for good: nothing is watched until it is corrected."""
+    task, error = context["ti"], context.get("exception") or "it ended without a message: killed, or lost"
+    tell("failure", context, {"task": task.task_id, "try": task.try_number, "error": str(error)})
 
 
 SCHEDULE = os.environ.get("DRIFT_SCHEDULE", "0 6 * * *")
@@ -95,32 +101,10 @@ def is_backfill(context: Any) -> bool:
     return bool(context["dag_run"].run_type == "backfill")
 
 
-def tell_window(result: Mapping[str, Any], context: Any) -> None:
-    """Tell of a reported window what is to be told, and that monitoring works again where it had failed."""
-    task = context["ti"]
-    tell("success", _moment_of(task))
-    tell("window", result, airflow=task.log_url)
-
-
-def tell_retrained(pipeline_run_id: str, context: Any) -> None:
-    """Tell what came of a retraining, and that retraining works again where it had failed."""
-    task = context["ti"]
-    tell("success", _moment_of(task))
-    tell("retraining", {"run_id": pipeline_run_id, **_moment_of(task)}, airflow=task.log_url)
-
-
-def _moment_of(task: Any) -> dict[str, str]:
-    return {"dag": task.dag_id, "dag_run": task.run_id, "at": datetime.now(UTC).isoformat()}
-
-
-def _addresses() -> str:
-    from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        return str(Connection.get(ALERTS).password or "")
-    except AirflowNotFoundException:
-        return os.environ.get("DRIFT_ALERTS", "")
+def tell_success(context: Any, kind: str, facts: Mapping[str, Any]) -> None:
+    """Send an event, and before it that the DAG works again if it had failed."""
+    tell("success", context)
+    tell(kind, context, facts)
 
 
 def report_on(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,16 +118,8 @@ def report_on(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def small(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Ids, the decision and what a message says; the whole result lies on the run."""
-    signals = {name: only(one, "value", "threshold", "alarm") for name, one in result["signals"].items()}
-    drifted = [only(one, "column", "test", "score", "threshold") for one in result["drifted"]]
-    ours = ("run_id", "experiment_id", "model", "status", "dataset_drift", "drift_share", "decision", "report")
-    window = only(result["window"], "from", "to", "rows", "key")
-    return {**only(result, *ours), "window": window, "signals": signals, "drifted": drifted}
-
-
-def only(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: mapping[name] for name in names}
+    """Ids, the decision and the contents of a message; the whole result is on the run."""
+    return {name: value for name, value in result.items() if name not in ("columns", "quality", "details")}
 
 
 def export_labelled(dag_run: str) -> str:
@@ -178,7 +154,7 @@ def first_request(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[s
 
 def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
     """Why a retraining is made: the newest of the drift runs that asked for it, else what a person typed."""
-    return only(asked[-1], "drift_run_id", "reason") if asked else {"reason": otherwise}
+    return {name: asked[-1][name] for name in ("drift_run_id", "reason")} if asked else {"reason": otherwise}
 
 
 def train(file_url: str, because: Mapping[str, str], options: str) -> str:
@@ -229,7 +205,7 @@ def _alone(name: str) -> Iterator[int]:
 
 
 def _call(
-    command: list[str], said: str = "", env: Mapping[str, str] | None = None, keep_open: int | None = None
+    command: list[str], said: str = "", env: Mapping[str, str] | None = None, keep_open: Sequence[int] = ()
 ) -> str:
     """Run a command to its end, its output in the task's log; return the output.
 
@@ -237,18 +213,24 @@ def _call(
         RuntimeError: it did not end with 0; the last lines of its output are the text.
     """
     print("$", shlex.join(command), flush=True)
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=_environment(env or {}), text=True, bufsize=1,
+    lines = []
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_environment(env or {}), text=True, bufsize=1, pass_fds=keep_open,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        pass_fds=[] if keep_open is None else [keep_open],
-    )  # fmt: skip
-    try:
-        lines = _follow(process, said)
-    except BaseException:
-        from stepkit.processes import end_tree
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(said)
+            process.stdin.close()
+            for line in process.stdout:
+                sys.stdout.write(line)
+                lines.append(line)
+        except BaseException:
+            from stepkit.processes import end_tree
 
-        end_tree(process.pid, SECONDS_TO_END)  # not its group, which is that of Airflow's task
-        raise
+            end_tree(process.pid, SECONDS_TO_END)  # not its group, which is that of Airflow's task
+            raise
     if process.returncode:
         last = "".join(lines[-LAST_LINES:]).strip()
         raise RuntimeError(f"{shlex.join(command[1:6])} ... ended with {process.returncode}:\n{last}")
@@ -258,20 +240,7 @@ def _call(
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     """The environment without Airflow's own Python path, and with the project's programs first."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
-    path = f"{python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # MLflow's own patience with a server that is gone takes minutes; Airflow tries again by itself
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")}
-    return {**kept, **patience, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
-
-
-def _follow(process: subprocess.Popen[str], said: str) -> list[str]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(said)
-    process.stdin.close()
-    lines = []
-    for line in process.stdout:
-        sys.stdout.write(line)
-        lines.append(line)
-    process.wait()
-    return lines
+    defaults = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+    path = f"{python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**defaults, **kept, "PATH": path, "PYTHONUNBUFFERED": "1", **more}

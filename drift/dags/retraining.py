@@ -53,7 +53,7 @@ def retraining() -> None:
 
     @task(execution_timeout=timedelta(minutes=5))
     def tell(pipeline_run_id: str) -> None:
-        project.tell_retrained(pipeline_run_id, get_current_context())
+        project.tell_success(get_current_context(), "retraining", {"run_id": pipeline_run_id})
 
     reason = why()
     tell(train(reason, labelled(reason)))

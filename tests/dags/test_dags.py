@@ -174,7 +174,7 @@ def api(played: Played) -> Scheduler:
     assert read.returncode == 0, output(read)
     started = played.airflow.api()
     # the asset event of the first test waits for a scheduler; what a retraining tells is not the matter here
-    started.pause("retraining")
+    started.set_paused("retraining", True)
     return started
 
 
@@ -182,7 +182,7 @@ def test_airflow_killed_in_the_middle_of_a_task_ends_it_after_a_restart(played: 
     airflow, before, told = played.airflow, played.reports("none"), len(played.receiver.received)
     # with another setting it is another comparison, which no run has made yet
     run = api.trigger("drift_monitoring", **played.windows["none"], options={"min_rows": 100})
-    api.unpause("drift_monitoring")
+    api.set_paused("drift_monitoring", False)
     airflow.start("scheduler")
 
     def is_reporting() -> bool:
