@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from stepkit.processes import (  # noqa: E402
 )
 
 USER = "admin"
+LOG, PASSWORDS = "standalone.log", "simple_auth_manager_passwords.json.generated"
 SECONDS_TO_START = 300.0
 SECONDS_TO_END = 15.0
 LAST_LINES = 20
@@ -74,7 +74,7 @@ def is_taken(port: int) -> bool:
 
 
 def session_of(leader: int) -> list[psutil.Process]:
-    """Return every process of the session that a process began."""
+    """Return every process of the session that a process began, also where that has ended."""
     found = []
     for process in psutil.process_iter():
         with suppress(OSError, psutil.Error):
@@ -83,56 +83,39 @@ def session_of(leader: int) -> list[psutil.Process]:
     return found
 
 
-class Standalone:
-    """`airflow standalone` in a session of its own, by which all that it starts can be found again."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        self.address = f"http://127.0.0.1:{port}"
-        self.log = home / "standalone.log"
-        self._passwords = home / "simple_auth_manager_passwords.json.generated"
-        self.log.unlink(missing_ok=True)
-        self.process = start_in_session(["airflow", "standalone"], self.log, environment(home, port), home)
-
-    @property
-    def password(self) -> str:
-        return str(json.loads(self._passwords.read_text(encoding="utf-8"))[USER])
-
-    def is_ready(self) -> bool:
-        """Return whether scheduler, DAG processor and API answer."""
-        with (
-            suppress(OSError, ValueError, KeyError),
-            urllib.request.urlopen(f"{self.address}/api/v2/monitor/health", timeout=5) as answer,
-        ):
-            state = json.load(answer)
-            return all(state[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
-        return False
-
-    def end(self) -> None:
-        """End Airflow and every process of its session: a task in the middle of its work too."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.send_signal(signal.SIGINT)  # after a SIGTERM it would leave its parts alone
-            self.process.wait(SECONDS_TO_END)
-        for send in (psutil.Process.terminate, psutil.Process.kill):
-            left = session_of(self.process.pid)
-            for process in left:
-                with suppress(psutil.NoSuchProcess):
-                    send(process)
-            psutil.wait_procs(left, timeout=SECONDS_TO_END / 3)
-        self.process.wait()
+def end_session(leader: int) -> None:
+    """End every process of a session, a task in the middle of its work too."""
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        left = session_of(leader)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                send(process)
+        psutil.wait_procs(left, timeout=SECONDS_TO_END)
 
 
-def watch(airflow: Standalone) -> None:
+def is_ready(address: str) -> bool:
+    """Return whether scheduler, DAG processor and API answer."""
+    with (
+        suppress(OSError, ValueError, KeyError),
+        urllib.request.urlopen(f"{address}/api/v2/monitor/health", timeout=5) as answer,
+    ):
+        state = json.load(answer)
+        return all(state[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+    return False
+
+
+def watch(airflow: subprocess.Popen[bytes], address: str, home: Path) -> None:
     """Print where Airflow is once it is ready, and wait for its end."""
-    end = time.monotonic() + SECONDS_TO_START
-    while airflow.process.poll() is None and time.monotonic() < end:
-        if airflow.is_ready():
-            print(f"Airflow    {airflow.address}", f"user       {USER}", f"password   {airflow.password}", sep="\n")
-            print(f"log        {airflow.log}\nCtrl-C ends everything.", flush=True)
-            airflow.process.wait()
+    log, end = home / LOG, time.monotonic() + SECONDS_TO_START
+    while airflow.poll() is None and time.monotonic() < end:
+        if is_ready(address):
+            password = json.loads((home / PASSWORDS).read_text(encoding="utf-8"))[USER]
+            print(f"Airflow    {address}", f"user       {USER}", f"password   {password}", sep="\n")
+            print(f"log        {log}\nCtrl-C ends everything.", flush=True)
+            airflow.wait()
         time.sleep(0.5)
-    last = "\n".join(airflow.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
-    print(f"{last}\n\nAirflow does not run. Its whole output: {airflow.log}", file=sys.stderr)
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+    print(f"{last}\n\nAirflow does not run. Its whole output: {log}", file=sys.stderr)
 
 
 def main() -> int:
@@ -145,15 +128,19 @@ def main() -> int:
         return 2
     interrupt_on_signals()
     end_with_parent()
-    airflow = Standalone(args.home.resolve(), args.port)
+    home = args.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    (home / LOG).unlink(missing_ok=True)
+    airflow = start_in_session(["airflow", "standalone"], home / LOG, environment(home, args.port), home)
     try:
-        watch(airflow)
+        watch(airflow, f"http://127.0.0.1:{args.port}", home)
         return 1
     except KeyboardInterrupt:
         return 0
     finally:
         ignore_signals()
-        airflow.end()
+        end_session(airflow.pid)
+        airflow.wait()
 
 
 if __name__ == "__main__":

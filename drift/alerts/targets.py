@@ -11,17 +11,13 @@ from dataclasses import dataclass
 import apprise
 from apprise.plugins.pagerduty import NotifyPagerDuty, PagerDutyAction
 
-from drift.alerts.dedup import Event, State
+from drift.alerts.dedup import Event
 from stepkit.errors import StepError
 
 VARIABLE = "DRIFT_ALERTS"
-"""Where the addresses stand, one after the other: they hold secrets, so they are no parameter and in no file."""
+"""The variable with the addresses: they hold secrets, so they are no parameter and in no file."""
 
-_KINDS: dict[State, apprise.NotifyType] = {
-    "alarm": apprise.NotifyType.WARNING,
-    "fine": apprise.NotifyType.SUCCESS,
-    "news": apprise.NotifyType.INFO,
-}
+_KINDS = {"alarm": apprise.NotifyType.WARNING, "fine": apprise.NotifyType.SUCCESS, "news": apprise.NotifyType.INFO}
 _GRAVEST = 2
 _ASSET = apprise.AppriseAsset(app_id="credit_default", app_desc="model monitoring", app_url="")
 
@@ -48,28 +44,25 @@ class Address:
     _service: apprise.NotifyBase
 
     def takes(self, event: Event) -> bool:
-        """Whether an event is meant for this place: PagerDuty wakes people, and not for news."""
+        """Return whether an event is meant for this place: PagerDuty wakes people, and not for news."""
         return not (event.state == "news" and isinstance(self._service, NotifyPagerDuty))
 
     def send(self, event: Event) -> bool:
         """Send an event; return whether it was taken."""
         if isinstance(self._service, NotifyPagerDuty) and not self._service.dedup:
             self._service.dedup = event.topic  # by this the message that all is well again ends the incident
+        grave = event.state == "alarm" and event.level >= _GRAVEST
+        kind = apprise.NotifyType.FAILURE if grave else _KINDS[event.state]
         one = apprise.Apprise(asset=_ASSET)
         one.add(self._service)
-        return bool(one.notify(body=event.body, title=event.title, notify_type=_kind(event)))
-
-
-def _kind(event: Event) -> apprise.NotifyType:
-    grave = event.state == "alarm" and event.level >= _GRAVEST
-    return apprise.NotifyType.FAILURE if grave else _KINDS[event.state]
+        return bool(one.notify(body=event.body, title=event.title, notify_type=kind))
 
 
 def addresses() -> list[Address]:
     """Return the addresses in DRIFT_ALERTS, separated by white space; none if it is empty.
 
     Raises:
-        AddressUnknown: one of them is none; only what stands before its :// is shown.
+        AddressUnknown: one of them is none; only its scheme is shown.
     """
     logging.getLogger("apprise").setLevel(logging.ERROR)
     return [_address(number, text) for number, text in enumerate(os.environ.get(VARIABLE, "").split(), start=1)]
@@ -80,8 +73,9 @@ def _address(number: int, text: str) -> Address:
     if service is None:
         scheme = match[0] if (match := re.match(r"\w+://", text)) else "no scheme"
         raise AddressUnknown(
-            f"address {number} of {VARIABLE} ({scheme}...) is none that apprise can use. It wants, for example, "
-            "json://HOST/PATH, slack://TOKEN/TOKEN/TOKEN or pagerduty://INTEGRATION_KEY@API_KEY."
+            f"address {number} of {VARIABLE} ({scheme}...) is none that apprise "
+            "can use. It wants, for example, json://HOST/PATH, slack://TOKEN/TOKEN/TOKEN or "
+            "pagerduty://INTEGRATION_KEY@API_KEY."
         )
     if isinstance(service, NotifyPagerDuty) and "action=" not in text:
         service.action = PagerDutyAction.MAP

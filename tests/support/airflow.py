@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
 from drift import airflow_standalone
 from loop.airflow_client import Scheduler
+from loop.scenario import answer_of
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import free_port, start_in_session
 from tests.support.servers import wait_until
 
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
@@ -51,49 +51,32 @@ class Airflow:
             return database.execute(query).fetchall()
 
     def start(self, part: str) -> None:
-        with (self.folder / f"{part}.log").open("ab") as log:
-            self._processes[part] = subprocess.Popen(
-                [str(PYTHON.with_name("airflow")), part], cwd=self.folder, env=self.env,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        command = [str(PYTHON.with_name("airflow")), part]
+        self._processes[part] = start_in_session(command, self.folder / f"{part}.log", self.env, self.folder)
 
     def api(self) -> Scheduler:
         """Start the API, and log in."""
         self.start("api-server")
         address = f"http://127.0.0.1:{self.port}"
-        wait_until(lambda: _answers(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
-        passwords = json.loads((self.folder / "simple_auth_manager_passwords.json.generated").read_text())
+        wait_until(lambda: answer_of(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
+        passwords = json.loads((self.folder / airflow_standalone.PASSWORDS).read_text())
         return Scheduler(address, airflow_standalone.USER, passwords[airflow_standalone.USER])
 
     def commands(self, part: str) -> list[str]:
         """The command lines of everything that runs in the session of a part."""
         found = []
-        for one in self._session(part):
+        for one in airflow_standalone.session_of(self._processes[part].pid):
             with suppress(psutil.Error):  # it has ended since
                 found.append(" ".join(one.cmdline()))
         return found
 
     def kill(self, part: str) -> None:
         """Kill a part with all that it has started, as a machine does that loses its power."""
-        for one in self._session(part):
+        for one in airflow_standalone.session_of(self._processes[part].pid):
             with suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGKILL)
         self._processes.pop(part).wait(10)
 
-    def _session(self, part: str) -> list[psutil.Process]:
-        found = []
-        for one in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                if os.getsid(one.pid) == self._processes[part].pid:
-                    found.append(one)
-        return found
-
     def end(self) -> None:
         for part in list(self._processes):
             self.kill(part)
-
-
-def _answers(url: str) -> bool:
-    with suppress(requests.RequestException):
-        return requests.get(url, timeout=2).ok
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from drift import history, labelled, page
 from drift import replay as replay_project
+from drift.compare.sources import watched
 from prediction_log.labels import give_feedback
 from prediction_log.read import read_log
 from simulate.drifts import traffic
@@ -142,13 +144,6 @@ def test_the_same_window_again_returns_the_finished_run(
     assert look(windows["few"], alpha=0.01)["run_id"] != first["run_id"]
 
 
-def test_what_another_model_answered_is_no_part_of_the_window(look: Look, model: WatchedModel) -> None:
-    start = START + timedelta(hours=14)
-    address = model.record(start, traffic(60, 14), labels=True)
-    replace(model, name="another").record(start, traffic(70, 15), labels=True)
-    assert look(address)["window"]["rows"] == 60
-
-
 def test_without_evidently_it_is_one_message_and_no_run(
     run_drift: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,12 +240,6 @@ def test_text_in_a_column_of_numbers_is_named_where_a_model_is_watched(look: Loo
     assert "score_drift" in found["signals"]
 
 
-def test_a_version_that_does_not_exist_is_not_an_empty_window(run_drift: Callable[..., Ended]) -> None:
-    ended = run_drift("log:?rows=500&version=77")
-    assert (ended.status, ended.message[:14]) == (1, "BadParameter: ")
-    assert "has no version 77" in ended.message
-
-
 @pytest.mark.usefixtures("no_page")
 def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedModel) -> None:
     address = model.serve(10, rows=60, labels=False)
@@ -270,11 +259,24 @@ def test_rows_from_the_future_are_left_out_and_told(look: Look, model: WatchedMo
     assert "clock" in alarms(found)
 
 
-def test_a_log_that_cannot_be_reached_is_one_message(run_drift: Callable[..., Ended], experiment: Experiment) -> None:
-    ended = run_drift("log:?rows=5", log_url="postgresql://nobody@127.0.0.1:1/none")
+REFUSED = {
+    "log:?rows=500&version=77": ({}, "BadParameter: .* has no version 77"),
+    "log:?row=5": ({}, "BadParameter: .*unknown part 'row'"),
+    "log:?rows=4": ({"alpha": "2"}, "BadParameter: -P alpha"),
+    "log:?rows=5": ({"log_url": "postgresql://nobody@127.0.0.1:1/none"}, "LogUnavailable: "),
+    "log:?rows=6": ({"log_url": "sqlite:////none.db"}, "LogUnfit: there is no prediction log at"),
+    "log:?rows=7": ({"reference": "gone.csv"}, "ReferenceMissing: .*gone.csv"),
+}
+
+
+@pytest.mark.parametrize("current", REFUSED)
+def test_an_input_that_cannot_be_used_is_one_message(
+    run_drift: Callable[..., Ended], model: WatchedModel, windows: dict[str, str], current: str
+) -> None:
+    settings, message = REFUSED[current]
+    ended = run_drift(current, model_name=model.name, **settings)
     assert ended.status == 1
-    assert ended.message.startswith("LogUnavailable: ")
-    assert experiment.runs("drift")[0].info.status == "FAILED"
+    assert re.match(message, ended.message), ended.message
 
 
 def test_an_address_with_a_password_is_refused_and_not_kept(
@@ -286,36 +288,16 @@ def test_an_address_with_a_password_is_refused_and_not_kept(
     assert experiment.runs("drift") == []
 
 
-def test_a_log_that_is_not_there_is_one_message(run_drift: Callable[..., Ended], tmp_path: Path) -> None:
-    ended = run_drift("log:?rows=5", log_url=f"sqlite:///{tmp_path / 'none.db'}")
-    assert ended.message.startswith("LogUnfit: there is no prediction log at")
-
-
-def test_a_reference_that_is_gone_is_one_message(
-    run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel
-) -> None:
-    ended = run_drift(windows["honest"], reference="gone.csv", model_name=model.name)
-    assert ended.status == 1
-    assert "ReferenceMissing: " in ended.message
-    assert "gone.csv" in ended.message
-
-
 def test_training_data_that_were_deleted_are_one_message(
     run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel, tmp_path: Path
 ) -> None:
-    run_id = run_of(model_train(model))
+    run_id = run_of(watched(model.experiment.client, model.address).train_address)
     stored = str(model.experiment.client.get_run(run_id).info.artifact_uri).removeprefix("file://")
     train = Path(stored, "data", "data_train.csv")
     moved = shutil.move(train, tmp_path / "kept.csv")
     ended = run_drift(windows["honest"])
     shutil.move(moved, train)
     assert ended.message.startswith("ReferenceMissing: no table at 'runs:/")
-
-
-def model_train(model: WatchedModel) -> str:
-    from drift.compare.sources import watched
-
-    return watched(model.experiment.client, model.address).train_address
 
 
 def test_a_version_without_training_data_is_one_message(
@@ -329,11 +311,6 @@ def test_a_version_without_training_data_is_one_message(
     ended = run_drift(windows["honest"], reference=f"models:/{name}/1")
     assert ended.status == 1
     assert f"ReferenceMissing: {name} version 1 has no training data on record" in ended.message
-
-
-def test_a_setting_that_does_not_fit_is_one_message(run_drift: Callable[..., Ended], windows: dict[str, str]) -> None:
-    assert "-P alpha" in run_drift(windows["honest"], alpha="2").message
-    assert "BadParameter" in run_drift("log:?row=5").message
 
 
 def test_labelled_rows_train_a_model(
@@ -354,10 +331,13 @@ def test_labelled_rows_train_a_model(
     assert trained.runs.steps["random_forest"].data.tags["model_id"]
 
 
-def test_what_another_model_answered_trains_no_model(model: WatchedModel, tmp_path: Path) -> None:
+def test_what_another_model_answered_is_no_part_of_a_window_and_trains_no_model(
+    look: Look, model: WatchedModel, tmp_path: Path
+) -> None:
     start = START + timedelta(hours=15)
-    model.record(start, traffic(60, 16))
+    address = model.record(start, traffic(60, 16))
     replace(model, name="another").record(start, traffic(70, 17))
+    assert look(address)["window"]["rows"] == 60
     hour = {"from": start.isoformat(), "to": (start + timedelta(hours=1)).isoformat()}
     said = labelled.export(given_to_export(model, tmp_path / "labelled.csv", labelled_min_rows="50", **hour))
     assert "60 of 60 rows have a label" in said

@@ -13,7 +13,8 @@ from drift.replay import replay, watched_name
 from stepkit.settings.drift import Policy
 
 POLICY = Policy(confirm=2, of_windows=3, cooldown_hours=24, retrain_cap=2, cap_days=30, alert_cooldown_hours=6)
-DRIFT = frozenset({"drift_share"})
+DRIFT, MISSING = frozenset({"drift_share"}), frozenset({"missing"})
+BOTH = MISSING | {"unknown_codes"}
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -22,92 +23,69 @@ def at(hour: float, alarms: frozenset[str] = frozenset(), **more: object) -> Obs
     return Observation(**{**known, **more})  # type: ignore[arg-type]  # the fields of an observation
 
 
-def last(*windows: Observation, policy: Policy = POLICY) -> Decision:
-    return replay(policy, list(windows))[-1][1]
-
-
-def actions(*windows: Observation, policy: Policy = POLICY) -> list[str]:
-    return [decision.action for _, decision in replay(policy, list(windows))]
-
-
-def test_a_quiet_window_needs_nothing() -> None:
-    decision = last(at(0))
-    assert (decision.action, decision.reason, decision.signals) == ("nothing", "no signal alarms", [])
-
-
-def test_a_first_alarm_is_told_and_a_second_one_retrains() -> None:
-    assert actions(at(0, DRIFT), at(1, DRIFT)) == ["alert", "retrain"]
-
-
-def test_the_reason_names_signals_and_windows() -> None:
-    assert last(at(0, DRIFT), at(1, DRIFT)).reason == "drift_share: 2 of the last 2 windows alarm"
-
-
-def test_two_alarms_of_three_windows_retrain_and_of_four_do_not() -> None:
-    assert actions(at(0, DRIFT), at(1), at(2, DRIFT))[-1] == "retrain"
-    assert actions(at(0, DRIFT), at(1), at(2), at(3, DRIFT))[-1] != "retrain"
-
-
-def test_one_of_one_retrains_at_once() -> None:
-    assert actions(at(0, DRIFT), policy=replace_policy(confirm=1, of_windows=1)) == ["retrain"]
-
-
-def replace_policy(**changes: object) -> Policy:
+def changed(**changes: object) -> Policy:
     return Policy.model_validate({**POLICY.model_dump(), **changes})
 
 
-def test_broken_data_are_told_and_never_retrain() -> None:
-    missing = frozenset({"missing"})
-    assert actions(*(at(hour, missing) for hour in range(4))) == ["alert", "nothing", "nothing", "nothing"]
+def last(*windows: Observation) -> Decision:
+    return replay(POLICY, list(windows))[-1][1]
 
 
-def test_the_same_alarm_is_told_again_after_the_cooldown_and_another_one_at_once() -> None:
-    missing, unknown = frozenset({"missing"}), frozenset({"missing", "unknown_codes"})
-    assert actions(at(0, missing), at(5, missing), at(7, missing), at(8, unknown)) == [
-        "alert", "nothing", "alert", "alert"
-    ]  # fmt: skip
+ALERT, RETRAIN, NOTHING = "alert", "retrain", "nothing"
+UNJUDGED = at(1, rows=0, judged=False)
+CASES = {
+    "a quiet window needs nothing": ([at(0)], {}, [NOTHING]),
+    "a first alarm is told and a second one retrains": ([at(0, DRIFT), at(1, DRIFT)], {}, [ALERT, RETRAIN]),
+    "two alarms of three windows retrain": ([at(0, DRIFT), at(1), at(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN]),
+    "two of four do not": ([at(0, DRIFT), at(1), at(2), at(9, DRIFT)], {}, [ALERT, NOTHING, NOTHING, ALERT]),
+    "one of one retrains at once": ([at(0, DRIFT)], {"confirm": 1, "of_windows": 1}, [RETRAIN]),
+    "three are needed": ([at(hour, DRIFT) for hour in range(3)], {"confirm": 3}, [ALERT, NOTHING, RETRAIN]),
+    "broken data never retrain": ([at(hour, MISSING) for hour in range(4)], {}, [ALERT, NOTHING, NOTHING, NOTHING]),
+    "the same alarm is told again after the cooldown and another one at once": (
+        [at(0, MISSING), at(5, MISSING), at(7, MISSING), at(8, BOTH)], {}, [ALERT, NOTHING, ALERT, ALERT],
+    ),
+    "no retraining within the cooldown": (
+        [at(hour, DRIFT) for hour in (0, 1, 2, 26)], {}, [ALERT, RETRAIN, NOTHING, RETRAIN],
+    ),
+    "no more retrainings than the cap within its period": (
+        [at(hour, DRIFT) for hour in (0, 30, 60, 90, 24 * 40)], {}, [ALERT, RETRAIN, RETRAIN, ALERT, RETRAIN],
+    ),
+    "never on few rows": ([at(0, DRIFT), at(9, DRIFT, rows=999)], {}, [ALERT, ALERT]),
+    "another version confirms nothing": ([at(0, DRIFT), at(1, DRIFT, version="2")], {}, [ALERT, ALERT]),
+    "a window that was not judged decides and confirms nothing": (
+        [at(0, DRIFT), UNJUDGED, at(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
+    ),
+}  # fmt: skip
 
 
-def test_no_retraining_within_the_cooldown() -> None:
-    windows = [at(hour, DRIFT) for hour in (0, 1, 2, 26)]
-    assert actions(*windows) == ["alert", "retrain", "nothing", "retrain"]
-    decision = last(*windows[:3])
-    assert "cooldown until 2026-11-02 01:00 UTC" in decision.reason
-    assert decision.cooldown_until == START + timedelta(hours=25)
+@pytest.mark.parametrize(("windows", "changes", "expected"), CASES.values(), ids=CASES)
+def test_windows_are_decided_about(windows: list[Observation], changes: dict[str, object], expected: list[str]) -> None:
+    assert [decision.action for _, decision in replay(changed(**changes), windows)] == expected
 
 
-def test_no_more_retrainings_than_the_cap_within_its_period() -> None:
-    windows = [at(30 * number, DRIFT) for number in range(5)]
-    assert actions(*windows).count("retrain") == 2
-    assert "2 within 30 days, 2 are allowed" in last(*windows).reason
-    assert actions(*windows, at(24 * 40, DRIFT))[-1] == "retrain"
+@pytest.mark.parametrize(
+    ("windows", "reason"),
+    [
+        ([at(0)], "no signal alarms"),
+        ([at(0, DRIFT), at(1, DRIFT)], "drift_share: 2 of the last 2 windows alarm"),
+        ([at(0, DRIFT), at(1, DRIFT), at(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
+        # of another version too: the cooldown is the model's
+        ([at(0, DRIFT), at(1, DRIFT), at(2, DRIFT, version="2"), at(3, DRIFT, version="2")], "cooldown"),
+        ([at(30 * number, DRIFT) for number in range(4)], "2 within 30 days, 2 are allowed"),
+        ([at(0, DRIFT), at(1, DRIFT, rows=999)], "999 rows, 1,000 are needed"),
+    ],
+)
+def test_the_reason_says_what_decided(windows: list[Observation], reason: str) -> None:
+    assert reason in last(*windows).reason
 
 
-def test_never_on_few_rows() -> None:
-    decision = last(at(0, DRIFT), at(1, DRIFT, rows=999))
-    assert decision.action != "retrain"
-    assert "999 rows, 1,000 are needed" in decision.reason
+def test_a_cooldown_is_part_of_the_decision() -> None:
+    assert last(at(0, DRIFT), at(1, DRIFT), at(2, DRIFT)).cooldown_until == START + timedelta(hours=25)
 
 
-def test_windows_of_another_version_confirm_nothing_but_count_for_the_cooldown() -> None:
-    assert actions(at(0, DRIFT), at(1, DRIFT, version="2")) == ["alert", "alert"]
-    windows = [at(0, DRIFT), at(1, DRIFT), at(2, DRIFT, version="2"), at(3, DRIFT, version="2")]
-    assert "cooldown" in last(*windows).reason
-
-
-def test_a_window_that_was_not_judged_decides_nothing_and_confirms_nothing() -> None:
-    empty = at(1, rows=0, judged=False)
-    assert last(at(0, DRIFT), empty).action == "nothing"
-    assert actions(at(0, DRIFT), empty, at(2, DRIFT))[-1] == "retrain"
-
-
-def test_recovery_is_said_once() -> None:
-    decided = [one.recovered for _, one in replay(POLICY, [at(0, DRIFT), at(1), at(2)])]
+def test_recovery_is_said_once_and_counts_across_versions() -> None:
+    decided = [one.recovered for _, one in replay(POLICY, [at(0, DRIFT), at(1, version="2"), at(2, version="2")])]
     assert decided == [False, True, False]
-
-
-def test_recovery_counts_across_versions() -> None:
-    assert last(at(0, DRIFT), at(1, DRIFT), at(2, version="2")).recovered
 
 
 def test_a_window_looked_at_late_is_judged_as_in_time() -> None:
@@ -116,14 +94,9 @@ def test_a_window_looked_at_late_is_judged_as_in_time() -> None:
     assert decide(POLICY, later, windows[1]) == decide(POLICY, later[:1], windows[1])
 
 
-def test_history_is_not_changed_and_its_order_does_not_matter() -> None:
+def test_the_order_of_the_history_does_not_matter() -> None:
     windows = [replace(at(0, DRIFT), action="alert"), at(1)]
     assert decide(POLICY, windows, at(2, DRIFT)) == decide(POLICY, windows[::-1], at(2, DRIFT))
-
-
-def test_another_policy_would_have_decided_otherwise() -> None:
-    windows = [at(0, DRIFT), at(1, DRIFT), at(2, DRIFT)]
-    assert actions(*windows, policy=replace_policy(confirm=3)) == ["alert", "nothing", "retrain"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +109,7 @@ def test_another_policy_would_have_decided_otherwise() -> None:
 )
 def test_an_impossible_policy_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace_policy(**changes)
+        changed(**changes)
 
 
 @pytest.mark.parametrize(
