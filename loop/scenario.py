@@ -30,8 +30,7 @@ DRIFT = "limits"
 ROWS = 1500
 FIRST_FOREST = "random_forest_pipeline.random_forest.n_estimators=1"
 """The first model is a weak one, a single tree: the gate lets another through only if it is shown to be better, and
-what the retraining has to learn from are the 3,000 clients of two windows."""
-
+the retraining learns from the 3,000 clients of two windows only."""
 
 MLFLOW = (sys.executable, "-m", "mlflow")
 LOCAL = ("--env-manager", "local")
@@ -51,7 +50,7 @@ class Stage:
     scorer: str
     airflow: str
     client: MlflowClient
-    scheduler: Scheduler | None = None
+    admin: Scheduler = field(init=False)
     windows: list[tuple[str, str]] = field(default_factory=list)
     drift_run_id: str = ""
 
@@ -60,11 +59,6 @@ class Stage:
         if version is None:
             raise StoryFailed(f"{MODEL} has no champion")
         return version
-
-    @property
-    def admin(self) -> Scheduler:
-        assert self.scheduler is not None
-        return self.scheduler
 
 
 def answer_of(url: str) -> Any:
@@ -121,7 +115,7 @@ def airflow_is_up(stage: Stage) -> str:
 
     wait_for(is_up, "Airflow")
     found = dict(re.findall(r"^(user|password) +(\S+)$", said.read_text(), re.MULTILINE))
-    stage.scheduler = Scheduler(stage.airflow, found["user"], found["password"])
+    stage.admin = Scheduler(stage.airflow, found["user"], found["password"])
     wait_for(lambda: stage.admin.knows(MONITORING, RETRAINING), "both DAGs")
     stage.admin.set_paused(MONITORING, False)
     return f"{stage.airflow} knows {MONITORING} and {RETRAINING}"

@@ -43,15 +43,16 @@ def python() -> Path:
     return path
 
 
-def mlflow_run(*words: str, alone: str) -> str:
-    """Run `mlflow run WORDS --env-manager local` to its end; return what it printed.
+def mlflow_run(folder: str, experiment: str, parameters: Mapping[str, str], entry: str = "main") -> str:
+    """Run an entry point of a project by `mlflow run`, to its end; return what it printed.
 
-    Args:
-        alone: no second command of this name runs on this machine meanwhile. When Airflow is killed a command goes on
-            to its end; the task that is started again waits for it, and finds its work done.
+    It never runs twice on this machine at the same time. When Airflow is killed a command goes on to its end; the task
+    that is started again waits for it, and finds its work done.
     """
-    with _alone(alone) as lock:
-        return _call([str(python()), "-m", "mlflow", "run", *words, "--env-manager", "local"], keep_open=[lock])
+    words = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+    command = [str(python()), "-m", "mlflow", "run", folder, "-e", entry, *words, "--experiment-name", experiment]
+    with _alone(f"{Path(folder).name or 'pipeline'}-{entry}") as lock:
+        return _call([*command, "--env-manager", "local"], keep_open=[lock])
 
 
 def tell(kind: str, context: Any, facts: Mapping[str, Any] | None = None) -> None:
@@ -111,9 +112,7 @@ def report_on(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Report on a window of the prediction log by `mlflow run ./drift`; return of the result what other tasks need."""
     with tempfile.TemporaryDirectory(prefix="drift-") as folder:
         file = Path(folder) / "result.json"
-        given = {"current": current, "result": str(file), **options}
-        words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
-        mlflow_run("./drift", *words, "--experiment-name", "drift", alone="drift")
+        mlflow_run("./drift", "drift", {"current": current, "result": str(file), **options})
         return small(json.loads(file.read_text(encoding="utf-8")))
 
 
@@ -130,8 +129,8 @@ def export_labelled(dag_run: str) -> str:
     folder = Path(setting("labelled_folder", str(ROOT / "outputs" / "retraining")))
     file = folder / f"{re.sub(r'[^0-9A-Za-z]+', '-', dag_run)}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
-    words = ["-P", f"output={file}", "-P", f"rows={setting('labelled_rows', '30000')}"]
-    mlflow_run("./drift", "-e", "labelled", *words, "--experiment-name", "drift", alone="labelled")
+    rows = setting("labelled_rows", "30000")
+    mlflow_run("./drift", "drift", {"output": str(file), "rows": rows}, entry="labelled")
     return str(file)
 
 
@@ -165,9 +164,8 @@ def train(file_url: str, because: Mapping[str, str], options: str) -> str:
     overrides = [f"data.file_url={hydra_value(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
     overrides += [f"main.because.{name}={hydra_value(text)}" for name, text in because.items()]
     words = [*map(shlex.quote, overrides), setting("pipeline_options"), options]
-    parameter = f"hydra_options={' '.join(filter(None, words))}"
     experiment = setting("retraining_experiment", "Default")
-    said = mlflow_run(".", "-P", parameter, "--experiment-name", experiment, alone="retraining")
+    said = mlflow_run(".", experiment, {"hydra_options": " ".join(filter(None, words))})
     found = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
     if not found:
         raise RuntimeError("mlflow run did not say which run it was; see the log above")

@@ -64,13 +64,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     options = " ".join(["main.experiment_name=training", *small_forest()])
     table = small_table(folder, rows=3000)
     with Receiver() as receiver:
-        made = run_command(
-            "python", "main.py", f"data.file_url={table}", *options.split(), MLFLOW_TRACKING_URI=store
-        )  # fmt: skip
+        made = run_command("python", "main.py", f"data.file_url={table}", *options.split(), MLFLOW_TRACKING_URI=store)
         assert made.returncode == 0, made.stderr
         windows = ask(folder, store)
         airflow = Airflow(
-            folder_for(folder, "airflow"),
+            tmp_path_factory.mktemp("airflow"),
             MLFLOW_TRACKING_URI=store,
             PREDICTION_LOG_URL=log_url(folder),
             AIRFLOW_CONN_DRIFT_ALERTS=json.dumps({"conn_type": "generic", "password": receiver.address}),
@@ -86,11 +84,6 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
             yield Played(airflow, receiver, client, windows)
         finally:
             airflow.end()
-
-
-def folder_for(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
 
 
 def ask(folder: Path, store: str) -> dict[str, dict[str, Any]]:
@@ -217,17 +210,8 @@ def backfill(played: Played, api: Scheduler) -> Callable[..., str]:
         done = "select count(*) from backfill where completed_at is null"
         wait_until(lambda: played.airflow.rows(done) == [(0,)], "the end of an earlier backfill", PATIENCE)
         before = {run["dag_run_id"] for run in api.runs("drift_monitoring")}
-        words = [
-            "--dag-id",
-            "drift_monitoring",
-            "--from-date",
-            day,
-            "--to-date",
-            day,
-            "--dag-run-conf",
-            json.dumps(conf),
-        ]
-        made = played.airflow.run("backfill", "create", *words)
+        span = ["--from-date", day, "--to-date", day, "--dag-run-conf", json.dumps(conf)]
+        made = played.airflow.run("backfill", "create", "--dag-id", "drift_monitoring", *span)
         assert made.returncode == 0, output(made)
         (run,) = [run for run in api.runs("drift_monitoring") if run["dag_run_id"] not in before]
         assert run["run_type"] == "backfill"

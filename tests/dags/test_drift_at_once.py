@@ -30,17 +30,14 @@ class Comparing:
     client: MlflowClient
     run_id: str = ""
 
-    def run(self) -> Run:
-        return self.client.get_run(self.run_id)
+    def tags(self) -> dict[str, str]:
+        return dict(self.client.get_run(self.run_id).data.tags)
 
-    def has_shown_its_window(self) -> bool:
-        return KEY in self.run().data.tags
-
-    def has_drawn_its_number(self) -> bool:
-        return NUMBER in self.run().data.tags
+    def wait_for(self, tag: str) -> None:
+        wait_until(lambda: tag in self.tags(), f"{tag} on the run", SECONDS)
 
     def hold(self) -> None:
-        """It stands still from now on, alive, as on a machine that is out of breath."""
+        """Let it stop in the middle, alive, as on a machine that is out of breath."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
@@ -49,7 +46,7 @@ class Comparing:
     def ended(self) -> Run:
         said, _ = self.process.communicate(timeout=SECONDS)
         assert self.process.returncode == 0, said
-        return self.run()
+        return self.client.get_run(self.run_id)
 
 
 Begin = Callable[[str], Comparing]
@@ -98,10 +95,6 @@ def begin(server: MlflowServer, model: WatchedModel) -> Iterator[Begin]:
         one.process.wait()
 
 
-def shown(one: Comparing) -> None:
-    wait_until(one.has_shown_its_window, "the key of the window on the run", SECONDS)
-
-
 def computed(*runs: Run) -> list[str]:
     """The runs that are no repetition; the others point at one of them."""
     own = [run.info.run_id for run in runs if "same_as" not in run.data.tags]
@@ -112,10 +105,10 @@ def computed(*runs: Run) -> list[str]:
 def test_the_later_process_waits_for_the_earlier_and_takes_its_result(begin: Begin, model: WatchedModel) -> None:
     window = model.serve(0)
     first = begin(window)
-    shown(first)
+    first.wait_for(KEY)
     first.hold()
     second = begin(window)
-    shown(second)
+    second.wait_for(KEY)
     first.go_on()
     assert computed(first.ended(), second.ended()) == [first.run_id]
 
@@ -124,12 +117,12 @@ def test_a_process_that_was_overtaken_waits_for_the_one_that_overtook_it(begin: 
     window = model.serve(1)
     slow = begin(window)
     slow.hold()
-    assert not slow.has_shown_its_window()
+    assert KEY not in slow.tags()
     fast = begin(window)
     # held before that, it could draw a higher number than the slow one, and rightly be the one that waits
-    wait_until(fast.has_drawn_its_number, "its place in the order", SECONDS)
+    fast.wait_for(NUMBER)
     fast.hold()
     slow.go_on()
-    shown(slow)
+    slow.wait_for(KEY)
     fast.go_on()
     assert computed(slow.ended(), fast.ended()) == [fast.run_id]

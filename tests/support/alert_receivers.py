@@ -6,21 +6,17 @@ So the requests are byte for byte what Slack and PagerDuty would get; only the n
 
 from __future__ import annotations
 
-import datetime
 import json
-import socketserver
 import ssl
+import subprocess
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-HOSTS = ("hooks.slack.com", "events.pagerduty.com")
 ANSWERS = {"hooks.slack.com": (200, b"ok"), "events.pagerduty.com": (202, b'{"status": "success"}')}
 
 
@@ -33,78 +29,66 @@ class Post:
     body: Any
 
 
+@dataclass
 class Services:
-    """The proxy; `env` sends a process's requests through it."""
+    """What the services got; `env` sends a process's requests to them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.posts: list[Post] = []
-        self._certificate = folder / "services.pem"
-        self._certificate.write_bytes(certificate_for(HOSTS))
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(self._certificate)
-        services = self
-
-        class Connection(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                services.serve(self)
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection)
-        self._server.daemon_threads = True
-
-    @property
-    def env(self) -> dict[str, str]:
-        proxy = f"http://127.0.0.1:{self._server.server_address[1]}"
-        return {"HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1", "REQUESTS_CA_BUNDLE": str(self._certificate)}
-
-    def serve(self, connection: socketserver.StreamRequestHandler) -> None:
-        host = connection.rfile.readline().split()[1].decode().partition(":")[0]
-        while connection.rfile.readline().strip():
-            pass
-        connection.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with self._tls.wrap_socket(connection.request, server_side=True) as secured:
-            reader = secured.makefile("rb")
-            path = reader.readline().split()[1].decode()
-            headers = headers_of(reader)
-            body = reader.read(int(headers["Content-Length"]))
-            self.posts.append(Post(host, path, json.loads(body)))
-            status, answer = ANSWERS[host]
-            secured.sendall(f"HTTP/1.1 {status} OK\r\nContent-Length: {len(answer)}\r\n\r\n".encode() + answer)
+    env: dict[str, str]
+    posts: list[Post] = field(default_factory=list)
 
     def to(self, host: str) -> list[Post]:
         return [post for post in self.posts if post.host == host]
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@contextmanager
+def alert_services(folder: Path) -> Iterator[Services]:
+    """Run the proxy."""
+    certificate = folder / "services.pem"
+    names = ",".join(f"DNS:{host}" for host in ANSWERS)
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=services of a test",
+    ]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(certificate)]
+    subprocess.run([*command, "-addext", f"subjectAltName={names}", *files], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, folder / "key.pem")
+    services = Services({"NO_PROXY": "127.0.0.1", "REQUESTS_CA_BUNDLE": str(certificate)})
 
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        host = ""
 
-def headers_of(reader: Any) -> dict[str, str]:
-    lines = iter(lambda: reader.readline().decode().strip(), "")
-    return {name.strip().title(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        def do_CONNECT(self) -> None:
+            self.host = self.path.partition(":")[0]
+            self.send_response(200)
+            self.end_headers()
+            self.connection = tls.wrap_socket(self.connection, server_side=True)
+            self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
+            self.close_connection = False
 
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            services.posts.append(Post(self.host, self.path, json.loads(body)))
+            status, answer = ANSWERS[self.host]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
 
-def certificate_for(hosts: tuple[str, ...]) -> bytes:
-    """A key and a certificate of its own for some hosts, as PEM; valid for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "services of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return secret + signed.public_bytes(serialization.Encoding.PEM)
+        def log_message(self, *_: object) -> None:
+            """Nothing: the requests are in `posts`."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        services.env["HTTPS_PROXY"] = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield services
+        server.shutdown()

@@ -271,12 +271,18 @@ REFUSED = {
 
 @pytest.mark.parametrize("current", REFUSED)
 def test_an_input_that_cannot_be_used_is_one_message(
-    run_drift: Callable[..., Ended], model: WatchedModel, windows: dict[str, str], current: str
+    run_drift: Callable[..., Ended],
+    experiment: Experiment,
+    model: WatchedModel,
+    windows: dict[str, str],
+    current: str,
 ) -> None:
     settings, message = REFUSED[current]
     ended = run_drift(current, model_name=model.name, **settings)
     assert ended.status == 1
     assert re.match(message, ended.message), ended.message
+    # a setting is checked before a run is opened
+    assert [run.info.status for run in experiment.runs("drift")] == ([] if "alpha" in settings else ["FAILED"])
 
 
 def test_an_address_with_a_password_is_refused_and_not_kept(

@@ -36,24 +36,14 @@ def window(**typed: Any) -> str:
     return project.window_of(typed, *DAY, NOW)
 
 
-def test_a_window_is_the_data_interval_of_the_run() -> None:
+def test_a_window_is_typed_or_the_data_interval_or_the_last_day() -> None:
     assert window() == "log:?from=2026-11-22T06:00:00Z&to=2026-11-23T06:00:00Z"
-
-
-def test_what_was_typed_goes_before_the_data_interval() -> None:
-    typed = window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z")
-    assert typed == "log:?from=2026-10-31T23:00:00Z&to=2026-11-02T00:00:00Z"
     assert window(rows=500) == "log:?rows=500"
-
-
-def test_a_run_without_an_interval_is_about_the_last_day() -> None:
     for nothing in (None, NOW):
         assert project.window_of({}, nothing, nothing, NOW) == "log:?from=2026-11-23T06:00:00Z&to=2026-11-24T06:00:00Z"
-
-
-def test_drift_reads_the_window_as_it_was_meant() -> None:
-    read = log_window(window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z"))
-    assert read.start == datetime(2026, 10, 31, 23, tzinfo=UTC)
+    typed = window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z")
+    assert typed == "log:?from=2026-10-31T23:00:00Z&to=2026-11-02T00:00:00Z"
+    assert log_window(typed).start == datetime(2026, 10, 31, 23, tzinfo=UTC), "drift reads it as it was meant"
 
 
 @pytest.mark.parametrize(
@@ -71,17 +61,12 @@ def test_half_a_window_or_one_that_runs_backwards_is_refused(typed: dict[str, st
 
 
 @pytest.mark.parametrize(
-    "reason", ["drift_share, score_drift: 2 of 3", 'it\'s "x" {a: b} [c] #d, e=f', "50 % & more; ~"]
+    "reason",
+    ["drift_share, score_drift: 2 of 3", 'it\'s "x" {a: b} [c] #d, e=f', "50 % & more; ~", "${main.random_seed} a\\b"],
 )
 def test_a_reason_reaches_the_configuration_as_it_was_written(reason: str) -> None:
-    word = shlex.quote(f"main.because.reason={hydra_value(reason)}")
-    options = split_options(["--hydra_options", word])
+    options = split_options(["--hydra_options", shlex.quote(f"main.because.reason={hydra_value(reason)}")])
     assert checked(composed(*options)).main.because.reason == reason
-
-
-def test_a_reason_cannot_refer_to_the_configuration() -> None:
-    reason = "${main.random_seed} a\\b"
-    assert checked(composed(f"main.because.reason={hydra_value(reason)}")).main.because.reason == reason
 
 
 def test_what_travels_between_tasks_is_small() -> None:

@@ -10,26 +10,27 @@ from drift.compare.sources import LogWindow, log_window
 from stepkit.errors import BadParameter
 
 
-def test_the_newest_rows() -> None:
-    assert log_window("log:?rows=2000") == LogWindow(rows=2000)
+def hour(number: int) -> datetime:
+    return datetime(2026, 11, 1, number, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("digits", ["99999999999999999999", "9" * 5000, "0" * 30 + "9" * 19])
-def test_more_rows_than_a_database_can_count_means_all_of_them(digits: str) -> None:
-    assert log_window(f"log:?rows={digits}") == LogWindow(rows=2**63 - 1)
-
-
-def test_a_span_of_time_in_any_zone() -> None:
-    found = log_window("log:?from=2026-11-01T01:00+01:00&to=2026-11-01T02:00Z&version=any")
-    assert (found.start, found.end, found.version) == (
-        datetime(2026, 11, 1, 0, tzinfo=UTC),
-        datetime(2026, 11, 1, 2, tzinfo=UTC),
-        "any",
-    )
-
-
-def test_a_time_without_a_zone_is_in_utc() -> None:
-    assert log_window("log:?from=2026-11-01").start == datetime(2026, 11, 1, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("address", "window"),
+    [
+        ("log:?rows=2000", LogWindow(rows=2000)),
+        # more than a database can count means all of them
+        (f"log:?rows={'9' * 5000}", LogWindow(rows=2**63 - 1)),
+        (f"log:?rows={'0' * 30}{'9' * 19}", LogWindow(rows=2**63 - 1)),
+        (
+            "log:?from=2026-11-01T01:00+01:00&to=2026-11-01T02:00Z&version=any",
+            LogWindow(hour(0), hour(2), version="any"),
+        ),
+        ("log:?from=2026-11-01", LogWindow(hour(0))),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_address_of_the_log_is_a_window(address: str, window: LogWindow) -> None:
+    assert log_window(address) == window
 
 
 @pytest.mark.parametrize(
