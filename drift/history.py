@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -34,7 +36,6 @@ NO_MODEL = "files"
 REPORT = "drift_report.html"
 REPORTS = ROOT / "drift" / "evidently_reports"
 
-RUNS_AT_ONCE = 1_000
 SECONDS_TO_WAIT = 120.0
 """A comparison takes seconds; a run that is not finished after this has lost its process."""
 
@@ -46,18 +47,13 @@ def pages_of(model_name: str) -> Path:
     return REPORTS / (f"_{model_name}" if model_name.startswith(".") else model_name)
 
 
-def runs_of(client: MlflowClient, experiment_id: str, model_name: str) -> list[Run]:
-    """Every finished comparison of a model in an experiment, by the end of its window; a repeated one counts once."""
+def runs_of(experiment_id: str, model_name: str) -> list[Run]:
+    """Return every finished comparison of a model in an experiment, by the end of its window; a repeated one once."""
     chosen = (
         f"tags.{lineage.STEP} = '{STEP_NAME}' and tags.{MODEL_NAME} = '{model_name}' and tags.{DECISION} != '' "
         "and attributes.status = 'FINISHED'"
     )
-    runs: list[Run] = []
-    token: str | None = ""
-    while token is not None:
-        page = client.search_runs([experiment_id], chosen, max_results=RUNS_AT_ONCE, page_token=token or None)
-        runs += page
-        token = page.token or None
+    runs: Any = mlflow.search_runs([experiment_id], chosen, output_format="list")
     newest = {
         tuple(run.data.tags.get(name, "") for name in (FROM, TO, MODEL_VERSION, REFERENCE)): run
         for run in sorted(runs, key=lambda run: (run.info.end_time, run.info.run_id))

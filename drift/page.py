@@ -13,7 +13,6 @@ import jinja2
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from plotly.offline import get_plotlyjs
 
@@ -141,8 +140,7 @@ def write(experiment: str, name: str, path: Path | None) -> Path:
         BadParameter: no such experiment, or no window in it.
     """
     tracking.connect()
-    client = MlflowClient()
-    runs = history.runs_of(client, experiment_id(client, experiment), name)
+    runs = history.runs_of(experiment_id(experiment), name)
     if not runs:
         command = f"mlflow run ./drift --env-manager local --experiment-name {quote(experiment)}"
         model = f"model_name={'none' if name == history.NO_MODEL else name}"

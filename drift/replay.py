@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from shlex import quote
 
-from mlflow import MlflowClient
+import mlflow
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -52,9 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     with one_message():
         settings = settings_from(given)
         tracking.connect()
-        client = MlflowClient()
         name = watched_name(given["model_name"])
-        windows = [observation(run) for run in runs_of(client, experiment_id(client, given["experiment"]), name)]
+        windows = [observation(run) for run in runs_of(experiment_id(given["experiment"]), name)]
     decided = replay(settings, windows)
     print_table(decided)
     actions = [decision.action for _, decision in decided]
@@ -68,13 +67,13 @@ def watched_name(model_name: str, reference: str = "") -> str:
     return named["name"] if named else NO_MODEL
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_id(name: str) -> str:
     """Return the id of an experiment.
 
     Raises:
         BadParameter: there is none of this name.
     """
-    experiment = client.get_experiment_by_name(name)
+    experiment = mlflow.get_experiment_by_name(name)
     if experiment is None:
         raise BadParameter(
             f"no experiment '{name}'. Make windows first: "

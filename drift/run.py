@@ -109,7 +109,7 @@ def compare(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[
         alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
         judged=status == history.JUDGED_STATUS,
     )
-    past = history.runs_of(run.client, run.experiment_id, sides.model_name)
+    past = history.runs_of(run.experiment_id, sides.model_name)
     decision = decide(settings, [history.observation(one) for one in past], now)
     result = described(run, sides, judged, now, status) | {"decision": decision.as_dict()}
     run.publish_json(result, history.RESULT)
