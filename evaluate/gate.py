@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evaluate.slices import Slice, compared_by, worst_of
+from stepkit.model.metric_table import metric_of
 from stepkit.model.statistics import Interval
-from stepkit.settings.evaluate import AS_GOOD, LOWER_IS_BETTER, PASSED, REJECTED, Evaluation, Gate
+from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
 from stepkit.store.champion import OtherDataSet
 
 BETTER = "better_than_champion"
@@ -121,7 +122,7 @@ def judge(
 ) -> Verdict:
     """Judge a model, with these metrics on the whole test split, by every rule that the settings ask for."""
     gate = settings.gate
-    rules = [_bound(name, metrics, floor, name in LOWER_IS_BETTER) for name, floor in gate.floors.items()]
+    rules = [_bound(name, metrics, floor, metric_of(name).lower_is_better) for name, floor in gate.floors.items()]
     rules += _ceilings(("calibration_error",), metrics, gate)
     if gate.worst_slice is not None and slices:
         rules.append(worst_slice(slices, settings, gate.worst_slice))
@@ -192,23 +193,20 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
 
 def _gain(difference: Interval, metric: str) -> Interval:
     """Return the difference with the sign that more is better."""
-    if metric in LOWER_IS_BETTER:
+    if metric_of(metric).lower_is_better:
         return Interval(-difference.value, -difference.high, -difference.low)
     return difference
 
 
-LABELS = {
-    "roc_auc": "AUC",
-    "ks_statistic": "KS statistic",
+FACTS = {
     "onnx_difference": "ONNX against scikit-learn: largest difference",
     "size_mb": "size in MB",
     "latency_ms": "one row in ms",
-    "f1": "F1",
 }
 
 
 def label_of(name: str) -> str:
-    return LABELS.get(name, name.replace("_", " "))
+    return FACTS.get(name) or metric_of(name).label
 
 
 def _interval(interval: Interval, sign: str = "") -> str:

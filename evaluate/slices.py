@@ -12,8 +12,9 @@ import pandas as pd
 
 from evaluate.bootstrap import Bootstrap, Scored
 from stepkit.errors import BadParameter
+from stepkit.model.metric_table import metric_of
 from stepkit.model.statistics import Interval
-from stepkit.settings.evaluate import LOWER_IS_BETTER, Slices
+from stepkit.settings.evaluate import Slices
 from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import plain
 
@@ -96,7 +97,7 @@ def compared_by(metric: str) -> str:
 
     The worst slice is the lowest, and the gate's limit for it is a floor.
     """
-    return "roc_auc" if metric in LOWER_IS_BETTER else metric
+    return "roc_auc" if metric_of(metric).lower_is_better else metric
 
 
 def worst_of(slices: list[Slice], settings: Slices, metric: str) -> Slice | None:

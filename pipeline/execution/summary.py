@@ -15,6 +15,7 @@ from pipeline.execution.progress import DONE, RUNNING, Display
 from pipeline.tags import NOTE, STEP_RUN
 from stepkit.commands import as_options
 from stepkit.errors import ModelRejected
+from stepkit.model.metric_table import metric_of, number
 from stepkit.secret_urls import shown
 from stepkit.settings.evaluate import PASSED, REASONS, REJECTED, VERDICT
 from stepkit.settings.load import DEFAULT_MODEL, make_for
@@ -25,13 +26,7 @@ HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_
 CARRIED = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHETIC)
 """Tags of steps that the pipeline's run has too."""
 
-SHOWN = {
-    "test_roc_auc": "AUC",
-    "test_average_precision": "average precision",
-    "test_brier_score": "brier score",
-    "test_precision": "precision",
-    "test_recall": "recall",
-}
+SHOWN = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
 """Metrics of the closing table."""
 
 
@@ -105,10 +100,7 @@ def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
     rows = []
     if "evaluate" in runs:
         evaluate = runs["evaluate"].data
-        metrics = [
-            f"{label} {evaluate.metrics[name]:.4f}" if name in evaluate.metrics else f"{label} not computed"
-            for name, label in SHOWN.items()
-        ]
+        metrics = [f"{metric_of(name).label} {number(evaluate.metrics.get(f'test_{name}'))}" for name in SHOWN]
         rows = [
             ("test metrics", ", ".join(metrics)),
             ("data set", str(data_set_in(evaluate.tags))),

@@ -16,6 +16,7 @@ from pipeline.config import Sweep as Settings
 from pipeline.execution.summary import in_words, where_to_look
 from pipeline.sweep.job import SECONDS, short_value
 from pipeline.tags import BEST_JOB, JOB, NOTE, OVERRIDES, PLOT_ARTIFACT, TABLE_ARTIFACT
+from stepkit.model.metric_table import metric_of
 from stepkit.settings.evaluate import VERDICT
 from stepkit.store.lineage import data_set_in
 
@@ -112,7 +113,7 @@ def closing(
     sign = -1.0 if settings.direction == "maximize" else 1.0
     ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
     table = Table(title=Text(title), title_justify="left")
-    for heading in ("job", *map(short_key, keys), settings.metric, "test AUC", SECONDS, ""):
+    for heading in ("job", *map(short_key, keys), settings.metric, f"test {metric_of('roc_auc').label}", SECONDS, ""):
         table.add_column(Text(heading), justify="left" if heading == "" else "right")
     for run in ranked:
         row = _row(run, keys, settings)

@@ -31,9 +31,6 @@ Metric = Literal[
 ]
 """Every metric of scored rows by its name; `expected_cost` is per row, after the cost matrix."""
 
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"log_loss", "brier_score", "calibration_error", "expected_cost"})
-"""Of the metrics above; of the others, more is better."""
-
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -47,7 +47,7 @@ def test_told_to_fail_the_same_pipeline_fails_with_the_reason(
 ) -> None:
     failed = run_here(place, *options, "evaluate.on_reject=fail")
     assert isinstance(failed.error, ModelRejected)
-    assert "rejected: AUC" in str(failed.error)
+    assert "rejected: ROC AUC" in str(failed.error)
     assert failed.states["random_forest"] == failed.states["evaluate"] == "reused", "the model itself is the same"
 
 

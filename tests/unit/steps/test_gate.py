@@ -83,7 +83,7 @@ def test_of_a_loss_less_is_better() -> None:
     [
         (
             against(-0.0065, -0.0136, 0.0007),
-            "AUC -0.0065 (-0.0136 to +0.0007) against the champion (version 3): may be worse by more than 0.01",
+            "ROC AUC -0.0065 (-0.0136 to +0.0007) against the champion (version 3): may be worse by more than 0.01",
         ),
         (
             Comparison("3", why_not="its artifact is gone"),
@@ -91,7 +91,7 @@ def test_of_a_loss_less_is_better() -> None:
         ),
         (
             Comparison("3", differences={"roc_auc": Interval(0, 0, 0)}, unknown="its run is gone"),
-            "AUC +0.0000 (+0.0000 to +0.0000) against the champion (version 3), which may have been trained on some of "
+            "ROC AUC +0.0000 (+0.0000 to +0.0000) against the champion (version 3), which may have been trained on some of "
             "these rows (its run is gone): not shown to be better",
         ),
     ],
@@ -169,7 +169,7 @@ def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
         BETTER,
     ]
     assert [rule["name"] for rule in written["rules"]] == names
-    auc = {"name": "roc_auc", "value": 0.77, "threshold": 0.6, "passed": True, "reason": "AUC 0.7700, at least 0.6"}
+    auc = {"name": "roc_auc", "value": 0.77, "threshold": 0.6, "passed": True, "reason": "ROC AUC 0.7700, at least 0.6"}
     assert written["rules"][0] == auc
 
 
