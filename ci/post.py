@@ -1,105 +1,146 @@
 """post: summary.json of a finished run and the event that tells of it -> its comments on commit and pull request.
 
 Everything about whom to tell comes from GitHub's event, nothing from the file, which anyone's code may have written.
+GitHub is asked by its own command line, `gh api`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
+import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from ci.comment import MARKER, Place, comment
+from ci.summary import MOST_BYTES, ReportFailed, Summary, read_form
 
-from ci.errors import ReportFailed
-from ci.github import GitHub
-from ci.render import MARKER, Place, render
-from ci.summary import MOST_BYTES, Summary
-from stepkit.table.columns import first_problem
+BOT = "github-actions[bot]"
+"""The author of comments that are written with the token of a workflow; only its comments are updated."""
 
-API = "https://api.github.com"
-Kind = TypeVar("Kind", bound=BaseModel)
+PAUSES = (2.0, 10.0, 60.0)
+"""Seconds before each further try of what may pass: a server in trouble, or a rate limit."""
 
-
-class Owner(BaseModel):
-    login: str
-
-
-class Repository(BaseModel):
-    full_name: str
-    owner: Owner
-
-
-class WorkflowRun(BaseModel):
-    """The part of the event `workflow_run` that is used."""
-
-    head_sha: str = Field(pattern=r"^[0-9a-f]{40}$")
-    head_branch: str | None
-    head_repository: Repository | None
-    html_url: str = Field(pattern=r"^https?://[^\s()<>]+$")
+PASSING = re.compile(r"HTTP (429|5\d\d)|rate limit|error connecting|timeout|connection re", re.IGNORECASE)
+HINTS = {
+    "401": "The token is wrong or has ended. In a workflow: GITHUB_TOKEN: ${{ github.token }}.",
+    "403": "The token may not do this. The job needs 'pull-requests: write' for a pull request and 'contents: write' "
+    "for a commit under 'permissions'.",
+    "404": "There is no such thing, or the token may not see it. Check GITHUB_REPOSITORY (owner/name) and "
+    "'permissions'.",
+    "410": "Comments are turned off for it.",
+    "422": "GitHub does not take what was sent; see its message.",
+}
 
 
-class Event(BaseModel):
-    workflow_run: WorkflowRun
+@dataclass(frozen=True)
+class GitHub:
+    """One repository on GitHub, for the account of the environment's GITHUB_TOKEN."""
+
+    repository: str
+
+    def open_pull(self, head: str, commit: str) -> int | None:
+        """Return the number of the open pull request from `head` (owner:branch) whose newest commit is `commit`."""
+        pulls = self._list("pulls", "-f", "state=open", "-f", f"head={head}")
+        return next((int(one["number"]) for one in pulls if one["head"]["sha"] == commit), None)
+
+    def put_comment(self, thread: str, comments: str, body: str) -> str:
+        """Create or update the one comment of ours in a thread; return its address.
+
+        Args:
+            thread: path of the thread's comments, "issues/7/comments".
+            comments: path of the comments of all such threads, "issues/comments".
+        """
+        for one in self._list(thread):
+            if MARKER in (one["body"] or "") and (one["user"] or {}).get("login") == BOT:
+                if one["body"] == body:
+                    return str(one["html_url"])
+                return str(self._send("PATCH", f"{comments}/{one['id']}", body)["html_url"])
+        return str(self._send("POST", thread, body)["html_url"])
+
+    def _list(self, path: str, *query: str) -> list[dict[str, Any]]:
+        options = ["--method", "GET", "--paginate", "--slurp", "-f", "per_page=100", *query]
+        return [one for page in self._call(path, options) for one in page]
+
+    def _send(self, method: str, path: str, body: str) -> Any:
+        return self._call(path, ["--method", method, "--input", "-"], json.dumps({"body": body}))
+
+    def _call(self, path: str, options: list[str], sent: str = "") -> Any:
+        """Return the answer of the API, after further tries where the problem may pass.
+
+        Raises:
+            ReportFailed: there is no answer, or a refusal.
+        """
+        command = ["gh", "api", f"repos/{self.repository}/{path}", *options]
+        for pause in (*PAUSES, None):
+            try:
+                ended = subprocess.run(command, input=sent, capture_output=True, text=True, env=_environment())
+            except FileNotFoundError:
+                raise ReportFailed("gh is not on PATH. Install GitHub's command line: https://cli.github.com") from None
+            if ended.returncode == 0:
+                return json.loads(ended.stdout)
+            if pause is None or not PASSING.search(ended.stderr):
+                break
+            time.sleep(pause)
+        raise ReportFailed(f"{options[1]} {path}: {_problem(ended.stderr)}")
 
 
-def read_form(form: type[Kind], file: Path, most: int = 10_000_000) -> Kind:
-    """Return what a JSON file holds.
+def _environment() -> dict[str, str]:
+    """The environment for gh, which knows an own server of GitHub by these names."""
+    token, server = os.environ["GITHUB_TOKEN"], os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
+    return {**os.environ, "GH_TOKEN": token, "GH_ENTERPRISE_TOKEN": token, "GH_HOST": urlsplit(server).netloc}
 
-    Raises:
-        ReportFailed: no such file, too large, or of another form.
+
+def _problem(said: str) -> str:
+    status = re.search(r"\(HTTP (\d+)\)", said)
+    hint = "Run the job again later."
+    if not PASSING.search(said):
+        hint = HINTS.get(status[1] if status else "", "Is GITHUB_SERVER_URL the address of the server?")
+    return f"{said.strip()[:500]}. {hint}"
+
+
+def post(github: GitHub, run: dict[str, Any], summary: Summary) -> list[str]:
+    """Put the comment where it belongs; return a line for each place.
+
+    Args:
+        run: the part `workflow_run` of GitHub's event.
     """
-    try:
-        if file.stat().st_size > most:
-            raise ReportFailed(f"{file.name} has {file.stat().st_size:,} bytes, more than {most:,}: it is not read.")
-        return form.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ReportFailed(f"{file.name} cannot be read: {error.strerror}.") from error
-    except ValidationError as error:
-        raise ReportFailed(f"{file.name} is not what it should be: {first_problem(error)}.") from error
-
-
-def post(github: GitHub, event: Event, summary: Summary) -> list[str]:
-    """Put the comment where it belongs; return a line for each place."""
-    run = event.workflow_run
-    source = run.head_repository
-    from_fork = source is None or source.full_name != github.repository
-    body = render(summary, Place(run.head_sha, run.html_url, from_fork))
+    source, branch, commit = run["head_repository"], run["head_branch"], run["head_sha"]
+    from_fork = source is None or source["full_name"] != github.repository
+    body = comment(summary, Place(commit, run["html_url"], from_fork))
     lines = []
     if not from_fork:
-        lines.append(f"commit: {github.comment_on_commit(run.head_sha, MARKER, body)}")
-    if source is None or run.head_branch is None:
+        lines.append(f"commit: {github.put_comment(f'commits/{commit}/comments', 'comments', body)}")
+    if source is None or branch is None:
         return [*lines, "no pull request: the branch is gone"]
-    number = github.open_pull(f"{source.owner.login}:{run.head_branch}", run.head_sha)
+    number = github.open_pull(f"{source['owner']['login']}:{branch}", commit)
     if number is None:
-        return [*lines, f"no open pull request of {run.head_branch} ends with {run.head_sha[:10]}"]
-    return [*lines, f"pull request {number}: {github.comment_on_pull(number, MARKER, body)}"]
-
-
-def from_environment() -> tuple[GitHub, Path]:
-    """Return the repository to write to and the file of the event, as a workflow sets them.
-
-    Raises:
-        ReportFailed: a variable is not set.
-    """
-    needed = ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_EVENT_PATH")
-    missing = [name for name in needed if not os.environ.get(name)]
-    if missing:
-        raise ReportFailed(f"{', '.join(missing)} must be set. To see the comment without posting it: make ci-report")
-    token, repository, event = (os.environ[name] for name in needed)
-    return GitHub(os.environ.get("GITHUB_API_URL") or API, repository, token), Path(event)
+        return [*lines, f"no open pull request of {branch} ends with {commit[:10]}"]
+    return [
+        *lines,
+        f"pull request {number}: {github.put_comment(f'issues/{number}/comments', 'issues/comments', body)}",
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("summary", type=Path, help="summary.json")
     args = parser.parse_args(argv)
+    needed = ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_EVENT_PATH")
     try:
-        github, event = from_environment()
+        if missing := [name for name in needed if not os.environ.get(name)]:
+            raise ReportFailed(
+                f"{', '.join(missing)} must be set. To see the comment without posting it: make ci-report"
+            )
         summary = read_form(Summary, args.summary, MOST_BYTES)
-        print("\n".join(post(github, read_form(Event, event), summary)))
+        event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
+        print("\n".join(post(GitHub(os.environ["GITHUB_REPOSITORY"]), event["workflow_run"], summary)))
     except ReportFailed as error:
         print(f"not posted: {error}", file=sys.stderr)
         return 1

@@ -8,15 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
 
-from ci.collect import collect, fetch_report, newest_pipeline
-from ci.errors import ReportFailed
-from ci.post import read_form
-from ci.render import Place, render
-from ci.summary import Base, Summary, as_base
+from ci.comment import Place, comment
+from ci.summary import ReportFailed, as_json, read_form, summary_of
+from pipeline.report.gather import Base, Found, base_of, gather, newest_pipeline
+from pipeline.report.page import page_of
+from pipeline.report.publish import files_of, write
 from stepkit.paths import ROOT
 from stepkit.step.exit import one_message
 from stepkit.store import tracking
@@ -26,31 +27,53 @@ NO_COMMIT = "0" * 40
 
 
 def run_pipeline(experiment: str, options: str) -> int:
-    """Run the pipeline in the foreground, as a person would; return its exit status."""
+    """Run the pipeline in the foreground, as a user would; return its exit status."""
     command = [sys.executable, "main.py", "--hydra_options", options]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "MLFLOW_EXPERIMENT_NAME": experiment}).returncode
 
 
 def commit_of_here() -> str:
-    """Return the commit that is checked out, "" outside of a git repository."""
-    said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return said.stdout.strip() if said.returncode == 0 else ""
+    """Return the commit that is checked out; zeros outside of a git repository."""
+    ended = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return ended.stdout.strip() if ended.returncode == 0 else NO_COMMIT
 
 
 def page_of_this_run() -> str:
-    """Return the address of the workflow's run that this is part of; what a laptop has instead is the folder."""
+    """Return the address of the workflow's run that this is part of; on a laptop, the file next to the comment."""
     parts = [os.environ.get(name) for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
     return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else "report.html"
 
 
-def write(summary: Summary, folder: Path) -> None:
-    """Write the summary for machines and the comment for people; append the latter to the job's summary page."""
-    body = render(summary, Place(summary.commit or NO_COMMIT, page_of_this_run()))
-    (folder / SUMMARY).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / COMMENT).write_text(body, encoding="utf-8")
-    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(page).open("a", encoding="utf-8") as file:
-            file.write(body)
+def with_base(found: Found, base: Base | None) -> Found:
+    """Return a run with main's results to compare with, or with a sentence why there are none."""
+    data = found.run.data.params.get("data", "unknown")
+    if base is not None and base.data == data:
+        return replace(found, base=base)
+    why = f"main's last run is on other data ({base.data})" if base else "no run of main is in the cache"
+    return replace(found, lost=[*found.lost, f"nothing to compare with: {why}."])
+
+
+def as_base(found: Found, commit: str) -> Base | None:
+    """Return what a run of main leaves for the runs of branches to be compared with."""
+    if found.evaluation is None:
+        return None
+    return base_of(found.run, f"main {commit[:10]}", found.step_run("evaluate"), found.evaluation)
+
+
+def files_about(found: Found, commit: str) -> dict[str, str]:
+    """Return the report for machines and for people by the names of its files."""
+    page = page_of(found)
+    summary = summary_of(page)
+    body = comment(summary, Place(commit, page_of_this_run()))
+    return {SUMMARY: as_json(summary), COMMENT: body, **files_of(page)}
+
+
+def known_base(file: Path) -> Base | None:
+    try:
+        return read_form(Base, file) if file.is_file() else None
+    except ReportFailed as error:  # left by an older version: a report without a comparison beats none
+        print(f"main's figures are left out: {error}", file=sys.stderr)
+        return None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,36 +82,33 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--experiment", default="ci", help="experiment of the pipeline")
     flags.add_argument("--output", type=Path, default=Path("outputs/ci"), help="folder for what is written")
     flags.add_argument("--base", type=Path, default=Path("outputs/ci-main/base.json"), help="what main found, if there")
-    flags.add_argument("--keep_as_base", action="store_true", help="this is main: write --base anew, if it succeeded")
+    flags.add_argument("--keep_as_base", action="store_true", help="this is main: write --base again, if it succeeded")
     return flags
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    folder = ROOT / args.output
-    folder.mkdir(parents=True, exist_ok=True)
     began = time.time_ns() // 1_000_000
     tracking.connect()
     status = run_pipeline(args.experiment, args.options)
     client = MlflowClient()
-    run = newest_pipeline(client, args.experiment, began)
+    experiment = client.get_experiment_by_name(args.experiment)
+    experiments = [experiment.experiment_id] if experiment else []
+    run = newest_pipeline(client, experiments, f"attributes.start_time >= {began}")
     if run is None:
         print(f"no pipeline run was opened in experiment {args.experiment}; its own words stand above", file=sys.stderr)
         return status or 1
-    base = ROOT / args.base
-    try:
-        known = read_form(Base, base) if base.is_file() else None
-    except ReportFailed as error:  # left by an older version: a report without a comparison beats none
-        print(f"main's figures are left out: {error}", file=sys.stderr)
-        known = None
     with tempfile.TemporaryDirectory(prefix="ci-report-") as downloads:
-        summary = collect(client, run, commit_of_here(), known, Path(downloads))
-    write(summary, folder)
-    pages = fetch_report(client, run, folder)
-    if args.keep_as_base and summary.succeeded:
-        base.parent.mkdir(parents=True, exist_ok=True)
-        base.write_text(as_base(summary).model_dump_json(indent=2) + "\n", encoding="utf-8")
-    print(f"written to {args.output}: {', '.join([SUMMARY, COMMENT, *pages])}")
+        found = gather(client, run.info.run_id, Path(downloads))
+    commit, base = commit_of_here(), ROOT / args.base
+    files = files_about(with_base(found, known_base(base)), commit)
+    write(files, ROOT / args.output)
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(page).open("a", encoding="utf-8") as file:
+            file.write(files[COMMENT])
+    if args.keep_as_base and run.info.status == "FINISHED" and (ours := as_base(found, commit)):
+        write({base.name: as_json(ours)}, base.parent)
+    print(f"written to {args.output}: {', '.join(files)}")
     return status
 
 

@@ -1,103 +1,78 @@
-"""The form of summary.json: what a pipeline run in CI found, as it goes from the job that ran it to the one that posts.
+"""summary.json: the report of a pipeline's run, as it goes from the job that ran it to the one that posts the comment.
 
-The second job may write to the repository, and the first may have run anyone's code: what it reads is data of this
-form and no other, with every text and number within bounds.
+The second job may write to the repository, and the first may have run anyone's code: what the second reads is a report
+whose texts and lists are within the bounds of `pipeline/report/blocks.py`, and the renderer escapes every text.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt
+from pydantic import TypeAdapter, ValidationError
 
-MOST_BYTES = 200_000
-"""A file that is larger is refused unread; an honest one has about 5,000."""
+from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT
+from pipeline.report.page import Page
+from stepkit.table.columns import first_problem
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")]
-Words = Annotated[str, Field(max_length=600)]
-Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40})?$")]
+MOST_BYTES = 400_000
+"""A file that is larger is not read; a usual one has about 15,000."""
 
+EXAMPLE_ROWS = "  example rows"
+"""The heading under which check_data shows rows."""
 
-class Form(BaseModel):
-    """Refuses keys that are not known, and to be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Measure(Form):
-    """A metric; low and high are the ends of its interval, where it has one."""
-
-    value: FiniteFloat
-    low: FiniteFloat | None = None
-    high: FiniteFloat | None = None
+Kind = TypeVar("Kind")
 
 
-Measures = Annotated[dict[Name, Measure], Field(max_length=40)]
+class ReportFailed(Exception):
+    """A report could not be made or posted."""
 
 
-class Base(Form):
-    """What main's last run found."""
-
-    commit: Commit = ""
-    data: Name
-    metrics: Measures
-
-
-class Confusion(Form):
-    """Rows of the test split by their true class (first letter of the meaning: negative, positive) and the model's.
-
-    `classes` are the names of class 0 and class 1 in the source.
-    """
-
-    tn: NonNegativeInt
-    fp: NonNegativeInt
-    fn: NonNegativeInt
-    tp: NonNegativeInt
-    classes: tuple[Words, Words] = ("0", "1")
-
-
-class Checks(Form):
-    """How many data checks ended how."""
-
-    passed: NonNegativeInt
-    failed: NonNegativeInt
-    skipped: NonNegativeInt
-    said: Words = ""
-
-
-class Verdict(Form):
-    passed: bool
-    reasons: Annotated[list[Words], Field(max_length=20)]
-
-
-class StepLine(Form):
-    """One step: seconds is what its run took, now or when it was made."""
-
-    name: Name
-    state: Literal["ran", "reused", "failed", "not run"]
-    seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
-    said: Words = ""
-    why: Words = ""
-
-
-class Summary(Form):
+@dataclass(frozen=True)
+class Summary:
     """All that the comment shows."""
 
-    form: Literal[1] = 1
-    data: Name
-    commit: Commit = ""
-    succeeded: bool
-    seconds: Annotated[FiniteFloat, Field(ge=0)]
-    metrics: Measures = Field(default_factory=dict)
-    base: Base | None = None
-    confusion: Confusion | None = None
-    checks: Checks | None = None
-    verdict: Verdict | None = None
-    steps: Annotated[list[StepLine], Field(max_length=40)]
-    model: Words = ""
-    error: Annotated[str, Field(max_length=4000)] = ""
+    page: Page
+    form: Literal[2] = 2
 
 
-def as_base(summary: Summary) -> Base:
-    """What a run of main leaves for the runs of branches to be held against."""
-    return Base(commit=summary.commit, data=summary.data, metrics=summary.metrics)
+def summary_of(page: Page) -> Summary:
+    """Return what a comment shows of a report: the shortened page, without rows of the data, which anyone may read."""
+    failures = [replace(one, text=without_rows(one.text)) for one in page.failures]
+    return Summary(replace(page, failures=failures).shortened())
+
+
+def without_rows(error: str) -> str:
+    """Return a message without the rows that a data check shows as examples."""
+    return error.partition(EXAMPLE_ROWS)[0].rstrip()
+
+
+def as_json(value: Any) -> str:
+    """Return a dataclass as JSON within the bounds in which it is read."""
+    return json.dumps(_bounded(TypeAdapter(type(value)).dump_python(value)), indent=1) + "\n"
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _bounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_bounded(one) for one in value[:MOST_ITEMS]]
+    return value[:MOST_TEXT] if isinstance(value, str) else value
+
+
+def read_form(form: type[Kind], file: Path, most: int = 10_000_000) -> Kind:
+    """Return the content of a JSON file.
+
+    Raises:
+        ReportFailed: no such file, too large, or of another form.
+    """
+    try:
+        if file.stat().st_size > most:
+            raise ReportFailed(f"{file.name} has {file.stat().st_size:,} bytes, more than {most:,}: it is not read.")
+        return TypeAdapter(form).validate_json(file.read_bytes())
+    except OSError as error:
+        raise ReportFailed(f"{file.name} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise ReportFailed(f"{file.name} is not what it should be: {first_problem(error)}.") from error

@@ -1,4 +1,4 @@
-"""report: a finished pipeline run -> report.html and report.md, made anew from what the tracking server holds.
+"""report: a finished pipeline run -> report.html and report.md, made again from what the tracking server holds.
 
 Run it as `make report run=RUN_ID`, or `mlflow run . -e report -P run_id=RUN_ID`.
 """
@@ -10,18 +10,17 @@ import os
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from pipeline.report.at_end import place_of
-from pipeline.report.publish import publish, write
+from pipeline.report.gather import newest_pipeline
+from pipeline.report.publish import made, publish, write
 from pipeline.tags import HTML_ARTIFACT
 from stepkit import paths
 from stepkit.errors import UpstreamMissing
 from stepkit.step.exit import one_message
 from stepkit.step.flags import Parser
 from stepkit.store import tracking
-from stepkit.store.lineage import NEWEST_FIRST, PIPELINE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,33 +33,33 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def newest(client: MlflowClient) -> Run:
-    """Return the pipeline run that ended last, in any experiment.
+def newest(client: MlflowClient) -> str:
+    """Return the id of the pipeline run that ended last, in any experiment.
 
     Raises:
         UpstreamMissing: there is none.
     """
     experiments = [one.experiment_id for one in client.search_experiments()]
-    ended = f"attributes.status != 'RUNNING' and tags.{PIPELINE} != ''"
-    for run in client.search_runs(experiments, ended, order_by=NEWEST_FIRST):
-        if run.data.tags[PIPELINE] == run.info.run_id:
-            return run
-    raise UpstreamMissing("no pipeline has run yet on this tracking server. Run one first: make run")
+    run = newest_pipeline(client, experiments, "attributes.status != 'RUNNING'")
+    if run is None:
+        raise UpstreamMissing("no pipeline has run yet on this tracking server. Run one first: make run")
+    return str(run.info.run_id)
 
 
 def report(run_id: str, base_run_id: str, output: str) -> str:
     """Make the report; return where it is.
 
     Raises:
-        StepError: no such run, one that is no pipeline's, or the tracking server does not answer.
+        StepError: no such run, one that is not a pipeline's, or the tracking server does not answer.
     """
     tracking.connect()
     client = MlflowClient()
     if own := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` opens a run for every command
         client.set_tag(own, MLFLOW_RUN_NAME, "report")
-    wanted = run_id or newest(client).info.run_id
+    wanted = run_id or newest(client)
     if output:
-        return " and ".join(map(str, write(client, wanted, Path(paths.from_root(output)), base_run_id)))
+        _, files = made(client, wanted, base_run_id)
+        return " and ".join(map(str, write(files, Path(paths.from_root(output)))))
     return place_of(client, publish(client, wanted, base_run_id), HTML_ARTIFACT)
 
 

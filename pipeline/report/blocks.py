@@ -1,28 +1,42 @@
-"""What a report is made of, before it is a page or Markdown: sections of texts, tables, code and figures."""
+"""Parts of a report before it is a page or Markdown: sections of texts, tables, code and figures.
+
+The types carry the bounds that a report of another job is checked against when it is read (`ci/summary.py`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal, TypeVar
 
-GOOD, BAD, WARN, QUIET, CODE, STRONG = "good", "bad", "warn", "quiet", "code", "strong"
-"""Kinds of a cell: how it came out, or how it is set."""
+from pydantic import Field
+
+MOST_TEXT, MOST_ITEMS = 4_000, 100
+"""Characters of a text and items of a list, in a report that is read."""
+
+GOOD, BAD, WARN, QUIET, CODE = "good", "bad", "warn", "quiet", "code"
+"""Kinds of a cell or a paragraph: its outcome, or how it is set."""
+
+Item = TypeVar("Item")
+Several = Annotated[list[Item], Field(max_length=MOST_ITEMS)]
+Words = Annotated[str, Field(max_length=MOST_TEXT)]
+Kind = Annotated[str, Field(pattern=r"^(good|bad|warn|quiet|code|)$")]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; `kind` is one of the words above, or nothing."""
+    """One cell of a table."""
 
-    text: str
-    kind: str = ""
+    text: Words
+    kind: Kind = ""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `kind` is "" or one of GOOD, BAD, WARN, QUIET."""
+    """A paragraph."""
 
-    text: str
-    kind: str = ""
-    block: str = "text"
+    text: Words
+    kind: Kind = ""
+    block: Literal["text"] = "text"
 
 
 @dataclass(frozen=True)
@@ -30,26 +44,31 @@ class Table:
     """A table whose first column names its rows.
 
     Attributes:
-        numbers: whether what follows the first column is set as numbers, to the right.
-        folded: whether it is shown only when asked for.
+        numbers: whether the columns after the first are numbers, set to the right.
+        folded: whether it is shown only on request.
+        left_out: how many further rows are only in report.html.
     """
 
-    caption: str
-    headings: list[str]
-    rows: list[list[Cell]]
+    caption: Words
+    headings: Several[Words]
+    rows: Several[Several[Cell]]
     numbers: bool = False
     folded: bool = False
-    block: str = "table"
+    left_out: Annotated[int, Field(ge=0)] = 0
+    block: Literal["table"] = "table"
+
+    def first(self, most: int) -> Table:
+        """Return the table with at most so many rows."""
+        return replace(self, rows=self.rows[:most], left_out=self.left_out + max(0, len(self.rows) - most))
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be read or typed as they stand."""
+    """Lines to be read or typed as they are."""
 
-    caption: str
-    text: str
-    kind: str = ""
-    block: str = "code"
+    caption: Words
+    text: Words
+    block: Literal["code"] = "code"
 
 
 @dataclass(frozen=True)
@@ -65,20 +84,20 @@ class Figure:
 class Figures:
     """Pictures side by side. Markdown has none of them."""
 
-    figures: list[Figure]
-    block: str = "figures"
+    figures: Annotated[list[Figure], Field(max_length=0)]
+    block: Literal["figures"] = "figures"
 
 
-Block = Text | Table | Code | Figures
+Block = Annotated[Text | Table | Code | Figures, Field(discriminator="block")]
 
 
 @dataclass(frozen=True)
 class Section:
     """One chapter; `id` is its address within the page."""
 
-    id: str
-    title: str
-    blocks: list[Block] = field(default_factory=list)
+    id: Words
+    title: Words
+    blocks: Several[Block] = field(default_factory=list)
 
 
 def cells(*texts: str | Cell) -> list[Cell]:
@@ -86,6 +105,6 @@ def cells(*texts: str | Cell) -> list[Cell]:
 
 
 def facts(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
-    """A table of names and what they are; pairs without a text are left out."""
-    told = [(name, cell) for name, cell in pairs if (cell.text if isinstance(cell, Cell) else cell)]
-    return Table(caption, ["what", "value"], [cells(name, cell) for name, cell in told])
+    """Return a table of names and values, without the empty ones."""
+    rows = [cells(name, value) for name, value in pairs]
+    return Table(caption, ["what", "value"], [row for row in rows if row[1].text])

@@ -1,18 +1,17 @@
-"""What keeps a name, a message or a path from being taken for markup, in HTML and in GitHub's Markdown."""
+"""Escapes that keep a name, a message or a path from being read as markup, in HTML and in GitHub's Markdown."""
 
 from __future__ import annotations
 
 import re
 
-_STRUCTURE = re.compile(r"[\\`|*\[\]<>&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|://")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-"""Characters that no page may show: controls, and those that turn the direction of what follows them."""
+from stepkit.secret_urls import shown_in
 
-_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
-"""In an address: a report is made to be passed on."""
+_STRUCTURE = re.compile(r"[\\`|*\[\]<>&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|://|(?i:(?<=www)\.)")
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Controls, characters without width, and those that turn the direction of the text after them."""
 
-NO_MENTION = "@&#8203;"
-"""A name after @ would be called; with a space of no width in between it is not."""
+_APART = "&#8203;"
+"""A space without width: GitHub links neither a name after @ nor a number after # if it is in between."""
 
 
 class Safe(str):
@@ -22,8 +21,8 @@ class Safe(str):
 
 
 def visible(text: str) -> str:
-    """Return a text as anyone may see it: nothing hides or turns what follows, and no address tells a password."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", _PASSWORD.sub(r"\1:***@", text))
+    """Return a text that anyone may see: no character hides or turns others, no address shows a password."""
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", shown_in(text) if ":" in text else text)
 
 
 def markdown(value: object) -> str:
@@ -34,11 +33,12 @@ def markdown(value: object) -> str:
     if isinstance(value, Safe):
         return value
     line = " ".join(visible(str(value)).split())
-    return _STRUCTURE.sub(lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line).replace("@", NO_MENTION)
+    line = _STRUCTURE.sub(lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line)
+    return line.replace("@", f"@{_APART}").replace("&#35;", f"&#35;{_APART}")
 
 
 def fenced(text: str) -> Safe:
-    """Lines as they stand; no fence in them is as long as the one around them."""
+    """Return lines as they are; no fence in them is as long as the one around them."""
     ticks = max(map(len, re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, ticks + 1)
     return Safe(f"{fence}text\n{visible(text).rstrip()}\n{fence}")

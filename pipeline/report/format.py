@@ -1,43 +1,18 @@
-"""Numbers, names and times as a report says them."""
+"""Numbers, names and times as a report shows them."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
 
+from stepkit.model.metric_table import number
+
 NO_BREAK = "\N{NO-BREAK SPACE}"
-NOT_COMPUTED = "not computed"
 DIGITS_OF_DIGEST = 16
-
-_METRICS = {
-    "roc_auc": "ROC AUC",
-    "ks_statistic": "KS statistic",
-    "brier_score": "Brier score",
-    "f1": "F1",
-    "calibration_error": "expected calibration error",
-    "expected_cost": "expected cost per row",
-}
-
-
-def metric_name(name: str) -> str:
-    return _METRICS.get(name, name.replace("_", " "))
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    if value is None or not math.isfinite(value):
-        return NOT_COMPUTED
-    return _plain(f"{value:.{digits}f}")
-
-
-def _plain(text: str) -> str:
-    """Without the sign of what is 0 after rounding."""
-    return text if text.strip("+-0.") else text.lstrip("+-")
 
 
 def difference(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return NOT_COMPUTED
-    return _plain(f"{value:+.4f}")
+    return number(value, sign="+")
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -49,10 +24,6 @@ def interval(low: float | None, high: float | None) -> str:
 
 def count(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:,.0f}"
-
-
-def share(value: float) -> str:
-    return f"{value:.1%}"
 
 
 def seconds(value: float | None) -> str:

@@ -1,30 +1,34 @@
-"""What stands on a report: its headline, what failed, the picture of the steps, and its sections in their order."""
+"""The content of a report: its headline, what failed, and its sections in their order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Cell, Code, Section, Table, Text, cells
-from pipeline.report.format import NO_BREAK, difference, interval, moment, number, plural, seconds
+from pydantic import Field
+
+from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Cell, Code, Section, Several, Table, Text, Words, cells
+from pipeline.report.format import NO_BREAK, difference, interval, moment, plural, seconds
 from pipeline.report.gather import Found
-from pipeline.report.sections import data as data_section
-from pipeline.report.sections import evaluation as parts
-from pipeline.report.sections import gate, lineage, metrics, model_card
-from pipeline.report.step_graph import Picture, picture_of
-from pipeline.report.step_states import FAILED, NOT_ASKED, RAN, REUSED, RUNNING, STOPPED, StepShown
+from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
+from pipeline.report.step_states import FAILED, NOT_ASKED, RAN, REUSED, STOPPED, StepShown
+from stepkit.model.metric_table import number
 from stepkit.settings.evaluate import AS_GOOD, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
+
+IN_SHORT, MOST_ROWS = ("steps", "metrics", "gate", "data"), 60
+"""The sections of a shortened report, and the rows of each table there."""
 
 _STATE_KINDS = {FAILED: BAD, STOPPED: BAD, RAN: GOOD}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One of the figures at the top: what it is, how large, and a word about it."""
+    """One of the figures at the top: what it is, its value, and a note."""
 
-    label: str
-    value: str
-    note: str = ""
+    label: Words
+    value: Words
+    note: Words = ""
 
 
 @dataclass(frozen=True)
@@ -33,26 +37,29 @@ class Page:
 
     Attributes:
         kind: how the run came out: GOOD, BAD, WARN or QUIET; `outcome` says it in words.
-        failures: what went wrong, as it was said.
-        lost: what should be on this page and is not, one sentence each.
+        failures: the messages of what failed.
+        lost: what is missing on this page, one sentence each.
     """
 
-    title: str
-    kind: str
-    outcome: str
-    about: str
-    tiles: list[Tile]
-    failures: list[Code]
-    lost: list[str]
-    across: Picture
-    down: Picture
-    sections: list[Section]
-    made: str
+    title: Words
+    kind: Annotated[str, Field(pattern="^(good|bad|warn|quiet)$")]
+    outcome: Words
+    about: Words
+    tiles: Several[Tile]
+    failures: Several[Code]
+    lost: Several[Words]
+    sections: Several[Section]
+    made: Words
 
     def shortened(self) -> Page:
-        """Only what must be told."""
-        kept = [section for section in self.sections if section.id in ("steps", "metrics", "gate")]
-        return replace(self, lost=self.lost[:3], failures=self.failures[:2], sections=kept)
+        """Return the page with the sections that matter most, without what they show only on request."""
+        sections = [_shortened(section) for section in self.sections if section.id in IN_SHORT]
+        return replace(self, lost=self.lost[:3], failures=self.failures[:2], sections=sections)
+
+
+def _shortened(section: Section) -> Section:
+    kept = [one for one in section.blocks if not (isinstance(one, Table) and one.folded)]
+    return replace(section, blocks=[one.first(MOST_ROWS) if isinstance(one, Table) else one for one in kept])
 
 
 def page_of(found: Found) -> Page:
@@ -61,10 +68,10 @@ def page_of(found: Found) -> Page:
         steps_section(found),
         metrics.metrics_section(found),
         gate.gate_section(found),
-        parts.plots_section(found),
-        parts.slices_section(found),
-        parts.importance_section(found),
-        data_section.data_section(found),
+        evaluation.plots_section(found),
+        evaluation.slices_section(found),
+        evaluation.importance_section(found),
+        data.data_section(found),
         model_card.card_section(found),
         lineage.lineage_section(found),
         lineage.again_section(found),
@@ -78,8 +85,6 @@ def page_of(found: Found) -> Page:
         tiles=tiles_of(found),
         failures=failures_of(found),
         lost=found.lost,
-        across=picture_of(found.steps, down=False),
-        down=picture_of(found.steps, down=True),
         sections=[section for section in sections if section.blocks],
         made=moment(found.made),
     )
@@ -91,58 +96,56 @@ def title_of(found: Found) -> str:
 
 
 def outcome_of(found: Found) -> tuple[str, str]:
-    """How the run came out, worst first: a failure is told before anything that went well."""
+    """How the run came out, worst first: a failure comes before anything that went well."""
+    status = found.run.info.status
     failed = [step.name for step in found.steps if step.state == FAILED]
     if failed:
         return BAD, f"Failed at {' and '.join(failed)}"
-    if found.run.info.status == "KILLED" or any(step.state == STOPPED for step in found.steps):
+    if status == "KILLED" or any(step.state == STOPPED for step in found.steps):
         return BAD, "Interrupted before its end"
-    if found.run.info.status == "FAILED":
+    if status == "FAILED":
         return BAD, "Rejected by the gate, and failed for it" if is_rejected(found) else "Failed"
-    if found.run.info.status == RUNNING.upper():
+    if status == "RUNNING":
         return WARN, "Not finished: this page was made while it ran"
-    if "evaluate" not in found.runs or found.runs["evaluate"] is None:
+    if found.runs.get("evaluate") is None:
         return QUIET, f"Finished; no model was judged ({plural(len(found.runs), 'step')})"
     return _judged(found)
 
 
 def _judged(found: Found) -> tuple[str, str]:
     said = found.tag("register", SUMMARY)
+    more = f": {said}" if said else ""
     if is_rejected(found):
-        return WARN, f"Rejected by the gate{f': {said}' if said else ''}"
+        return WARN, f"Rejected by the gate{more}"
     if outcome_tag(found) == AS_GOOD:
-        return QUIET, f"As good as the champion, which stays{f': {said}' if said else ''}"
-    if found.verdict is None and not found.tag("evaluate", VERDICT):
+        return QUIET, f"As good as the champion, which stays{more}"
+    if not outcome_tag(found):
         return WARN, "Finished, but its verdict is not known"
-    return GOOD, f"Passed the gate: {said}" if said else "Passed the gate; not registered"
+    return GOOD, f"Passed the gate{more}" if said else "Passed the gate; not registered"
 
 
 def is_rejected(found: Found) -> bool:
-    """Whether the gate said no to more than becoming champion; the run's tag counts where verdict.json is lost."""
-    outcome = outcome_tag(found)
-    return outcome == REJECTED or (found.verdict is not None and not found.verdict.passed and outcome != AS_GOOD)
+    return outcome_tag(found) == REJECTED
 
 
 def outcome_tag(found: Found) -> str:
-    return (found.verdict.outcome if found.verdict else None) or found.tag("evaluate", VERDICT)
+    """The gate's outcome; the run's tag counts where verdict.json is lost."""
+    return found.verdict.outcome if found.verdict else found.tag("evaluate", VERDICT)
 
 
 def tiles_of(found: Found) -> list[Tile]:
-    evaluation = found.evaluation
     tiles = []
-    if evaluation:
-        auc = evaluation.metrics.get("roc_auc")
-        span = interval(auc.low, auc.high) if auc else ""
-        tiles.append(Tile("Test ROC AUC", number(auc.value if auc else None), span or "no interval computed"))
+    if found.evaluation:
+        auc = found.evaluation.estimate("roc_auc")
+        tiles.append(Tile("Test ROC AUC", number(auc.value), interval(auc.low, auc.high) or "no interval computed"))
         tiles.append(_against_champion(found))
     version = found.tag("register", "model_version")
-    aliases = ", ".join(found.registered.aliases) if found.registered else ""
-    tiles.append(Tile("Model version", version or "none", _standing(found, version, aliases)))
-    whole = found.run.info
-    took = (whole.end_time - whole.start_time) / 1000 if whole.end_time else None
+    tiles.append(Tile("Model version", version or "none", _standing(found)))
+    info = found.run.info
+    took = seconds((info.end_time - info.start_time) / 1000) if info.end_time else "not finished"
     ran = sum(step.state == RAN for step in found.steps)
     reused = sum(step.state == REUSED for step in found.steps)
-    tiles.append(Tile("Took", seconds(took) or "not finished", f"{ran} ran, {reused} reused"))
+    tiles.append(Tile("Took", took, f"{ran} ran, {reused} reused"))
     return tiles
 
 
@@ -151,32 +154,33 @@ def _against_champion(found: Found) -> Tile:
     ours = metrics.differences_of(found).get("roc_auc")
     if theirs is None or ours is None:
         return Tile("Against the champion", "not compared", metrics.why_not_compared(found))
-    span = interval(ours.low, ours.high)
-    return Tile(f"AUC against version {theirs.version}", difference(ours.value), span or "no interval computed")
+    span = interval(ours.low, ours.high) or "no interval computed"
+    return Tile(f"AUC against version {theirs.version}", difference(ours.value), span)
 
 
-def _standing(found: Found, version: str, aliases: str) -> str:
-    if not version:
+def _standing(found: Found) -> str:
+    if not found.tag("register", "model_version"):
         return "not registered"
-    return f"now {aliases}" if aliases else "without an alias now" if found.registered else "not in the registry now"
+    if found.registered is None:
+        return "not in the registry now"
+    aliases = ", ".join(found.registered.aliases)
+    return f"now {aliases}" if aliases else "without an alias now"
 
 
 def failures_of(found: Found) -> list[Code]:
-    """What each failed step said; if none did, what the pipeline's own run says."""
-    told = [
-        Code(f"{step.name} {step.state} (run {step.run_id})", step.error, BAD) for step in found.steps if step.error
-    ]
+    """The message of each failed step; without any, that of the pipeline's own run."""
+    failures = [Code(f"{step.name} {step.state} (run {step.run_id})", step.error) for step in found.steps if step.error]
     error = found.run.data.tags.get(ERROR, "")
-    if error and not any(error in one.text or one.text in error for one in told):
-        told.append(Code("what the pipeline's run says", error, BAD))
-    if not told and found.run.info.status in ("FAILED", "KILLED"):
-        told.append(Code("no message", f"The run ended as {found.run.info.status}, and no step left a message.", BAD))
-    return told
+    if error and not any(error in one.text or one.text in error for one in failures):
+        failures.append(Code("what the pipeline's run says", error))
+    if not failures and found.run.info.status in ("FAILED", "KILLED"):
+        failures.append(Code("no message", f"The run ended as {found.run.info.status}, and no step left a message."))
+    return failures
 
 
 def steps_section(found: Found) -> Section:
     if not found.runs:
-        nothing = "This run names none of its steps: none was begun, or it is of a version that did not note them."
+        nothing = "This run names none of its steps: none was begun."
         return Section("steps", "Steps", [Text(nothing, WARN)])
     shown = [step for step in found.steps if step.state != NOT_ASKED]
     why = any(step.why for step in shown)
@@ -186,13 +190,12 @@ def steps_section(found: Found) -> Section:
 
 def _step_row(step: StepShown, why: bool) -> list[Cell]:
     took = seconds(step.seconds)
-    if step.state not in (RAN, FAILED, STOPPED):
-        took = f"{took}, earlier".replace(" ", NO_BREAK) if took else ""
-    said = step.said or (step.error.strip().splitlines() or [""])[0]
+    if took and step.state not in (RAN, FAILED, STOPPED):
+        took = f"{took},{NO_BREAK}earlier"
     return cells(
         Cell(step.name, CODE),
         Cell(step.state, _STATE_KINDS.get(step.state, "")),
         took,
         *([step.why] if why else []),
-        said,
+        step.said or step.error.strip().partition("\n")[0],
     )

@@ -1,4 +1,4 @@
-"""Make the report of a pipeline run and put it where a person looks: on the run, or into a folder."""
+"""Make the report of a pipeline run and put it on the run, or into a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from pipeline.report.gather import gather
-from pipeline.report.page import page_of
+from pipeline.report.page import Page, page_of
 from pipeline.report.render import as_html, as_markdown
 from pipeline.tags import HTML_ARTIFACT, MARKDOWN_ARTIFACT
 
@@ -17,12 +17,15 @@ def made(client: MlflowClient, run_id: str, base_run_id: str = "") -> tuple[str,
     """Return the run that the report is about, and the report by the names of its two files.
 
     Raises:
-        BadParameter: `run_id` or `base_run_id` is no pipeline's run.
+        BadParameter: `run_id` or `base_run_id` is not the run of a pipeline.
     """
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         found = gather(client, run_id, Path(folder), base_run_id)
-    page = page_of(found)
-    return found.run.info.run_id, {HTML_ARTIFACT: as_html(page), MARKDOWN_ARTIFACT: as_markdown(page)}
+    return found.run.info.run_id, files_of(page_of(found))
+
+
+def files_of(page: Page) -> dict[str, str]:
+    return {HTML_ARTIFACT: as_html(page), MARKDOWN_ARTIFACT: as_markdown(page)}
 
 
 def publish(client: MlflowClient, run_id: str, base_run_id: str = "") -> str:
@@ -33,9 +36,8 @@ def publish(client: MlflowClient, run_id: str, base_run_id: str = "") -> str:
     return about
 
 
-def write(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "") -> list[Path]:
-    """Make a run's report and write it to a folder; the run stays as it is."""
-    _, files = made(client, run_id, base_run_id)
+def write(files: dict[str, str], folder: Path) -> list[Path]:
+    """Write texts to a folder by their names; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -1,25 +1,25 @@
-"""The forms of evaluation.json and verdict.json, as far as a report shows them; what is not there stays None."""
+"""The forms of evaluation.json and verdict.json, as far as a report shows them."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stepkit.table.columns import first_problem
 
 
-class Loose(BaseModel):
-    """Takes files of older and of newer runs: keys that are not known are left out, others may be missing."""
+class Form(BaseModel):
+    """Leaves out keys that it does not know."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
-Form = TypeVar("Form", bound=Loose)
+Kind = TypeVar("Kind", bound=Form)
 
 
-class Estimate(Loose):
-    """A number with its interval."""
+class Estimate(Form):
+    """A number with its interval; None where it could not be computed."""
 
     value: float | None = None
     low: float | None = None
@@ -29,100 +29,88 @@ class Estimate(Loose):
 Estimates = dict[str, Estimate]
 
 
-class Champion(Loose):
-    version: str | int | None = None
+class Champion(Form):
+    version: str
     reason_not_compared: str | None = None
-    rows_compared: int | None = None
-    rows_excluded: int | None = None
+    rows_compared: int
+    rows_excluded: int
     rows_unknown: str | None = None
-    metrics: Estimates | None = None
+    metrics: Estimates
 
 
-class Confusion(Loose):
+class Confusion(Form):
     tn: int
     fp: int
     fn: int
     tp: int
 
-    @property
-    def total(self) -> int:
-        return self.tn + self.fp + self.fn + self.tp
+
+class Cost(Form):
+    matrix: dict[str, float]
+    per_row: float
+    total: float
 
 
-class Cost(Loose):
-    matrix: Any = None
-    per_row: float | None = None
-    total: float | None = None
-
-
-class Slice(Loose):
+class Slice(Form):
     column: str
-    value: str | int | float | None = None
-    label: str | None = None
-    rows: int | None = None
-    positives: int | None = None
-    metrics: Estimates = Field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.label or f"{self.column}: {self.value}"
+    label: str
+    rows: int
+    positives: int
+    metrics: Estimates
 
 
 class Importance(Estimate):
-    column: str
-    label: str | None = None
+    label: str
 
 
-class Intervals(Loose):
-    method: str | None = None
-    resamples: int | None = None
-    seed: int | None = None
-    level: float | None = None
+class Intervals(Form):
+    method: str
+    resamples: int
+    seed: int
+    level: float
 
 
-class Evaluation(Loose):
-    """What evaluate found on the test split."""
+class Evaluation(Form):
+    """Results of evaluate on the test split; of a run whose evaluation.json is lost only the metrics are known."""
 
     rows: int | None = None
     positives: int | None = None
     threshold: float | None = None
-    metrics: Estimates = Field(default_factory=dict)
+    metrics: Estimates
+    calibration_bins: str | None = None
     champion: Champion | None = None
-    difference: Estimates | None = None
+    difference: Estimates = {}
     confusion: Confusion | None = None
     cost: Cost | None = None
-    slices: list[Slice] = Field(default_factory=list)
-    worst_slice: Any = None
-    importance: list[Importance] = Field(default_factory=list)
+    slices: list[Slice] = []
+    worst_slice: Slice | None = None
+    importance: list[Importance] = []
     intervals: Intervals | None = None
 
-    def value(self, metric: str) -> float | None:
-        return self.metrics.get(metric, Estimate()).value
+    def estimate(self, metric: str) -> Estimate:
+        return self.metrics.get(metric, Estimate())
 
 
-class Rule(Loose):
+class Rule(Form):
     name: str
-    value: Any = None
-    threshold: Any = None
+    value: float | None
+    threshold: float | None
     passed: bool
-    reason: str = ""
+    reason: str
 
 
-class Verdict(Loose):
+class Verdict(Form):
     passed: bool
-    outcome: str | None = None
-    rules: list[Rule] = Field(default_factory=list)
-    champion_version: str | None = None
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    champion_metrics: dict[str, Any] | None = None
+    outcome: str
+    rules: list[Rule]
 
 
-def read_as(form: type[Form], found: Any, name: str, lost: list[str]) -> Form | None:
-    """Take what a JSON artifact holds as a `form`; None, and a word in `lost`, if it is of another one."""
-    if found is None:
+def read_as(form: type[Kind], content: Any, name: str, lost: list[str]) -> Kind | None:
+    """Return the content of a JSON artifact as a `form`; None, and a sentence in `lost`, if it has another one."""
+    if content is None:
         return None
     try:
-        return form.model_validate(found)
+        return form.model_validate(content)
     except ValidationError as error:
         lost.append(f"{name} has a form that this report does not know ({first_problem(error)}).")
         return None

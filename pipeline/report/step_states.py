@@ -8,9 +8,8 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from pipeline.config import ConfigError
 from pipeline.report.artifact_reader import Reader
-from pipeline.steps import BY_NAME, STEPS, Step, chosen_steps
+from pipeline.steps import STEPS, Step, chosen_steps
 from pipeline.tags import LAST_LINES, LOG_ARTIFACT, WHY
 from stepkit.store.lineage import ERROR, SUMMARY
 
@@ -21,13 +20,12 @@ _BY_STATUS = {"FINISHED": RAN, "FAILED": FAILED, "KILLED": STOPPED}
 
 @dataclass(frozen=True)
 class StepShown:
-    """One step of the picture and of its table.
+    """One row of the table of steps.
 
     Attributes:
         state: one of the words above.
         seconds: how long it took; of a reused one, how long it took when it ran.
-        needs: the steps that it waits for.
-        error: what it said of its failure, or the last lines of its log.
+        error: its message when it failed, or the last lines of its log.
     """
 
     name: str
@@ -36,35 +34,27 @@ class StepShown:
     seconds: float | None = None
     why: str = ""
     said: str = ""
-    needs: tuple[str, ...] = ()
     error: str = ""
 
 
 def states_of(reader: Reader, run: Run, runs: dict[str, Run | None], config: dict[str, Any]) -> list[StepShown]:
-    """Every step of the table of steps, in its order, and those that older pipelines had beside them."""
+    """Every step of the table of steps, in its order."""
     asked = asked_for(config, runs)
-    known = [_shown(reader, run, step, runs, step.name in asked) for step in STEPS]
-    unknown = [StepShown(name, _state(run, one, True), one.info.run_id) for name, one in runs.items()
-               if one and name not in BY_NAME]  # fmt: skip
-    return known + unknown
+    return [_shown(reader, run, step, runs, step.name in asked) for step in STEPS]
 
 
 def asked_for(config: dict[str, Any], runs: dict[str, Run | None]) -> set[str]:
     """The steps that were to be executed; if that is not known, those that have a run."""
     names = (config.get("main") or {}).get("execute_steps")
-    try:
-        return {step.name for step in chosen_steps([names] if isinstance(names, str) else names)} if names else {*runs}
-    except ConfigError:  # the configuration of an older pipeline, with other steps
-        return {*runs}
+    return {step.name for step in chosen_steps([names] if isinstance(names, str) else names)} if names else {*runs}
 
 
 def _shown(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], asked: bool) -> StepShown:
-    needs = tuple(dict.fromkeys([*step.reads.values(), *step.after]))
     if step.name not in runs:
-        return StepShown(step.name, NOT_RUN if asked else NOT_ASKED, needs=needs)
+        return StepShown(step.name, NOT_RUN if asked else NOT_ASKED)
     run = runs[step.name]
     if run is None:
-        return StepShown(step.name, GONE, needs=needs, said="its run is not on the tracking server any more")
+        return StepShown(step.name, GONE, said="its run is not on the tracking server any more")
     state = _state(pipeline, run, asked)
     return StepShown(
         step.name,
@@ -73,7 +63,6 @@ def _shown(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None
         _seconds(run),
         pipeline.data.tags.get(WHY + step.name, ""),
         run.data.tags.get(SUMMARY, ""),
-        needs,
         _error(reader, run) if state in (FAILED, STOPPED) else "",
     )
 

@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 from typing import Self
 
 EMPTY = {"meta", "link", "img", "br", "hr", "input"}
-DRAWN = {"path", "rect"}
-"""Elements without an end, in HTML and as SVG is written here."""
+"""Elements without an end."""
 
 
 @dataclass
@@ -40,9 +39,6 @@ class Page(HTMLParser):
         self.elements.append(element)
         if tag not in EMPTY:
             self.open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}, ()))
 
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open[-1].name != tag:

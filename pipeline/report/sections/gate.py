@@ -10,16 +10,15 @@ from stepkit.settings.evaluate import AS_GOOD
 
 
 def gate_section(found: Found) -> Section:
-    if found.verdict is None:
-        if "evaluate" not in found.runs:
-            return Section("gate", "The gate")
-        return Section("gate", "The gate", [Text("The verdict cannot be shown: verdict.json is not there.", WARN)])
-    rules = found.verdict.rules
-    failed = [rule.name for rule in rules if not rule.passed]
-    said = f"Not passed: {', '.join(failed)}." if failed else f"{plural(len(rules), 'rule')} looked at, none failed."
-    if not rules:
-        said = "The verdict names no rules."
-    kind = GOOD if found.verdict.passed and not failed else WARN if found.verdict.outcome == AS_GOOD else BAD
+    verdict = found.verdict
+    if verdict is None:
+        missing = Text("The verdict cannot be shown: verdict.json is not there.", WARN)
+        return Section("gate", "The gate", [missing] if "evaluate" in found.runs else [])
+    failed = [rule.name for rule in verdict.rules if not rule.passed]
+    said = f"{plural(len(verdict.rules), 'rule')} looked at, none failed."
+    if failed:
+        said = f"Not passed: {', '.join(failed)}."
+    kind = GOOD if verdict.passed else WARN if verdict.outcome == AS_GOOD else BAD
     rows = [
         cells(
             Cell(rule.name, CODE),
@@ -28,7 +27,7 @@ def gate_section(found: Found) -> Section:
             plain(rule.threshold, missing="none"),
             rule.reason,
         )
-        for rule in rules
+        for rule in verdict.rules
     ]
     table = Table("Rules of the gate", ["rule", "outcome", "value", "threshold", "in words"], rows)
     return Section("gate", "The gate", [Text(said, kind), table])

@@ -1,10 +1,9 @@
-"""Where everything is from, by ids and digests, and what to type to have it again."""
+"""The origin of everything, by ids and digests, and the command that makes it again."""
 
 from __future__ import annotations
 
 import shlex
 
-from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_BRANCH,
     MLFLOW_GIT_COMMIT,
@@ -42,6 +41,7 @@ def lineage_section(found: Found) -> Section:
 def _facts(found: Found) -> list[tuple[str, str | Cell]]:
     info, tags = found.run.info, found.run.data.tags
     sweep = found.sweep.info.run_id if found.sweep else ""
+    changed = tags.get(CHANGED_FILES)
     return [
         ("pipeline run", Cell(info.run_id, CODE)),
         ("experiment", f"{found.experiment} ({info.experiment_id})"),
@@ -49,13 +49,13 @@ def _facts(found: Found) -> list[tuple[str, str | Cell]]:
         ("begun", moment(info.start_time)),
         ("ended", moment(info.end_time)),
         ("started by", tags.get(MLFLOW_USER, "")),
-        ("started from", Cell(_place(found.run), CODE)),
+        ("started from", Cell(tags.get(MLFLOW_SOURCE_NAME, "").rstrip("/").rsplit("/", 1)[-1], CODE)),
         ("commit", Cell(commit_of(found) or "not known", CODE)),
-        ("changes beyond the commit", _changes(found)),
+        ("changes beyond the commit", changed or "none" if changed is not None else "not recorded"),
         ("branch", Cell(tags.get(MLFLOW_GIT_BRANCH, ""), CODE)),
         ("environment manager", Cell(_env_manager(found), CODE)),
         ("model", Cell(found.tag("random_forest", MODEL_ID), CODE)),
-        ("trained for", _trained_for(found)),
+        ("trained for", next((seconds(step.seconds) for step in found.steps if step.name == "random_forest"), "")),
     ]
 
 
@@ -66,24 +66,10 @@ def _env_manager(found: Found) -> str:
 
 
 def commit_of(found: Found) -> str:
-    """The commit that the pipeline was started from; what it noted not, the steps that it started did."""
+    """The commit that the pipeline was started from: noted by its own run, or by the steps that it started."""
     own = [found.runs[step.name] for step in found.steps if step.state in (RAN, FAILED)]
     noted = (run.data.tags.get(MLFLOW_GIT_COMMIT, "") for run in (found.run, *own) if run)
     return next(filter(None, noted), "")
-
-
-def _place(run: Run) -> str:
-    """What was started, without the folder that it lay in: that is one machine's own."""
-    return str(run.data.tags.get(MLFLOW_SOURCE_NAME, "")).rstrip("/").rsplit("/", 1)[-1]
-
-
-def _changes(found: Found) -> str:
-    changed = found.run.data.tags.get(CHANGED_FILES)
-    return "not recorded" if changed is None else changed or "none"
-
-
-def _trained_for(found: Found) -> str:
-    return next((seconds(step.seconds) for step in found.steps if step.name == "random_forest"), "")
 
 
 def _artifacts(found: Found) -> list[list[Cell]]:
@@ -97,50 +83,36 @@ def _artifacts(found: Found) -> list[list[Cell]]:
 
 
 def again_section(found: Found) -> Section:
-    """The command that makes this run again; where it is not known how it was given, that is said."""
+    """The command that makes this run again."""
     given = overrides_of(found)
     commit = commit_of(found)
-    changed = found.run.data.tags.get(CHANGED_FILES)
     blocks: list[Block] = []
     if given is None:
-        unknown = (
-            f"This run did not note what it was given beside config.yaml; its whole configuration is {CONFIG_ARTIFACT}."
-        )
-        blocks.append(Text(unknown, WARN))
+        unknown = "This run did not note what it was given beside config.yaml; its whole configuration is"
+        blocks.append(Text(f"{unknown} {CONFIG_ARTIFACT}.", WARN))
     elif given:
-        rows = [cells(Cell(one.partition("=")[0], CODE), Cell(one.partition("=")[2], CODE)) for one in given]
+        rows = [[Cell(part, CODE) for part in one.split("=", 1)] for one in given]
         blocks.append(Table("Configuration that differs from config.yaml", ["key", "value"], rows))
     else:
         blocks.append(Text("Configuration: config.yaml as it stands at the commit, nothing else."))
     lines = [f"git checkout {commit}"] if commit else []
     blocks.append(Code("To run it again", "\n".join([*lines, command(found, given or [])])))
-    if changed:
-        blocks.append(
-            Text(f"Files were changed and not committed, so the commit alone does not suffice: {changed}.", WARN)
-        )
+    if changed := found.run.data.tags.get(CHANGED_FILES):
+        uncommitted = f"Files were changed and not committed, so the commit alone does not suffice: {changed}."
+        blocks.append(Text(uncommitted, WARN))
     blocks.append(Text(_same_again(found), QUIET))
     return Section("again", "How to reproduce it", blocks)
 
 
 def overrides_of(found: Found) -> list[str] | None:
-    """What was given on the command line, of a job that of the sweep and its own; None if that is not known."""
+    """The overrides on the command line, of a job those of the sweep and its own; None if they are not known."""
     tags = found.run.data.tags
     if found.sweep is not None:
         own = tags.get(OVERRIDES, "").splitlines()
         swept = {_key(one) for one in own}
         common = found.sweep.data.tags.get(OVERRIDES, "").splitlines()
         return [one for one in common if _key(one) not in swept and not _key(one).startswith(OF_THE_SWEEP)] + own
-    if OVERRIDES in tags:
-        return tags[OVERRIDES].splitlines()
-    options = found.run.data.params.get("hydra_options")
-    return None if options is None else _words(options)
-
-
-def _words(options: str) -> list[str]:
-    try:
-        return shlex.split(" ".join(shlex.split(options)))
-    except ValueError:
-        return [options]
+    return tags[OVERRIDES].splitlines() if OVERRIDES in tags else None
 
 
 def _key(override: str) -> str:

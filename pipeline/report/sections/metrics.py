@@ -1,183 +1,167 @@
-"""How good the model is: metrics with intervals against the champion, confusion matrix, plots, slices, the gate."""
+"""How good the model is: metrics with intervals against the champion, and the confusion matrix."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from typing import Any
 
-from pipeline.report.blocks import (
-    BAD,
-    GOOD,
-    QUIET,
-    WARN,
-    Block,
-    Cell,
-    Section,
-    Table,
-    Text,
-    cells,
-)
-from pipeline.report.format import (
-    NOT_COMPUTED,
-    count,
-    difference,
-    interval,
-    metric_name,
-    number,
-    share,
-)
-from pipeline.report.gather import Found
-from pipeline.report.schemas import Champion, Confusion, Estimate, Estimates, Evaluation
+from pipeline.report.blocks import BAD, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells
+from pipeline.report.format import count, difference, interval
+from pipeline.report.gather import Base, Found, test_rows
+from pipeline.report.schemas import Champion, Confusion, Cost, Estimate, Estimates, Evaluation
 from pipeline.report.sections.data import data_settings
-from stepkit.settings.evaluate import LOWER_IS_BETTER
+from stepkit.model.metric_table import NOT_COMPUTED, metric_of, number
+
+Column = tuple[str, Callable[[str], Cell]]
+"""Its heading, and the cell of each metric."""
 
 
 def champion_of(found: Found) -> Champion | None:
     """The champion and its metrics on the same rows, if the model was compared with one."""
-    evaluation, verdict = found.evaluation, found.verdict
-    if evaluation and evaluation.champion and evaluation.champion.metrics:
-        return evaluation.champion
-    if verdict and verdict.champion_metrics:  # as runs noted it that published no evaluation.json
-        metrics = {name: Estimate(value=value) for name, value in verdict.champion_metrics.items()}
-        return Champion(version=verdict.champion_version, metrics=metrics)
-    return None
+    champion = found.evaluation.champion if found.evaluation else None
+    return champion if champion and champion.metrics else None
 
 
 def why_not_compared(found: Found) -> str:
-    evaluation = found.evaluation
-    if evaluation and evaluation.champion and evaluation.champion.reason_not_compared:
-        return evaluation.champion.reason_not_compared
-    return "there was no champion to compare with"
+    champion = found.evaluation.champion if found.evaluation else None
+    return (champion and champion.reason_not_compared) or "there was no champion to compare with"
 
 
 def differences_of(found: Found) -> Estimates:
-    """This model minus the champion; without intervals where evaluate has computed none."""
-    evaluation, theirs = found.evaluation, champion_of(found)
-    if evaluation is None or theirs is None:
-        return {}
-    return evaluation.difference or plain_differences(evaluation.metrics, theirs.metrics or {})
+    """This model minus the champion."""
+    return found.evaluation.difference if found.evaluation and champion_of(found) else {}
 
 
-def plain_differences(ours: Estimates, theirs: Estimates) -> Estimates:
-    both = {name: (one.value, theirs[name].value) for name, one in ours.items() if name in theirs}
-    return {name: Estimate(value=a - b) for name, (a, b) in both.items() if a is not None and b is not None}
+def plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates:
+    """Ours minus theirs; without the calibration error, unless both were computed with the same kind of bins."""
+    same_bins = ours.calibration_bins is not None and ours.calibration_bins == theirs.calibration_bins
+    both = {name: (one.value, theirs.estimate(name).value) for name, one in ours.metrics.items()}
+    return {
+        name: Estimate(value=our - their)
+        for name, (our, their) in both.items()
+        if our is not None and their is not None and (name != "calibration_error" or same_bins)
+    }
 
 
 def metrics_section(found: Found) -> Section:
+    return Section("metrics", "Metrics on the test split", _blocks(found))
+
+
+def _blocks(found: Found) -> list[Block]:
     evaluation = found.evaluation
     if evaluation is None:
-        return Section("metrics", "Metrics on the test split", [Text(_why_no_metrics(found), WARN)])
+        missing = "has not run, so nothing is known of how good the model is on the test split"
+        return [Text(f"The step evaluate {'left no metrics' if 'evaluate' in found.runs else missing}.", WARN)]
+    classes = class_names(found)
     blocks: list[Block] = [
-        Text(_how_measured(evaluation, class_names(found)[1]), QUIET),
+        Text(_how_measured(evaluation, classes[1]), QUIET),
         _metrics_table(found, evaluation),
+        Text(_about_champion(found), QUIET),
     ]
-    blocks.append(Text(_about_champion(found), QUIET))
     if found.base:
-        blocks.append(Text(_about_base(found), QUIET))
-    blocks += _confusion(evaluation, class_names(found))
-    return Section("metrics", "Metrics on the test split", blocks)
-
-
-def _why_no_metrics(found: Found) -> str:
-    if "evaluate" not in found.runs:
-        return "The step evaluate has not run, so nothing is known of how good the model is on the test split."
-    return "The step evaluate left no metrics."
-
-
-def _about_champion(found: Found) -> str:
-    theirs = champion_of(found)
-    if theirs is None:
-        return f"Not compared with a champion: {why_not_compared(found)}."
-    if theirs.rows_compared is None:
-        return f"Compared with the champion, version {theirs.version}, on the same rows."
-    left_out = f"; {theirs.rows_excluded:,} that it was trained on are left out" if theirs.rows_excluded else ""
-    unknown = "; it may have been trained on some of them" if theirs.rows_unknown else ""
-    return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
+        blocks.append(Text(_about_base(found, found.base), QUIET))
+    if evaluation.confusion:
+        blocks.append(confusion_table(evaluation.confusion, classes))
+    if evaluation.cost:
+        blocks.append(Text(_about_cost(evaluation.cost)))
+    return blocks
 
 
 def _how_measured(evaluation: Evaluation, positive: str) -> str:
     parts = []
     if evaluation.rows is not None:
-        positives = (
-            "" if evaluation.positives is None else f", {evaluation.positives:,} of them positive (class {positive})"
-        )
+        positives = f", {evaluation.positives:,} of them positive (class {positive})" if evaluation.positives else ""
         parts.append(f"{evaluation.rows:,} rows{positives}.")
     if evaluation.threshold is not None:
         parts.append(f"Classes are given at a probability of {evaluation.threshold:.4g}.")
     made = evaluation.intervals
     if made is None:
         return " ".join([*parts, "This run computed no intervals."])
-    level = f"{made.level:.0%} intervals" if made.level else "Intervals"
-    how = [made.method or "", f"{made.resamples:,} resamples" if made.resamples else ""]
-    how.append(f"seed {made.seed}" if made.seed is not None else "")
-    return " ".join([*parts, f"{level}: {', '.join(filter(None, how))}."])
+    how = f"{made.level:.0%} intervals: {made.method}, {made.resamples:,} resamples, seed {made.seed}."
+    return " ".join([*parts, how])
 
 
-Column = tuple[str, Callable[[str], Cell]]
+def _about_champion(found: Found) -> str:
+    theirs = champion_of(found)
+    if theirs is None:
+        return f"Not compared with a champion: {why_not_compared(found)}."
+    left_out = f"; {theirs.rows_excluded:,} that it was trained on are left out" if theirs.rows_excluded else ""
+    unknown = "; it may have been trained on some of them" if theirs.rows_unknown else ""
+    return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
+
+
+def _about_base(found: Found, base: Base) -> str:
+    ours = test_rows(found.step_run("evaluate"))
+    rows = "on other test rows, so that the difference is of models and rows"
+    if not ours or not base.test_rows:
+        rows = "on test rows that are not known"
+    elif ours == base.test_rows:
+        rows = "on the same test rows"
+    return f"Base: {base.name}, {rows}. Its difference is plain, without an interval."
+
+
+def _about_cost(cost: Cost) -> str:
+    each = ", ".join(f"{metric_of(name).label}: {plain(value)}" for name, value in cost.matrix.items())
+    return f"Mistakes cost {number(cost.per_row)} per row, {cost.total:,.0f} in all ({each}), by evaluate.costs."
 
 
 def _metrics_table(found: Found, evaluation: Evaluation) -> Table:
-    columns = _of(evaluation.metrics, "this model")
-    theirs, ours = champion_of(found), differences_of(found)
-    if theirs:
-        columns += _of(theirs.metrics or {}, f"champion (version {theirs.version})")
-        columns += _difference_to(ours, "difference")
+    columns = _values("this model", evaluation.metrics)
+    if theirs := champion_of(found):
+        differences = differences_of(found)
+        columns += _values(f"champion (version {theirs.version})", theirs.metrics)
+        columns += [("difference", lambda name: _difference(name, differences)), *_intervals(differences)]
     if found.base:
-        base = found.base.evaluation.metrics
-        columns += _of(base, "base") + _difference_to(plain_differences(evaluation.metrics, base), "difference to base")
-    rows = [[Cell(_metric_label(name)), *(cell(name) for _, cell in columns)] for name in evaluation.metrics]
+        base = found.base.evaluation
+        plain_ones = plain_differences(evaluation, base)
+        columns += _values("base", base.metrics)
+        columns.append(("difference to base", lambda name: _plain_difference(name, plain_ones)))
+    rows = [[Cell(_label(name)), *(cell(name) for _, cell in columns)] for name in evaluation.metrics]
     return Table("Metrics", ["metric", *(heading for heading, _ in columns)], rows, numbers=True)
 
 
-def _metric_label(name: str) -> str:
-    return f"{metric_name(name)}{' (less is better)' if name in LOWER_IS_BETTER else ''}"
+def _label(name: str) -> str:
+    metric = metric_of(name)
+    return f"{metric.label}{' (less is better)' if metric.lower_is_better else ''}"
 
 
-def _of(estimates: Estimates, heading: str) -> list[Column]:
-    found: list[Column] = [(heading, lambda name: Cell(number(estimates.get(name, Estimate()).value)))]
-    return found + _intervals(estimates)
-
-
-def _difference_to(estimates: Estimates, heading: str) -> list[Column]:
-    def cell(name: str) -> Cell:
-        one = estimates.get(name, Estimate())
-        return Cell(difference(one.value), tendency(name, one))
-
-    return [(heading, cell), *_intervals(estimates)]
+def _values(heading: str, estimates: Estimates) -> list[Column]:
+    values: Column = (heading, lambda name: Cell(number(estimates.get(name, Estimate()).value)))
+    return [values, *_intervals(estimates)]
 
 
 def _intervals(estimates: Estimates) -> list[Column]:
-    if not any(interval(one.low, one.high) for one in estimates.values()):
-        return []
-
     def cell(name: str) -> Cell:
         one = estimates.get(name, Estimate())
         return Cell(interval(one.low, one.high), QUIET)
 
-    return [("interval", cell)]
+    return [("interval", cell)] if any(cell(name).text for name in estimates) else []
+
+
+def _difference(name: str, estimates: Estimates) -> Cell:
+    one = estimates.get(name, Estimate())
+    return Cell(difference(one.value), tendency(name, one))
+
+
+def _plain_difference(name: str, estimates: Estimates) -> Cell:
+    """A difference without an interval: which direction it has is a word, and no colour."""
+    if name not in estimates:
+        return Cell("not compared", QUIET)
+    value = estimates[name].value or 0.0
+    if not _is_seen(value):
+        return Cell(difference(value))
+    return Cell(f"{difference(value)} {'better' if (value < 0) == metric_of(name).lower_is_better else 'worse'}")
+
+
+def _is_seen(value: float | None) -> bool:
+    return value is not None and bool(difference(value).strip("+-0."))
 
 
 def tendency(name: str, one: Estimate) -> str:
-    """GOOD or BAD if the whole interval of a difference lies on one side of 0; "" if it does not, or has none."""
-    shown = difference(one.value).strip("+-0.")  # nobody is helped by a colour on 0.0000
-    if not shown or one.low is None or one.high is None or one.low <= 0 <= one.high:
+    """GOOD or BAD if the whole interval of a difference is on one side of 0; "" if it is not, or has none."""
+    if not _is_seen(one.value) or one.low is None or one.high is None or one.low <= 0 <= one.high:
         return ""
-    return GOOD if (one.low > 0) != (name in LOWER_IS_BETTER) else BAD
-
-
-_SAME_ROWS = {
-    True: "on the same test rows",
-    False: "on other test rows, so that the difference is of models and rows",
-    None: "on test rows that are not known",
-}
-
-
-def _about_base(found: Found) -> str:
-    assert found.base is not None
-    rows = _SAME_ROWS[found.base.same_rows]
-    return f"Base: pipeline run {found.base.run_id}, {rows}. Its difference is plain, without an interval."
+    return GOOD if (one.low > 0) != metric_of(name).lower_is_better else BAD
 
 
 def class_names(found: Found) -> tuple[str, str]:
@@ -186,44 +170,19 @@ def class_names(found: Found) -> tuple[str, str]:
     return str(settings.get("negative", 0)), str(settings.get("positive", 1))
 
 
-def _confusion(evaluation: Evaluation, classes: tuple[str, str]) -> list[Block]:
-    blocks: list[Block] = []
-    if evaluation.confusion:
-        blocks.append(confusion_table(evaluation.confusion, classes))
-    if evaluation.cost:
-        cost = evaluation.cost
-        total = f", {cost.total:,.0f} in all" if cost.total is not None else ""
-        blocks.append(
-            Text(f"Mistakes cost {number(cost.per_row)} per row{total}{_cost_of_each(cost.matrix)}, by evaluate.costs.")
-        )
-    return blocks
-
-
-def _cost_of_each(matrix: Any) -> str:
-    if not isinstance(matrix, dict):
-        return "" if matrix is None else f", after the cost matrix {json.dumps(matrix)}"
-    return f" ({', '.join(f'{metric_name(str(name))}: {plain(one)}' for name, one in matrix.items())})"
-
-
 def confusion_table(found: Confusion, classes: tuple[str, str]) -> Table:
     negative, positive = classes
-    rows = [(f"true class {negative}", found.tn, found.fp), (f"true class {positive}", found.fn, found.tp)]
-    shown = [
-        cells(name, _with_share(no, no + yes), _with_share(yes, no + yes), count(no + yes)) for name, no, yes in rows
+    rows = [
+        cells(f"true class {name}", _with_share(no, no + yes), _with_share(yes, no + yes), count(no + yes))
+        for name, no, yes in ((negative, found.tn, found.fp), (positive, found.fn, found.tp))
     ]
     headings = ["", f"predicted {negative}", f"predicted {positive}", "rows"]
-    return Table("Confusion matrix", headings, shown, numbers=True)
+    return Table("Confusion matrix", headings, rows, numbers=True)
 
 
-def _with_share(one: int, of: int) -> str:
-    return f"{one:,} ({share(one / of)})" if of else f"{one:,}"
+def _with_share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
 
 
-def plain(value: Any, missing: str = NOT_COMPUTED) -> str:
-    if value is None:
-        return missing
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value if isinstance(value, str) else json.dumps(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if math.isfinite(value) else missing
+def plain(value: float | None, missing: str = NOT_COMPUTED) -> str:
+    return missing if value is None or not math.isfinite(value) else f"{value:.4g}"

@@ -1,20 +1,17 @@
-"""The model card: what the model is for, what it was made from, where it ends, and whom it serves less well.
+"""The model card: the purpose of the model, its data, its limits, and the groups that it serves less well.
 
 After Mitchell et al.: Model Cards for Model Reporting, FAT* 2019.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import groupby
-from typing import Any
-
 from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, cells, facts
-from pipeline.report.format import count, interval, metric_name, number, plural
+from pipeline.report.format import count, interval, plural
 from pipeline.report.gather import Found
-from pipeline.report.schemas import Slice
+from pipeline.report.schemas import Estimate, Slice
 from pipeline.report.sections.data import NOT_STATED, data_settings, description_of, unstated
 from pipeline.report.sections.evaluation import IN_SLICES
+from stepkit.model.metric_table import NOT_COMPUTED, metric_of, number
 from stepkit.store.lineage import SUMMARY
 
 NOT_FOR_DECISIONS = (
@@ -54,9 +51,8 @@ def _model_facts(found: Found) -> list[tuple[str, str | Cell]]:
 
 
 def _kind(found: Found) -> str:
-    model = found.config.get("random_forest_pipeline")
-    forest = model.get("random_forest") if isinstance(model, dict) else None
-    if not isinstance(forest, dict):
+    forest = (found.config.get("random_forest_pipeline") or {}).get("random_forest")
+    if not forest:
         return "Random forest within a scikit-learn pipeline, answered by ONNX."
     depth = forest.get("max_depth")
     return (
@@ -67,34 +63,31 @@ def _kind(found: Found) -> str:
 
 
 def _rows(found: Found) -> str:
-    train, test = (found.metric("segregate", f"rows.{_root(found)}_{part}") for part in ("train", "test"))
+    run = found.step_run("segregate")
+    root = run.data.params.get("artifact_root", "data") if run else ""
+    train, test = (found.metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
     return f"{count(train)} to train and validate, {count(test)} to test" if train and test else ""
 
 
-def _root(found: Found) -> str:
-    run = found.step_run("segregate")
-    return str(run.data.params.get("artifact_root", "data")) if run else "data"
-
-
 def _how_good(found: Found) -> str:
-    auc = found.evaluation.metrics.get("roc_auc") if found.evaluation else None
-    if auc is None:
+    if found.evaluation is None:
         return "not known: it was not evaluated in this run"
+    auc = found.evaluation.estimate("roc_auc")
     span = interval(auc.low, auc.high)
     return f"test ROC AUC {number(auc.value)}{f' ({span})' if span else ', no interval computed'}"
 
 
 def _fairness(found: Found) -> list[Block]:
-    """For each column that the model was looked at by, how far its groups lie apart."""
+    """For each column with slices, how far its groups are apart."""
     slices = found.evaluation.slices if found.evaluation else []
     if not slices:
         return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
     names = [name for name in IN_SLICES if any(name in one.metrics for one in slices)]
     large = [one for one in slices if is_large(one, found)]
-    by_column = groupby(sorted(large, key=lambda one: one.column), key=lambda one: one.column)
-    rows = [cells(column, *(_spread([*group], name) for name in names)) for column, group in
-            ((column, [*group]) for column, group in by_column)]  # fmt: skip
-    table = Table("Fairness: lowest to highest group", ["column", *map(metric_name, names)], rows)
+    columns = {one.column: [other for other in large if other.column == one.column] for one in large}
+    rows = [cells(column, *(_spread(columns[column], name) for name in names)) for column in sorted(columns)]
+    headings = ["column", *(metric_of(name).label for name in names)]
+    table = Table("Fairness: lowest to highest group", headings, rows)
     hint = "Groups differ by chance too, small ones most: see the intervals under Slices before reading a gap into it."
     left_out = len(slices) - len(large)
     small = f" Not among them: {plural(left_out, 'group')} too small to be judged." if left_out else ""
@@ -104,34 +97,24 @@ def _fairness(found: Found) -> list[Block]:
 def is_large(one: Slice, found: Found) -> bool:
     """Whether a group is large enough for the gate to judge (evaluate.slices of the run's configuration)."""
     wanted = (found.config.get("evaluate") or {}).get("slices") or {}
-    rows, positives = one.rows or 0, one.positives or 0
-    return bool(
-        rows >= wanted.get("min_rows", 0) and min(positives, rows - positives) >= wanted.get("min_positives", 0)
-    )
+    fewest = min(one.positives, one.rows - one.positives)
+    return bool(one.rows >= wanted.get("min_rows", 0) and fewest >= wanted.get("min_positives", 0))
 
 
 def _spread(group: list[Slice], name: str) -> str:
     """ "0.7500 (Sex: male) to 0.7700 (Sex: female)"; groups in which it cannot be computed are counted."""
-    known = [(one.metrics[name].value, one.name) for one in group if _is_known(one, name)]
+    values = [(one.metrics.get(name, Estimate()).value, one.label) for one in group]
+    known = [(value, label) for value, label in values if value is not None]
+    if not known:
+        return NOT_COMPUTED
+    (low, lowest), (high, highest) = min(known), max(known)
     missing = len(group) - len(known)
     more = f"; not computed in {missing}" if missing else ""
-    if not known:
-        return f"not computed{more}" if len(group) > 1 else "not computed"
-    (low, lowest), (high, highest) = min(known, key=_first), max(known, key=_first)
     return f"{number(low, 3)} ({lowest}) to {number(high, 3)} ({highest}){more}"
 
 
-def _is_known(one: Slice, name: str) -> bool:
-    value = one.metrics[name].value if name in one.metrics else None
-    return value is not None and math.isfinite(value)
-
-
-def _first(pair: tuple[Any, str]) -> Any:
-    return pair[0]
-
-
 def limits_of(found: Found) -> list[str]:
-    """Where the model ends: what the data set says of itself, and what follows from how it was made."""
+    """The limits that the data set states, and those that follow from how the model was made."""
     settings = data_settings(found)
     limits = [f"Limits: {settings['limits']}"] if settings.get("limits") else []
     limits.append(

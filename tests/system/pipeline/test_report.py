@@ -128,10 +128,6 @@ def test_the_page_can_be_read_by_everyone(which: str, request: pytest.FixtureReq
     assert all(one.attributes.get("scope") in ("col", "row") for one in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(len(one.attributes.get("alt", "")) > 15 for one in page.all("img"))
-    drawings = page.all("svg")
-    titles = {one.attributes.get("id") for one in page.all("title")}
-    assert [one.attributes["role"] for one in drawings] == ["img", "img"]
-    assert {one.attributes["aria-labelledby"] for one in drawings} <= titles
 
 
 def test_the_metrics_stand_with_their_intervals_beside_the_champions(second: Here) -> None:
@@ -159,12 +155,15 @@ def test_confusion_slices_and_gate_are_those_of_the_run(second: Here) -> None:
     assert rows == [(rule["name"], "passed" if rule["passed"] else "failed") for rule in verdict["rules"]]
 
 
-def test_the_picture_tells_ran_from_reused(second: Here) -> None:
-    page, markdown = texts_of(second.runs.parent)
-    boxes = [one for one in page.all("g") if "across" not in one.attributes.get("class", "")]
-    states = [one.attributes["class"].removeprefix("step ") for one in boxes]
-    assert states == (["reused"] * 4 + ["ran"] * 3) * 2
-    assert "random&#95;forest.max" in markdown or "random_forest.max_depth 5 -&#62; 3" in markdown
+def test_the_table_of_steps_tells_ran_from_reused_and_why(second: Here) -> None:
+    _, markdown = texts_of(second.runs.parent)
+    assert states_of(markdown) == ["reused"] * 4 + ["ran"] * 3
+    assert "random_forest.max_depth 5 -&#62; 3" in markdown
+
+
+def states_of(markdown: str) -> list[str]:
+    steps = markdown.partition("### Steps")[2].partition("### ")[0]
+    return re.findall(r"^\| <code>\w+</code> \| ([a-z ]+) \|", steps, re.MULTILINE)
 
 
 def test_every_plot_is_in_the_page(first: Here) -> None:
@@ -213,9 +212,7 @@ def test_a_failed_run_says_first_what_failed_and_why(failed: Here) -> None:
         assert "AGE: range" in text
         assert "Passed the gate" not in text
     assert markdown.index("AGE: range") < markdown.index("### Steps")
-    states = [one.attributes["class"] for one in page.all("g")]
-    assert states.count("step failed") == 2
-    assert states.count("step not-run") == 6
+    assert states_of(markdown) == ["reused"] * 2 + ["failed", "ran"] + ["not run"] * 3
     assert "has not run" in page.section("metrics")
     assert "1 failed" in page.section("data")
 
@@ -293,7 +290,7 @@ def test_a_form_that_is_not_known_is_said(place: Experiment, second: Here, evalu
         _, markdown = anew(place, second.runs.parent)
     finally:
         place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", before)
-    assert ("evaluation.json" in markdown.split("### ")[0]) == (text != "{}")
+    assert "evaluation.json" in markdown.split("### ")[0]
 
 
 def test_when_everything_is_gone_there_is_still_a_page(place: Experiment, second: Here, evaluate: Run) -> None:
@@ -320,13 +317,14 @@ def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], paren
 def forged_pipeline(place: Experiment, slices: int = 1) -> Run:
     """A pipeline run in which every text that comes from people is a nasty one."""
     number = {"value": 0.7, "low": 0.6, "high": 0.8}
-    one = {"column": NASTY, "value": NASTY, "label": NASTY, "rows": 9, "positives": 3, "metrics": {"roc_auc": number}}
+    one = {"column": NASTY, "label": NASTY, "rows": 9, "positives": 3, "metrics": {"roc_auc": number}}
     evaluation = {
         "rows": 9, "metrics": {"roc_auc": number, NASTY: number}, "slices": [one] * slices, "worst_slice": one,
-        "champion": {"version": "1", "reason_not_compared": NASTY, "metrics": {}}, "cost": {"matrix": {NASTY: 1}},
-        "importance": [{"column": NASTY, **number}], "intervals": {"method": NASTY, "level": 0.95},
+        "champion": {"version": "1", "reason_not_compared": NASTY, "rows_compared": 0, "rows_excluded": 0, "metrics": {}},
+        "cost": {"matrix": {NASTY: 1}, "per_row": 1, "total": 9}, "importance": [{"label": NASTY, **number}],
+        "intervals": {"method": NASTY, "resamples": 9, "seed": 4, "level": 0.95},
     }  # fmt: skip
-    rules = [{"name": NASTY, "value": NASTY, "threshold": None, "passed": False, "reason": NASTY}]
+    rules = [{"name": NASTY, "value": 0.5, "threshold": None, "passed": False, "reason": NASTY}]
     checks = "check,outcome,detail\n" + f'"{NASTY}",failed,"{NASTY}"\n' * slices + f'a,skipped,"{NASTY}"\n'
     data = {"name": NASTY, "description": NASTY, "licence": NASTY, "limits": NASTY,
             "columns": {NASTY: {"type": NASTY, "role": NASTY, "values": [NASTY], "meaning": NASTY}}}  # fmt: skip
@@ -338,7 +336,7 @@ def forged_pipeline(place: Experiment, slices: int = 1) -> Run:
         "random_forest": forged(place, {"step": "random_forest", "summary": NASTY}, {}, own),
         "evaluate": forged(place, {"step": "evaluate", "summary": NASTY},
                            {"evaluation.json": json.dumps(evaluation), "verdict.json": json.dumps(
-                               {"passed": False, "rules": rules})}, own),
+                               {"passed": False, "outcome": NASTY, "rules": rules})}, own),
     }  # fmt: skip
     named = [RunTag(f"step.{name}", one.info.run_id) for name, one in parts.items()]
     whys = [RunTag(f"why.{name}", NASTY) for name in parts]

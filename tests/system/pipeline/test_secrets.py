@@ -10,16 +10,15 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from ci.collect import collect
-from ci.report import COMMENT, SUMMARY, write
-from pipeline.steps import BY_NAME
+from ci.report import COMMENT, SUMMARY, files_about
+from pipeline.report.gather import gather
 from prediction_log.read import read_log
 from simulate.clients import clients
 from tests.conftest import Ended, Experiment, new_experiment
-from tests.support.ci_summaries import COMMIT
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import SMALL_ROWS, Here, run_here, small_forest
 from tests.support.prediction_logs import new_database
+from tests.support.reports import COMMIT
 from tests.support.scoring_requests import split
 from tests.support.scoring_servers import scorer
 
@@ -142,20 +141,10 @@ def test_a_download_that_fails_names_the_address_without_its_query(
     assert holding(MARK, [path for path in tmp_path.rglob("*") if path.is_file()]) == []
 
 
-def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "page.md"
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
-    summary = collect(MlflowClient(), ran.pipeline.runs.parent, COMMIT, None, tmp_path)
-    write(summary, tmp_path)
-    assert (summary.succeeded, summary.data) == (True, "sample")
-    assert summary.verdict is not None
-    assert summary.verdict.passed
-    assert summary.checks is not None
-    assert summary.checks.passed > 50
-    evaluate = ran.pipeline.runs.steps["evaluate"].data.metrics
-    assert summary.metrics["roc_auc"].value == pytest.approx(evaluate["test_roc_auc"])
-    assert {step.name: step.state for step in summary.steps} == dict.fromkeys(BY_NAME, "ran")
-    comment = (tmp_path / COMMENT).read_text(encoding="utf-8")
-    assert "## Pipeline succeeded, gate passed" in comment
-    assert page.read_text(encoding="utf-8") == comment
-    assert MARK not in comment + (tmp_path / SUMMARY).read_text(encoding="utf-8")
+def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path) -> None:
+    files = files_about(gather(MlflowClient(), ran.pipeline.runs.parent.info.run_id, tmp_path), COMMIT)
+    auc = ran.pipeline.runs.steps["evaluate"].data.metrics["test_roc_auc"]
+    for words in ("**✅ Passed the gate", f"| ROC AUC | {auc:.4f} |", "| sample (synthetic) |", "Data checks: "):
+        assert words in files[COMMENT]
+    assert "7 ran, 0 reused" in files[COMMENT]
+    assert MARK not in files[COMMENT] + files[SUMMARY]

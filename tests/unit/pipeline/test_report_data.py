@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from pipeline.report.gather import Found
 from pipeline.report.sections.data import data_facts, description_of, unstated
+from tests.support.reports import found
 
 STATED = {"description": "loans", "licence": "CC0", "limits": "made up", "columns": {"age": {"meaning": "in years"}}}
 
 
 def about(**changes: Any) -> Found:
-    nothing: dict[str, Any] = {field.name: None for field in fields(Found)}
-    return Found(**{**nothing, "config": {"data": {**STATED, **changes}}, "runs": {}})
+    return found(config={"data": {**STATED, **changes}})
 
 
 def test_a_described_data_set_has_nothing_to_fill_in() -> None:
@@ -25,11 +24,11 @@ def test_a_described_data_set_has_nothing_to_fill_in() -> None:
 
 @pytest.mark.parametrize("text", ["", "what the table is, where it comes from, its licence (loans.csv)"])
 def test_a_description_that_was_left_to_be_written_is_not_stated(text: str) -> None:
-    found = about(description=text)
-    assert ("what it is", "not stated") in data_facts(found)
-    assert ("to fill in", "description") in data_facts(found)
+    facts = data_facts(about(description=text))
+    assert ("what it is", "not stated") in facts
+    assert ("to fill in", "description") in facts
 
 
 def test_everything_that_a_draft_leaves_open_is_listed() -> None:
-    found = about(description="", licence="", limits="", columns={"age": {"meaning": ""}, "income": {}})
-    assert unstated(found) == "description, licence, limits, the meaning of 2 columns"
+    left_open = about(description="", licence="", limits="", columns={"age": {"meaning": ""}, "income": {}})
+    assert unstated(left_open) == "description, licence, limits, the meaning of 2 columns"

@@ -1,0 +1,52 @@
+"""Reports for tests, without a pipeline run: a page with every kind of block, and what the sections are made from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from mlflow.entities import Param, Run, RunData, RunInfo
+
+from pipeline.report.blocks import CODE, GOOD, Cell, Code, Figures, Section, Table, Text, cells
+from pipeline.report.gather import Found
+from pipeline.report.page import Page, Tile
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HOSTILE = "`a` | **b** | #1 ~c~ @octocat https://x.io www.x.io <img src=x> [here](http://x.io) \u202eabc"
+
+
+def page(*blocks: Table | Text | Code) -> Page:
+    """A report of a failure, whose texts try to be more than texts."""
+    steps = Table(
+        "Steps of the pipeline", ["step", "state"], [cells(Cell("download", CODE), "ran"), cells("check_data", HOSTILE)]
+    )
+    metrics = Table("Metrics", ["metric", "this model"], [cells("ROC AUC", Cell("0.7775", GOOD))], numbers=True)
+    folded = Table("Columns", ["column"], [cells("AGE")], folded=True)
+    return Page(
+        title="Run report: credit_default version 4",
+        kind="bad",
+        outcome="Failed at check_data",
+        about="Pipeline run 1f in experiment ci",
+        tiles=[Tile("Took", "9.3 s", "3 ran, 4 reused")],
+        failures=[Code("check_data failed", f"2 of 94 data checks failed\n{HOSTILE}\n  example rows\n    AGE 777")],
+        lost=["verdict.json is not in the artifact store any more."],
+        sections=[
+            Section("steps", "Steps", [steps, *blocks]),
+            Section("metrics", "Metrics on the test split", [Text("8,990 rows."), metrics, folded]),
+            Section("plots", "Plots", [Figures([])]),
+            Section("card", "Model card", [Text("for the page only")]),
+        ],
+        made="2026-11-30 21:00:00 UTC",
+    )
+
+
+def found(**changes: Any) -> Found:
+    """What a report is made from, with nothing but `changes`."""
+    nothing: dict[str, Any] = {field.name: None for field in fields(Found)}
+    return Found(**{**nothing, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
+
+
+def run(data: str) -> Run:
+    """The run of a pipeline on this data set."""
+    info = RunInfo("1f", "0", "someone", "FINISHED", 0, 1, "active")
+    return Run(info, RunData(params=[Param("data", data)]))

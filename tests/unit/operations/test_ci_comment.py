@@ -1,0 +1,151 @@
+"""The comment for a fixed report is a fixed text; nothing in a report becomes markup; it is bounded."""
+
+from __future__ import annotations
+
+import json
+import typing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from check_data.checks import Checked, run_checks
+from check_data.run import complaint
+from ci.comment import MARKER, Place, comment
+from ci.report import as_base, with_base
+from ci.summary import MOST_BYTES, ReportFailed, Summary, as_json, read_form, summary_of, without_rows
+from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT, Code, Table, cells
+from pipeline.report.gather import Base
+from pipeline.report.schemas import Estimate, Evaluation
+from pipeline.report.sections.metrics import metrics_section
+from stepkit.model.metric_table import METRICS
+from stepkit.settings.evaluate import Metric
+from tests.support.reports import COMMIT, found, page, run
+from tests.support.small_data import CLIENTS, clients
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "comment.md"
+PLACE = Place(COMMIT, "https://github.com/someone/credit/actions/runs/42", from_fork=True)
+LONGEST_COMMENT = 65_536
+
+
+def evaluation(bins: str | None = None, **metrics: float) -> Evaluation:
+    return Evaluation(metrics={name: Estimate(value=value) for name, value in metrics.items()}, calibration_bins=bins)
+
+
+def base(data: str = "uci", bins: str | None = None, **metrics: float) -> Base:
+    return Base("main 89abcdef01", data, "", evaluation(bins, **metrics))
+
+
+def difference(ours: Evaluation, theirs: Base) -> str:
+    """The last cell of the first metric's row: the difference to main."""
+    blocks = metrics_section(found(evaluation=ours, base=theirs)).blocks
+    (table,) = [block for block in blocks if isinstance(block, Table)]
+    return table.rows[0][-1].text
+
+
+def test_the_comment_on_a_failure_in_a_fork() -> None:
+    assert comment(summary_of(page()), PLACE) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_comment_survives_the_way_to_the_job_that_posts_it(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    file.write_text(as_json(summary_of(page())), encoding="utf-8")
+    assert read_form(Summary, file, MOST_BYTES) == summary_of(page())
+
+
+def test_every_metric_has_its_row_in_the_table_of_metrics() -> None:
+    assert set(METRICS) == set(typing.get_args(Metric))
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "calibration_error"])
+def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str) -> None:
+    less_is_better = name in ("log_loss", "brier_score", "expected_cost")
+    said = difference(evaluation(**{name: 0.4}), base(**{name: 0.5}))
+    assert said == f"-0.1000 {'better' if less_is_better else 'worse'}"
+    assert difference(evaluation(**{name: 0.4}), base(**{name: 0.40001})) == "0.0000"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ("equal_mass", "equal_mass", "-0.1000 better"),
+        ("equal_mass", None, "not compared"),
+        (None, None, "not compared"),
+    ],
+)
+def test_calibration_errors_are_compared_only_over_the_same_bins(
+    ours: str | None, theirs: str | None, said: str
+) -> None:
+    error = {"calibration_error": 0.2}
+    assert difference(evaluation(ours, calibration_error=0.1), base("uci", theirs, **error)) == said
+
+
+def test_a_comment_without_results_of_main_says_so() -> None:
+    alone = with_base(found(run=run("uci")), None)
+    assert (alone.base, alone.lost) == (None, ["nothing to compare with: no run of main is in the cache."])
+
+
+def test_results_on_other_data_are_not_compared() -> None:
+    other = with_base(found(run=run("uci")), base(data="sample"))
+    assert other.base is None
+    assert other.lost == ["nothing to compare with: main's last run is on other data (sample)."]
+
+
+def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
+    left = as_base(found(run=run("uci"), evaluation=evaluation(roc_auc=0.7)), COMMIT)
+    file = tmp_path / "base.json"
+    file.write_text(as_json(left), encoding="utf-8")
+    assert with_base(found(run=run("uci")), read_form(Base, file)).base == left
+    assert left is not None
+    assert left.name == "main 0123456789"
+
+
+def test_the_longest_report_fits_into_a_comment(tmp_path: Path) -> None:
+    words = "<" * 2 * MOST_TEXT
+    table = Table(words, [words] * 20, [cells(*[words] * 20)] * 2 * MOST_ITEMS)
+    longest = replace(page(table), failures=[Code(words, words)] * 9, lost=[words] * 9)
+    file = tmp_path / "summary.json"
+    file.write_text(as_json(summary_of(longest))[: 2 * MOST_BYTES], encoding="utf-8")
+    body = comment(summary_of(longest), PLACE)
+    assert 50_000 < len(body) <= LONGEST_COMMENT
+    assert body.startswith(MARKER)
+    assert "Computed by the code of a fork" in body.partition("##")[0]
+
+
+def test_rows_that_do_not_fit_are_counted() -> None:
+    table = Table("T", ["n"], [cells(str(number)) for number in range(MOST_ITEMS + 50)])
+    (steps, *_) = summary_of(page(table)).page.sections
+    shown = steps.blocks[1]
+    assert isinstance(shown, Table)
+    assert len(shown.rows) + shown.left_out == MOST_ITEMS + 50
+    assert f"and {shown.left_out} more, in report.html" in comment(summary_of(page(table)), PLACE)
+
+
+TABLE = {"block": "table", "caption": "T", "headings": [], "rows": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "strange"}, "kind"),
+        ({"title": "x" * (MOST_TEXT + 1)}, "title"),
+        ({"title": None}, "title"),
+        ({"lost": ["x"] * (MOST_ITEMS + 1)}, "lost"),
+        ({"sections": [{"id": "steps", "title": "Steps", "blocks": [{**TABLE, "left_out": -1}]}]}, "left_out"),
+        ({"sections": [{"id": "steps", "title": "Steps", "blocks": [{**TABLE, "rows": [[]] * 200}]}]}, "rows"),
+    ],
+)
+def test_a_report_beyond_the_bounds_is_not_read(change: dict[str, object], words: str, tmp_path: Path) -> None:
+    written = json.loads(as_json(summary_of(page())))
+    file = tmp_path / "summary.json"
+    file.write_text(json.dumps({**written, "page": {**written["page"], **change}}), encoding="utf-8")
+    with pytest.raises(ReportFailed, match=words):
+        read_form(Summary, file, MOST_BYTES)
+
+
+def test_a_comment_shows_no_row_of_the_data() -> None:
+    message = complaint(run_checks(Checked(clients().replace(57, 777), CLIENTS, None, "", 0.05)))
+    assert "AGE range    777" in message.partition("example rows")[2]
+    assert without_rows(message).startswith("1 of ")
+    assert "AGE range    777" not in without_rows(message)
+    assert "AGE 777" not in comment(summary_of(page()), PLACE)
