@@ -212,7 +212,7 @@ def test_a_failed_run_says_first_what_failed_and_why(failed: Here) -> None:
         assert "AGE: range" in text
         assert "Passed the gate" not in text
     assert markdown.index("AGE: range") < markdown.index("### Steps")
-    assert states_of(markdown) == ["reused"] * 2 + ["failed", "ran"] + ["not run"] * 3
+    assert states_of(markdown) == ["ran", "ran", "failed", "ran", *["not run"] * 3]
     assert "has not run" in page.section("metrics")
     assert "1 failed" in page.section("data")
 
@@ -320,7 +320,8 @@ def forged_pipeline(place: Experiment, slices: int = 1) -> Run:
     one = {"column": NASTY, "label": NASTY, "rows": 9, "positives": 3, "metrics": {"roc_auc": number}}
     evaluation = {
         "rows": 9, "metrics": {"roc_auc": number, NASTY: number}, "slices": [one] * slices, "worst_slice": one,
-        "champion": {"version": "1", "reason_not_compared": NASTY, "rows_compared": 0, "rows_excluded": 0, "metrics": {}},
+        "champion": {"version": "1", "reason_not_compared": NASTY, "rows_compared": 0, "rows_excluded": 0,
+                     "metrics": {}},
         "cost": {"matrix": {NASTY: 1}, "per_row": 1, "total": 9}, "importance": [{"label": NASTY, **number}],
         "intervals": {"method": NASTY, "resamples": 9, "seed": 4, "level": 0.95},
     }  # fmt: skip
