@@ -53,12 +53,10 @@ class Found:
     """Everything that a report is about; what a run lacks is None or empty, with the reason in `lost` or on its step.
 
     Attributes:
-        run: the pipeline's own run.
-        config: its resolved configuration; empty if that is lost.
+        run: the pipeline's own run; `config` is its resolved configuration, `sweep` the sweep that it is a job of.
         runs: the run of each step by the step's name; None for one that was deleted.
-        versions: what the model needs, one requirement a line, and the Python that it was made with.
+        versions: the requirements of the model, and the Python that it was made with.
         registered: the version as the registry knows it now.
-        sweep: the sweep that the pipeline is a job of.
         base: another pipeline to compare with, besides the champion, on request.
         lost: sentences about what is missing.
         made: when this was gathered (ms since 1970).
@@ -169,7 +167,8 @@ def _config(reader: Reader, run: Run) -> dict[str, Any]:
     text = reader.unlisted(run, CONFIG_ARTIFACT)
     if text is None:
         reader.lost.append(f"{CONFIG_ARTIFACT} of the pipeline's run is not in the artifact store.")
-    return yaml.safe_load(text or "{}")
+    config: dict[str, Any] = yaml.safe_load(text or "{}")
+    return config
 
 
 def _evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None:
@@ -200,16 +199,13 @@ def _versions(reader: Reader, forest: Run | None) -> list[str]:
     model = forest.data.tags.get(MODEL_ID) if forest else None
     if not model:
         return []
-    found = None
     with tracking.missing_as(None, yaml.YAMLError, KeyError, TypeError):
         files = reader.client.get_logged_model(model).artifact_location
-        place = mlflow.artifacts.download_artifacts(f"{files}/conda.yaml", dst_path=str(reader.folder))
-        found = yaml.safe_load(Path(place).read_text(encoding="utf-8"))["dependencies"]
-    if found is None:
-        reader.lost.append(f"the files of model {model} are not in the artifact store any more.")
-        return []
-    plain = [str(one) for one in found if isinstance(one, str) and not one.startswith("pip")]
-    return plain + [str(line) for one in found if isinstance(one, dict) for line in one.get("pip", [])]
+        file = mlflow.artifacts.download_artifacts(f"{files}/conda.yaml", dst_path=str(reader.folder))
+        *conda, pip = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["dependencies"]
+        return [*(line for line in conda if not line.startswith("pip")), *pip["pip"]]
+    reader.lost.append(f"the files of model {model} are not in the artifact store any more.")
+    return []
 
 
 def _registered(client: MlflowClient, register: Run | None) -> ModelVersion | None:

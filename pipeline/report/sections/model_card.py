@@ -18,17 +18,19 @@ NOT_FOR_DECISIONS = (
     "Not for decisions about a person, on credit or anything else, before somebody who answers for them has reviewed "
     "it: it was trained on one table, and nobody has looked at what its mistakes would do to whom."
 )
+FURTHER_LIMITS = (
+    "Further limits: it was tested on rows of the same source and time as those that it was trained on, and may do "
+    "worse on others; the importance of a column says what the model uses, and not what would change the outcome."
+)
 
 
 def card_section(found: Found) -> Section:
     if "random_forest" not in found.runs:
         return Section("card", "Model card", [Text("There is no model card: no model was trained in this run.")])
-    blocks: list[Block] = [
-        Text(NOT_FOR_DECISIONS, WARN),
-        facts("Model", _model_facts(found)),
-        *_fairness(found),
-        *[Text(text) for text in limits_of(found)],
-    ]
+    limits = data_settings(found).get("limits")
+    stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
+    model = facts("Model", _model_facts(found))
+    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_fairness(found), *stated, Text(FURTHER_LIMITS)]
     return Section("card", "Model card", blocks)
 
 
@@ -84,8 +86,10 @@ def _fairness(found: Found) -> list[Block]:
         return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
     names = [name for name in IN_SLICES if any(name in one.metrics for one in slices)]
     large = [one for one in slices if is_large(one, found)]
-    columns = {one.column: [other for other in large if other.column == one.column] for one in large}
-    rows = [cells(column, *(_spread(columns[column], name) for name in names)) for column in sorted(columns)]
+    rows = [
+        cells(column, *(_spread([one for one in large if one.column == column], name) for name in names))
+        for column in sorted({one.column for one in large})
+    ]
     headings = ["column", *(metric_of(name).label for name in names)]
     table = Table("Fairness: lowest to highest group", headings, rows)
     hint = "Groups differ by chance too, small ones most: see the intervals under Slices before reading a gap into it."
@@ -111,14 +115,3 @@ def _spread(group: list[Slice], name: str) -> str:
     missing = len(group) - len(known)
     more = f"; not computed in {missing}" if missing else ""
     return f"{number(low, 3)} ({lowest}) to {number(high, 3)} ({highest}){more}"
-
-
-def limits_of(found: Found) -> list[str]:
-    """The limits that the data set states, and those that follow from how the model was made."""
-    settings = data_settings(found)
-    limits = [f"Limits: {settings['limits']}"] if settings.get("limits") else []
-    limits.append(
-        "Further limits: it was tested on rows of the same source and time as those that it was trained on, and may do "
-        "worse on others; the importance of a column says what the model uses, and not what would change the outcome."
-    )
-    return limits

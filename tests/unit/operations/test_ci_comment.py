@@ -28,17 +28,17 @@ PLACE = Place(COMMIT, "https://github.com/someone/credit/actions/runs/42", from_
 LONGEST_COMMENT = 65_536
 
 
-def evaluation(bins: str | None = None, **metrics: float) -> Evaluation:
-    return Evaluation(metrics={name: Estimate(value=value) for name, value in metrics.items()}, calibration_bins=bins)
+def evaluation(name: str, value: float, bins: str | None = None) -> Evaluation:
+    return Evaluation(metrics={name: Estimate(value=value)}, calibration_bins=bins)
 
 
-def base(data: str = "uci", bins: str | None = None, **metrics: float) -> Base:
-    return Base("main 89abcdef01", data, "", evaluation(bins, **metrics))
+def base(theirs: Evaluation, data: str = "uci") -> Base:
+    return Base("main 89abcdef01", data, "", theirs)
 
 
-def difference(ours: Evaluation, theirs: Base) -> str:
+def difference(ours: Evaluation, theirs: Evaluation) -> str:
     """The last cell of the first metric's row: the difference to main."""
-    blocks = metrics_section(found(evaluation=ours, base=theirs)).blocks
+    blocks = metrics_section(found(evaluation=ours, base=base(theirs))).blocks
     (table,) = [block for block in blocks if isinstance(block, Table)]
     return table.rows[0][-1].text
 
@@ -60,9 +60,9 @@ def test_every_metric_has_its_row_in_the_table_of_metrics() -> None:
 @pytest.mark.parametrize("name", [name for name in METRICS if name != "calibration_error"])
 def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str) -> None:
     less_is_better = name in ("log_loss", "brier_score", "expected_cost")
-    said = difference(evaluation(**{name: 0.4}), base(**{name: 0.5}))
+    said = difference(evaluation(name, 0.4), evaluation(name, 0.5))
     assert said == f"-0.1000 {'better' if less_is_better else 'worse'}"
-    assert difference(evaluation(**{name: 0.4}), base(**{name: 0.40001})) == "0.0000"
+    assert difference(evaluation(name, 0.4), evaluation(name, 0.40001)) == "0.0000"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str)
 def test_calibration_errors_are_compared_only_over_the_same_bins(
     ours: str | None, theirs: str | None, said: str
 ) -> None:
-    error = {"calibration_error": 0.2}
-    assert difference(evaluation(ours, calibration_error=0.1), base("uci", theirs, **error)) == said
+    name = "calibration_error"
+    assert difference(evaluation(name, 0.1, ours), evaluation(name, 0.2, theirs)) == said
 
 
 def test_a_comment_without_results_of_main_says_so() -> None:
@@ -86,13 +86,13 @@ def test_a_comment_without_results_of_main_says_so() -> None:
 
 
 def test_results_on_other_data_are_not_compared() -> None:
-    other = with_base(found(run=run("uci")), base(data="sample"))
+    other = with_base(found(run=run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
     assert other.base is None
     assert other.lost == ["nothing to compare with: main's last run is on other data (sample)."]
 
 
 def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
-    left = as_base(found(run=run("uci"), evaluation=evaluation(roc_auc=0.7)), COMMIT)
+    left = as_base(found(run=run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
     file = tmp_path / "base.json"
     file.write_text(as_json(left), encoding="utf-8")
     assert with_base(found(run=run("uci")), read_form(Base, file)).base == left
