@@ -17,8 +17,8 @@ from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT
 from pipeline.report.page import Page
 from stepkit.table.columns import first_problem
 
-MOST_BYTES = 400_000
-"""A file that is larger is not read; a usual one has about 15,000."""
+MOST_BYTES = 2_000_000
+"""A file that is larger is not read; a usual one has about 20,000."""
 
 EXAMPLE_ROWS = "  example rows"
 """The heading under which check_data shows rows."""

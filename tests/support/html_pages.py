@@ -1,10 +1,9 @@
-"""Read a page as a browser would, as far as tests ask about it: its elements, their texts, what it refers to."""
+"""Read a page as a browser would, as far as tests ask about it: its elements, their texts and attributes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Self
 
 EMPTY = {"meta", "link", "img", "br", "hr", "input"}
 """Elements without an end."""
@@ -14,37 +13,30 @@ EMPTY = {"meta", "link", "img", "br", "hr", "input"}
 class Element:
     name: str
     attributes: dict[str, str]
-    within: tuple[str, ...]
     text: str = ""
 
 
-@dataclass
 class Page(HTMLParser):
-    """Every element in its order, with the names of those around it; `unclosed` and `misplaced` tags are kept."""
+    """Every element in its order; what is left `open`, and ends that are `misplaced`, are kept."""
 
-    elements: list[Element] = field(default_factory=list)
-    misplaced: list[str] = field(default_factory=list)
-    open: list[Element] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, markup: str) -> Self:
-        page = cls()
-        HTMLParser.__init__(page)
-        page.feed(markup)
-        page.close()
-        return page
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.elements: list[Element] = []
+        self.open: list[Element] = []
+        self.misplaced: list[str] = []
+        self.feed(markup)
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs}, tuple(one.name for one in self.open))
-        self.elements.append(element)
+        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
         if tag not in EMPTY:
-            self.open.append(element)
+            self.open.append(self.elements[-1])
 
     def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open[-1].name != tag:
+        if self.open and self.open[-1].name == tag:
+            self.open.pop()
+        else:
             self.misplaced.append(tag)
-            return
-        self.open.pop()
 
     def handle_data(self, data: str) -> None:
         for element in self.open:
@@ -53,11 +45,10 @@ class Page(HTMLParser):
     def all(self, *names: str) -> list[Element]:
         return [one for one in self.elements if one.name in names]
 
-    def text_of(self, name: str) -> str:
-        """The text of the only element of this name."""
-        (found,) = self.all(name)
+    def text_of(self, name: str, **attributes: str) -> str:
+        """Return the text of the only element of this name with these attributes."""
+        (found,) = [one for one in self.all(name) if attributes.items() <= one.attributes.items()]
         return " ".join(found.text.split())
 
     def section(self, id_: str) -> str:
-        (found,) = [one for one in self.all("section") if one.attributes.get("id") == id_]
-        return " ".join(found.text.split())
+        return self.text_of("section", id=id_)

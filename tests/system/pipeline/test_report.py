@@ -24,15 +24,16 @@ from pipeline.report.publish import made
 from pipeline.report.render import MOST_CHARACTERS
 from stepkit.errors import BadParameter
 from stepkit.processes import free_port
-from stepkit.store.lineage import OUTPUT
+from stepkit.store.lineage import OUTPUT, published_by
 from stepkit.table.tables import sha256_of
 from tests.conftest import Experiment, new_experiment
 from tests.support.html_pages import Page
-from tests.support.pipelines import Here, PipelineRuns, run_here, small_forest, small_table
+from tests.support.pipelines import Here, run_here, small_forest, small_table
 from tests.system.pipeline.test_reuse import file_of
 
 GFM = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 LOADING = {"script", "iframe", "object", "embed", "video", "audio", "source", "base", "form", "foreignobject", "use"}
+REFERRING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
 NASTY = "<script>alert(1)</script>|`x`\n</table> [a](http://example.org) @you ![i](x.png)"
 NASTY_LINE = " ".join(NASTY.split())
 
@@ -57,9 +58,8 @@ def first(place: Experiment, table: Path) -> Here:
 @pytest.fixture(scope="module")
 def second(place: Experiment, table: Path, first: Here) -> Here:
     """Another forest on the same splits, held against the champion that the first became."""
-    return run_here(
-        place, f"data.file_url={table}", *small_forest(), "random_forest_pipeline.random_forest.max_depth=3"
-    )
+    deeper = "random_forest_pipeline.random_forest.max_depth=3"
+    return run_here(place, f"data.file_url={table}", *small_forest(), deeper)
 
 
 @pytest.fixture(scope="module")
@@ -70,48 +70,41 @@ def failed(place: Experiment, table: Path, first: Here) -> Here:
 def texts_of(run: Run) -> tuple[Page, str]:
     """The page and the Markdown that lie with a run."""
     page, markdown = (file_of(run, name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    return Page.of(page), markdown
+    return Page(page), markdown
 
 
-def evaluation_of(runs: PipelineRuns) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file_of(runs.steps["evaluate"], "evaluation.json").read_text())
-    return found
+def evaluated(here: Here, name: str = "evaluation.json") -> Any:
+    return json.loads(file_of(here.runs.steps["evaluate"], name).read_text())
 
 
-def anew(place: Experiment, run: Run | str, base: str = "") -> tuple[Page, str]:
-    _, files = made(place.client, run if isinstance(run, str) else run.info.run_id, base)
-    return Page.of(files["report.html"]), files["report.md"]
+def anew(place: Experiment, run: Run, base: str = "") -> tuple[Page, str]:
+    _, files = made(place.client, run.info.run_id, base)
+    return Page(files["report.html"]), files["report.md"]
 
 
 def test_every_pipeline_leaves_a_report_and_names_it(first: Here) -> None:
     assert not first.error
     assert str(file_of(first.runs.parent, "report.html")) in first.said
     page, markdown = texts_of(first.runs.parent)
-    version = first.runs.steps["register"].data.tags["model_version"]
-    title = f"Run report: {first.runs.steps['register'].data.tags['model_name']} version {version}"
-    assert page.text_of("h1") == page.text_of("head").split("}")[-1].strip() or page.text_of("h1") == title
-    assert markdown.startswith(f"## {title}\n")
-    assert "Passed the gate" in markdown
+    registered = first.runs.steps["register"].data.tags
+    title = f"Run report: {registered['model_name']} version {registered['model_version']}"
+    assert page.text_of("h1") == page.text_of("title") == title
+    assert markdown.startswith(f"## {title}\n\n**✅ Passed the gate")
     assert "Passed the gate" in page.text_of("header")
 
 
 @pytest.mark.parametrize("which", ["first", "second", "failed"])
 def test_nothing_on_the_page_is_loaded_from_elsewhere(which: str, request: pytest.FixtureRequest) -> None:
     page, _ = texts_of(request.getfixturevalue(which).runs.parent)
-    referring = {
-        value
-        for one in page.elements
-        for name, value in one.attributes.items()
-        if name in ("src", "href", "srcset", "data", "action", "poster", "background", "xlink:href")
-    }
-    ids = [one.attributes["id"] for one in page.elements if "id" in one.attributes]
+    attributes = [pair for one in page.elements for pair in one.attributes.items()]
+    referring = {value for name, value in attributes if name in REFERRING}
+    ids = [value for name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {one for one in referring if not one.startswith(("#", "data:image/png;base64,"))} == {"data:,"}
     assert {one[1:] for one in referring if one.startswith("#")} <= set(ids)
-    assert [one.name for one in page.all(*LOADING)] == []
-    assert not [name for one in page.elements for name in one.attributes if name.startswith("on")]
-    (style,) = page.all("style")
-    assert not re.search(r"url\(|@import|expression", style.text)
+    assert page.all(*LOADING) == []
+    assert not [name for name, _ in attributes if name.startswith("on")]
+    assert not re.search(r"url\(|@import|expression", page.text_of("style"))
     (policy,) = [one for one in page.all("meta") if "http-equiv" in one.attributes]
     assert policy.attributes["content"].startswith("default-src 'none'")
 
@@ -131,7 +124,7 @@ def test_the_page_can_be_read_by_everyone(which: str, request: pytest.FixtureReq
 
 
 def test_the_metrics_stand_with_their_intervals_beside_the_champions(second: Here) -> None:
-    found = evaluation_of(second.runs)
+    found = evaluated(second)
     page, markdown = texts_of(second.runs.parent)
     for part in (found["metrics"], found["champion"]["metrics"], found["difference"]):
         auc = part["roc_auc"]
@@ -142,8 +135,8 @@ def test_the_metrics_stand_with_their_intervals_beside_the_champions(second: Her
 
 
 def test_confusion_slices_and_gate_are_those_of_the_run(second: Here) -> None:
-    found = evaluation_of(second.runs)
-    verdict = json.loads(file_of(second.runs.steps["evaluate"], "verdict.json").read_text())
+    found = evaluated(second)
+    verdict = evaluated(second, "verdict.json")
     page, markdown = texts_of(second.runs.parent)
     for text in (" ".join(GFM.render(markdown).split()), page.text_of("main")):
         for count in found["confusion"].values():
@@ -168,8 +161,7 @@ def states_of(markdown: str) -> list[str]:
 
 def test_every_plot_is_in_the_page(first: Here) -> None:
     page, markdown = texts_of(first.runs.parent)
-    tags = first.runs.steps["evaluate"].data.tags
-    names = [tag for tag in tags if tag.startswith(OUTPUT) and tag.endswith(".png")]
+    names = [name for name in published_by(first.runs.steps["evaluate"]) if name.endswith(".png")]
     assert len(page.all("img")) == len(names) >= 6
     assert "<img" not in GFM.render(markdown)
 
@@ -190,8 +182,7 @@ def test_lineage_names_runs_digests_and_commit(first: Here) -> None:
     for run in (first.runs.parent, *first.runs.steps.values()):
         assert run.info.run_id in text
     for run in first.runs.steps.values():
-        for tag, digest in run.data.tags.items():
-            assert not tag.startswith(OUTPUT) or digest in text
+        assert all(run.data.tags[OUTPUT + name] in text for name in published_by(run))
     assert first.runs.steps["download"].data.tags["mlflow.source.git.commit"] in text
     assert f"mlflow=={mlflow.__version__}" in text
 
@@ -234,7 +225,7 @@ def without_moment(markdown: str) -> str:
 
 def test_a_base_run_stands_beside(place: Experiment, first: Here, second: Here) -> None:
     page, markdown = anew(place, second.runs.parent, base=first.runs.parent.info.run_id)
-    base, ours = (evaluation_of(here.runs)["metrics"]["roc_auc"]["value"] for here in (first, second))
+    base, ours = (evaluated(here)["metrics"]["roc_auc"]["value"] for here in (first, second))
     assert "difference to base" in page.section("metrics")
     for text in (page.section("metrics"), markdown):
         assert f"{base:.4f}" in text

@@ -100,12 +100,10 @@ def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_pa
     assert left.name == "main 0123456789"
 
 
-def test_the_longest_report_fits_into_a_comment(tmp_path: Path) -> None:
+def test_the_longest_report_fits_into_a_comment() -> None:
     words = "<" * 2 * MOST_TEXT
     table = Table(words, [words] * 20, [cells(*[words] * 20)] * 2 * MOST_ITEMS)
     longest = replace(page(table), failures=[Code(words, words)] * 9, lost=[words] * 9)
-    file = tmp_path / "summary.json"
-    file.write_text(as_json(summary_of(longest))[: 2 * MOST_BYTES], encoding="utf-8")
     body = comment(summary_of(longest), PLACE)
     assert 50_000 < len(body) <= LONGEST_COMMENT
     assert body.startswith(MARKER)
