@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepkit.errors import StepError
 
 
@@ -23,3 +25,12 @@ class RequestIdTaken(StepError):
 
 class FeedbackUnfit(StepError):
     """Labels cannot be taken: a table without the columns, a label that is not 0 or 1, an unknown request."""
+
+
+class RedactUnfit(StepError):
+    """`redact` names columns that a model lacks; the columns that were meant would be recorded."""
+
+    def __init__(self, unknown: Sequence[str], columns: Sequence[str]) -> None:
+        names, known = ", ".join(unknown), ", ".join(columns)
+        super().__init__(f"redact names {names}, which is not a column of the model ({known}).")
+        self.unknown = unknown

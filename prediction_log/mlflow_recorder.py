@@ -20,7 +20,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-from prediction_log.errors import LogUnavailable, LogUnfit
+from prediction_log.errors import LogUnavailable, LogUnfit, RedactUnfit
 from prediction_log.settings import SETTINGS_VARIABLE, URL_VARIABLE, LogSettings
 from prediction_log.writer import Prediction, PredictionLog
 from stepkit.table.columns import first_problem
@@ -62,12 +62,11 @@ class Recorder:
             MlflowException: the log cannot be written and the settings say to refuse; MLflow answers it with 503.
         """
         latency = (time.perf_counter() - started) * 1000
-        if unknown := sorted({*self.settings.redact} - {*map(str, rows.columns)}):
-            raise MlflowException(
-                f"{SETTINGS_VARIABLE}: redact names {', '.join(unknown)}, which is not a column of the model "
-                f"({', '.join(map(str, rows.columns))}). Correct it and start the server again.",
-                TEMPORARILY_UNAVAILABLE,
-            )
+        try:
+            self.settings.expect_redactable([*map(str, rows.columns)])
+        except RedactUnfit as error:
+            message = f"{SETTINGS_VARIABLE}: {error} Correct it and start the server again."
+            raise MlflowException(message, TEMPORARILY_UNAVAILABLE) from error
         same: dict[str, Any] = {
             "request_id": uuid.uuid4().hex, "time": datetime.now(UTC), "model_name": self.name,
             "model_version": self.version, "shadow": False, "latency_ms": latency,

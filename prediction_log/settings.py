@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from prediction_log.errors import RedactUnfit
 from stepkit.table.columns import Strict
 
 DEFAULT_URL = "sqlite:///predictions.db"
@@ -27,3 +29,8 @@ class LogSettings(Strict):
 
     when_unavailable: Literal["refuse", "answer"] = "refuse"
     """What a server does with an answer that cannot be written down."""
+
+    def expect_redactable(self, columns: Sequence[str]) -> None:
+        """Raise RedactUnfit if `redact` names a column that is not among those of a model."""
+        if unknown := sorted({*self.redact} - {*columns}):
+            raise RedactUnfit(unknown, columns)

@@ -7,13 +7,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
 
 import mlflow
 import orjson
@@ -24,13 +23,14 @@ from starlette.types import ASGIApp
 
 from prediction_log.engine import shown_url
 from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
-from serve.errors import Refusal, no_model, not_recordable, not_recorded, request_id_taken
-from serve.http import metrics, openapi, request_body
-from serve.http.body_limits import SMALL_BODY, media_type_of
+from serve.http import metrics, openapi
 from serve.http.event_log import note
 from serve.http.feedback import label_from, take
-from serve.http.middleware import Call, Guard, call_of, read_body
+from serve.http.middleware import Guard
 from serve.http.model_follower import Follower
+from serve.http.refusals import refusal
+from serve.http.request_body import JSON, TYPES, parse_fast, parse_with_mlflow
+from serve.http.request_context import SMALL_BODY, Call, call_of, media_type_of, read_body
 from serve.http.shadow import Shadow
 from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker
 from serve.model.microbatch import Batcher
@@ -40,8 +40,6 @@ from serve.run import print_welcome
 from serve.settings import ServeSettings, handed_over, key_from_environment
 from stepkit.processes import interrupted
 
-P = ParamSpec("P")
-T = TypeVar("T")
 FEW_ROWS = 200
 
 LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
@@ -52,7 +50,16 @@ SECONDS_TO_YIELD = 0.0005
 after each call of ONNX Runtime, and with Python's own 0.005 a third fewer requests are answered."""
 
 SECONDS_BETWEEN_GAUGES = 1.0
-JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
+
+    rows: Rows
+    scores: Scores
+    predictions: list[Prediction]
+    text: str
 
 
 class Scorer:
@@ -99,43 +106,43 @@ class Scorer:
 
     async def invocations(self, request: Request) -> Response:
         """Score a table; the answer is sent once it is on record."""
-        model = self.follower.champion
-        if model is None:
-            raise no_model(self.follower.waiting_for)
         call = call_of(request)
-        call.version = model.version
+        if call.model is None:
+            raise refusal("NO_MODEL", reason=self.follower.waiting_for)
         body = await read_body(request, self.settings.max_body_bytes)
-        kind = media_type_of(request.headers.get("content-type"), request_body.TYPES)
-        answer = await self._answer(body, kind, model, call)
+        kind = media_type_of(request.headers.get("content-type"), TYPES)
+        answer = await self._answer(body, kind, call.model, call)
         call.rows = answer.rows.count
         await self._record(answer.predictions, call.fresh)
         self.shadow.offer(answer.rows, answer.predictions)
-        metrics.rows.labels(model.version, "champion").inc(answer.rows.count)
-        metrics.observe_scores(model.version, answer.scores.probability)
+        metrics.rows.labels(call.version, "champion").inc(call.rows)
+        metrics.observe_scores(call.version, answer.scores.probability)
         return Response(answer.text, media_type=JSON)
 
     async def _answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
-        # a small body is read and scored at once (under a millisecond), a larger one in a thread
-        if len(body) <= SMALL_BODY and (rows := request_body.fast(body, kind, model)):
+        # a small body is read and scored at once (under a millisecond); a larger one holds up no other request
+        in_a_thread = partial(asyncio.get_running_loop().run_in_executor, self.large)
+        if len(body) <= SMALL_BODY and (rows := parse_fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
             if rows.count <= FEW_ROWS:
                 return self._answer_of(rows, scores, model, call)
-            return await self._in_a_thread(self._answer_of, rows, scores, model, call)
-        return await self._in_a_thread(self._read_and_answer, body, kind, model, call)
+            return await in_a_thread(self._answer_of, rows, scores, model, call)
+        return await in_a_thread(self._read_and_answer, body, kind, model, call)
 
     def _read_and_answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
-        rows = request_body.fast(body, kind, model)
-        if rows is None:
-            rows = request_body.slow(body, kind, model)
+        rows = parse_fast(body, kind, model) or parse_with_mlflow(body, kind, model)
         return self._answer_of(rows, model.score(rows), model, call)
 
     def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
-        predictions = _predictions(call, model, rows.features(self.log.redacted), scores)
+        now, ms = datetime.now(UTC), call.milliseconds
+        features = rows.features(self.log.redacted)
+        predictions = [
+            Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
+            for row, (raw, probability, predicted) in enumerate(
+                zip(features, scores.probability, scores.predicted, strict=True)
+            )
+        ]
         return Answer(rows, scores, predictions, as_json(scores))
-
-    async def _in_a_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work on many rows so that it holds up no other request."""
-        return await asyncio.get_running_loop().run_in_executor(self.large, partial(work, *args, **kwargs))
 
     async def _record(self, answered: list[Prediction], fresh: bool) -> None:
         """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
@@ -145,22 +152,20 @@ class Scorer:
             # a request that runs out of time must not take its rows back from a commit that others share
             await asyncio.shield(asyncio.wrap_future(self.log.submit(answered, fresh=fresh)))
             self._set_log_trouble("")
+            return
         except RequestIdTaken as error:
-            raise request_id_taken(str(error)) from error
+            raise refusal("REQUEST_ID_TAKEN", reason=error) from error
         except (LogUnavailable, LogUnfit) as error:
             self._set_log_trouble(str(error))
-            self._expect_answers_without(not_recorded(), error)
+            refused = refusal("LOG_UNAVAILABLE")
         except ValueError as error:  # this request's own values: nothing is wrong with the log
-            self._expect_answers_without(not_recordable(str(error)), error)
-
-    def _expect_answers_without(self, refusal: Refusal, error: Exception) -> None:
-        """Raise the refusal unless the settings let an answer go that is not on record; then count it."""
+            refused = refusal("NOT_RECORDABLE", reason=error)
         if self.settings.when_unavailable == "refuse":
-            raise refusal from error
+            raise refused
         metrics.unrecorded.inc()
 
     def _set_log_trouble(self, trouble: str) -> None:
-        """Remember what is wrong with the log for /health, and say so when it begins and when it ends."""
+        """Remember what is wrong with the log for /health, and log when it begins and when it ends."""
         if bool(trouble) != bool(self.log_trouble):
             note("log_gone" if trouble else "log_back", error=trouble)
         self.log_trouble = trouble
@@ -172,7 +177,7 @@ class Scorer:
         try:
             answer = await asyncio.to_thread(take, self.log, label_from(body))
         except (LogUnavailable, LogUnfit) as error:
-            raise not_recorded() from error
+            raise refusal("LOG_UNAVAILABLE") from error
         return Response(orjson.dumps(answer), media_type=JSON)
 
     async def ping(self, _: Request) -> Response:
@@ -186,11 +191,6 @@ class Scorer:
         log = {"trouble": self.log_trouble, **asdict(self.log.stats())}
         shown = {"status": "ok" if served else "waiting", **state, "log": log}
         return Response(orjson.dumps(shown), 200 if served else 503, media_type=JSON)
-
-    @property
-    def version_served(self) -> str:
-        model = self.follower.champion
-        return model.version if model else ""
 
     async def version(self, _: Request) -> Response:
         """MLflow's version, as its own server answers it."""
@@ -218,28 +218,6 @@ class Scorer:
         ]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
-
-    rows: Rows
-    scores: Scores
-    predictions: list[Prediction]
-    text: str
-
-
-def _predictions(
-    call: Call, model: Servable, features: Sequence[dict[str, Any] | str], scores: Scores
-) -> list[Prediction]:
-    now, ms = datetime.now(UTC), call.milliseconds
-    return [
-        Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
-        for row, (raw, probability, predicted) in enumerate(
-            zip(features, scores.probability, scores.predicted, strict=True)
-        )
-    ]
-
-
 def as_json(scores: Scores) -> str:
     """Return the answer byte for byte as MLflow's server writes it."""
     answers = zip(scores.probability, scores.predicted, strict=True)
@@ -248,7 +226,7 @@ def as_json(scores: Scores) -> str:
 
 
 async def not_found(*_: object) -> None:
-    raise Refusal(404, "NOT_FOUND", "there is no such page; see /docs", "path")
+    raise refusal("NOT_FOUND")
 
 
 def create() -> ASGIApp:
@@ -265,4 +243,4 @@ def create() -> ASGIApp:
     if SUPERVISOR not in os.environ:
         print_welcome(settings)
     router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
-    return Guard(router, settings, key_from_environment(), lambda: scorer.version_served)
+    return Guard(router, settings, key_from_environment(), lambda: scorer.follower.champion)

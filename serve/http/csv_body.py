@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from serve.errors import bad_request
+from serve.http.refusals import bad_request
 from serve.model.servable import Servable
 from stepkit.table.fileformats import MISSING, numbered_rows, uneven_rows
 
@@ -46,9 +46,8 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
 def expect_each_once(columns: list[str], model: Servable) -> None:
     """Raise MlflowException for a column of the model that occurs twice; MLflow's own message would not name it."""
     if twice := {name for name in model.names if columns.count(name) > 1}:
-        raise MlflowException(
-            f"column '{min(twice)}' occurs twice in the input. Send it once.", INVALID_PARAMETER_VALUE
-        )
+        message = f"column '{min(twice)}' occurs twice in the input. Send it once."
+        raise MlflowException(message, INVALID_PARAMETER_VALUE)
 
 
 def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:

@@ -8,24 +8,27 @@ from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
 from prediction_log.labels import give_feedback
 from prediction_log.writer import PredictionLog
-from serve.errors import Refusal, bad_request
 from serve.http import metrics
+from serve.http.refusals import bad_request, refusal
 from stepkit.table.columns import Strict, first_problem
 
 LARGEST_ROW = 2**31 - 1
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 1.0 is an integer there."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+"""JSON has one kind of number: 1.0 is an integer there."""
 
 
 class Label(Strict):
     """The true class of one row of one answered request."""
 
     request_id: str = Field(min_length=1, max_length=200)
-    row: Annotated[StrictInt, Field(ge=0, le=LARGEST_ROW), BeforeValidator(_whole)] = 0
-    label: Annotated[StrictInt, Field(ge=0, le=1), BeforeValidator(_whole)]
+    row: Whole = Field(0, ge=0, le=LARGEST_ROW)
+    label: Whole = Field(ge=0, le=1)
 
 
 def label_from(body: bytes) -> Label:
@@ -51,7 +54,7 @@ def take(log: PredictionLog, label: Label) -> dict[str, Any]:
     counts = log.settle(lambda: give_feedback(log.engine, [(label.request_id, label.row, label.label)]))
     if counts.unknown:
         metrics.feedback.labels("unknown").inc()
-        raise Refusal(404, "UNKNOWN_REQUEST", f"row {label.row} of this request is not on record", "request_id")
+        raise refusal("UNKNOWN_REQUEST", row=label.row)
     result = "new" if counts.new else "changed" if counts.changed else "repeated"
     metrics.feedback.labels(result).inc()
     return {**label.model_dump(), "result": result}

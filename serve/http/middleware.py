@@ -9,28 +9,26 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prediction_log.rows import is_request_id
-from serve.errors import ModelFailed, Refusal, body_too_slow, no_key, too_large, too_slow
+from serve.errors import ModelFailed
 from serve.http import metrics
-from serve.http.body_limits import BODIES_AT_ONCE, SMALL_BODY, BodyMemory
 from serve.http.event_log import note
+from serve.http.refusals import Refusal, refusal
+from serve.http.request_context import BODIES_AT_ONCE, CALL, CLIENT_GONE, BodyMemory, Call
+from serve.model.servable import Servable
 from serve.settings import ServeSettings
 
-CALL = "scorer.call"
 OPEN = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
 """What is answered without the key; all else needs it, whatever the router makes of the path."""
 
 KNOWN = {"/invocations", "/feedback", "/metrics", *OPEN}
-CLIENT_GONE = 499
-"""The status that logs show for a client that hung up, after nginx; nobody receives it."""
 
 MOST_DISCARDED = 8
 """The body of a refused request is discarded up to this many times the limit."""
@@ -39,85 +37,26 @@ SECONDS_OF_SILENCE = 0.5
 """A refused client that sends nothing for so long does not send the rest of its body, and is disconnected."""
 
 
-@dataclass
-class Call:
-    """What is known of one request while it is answered; `fresh`: its id was made here, and is no client's."""
-
-    request_id: str
-    fresh: bool
-    arrived: float
-    path: str
-    method: str
-    version: str
-    memory: BodyMemory
-    body_bytes: int = 0
-    rows: int = 0
-    status: int = CLIENT_GONE
-    body_complete: bool = False
-    error: str = ""
-    field: str = ""
-
-    @property
-    def milliseconds(self) -> float:
-        return (time.perf_counter() - self.arrived) * 1000
-
-
-def call_of(request: Request) -> Call:
-    call: Call = request.scope[CALL]
-    return call
-
-
 def new_id() -> str:
-    """Return a UUID of version 7: ids of one time lie beside each other in the log's index."""
+    """Return a UUID of version 7: ids of one time are next to each other in the log's index."""
     milliseconds = time.time_ns() // 1_000_000
     bits = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(UUID(int=bits))
 
 
-def id_from(given: str) -> str:
+def id_from(header: str) -> str:
     """Return the caller's id if the prediction log takes it and a header can carry it back, else ""."""
-    return given if given.isascii() and is_request_id(given) else ""
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        Refusal: larger than `limit` bytes, or announced so.
-    """
-    call = call_of(request)
-    chunks: list[bytes] = []
-    size = 0
-    announced = int(request.headers.get("content-length", 0))  # the parser takes only digits
-    if announced > limit:
-        raise too_large(limit)
-    await _hold(call, announced)
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(limit)
-        if size > max(call.body_bytes, SMALL_BODY):
-            await _hold(call, limit)  # its size was not announced
-        chunks.append(chunk)
-    call.body_complete = True
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _hold(call: Call, size: int) -> None:
-    """Reserve memory for a large body until its request is finished."""
-    if size > max(call.body_bytes, SMALL_BODY):
-        await call.memory.take(size)
-        call.body_bytes = size
+    return header if header.isascii() and is_request_id(header) else ""
 
 
 class Guard:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, key: str, version: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, key: str, model: Callable[[], Servable | None]) -> None:
         self.app = app
         self.settings = settings
         self.key = key.encode()
-        self.version = version
+        self.model = model
         self.memory = BodyMemory(BODIES_AT_ONCE * settings.max_body_bytes, settings.request_seconds / 2)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,16 +64,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = id_from(headers.get(b"x-request-id", b"").decode("latin-1"))
-        call = Call(
-            given or new_id(),
-            not given,
-            time.perf_counter(),
-            scope["path"],
-            scope["method"],
-            self.version(),
-            self.memory,
-        )
+        own_id = id_from(headers.get(b"x-request-id", b"").decode("latin-1"))
+        call = Call(own_id or new_id(), not own_id, scope["path"], scope["method"], self.model(), self.memory)
         scope[CALL] = call
 
         async def send_marked(message: Message) -> None:
@@ -146,32 +77,53 @@ class Guard:
 
         metrics.in_progress.inc()
         try:
-            await self._answer(scope, receive, send_marked, headers, call)
+            self._expect_key(headers, call)
+            async with asyncio.timeout(self.settings.request_seconds):
+                await self.app(scope, receive, send_marked)
+        except ClientDisconnect:
+            call.trouble = {"error": "CLIENT_GONE"}
+        except Exception as error:  # a client gets an answer to everything; what is our own fault is logged in full
+            await self._refuse(self._refusal(error, call), call, receive, send_marked)
         finally:
             self.memory.give_back(call.body_bytes)
             _account_for(call)
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], call: Call
-    ) -> None:
-        try:
-            self._expect_key(headers, call)
-            async with asyncio.timeout(self.settings.request_seconds):
-                await self.app(scope, receive, send)
-        except ClientDisconnect:
-            call.error = "CLIENT_GONE"
-        except Exception as error:  # a client gets an answer to everything; what is our own fault is logged in full
-            refusal = self._refusal(error, call)
-            call.error, call.field = refusal.code, refusal.field
-            if call.status == CLIENT_GONE:  # no answer has begun
-                await self._respond(_response(refusal, call), call, receive, send)
+    def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
+        if not self.key or call.path in OPEN:
+            return
+        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+        sent = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
+        if not hmac.compare_digest(sent, self.key):
+            raise refusal("UNAUTHENTICATED")
 
-    async def _respond(self, response: Response, call: Call, receive: Receive, send: Send) -> None:
-        """Send a refusal at once; discard the rest of the body, since most clients listen only after they have sent."""
+    def _refusal(self, error: Exception, call: Call) -> Refusal:
+        if isinstance(error, Refusal):
+            return error
+        if isinstance(error, ModelFailed):
+            return refusal("MODEL_FAILED", reason=error)
+        if isinstance(error, TimeoutError):
+            code = "DEADLINE_EXCEEDED" if call.body_complete else "BODY_INCOMPLETE"
+            return refusal(code, seconds=self.settings.request_seconds)
+        trace = traceback.format_tb(error.__traceback__)
+        note("fault", request_id=call.request_id, error=type(error).__name__, trace=trace)
+        return refusal("INTERNAL_ERROR")
+
+    async def _refuse(self, refused: Refusal, call: Call, receive: Receive, send: Send) -> None:
+        """Answer at once; discard the rest of the body, since most clients listen only after they have sent."""
+        call.trouble = {"error": refused.code, **({"field": refused.field} if refused.field else {})}
+        if call.status != CLIENT_GONE:  # an answer has begun
+            return
+        more = not call.body_complete and call.method != "GET"
+        # let the client stop sending what is discarded
+        headers = {"connection": "close"} if more else {}
+        if refused.code == "OVERLOADED":
+            headers["retry-after"] = "1"
+        body = orjson.dumps(refused.body(request_id=call.request_id))
+        response = Response(body, refused.status, headers, "application/json")
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
         seconds_left = self.settings.request_seconds - call.milliseconds / 1000
-        size, more = 0, not call.body_complete and call.method != "GET"
+        size = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds_left, 0)):
                 while more and size <= self.settings.max_body_bytes * MOST_DISCARDED:
@@ -180,38 +132,6 @@ class Guard:
                     more = message.get("more_body", False)
         await send({"type": "http.response.body"})
 
-    def _refusal(self, error: Exception, call: Call) -> Refusal:
-        if isinstance(error, Refusal):
-            return error
-        if isinstance(error, ModelFailed):
-            return Refusal(500, "MODEL_FAILED", str(error), "")
-        if isinstance(error, TimeoutError):
-            seconds = self.settings.request_seconds
-            return too_slow(seconds) if call.body_complete else body_too_slow(seconds)
-        note(
-            "fault",
-            request_id=call.request_id,
-            error=type(error).__name__,
-            trace=traceback.format_tb(error.__traceback__),
-        )
-        return Refusal(500, "INTERNAL_ERROR", "the scorer failed; its log has the cause, by this request id.", "")
-
-    def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
-        if not self.key or call.path in OPEN:
-            return
-        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-        given = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
-        if not hmac.compare_digest(given, self.key):
-            raise no_key()
-
-
-def _response(refusal: Refusal, call: Call) -> Response:
-    # the rest of the body is discarded: let the client stop sending it
-    headers = {} if call.body_complete or call.method == "GET" else {"connection": "close"}
-    if refusal.retry_after:
-        headers["retry-after"] = str(refusal.retry_after)
-    return Response(orjson.dumps(refusal.body(request_id=call.request_id)), refusal.status, headers, "application/json")
-
 
 def _account_for(call: Call) -> None:
     """Count the request and write its log line."""
@@ -219,9 +139,8 @@ def _account_for(call: Call) -> None:
     path = call.path if call.path in KNOWN else "other"
     metrics.requests.labels(path, str(call.status)).inc()
     metrics.seconds.labels(path).observe(call.milliseconds / 1000)
-    if call.error:
-        metrics.errors.labels(call.error).inc()
-    trouble = {name: value for name, value in (("error", call.error), ("field", call.field)) if value}
+    if call.trouble:
+        metrics.errors.labels(call.trouble["error"]).inc()
     note(
         "request",
         request_id=call.request_id,
@@ -231,5 +150,5 @@ def _account_for(call: Call) -> None:
         ms=round(call.milliseconds, 3),
         rows=call.rows,
         model_version=call.version,
-        **trouble,
+        **call.trouble,
     )

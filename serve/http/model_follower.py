@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from prediction_log.errors import RedactUnfit
 from serve.errors import ModelRefused
 from serve.http import last_model, metrics
 from serve.http.event_log import note
@@ -42,18 +43,19 @@ class Refused:
     reason: str
     at: float
 
-    def stands(self, version: str) -> bool:
-        return version == self.version and time.monotonic() - self.at < SECONDS_TO_RETRY
 
-
+@dataclass
 class Slot:
     """The place of one role (champion, shadow): what is served there, and what was refused last."""
 
-    def __init__(self, role: str, alias: str) -> None:
-        self.role = role
-        self.alias = alias
-        self.model: Servable | None = None
-        self.refused: Refused | None = None
+    role: str
+    alias: str
+    model: Servable | None = None
+    refused: Refused | None = None
+
+    @property
+    def version(self) -> str | None:
+        return self.model.version if self.model else None
 
     def put(self, model: Servable | None) -> None:
         """Swap; one assignment, so that each request sees the one or the other."""
@@ -72,10 +74,7 @@ class Follower:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
-        self.slots = {
-            CHAMPION: Slot(CHAMPION, settings.alias),
-            SHADOW: Slot(SHADOW, settings.shadow_alias),
-        }
+        self.slots = {CHAMPION: Slot(CHAMPION, settings.alias), SHADOW: Slot(SHADOW, settings.shadow_alias)}
         self.trouble = ""
         self.waiting_for = "the registry's first answer"
         self._stop = threading.Event()
@@ -136,14 +135,15 @@ class Follower:
             self._take(slot, last.version, lambda _: Path(last.place))
 
     def _follow(self, client: MlflowClient, slot: Slot) -> None:
-        version = _version_of(client, self.settings.model_name, slot.alias)
-        if slot.role == SHADOW and (version is None or self.champion is None or version == self.champion.version):
+        name, champion = self.settings.model_name, self.slots[CHAMPION].version
+        named = version_by_alias(client, name, slot.alias)
+        version = str(named.version) if named else None
+        if slot.role == SHADOW and (version is None or champion is None or version == champion):
             slot.put(None)
         elif version is None:
-            command = make_for("run", self.settings.model_name)
-            self._wait(f"a version of '{self.settings.model_name}' with the alias '{slot.alias}'; type: {command}")
-        elif slot.model is None or slot.model.version != version:
-            self._take(slot, version, partial(download, self.settings.model_name, version))
+            self._wait(f"a version of '{name}' with the alias '{slot.alias}'; type: {make_for('run', name)}")
+        elif slot.version != version:
+            self._take(slot, version, partial(download, name, version))
         else:
             slot.refused = None
 
@@ -153,23 +153,24 @@ class Follower:
         Args:
             fetch: takes a temporary folder and returns where the files of the version are.
         """
-        if slot.refused and slot.refused.stands(version):
-            return
         start = time.monotonic()
+        if slot.refused and slot.refused.version == version and start - slot.refused.at < SECONDS_TO_RETRY:
+            return
         try:
             with refusing(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
                 path = fetch(folder)
                 model = proven(self.settings.model_name, version, path)
                 median = warm_up(model, self.settings.slowest_ms)
                 self._expect_redactable(model)
-                self._expect_signature(model, slot)
+                # a shadow gets the champion's rows, and callers keep sending what the old champion took
+                if self.champion and (slot.role == SHADOW or not self.settings.allow_signature_change):
+                    expect_same_signature(model, self.champion)
                 if slot.role == CHAMPION:
                     last_model.keep(version, path)
         except ModelRefused as error:
             self._refuse(slot, version, shown_in(str(error)))
             return
-        before = slot.model.version if slot.model else None
-        slot.refused = None
+        before, slot.refused = slot.version, None
         slot.put(model)
         if before is None and slot.role == CHAMPION:
             gc.freeze()  # the libraries' objects, hundreds of thousands: to look through them holds up the answers
@@ -178,39 +179,31 @@ class Follower:
         note("model_taken", role=slot.role, model=model.name, version=version, before=before, **taken)
 
     def _expect_redactable(self, model: Servable) -> None:
-        """A name that the model lacks may be mistyped, and the column that was meant would be recorded."""
-        if unknown := sorted({*self.settings.redact} - {*model.names}):
-            note("redact_unknown", version=model.version, columns=unknown, known=list(model.names))
-            raise ModelRefused(
-                f"version {model.version}: redact names {', '.join(unknown)}, which is not a column of the model. "
-                f"Its columns: {', '.join(model.names)}. Correct serve.redact and start the scorer again."
-            )
-
-    def _expect_signature(self, model: Servable, slot: Slot) -> None:
-        """A shadow is given the champion's rows, and callers keep sending what the old champion took."""
-        old = self.champion
-        if old and (slot.role == SHADOW or not self.settings.allow_signature_change):
-            expect_same_signature(model, old)
+        try:
+            self.settings.log.expect_redactable(model.names)
+        except RedactUnfit as error:
+            note("redact_unknown", version=model.version, columns=error.unknown, known=list(model.names))
+            instead = "Correct serve.redact and start the scorer again."
+            raise ModelRefused(f"version {model.version}: {error} {instead}") from error
 
     def _refuse(self, slot: Slot, version: str, reason: str) -> None:
         slot.refused = Refused(version, reason, time.monotonic())
         metrics.changes.labels(slot.role, "refused").inc()
-        note("model_refused", role=slot.role, version=version, reason=reason, kept=slot.model and slot.model.version)
-        if not self.champion:
-            self._wait(f"a version that can be served; {reason}")
+        note("model_refused", role=slot.role, version=version, reason=reason, kept=slot.version)
+        self._wait(f"a version that can be served; {reason}")
 
     def _set_trouble(self, trouble: str) -> None:
         metrics.registry_up.set(0 if trouble else 1)
-        if trouble and not self.champion:
+        if trouble:
             self._wait(f"the registry; {trouble}")
-        elif trouble and not self.trouble:
-            note("registry_gone", error=trouble, kept=self.champion and self.champion.version)
+        if trouble and self.champion and not self.trouble:
+            note("registry_gone", error=trouble, kept=self.champion.version)
         elif self.trouble and not trouble:
             note("registry_back")
         self.trouble = trouble
 
     def _wait(self, reason: str) -> None:
-        """Say what the start waits for, once for each reason."""
+        """Log what the start waits for, once for each reason; nothing once there is a champion."""
         if self.champion is None and reason != self.waiting_for:
             note("waiting", waiting_for=reason)
             self.waiting_for = reason
@@ -229,8 +222,3 @@ class Follower:
             "registry": self.trouble or "ok",
         }
         return shown if self.champion else {**shown, "waiting_for": self.waiting_for}
-
-
-def _version_of(client: MlflowClient, model_name: str, alias: str) -> str | None:
-    found = version_by_alias(client, model_name, alias)
-    return str(found.version) if found else None

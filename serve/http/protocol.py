@@ -16,8 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serve.errors import Refusal, head_too_large, head_too_slow
 from serve.http import metrics
+from serve.http.refusals import Refusal, refusal
 from serve.settings import handed_over
 
 MOST_HEAD_BYTES = 64 * 1024
@@ -96,7 +96,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_within(self.limits.seconds)
+        self.deadline = self.loop.time() + self.limits.seconds
         self.limits.wait(self)
         self.limits.make_room()
 
@@ -108,13 +108,13 @@ class Protocol(HttpToolsProtocol):
         self.bytes_without_body += len(data)
         super().data_received(data)
         if self.bytes_without_body > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(head_too_large(MOST_HEAD_BYTES))
+            self._refuse(refusal("HEAD_TOO_LARGE", limit=MOST_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_PIPELINED:
             raise ValueError("too many requests at once")  # the parser stops, and uvicorn answers 400
         if self.cycle is None or self.cycle.response_complete:
-            self._expect_within(self.limits.seconds)
+            self.deadline = self.loop.time() + self.limits.seconds
         self.in_head = True
         super().on_message_begin()
 
@@ -124,7 +124,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        self._expect_within(self.limits.seconds + GRACE_SECONDS)
+        self.deadline = self.loop.time() + self.limits.seconds + GRACE_SECONDS
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -137,7 +137,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._expect_within(self.limits.seconds + GRACE_SECONDS)
+        self.deadline = self.loop.time() + self.limits.seconds + GRACE_SECONDS
         self.limits.wait(self)
         super().on_response_complete()
 
@@ -147,18 +147,15 @@ class Protocol(HttpToolsProtocol):
     def expire(self) -> None:
         """End a connection that has taken too long; one that sends a head gets a response first."""
         if self.in_head and not self.transport.is_closing():
-            self._refuse(head_too_slow(self.limits.seconds))
-            self._expect_within(GRACE_SECONDS)
+            self._refuse(refusal("HEAD_INCOMPLETE", seconds=self.limits.seconds))
+            self.deadline = self.loop.time() + GRACE_SECONDS
         else:
             self.limits.close(self)
 
-    def _expect_within(self, seconds: float) -> None:
-        self.deadline = self.loop.time() + seconds
-
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refused: Refusal) -> None:
         """Answer a request that has no head, and so never reaches the application."""
-        metrics.errors.labels(refusal.code).inc()
-        body = orjson.dumps(refusal.body())
+        metrics.errors.labels(refused.code).inc()
+        body = orjson.dumps(refused.body())
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[refusal.status] + head + body)
+        self.transport.write(STATUS_LINE[refused.status] + head + body)
         self.transport.close()

@@ -1,8 +1,8 @@
 """Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
 
-`fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `slow` hands the body to MLflow's own
-parsing and schema enforcement, so that both take and refuse the same bodies. CSV is read as in training and in batch.
-"What differs" in README.md lists the differences from MLflow.
+`parse_fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `parse_with_mlflow` hands the body
+to MLflow's own parsing and schema enforcement, so that both take and refuse the same bodies. CSV is read as in training
+and in batch. "What differs" in README.md lists the differences from MLflow.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
-from serve.errors import Refusal, bad_request
 from serve.http.csv_body import csv_table, expect_each_once, is_number
+from serve.http.refusals import Refusal, bad_request
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 
@@ -37,7 +37,7 @@ LONGEST_MESSAGE = 600
 Table = list[list[Any]]
 
 
-def fast(body: bytes, kind: str, model: Servable) -> Rows | None:
+def parse_fast(body: bytes, kind: str, model: Servable) -> Rows | None:
     """Return the rows of a JSON body in which every column is there and every value is of its type, else None."""
     if kind != JSON:
         return None
@@ -51,31 +51,24 @@ def fast(body: bytes, kind: str, model: Servable) -> Rows | None:
 
 
 def _split(data: Any, model: Servable) -> Table:
-    rows, columns = data["data"], data["columns"]
-    if not rows or data.keys() - {"columns", "data", "index"} or len(set(columns)) != len(columns):
-        raise ValueError
-    if {len(row) for row in rows} != {len(columns)} or not _plain_index(data.get("index"), len(rows)):
-        raise ValueError
+    rows, columns, index = data["data"], data["columns"], data.get("index")
+    _expect(rows and not data.keys() - {"columns", "data", "index"} and len(set(columns)) == len(columns))
+    _expect({len(row) for row in rows} == {len(columns)})
+    _expect(index is None or (len(index) == len(rows) and set(map(type, index)) == {int}))
     if tuple(columns) == model.names:
         return list(rows)
     places = [columns.index(name) for name in model.names]
     return [[row[place] for place in places] for row in rows]
 
 
-def _plain_index(index: Any, rows: int) -> bool:
-    return index is None or (len(index) == rows and set(map(type, index)) == {int})
-
-
 def _records(data: Any, model: Servable) -> Table:
-    if not data or set(map(type, data)) != {dict}:
-        raise ValueError
+    _expect(data and set(map(type, data)) == {dict})
     return [[row[name] for name in model.names] for row in data]
 
 
 def _instances(data: Any, model: Servable) -> Table:
     # MLflow converts further columns too, and may fail at it
-    if any(len(row) != len(model.names) for row in data):
-        raise ValueError
+    _expect(all(len(row) == len(model.names) for row in data))
     return _records(data, model)
 
 
@@ -83,9 +76,13 @@ def _inputs(data: Any, model: Servable) -> Table:
     if isinstance(data, list):
         return _instances(data, model)
     columns = [data[name] for name in model.names]
-    if len(data) != len(model.names) or set(map(type, columns)) != {list} or not columns[0]:
-        raise ValueError
+    _expect(len(data) == len(model.names) and set(map(type, columns)) == {list} and columns[0])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _expect(usual: Any) -> None:
+    if not usual:
+        raise ValueError
 
 
 _READERS: dict[str, Callable[[Any, Servable], Table]] = {
@@ -97,11 +94,7 @@ _READERS: dict[str, Callable[[Any, Servable], Table]] = {
 
 
 def _as_rows(table: Table, model: Servable) -> Rows:
-    """Return n rows, each with the model's columns in their order, as arrays.
-
-    Raises:
-        ValueError: a value that is no number (no text) where a number (a text) belongs.
-    """
+    """Return n rows, each with the model's columns in their order, as arrays; raise ValueError for an unfit value."""
     if not model.text:
         return Rows(model.names, _numbers(table), {}, len(table))
     columns = dict(zip(model.names, zip(*table, strict=True), strict=True))
@@ -112,14 +105,12 @@ def _as_rows(table: Table, model: Servable) -> Rows:
 
 def _numbers(table: Table) -> np.ndarray:
     """Return an n x k table as a k x n array of doubles, null as NaN."""
-    if not NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))):
-        raise ValueError
+    _expect(NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))))
     return np.array(table, dtype=np.float64).T
 
 
 def _texts(column: tuple[Any, ...]) -> np.ndarray:
-    if not TEXT_TYPES.issuperset(map(type, column)):
-        raise ValueError
+    _expect(TEXT_TYPES.issuperset(map(type, column)))
     return np.array([(text or "").rstrip("\0") for text in column], dtype=object)
 
 
@@ -140,7 +131,7 @@ class _Reader:
         return []
 
 
-def slow(body: bytes, kind: str, model: Servable) -> Rows:
+def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
     """Return the rows of any body that MLflow's scoring server takes for this model.
 
     Raises:
@@ -156,9 +147,8 @@ def slow(body: bytes, kind: str, model: Servable) -> Rows:
             scoring_server.invocations(request, kind, reader, model.metadata.get_input_schema())
     except MlflowException as error:
         message = readable(error.message)
-        raise Refusal(
-            error.get_http_status_code(), error.error_code, message, field_of(message, request, model)
-        ) from error
+        field = field_of(message, request, model)
+        raise Refusal(error.get_http_status_code(), error.error_code, message, field) from error
     except Refusal:
         raise
     except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
@@ -166,18 +156,18 @@ def slow(body: bytes, kind: str, model: Servable) -> Rows:
         raise bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
     if reader.rows is None:
         raise bad_request("the body holds no table.", "body")
-    return _with_whole_texts(reader.rows)
+    _expect_whole_texts(reader.rows)
+    return reader.rows
 
 
-def _with_whole_texts(rows: Rows) -> Rows:
-    """Return the rows; raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
+def _expect_whole_texts(rows: Rows) -> None:
+    """Raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
     for name, column in rows.texts.items():
         try:
             "".join(column).encode()
         except UnicodeEncodeError:
             message = f"column {name}: a text holds half a surrogate pair. Send whole characters."
             raise bad_request(message, name) from None
-    return rows
 
 
 def _json_request(body: bytes, model: Servable) -> Any:
@@ -244,24 +234,15 @@ def readable(message: str) -> str:
     return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
 
 
-_NAMED = (
-    re.compile(r"missing inputs \[(.+?)\]"),
-    re.compile(r"convert column (.+?) to type"),
-    re.compile(r"types for column (.+?)\. "),
-    re.compile(r"column '(.+?)' occurs twice"),
+_NAMED = re.compile(
+    r"missing inputs \[(.+?)\]|convert column (.+?) to type|types for column (.+?)\. |column '(.+?)' occurs twice"
 )
 
 
 def field_of(message: str, request: Any, model: Servable) -> str:
-    """Return the field that a refusal is about: the columns that MLflow's message names, else the first unfit one."""
-    for pattern in _NAMED:
-        if named := pattern.search(message):
-            return named[1].replace("'", "")
-    return _unfit(request, model)
-
-
-def _unfit(request: Any, model: Servable) -> str:
-    """Return the first place of a parsed JSON body that does not fit the model: a column, a key, or "body"."""
+    """Return the field to correct: what MLflow's message names, else the first unfit column or key, else "body"."""
+    if named := _NAMED.search(message):
+        return named[named.lastindex or 0].replace("'", "")
     keys = [key for key in _READERS if isinstance(request, dict) and key in request]
     if len(keys) != 1:
         return "body"

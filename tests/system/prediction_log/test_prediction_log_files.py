@@ -16,8 +16,8 @@ from sqlalchemy import event
 from prediction_log.errors import LogDamaged
 from prediction_log.files import ASIDE
 from prediction_log.writer import LogUnavailable, PredictionLog
-from serve.errors import Refusal
 from serve.http.feedback import Label, take
+from serve.http.refusals import Refusal
 from tests.support.log_writer_process import prediction
 from tests.support.prediction_logs import opened, write
 

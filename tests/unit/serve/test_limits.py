@@ -7,9 +7,9 @@ import resource
 
 import pytest
 
-from serve.errors import Refusal
-from serve.http.body_limits import BodyMemory
 from serve.http.protocol import FEWEST_CONNECTIONS, MOST_CONNECTIONS, SPARE_FILES, most_connections
+from serve.http.refusals import Refusal
+from serve.http.request_context import BodyMemory
 
 
 def test_a_body_waits_for_memory_that_another_gives_back() -> None:
@@ -32,7 +32,7 @@ def test_a_body_that_waits_too_long_is_refused_and_takes_nothing() -> None:
         await memory.take(80)
         with pytest.raises(Refusal) as refused:
             await memory.take(60)
-        assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "OVERLOADED", 1)
+        assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
         memory.give_back(80)
         return memory.free
 

@@ -19,8 +19,8 @@ from random_forest.export import signature_of
 from random_forest.predictor import as_inputs
 from serve.batch.read_chunks import Wanted, chunks
 from serve.batch.run import rows_of
-from serve.errors import Refusal
-from serve.http.request_body import CSV, JSON, fast, slow
+from serve.http.refusals import Refusal
+from serve.http.request_body import CSV, JSON, parse_fast, parse_with_mlflow
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 from stepkit.table.tables import read_table
@@ -65,27 +65,27 @@ def same(one: Rows, other: Rows) -> bool:
 def test_the_fast_reader_reads_what_mlflow_reads(kind: str, model: Servable, age: Any) -> None:
     rows = [{name: row[name] for name in model.names} for row in ({**ROW, "AGE": age}, ROW)]
     body = shapes(rows)[kind]
-    quick = fast(body, JSON, model)
+    quick = parse_fast(body, JSON, model)
     assert quick is not None
-    assert same(quick, slow(body, JSON, model))
+    assert same(quick, parse_with_mlflow(body, JSON, model))
 
 
 @pytest.mark.parametrize("kind", ["dataframe_split", "dataframe_records"])
 def test_a_missing_text_is_the_empty_text_and_null_on_record(kind: str) -> None:
     body = shapes([{**ROW, "CITY": None}, ROW])[kind]
-    quick = fast(body, JSON, TEXTS)
+    quick = parse_fast(body, JSON, TEXTS)
     assert quick is not None
-    assert same(quick, slow(body, JSON, TEXTS))
+    assert same(quick, parse_with_mlflow(body, JSON, TEXTS))
     assert list(quick.texts["CITY"]) == ["", "Taipei"]
     assert [row["CITY"] for row in quick.dictionaries()] == [None, "Taipei"]
 
 
 def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
     body = json.dumps({"dataframe_split": {"columns": ["x", "SEX", "AGE"], "data": [["?", 1, 2]]}}).encode()
-    quick = fast(body, JSON, NUMBERS)
+    quick = parse_fast(body, JSON, NUMBERS)
     assert quick is not None
     assert quick.dictionaries() == [{"AGE": 2.0, "SEX": 1.0}]
-    assert same(quick, slow(body, JSON, NUMBERS))
+    assert same(quick, parse_with_mlflow(body, JSON, NUMBERS))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
     ],
 )  # fmt: skip
 def test_the_fast_reader_leaves_the_unusual_to_mlflow(body: bytes) -> None:
-    assert fast(body, JSON, NUMBERS) is None
+    assert parse_fast(body, JSON, NUMBERS) is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_fast_reader_leaves_the_unusual_to_mlflow(body: bytes) -> None:
 )
 def test_a_refusal_names_the_field(body: bytes, kind: str, field: str) -> None:
     with pytest.raises(Refusal) as caught:
-        slow(body, kind, NUMBERS)
+        parse_with_mlflow(body, kind, NUMBERS)
     assert caught.value.field == field
     assert 400 <= caught.value.status < 500
     assert caught.value.message
@@ -136,7 +136,7 @@ def test_a_refusal_names_the_field(body: bytes, kind: str, field: str) -> None:
 
 def test_a_refusal_does_not_repeat_the_table() -> None:
     with pytest.raises(Refusal, match=r"^Model is missing inputs \['SEX'\]\.$"):
-        slow(b'{"dataframe_records": [{"AGE": 123456}]}', JSON, NUMBERS)
+        parse_with_mlflow(b'{"dataframe_records": [{"AGE": 123456}]}', JSON, NUMBERS)
 
 
 @pytest.mark.parametrize("kind", ["dataframe_split", "dataframe_records", "instances", "inputs", "inputs_list"])
@@ -149,13 +149,15 @@ def test_a_text_means_the_same_whatever_else_is_in_the_body(
     rows = [{**ROW, "CITY": city, **more}, {**ROW, **more}]
     shape = {"inputs": rows} if kind == "inputs_list" else json.loads(shapes(rows)[kind])
     body = json.dumps({**shape, **extra}).encode()
-    both = [rows for rows in (fast(body, JSON, TEXTS), slow(body, JSON, TEXTS)) if rows]
+    both = [rows for rows in (parse_fast(body, JSON, TEXTS), parse_with_mlflow(body, JSON, TEXTS)) if rows]
     assert [list(rows.texts["CITY"]) for rows in both] == [[read, "Taipei"]] * len(both)
     assert both[-1].dictionaries()[0]["CITY"] == (read or None)
 
 
 def test_a_record_without_its_text_has_a_missing_text() -> None:
-    rows = slow(b'{"dataframe_records": [{"AGE": 1, "SEX": 2}, {"AGE": 1, "SEX": 2, "CITY": "x"}]}', JSON, TEXTS)
+    rows = parse_with_mlflow(
+        b'{"dataframe_records": [{"AGE": 1, "SEX": 2}, {"AGE": 1, "SEX": 2, "CITY": "x"}]}', JSON, TEXTS
+    )
     assert list(rows.texts["CITY"]) == ["", "x"]
 
 
@@ -163,15 +165,15 @@ def test_a_record_without_its_text_has_a_missing_text() -> None:
 @pytest.mark.parametrize("half", ["\\ud83d", "\\udc4d"], ids=["high", "low"])
 def test_half_a_surrogate_pair_is_the_callers_mistake(kind: str, half: str) -> None:
     body = shapes([{**ROW, "CITY": "coo?k"}])[kind].replace(b"?", half.encode())
-    assert fast(body, JSON, TEXTS) is None
+    assert parse_fast(body, JSON, TEXTS) is None
     with pytest.raises(Refusal) as caught:
-        slow(body, JSON, TEXTS)
+        parse_with_mlflow(body, JSON, TEXTS)
     assert (caught.value.status, caught.value.field) == (400, "CITY")
 
 
 def test_a_refusal_can_be_sent_whatever_the_callers_columns_are_called() -> None:
     with pytest.raises(Refusal, match="SEX") as caught:
-        slow(b'{"dataframe_records": [{"AGE": 1, "\\ud83d": 2}]}', JSON, NUMBERS)
+        parse_with_mlflow(b'{"dataframe_records": [{"AGE": 1, "\\ud83d": 2}]}', JSON, NUMBERS)
     assert caught.value.message.encode()
 
 
@@ -180,8 +182,8 @@ def test_a_refusal_can_be_sent_whatever_the_callers_columns_are_called() -> None
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_a_whole_number_of_any_length_is_very_large(kind: str, digits: int, sign: str) -> None:
     body = shapes([{"AGE": "?", "SEX": 1}])[kind].replace(b'"?"', (sign + "9" * digits).encode())
-    assert fast(body, JSON, NUMBERS) is None
-    assert slow(body, JSON, NUMBERS).numbers[0][0] == float(f"{sign}inf")
+    assert parse_fast(body, JSON, NUMBERS) is None
+    assert parse_with_mlflow(body, JSON, NUMBERS).numbers[0][0] == float(f"{sign}inf")
 
 
 HEAD = "AGE,CITY,SEX"
@@ -201,14 +203,14 @@ HEAD = "AGE,CITY,SEX"
 )
 def test_a_csv_row_of_another_length_is_refused_with_its_line(lines: list[str], line: int, end: str) -> None:
     with pytest.raises(Refusal, match=rf"^line {line}: ") as caught:
-        slow(end.join([HEAD, *lines]).encode(), CSV, TEXTS)
+        parse_with_mlflow(end.join([HEAD, *lines]).encode(), CSV, TEXTS)
     assert (caught.value.status, caught.value.field) == (400, "body")
 
 
 @pytest.mark.parametrize("word", ["NA", "None", "null", "n/a", "nan", "", " "])
 def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tmp_path: Path) -> None:
     text = f"{HEAD}\n1,{word},\n,Taipei,NA\n"
-    ours = slow(text.encode(), CSV, TEXTS)
+    ours = parse_with_mlflow(text.encode(), CSV, TEXTS)
     file = tmp_path / "table.csv"
     file.write_text(text)
     trained = TEXTS.rows_of(read_table(file, text=["CITY"]))
@@ -229,7 +231,7 @@ def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tm
 )
 def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: str, message: str) -> None:
     with pytest.raises(Refusal, match=message) as caught:
-        slow(text.encode(), CSV, TEXTS)
+        parse_with_mlflow(text.encode(), CSV, TEXTS)
     assert (caught.value.status, caught.value.field) == (400, field)
 
 
@@ -237,13 +239,13 @@ def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: 
 @pytest.mark.parametrize("shape", ["dataframe_split", "dataframe_records", "instances", "inputs"])
 def test_a_refusal_repeats_no_value_of_a_row(shape: str, value: str) -> None:
     with pytest.raises(Refusal) as caught:
-        slow(shapes([{**ROW, "AGE": value}])[shape], JSON, TEXTS)
+        parse_with_mlflow(shapes([{**ROW, "AGE": value}])[shape], JSON, TEXTS)
     assert value not in caught.value.message
     assert (caught.value.status, caught.value.field) == (400, "AGE")
 
 
 def test_names_that_only_the_caller_uses_may_occur_twice() -> None:
-    assert slow(b"x,AGE,x,SEX\n1,2,3,4\n", CSV, NUMBERS).dictionaries() == [{"AGE": 2.0, "SEX": 4.0}]
+    assert parse_with_mlflow(b"x,AGE,x,SEX\n1,2,3,4\n", CSV, NUMBERS).dictionaries() == [{"AGE": 2.0, "SEX": 4.0}]
 
 
 class Stock:
@@ -333,7 +335,7 @@ def test_a_model_with_texts_gets_what_it_gets_from_mlflow(rows: list[dict[str, A
     else:
         body = json.dumps({kind: rows}).encode()
     type_of_body = CSV if kind == "csv" else JSON
-    theirs, quick = stock(body, type_of_body, TEXTS), fast(body, type_of_body, TEXTS)
+    theirs, quick = stock(body, type_of_body, TEXTS), parse_fast(body, type_of_body, TEXTS)
     careful = slowly(body, type_of_body, TEXTS)
     if isinstance(careful, Refusal):
         assert (theirs, quick) == (None, None), careful.message
@@ -347,7 +349,7 @@ def test_a_model_with_texts_gets_what_it_gets_from_mlflow(rows: list[dict[str, A
 @given(TABLES)
 def test_whatever_is_sent_both_readers_agree_or_it_is_refused_by_its_field(table: Any) -> None:
     body = json.dumps(table).encode()
-    quick, careful = fast(body, JSON, NUMBERS), slowly(body)
+    quick, careful = parse_fast(body, JSON, NUMBERS), slowly(body)
     if isinstance(careful, Rows):
         assert quick is None or same(quick, careful)
     else:
@@ -359,6 +361,6 @@ def test_whatever_is_sent_both_readers_agree_or_it_is_refused_by_its_field(table
 
 def slowly(body: bytes, kind: str = JSON, model: Servable = NUMBERS) -> Rows | Refusal:
     try:
-        return slow(body, kind, model)
+        return parse_with_mlflow(body, kind, model)
     except Refusal as refusal:
         return refusal

@@ -19,12 +19,13 @@ import pandas as pd
 import pytest
 
 from prediction_log.rows import Prediction
-from serve.errors import AddressUnusable, Refusal
+from serve.errors import AddressUnusable
 from serve.http import metrics, openapi
 from serve.http.app import Scorer
-from serve.http.body_limits import media_type_of
 from serve.http.feedback import label_from
 from serve.http.middleware import id_from, new_id
+from serve.http.refusals import Refusal
+from serve.http.request_context import media_type_of
 from serve.run import expect_free, main, welcome
 from serve.settings import ServeSettings, key_from_environment, settings_from
 from stepkit.errors import BadParameter
