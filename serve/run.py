@@ -15,7 +15,7 @@ from prediction_log.errors import LogUnfit
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from serve.errors import AddressUnusable
 from serve.http.shutdown import SUPERVISOR, end_with
-from serve.settings import HANDED_OVER, KEY, ServeSettings, key_from_environment, settings_from
+from serve.settings import HANDED_OVER, KEY, METRICS_FOLDER, ServeSettings, key_from_environment, settings_from
 from stepkit.errors import StepError
 from stepkit.paths import ROOT, expect_usable
 from stepkit.processes import interrupt_on_signals, interrupted
@@ -24,7 +24,6 @@ from stepkit.step.exit import leave
 from stepkit.step.flags import settings_parser
 
 APPLICATION = "serve.http.app:create"
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
 """`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
 

@@ -14,6 +14,8 @@ HANDED_OVER = "SCORER_SETTINGS"
 """Variable by which run.py hands its settings to the worker processes that uvicorn starts."""
 
 KEY = "SCORER_API_KEY"
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's variable; run.py sets it for several workers, before that library is imported."""
 
 
 class ServeSettings(Serving):
@@ -25,12 +27,7 @@ class ServeSettings(Serving):
 
     @property
     def log(self) -> LogSettings:
-        return LogSettings(
-            keep_days=self.keep_days,
-            redact=self.redact,
-            sample_rate=self.sample_rate,
-            when_unavailable=self.when_unavailable,
-        )
+        return LogSettings(**self.model_dump(include=set(LogSettings.model_fields)))
 
 
 def settings_from(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serve.http.event_log import note
-from serve.http.metrics import FOLDER
 from serve.http.shutdown import SUPERVISOR
+from serve.settings import METRICS_FOLDER
 from stepkit.table.tables import sha256_of
 
 SUBFOLDER = "last-model"
@@ -46,7 +46,7 @@ def keep(version: str, source: Path) -> None:
         return
     try:
         digests = _digests(source)
-        if before and before.version == version and before.digests == digests and before.is_intact():
+        if before and (before.version, before.digests) == (version, digests) and before.is_intact():
             return
         folder.mkdir(exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=folder))
@@ -56,25 +56,23 @@ def keep(version: str, source: Path) -> None:
         record.replace(folder / RECORD)
     except OSError as error:  # without a copy the scorer answers as before
         note("model_not_kept", version=version, error=str(error))
-    else:
-        if before:
-            shutil.rmtree(before.place, ignore_errors=True)
+        return
+    if before:
+        shutil.rmtree(before.place, ignore_errors=True)
 
 
 def last() -> LastModel | None:
     """Return the model that a worker kept last, or None."""
     folder = _folder()
-    if folder is None:
-        return None
     try:
-        return LastModel(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return LastModel(**json.loads((folder / RECORD).read_text(encoding="utf-8"))) if folder else None
     except (OSError, ValueError):
         return None
 
 
 def _folder() -> Path | None:
     """Return the folder of the workers; None for a scorer of one process, which hands its model to no other."""
-    return Path(os.environ[FOLDER]) / SUBFOLDER if SUPERVISOR in os.environ else None
+    return Path(os.environ[METRICS_FOLDER]) / SUBFOLDER if SUPERVISOR in os.environ else None
 
 
 def _digests(place: Path) -> dict[str, str]:

@@ -19,8 +19,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's own variable; run.py sets it for several workers, before this module is imported."""
+from serve.settings import METRICS_FOLDER
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -65,7 +64,7 @@ def observe_scores(version: str, probabilities: list[float]) -> None:
 
 def exposition() -> bytes:
     """Return all metrics of all workers in Prometheus' text format."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(METRICS_FOLDER)
     if not folder:
         return generate_latest(REGISTRY)
     _forget_the_dead(Path(folder))
@@ -76,7 +75,7 @@ def exposition() -> bytes:
 
 def remove_folder() -> None:
     """Remove the folder of several workers, for a supervisor that cannot do so any more."""
-    if folder := os.environ.get(FOLDER):
+    if folder := os.environ.get(METRICS_FOLDER):
         shutil.rmtree(folder, ignore_errors=True)  # the other workers remove it too
 
 

@@ -11,7 +11,51 @@ import pandas as pd
 from serve.http.feedback import Label
 from serve.model.servable import Servable
 
-UNAVAILABLE = {"413": "body too large", "503": "no model yet, or the log cannot be written", "504": "took too long"}
+JSON = "application/json"
+GETS = {
+    "/ping": "200 once there is a model",
+    "/health": "what is served and what was refused",
+    "/version": "MLflow's version",
+    "/metrics": "Prometheus' text format",
+}
+REFUSED = {
+    "400": "the body does not fit",
+    "401": "API key",
+    "404": "no such prediction",
+    "409": "id taken",
+    "413": "body too large",
+    "415": "content type",
+    "500": "the model failed",
+    "503": "no model yet, or the log cannot be written",
+    "504": "took too long",
+}
+TEXT, ARRAY = {"type": "string"}, {"type": "array"}
+REFUSAL = {
+    "type": "object",
+    "required": ["error_code", "message", "request_id"],
+    "properties": dict.fromkeys(("error_code", "message", "request_id", "field"), TEXT),
+}
+FORMATS: dict[str, Any] = {
+    "dataframe_split": {
+        "type": "object",
+        "required": ["columns", "data"],
+        "properties": dict.fromkeys(("columns", "data", "index"), ARRAY),
+    },
+    "dataframe_records": {"type": "array", "items": {"type": "object"}},
+    "instances": ARRAY,
+    "inputs": {"type": ["object", "array"]},
+}
+REQUEST = {
+    "type": "object",
+    "oneOf": [{"required": [name], "properties": {name: schema}} for name, schema in FORMATS.items()],
+}
+ROW = {"type": "object", "properties": {"probability": {"type": "number"}, "class": {"type": "integer"}}}
+ANSWER = {"type": "object", "properties": {"predictions": {"type": "array", "items": ROW}}}
+REQUEST_ID = {"name": "X-Request-Id", "in": "header", "schema": {**TEXT, "pattern": "^[A-Za-z0-9][\\w.:-]*$"}}
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def example_request(model: Servable | None) -> dict[str, Any]:
@@ -38,107 +82,52 @@ def _typical(values: pd.Series, swapped: bool) -> list[Any]:
 
 def document(model: Servable | None) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of every endpoint."""
+    answer = {"predictions": [{"probability": 0.25, "class": 0}]}
+    label = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
+    scoring = {
+        "summary": "score raw rows: dataframe_split, dataframe_records, instances, inputs, or CSV with a header",
+        "parameters": [REQUEST_ID],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": REQUEST, "example": example_request(model)},
+                "text/csv": {"schema": TEXT, "example": ",".join(model.names) if model else ""},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "probability and class of each row",
+                "content": {JSON: {"schema": ANSWER, "example": answer}},
+            },
+            **_refusals("400", "401", "409", "413", "415", "500", "503", "504"),
+        },
+    }
+    feedback = {
+        "summary": "the true class of a row that was answered; the same label again changes nothing",
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": Label.model_json_schema(), "example": label}},
+        },
+        "responses": {
+            "200": {"description": "it is on record"},
+            **_refusals("400", "401", "404", "413", "415", "503", "504"),
+        },
+    }
     gets = {
-        "/ping": "200 once there is a model",
-        "/health": "what is served and what was refused",
-        "/version": "MLflow's version",
-        "/metrics": "Prometheus' text format",
+        path: {"get": {"summary": what, "responses": {"200": {"description": what}}}} for path, what in GETS.items()
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Scorer", "version": model.version if model else "0"},
-        "paths": {
-            "/invocations": {"post": _invocations(model)},
-            "/feedback": {"post": _feedback()},
-            **{path: {"get": _operation(what)} for path, what in gets.items()},
-        },
-        "components": {"schemas": {"Refusal": _refusal()}, "securitySchemes": _keys()},
+        "paths": {"/invocations": {"post": scoring}, "/feedback": {"post": feedback}, **gets},
+        "components": {"schemas": {"Refusal": REFUSAL}, "securitySchemes": KEYS},
         "security": [{}, {"bearer": []}, {"key": []}],
     }
 
 
-def _operation(summary: str) -> dict[str, Any]:
-    return {"summary": summary, "responses": {"200": {"description": summary}}}
-
-
-def _invocations(model: Servable | None) -> dict[str, Any]:
-    csv = ",".join(model.names) if model else ""
-    answer = {"predictions": [{"probability": 0.25, "class": 0}]}
-    given = {"name": "X-Request-Id", "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9][\\w.:-]*$"}}
-    return {
-        "summary": "score raw rows: dataframe_split, dataframe_records, instances, inputs, or CSV with a header",
-        "parameters": [given],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": _request_schema(), "example": example_request(model)},
-                "text/csv": {"schema": {"type": "string"}, "example": csv},
-            },
-        },
-        "responses": {
-            "200": {"description": "probability and class of each row", "content": _json(_answer_schema(), answer)},
-            **_refusals({"400": "the body does not fit", "401": "API key", "409": "id taken", "415": "content type"}),
-            **_refusals({"500": "the model failed", **UNAVAILABLE}),
-        },
-    }
-
-
-def _request_schema() -> dict[str, Any]:
-    formats = {
-        "dataframe_split": {
-            "type": "object",
-            "required": ["columns", "data"],
-            "properties": {"columns": {"type": "array"}, "data": {"type": "array"}, "index": {"type": "array"}},
-        },
-        "dataframe_records": {"type": "array", "items": {"type": "object"}},
-        "instances": {"type": "array"},
-        "inputs": {"type": ["object", "array"]},
-    }
-    return {"type": "object", "oneOf": [{"required": [name], "properties": {name: s}} for name, s in formats.items()]}
-
-
-def _answer_schema() -> dict[str, Any]:
-    row = {"type": "object", "properties": {"probability": {"type": "number"}, "class": {"type": "integer"}}}
-    return {"type": "object", "properties": {"predictions": {"type": "array", "items": row}}}
-
-
-def _feedback() -> dict[str, Any]:
-    schema = Label.model_json_schema()
-    example = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
-    return {
-        "summary": "the true class of a row that was answered; the same label again changes nothing",
-        "requestBody": {"required": True, "content": _json(schema, example)},
-        "responses": {
-            "200": {"description": "it is on record"},
-            **_refusals({"400": "the body does not fit", "401": "API key", "404": "no such prediction"}),
-            **_refusals({"415": "content type", **UNAVAILABLE}),
-        },
-    }
-
-
-def _json(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example}}
-
-
-def _refusals(statuses: dict[str, str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
-    return {status: {"description": why, "content": content} for status, why in statuses.items()}
-
-
-def _refusal() -> dict[str, Any]:
-    texts = ("error_code", "message", "request_id", "field")
-    return {
-        "type": "object",
-        "required": ["error_code", "message", "request_id"],
-        "properties": {name: {"type": "string"} for name in texts},
-    }
-
-
-def _keys() -> dict[str, Any]:
-    return {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    }
+def _refusals(*statuses: str) -> dict[str, Any]:
+    content = {JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    return {status: {"description": REFUSED[status], "content": content} for status in statuses}
 
 
 PAGE = """<!doctype html>

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from prediction_log.writer import Prediction, PredictionLog
 from serve.http import metrics
 from serve.http.event_log import note
 from serve.model.microbatch import joined
-from serve.model.onnx_graph import Rows, Scores
+from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 from stepkit.errors import reason_without_rows
 
@@ -52,7 +53,9 @@ class Shadow:
             # a request that is larger than the queue has a chance too, when nothing else waits
             fits = not self._rows or self._rows + rows.count <= self._most_rows
             if fits:
-                self._jobs.extend(_parts(rows, answered))
+                for start in range(0, rows.count, ROWS_AT_ONCE):
+                    end = start + ROWS_AT_ONCE
+                    self._jobs.append((rows.part(start, end), answered[start:end]))
                 self._rows += rows.count
                 self._change.notify()
         if not fits:
@@ -73,11 +76,12 @@ class Shadow:
         while jobs := self._take():
             started = time.perf_counter()
             model = self._model()
-            fitting = [job for job in jobs if model and _fits(job[0], model)]
+            fitting = [(rows, answered) for rows, answered in jobs if model and _has_columns_of(model, rows)]
             metrics.shadow_dropped.inc(sum(rows.count for rows, _ in jobs) - sum(rows.count for rows, _ in fitting))
             if model and fitting:
-                self._score(model, fitting)
-            self._rest(time.perf_counter() - started)
+                self._score(model, joined([rows for rows, _ in fitting]), [one for _, each in fitting for one in each])
+            worked = time.perf_counter() - started
+            self._closing.wait(max(SHORTEST_REST_SECONDS, worked * (1 / SHARE_OF_TIME - 1)))
 
     def _take(self) -> list[Job]:
         """Wait for rows and return as many as are scored together; none at the end."""
@@ -91,53 +95,32 @@ class Shadow:
             self._rows -= count
             return taken
 
-    def _rest(self, worked: float) -> None:
-        self._closing.wait(max(SHORTEST_REST_SECONDS, worked * (1 / SHARE_OF_TIME - 1)))
-
-    def _score(self, model: Servable, jobs: list[Job]) -> None:
+    def _score(self, model: Servable, rows: Rows, answered: list[Prediction]) -> None:
         start = time.perf_counter()
-        rows = joined([rows for rows, _ in jobs])
         try:
             scores = model.score(rows)
         except Exception as error:  # whatever the graph trips over: the thread must live, and nobody waits for this
             note("shadow_failed", version=model.version, error=reason_without_rows(error))
             return
-        latency_ms = (time.perf_counter() - start) * 1000
         metrics.rows.labels(model.version, "shadow").inc(rows.count)
-        answered = [one for _, predictions in jobs for one in predictions]
+        same: dict[str, Any] = {
+            "model_name": model.name,
+            "model_version": model.version,
+            "shadow": True,
+            "latency_ms": (time.perf_counter() - start) * 1000,
+        }
+        scored = [
+            one._replace(**same, probability=probability, predicted=predicted)
+            for one, probability, predicted in zip(answered, scores.probability, scores.predicted, strict=True)
+        ]
         # under the ids of answers that are on record, so nothing is to be asked about them
-        future = self._log.submit(_as_shadow(model, answered, scores, latency_ms), fresh=True)
+        future = self._log.submit(scored, fresh=True)
         try:
             future.result(PATIENCE_SECONDS)  # so no more than one group of these waits among the answers' own
         except Exception as error:
             note("shadow_unrecorded", rows=rows.count, error=reason_without_rows(error))
 
 
-def _parts(rows: Rows, answered: list[Prediction]) -> Iterator[Job]:
-    """A large request in pieces that are scored one at a time."""
-    if rows.count <= ROWS_AT_ONCE:
-        yield rows, answered
-        return
-    for start in range(0, rows.count, ROWS_AT_ONCE):
-        end = start + ROWS_AT_ONCE
-        yield rows.part(start, end), answered[start:end]
-
-
-def _fits(rows: Rows, model: Servable) -> bool:
+def _has_columns_of(model: Servable, rows: Rows) -> bool:
     """Whether rows that an earlier champion answered have the columns of this model."""
     return rows.names == model.numeric and set(rows.texts) == set(model.text)
-
-
-def _as_shadow(model: Servable, answered: list[Prediction], scores: Scores, latency_ms: float) -> list[Prediction]:
-    """What the shadow would have answered to n rows, under the ids of the answers."""
-    return [
-        one._replace(
-            model_name=model.name,
-            model_version=model.version,
-            shadow=True,
-            probability=probability,
-            predicted=predicted,
-            latency_ms=latency_ms,
-        )
-        for one, probability, predicted in zip(answered, scores.probability, scores.predicted, strict=True)
-    ]

@@ -41,30 +41,18 @@ def _score(model: Servable, together: Waiting) -> None:
     try:
         scores = model.score(joined([rows for rows, _ in together]))
     except Exception as error:  # it belongs to those who wait, not to the event loop
-        if len(together) == 1:
-            _settle(together[0][1], error)
-        else:
+        if len(together) > 1:
             for one in together:  # only the request whose rows the model fails at gets the error
                 _score(model, [one])
-    else:
-        _share_out(scores, together)
-
-
-def _share_out(scores: Scores, together: Waiting) -> None:
+        elif not together[0][1].done():
+            together[0][1].set_exception(error)
+        return
     start = 0
     for rows, future in together:
         end = start + rows.count
-        _settle(future, Scores(scores.probability[start:end], scores.predicted[start:end]))
+        if not future.done():  # else its request ran out of time
+            future.set_result(Scores(scores.probability[start:end], scores.predicted[start:end]))
         start = end
-
-
-def _settle(future: asyncio.Future[Scores], outcome: Scores | Exception) -> None:
-    if future.done():  # its request ran out of time
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
 
 
 def joined(tables: list[Rows]) -> Rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
-from prediction_log.rows import features_texts
+from prediction_log.rows import features_json, features_texts
 from serve.errors import ModelFailed
 
 PROBABILITIES = "probabilities"
 EDGE = 1e-6
 """A sum of float32 votes may leave the range from 0 to 1 by its last digits; any further is not a probability."""
-
-FEW = 10
-"""Rows up to this number are put on record sooner one by one than as a table."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,11 @@ class Rows:
         texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
         return {**dict(zip(self.names, numbers, strict=True)), **texts}
 
-    def features(self, hidden: frozenset[str] = frozenset()) -> Sequence[dict[str, Any] | str]:
-        """Return the n rows for the record: as `dictionaries`, or as texts where that is quicker.
-
-        A text goes into the log as it is, and so has no value of the hidden columns.
-        """
-        if self.count > FEW and not self.texts and (texts := features_texts(self.names, self.numbers.T, hidden)):
-            return texts
-        return self.dictionaries()
+    def features(self, hidden: frozenset[str] = frozenset()) -> list[str]:
+        """Return the n rows as JSON for the record, with null in place of the hidden columns."""
+        if not self.texts and (rows := features_texts(self.names, self.numbers.T, hidden)):
+            return rows
+        return [features_json(row, hidden) for row in self.dictionaries()]
 
     def dictionaries(self) -> list[dict[str, Any]]:
         """Return the n rows by column; None stands for a missing value."""
@@ -125,12 +118,9 @@ class Graph:
 
 def open_graph(name: str, version: str, found: Described) -> Graph:
     """Load a graph; its file is not needed after that."""
-    return Graph(name, version, found.names, found.text, found.threshold, open_session(found.path))
-
-
-def open_session(graph: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     # a row takes 0.03 ms: requests beside each other use the cores better than threads within one
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(found.path), options, providers=["CPUExecutionProvider"])
+    return Graph(name, version, found.names, found.text, found.threshold, session)

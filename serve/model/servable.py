@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from timeit import repeat
 
 import mlflow
 import numpy as np
@@ -61,17 +61,12 @@ def load(name: str, version: str) -> Servable:
         return proven(name, version, download(name, version, folder))
 
 
-def _in_short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_REASON]}"
-
-
 @contextmanager
-def refusing(version: str, failed: str = "be loaded", reason: Callable[[Exception], str] = _in_short) -> Iterator[None]:
+def refusing(version: str, scoring: bool = False) -> Iterator[None]:
     """Raise ModelRefused for whatever a damaged or foreign model trips over; a registry that is gone is another thing.
 
     Args:
-        failed: what the version cannot do if something is raised inside.
-        reason: returns why; `reason_without_rows` where a message may repeat rows.
+        scoring: rows are scored inside, which an error's message may repeat.
 
     Raises:
         ModelRefused: it, or what was raised inside.
@@ -84,7 +79,11 @@ def refusing(version: str, failed: str = "be loaded", reason: Callable[[Exceptio
     except Exception as error:
         if trouble_of(error) or disk_problem(error):
             raise
-        raise ModelRefused(f"version {version} cannot {failed}: {reason(error)}") from error
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        failed = f"be loaded: {type(error).__name__}: {reason}"
+        if scoring:
+            failed = f"score its input example: {reason_without_rows(error)}"
+        raise ModelRefused(f"version {version} cannot {failed}") from error
 
 
 def download(name: str, version: str, folder: str) -> Path:
@@ -114,14 +113,16 @@ def proven(name: str, version: str, path: Path) -> Servable:
     # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
     # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
     model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
-    with refusing(version, "score its input example", reason_without_rows):
+    with refusing(version, scoring=True):
         example = _example(metadata, path)
-        asked = _with_gaps(example, list(found.text))
+        asked = _with_gaps(example, found.text)
         theirs = model.predict(asked)["probability"].to_numpy()
     del model
     servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
-    with refusing(version, "score its input example", reason_without_rows):
-        _expect_answers(servable, asked, theirs)
+    with refusing(version, scoring=True):
+        ours = np.array(servable.score(servable.rows_of(asked)).probability)
+        if not (difference := float(np.abs(ours - theirs).max())) < EQUAL:
+            raise ModelRefused(f"version {version} answers otherwise than its MLflow model, by {difference:.1e}.")
     return servable
 
 
@@ -132,19 +133,10 @@ def _example(metadata: Model, path: Path) -> pd.DataFrame:
     return example
 
 
-def _with_gaps(example: pd.DataFrame, text: list[str]) -> pd.DataFrame:
+def _with_gaps(example: pd.DataFrame, text: tuple[str, ...]) -> pd.DataFrame:
     """Return the n rows of the example, and once more with no value in any of them: 2n rows."""
-    gaps = example.copy()
-    gaps.loc[:, [name for name in example if name not in text]] = np.nan
-    gaps.loc[:, text] = ""
+    gaps = pd.DataFrame({name: "" if name in text else np.nan for name in example}, index=example.index)
     return pd.concat([example, gaps], ignore_index=True)
-
-
-def _expect_answers(servable: Servable, rows: pd.DataFrame, theirs: np.ndarray) -> None:
-    """Compare with the answers that the MLflow model gave, the one that was registered, to the same n rows."""
-    ours = np.array(servable.score(servable.rows_of(rows)).probability)
-    if not (difference := float(np.abs(ours - theirs).max())) < EQUAL:
-        raise ModelRefused(f"version {servable.version} answers otherwise than its MLflow model, by {difference:.1e}.")
 
 
 def warm_up(servable: Servable, slowest_ms: float) -> float:
@@ -154,19 +146,12 @@ def warm_up(servable: Servable, slowest_ms: float) -> float:
         ModelRefused: slower than `slowest_ms`.
     """
     row = servable.rows_of(servable.example.head(1))
-    taken = [_milliseconds(servable, row) for _ in range(WARM_UP_ROUNDS)]
-    median = float(np.median(taken))
+    median = 1000 * float(np.median(repeat(lambda: servable.score(row), repeat=WARM_UP_ROUNDS, number=1)))
     if median > slowest_ms:
         raise ModelRefused(
             f"version {servable.version} takes {median:.1f} ms for one row, allowed are {slowest_ms:g} (slowest_ms)."
         )
     return median
-
-
-def _milliseconds(servable: Servable, rows: Rows) -> float:
-    start = perf_counter()
-    servable.score(rows)
-    return (perf_counter() - start) * 1000
 
 
 def expect_same_signature(new: Servable, old: Servable) -> None:
@@ -182,8 +167,11 @@ def expect_same_signature(new: Servable, old: Servable) -> None:
 
 
 def _signature(metadata: Model) -> set[tuple[str, str]]:
-    """Each column with all that is said of it."""
-    sides = (("in", metadata.signature.inputs), ("out", metadata.signature.outputs)) if metadata.signature else ()
+    """Return the name of each column, and all that is known of it."""
+    sides = {"in": metadata.get_input_schema(), "out": metadata.get_output_schema()}
     return {
-        (str(column.get("name")), f"{side} {column}") for side, schema in sides if schema for column in schema.to_dict()
+        (str(column.get("name")), f"{side} {column}")
+        for side, schema in sides.items()
+        if schema
+        for column in schema.to_dict()
     }

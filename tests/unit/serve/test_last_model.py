@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from serve.http import last_model
-from serve.http.metrics import FOLDER
 from serve.http.shutdown import SUPERVISOR
+from serve.settings import METRICS_FOLDER
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of a model, in a process that is a worker."""
     monkeypatch.setenv(SUPERVISOR, "1")
-    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
     folder = tmp_path / "source"
     (folder / "code").mkdir(parents=True)
     (folder / "code" / "predictor.py").write_text("pass")
