@@ -29,8 +29,8 @@ from serve.http.feedback import label_from, take
 from serve.http.middleware import Guard
 from serve.http.model_follower import Follower
 from serve.http.refusals import refusal
-from serve.http.request_body import JSON, TYPES, parse_fast, parse_with_mlflow
-from serve.http.request_context import SMALL_BODY, Call, call_of, media_type_of, read_body
+from serve.http.request_body import TYPES, parse_fast, parse_with_mlflow
+from serve.http.request_context import JSON, SMALL_BODY, Call, call_of, media_type_of, read_body
 from serve.http.shadow import Shadow
 from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker
 from serve.model.microbatch import Batcher
@@ -42,14 +42,12 @@ from stepkit.processes import interrupted
 
 FEW_ROWS = 200
 
-LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
-"""Large requests that are worked on at a time; more would mostly take Python's interpreter lock from each other."""
-
-SECONDS_TO_YIELD = 0.0005
-"""How long a thread may hold Python's interpreter lock against another: the event loop waits for the log's thread
-after each call of ONNX Runtime, and with Python's own 0.005 a third fewer requests are answered."""
-
 SECONDS_BETWEEN_GAUGES = 1.0
+# more large requests at a time would mostly take Python's interpreter lock from each other
+LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
+# how long a thread may hold the interpreter lock: the event loop waits for the log's thread after each call of ONNX
+# Runtime, and with Python's own 0.005 a third fewer requests are answered
+SECONDS_TO_YIELD = 0.0005
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,9 @@ class Scorer:
         self.batcher = Batcher()
         self.large = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="large")
         self.log_trouble = ""
-        on_commit = metrics.commit_seconds.observe
-        self.log = PredictionLog.open(settings.log_url, settings.log, must_answer=False, on_commit=on_commit)
+        self.log = PredictionLog.open(
+            settings.log_url, settings.log, must_answer=False, on_commit=metrics.commit_seconds.observe
+        )
         self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
 
     @asynccontextmanager

@@ -18,10 +18,8 @@ from stepkit.table.fileformats import MISSING, numbered_rows, uneven_rows
 def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
     """Return a CSV body as a table: in a column of texts only the empty text is missing, as in training.
 
-    Raises:
-        Refusal: 400; a row has too many or too few fields, or a value is not a number.
-        MlflowException: a column of the model occurs twice.
-        ValueError: it is not CSV in UTF-8.
+    Raises Refusal (400) for a row or a value that does not fit, MlflowException for a column that occurs twice, and
+    ValueError where it is not CSV in UTF-8.
     """
     text = body.decode("utf-8-sig")
     if "\0" in text:  # pandas would end the value there

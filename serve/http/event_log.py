@@ -9,11 +9,9 @@ from typing import Any
 
 import orjson
 
-STANDARD_OUTPUT = 1
-
 
 def note(event: str, **fields: Any) -> None:
-    """Write one line; one write each, so that lines of several workers do not mix."""
+    """Write one line to standard output; one write each, so that lines of several workers do not mix."""
     line = {"time": datetime.now(UTC), "event": event, **fields}
     with suppress(OSError):  # nobody reads the log any more: no reason to stop answering
-        os.write(STANDARD_OUTPUT, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str))
+        os.write(1, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str))

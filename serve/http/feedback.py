@@ -32,11 +32,7 @@ class Label(Strict):
 
 
 def label_from(body: bytes) -> Label:
-    """Return the label of a JSON body.
-
-    Raises:
-        Refusal: 400, with the field that does not fit.
-    """
+    """Return the label of a JSON body; raise Refusal (400) with the field that does not fit."""
     try:
         return Label.model_validate_json(body)
     except ValidationError as error:
@@ -45,11 +41,9 @@ def label_from(body: bytes) -> Label:
 
 
 def take(log: PredictionLog, label: Label) -> dict[str, Any]:
-    """Write the label down and return what became of it: new, repeated (no change) or changed.
+    """Put a label on record and return what became of it: new, repeated (no change) or changed.
 
-    Raises:
-        Refusal: 404, no such row was answered, or its record was not kept.
-        LogUnavailable: the log cannot be written.
+    Raises Refusal (404) for a row that is not on record, and LogUnavailable or LogUnfit as the log.
     """
     counts = log.settle(lambda: give_feedback(log.engine, [(label.request_id, label.row, label.label)]))
     if counts.unknown:

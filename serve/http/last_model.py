@@ -14,10 +14,8 @@ from serve.http.shutdown import SUPERVISOR
 from serve.settings import METRICS_FOLDER
 from stepkit.table.tables import sha256_of
 
-SUBFOLDER = "last-model"
-"""Of the folder that the workers share for their metrics, and that is removed with the last of them."""
-
-RECORD = "record.json"
+# in the folder that the workers share for their metrics, and that is removed with the last of them
+SUBFOLDER, RECORD = "last-model", "record.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class LastModel:
     digests: dict[str, str]
 
     def is_intact(self) -> bool:
-        """Return whether the files are those that were kept."""
         try:
             return _digests(Path(self.place)) == self.digests
         except OSError:  # another worker replaces them

@@ -67,7 +67,9 @@ def exposition() -> bytes:
     folder = os.environ.get(METRICS_FOLDER)
     if not folder:
         return generate_latest(REGISTRY)
-    _forget_the_dead(Path(folder))
+    for pid in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_live*.db")}:
+        if not Path(f"/proc/{pid}").exists():  # what it counted still counts, but it serves no model any more
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it in part
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it in part
     return generate_latest(registry)
@@ -77,10 +79,3 @@ def remove_folder() -> None:
     """Remove the folder of several workers, for a supervisor that cannot do so any more."""
     if folder := os.environ.get(METRICS_FOLDER):
         shutil.rmtree(folder, ignore_errors=True)  # the other workers remove it too
-
-
-def _forget_the_dead(folder: Path) -> None:
-    """A worker that was killed serves no model any more; what it counted still counts."""
-    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}:
-        if not Path(f"/proc/{pid}").exists():
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it in part

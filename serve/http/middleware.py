@@ -29,12 +29,8 @@ OPEN = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
 """What is answered without the key; all else needs it, whatever the router makes of the path."""
 
 KNOWN = {"/invocations", "/feedback", "/metrics", *OPEN}
-
-MOST_DISCARDED = 8
-"""The body of a refused request is discarded up to this many times the limit."""
-
-SECONDS_OF_SILENCE = 0.5
-"""A refused client that sends nothing for so long does not send the rest of its body, and is disconnected."""
+MOST_DISCARDED = 8  # the body of a refused request is discarded up to this many times the limit
+SECONDS_OF_SILENCE = 0.5  # a refused client that sends nothing for so long is disconnected
 
 
 def new_id() -> str:

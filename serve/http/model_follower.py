@@ -26,13 +26,9 @@ from stepkit.settings.load import make_for
 from stepkit.store import tracking
 from stepkit.store.champion import version_by_alias
 
-CHAMPION = "champion"
-SHADOW = "shadow"
-SECONDS_TO_RETRY = 60.0
-"""A refused version is tried again after this time: what was broken may be its storage."""
-
-SECONDS_TO_WAIT = 30.0
-"""How long a new worker waits for a model before it listens without one."""
+CHAMPION, SHADOW = "champion", "shadow"
+SECONDS_TO_RETRY = 60.0  # a refused version is tried again: what was broken may be its storage
+SECONDS_TO_WAIT = 30.0  # so long a new worker waits for a model before it listens without one
 
 
 @dataclass(frozen=True)
@@ -148,11 +144,7 @@ class Follower:
             slot.refused = None
 
     def _take(self, slot: Slot, version: str, fetch: Callable[[str], Path]) -> None:
-        """Serve a version from now on if it proves itself.
-
-        Args:
-            fetch: takes a temporary folder and returns where the files of the version are.
-        """
+        """Serve a version from now on if it proves itself; `fetch` puts its files into a folder and returns where."""
         start = time.monotonic()
         if slot.refused and slot.refused.version == version and start - slot.refused.at < SECONDS_TO_RETRY:
             return

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from serve.http.feedback import Label
+from serve.http.request_context import JSON
 from serve.model.servable import Servable
 
-JSON = "application/json"
 GETS = {
     "/ping": "200 once there is a model",
     "/health": "what is served and what was refused",

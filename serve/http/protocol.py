@@ -20,20 +20,12 @@ from serve.http import metrics
 from serve.http.refusals import Refusal, refusal
 from serve.settings import handed_over
 
-MOST_HEAD_BYTES = 64 * 1024
-"""Of a request line and headers, of a trailer, or of anything else that is not a body. Proxies allow 8 to 32 KiB."""
-
+MOST_HEAD_BYTES = 64 * 1024  # of all that is not a body: request line, headers, trailer. Proxies allow 8 to 32 KiB
 MOST_CONNECTIONS = 2000
 FEWEST_CONNECTIONS = 8
-SPARE_FILES = 48
-"""Descriptors left for the log, the registry and a model that is loaded."""
-
-MOST_PIPELINED = 32
-"""A client may send requests before the earlier ones are answered; each one waiting takes a few KB here."""
-
-GRACE_SECONDS = 5.0
-"""After `request_seconds`, in which the response is sent that reports the time-out."""
-
+SPARE_FILES = 48  # descriptors left for the log, the registry and a model that is loaded
+MOST_PIPELINED = 32  # requests that a client sends before the earlier ones are answered; each takes a few KB
+GRACE_SECONDS = 5.0  # after `request_seconds`, to send the response that reports the time-out
 SECONDS_BETWEEN_LOOKS = 0.5
 
 

@@ -22,14 +22,13 @@ from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
 from serve.http.csv_body import csv_table, expect_each_once, is_number
 from serve.http.refusals import Refusal, bad_request
+from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 
-JSON, CSV = "application/json", "text/csv"
+CSV = "text/csv"
 TYPES: tuple[str, ...] = (JSON, CSV, scoring_server.CONTENT_TYPE_PARQUET)
-LONGEST_WHOLE_NUMBER = 300
-"""Digits of a whole number that is surely a double; a longer one is the same as very large."""
-
+LONGEST_WHOLE_NUMBER = 300  # digits; it is surely a double, and a longer one is the same as very large
 NUMBER_TYPES = {int, float, bool, type(None)}
 TEXT_TYPES = {str, type(None)}
 LONGEST_MESSAGE = 600
@@ -134,8 +133,7 @@ class _Reader:
 def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
     """Return the rows of any body that MLflow's scoring server takes for this model.
 
-    Raises:
-        Refusal: with the status of MLflow's scoring server, and the field to correct.
+    Raises Refusal with the status of MLflow's scoring server, and the field to correct.
     """
     reader = _Reader(model)
     request: Any = body
@@ -219,8 +217,8 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
+# the part of pandas' message that repeats a value of a row
 _REPEATED = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
-"""Part of pandas' message that repeats a value of a row."""
 
 
 def readable(message: str) -> str:

@@ -12,15 +12,11 @@ from starlette.requests import Request
 from serve.http.refusals import refusal
 from serve.model.servable import Servable
 
+JSON = "application/json"
 CALL = "scorer.call"
-CLIENT_GONE = 499
-"""The status that logs show for a client that hung up, after nginx; nobody receives it."""
-
-BODIES_AT_ONCE = 4
-"""Bodies of the largest size that are held in memory together; further ones wait for one of these to be answered."""
-
-SMALL_BODY = 64 * 1024
-"""A body up to this size does not wait: a request of a few rows is answered while others send large ones."""
+CLIENT_GONE = 499  # in logs the status of a client that hung up, after nginx
+BODIES_AT_ONCE = 4  # of the largest size, in memory together; further ones wait for one of these to be answered
+SMALL_BODY = 64 * 1024  # bytes; such a body does not wait: a few rows are answered while others send large tables
 
 
 class BodyMemory:
@@ -32,11 +28,7 @@ class BodyMemory:
         self._waiting: list[asyncio.Future[None]] = []
 
     async def take(self, size: int) -> None:
-        """Wait until `size` bytes are free, and take them.
-
-        Raises:
-            Refusal: not free within `patience` seconds.
-        """
+        """Take `size` bytes as soon as they are free; raise Refusal if they are not within `patience` seconds."""
         try:
             async with asyncio.timeout(self.patience):
                 while self.free < size:
@@ -86,11 +78,7 @@ def call_of(request: Request) -> Call:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        Refusal: larger than `limit` bytes, or announced so.
-    """
+    """Return the whole body; raise Refusal if it is larger than `limit` bytes, or announced so."""
     call = call_of(request)
     chunks: list[bytes] = []
     size = 0
@@ -119,8 +107,7 @@ async def _hold(call: Call, size: int) -> None:
 def media_type_of(header: str | None, accepted: Collection[str]) -> str:
     """Return the type of a body in small letters; case, spaces and quotes of the header change nothing.
 
-    Raises:
-        Refusal: 415; there is no header, or another type, charset or parameter in it.
+    Raises Refusal (415) where there is no header, or another type, charset or parameter in it.
     """
     kind, *parameters = (header or "").lower().split(";")
     named = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]

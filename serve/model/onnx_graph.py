@@ -17,8 +17,7 @@ from prediction_log.rows import features_json, features_texts
 from serve.errors import ModelFailed
 
 PROBABILITIES = "probabilities"
-EDGE = 1e-6
-"""A sum of float32 votes may leave the range from 0 to 1 by its last digits; any further is not a probability."""
+EDGE = 1e-6  # a sum of float32 votes may leave the range from 0 to 1 by its last digits
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,7 @@ class Graph:
         return tuple(name for name in self.names if name not in self.text)
 
     def score(self, rows: Rows) -> Scores:
-        """Return the scores of n rows.
-
-        Raises:
-            ModelFailed: the graph cannot compute them, or returned something else than a probability.
-        """
+        """Return the scores of n rows; raise ModelFailed where the graph returns something else than probabilities."""
         try:
             answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
         except Exception as error:  # ONNX Runtime has a class for each cause, and its messages may repeat values

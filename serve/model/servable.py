@@ -24,9 +24,7 @@ from stepkit.store.tracking import refuse_pickles, trouble_of
 FLAVOR = "python_function"
 WARM_UP_ROUNDS = 20
 LONGEST_REASON = 300
-
-EQUAL = 1e-6
-"""ONNX Runtime adds the trees' float32 votes in another order on another number of threads: up to 3e-7 apart."""
+EQUAL = 1e-6  # ONNX Runtime adds float32 votes in another order on another number of threads: up to 3e-7 apart
 
 
 @dataclass(frozen=True)
@@ -51,26 +49,19 @@ def _texts(column: pd.Series) -> np.ndarray:
 
 
 def load(name: str, version: str) -> Servable:
-    """Fetch a registered version and make it ready; prove that it answers as its own MLflow model does.
-
-    Raises:
-        ModelRefused: it cannot be loaded, or its answers are not finite or not those of its MLflow model.
-        MlflowException, OSError: the registry or the artifact store cannot be reached.
-    """
+    """Fetch a registered version, and return it once it is `proven`; raises as `refusing`."""
     with refusing(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
         return proven(name, version, download(name, version, folder))
 
 
 @contextmanager
 def refusing(version: str, scoring: bool = False) -> Iterator[None]:
-    """Raise ModelRefused for whatever a damaged or foreign model trips over; a registry that is gone is another thing.
+    """Raise ModelRefused for whatever a damaged or foreign model trips over inside.
+
+    MlflowException and OSError pass where the registry, the artifact store or a disk cannot be used.
 
     Args:
         scoring: rows are scored inside, which an error's message may repeat.
-
-    Raises:
-        ModelRefused: it, or what was raised inside.
-        MlflowException, OSError: the registry or the artifact store cannot be reached.
     """
     try:
         yield
@@ -100,11 +91,7 @@ def described(path: Path, metadata: Model) -> Described:
 
 
 def proven(name: str, version: str, path: Path) -> Servable:
-    """Make a model on disk ready, and prove that it answers as its own MLflow model does.
-
-    Raises:
-        ModelRefused: it does not, or has nothing by which to tell.
-    """
+    """Return a model on disk, ready; raise ModelRefused unless it provably answers as its own MLflow model does."""
     metadata = Model.load(str(path))
     if metadata.signature is None:
         raise ModelRefused(f"version {version} has no signature. Log it with one.")
@@ -140,11 +127,7 @@ def _with_gaps(example: pd.DataFrame, text: tuple[str, ...]) -> pd.DataFrame:
 
 
 def warm_up(servable: Servable, slowest_ms: float) -> float:
-    """Score one row again and again; return the median in milliseconds.
-
-    Raises:
-        ModelRefused: slower than `slowest_ms`.
-    """
+    """Score one row again and again; return the median in milliseconds, and raise ModelRefused above `slowest_ms`."""
     row = servable.rows_of(servable.example.head(1))
     median = 1000 * float(np.median(repeat(lambda: servable.score(row), repeat=WARM_UP_ROUNDS, number=1)))
     if median > slowest_ms:
