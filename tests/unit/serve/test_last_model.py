@@ -43,8 +43,7 @@ def test_the_next_version_replaces_the_copy(source: Path) -> None:
     last_model.keep("1", source)
     first = kept()
     last_model.keep("2", source)
-    assert kept().version == "2"
-    assert kept().is_intact()
+    assert (kept().version, kept().is_intact()) == ("2", True)
     assert not first.is_intact()
     assert not Path(first.place).exists()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-import pytest
 
 from serve.model.microbatch import Batcher, joined
 from serve.model.onnx_graph import Rows, Scores
@@ -30,52 +29,35 @@ def rows_with(*values: float) -> Rows:
     return Rows(("a",), np.array([values]), {}, len(values))
 
 
+def asked(*requests: tuple[Doubling, tuple[float, ...]]) -> list[Any]:
+    """The answers or errors of requests that arrive in one turn, and of one that arrives after them."""
+
+    async def ask() -> list[Any]:
+        batcher = Batcher()
+        together = [batcher.score(rows_with(*values), cast(Servable, model)) for model, values in requests]
+        answers = await asyncio.gather(*together, return_exceptions=True)
+        return [*answers, await batcher.score(rows_with(5.0), cast(Servable, requests[0][0]))]
+
+    return asyncio.run(ask())
+
+
 def test_requests_of_one_turn_share_a_call_and_get_their_own_rows() -> None:
     model = Doubling()
-
-    async def ask() -> list[Scores]:
-        batcher = Batcher()
-        servable = cast(Servable, model)
-        asked = [batcher.score(rows_with(*values), servable) for values in ((1.0,), (2.0, 3.0), (4.0,))]
-        return [*await asyncio.gather(*asked), await batcher.score(rows_with(5.0), servable)]
-
-    answers = asyncio.run(ask())
+    answers = asked((model, (1.0,)), (model, (2.0, 3.0)), (model, (4.0,)))
     assert [one.probability for one in answers] == [[2.0], [4.0, 6.0], [8.0], [10.0]]
     assert model.calls == [4, 1]
 
 
 def test_two_models_are_never_mixed() -> None:
     one, other = Doubling(), Doubling()
-
-    async def ask() -> None:
-        batcher = Batcher()
-        models = [cast(Servable, model) for model in (one, other, one)]
-        await asyncio.gather(*(batcher.score(rows_with(1.0), model) for model in models))
-
-    asyncio.run(ask())
-    assert (one.calls, other.calls) == ([2], [1])
-
-
-def test_an_error_reaches_those_who_wait_and_nobody_after_them() -> None:
-    async def ask() -> Scores:
-        batcher = Batcher()
-        servable = cast(Servable, Doubling())
-        with pytest.raises(ValueError, match="negative"):
-            await batcher.score(rows_with(-1.0), servable)
-        return await batcher.score(rows_with(1.0), servable)
-
-    assert asyncio.run(ask()).probability == [2.0]
+    asked((one, (1.0,)), (other, (1.0,)), (one, (1.0,)))
+    assert (one.calls, other.calls) == ([2, 1], [1])
 
 
 def test_an_error_reaches_only_the_request_whose_rows_cause_it() -> None:
-    async def ask() -> list[Scores | BaseException]:
-        batcher = Batcher()
-        servable = cast(Servable, Doubling())
-        asked = [batcher.score(rows_with(*values), servable) for values in ((1.0,), (2.0, -1.0), (3.0,))]
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    first, failed, last = asyncio.run(ask())
-    assert (first, last) == (Scores([2.0], [0]), Scores([6.0], [0]))
+    model = Doubling()
+    first, failed, last, later = asked((model, (1.0,)), (model, (2.0, -1.0)), (model, (3.0,)))
+    assert (first, last, later) == (Scores([2.0], [0]), Scores([6.0], [0]), Scores([10.0], [0]))
     assert isinstance(failed, ValueError)
 
 

@@ -1,57 +1,84 @@
-"""The follower of the registry, as far as it needs none."""
+"""The follower of the registry, with a registry that has no model, a bad one, or is gone."""
 
 from __future__ import annotations
 
 import gc
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
-import requests
+from mlflow import MlflowClient
 
+from random_forest.export import signature_of
 from serve.http import last_model
-from serve.http.model_follower import CHAMPION, Follower
-from serve.settings import ServeSettings
+from serve.http.model_follower import Follower
+from serve.http.shutdown import SUPERVISOR
+from serve.settings import METRICS_FOLDER, ServeSettings
+from tests.support.servers import free_port, wait_until
 
 
-def test_garbage_is_collected_again_after_the_first_look_whatever_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    follower = Follower(ServeSettings())
-    found: list[bool] = []
+def model_that_raises(error: str, folder: Path, module: str) -> Path:
+    """The files of a model whose own code raises an error when it is loaded."""
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / f"{module}.py").write_text(f"import requests\ndef _load_pyfunc(path): raise {error}\n")
+    (folder / "settings.json").write_text(json.dumps({"columns": ["AGE"], "text": [], "threshold": 0.5}))
+    files = {name: {"path": f"{name}.json"} for name in ("settings", "onnx")}
+    flavor = {"loader_module": module, "code": "code", "artifacts": files}
+    signature = signature_of(["AGE"], []).to_dict()
+    (folder / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor}, "signature": signature}))
+    return folder
 
-    def look() -> None:
-        found.append(gc.isenabled())
-        if len(found) == 2:
-            follower._stop.set()
 
-    monkeypatch.setattr(follower, "look", look)
-    monkeypatch.setattr(follower._stop, "wait", lambda seconds: None)
+@pytest.fixture
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("no_registry")
+def test_garbage_is_collected_again_after_the_first_look_whatever_it_found() -> None:
+    follower = Follower(ServeSettings(model_name="m"))
     gc.disable()  # as run.py does before it imports the scorer
     try:
-        follower._run()
+        follower.start()
+        wait_until(gc.isenabled, "garbage is collected", 30)
     finally:
+        follower.stop()
         gc.enable()
-    assert found == [False, True]
+    assert "the registry; " in follower.describe()["waiting_for"]
 
 
-def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(capfd: pytest.CaptureFixture[str]) -> None:
-    follower = Follower(ServeSettings())
-
-    def fetch(_: str) -> Path:
-        raise ValueError("no model at https://store/model?X-Amz-Signature=0123456789abcdef")
-
-    follower._take(follower.slots[CHAMPION], "1", fetch)
+def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(
+    store: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    error = "ValueError('no model at https://store/model?X-Amz-Signature=0123456789abcdef')"
+    files = model_that_raises(error, tmp_path / "model", "names_a_secret")
+    client = MlflowClient(store)
+    client.create_registered_model("secretive")
+    client.create_model_version("secretive", str(files))
+    client.set_registered_model_alias("secretive", "champion", "1")
+    follower = Follower(ServeSettings(model_name="secretive"))
+    follower.look()
+    assert [one["version"] for one in follower.describe()["refused"]] == ["1"]
     shown = str(follower.describe()) + capfd.readouterr().out
     assert "no model at https://store/model" in shown
     assert "0123456789abcdef" not in shown
 
 
+@pytest.mark.usefixtures("no_registry")
 def test_the_follower_outlives_a_failure_to_load_the_copy_of_another_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise requests.ConnectionError("the line is lost")
-
-    monkeypatch.setattr(last_model, "last", lambda: last_model.LastModel("1", str(tmp_path), {}))
-    monkeypatch.setattr("tempfile.mkdtemp", fail)
-    follower = Follower(ServeSettings())
+    monkeypatch.setenv(SUPERVISOR, "1")
+    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
+    error = "requests.ConnectionError('the line is lost')"
+    last_model.keep("1", model_that_raises(error, tmp_path / "model", "loses_the_line"))
+    follower = Follower(ServeSettings(model_name="m"))
     follower.look()
     assert "the line is lost" in follower.describe()["waiting_for"]

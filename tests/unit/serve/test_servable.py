@@ -8,7 +8,7 @@ import re
 import shlex
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +23,8 @@ from serve.errors import AddressUnusable
 from serve.http import metrics, openapi
 from serve.http.app import Scorer
 from serve.http.feedback import label_from
-from serve.http.middleware import id_from, new_id
-from serve.http.refusals import Refusal
+from serve.http.middleware import Guard, id_from, new_id
+from serve.http.refusals import Refusal, refusal
 from serve.http.request_context import media_type_of
 from serve.run import expect_free, main, welcome
 from serve.settings import ServeSettings, key_from_environment, settings_from
@@ -81,11 +81,8 @@ def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: l
 def test_the_model_is_the_one_that_register_writes_unless_another_is_named(
     text: str, name: str, tmp_path: Path
 ) -> None:
-    assert settings_from({}, config(tmp_path, text)).model_name == name
-
-
-def test_without_a_config_yaml_the_defaults_count(tmp_path: Path) -> None:
-    assert settings_from({}, tmp_path / "config.yaml") == ServeSettings(model_name="credit_default")
+    assert settings_from({}, config(tmp_path, text)) == ServeSettings(model_name=name)
+    assert settings_from({}, tmp_path / "missing.yaml").model_name == "credit_default"
 
 
 @pytest.mark.parametrize(("key", "value"), [("port", "x"), ("sample_rate", "2"), ("workers", "0"), ("more", "1")])
@@ -106,9 +103,8 @@ def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value
     ],
 )
 def test_a_config_yaml_of_another_shape_is_one_line(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match=message) as caught:
+    with pytest.raises(BadParameter, match=rf"^{message}.*$"):
         settings_from({}, config(tmp_path, text))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,18 +134,10 @@ def test_any_other_key_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert key_from_environment() == key
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "application/json",
-        "Application/JSON",
-        ' APPLICATION/JSON ; Charset="UTF-8"',
-        "application/json;",
-        "application/json; charset=utf8",
-    ],
-)
-def test_the_spelling_of_a_media_type_changes_nothing(header: str) -> None:
-    assert media_type_of(header, ["text/csv", "application/json"]) == "application/json"
+@pytest.mark.parametrize("parameter", ["", ";", "; charset=utf8", ' ; Charset="UTF-8"'])
+@pytest.mark.parametrize("kind", ["application/json", " APPLICATION/Json"])
+def test_the_spelling_of_a_media_type_changes_nothing(kind: str, parameter: str) -> None:
+    assert media_type_of(kind + parameter, ["text/csv", "application/json"]) == "application/json"
 
 
 @pytest.mark.parametrize("header", [None, "", "text/plain", "application/json; charset=latin-1", "text/csv; v=1"])
@@ -176,14 +164,24 @@ def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
     assert all(before <= one.int >> 80 <= after for one in made)
 
 
-@pytest.mark.parametrize("given", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
-def test_a_well_formed_id_is_kept(given: str) -> None:
-    assert id_from(given) == given
+@pytest.mark.parametrize("kept", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
+def test_only_a_well_formed_id_is_kept(kept: str) -> None:
+    assert id_from(kept) == kept
+    assert {id_from(other) for other in ("", f"{kept}é", f"{kept}\n", f"{kept}\0", kept.ljust(201, "x"))} == {""}
 
 
-@pytest.mark.parametrize("given", ["", "é", "a\n", "a\0", "x" * 201])
-def test_any_other_id_is_none(given: str) -> None:
-    assert id_from(given) == ""
+def test_a_client_that_may_try_again_is_told_when() -> None:
+    async def busy(*_: object) -> None:
+        raise refusal("OVERLOADED")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [], "path": "/ping", "method": "GET"}
+    asyncio.run(Guard(busy, ServeSettings(), "", lambda: None)(scope, busy, send))
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"retry-after"]) == (503, b"1")
 
 
 def test_many_scores_are_counted_as_one_by_one() -> None:
@@ -192,10 +190,9 @@ def test_many_scores_are_counted_as_one_by_one() -> None:
     for value in values:
         metrics.observe_scores("single", [value])
     shown = metrics.exposition().decode().splitlines()
-    many, single = ([line for line in shown if f'version="{name}"' in line] for name in ("many", "single"))
-    assert [line.replace("many", "single").split() for line in many if "_sum" not in line] == [
-        line.split() for line in single if "_sum" not in line
-    ]
+    lines = [line for line in shown if "_sum" not in line]
+    many, single = ([line for line in lines if f'version="{name}"' in line] for name in ("many", "single"))
+    assert [line.replace("many", "single") for line in many] == single != []
 
 
 @pytest.mark.parametrize(
@@ -245,12 +242,10 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
     scorer = Scorer(ServeSettings(model_name="m", log_url=log_url, when_unavailable=policy))  # type: ignore[arg-type]  # one of its two
     beyond = Prediction("r", 0, datetime.now(UTC), "m", "1", False, {"AGE": 24.0}, math.nan, 0, 1.0)
     before = metrics.unrecorded._value.get()
-    if policy == "answer":
+    refused = pytest.raises(Refusal, match="cannot be put on record: the probability of request r")
+    with refused if policy == "refuse" else nullcontext() as caught:
         asyncio.run(scorer._record([beyond], fresh=True))
-    else:
-        with pytest.raises(Refusal, match="cannot be put on record: the probability of request r") as caught:
-            asyncio.run(scorer._record([beyond], fresh=True))
-        assert (caught.value.status, caught.value.code) == (400, "NOT_RECORDABLE")
+    assert caught is None or (caught.value.status, caught.value.code) == (400, "NOT_RECORDABLE")
     assert metrics.unrecorded._value.get() - before == (policy == "answer")
     assert scorer.log_trouble == ""
     scorer.log.close()

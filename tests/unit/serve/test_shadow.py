@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from prediction_log.read import read_log
@@ -46,19 +47,18 @@ def request(name: str, count: int, column: str = "a") -> tuple[Rows, list[Predic
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.db'}"
-
-
-@pytest.fixture
-def log(url: str) -> Iterator[PredictionLog]:
-    log = PredictionLog.open(url)
+def log(tmp_path: Path) -> Iterator[PredictionLog]:
+    log = PredictionLog.open(f"sqlite:///{tmp_path / 'log.db'}")
     yield log
     log.close(10)
 
 
-def started(model: Gated, log: PredictionLog, most_rows: int) -> Shadow:
-    shadow = Shadow(lambda: cast(Servable, model), log, most_rows)
+def recorded(log: PredictionLog) -> pd.DataFrame:
+    return read_log(str(log.engine.url), shadow=True)
+
+
+def started(model: Gated, log: PredictionLog) -> Shadow:
+    shadow = Shadow(lambda: cast(Servable, model), log, 10)
     shadow.start()
     return shadow
 
@@ -67,9 +67,9 @@ def dropped() -> float:
     return float(metrics.shadow_dropped._value.get())
 
 
-def test_more_rows_than_may_wait_are_dropped_and_counted(log: PredictionLog, url: str) -> None:
+def test_more_rows_than_may_wait_are_dropped_and_counted(log: PredictionLog) -> None:
     model, before = Gated(), dropped()
-    shadow = started(model, log, most_rows=10)
+    shadow = started(model, log)
     shadow.offer(*request("first", 4))
     assert model.called.wait(60)
     for name in ("second", "third", "fourth"):
@@ -77,36 +77,36 @@ def test_more_rows_than_may_wait_are_dropped_and_counted(log: PredictionLog, url
     assert dropped() - before == 4
     model.gate.set()
     shadow.stop(30)
-    found = read_log(url, shadow=True)
+    found = recorded(log)
     assert sorted(found["request_id"]) == ["first"] * 4 + ["second"] * 4 + ["third"] * 4
     assert set(found["model_version"]) == {"2"}
     assert model.calls == [4, 8]  # what waits together is scored together
 
 
-def test_a_large_request_is_scored_in_pieces_even_if_it_is_larger_than_the_queue(log: PredictionLog, url: str) -> None:
+def test_a_large_request_is_scored_in_pieces_even_if_it_is_larger_than_the_queue(log: PredictionLog) -> None:
     model = Gated()
     model.gate.set()
-    shadow = started(model, log, most_rows=10)
+    shadow = started(model, log)
     shadow.offer(*request("large", 2 * ROWS_AT_ONCE + 50))
     shadow.stop(30)
     assert model.calls == [ROWS_AT_ONCE, ROWS_AT_ONCE, 50]
-    assert sorted(read_log(url, shadow=True)["row"]) == list(range(2 * ROWS_AT_ONCE + 50))
+    assert sorted(recorded(log)["row"]) == list(range(2 * ROWS_AT_ONCE + 50))
 
 
-def test_rows_of_other_columns_are_dropped_and_do_not_stop_it(log: PredictionLog, url: str) -> None:
+def test_rows_of_other_columns_are_dropped_and_do_not_stop_it(log: PredictionLog) -> None:
     model, before = Gated(), dropped()
     model.gate.set()
-    shadow = started(model, log, most_rows=10)
+    shadow = started(model, log)
     shadow.offer(*request("other", 2, column="b"))
     shadow.offer(*request("own", 1))
     shadow.stop(30)
     assert dropped() - before == 2
-    assert list(read_log(url, shadow=True)["request_id"]) == ["own"]
+    assert list(recorded(log)["request_id"]) == ["own"]
 
 
 def test_what_it_has_no_time_for_at_the_end_is_dropped_and_counted(log: PredictionLog) -> None:
     model, before = Gated(), dropped()
-    shadow = started(model, log, most_rows=10)
+    shadow = started(model, log)
     shadow.offer(*request("first", 1))
     assert model.called.wait(60)
     shadow.offer(*request("second", 3))
