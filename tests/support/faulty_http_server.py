@@ -9,7 +9,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from tests.support.servers import LoopbackServer
@@ -36,11 +35,9 @@ class FaultyServer(LoopbackServer):
         self.closing = threading.Event()
         super().__init__(self._handler())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.closing.set()  # lets go of the stalled requests, which the end waits for
-        super().__exit__(kind, error, trace)
+        super().__exit__(*error)
 
     def url(self, path: str) -> str:
         return f"{self.address}/{path}"

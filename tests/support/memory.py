@@ -9,12 +9,11 @@ import pandas as pd
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the bytes that Python, NumPy and pandas hold at the height of `call`, above those held before."""
+    """Return the bytes that Python, NumPy and pandas hold at the height of `call`."""
     tracemalloc.start()
     try:
-        before = tracemalloc.get_traced_memory()[0]
         call()
-        return tracemalloc.get_traced_memory()[1] - before
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.port = port
         self.output = output
+        self.folder = output.parent
         self.process = process
 
     def get(self, path: str, **options: Any) -> requests.Response:
@@ -41,6 +44,9 @@ class Server:
     def score(self, request: Any, **headers: str) -> requests.Response:
         return self.post("/invocations", json.dumps(request).encode(), **headers)
 
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
     def is_ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"ended with {self.process.poll()}: {self.output.read_text()[-2000:]}")
@@ -51,11 +57,9 @@ class Server:
 
     def has_said(self, event: str) -> bool:
         """Whether it has logged an event, and answers: what follows the registry may log before anyone can ask."""
-        try:
-            self.get("/ping")
-        except requests.ConnectionError:
-            return False
-        return bool(self.events(event))
+        with suppress(requests.ConnectionError):
+            return self.get("/ping") is not None and bool(self.events(event))
+        return False
 
     def health(self) -> dict[str, Any]:
         state: dict[str, Any] = self.get("/health").json()
@@ -81,26 +85,26 @@ class Server:
 
     def kill(self) -> None:
         """End whatever is left of its process group."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.process.wait(10)
-
-
-def _started(command: list[str], cwd: Path, output: Path, **env: str) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own."""
-    with output.open("wb") as file:
-        return subprocess.Popen(
-            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
-        )
+            self.process.wait(10)
 
 
 @contextmanager
-def _serving(
+def _serving(command: list[str], cwd: Path, output: Path, port: int, wait: bool = True, **env: str) -> Iterator[Server]:
+    """Start a command in a process group of its own, and yield it once it answers; ended with the context."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
+        )
+    with _ended(process, output, port, wait) as server:
+        yield server
+
+
+@contextmanager
+def _ended(
     process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int, wait: bool = True
 ) -> Iterator[Server]:
-    """The server that a process is, once it answers; ended with the context."""
     server = Server(process, output, port)
     try:
         if wait:
@@ -110,9 +114,8 @@ def _serving(
         server.kill()
 
 
-def _settings(folder: Path, model: str, port: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a scorer of tests, and those that a test gives."""
-    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **given}
+def _settings(folder: Path, model: str, port: int, chosen: dict[str, Any]) -> dict[str, Any]:
+    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **chosen}
 
 
 @contextmanager
@@ -127,29 +130,26 @@ def scorer(
     """
     port = free_port()
     output = folder / f"scorer-{port}.log"
-    settings = _settings(folder, model, port, flags)
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    process: subprocess.Popen[bytes] | WarmProcess
+    words = [word for key, value in _settings(folder, model, port, flags).items() for word in (f"--{key}", str(value))]
     if cold or "workers" in flags:
         command = [sys.executable, "-P", "run.py", *words]
-        process = _started(command, ROOT / "serve", output, PYTHONPATH="..", **(env or {}))
+        with _serving(command, ROOT / "serve", output, port, wait, PYTHONPATH="..", **(env or {})) as server:
+            yield server
     else:
         warm_up()
         output.touch()
         process = WarmProcess(words, str(ROOT / "serve"), command_env(**(env or {})), output)
-    with _serving(process, output, port, wait) as server:
-        yield server
+        with _ended(process, output, port, wait) as server:
+            yield server
 
 
 @contextmanager
 def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
     """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
     port = free_port()
-    output = folder / f"mlflow-run-{port}.log"
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local"]
-    settings = _settings(folder, model, port, parameters)
-    options = [word for key, value in settings.items() for word in ("-P", f"{key}={value}")]
-    with _serving(_started([*command, *options], folder, output), output, port) as server:
+    options = [f"-P{key}={value}" for key, value in _settings(folder, model, port, parameters).items()]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local", *options]
+    with _serving(command, folder, folder / f"mlflow-run-{port}.log", port) as server:
         yield server
 
 
@@ -157,10 +157,19 @@ def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Se
 def scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
     """Start `make serve`, without the installation before it; the process of the server is that of make."""
     port = free_port()
-    output = folder / f"make-{port}.log"
     typed = " ".join(f"{key}={value}" for key, value in _settings(folder, model, port, options).items())
     command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={typed}"]
-    with _serving(_started(command, ROOT, output), output, port) as server:
+    with _serving(command, ROOT, folder / f"make-{port}.log", port) as server:
+        yield server
+
+
+@contextmanager
+def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
+    """Start `mlflow models serve`."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
+    command += ["--port", str(port), "--host", "127.0.0.1"]
+    with _serving(command, folder, folder / f"stock-{port}.log", port) as server:
         yield server
 
 
@@ -178,14 +187,3 @@ def metric(server: Server, name: str) -> float:
     """A metric by its name and labels as /metrics shows them; 0 for one that is not there yet."""
     lines = [line for line in server.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
     return float(lines[0].rpartition(" ")[2]) if lines else 0.0
-
-
-@contextmanager
-def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
-    """Start `mlflow models serve`."""
-    port = free_port()
-    output = folder / f"stock-{port}.log"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
-    address = ["--port", str(port), "--host", "127.0.0.1"]
-    with _serving(_started([*command, *address], folder, output), output, port) as server:
-        yield server

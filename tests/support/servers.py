@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psycopg
@@ -27,10 +26,6 @@ POSTGRES_USER = "tester"
 SECONDS_TO_START = 300.0
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}
 """For a command whose server fails it: MLflow asks as often as ever, without the longer and longer pauses."""
-
-
-HOP_BY_HOP = {"host", "connection", "content-length", "content-encoding", "transfer-encoding", "accept-encoding"}
-"""Headers that a proxy does not pass on, and those of bodies that it unpacks."""
 
 
 def free_port() -> int:
@@ -76,41 +71,10 @@ class LoopbackServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-@contextmanager
-def door_to(address: str, port: int) -> Iterator[None]:
-    """Let a port lead to a server for the time of a `with`; outside of it nobody answers there, as if it were gone.
-
-    So a server can be gone and come back without the seconds that it takes to start.
-    """
-
-    class Passed(BaseHTTPRequestHandler):
-        def handle_one(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            given = {name: text for name, text in self.headers.items() if name.lower() not in HOP_BY_HOP}
-            answer = requests.request(self.command, address + self.path, data=body, headers=given, timeout=60)
-            self.send_response_only(answer.status_code)
-            for name, text in answer.headers.items():
-                if name.lower() not in HOP_BY_HOP:
-                    self.send_header(name, text)
-            self.send_header("Content-Length", str(len(answer.content)))
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        do_GET = do_POST = handle_one
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    with LoopbackServer(Passed, port):
-        yield
 
 
 @contextmanager
@@ -160,22 +124,20 @@ class MlflowServer:
     """A real `mlflow server` in its own process group; it can be stopped and started again on its port."""
 
     def __init__(self, backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str) -> None:
-        self.options, self.under, self.env = options, under, env
-        self.backend_uri = backend_uri
         self.folder = folder
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
+        stored = ["--backend-store-uri", backend_uri, "--artifacts-destination", str(folder / "served")]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.command = [*under, sys.executable, "-m", "mlflow", "server", *stored, *address, *options]
+        self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **env}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = ["--backend-store-uri", self.backend_uri, "--artifacts-destination", str(self.folder / "served")]
-        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.under, sys.executable, "-m", "mlflow", "server", *options, *address, *self.options],
-                stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **self.env},
-            )  # fmt: skip
+                self.command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, env=self.env
+            )
         wait_until(self.answers, f"mlflow server at {self.uri}")
 
     def answers(self) -> bool:

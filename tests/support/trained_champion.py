@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -37,6 +38,10 @@ class Champion:
     experiment: Experiment
     name: str
     row: dict[str, float]
+
+    def split(self, rows: int = 1) -> dict[str, Any]:
+        """Return a request for this row, so many times."""
+        return {"dataframe_split": {"columns": list(self.row), "data": [list(self.row.values())] * rows}}
 
     def promote(self, version: str, alias: str = "champion") -> None:
         self.experiment.client.set_registered_model_alias(self.name, alias, version)

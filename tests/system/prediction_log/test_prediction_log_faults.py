@@ -18,9 +18,9 @@ from prediction_log.queue import MOST_WAITING
 from prediction_log.writer import LogUnavailable, PredictionLog
 from stepkit.processes import free_port
 from tests.support.log_writer_process import prediction
-from tests.support.lossy_tcp_proxy import CutLine
 from tests.support.prediction_logs import ids, new_database, opened, write
 from tests.support.restartable_postgres import postgres_to_stop, stopped
+from tests.support.tcp_proxy import CutLine
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-from tests.support.scoring_requests import split
 from tests.support.scoring_servers import Server, scorer
 from tests.support.servers import wait_until
-from tests.support.trained_champion import Champion, two_versions
+from tests.support.trained_champion import Champion
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 MB = 2**20
@@ -24,28 +23,18 @@ REQUEST_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
-def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("limits", tmp_path_factory.mktemp("champion"))
-
-
-@pytest.fixture(scope="module")
-def running(champion: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A scorer that may open few files and gives a request two seconds."""
-    champion.promote("1")
+    versions.promote("1")
     folder = tmp_path_factory.mktemp("running")
-    with scorer(folder, champion.name, wait=False, request_seconds=REQUEST_SECONDS) as server:
+    with scorer(folder, versions.name, wait=False, request_seconds=REQUEST_SECONDS) as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         wait_until(server.is_ready, f"the scorer answers; see {server.output}")
         yield server
 
 
-def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20)
-
-
 def megabytes(server: Server) -> float:
-    used: int = psutil.Process(server.process.pid).memory_info().rss
-    return used / MB
+    return float(psutil.Process(server.process.pid).memory_info().rss / MB)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +53,7 @@ def megabytes(server: Server) -> float:
 )
 def test_a_request_without_an_end_is_cut_off(running: Server, start: bytes, line: bytes) -> None:
     before = megabytes(running)
-    with connect(running) as client:
+    with running.connect() as client:
         client.sendall(start)
         sent = sent_until_closed(client, line)
     assert sent < 8 * MB  # the kernel's own buffers of both sides take a few MB
@@ -84,47 +73,43 @@ def sent_until_closed(client: socket.socket, line: bytes) -> int:
 
 def test_a_head_that_arrives_byte_by_byte_is_given_up(running: Server) -> None:
     start = time.monotonic()
-    with connect(running) as client:
+    answer = b""
+    with running.connect() as client:
         client.settimeout(0.2)
-        answer = answered_amid(client, HEAD * 100)
+        for byte in HEAD * 100:
+            client.sendall(bytes([byte]))
+            with suppress(TimeoutError):
+                answer = client.recv(4096)
+                break
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error_code"] == "HEAD_INCOMPLETE"
     assert time.monotonic() - start >= REQUEST_SECONDS
 
 
-def answered_amid(client: socket.socket, head: bytes) -> bytes:
-    """Send a head byte by byte; return the response that comes before its end."""
-    for byte in head:
-        client.sendall(bytes([byte]))
-        with suppress(TimeoutError):
-            return client.recv(4096)
-    return b""
-
-
-def test_unfinished_bodies_take_a_bounded_memory_together(running: Server, champion: Champion) -> None:
+def test_unfinished_bodies_take_a_bounded_memory_together(running: Server, versions: Champion) -> None:
     before = megabytes(running)
     with ExitStack() as stack:
         for _ in range(30):
-            client = stack.enter_context(connect(running))
+            client = stack.enter_context(running.connect())
             client.settimeout(0.2)
             with suppress(TimeoutError, ConnectionError):
                 client.sendall(HEAD + b"Content-Length: 8000000\r\n\r\n" + b" " * 7_900_000)
         assert megabytes(running) < before + 100
-        assert running.score(split([champion.row])).ok
-    wait_until(lambda: running.score(split([champion.row] * 5000)).ok, "large bodies are read again")
+        assert running.score(versions.split()).ok
+    wait_until(lambda: running.score(versions.split(5000)).ok, "large bodies are read again")
 
 
 def test_silent_connections_do_not_keep_others_out(running: Server) -> None:
     with ExitStack() as stack:
         for _ in range(OPEN_FILES):
-            stack.enter_context(connect(running))
+            stack.enter_context(running.connect())
         assert running.get("/ping").ok
     assert not running.events("fault")
 
 
 def test_a_request_to_upgrade_is_answered_as_any_other(running: Server) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    with connect(running) as client, connect(running) as silent:
+    with running.connect() as client, running.connect() as silent:
         client.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Key: %s==\r\n%s\r\n" % (b"a" * 22, upgrade))
         assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert silent.recv(1) == b"", "the limits stay in force"

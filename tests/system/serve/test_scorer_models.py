@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import onnx
@@ -26,76 +25,51 @@ from stepkit.processes import free_port
 from stepkit.store import tracking
 from tests.support.scoring_requests import split
 from tests.support.scoring_servers import Server, log_url, logged, metric, scorer
-from tests.support.servers import door_to, mlflow_server, wait_until
-from tests.support.trained_champion import Champion, two_versions
+from tests.support.servers import mlflow_server, wait_until
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.trained_champion import Champion
 
 PREDICTOR = ROOT / "random_forest" / "predictor.py"
 
 
-@pytest.fixture(scope="module")
-def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("models", tmp_path_factory.mktemp("trained"))
+def files_of(trained: Champion, folder: Path | None = None) -> Path:
+    """Return a copy of version 1's files."""
+    uri, place = f"models:/{trained.name}/1", str(folder) if folder else None
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
 
 
-def test_a_new_champion_is_swapped_in_without_a_failed_or_mixed_answer(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
-    with scorer(tmp_path, trained.name) as server:
-        request = split([trained.row] * 3)
-        seen: list[tuple[int, str, frozenset[float]]] = []
-        stop = threading.Event()
-
-        def ask() -> None:
-            while not stop.is_set():
-                answer = server.score(request)
-                values = frozenset(one["probability"] for one in answer.json().get("predictions", []))
-                seen.append((answer.status_code, answer.headers["X-Model-Version"], values))
-
-        with ThreadPoolExecutor(2) as pool:
-            asking = [pool.submit(ask) for _ in range(2)]
-            try:
-                for version in ("2", "1", "2"):
-                    trained.promote(version)
-                    wait_until(lambda version=version: server.serves(version), f"version {version} is served")  # type: ignore[misc]
-            finally:
-                stop.set()
-            for one in asking:
-                one.result()
-        assert {status for status, _, _ in seen} == {200}
-        assert len({(version, values) for _, version, values in seen}) == 2
-        assert all(len(values) == 1 for _, _, values in seen)
-        assert server.end() == 0
-    trained.promote("1")
+def registered(trained: Champion, files: Path) -> str:
+    return str(trained.experiment.client.create_model_version(trained.name, source=str(files)).version)
 
 
-def another(trained: Champion, code: Path = PREDICTOR, more: Sequence[ColSpec] = ()) -> str:
-    """Register version 1's files with other code, or under a signature with more columns; return the version."""
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
-    model = Model.load(str(path))
-    assert model.signature is not None
-    model.signature.inputs = Schema([*model.signature.inputs.inputs, *more])
+def logged_again(trained: Champion, model: Any, more: Sequence[ColSpec] = (), example: bool = True) -> str:
+    """Register version 1's files with another Python model, or under a signature with more columns."""
+    path = files_of(trained)
+    metadata = Model.load(str(path))
+    assert metadata.signature is not None
+    metadata.signature.inputs = Schema([*metadata.signature.inputs.inputs, *more])
     mlflow.set_experiment(trained.experiment.name)
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(
             name="other",
-            python_model=str(code),
+            python_model=model,
             artifacts={name: str(path / "artifacts" / file) for name, file in FILES.items()},
-            signature=model.signature,
-            input_example=model.load_input_example(str(path)),
+            signature=metadata.signature,
+            input_example=metadata.load_input_example(str(path)) if example else None,
             pip_requirements=["mlflow"],
         )
     return str(mlflow.register_model(info.model_uri, trained.name).version)
 
 
 def bad_signature(trained: Champion) -> str:
-    return another(trained, more=[ColSpec(DataType.double, "more", required=False)])
+    return logged_again(trained, str(PREDICTOR), [ColSpec(DataType.double, "more", required=False)])
 
 
-def broken(trained: Champion) -> str:
-    """Register a copy of that model whose graph is cut off."""
-    version = bad_signature(trained)
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/{version}"))
-    (path / "artifacts" / "model.onnx").write_bytes(b"cut off")
-    return version
+def broken(trained: Champion, folder: Path) -> str:
+    """Register a copy of version 1 whose graph is cut off."""
+    files = files_of(trained, folder)
+    (files / "artifacts" / FILES["onnx"]).write_bytes(b"cut off")
+    return registered(trained, files)
 
 
 class Trap(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # MLflow does not type it
@@ -111,33 +85,14 @@ class Trap(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # ML
         return model_input
 
 
-def pickled(trained: Champion, file: Path) -> str:
-    """Register version 1's files with a pickled model in place of the code that reads them."""
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{trained.name}/1"))
-    model = Model.load(str(path))
-    mlflow.set_experiment(trained.experiment.name)
-    with mlflow.start_run():
-        info = mlflow.pyfunc.log_model(
-            name="trap",
-            python_model=Trap(file),
-            artifacts={name: str(path / "artifacts" / one) for name, one in FILES.items()},
-            signature=model.signature,
-            pip_requirements=["mlflow"],
-        )
-    # log_model adds no example without asking the model, which would spring the trap
-    logged = Path(mlflow.artifacts.download_artifacts(artifact_uri=info.model_uri))
-    assert (logged / "python_model.pkl").is_file()
-    registered = mlflow.register_model(info.model_uri, trained.name)
-    return str(registered.version)
-
-
 def test_a_pickled_model_is_refused_unopened(
     trained: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sprung = tmp_path / "sprung"
-    version = pickled(trained, sprung)
+    # log_model adds no example without asking the model, which would spring the trap
+    version = logged_again(trained, Trap(sprung), example=False)
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
-    monkeypatch.setattr("serve.model.servable._example", lambda metadata, path: example_of(trained))
+    monkeypatch.setattr("serve.model.servable._example", lambda metadata, path: pd.DataFrame([trained.row]))
     with pytest.raises(ModelRefused, match="pickle"):
         load(trained.name, version)
     assert not sprung.exists()
@@ -145,10 +100,6 @@ def test_a_pickled_model_is_refused_unopened(
     with pytest.raises(ModelRefused):
         load(trained.name, version)
     assert sprung.exists(), "the trap is none"
-
-
-def example_of(trained: Champion) -> pd.DataFrame:
-    return pd.DataFrame([trained.row])
 
 
 @pytest.mark.usefixtures("warm_apart")
@@ -166,7 +117,7 @@ def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
     answer = "return answered.clip(0.0, 1.0)"
     assert PREDICTOR.read_text().count(answer) == 1
     code.write_text(PREDICTOR.read_text().replace(answer, f"return {otherwise}"))
-    version = another(trained, code)
+    version = logged_again(trained, str(code))
     tracking.connect()
     with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
         load(trained.name, version)
@@ -176,35 +127,23 @@ def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
-    bad = {bad_signature(trained): "another signature", broken(trained): "cannot be loaded"}
+    bad = {bad_signature(trained): "another signature", broken(trained, tmp_path / "broken"): "cannot be loaded"}
     with scorer(tmp_path, trained.name) as server:
         for version, reason in bad.items():
             trained.promote(version)
             wait_until(lambda version=version: refused(server, version), f"version {version} is refused")  # type: ignore[misc]
             assert reason in server.health()["refused"][0]["reason"]
-            assert server.score(split([trained.row])).headers["X-Model-Version"] == "1"
+            assert server.score(trained.split()).headers["X-Model-Version"] == "1"
         assert [line["version"] for line in server.events("model_refused")] == list(bad)
         assert 'scorer_model_changes_total{result="refused",role="champion"} 2.0' in server.get("/metrics").text
         trained.promote("2")
         wait_until(lambda: server.serves("2"), "the next good version is taken")
         assert server.health()["refused"] == []
-    trained.promote("1")
-
-
-def altered(trained: Champion, folder: Path) -> Path:
-    """Return a copy of version 1's files."""
-    uri = f"models:/{trained.name}/1"
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-
-
-def registered(trained: Champion, files: Path) -> str:
-    return str(trained.experiment.client.create_model_version(trained.name, source=str(files)).version)
 
 
 def failing(trained: Champion, folder: Path, factor: float) -> str:
     """Register a version whose graph multiplies the probability by `factor` where AGE is above 150."""
-    files = altered(trained, folder)
+    files = files_of(trained, folder)
     path = files / "artifacts" / FILES["onnx"]
     model = onnx.load(str(path))
     for node in model.graph.node:
@@ -222,7 +161,7 @@ def failing(trained: Champion, folder: Path, factor: float) -> str:
 
 def with_another_example(trained: Champion, folder: Path, secret: float) -> str:
     """Register a version whose example has a value that nobody may see, and no column AGE."""
-    files = altered(trained, folder)
+    files = files_of(trained, folder)
     example = files / "input_example.json"
     table = pd.DataFrame(**json.loads(example.read_text())).drop(columns="AGE").assign(LIMIT_BAL=secret)
     example.write_text(table.to_json(orient="split", index=False))
@@ -250,7 +189,7 @@ def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
             answer = server.score(split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
             assert (answer.status_code, answer.json()["error_code"]) == (500, "MODEL_FAILED")
             assert f"{trained.name} version {version}" in answer.json()["message"]
-        assert server.score(split([trained.row]), **{"X-Request-Id": "fine"}).ok
+        assert server.score(trained.split(), **{"X-Request-Id": "fine"}).ok
         trained.promote(hidden)
         wait_until(lambda: refused(server, hidden), f"version {hidden} is refused")
         shown = server.get("/health").text + server.output.read_text()
@@ -260,7 +199,6 @@ def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
     assert "missing inputs ['AGE']" in shown
     assert "16180339" not in shown
     assert "27182" not in shown
-    trained.promote("1")
 
 
 def refused(server: Server, version: str) -> bool:
@@ -271,18 +209,17 @@ def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Pat
     with scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
         wait_until(lambda: server.has_said("model_refused"), "the model is refused")
         assert server.get("/ping").status_code == 503
-        answer = server.score(split([trained.row]))
+        answer = server.score(trained.split())
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
         assert "slowest_ms" in answer.json()["message"]
         assert server.end() == 0
 
 
 def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     trained.promote("2", "candidate")
     with scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
         wait_until(lambda: server.health()["shadow"] is not None, "the shadow is loaded")
-        answer = server.score(split([trained.row]))
+        answer = server.score(trained.split())
         request_id = answer.headers["X-Request-Id"]
         wait_until(lambda: len(logged(tmp_path, request_id)) == 2, "both are on record")
         kept = {shadow: read_log(log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
@@ -293,7 +230,6 @@ def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: P
 def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_again(
     trained: Champion, store: str, tmp_path: Path
 ) -> None:
-    trained.promote("1")
     port = free_port()
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with (
@@ -302,17 +238,16 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
     ):
         wait_until(lambda: server.has_said("waiting"), "it says that it waits")
         assert "registry" in server.health()["waiting_for"]
-        assert server.score(split([trained.row])).status_code == 503
-        with door_to(registry.uri, port):
+        assert server.score(trained.split()).status_code == 503
+        with TcpProxy(registry.port, port):
             wait_until(server.is_ready, "it serves once the registry is there")
         wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
-        assert server.score(split([trained.row])).ok
+        assert server.score(trained.split()).ok
         assert metric(server, "scorer_registry_up") == 0
         trained.promote("2")
-        with door_to(registry.uri, port):
+        with TcpProxy(registry.port, port):
             wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
             wait_until(lambda: server.health()["registry"] == "ok", "it has looked to the end")
         # it was away at the start too, which is no loss but a wait
         assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
         assert server.end() == 0
-    trained.promote("1")

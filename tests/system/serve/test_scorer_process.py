@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -20,67 +19,55 @@ import pytest
 from prediction_log.read import read_log
 from stepkit.processes import free_port
 from tests.conftest import run_command
-from tests.support.scoring_requests import split
 from tests.support.scoring_servers import Server, log_url, logged, metric, scorer, scorer_by_make, scorer_by_mlflow
 from tests.support.servers import wait_until
-from tests.support.trained_champion import Champion, two_versions
+from tests.support.trained_champion import Champion
 
 ROWS = 'scorer_rows_total{role="champion",version="1"}'
+UNFINISHED = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 MODELS = 'scorer_model_workers{role="champion",version="1"}'
 
 
-@pytest.fixture(scope="module")
-def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("process", tmp_path_factory.mktemp("trained"))
-
-
 def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, max_body_mb=1, env={"SCORER_API_KEY": "hush"}) as server:
-        assert server.score(split([trained.row])).status_code == 401
-        assert server.score(split([trained.row]), **{"X-API-Key": "wrong"}).status_code == 401
-        assert server.score(split([trained.row]), Authorization="Bearer hush").status_code == 200
+        assert server.score(trained.split()).status_code == 401
+        assert server.score(trained.split(), **{"X-API-Key": "wrong"}).status_code == 401
+        assert server.score(trained.split(), Authorization="Bearer hush").status_code == 200
         schemes = ("bearer hush", "BEARER hush", "hush", "Basic hush", "Bearer")
         given = [server.get("/metrics", headers={"Authorization": scheme}).status_code for scheme in schemes]
         assert given == [200, 200, 401, 401, 401]
         large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
         assert (large.status_code, large.json()["field"]) == (413, "body")
-        assert server.score(split([trained.row]), **{"X-API-Key": "hush"}).status_code == 200
+        assert server.score(trained.split(), **{"X-API-Key": "hush"}).status_code == 200
         # Starlette takes a path with a line feed at its end for the path itself
         locked = [server.get(path).status_code for path in ("/metrics", "/metrics%0A", "/nothing")]
         assert (set(locked), server.get("/ping").status_code) == ({401}, 200)
-        body = json.dumps(split([trained.row])).encode()
+        body = json.dumps(trained.split()).encode()
         assert server.post("/invocations%0A", body).status_code == 401
         assert server.end() == 0
 
 
 def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, max_body_mb=1) as server:
         for path in ("/invocations", "/feedback"):
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**21}"
-            with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=5) as client:
+            with server.connect() as client:
                 client.sendall(f"{head}\r\n\r\n{{".encode())
                 with client.makefile("rb") as answer:  # read to its end: the client is disconnected
                     assert answer.read().startswith(b"HTTP/1.1 413 "), path
 
 
 def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
-    with scorer(tmp_path, trained.name, request_seconds=1) as server:
-        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
-        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as slow:
-            slow.sendall(head.encode())
-            assert server.score(split([trained.row])).ok
-            assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+    with scorer(tmp_path, trained.name, request_seconds=1) as server, server.connect() as slow:
+        slow.sendall(UNFINISHED)
+        assert server.score(trained.split()).ok
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name) as server:
-        head = "POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
-        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as gone:
-            gone.sendall(head.encode())
+        with server.connect() as gone:
+            gone.sendall(UNFINISHED)
         counted = 'scorer_requests_total{path="/invocations",status="499"}'
         wait_until(lambda: metric(server, counted) == 1, "it is counted")
         assert metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
@@ -88,16 +75,15 @@ def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, t
 
 
 @pytest.fixture(scope="module")
-def two_workers(trained: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    trained.promote("1")
-    with scorer(tmp_path_factory.mktemp("two"), trained.name, workers=2) as server:
+def two_workers(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with scorer(tmp_path_factory.mktemp("two"), versions.name, workers=2) as server:
         wait_until(lambda: metric(server, MODELS) == 2, "both have a model")
         yield server
 
 
 def test_two_workers_add_up(two_workers: Server, trained: Champion) -> None:
     for _ in range(40):
-        assert two_workers.score(split([trained.row] * 2)).ok
+        assert two_workers.score(trained.split(2)).ok
     assert metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
     assert metric(two_workers, ROWS) == 80
     assert metric(two_workers, 'scorer_score_count{version="1"}') == 80
@@ -112,20 +98,19 @@ def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, 
         statuses: set[int] = set()
 
         def has_restarted() -> bool:
-            statuses.add(two_workers.score(split([trained.row])).status_code)
+            statuses.add(two_workers.score(trained.split()).status_code)
             return len(two_workers.events("started")) == 3
 
         wait_until(has_restarted, "the worker that was killed has a successor", 60)
         assert statuses == {200}
-        statuses |= {two_workers.score(split([trained.row])).status_code for _ in range(20)}
+        statuses |= {two_workers.score(trained.split()).status_code for _ in range(20)}
         assert statuses == {200}
     assert two_workers.end() == 0
 
 
 def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
-        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        large = pool.submit(server.score, trained.split(20_000), **{"X-Request-Id": "last-one"})
         wait_until(lambda: has_begun(server), "the request has arrived")
         assert server.end() == 0
         assert len(large.result().json()["predictions"]) == 20_000
@@ -177,10 +162,9 @@ def catches_sigterm(pid: int) -> bool:
 def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
     trained: Champion, tmp_path: Path, workers: int, how: signal.Signals
 ) -> None:
-    trained.promote("1")
     with scorer_by_mlflow(tmp_path, trained.name, workers=workers) as server:
         wait_until(lambda: len(server.events("model_taken")) == workers, "every worker has a model")
-        assert server.score(split([trained.row])).ok
+        assert server.score(trained.split()).ok
         running = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, how)
         wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
@@ -189,11 +173,10 @@ def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
 
 
 def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     folder = tmp_path / "a&b"  # as an address of PostgreSQL may have it, between its parameters
     folder.mkdir()
     with scorer_by_make(folder, trained.name, redact="AGE,SEX") as server:
-        assert server.score(split([trained.row])).ok
+        assert server.score(trained.split()).ok
         (started,) = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, signal.SIGTERM)
         wait_until(lambda: not lives(started), "the scorer has ended")
@@ -213,7 +196,6 @@ def lives(process: psutil.Process) -> bool:
 def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
     trained: Champion, tmp_path: Path
 ) -> None:
-    trained.promote("1")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with (
@@ -222,7 +204,7 @@ def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
     ):
         wait_until(lambda: len(server.events("model_taken")) == 2, "both workers have a model")
         workers = psutil.Process(server.process.pid).children(recursive=True)
-        large = pool.submit(server.score, split([trained.row] * 20_000), **{"X-Request-Id": "last-one"})
+        large = pool.submit(server.score, trained.split(20_000), **{"X-Request-Id": "last-one"})
         wait_until(lambda: has_begun(server), "the request has arrived")
         os.kill(server.process.pid, signal.SIGKILL)
         assert len(large.result().json()["predictions"]) == 20_000

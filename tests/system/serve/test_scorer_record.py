@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sqlite3
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -27,33 +25,16 @@ from tests.support.restartable_postgres import postgres_to_stop, stopped
 from tests.support.scoring_requests import CSV, csv, inputs, instances, records, split
 from tests.support.scoring_servers import Server, logged, metric, scorer
 from tests.support.servers import wait_until
-from tests.support.trained_champion import Champion, two_versions
-
-
-@pytest.fixture(scope="module")
-def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("record", tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture(scope="module")
-def running(trained: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A scorer that the tests share which leave its model as it is, and the folder of its log."""
-    folder = tmp_path_factory.mktemp("running")
-    trained.promote("1")
-    with scorer(folder, trained.name) as server:
-        yield server, folder
+from tests.support.trained_champion import Champion
 
 
 @pytest.mark.parametrize("made", [split, records, instances, inputs, csv])
-def test_the_log_holds_what_was_asked_and_what_was_answered(
-    trained: Champion, running: tuple[Server, Path], made: Any
-) -> None:
-    server, folder = running
+def test_the_log_holds_what_was_asked_and_what_was_answered(trained: Champion, running: Server, made: Any) -> None:
     rows = [{**trained.row, "AGE": None}, {**trained.row, "SEX": 99.0}]
     table = made(rows)
     body = table.encode() if isinstance(table, str) else json.dumps(table).encode()
-    answer = server.post("/invocations", body, CSV if isinstance(table, str) else "application/json")
-    kept = logged(folder, answer.headers["X-Request-Id"])
+    answer = running.post("/invocations", body, CSV if isinstance(table, str) else "application/json")
+    kept = logged(running.folder, answer.headers["X-Request-Id"])
     assert [{"probability": row.probability, "class": row.predicted} for row in kept.itertuples()] == (
         answer.json()["predictions"]
     )
@@ -62,34 +43,29 @@ def test_the_log_holds_what_was_asked_and_what_was_answered(
     pd.testing.assert_frame_equal(found, pd.DataFrame(rows).astype(float), check_names=False)
 
 
-def test_a_request_id_is_kept_if_it_is_well_formed(trained: Champion, running: tuple[Server, Path]) -> None:
-    server, folder = running
-    good = server.score(split([trained.row]), **{"X-Request-Id": "order-4711.a"})
+def test_a_request_id_is_kept_if_it_is_well_formed(trained: Champion, running: Server) -> None:
+    good = running.score(trained.split(), **{"X-Request-Id": "order-4711.a"})
     assert good.headers["X-Request-Id"] == "order-4711.a"
-    assert len(logged(folder, "order-4711.a")) == 1
+    assert len(logged(running.folder, "order-4711.a")) == 1
     for wrong in ("x" * 201, "caf\u00e9", "a\tb"):
-        bad = server.score(split([trained.row]), **{"X-Request-Id": wrong})
+        bad = running.score(trained.split(), **{"X-Request-Id": wrong})
         assert bad.ok
-        assert len(logged(folder, bad.headers["X-Request-Id"])) == 1
+        assert len(logged(running.folder, bad.headers["X-Request-Id"])) == 1
         assert bad.headers["X-Request-Id"] != wrong
 
 
-def test_an_id_that_stands_on_record_with_other_rows_is_refused(
-    trained: Champion, running: tuple[Server, Path]
-) -> None:
-    server, _ = running
+def test_an_id_that_stands_on_record_with_other_rows_is_refused(trained: Champion, running: Server) -> None:
     again = {"X-Request-Id": "asked-twice"}
-    assert [server.score(split([trained.row]), **again).status_code for _ in range(2)] == [200, 200]
-    other = server.score(split([{**trained.row, "AGE": 77.0}]), **again)
+    assert [running.score(trained.split(), **again).status_code for _ in range(2)] == [200, 200]
+    other = running.score(split([{**trained.row, "AGE": 77.0}]), **again)
     assert (other.status_code, other.json()["field"]) == (409, "X-Request-Id")
 
 
-def test_feedback_is_taken_once_and_only_for_what_was_answered(trained: Champion, running: tuple[Server, Path]) -> None:
-    server, _ = running
-    request_id = server.score(split([trained.row])).headers["X-Request-Id"]
+def test_feedback_is_taken_once_and_only_for_what_was_answered(trained: Champion, running: Server) -> None:
+    request_id = running.score(trained.split()).headers["X-Request-Id"]
 
     def label(**fields: Any) -> requests.Response:
-        return server.post("/feedback", json.dumps({"request_id": request_id, "label": 1, **fields}).encode())
+        return running.post("/feedback", json.dumps({"request_id": request_id, "label": 1, **fields}).encode())
 
     assert [label().json()["result"] for _ in range(2)] == ["new", "repeated"]
     assert label(label=0).json()["result"] == "changed"
@@ -101,41 +77,37 @@ def test_feedback_is_taken_once_and_only_for_what_was_answered(trained: Champion
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/csv", None, "application/json; charset=latin-1"])
-def test_feedback_is_taken_only_as_json(trained: Champion, running: tuple[Server, Path], kind: str | None) -> None:
-    server, _ = running
-    request_id = server.score(split([trained.row])).headers["X-Request-Id"]
+def test_feedback_is_taken_only_as_json(trained: Champion, running: Server, kind: str | None) -> None:
+    request_id = running.score(trained.split()).headers["X-Request-Id"]
     body = json.dumps({"request_id": request_id, "label": 1}).encode()
-    rejected = server.post("/feedback", body, kind)
+    rejected = running.post("/feedback", body, kind)
     assert (rejected.status_code, rejected.json()["field"]) == (415, "Content-Type")
-    taken = server.post("/feedback", body, 'Application/JSON ;charset="UTF-8"')
+    taken = running.post("/feedback", body, 'Application/JSON ;charset="UTF-8"')
     assert taken.json()["result"] == "new", "the rejected one is not on record"
 
 
-def test_fields_of_a_trailer_are_not_headers(trained: Champion, running: tuple[Server, Path]) -> None:
-    server, folder = running
-    body = json.dumps(split([trained.row])).encode()
+def test_fields_of_a_trailer_are_not_headers(trained: Champion, running: Server) -> None:
+    body = json.dumps(trained.split()).encode()
     trailer = b"Content-Type: application/json\r\nX-Request-Id: of-the-trailer\r\n"
     for head, status in ((b"", b"415"), (b"Content-Type: application/json\r\n", b"200")):
-        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=30) as client:
+        with running.connect() as client:
             start = b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + head
             client.sendall(start + b"\r\n%x\r\n%s\r\n0\r\n%s\r\n" % (len(body), body, trailer))
             assert client.recv(4096).startswith(b"HTTP/1.1 " + status)
-    assert logged(folder, "of-the-trailer").empty
+    assert logged(running.folder, "of-the-trailer").empty
 
 
-def test_each_request_leaves_one_line_without_its_values(trained: Champion, running: tuple[Server, Path]) -> None:
-    server, _ = running
-    request_id = server.score(split([{**trained.row, "AGE": 123456.5}])).headers["X-Request-Id"]
-    wait_until(lambda: any(line["request_id"] == request_id for line in server.events("request")), "the line", 10)
-    (line,) = [line for line in server.events("request") if line["request_id"] == request_id]
+def test_each_request_leaves_one_line_without_its_values(trained: Champion, running: Server) -> None:
+    request_id = running.score(split([{**trained.row, "AGE": 123456.5}])).headers["X-Request-Id"]
+    wait_until(lambda: any(line["request_id"] == request_id for line in running.events("request")), "the line", 10)
+    (line,) = [line for line in running.events("request") if line["request_id"] == request_id]
     assert (line["status"], line["rows"], line["path"]) == (200, 1, "/invocations")
-    assert "123456.5" not in server.output.read_text()
+    assert "123456.5" not in running.output.read_text()
 
 
 def test_what_is_redacted_is_not_recorded(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, redact="[AGE, 'PAY_0']") as server:
-        answers = {rows: server.score(split([trained.row] * rows)) for rows in (1, 20)}
+        answers = {rows: server.score(trained.split(rows)) for rows in (1, 20)}
         same_id = {"X-Request-Id": "one"}
         first, second = (
             server.score(split([{**trained.row, "PAY_0": value}]), **same_id).status_code for value in (-1.0, 8.0)
@@ -148,11 +120,10 @@ def test_what_is_redacted_is_not_recorded(trained: Champion, tmp_path: Path) -> 
 
 
 def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, redact="AGE,AEG", wait=False) as server:
         wait_until(lambda: server.has_said("model_refused"), "the model is refused")
         assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
-        answer = server.score(split([trained.row]))
+        answer = server.score(trained.split())
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
         assert "redact names AEG" in server.health()["waiting_for"]
     assert logged(tmp_path, answer.headers["X-Request-Id"]).empty
@@ -160,29 +131,27 @@ def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_
 
 @pytest.mark.parametrize(("policy", "status"), [("refuse", 503), ("answer", 200)])
 def test_without_a_log_the_policy_decides(trained: Champion, tmp_path: Path, policy: str, status: int) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, when_unavailable=policy) as server:
-        assert server.score(split([trained.row])).ok
+        assert server.score(trained.split()).ok
         with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            answer = server.score(split([trained.row]))
+            answer = server.score(trained.split())
             assert answer.status_code == status
             assert status == 200 or answer.json()["error_code"] == "LOG_UNAVAILABLE"
             assert "locked" in server.health()["log"]["trouble"]
         assert metric(server, "scorer_unrecorded_answers_total") == (status == 200)
-        wait_until(lambda: server.score(split([trained.row])).ok, "it answers once the log is back")
+        wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
 
 
 def test_an_answer_that_takes_too_long_is_given_up_with_504(trained: Champion, tmp_path: Path) -> None:
-    trained.promote("1")
     with scorer(tmp_path, trained.name, request_seconds=1) as server:
-        assert server.score(split([trained.row])).ok
+        assert server.score(trained.split()).ok
         with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            late = server.score(split([trained.row]))
+            late = server.score(trained.split())
         assert (late.status_code, late.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
         assert metric(server, 'scorer_requests_total{path="/invocations",status="504"}') == 1
-        wait_until(lambda: server.score(split([trained.row])).ok, "it answers once the log is back")
+        wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
 
 
 @pytest.mark.parametrize(("address", "workers"), [("sqlite:///README.md", "1"), ("mysql://nowhere/log", "2")])
@@ -202,7 +171,7 @@ def test_a_postgresql_that_is_started_anew_loses_nothing_that_was_answered(train
 
         def ask() -> None:
             while not stop.is_set():
-                answer = server.score(split([trained.row]))
+                answer = server.score(trained.split())
                 statuses[answer.status_code] += 1
                 if answer.ok:
                     answered.append(answer.headers["X-Request-Id"])

@@ -1,0 +1,32 @@
+"""A registered model of two versions, and a scorer of it; each file of tests has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.scoring_servers import Server, scorer
+from tests.support.trained_champion import Champion, two_versions
+
+
+@pytest.fixture(scope="module")
+def versions(store: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Champion:
+    return two_versions(request.module.__name__.rpartition(".")[2], tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def trained(versions: Champion) -> Champion:
+    """The registered model, with version 1 as champion."""
+    versions.promote("1")
+    return versions
+
+
+@pytest.fixture(scope="module")
+def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A scorer for tests that leave its model as it is; nothing that they send is a fault of its own."""
+    versions.promote("1")
+    with scorer(tmp_path_factory.mktemp("running"), versions.name) as server:
+        yield server
+        assert server.score(versions.split()).ok
+        assert not server.events("fault")
