@@ -22,20 +22,12 @@ class ServeSettings(Serving):
     """The settings as the scorer uses them."""
 
     @property
-    def max_body_bytes(self) -> int:
-        return int(self.max_body_mb * 2**20)
-
-    @property
     def log(self) -> LogSettings:
         return LogSettings(**self.model_dump(include=set(LogSettings.model_fields)))
 
 
 def settings_from(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings:
-    """Return the settings: what was typed, else what config.yaml says, else the default.
-
-    Raises:
-        BadParameter: an unknown key or a value that does not fit; the message names it and where it stands.
-    """
+    """Return the settings: what was typed, else what config.yaml says, else the default; raises BadParameter."""
     return settings_of(ServeSettings, "serve", typed, config)
 
 
@@ -45,11 +37,7 @@ def handed_over() -> ServeSettings:
 
 
 def key_from_environment() -> str:
-    """Return the API key, empty without one.
-
-    Raises:
-        BadParameter: no header can carry it, so that no client could ever send it.
-    """
+    """Return the API key, empty without one; raise BadParameter if no header can carry it."""
     key = os.environ.get(KEY, "")
     if key != key.strip() or not key.isprintable():
         raise BadParameter(
