@@ -37,29 +37,19 @@ def inputs(rows: list[Row]) -> Any:
     return {"inputs": {name: [row[name] for row in rows] for name in rows[0]}}
 
 
-def inputs_list(rows: list[Row]) -> Any:
-    return {"inputs": rows}
-
-
 def csv(rows: list[Row]) -> str:
-    lines = [",".join(rows[0]), *(",".join(_cell(value) for value in row.values()) for row in rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    lines = [rows[0], *(("" if value is None else str(value) for value in row.values()) for row in rows)]
+    return "".join(f"{','.join(line)}\n" for line in lines)
 
 
 FORMATS: dict[str, Callable[[list[Row]], Any]] = {
-    "split": split, "records": records, "instances": instances, "inputs": inputs, "inputs_list": inputs_list,
-    "csv": csv,
+    "split": split, "records": records, "instances": instances, "inputs": inputs,
+    "inputs_list": lambda rows: {"inputs": rows}, "csv": csv,
 }  # fmt: skip
 
 
 def encoded(name: str, made: Any) -> Case:
-    if isinstance(made, str):
-        return Case(name, made.encode(), CSV)
-    return Case(name, json.dumps(made).encode())
+    return Case(name, made.encode(), CSV) if isinstance(made, str) else Case(name, json.dumps(made).encode())
 
 
 def without(row: Row, name: str) -> Row:
@@ -161,33 +151,39 @@ def _shapes(row: Row) -> Iterator[Case]:
 def _texts(row: Row) -> Iterator[Case]:
     good = json.dumps(split([row]))
     names, line = csv([row]).splitlines()
-    yield Case("empty_body", b"")
-    yield Case("broken_json", good[:-5].encode())
-    yield Case("json_with_a_tail", f"{good} x".encode())
-    yield Case("json_with_single_quotes", good.replace('"', "'").encode())
-    yield Case("json_in_latin_1", '{"dataframe_records": [{"é": 1}]}'.encode("latin-1"))
-    yield Case("json_in_utf_16", good.encode("utf-16"))
-    yield Case("json_with_a_byte_order_mark", good.encode("utf-8-sig"))
-    yield Case("json_with_a_number_beyond_doubles", good.replace("24.0", "1e999").encode())
-    yield Case("json_with_a_double_key", f'{{"dataframe_records": 1, {json.dumps(records([row]))[1:]}'.encode())
-    yield Case("json_deeply_nested", (b'{"dataframe_records": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
-    yield Case("json_nested_within_reason", (b'{"dataframe_records": ' + b"[" * 500 + b"]" * 500 + b"}"))
-    yield Case("csv_without_rows", f"{names}\n".encode(), CSV)
-    yield Case("csv_without_anything", b"", CSV)
-    yield Case("csv_with_a_long_line", f"{names}\n{line}\n{line},1\n".encode(), CSV)
-    yield Case("csv_with_a_short_line", f"{names}\n{line.rpartition(',')[0]}\n".encode(), CSV)
-    yield Case("csv_in_latin_1", f"{names},é\n{line},1\n".encode("latin-1"), CSV)
-    yield Case("csv_with_semicolons", f"{names}\n{line}\n".replace(",", ";").encode(), CSV)
-    yield Case("csv_with_a_double_column", f"{names},AGE\n{line},1\n".encode(), CSV)
-    yield Case("csv_with_quotes", (f'"{names.replace(",", chr(34) + "," + chr(34))}"' + f"\n{line}\n").encode(), CSV)
-    yield Case("csv_that_is_json", good.encode(), CSV)
-    yield Case("json_that_is_csv", f"{names}\n{line}\n".encode())
+    of_json = {
+        "empty_body": b"",
+        "broken_json": good[:-5].encode(),
+        "json_with_a_tail": f"{good} x".encode(),
+        "json_with_single_quotes": good.replace('"', "'").encode(),
+        "json_in_latin_1": '{"dataframe_records": [{"é": 1}]}'.encode("latin-1"),
+        "json_in_utf_16": good.encode("utf-16"),
+        "json_with_a_byte_order_mark": good.encode("utf-8-sig"),
+        "json_with_a_number_beyond_doubles": good.replace("24.0", "1e999").encode(),
+        "json_with_a_double_key": f'{{"dataframe_records": 1, {json.dumps(records([row]))[1:]}'.encode(),
+        "json_deeply_nested": (b'{"dataframe_records": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "json_nested_within_reason": (b'{"dataframe_records": ' + b"[" * 500 + b"]" * 500 + b"}"),
+        "json_that_is_csv": f"{names}\n{line}\n".encode(),
+    }
+    of_csv = {
+        "csv_without_rows": f"{names}\n".encode(),
+        "csv_without_anything": b"",
+        "csv_with_a_long_line": f"{names}\n{line}\n{line},1\n".encode(),
+        "csv_with_a_short_line": f"{names}\n{line.rpartition(',')[0]}\n".encode(),
+        "csv_in_latin_1": f"{names},é\n{line},1\n".encode("latin-1"),
+        "csv_with_semicolons": f"{names}\n{line}\n".replace(",", ";").encode(),
+        "csv_with_a_double_column": f"{names},AGE\n{line},1\n".encode(),
+        "csv_with_quotes": (f'"{names.replace(",", chr(34) + "," + chr(34))}"' + f"\n{line}\n").encode(),
+        "csv_that_is_json": good.encode(),
+    }
+    yield from (Case(name, body) for name, body in of_json.items())
+    yield from (Case(name, body, CSV) for name, body in of_csv.items())
     yield Case("parquet_that_is_none", b"PAR1", "application/vnd.apache.parquet")
 
 
 def _content_types(row: Row) -> Iterator[Case]:
     body = json.dumps(split([row])).encode()
-    kinds = {
+    kinds: dict[str, str | None] = {
         "utf_8": "application/json; charset=utf-8",
         "utf_8_in_capitals": "application/json;charset=UTF-8",
         "latin_1": "application/json; charset=latin-1",
@@ -196,6 +192,6 @@ def _content_types(row: Row) -> Iterator[Case]:
         "text": "text/plain",
         "form": "application/x-www-form-urlencoded",
         "empty": "",
+        "none": None,
     }
     yield from (Case(f"content_type_{name}", body, kind) for name, kind in kinds.items())
-    yield Case("content_type_none", body, None)

@@ -87,7 +87,7 @@ def test_two_workers_add_up(two_workers: Server, trained: Champion) -> None:
     assert metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
     assert metric(two_workers, ROWS) == 80
     assert metric(two_workers, 'scorer_score_count{version="1"}') == 80
-    assert len(read_log(log_url(two_workers.output.parent))) == 80
+    assert len(read_log(log_url(two_workers.folder))) == 80
 
 
 def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, trained: Champion, store: str) -> None:

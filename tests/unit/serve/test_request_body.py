@@ -88,42 +88,39 @@ def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{}", b"{", b'{"instances": []}', b'{"inputs": {"AGE": 1, "SEX": 2}}',
         b'{"dataframe_split": {"data": [[1, 2]]}}',
         b'{"dataframe_split": {"columns": ["AGE", "SEX"], "data": []}}',
-        b'{"dataframe_split": {"columns": ["AGE", "SEX"], "data": [[1]]}}',
         b'{"dataframe_split": {"columns": ["AGE", "SEX"], "data": [[1, 2]], "index": [1, 2]}}',
-        b'{"dataframe_split": {"columns": ["AGE", "SEX", "AGE"], "data": [[1, 2, 3]]}}',
         b'{"dataframe_records": [{"AGE": 1, "SEX": "2"}]}',
-        b'{"dataframe_records": [{"AGE": 1}]}',
         b'{"dataframe_records": [{"AGE": 1, "SEX": NaN}]}',
         b'{"dataframe_records": [{"AGE": 1, "SEX": 1e999}]}',
-        b'{"dataframe_records": [{"AGE": 1, "SEX": [2]}]}',
         b'{"dataframe_records": [{"AGE": 1, "SEX": 2}], "params": {}}',
         b'{"instances": [{"AGE": 1, "SEX": 2, "more": {}}]}',
     ],
-)  # fmt: skip
+)
 def test_the_fast_reader_leaves_the_unusual_to_mlflow(body: bytes) -> None:
     assert parse_fast(body, JSON, NUMBERS) is None
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "field"),
+    ("body", "field"),
     [
-        (b'{"dataframe_records": [{"AGE": 1}]}', JSON, "SEX"),
-        (b'{"instances": [{"AGE": 1, "SEX": "x"}]}', JSON, "SEX"),
-        (b'{"inputs": {"AGE": ["x"], "SEX": [1]}}', JSON, "AGE"),
-        (b'{"dataframe_split": {"columns": ["AGE", "SEX", "AGE"], "data": [[1, 2, 3]]}}', JSON, "AGE"),
-        (b'{"dataframe_split": [1]}', JSON, "dataframe_split"),
-        (b'{"dataframe_split": {"more": 1, "columns": [{"a": 1}, {"b": 1}], "data": []}}', JSON, "dataframe_split"),
-        (b'{"rows": []}', JSON, "body"),
-        (b"{", JSON, "body"),
-        (b"[" * 100_000, JSON, "body"),
-        (b"AGE,SEX\n1,x\n", "text/csv", "SEX"),
-        (b"AGE\n1\n", "text/csv", "SEX"),
+        (b'{"dataframe_records": [{"AGE": 1}]}', "SEX"),
+        (b'{"dataframe_records": [{"AGE": 1, "SEX": [2]}]}', "SEX"),
+        (b'{"instances": [{"AGE": 1, "SEX": "x"}]}', "SEX"),
+        (b'{"inputs": {"AGE": ["x"], "SEX": [1]}}', "AGE"),
+        (b'{"dataframe_split": {"columns": ["AGE", "SEX", "AGE"], "data": [[1, 2, 3]]}}', "AGE"),
+        (b'{"dataframe_split": {"columns": ["AGE", "SEX"], "data": [[1]]}}', "dataframe_split"),
+        (b'{"dataframe_split": [1]}', "dataframe_split"),
+        (b'{"dataframe_split": {"more": 1, "columns": [{"a": 1}, {"b": 1}], "data": []}}', "dataframe_split"),
+        *((body, "body") for body in (b'{"rows": []}', b"{", b"", b"[]", b"{}", b"[" * 100_000)),
+        (b"AGE,SEX\n1,x\n", "SEX"),
+        (b"AGE\n1\n", "SEX"),
     ],
 )
-def test_a_refusal_names_the_field(body: bytes, kind: str, field: str) -> None:
+def test_a_refusal_names_the_field(body: bytes, field: str) -> None:
+    kind = CSV if body.startswith(b"AGE") else JSON
+    assert parse_fast(body, kind, NUMBERS) is None
     refusal = refused(body, kind, NUMBERS)
     assert refusal.field == field
     assert 400 <= refusal.status < 500
