@@ -122,7 +122,7 @@ def _share(settings: ServeSettings, stack: ExitStack) -> None:
 
 def _listen(settings: ServeSettings) -> None:
     if settings.workers == 1:
-        # what is imported for the start stays, and to look through it takes a tenth of that time; on again in follow.py
+        # what is imported for the start stays, and to look through it takes a tenth of that time; on again in model_follower.py
         gc.disable()
     import uvicorn  # not needed for --help and a mistyped setting
 
