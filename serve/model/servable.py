@@ -18,7 +18,6 @@ from mlflow.models import Model
 from serve.errors import ModelRefused
 from serve.model.onnx_graph import Described, Graph, Rows, open_graph
 from stepkit.errors import reason_without_rows
-from stepkit.files import disk_problem
 from stepkit.store.tracking import refuse_pickles, trouble_of
 
 FLAVOR = "python_function"
@@ -68,7 +67,7 @@ def refusing(version: str, scoring: bool = False) -> Iterator[None]:
     except ModelRefused:
         raise
     except Exception as error:
-        if trouble_of(error) or disk_problem(error):
+        if trouble_of(error):
             raise
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         failed = f"be loaded: {type(error).__name__}: {reason}"

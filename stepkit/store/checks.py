@@ -8,6 +8,7 @@ import sqlite3
 import time
 from contextlib import closing
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +23,6 @@ from stepkit.secret_urls import shown, shown_in
 log = logging.getLogger("stepkit.store.tracking")
 
 ANSWER_SECONDS = 5.0
-UNAUTHORIZED = 401
 CLOCK_SECONDS = 30.0
 """The Date of an answer has whole seconds, and a slow one is seconds old; runs are further apart than this."""
 
@@ -91,7 +91,7 @@ def expect_welcome(uri: str) -> None:
         )  # fmt: skip
     except MlflowException:
         return  # it answered a moment ago; whatever is wrong now is told by the call that needs it
-    if answer.status_code == UNAUTHORIZED:
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
         raise refused(uri)
 
 
@@ -109,6 +109,11 @@ def of_driver(error: BaseException | None) -> BaseException | None:
     """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
     cause = getattr(error, "orig", None)
     return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
+
+
+def is_line_lost(error: BaseException | None) -> bool:
+    """Whether an error of psycopg is about the line to PostgreSQL: an answer of the server has an SQLSTATE."""
+    return error is not None and getattr(error, "sqlstate", "") is None
 
 
 def one_line(error: BaseException) -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from mlflow import MlflowClient, get_tracking_uri
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from stepkit.errors import BadParameter
 from stepkit.secret_urls import shown
 from stepkit.store import tracking
 from stepkit.store.champion import version_by_alias
 from stepkit.store.model_address import ADDRESS, ADDRESSES, DEFAULT_ADDRESS, Registered
-
-UNKNOWN = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 
 
 def registered(address: str) -> Registered:
@@ -30,19 +26,16 @@ def registered(address: str) -> Registered:
     # files of a few bytes each: bars for them would hide the one that counts
     tracking.connect()
     client = MlflowClient()
-    try:
+    unknown = BadParameter(
+        f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
+        "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
+    )
+    with tracking.missing_as(lambda _: unknown):
         if found["alias"]:
             version = version_by_alias(client, found["name"], found["alias"])
         else:
             version = client.get_model_version(found["name"], found["version"])
-    except MlflowException as error:
-        if error.error_code not in UNKNOWN:
-            raise
-        version = None
     if version is None:
-        raise BadParameter(
-            f"model '{address}' is not in the registry {shown(get_tracking_uri())}. Type 'make run' to train and "
-            "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
-        )
+        raise unknown
     source = f"{version.run_id} {version.source}"
     return Registered(str(version.name), str(version.version), source, str(version.run_id or ""))

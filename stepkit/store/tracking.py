@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ from stepkit.store.checks import (
     expect_database,
     expect_file,
     expect_welcome,
+    is_line_lost,
     of_driver,
     one_line,
     refused,
@@ -58,9 +60,16 @@ ENVIRONMENT = {
 TRIES = 10
 LONGEST_PAUSE_SECONDS = 0.3
 
-_REFUSALS = ("error code 401", "error code 403", "401 Client Error", "403 Client Error")
-_FAILURES = ("500 Server Error", "507 Server Error", "too many 500 error responses", "error code 500")
-_CONNECTION_SIGNS = ("API request to", "Max retries exceeded", "Connection refused", "could not connect")
+_LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError, TrackingUnreachable)
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_SIGNS = {
+    TrackingRefused: ("401 Client Error", "403 Client Error"),
+    TrackingUnreachable: (
+        "API request to", "Max retries exceeded", "Connection refused", "500 Server Error", "507 Server Error",
+    ),
+}  # fmt: skip
+"""Words of those errors of which MLflow keeps the text alone: of a download, and of an answer that is not JSON."""
+
 _OPENING = threading.Lock()
 
 
@@ -154,7 +163,7 @@ def gone(error: BaseException) -> StepError:
     server = shown(mlflow.get_tracking_uri())
     if is_refused(error):
         return refused(server)
-    if _is_full(error) or (_is_about_an_artifact(error) and _answers()):
+    if "/mlflow-artifacts/" in str(error) and _answers():
         return ArtifactsNotStored(
             f"the tracking server {server} could not store an artifact: its disk is full, or it may "
             "not write there; its log says which. Make room and run the same command again; nothing was marked current."
@@ -186,16 +195,13 @@ def through_races(call: Callable[[], object]) -> None:
 
 def is_refused(error: BaseException) -> bool:
     """Whether `error` of an MLflow call says that this account is unknown or may not do that."""
-    return any(sign in str(error) for sign in _REFUSALS)
+    return _status_of(error) in _REFUSED or any(sign in str(error) for sign in _SIGNS[TrackingRefused])
 
 
-def _is_full(error: BaseException) -> bool:
-    """Whether the server answered, and failed to write an artifact."""
-    return any(sign in str(error) for sign in _FAILURES) and _is_about_an_artifact(error)
-
-
-def _is_about_an_artifact(error: BaseException) -> bool:
-    return "/mlflow-artifacts/" in str(error)
+def _status_of(error: BaseException) -> int | None:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    return error.get_http_status_code() if isinstance(error, MlflowException) else None
 
 
 def _answers() -> bool:
@@ -208,29 +214,29 @@ def _answers() -> bool:
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether `error` of an MLflow call says that the server is away or in trouble (as opposed to: no such thing)."""
-    if _is_full(error):
+    if isinstance(error, requests.HTTPError):
+        return (_status_of(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if any(isinstance(cause, _LOST) or is_line_lost(of_driver(cause)) for cause in (error, error.__cause__)):
         return True
-    if isinstance(error, requests.ConnectionError | requests.Timeout | TrackingUnreachable):
-        return True
-    return isinstance(error, MlflowException) and any(sign in str(error) for sign in _CONNECTION_SIGNS)
+    return isinstance(error, MlflowException) and any(sign in str(error) for sign in _SIGNS[TrackingUnreachable])
 
 
 def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
-    """Return the error to show if the store itself cannot be used, or None: it answers that there is no such thing.
+    """Return the error to show if the store or a disk cannot be used, or None: there is no such thing in the store.
 
     Args:
         last_resort: nothing else is left to handle `error`, so any other error of MLflow is a trouble too.
     """
     if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
         return error
-    if is_unreachable(error):
+    if is_refused(error) or is_unreachable(error):
         return gone(error)
     store = shown(mlflow.get_tracking_uri())
     if cause := of_driver(error) or of_driver(error.__cause__):
         return StoreUnusable(f"the tracking store {store}: {one_line(cause)}. {ANOTHER_STORE}")
     if last_resort and isinstance(error, MlflowException):
         return StoreFailed(f"the tracking store {store}: {one_line(error)}. Correct it and run the same command again.")
-    return None
+    return disk_problem(error)
 
 
 @contextmanager
@@ -245,7 +251,7 @@ def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: t
     try:
         yield
     except kinds as error:
-        if trouble_of(error) or disk_problem(error):
+        if trouble_of(error):
             raise
         if problem:
             raise problem(error) from error

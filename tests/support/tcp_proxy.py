@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from tests.support.servers import free_port
+from stepkit.processes import free_port
 
 
 class TcpProxy:

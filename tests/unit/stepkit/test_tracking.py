@@ -7,21 +7,26 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import mlflow
 import pytest
 import requests
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingUnreachable
+from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingRefused, TrackingUnreachable
 from stepkit.paths import ROOT
 from stepkit.processes import free_port
 from stepkit.step.exit import as_step_error
 from stepkit.store import checks
-from stepkit.store.tracking import connect, gone, is_unreachable, missing_as, trouble_of
+from stepkit.store.tracking import _SIGNS, connect, gone, is_refused, is_unreachable, missing_as, trouble_of
+from tests.support.servers import LoopbackServer
 
 
 @pytest.mark.parametrize(
@@ -29,15 +34,88 @@ from stepkit.store.tracking import connect, gone, is_unreachable, missing_as, tr
     [
         (requests.ConnectionError("x"), True),
         (requests.Timeout("x"), True),
-        (MlflowException("API request to http://x/api failed with exception Max retries exceeded"), True),
         (MlflowException("Run with id=1f not found"), False),
         (OSError("No such artifact"), False),
         (FileNotFoundError("Connection refused"), False),
+        # a download keeps the text of its errors alone
+        *((MlflowException(f"The following failures occurred: {sign}"), True) for sign in _SIGNS[TrackingUnreachable]),
+        *((MlflowException(f"The following failures occurred: {sign}"), False) for sign in _SIGNS[TrackingRefused]),
     ],
     ids=str,
 )
 def test_only_an_answer_that_never_came_means_unreachable(error: Exception, gone: bool) -> None:
     assert is_unreachable(error) is gone
+    assert is_refused(error) is any(sign in str(error) for sign in _SIGNS[TrackingRefused])
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Answers each request with the status and the kind of body that the first part of its path names."""
+
+    def do_GET(self) -> None:
+        status, _, body = self.path.split("/")[1].partition("-")
+        words = {"json": b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}'}.get(body, b"words")
+        self.send_response_only(int(status))
+        self.send_header("Content-Length", str(len(words)))
+        self.end_headers()
+        self.wfile.write(words)
+
+    do_POST = do_PUT = do_GET
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def ask_for_a_run(uri: str) -> None:
+    MlflowClient(uri).get_run("1f")
+
+
+def send_artifact(uri: str) -> None:
+    repository = HttpArtifactRepository(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1")
+    repository.log_artifact(__file__)
+
+
+def open_database(uri: str) -> None:
+    """Ask as MLflow's store does, which hands on an error of a database as the cause of its own."""
+    try:
+        with create_engine(uri).connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))
+    except OperationalError as error:
+        raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
+
+
+@pytest.mark.parametrize(
+    ("ask", "place", "kind"),
+    [
+        (ask_for_a_run, "404-json", None),
+        (ask_for_a_run, "401", TrackingRefused),
+        (ask_for_a_run, "403", TrackingRefused),
+        (ask_for_a_run, "404", TrackingUnreachable),
+        (ask_for_a_run, "500", TrackingUnreachable),
+        (ask_for_a_run, "nobody", TrackingUnreachable),
+        (send_artifact, "403", TrackingRefused),
+        (send_artifact, "500", TrackingUnreachable),
+        (send_artifact, "507", TrackingUnreachable),
+        (send_artifact, "nobody", TrackingUnreachable),
+        (open_database, "sqlite", StoreUnusable),
+        (open_database, "postgresql", TrackingUnreachable),
+    ],
+)
+def test_the_error_of_each_driver_says_whether_the_store_is_in_trouble(
+    ask: Callable[[str], None],
+    place: str,
+    kind: type[StepError] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    databases = {
+        "sqlite": f"sqlite:///{tmp_path}/none/x.db",
+        "postgresql": f"postgresql://me@127.0.0.1:{free_port()}/mlflow",
+        "nobody": f"http://127.0.0.1:{free_port()}",
+    }
+    with LoopbackServer(Answer) as server, pytest.raises((MlflowException, OSError)) as ended:
+        ask(databases.get(place, f"{server.address}/{place}"))
+    assert type(trouble_of(ended.value)) is (kind or type(None))
 
 
 @pytest.fixture

@@ -91,8 +91,8 @@ def test_of_a_loss_less_is_better() -> None:
         ),
         (
             Comparison("3", differences={"roc_auc": Interval(0, 0, 0)}, unknown="its run is gone"),
-            "ROC AUC +0.0000 (+0.0000 to +0.0000) against the champion (version 3), which may have been trained on some "
-            "of these rows (its run is gone): not shown to be better",
+            "ROC AUC +0.0000 (+0.0000 to +0.0000) against the champion (version 3), which may have been trained on "
+            "some of these rows (its run is gone): not shown to be better",
         ),
     ],
     ids=["worse", "not compared", "unknown rows"],
