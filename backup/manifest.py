@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def known_versions() -> dict[str, str]:
     """Return the newest schema of the prediction log, and the versions of the packages that own the other schemas."""
-    logs = (ROOT / "serve" / "record" / "migrations" / "versions").glob("v*_*.py")
+    logs = (ROOT / "prediction_log" / "migrations" / "versions").glob("v*_*.py")
     versions = {LOG_VERSION: max((path.name[1:].partition("_")[0] for path in logs), key=int, default="0")}
     for package, name in LOCKS.items():
         lock = ROOT / "requirements" / name
