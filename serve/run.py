@@ -122,7 +122,7 @@ def _share(settings: ServeSettings, stack: ExitStack) -> None:
 
 def _listen(settings: ServeSettings) -> None:
     if settings.workers == 1:
-        # what is imported for the start stays, and to look through it takes a tenth of that time; on again in model_follower.py
+        # collecting garbage takes a tenth of the time of the imports; model_follower.py turns it on again
         gc.disable()
     import uvicorn  # not needed for --help and a mistyped setting
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from stepkit.errors import DiskUnusable, StepError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_BROKEN = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN}
-"""The last two are of a network mount whose server went away."""
-
+_REMEDIES = (
+    ({errno.ENOSPC, errno.EDQUOT, errno.EFBIG}, "Make room on its disk (df -h), then run the same command again."),
+    ({errno.EROFS, errno.EACCES, errno.EPERM}, "Give this user the right to write there, or name another place."),
+    (  # the last two are of a network mount whose server went away
+        {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN},
+        "Look at the system's log and limits (dmesg, ulimit -n), then run the same command again.",
+    ),
+)
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
@@ -37,13 +40,11 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def disk_problem(error: BaseException) -> StepError | None:
     """Return the error to show if a disk is full, read-only or broken, else None."""
-    if not isinstance(error, OSError) or error.errno not in _FULL | _FORBIDDEN | _BROKEN:
-        return None
-    if error.errno in _FULL:
-        return _unusable(error, "Make room on its disk (df -h), then run the same command again.")
-    if error.errno in _FORBIDDEN:
-        return _unusable(error, "Give this user the right to write there, or name another place.")
-    return _unusable(error, "Look at the system's log and limits (dmesg, ulimit -n), then run the same command again.")
+    if isinstance(error, OSError):
+        for numbers, remedy in _REMEDIES:
+            if error.errno in numbers:
+                return _unusable(error, remedy)
+    return None
 
 
 def file_problem(error: OSError) -> StepError | None:

@@ -76,7 +76,9 @@ class StepRun:
         target = self.folder_for(f"inputs/{run_id}")
         with tracking.missing_as(lambda _: self._without_artifact(run, artifact)):
             path = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(target)))
-        self._expect_digest(path, run_id, artifact, run.data.tags.get(lineage.OUTPUT + artifact))
+        recorded = run.data.tags.get(lineage.OUTPUT + artifact)
+        if recorded and path.is_file() and recorded != f"sha256:{tables.sha256_of(path)}":
+            raise self._damaged(run, artifact, "the file that was published (another sha256)")
         if record:
             self.client.set_tag(self.run_id, lineage.INPUT + artifact, address)
         return path
@@ -108,7 +110,7 @@ class StepRun:
         address = lineage.address_of(source, name)
         with tracking.missing_as(lambda _: self._without_model(source, name, step)):
             folder = mlflow.artifacts.download_artifacts(address, dst_path=str(self.folder_for("model")))
-            self._expect_model(source, name, Path(folder))
+            self._expect_model(self._get_run(source), name, Path(folder))
             model: PyFuncModel = mlflow.pyfunc.load_model(folder)
         self.client.set_tag(self.run_id, lineage.INPUT + name, address)
         return model
@@ -200,28 +202,21 @@ class StepRun:
     def _without_model(self, run_id: str, name: str, step: str) -> ArtifactMissing:
         """Note that a model of a run is missing; return the error to raise."""
         address, run = lineage.address_of(run_id, name), self._get_run(run_id)
-        logged = lineage.model_logged_by(self.client, run)
-        if logged not in (None, name):
-            return ArtifactMissing(f"no model at {address}: its run logged '{logged}'.")
         if lineage.MODEL_ID in run.data.tags:
+            with tracking.missing_as():  # its model may have been deleted
+                logged = self.client.get_logged_model(run.data.tags[lineage.MODEL_ID]).name
+                if logged != name:
+                    return ArtifactMissing(f"no model at {address}: its run logged '{logged}'.")
             self.client.set_tag(run_id, lineage.DAMAGED, name)
         return ArtifactMissing(f"no model at {address}. Run {step} again.")
 
-    def _expect_model(self, run_id: str, name: str, folder: Path) -> None:
-        tags = self._get_run(run_id).data.tags
-        recorded = json.loads(tags.get(lineage.MODEL_DIGESTS, "{}"))
+    def _expect_model(self, run: Run, name: str, folder: Path) -> None:
+        recorded = json.loads(run.data.tags.get(lineage.MODEL_DIGESTS, "{}"))
         if changed := differences(recorded, digests_in(folder)) if recorded else []:
-            self.client.set_tag(run_id, lineage.DAMAGED, name)
-            raise ArtifactDamaged(
-                f"{lineage.address_of(run_id, name)} is not the model that was logged: {', '.join(changed[:5])}. "
-                f"Run {tags.get(lineage.STEP, 'its step')} again."
-            )
+            raise self._damaged(run, name, f"the model that was logged: {', '.join(changed[:5])}")
 
-    def _expect_digest(self, path: Path, run_id: str, artifact: str, recorded: str | None) -> None:
-        if not recorded or not path.is_file() or recorded == f"sha256:{tables.sha256_of(path)}":
-            return
-        self.client.set_tag(run_id, lineage.DAMAGED, artifact)
-        raise ArtifactDamaged(
-            f"{lineage.address_of(run_id, artifact)} is not the file that was published (another sha256). "
-            "Run its step again."
-        )
+    def _damaged(self, run: Run, name: str, published: str) -> ArtifactDamaged:
+        """Note that an artifact of a run is not what it published; return the error to raise."""
+        self.client.set_tag(run.info.run_id, lineage.DAMAGED, name)
+        address, step = lineage.address_of(run.info.run_id, name), run.data.tags.get(lineage.STEP, "its step")
+        return ArtifactDamaged(f"{address} is not {published}. Run {step} again.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -36,17 +37,11 @@ def registered_name(text: str) -> str:
 FLAGS: dict[str, dict[str, object]] = {
     "step": {"required": True, "help": "name of this step: its 'step' tag, by which later steps find it"},
     "input_step": {"required": True, "help": "step whose artifact is read"},
-    "input_run_id": {
-        "default": "",
-        "help": "exact run to read from; empty: the newest current run of input_step",
-    },
+    "input_run_id": {"default": "", "help": "exact run to read from; empty: the newest current run of input_step"},
     "input_artifact": {"required": True, "help": "artifact of input_step to read"},
     "artifact_name": {"required": True, "help": "artifact to publish; .csv or .parquet"},
     "artifact_description": {"default": "", "help": "what the published artifact is, for people"},
-    "stratify": {
-        "default": "",
-        "help": "column whose shares stay equal in both parts of the split; empty: none",
-    },
+    "stratify": {"default": "", "help": "column whose shares stay equal in both parts of the split; empty: none"},
     "random_seed": {"type": int, "default": 42, "help": "seed of every random choice of this step"},
     "evaluate_config": {
         "default": "config.yaml",
@@ -118,31 +113,20 @@ def add_settings(parser: Parser, settings: type[Strict], *names: str) -> None:
         parser.add_argument(f"--{name}", default="", help=meaning.replace("%", "%%"))
 
 
-def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """Return a parser for numbers of a kind (int or float) that are above 0."""
+def positive(kind: Callable[[str], float], below: float = math.inf) -> Callable[[str], float]:
+    """Return a parser for numbers of a kind (int or float) above 0, and below a limit."""
 
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} must be above 0")
+        if not 0 < value < below:
+            limits = "be above 0" if below == math.inf else f"lie between 0 and {below:g}, both excluded"
+            raise argparse.ArgumentTypeError(f"{text} must {limits}")
         return value
 
     return parse
 
 
-def share(text: str) -> float:
-    """Parse a share between 0 and 1, both excluded.
-
-    Raises:
-        argparse.ArgumentTypeError: not a number, or outside.
-    """
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1, both excluded")
-    return value
+share = positive(float, below=1.0)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from stepkit.store.lineage import DataSet, data_set_in, data_set_of
 from stepkit.store.tracking import is_refused, missing_as
@@ -27,7 +26,7 @@ THE_GATE = "the gate"
 _BY_THE_GATE = re.compile(rf"UTC: champion(?: instead of version \d+)?, by {THE_GATE}: .*\Z")
 """The last line in the history of a champion that the gate chose."""
 
-_NONE_YET = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+_NONE_YET = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
@@ -44,22 +43,17 @@ def version_by_alias(client: MlflowClient, model_name: str, alias: str) -> Model
     try:
         return client.get_model_version_by_alias(model_name, alias)
     except MlflowException as error:
-        if error.error_code in _NONE_YET or (is_refused(error) and not _is_known(client, model_name)):
+        # for the alias of a missing model, MLflow's server with accounts refuses everyone but an admin
+        if error.error_code in _NONE_YET or (is_refused(error) and not _has_model(client, model_name)):
             return None
         raise
 
 
-def _is_known(client: MlflowClient, model_name: str) -> bool:
-    """Whether there is a model of this name.
-
-    Asked for the alias of a model that is not there, MLflow's server with accounts says "permission denied" to everyone
-    but an admin; asked for the model it gives the true answer.
-    """
+def _has_model(client: MlflowClient, model_name: str) -> bool:
     try:
-        client.get_registered_model(model_name)
+        return bool(client.get_registered_model(model_name))
     except MlflowException as error:
         return error.error_code not in _NONE_YET
-    return True
 
 
 def run_of_version(version: ModelVersion) -> str:

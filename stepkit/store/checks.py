@@ -40,7 +40,7 @@ def expect_file(file: Path) -> None:
             with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True)) as connection:
                 connection.execute("PRAGMA schema_version")
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnusable(f"the tracking store {file}: {one_line(error)}. {ANOTHER_STORE}") from error
+        raise unusable(file, error) from error
 
 
 def expect_database(uri: str) -> None:
@@ -58,6 +58,10 @@ def expect_database(uri: str) -> None:
 
 
 def expect_answer(uri: str) -> None:
+    """Raise TrackingUnreachable unless a server of MLflow answers; log a warning if its clock differs from ours.
+
+    By such clocks it is decided whose run is the newest.
+    """
     hint = "Start it (mlflow server --port ...), or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
     try:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
@@ -67,18 +71,12 @@ def expect_answer(uri: str) -> None:
         ) from error
     if not answer.ok:
         raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
-    _compare_clocks(uri, answer.headers.get("Date"))
-
-
-def _compare_clocks(uri: str, date: str | None) -> None:
-    """Say when this machine's clock and the server's differ: whose run is the newest is decided by such clocks."""
-    theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
-    ahead = time.time() - theirs
+    date = answer.headers.get("Date")
+    ahead = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
     if abs(ahead) > CLOCK_SECONDS:
-        word = "ahead of" if ahead > 0 else "behind"
         log.warning(
             "the clock of this machine is %.0f s %s that of %s; set both by NTP, or an older run may pass for newest",
-            abs(ahead), word, shown(uri),
+            abs(ahead), "ahead of" if ahead > 0 else "behind", shown(uri),
         )  # fmt: skip
 
 
@@ -105,15 +103,14 @@ def refused(uri: str) -> TrackingRefused:
     )
 
 
+def unusable(store: Path | str, error: BaseException) -> StoreUnusable:
+    return StoreUnusable(f"the tracking store {store}: {one_line(error)}. {ANOTHER_STORE}")
+
+
 def of_driver(error: BaseException | None) -> BaseException | None:
     """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
     cause = getattr(error, "orig", None)
     return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
-
-
-def is_line_lost(error: BaseException | None) -> bool:
-    """Whether an error of psycopg is about the line to PostgreSQL: an answer of the server has an SQLSTATE."""
-    return error is not None and getattr(error, "sqlstate", "") is None
 
 
 def one_line(error: BaseException) -> str:

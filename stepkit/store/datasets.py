@@ -68,11 +68,8 @@ class TableDataset(PandasDataset):  # type: ignore[misc]  # MLflow does not type
 
 
 def _data_type(dtype: Any) -> DataType:
-    if pd.api.types.is_bool_dtype(dtype):
-        return DataType.boolean
-    if pd.api.types.is_integer_dtype(dtype):
-        return DataType.long
-    return DataType.double if pd.api.types.is_float_dtype(dtype) else DataType.string
+    types = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "f": DataType.double}
+    return types.get(dtype.kind, DataType.string)
 
 
 def as_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> TableDataset:

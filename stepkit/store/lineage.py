@@ -40,12 +40,12 @@ BECAUSE = "because."
 SAMPLE = "sample"
 
 NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
+_IS_CURRENT = f"tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
 
 
 def current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Run]:
-    """Finished runs of `step` that are marked current, newest first; more than one only for a moment."""
-    chosen = f"tags.{STEP} = '{step}' and tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
-    found = list(client.search_runs([experiment_id], chosen, order_by=NEWEST_FIRST))
+    """Return finished runs of `step` that are marked current, newest first; more than one only for a moment."""
+    found = client.search_runs([experiment_id], f"tags.{STEP} = '{step}' and {_IS_CURRENT}", order_by=NEWEST_FIRST)
     return sorted(found, key=_marked_at, reverse=True)
 
 
@@ -55,26 +55,20 @@ def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
     Raises:
         UpstreamMissing: the experiment has none; the message says how to make one.
     """
-    runs = current_runs(client, experiment_id, step)
-    if not runs:
-        name = client.get_experiment(experiment_id).name
-        if close := difflib.get_close_matches(step, steps_of(client, experiment_id)):
-            meant = " and of ".join(f"'{one}'" for one in close)
-            raise UpstreamMissing(
-                f"no finished '{step}' run in experiment '{name}', but runs of {meant}. Type the name that you meant."
-            )
+    if runs := current_runs(client, experiment_id, step):
+        return runs[0]
+    name = client.get_experiment(experiment_id).name
+    steps = sorted({run.data.tags.get(STEP, "") for run in client.search_runs([experiment_id], _IS_CURRENT)})
+    if close := difflib.get_close_matches(step, steps):
+        meant = " and of ".join(f"'{one}'" for one in close)
         raise UpstreamMissing(
-            f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
-            f'mlflow run . --env-manager local -P hydra_options="main.execute_steps={step}" '
-            f"--experiment-name {shlex.quote(name)}"
+            f"no finished '{step}' run in experiment '{name}', but runs of {meant}. Type the name that you meant."
         )
-    return runs[0]
-
-
-def steps_of(client: MlflowClient, experiment_id: str) -> list[str]:
-    """Return the steps of which an experiment has a finished current run."""
-    chosen = f"tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
-    return sorted({run.data.tags[STEP] for run in client.search_runs([experiment_id], chosen) if STEP in run.data.tags})
+    raise UpstreamMissing(
+        f"no finished '{step}' run in experiment '{name}'. Run that step first, in the same experiment: "
+        f'mlflow run . --env-manager local -P hydra_options="main.execute_steps={step}" '
+        f"--experiment-name {shlex.quote(name)}"
+    )
 
 
 def mark_current(client: MlflowClient, run_id: str) -> None:
@@ -108,15 +102,6 @@ def published_by(run: Run) -> list[str]:
     return sorted(key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT))
 
 
-def model_logged_by(client: MlflowClient, run: Run) -> str | None:
-    """The name of the model that a run has logged; None where it logged none, or its model was deleted."""
-    if MODEL_ID not in run.data.tags:
-        return None
-    with missing_as():
-        return str(client.get_logged_model(run.data.tags[MODEL_ID]).name)
-    return None
-
-
 def find_run(client: MlflowClient, run_id: str) -> Run | None:
     """Return a run, or None if the store does not hold it."""
     with missing_as():
@@ -130,10 +115,9 @@ def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
     waiting = [run_id]
     while waiting:
         here = waiting.pop(0)
-        if here in seen:
-            continue
+        run = None if here in seen else find_run(client, here)
         seen.add(here)
-        if run := find_run(client, here):
+        if run:
             yield run
             waiting += [run_of(address) for address in inputs_of(run).values()]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from functools import cache
@@ -19,6 +17,7 @@ import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from stepkit.errors import (
     ArtifactsNotStored,
@@ -32,17 +31,8 @@ from stepkit.errors import (
 from stepkit.files import disk_problem
 from stepkit.paths import ROOT, expect_usable, sqlite_address, sqlite_file, store_address
 from stepkit.secret_urls import shown
-from stepkit.store.checks import (
-    ANOTHER_STORE,
-    expect_answer,
-    expect_database,
-    expect_file,
-    expect_welcome,
-    is_line_lost,
-    of_driver,
-    one_line,
-    refused,
-)
+from stepkit.store import checks
+from stepkit.store.checks import of_driver
 from stepkit.store.relocate import settle
 
 log = logging.getLogger("stepkit.store.tracking")
@@ -56,9 +46,6 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of every run
 }
 """Variables that every command which uses the tracking server sets for MLflow, unless the user did."""
-
-TRIES = 10
-LONGEST_PAUSE_SECONDS = 0.3
 
 _LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError, TrackingUnreachable)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -104,15 +91,16 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
             f"MLFLOW_TRACKING_URI: {given} is relative to the folder where `mlflow run` was typed, and means another "
             f"file here. Give the whole path: sqlite:////FOLDER/{file.name}"
         )
+    is_database = "sql" in uri.partition("://")[0]
     if uri.startswith(("http://", "https://")):
-        expect_answer(uri)
-        expect_welcome(uri)
+        checks.expect_answer(uri)
+        checks.expect_welcome(uri)
     elif file:
-        expect_file(file)
-    elif "sql" in uri.partition("://")[0]:
-        expect_database(uri)
+        checks.expect_file(file)
+    elif is_database:
+        checks.expect_database(uri)
     mlflow.set_tracking_uri(uri)
-    if "sql" in uri.partition("://")[0]:
+    if is_database:
         _open_store(uri, file)
     return uri
 
@@ -131,7 +119,7 @@ def _open_store(uri: str, file: Path | None) -> None:
         if moved := settle(file):
             log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
     except sqlite3.Error as error:
-        raise StoreUnusable(f"the tracking store {file}: {one_line(error)}. {ANOTHER_STORE}") from error
+        raise checks.unusable(file, error) from error
 
 
 @cache
@@ -158,44 +146,22 @@ def end_active_run(status: str) -> None:
         mlflow.end_run(status)
 
 
-def gone(error: BaseException) -> StepError:
-    """Return the error to show when the server went away in the middle of the work, or refuses to go on with it."""
-    server = shown(mlflow.get_tracking_uri())
-    if is_refused(error):
-        return refused(server)
-    if "/mlflow-artifacts/" in str(error) and _answers():
-        return ArtifactsNotStored(
-            f"the tracking server {server} could not store an artifact: its disk is full, or it may "
-            "not write there; its log says which. Make room and run the same command again; nothing was marked current."
-        )
-    return TrackingUnreachable(
-        f"the tracking server {server} went away in the middle ({type(error).__name__}). "
-        "Nothing was marked current; run the same command again when it is back."
-    )
-
-
-def through_races(call: Callable[[], object]) -> None:
-    """Make a call that writes to MLflow's store, again if it is refused, a few times.
-
-    The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
-    that do so at the same moment one is refused. At the next try the name is known.
-
-    Raises:
-        MlflowException: refused at every try, or the server does not answer.
-    """
-    for tries_left in reversed(range(TRIES)):
-        try:
-            call()
-            break
-        except MlflowException as error:
-            if not tries_left or is_unreachable(error):
-                raise
-            time.sleep(random.uniform(0.0, LONGEST_PAUSE_SECONDS))
-
-
 def is_refused(error: BaseException) -> bool:
-    """Whether `error` of an MLflow call says that this account is unknown or may not do that."""
-    return _status_of(error) in _REFUSED or any(sign in str(error) for sign in _SIGNS[TrackingRefused])
+    """Return whether `error` of an MLflow call says that this account is unknown or may not do that."""
+    return _status_of(error) in _REFUSED or _has_sign(error, TrackingRefused)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether `error` of an MLflow call says that the server is away or in trouble, not: no such thing."""
+    if isinstance(error, requests.HTTPError):
+        return (_status_of(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if any(isinstance(cause, _LOST) or _is_line_lost(of_driver(cause)) for cause in (error, error.__cause__)):
+        return True
+    return isinstance(error, MlflowException) and _has_sign(error, TrackingUnreachable)
+
+
+def _has_sign(error: BaseException, kind: type[StepError]) -> bool:
+    return any(sign in str(error) for sign in _SIGNS[kind])
 
 
 def _status_of(error: BaseException) -> int | None:
@@ -204,21 +170,22 @@ def _status_of(error: BaseException) -> int | None:
     return error.get_http_status_code() if isinstance(error, MlflowException) else None
 
 
-def _answers() -> bool:
-    """Whether the server is there after all: one that cannot write a file may hang up before it has read it all."""
-    with suppress(TrackingUnreachable):
-        expect_answer(mlflow.get_tracking_uri())
-        return True
-    return False
+def _is_line_lost(error: BaseException | None) -> bool:
+    """Whether an error of psycopg is about the line to PostgreSQL: an answer of the server has an SQLSTATE."""
+    return error is not None and getattr(error, "sqlstate", "") is None
 
 
-def is_unreachable(error: BaseException) -> bool:
-    """Whether `error` of an MLflow call says that the server is away or in trouble (as opposed to: no such thing)."""
-    if isinstance(error, requests.HTTPError):
-        return (_status_of(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if any(isinstance(cause, _LOST) or is_line_lost(of_driver(cause)) for cause in (error, error.__cause__)):
-        return True
-    return isinstance(error, MlflowException) and any(sign in str(error) for sign in _SIGNS[TrackingUnreachable])
+through_races = Retrying(
+    retry=retry_if_exception(lambda error: isinstance(error, MlflowException) and not is_unreachable(error)),
+    stop=stop_after_attempt(10),
+    wait=wait_random(0.0, 0.3),
+    reraise=True,
+)
+"""Makes a call that writes to MLflow's store, again if it is refused, a few times.
+
+The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes that do
+so at the same moment one is refused. At the next try the name is known.
+"""
 
 
 def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
@@ -229,14 +196,31 @@ def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | N
     """
     if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
         return error
-    if is_refused(error) or is_unreachable(error):
-        return gone(error)
     store = shown(mlflow.get_tracking_uri())
+    if is_refused(error):
+        return checks.refused(store)
+    if is_unreachable(error):
+        return _out_of_reach(error, store)
     if cause := of_driver(error) or of_driver(error.__cause__):
-        return StoreUnusable(f"the tracking store {store}: {one_line(cause)}. {ANOTHER_STORE}")
+        return checks.unusable(store, cause)
     if last_resort and isinstance(error, MlflowException):
-        return StoreFailed(f"the tracking store {store}: {one_line(error)}. Correct it and run the same command again.")
+        reason = checks.one_line(error)
+        return StoreFailed(f"the tracking store {store}: {reason}. Correct it and run the same command again.")
     return disk_problem(error)
+
+
+def _out_of_reach(error: BaseException, server: str) -> StepError:
+    if "/mlflow-artifacts/" in str(error):
+        with suppress(TrackingUnreachable):  # a server that cannot write a file may hang up before it has read it all
+            checks.expect_answer(mlflow.get_tracking_uri())
+            return ArtifactsNotStored(
+                f"the tracking server {server} could not store an artifact: its disk is full, or it may not write "
+                "there; its log says which. Make room and run the same command again; nothing was marked current."
+            )
+    return TrackingUnreachable(
+        f"the tracking server {server} went away in the middle ({type(error).__name__}). "
+        "Nothing was marked current; run the same command again when it is back."
+    )
 
 
 @contextmanager

@@ -194,28 +194,22 @@ def _settings_in(path: Path) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(below[key], value) for key, value in above.items() if _both_are_maps(below.get(key), value)}
-    return {**below, **above, **both}
-
-
-def _both_are_maps(one: Any, other: Any) -> bool:
-    return isinstance(one, dict) and isinstance(other, dict)
+    shared = [key for key in above if isinstance(below.get(key), dict) and isinstance(above[key], dict)]
+    return {**below, **above, **{key: _merged(below[key], above[key]) for key in shared}}
 
 
 def first_problem(error: ValueError) -> str:
-    """One line for the first thing that a pydantic model did not accept: where and why."""
-    problems = getattr(error, "errors", None)
-    if problems is None:
+    """Return one line for the first thing that a pydantic model did not accept: where and why."""
+    if not hasattr(error, "errors"):
         return str(error)
-    place, reason = where_and_why(problems())
+    place, reason = where_and_why(error.errors())
     return f"{place}: {reason}" if place else reason
 
 
 def where_and_why(problems: list[Any]) -> tuple[str, str]:
     """Return the key of the first problem, and what is wrong there; of a choice of types, what each would take."""
-    first = problems[0]
-    place, same = first["loc"], [first]
-    if TYPE_TRIED.match(str(place[-1]) if place else ""):
+    place, same = problems[0]["loc"], problems[:1]
+    if place and TYPE_TRIED.match(str(place[-1])):
         place = place[:-1]
         same = [one for one in problems if one["loc"][:-1] == place]
     reasons = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in same)

@@ -21,6 +21,8 @@ import psycopg
 import pytest
 import requests
 
+from stepkit.processes import free_port
+
 POSTGRES_USER = "tester"
 SECONDS_TO_START = 300.0
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}

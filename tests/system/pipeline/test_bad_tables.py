@@ -339,7 +339,7 @@ def test_truncated_artifact_is_refused(upstream: Run, refuse: Refuse, name: str)
     path = path_of(upstream, name)
     path.write_bytes(path.read_bytes()[:-40])
     address = f"runs:/{upstream.info.run_id}/{name}"
-    refuse("preprocess", "ArtifactDamaged", address, "another sha256", "Run its step again", input_step="lost")
+    refuse("preprocess", "ArtifactDamaged", address, "another sha256", "Run lost again", input_step="lost")
 
 
 def test_deleted_run_is_named(have: Have, refuse: Refuse) -> None:

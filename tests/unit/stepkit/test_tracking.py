@@ -25,8 +25,8 @@ from stepkit.paths import ROOT
 from stepkit.processes import free_port
 from stepkit.step.exit import as_step_error
 from stepkit.store import checks
-from stepkit.store.tracking import _SIGNS, connect, gone, is_refused, is_unreachable, missing_as, trouble_of
-from tests.support.servers import LoopbackServer
+from stepkit.store.tracking import _SIGNS, connect, is_refused, is_unreachable, missing_as, trouble_of
+from tests.support.servers import LoopbackServer, free_port
 
 
 @pytest.mark.parametrize(
@@ -253,6 +253,6 @@ def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Except
 )
 def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
-    said = str(gone(error))
+    said = str(trouble_of(error))
     assert "http://127.0.0.1:9" in said
     assert "SECRET" not in said
