@@ -172,9 +172,8 @@ restore: ## put a backup back (FROM=backups/NAME, replace=yes where there is som
 	@test -n "$$FROM" || { echo "which one? make restore FROM=backups/NAME" >&2; exit 2; }
 	@$(PYTHON) -m backup.run restore --from "$$FROM" $(if $(filter-out $(OFF),$(replace)),--replace)
 
-docs: .venv/run.stamp ## make docs/reference.md and the picture in README.md anew from the code
+docs: .venv/run.stamp ## make docs/reference.md from the schema and the projects
 	PYTHONPATH=. python docs/make_reference.py
-	PYTHONPATH=. python docs/make_architecture.py
 
 lock: .venv/bin/uv ## resolve requirements/*.in into hashed locks
 	for name in run cluster drift test audit airflow; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -40,8 +40,6 @@ and answers are called: [names.md](names.md).
 Keys of `config.yaml`; on the command line `mlflow run . -P hydra_options="KEY=VALUE ..."`. The keys of `serve` and
 `drift` are also parameters of those projects.
 """
-
-
 HOW = """\
 Each is called as `mlflow run ./PROJECT -e ENTRY_POINT --env-manager local -P PARAMETER=VALUE`; `""` means: as
 configured."""
@@ -53,13 +51,10 @@ def settings(file: Path, prefix: str) -> dict[str, tuple[str, str]]:
     path: list[tuple[int, str]] = []
     last = ""
     for line in file.read_text(encoding="utf-8").splitlines():
-        if more := MORE.match(line):
-            if last:
-                default, meaning = found[last]
-                found[last] = (default, f"{meaning} {more['comment']}".strip())
+        if (more := MORE.match(line)) and last:
+            found[last] = (found[last][0], f"{found[last][1]} {more['comment']}".strip())
         elif match := LINE.match(line):
-            path = [*((depth, key) for depth, key in path if depth < len(match["indent"]))]
-            path.append((len(match["indent"]), match["key"]))
+            path = [part for part in path if part[0] < len(match["indent"])] + [(len(match["indent"]), match["key"])]
             last = prefix + ".".join(key for _, key in path)
             found[last] = (match["value"].strip(), (match["comment"] or "").strip())
     return found
@@ -113,8 +108,7 @@ def cell(text: str, code: bool = False) -> str:
 def entry_points() -> list[str]:
     """One line for each parameter of each project of the repository."""
     lines = ["| project | entry point | parameter | default |", "| --- | --- | --- | --- |"]
-    folders = [".", *(step.name for step in STEPS), "serve", "drift", "simulate"]
-    for folder in folders:
+    for folder in (".", *(step.name for step in STEPS), "serve", "drift", "simulate"):
         project = yaml.safe_load((ROOT / folder / "MLproject").read_text(encoding="utf-8"))
         for entry, described in project["entry_points"].items():
             for name, kind in described.get("parameters", {}).items():
@@ -125,10 +119,8 @@ def entry_points() -> list[str]:
 
 
 def page() -> str:
-    parts = [HEAD, *table_of_settings(), "", "## Entry points", "", HOW, "", *entry_points()]
-    return "\n".join(parts) + "\n"
+    return "\n".join([HEAD, *table_of_settings(), "", "## Entry points", "", HOW, "", *entry_points()]) + "\n"
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)}")
