@@ -62,8 +62,10 @@ _Writer.add_representer(
 
 
 def command_for(name: str) -> str:
-    """The command that trains on a described table, under a name of its own: else it would be compared with another
-    table's champion, and might take its place."""
+    """Return the command that trains on a described table, under a name of its own.
+
+    Else it would be compared with another table's champion, and might take its place.
+    """
     return pipeline_command({"data": name, "register.model_name": name})
 
 
@@ -102,18 +104,12 @@ def read(file_url: str, called: str, target: str) -> tuple[pd.DataFrame, dict[st
         try:
             file = unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called))
             table = read_as_described(file, target)
-            unusable = dict.fromkeys(_nested_or_bytes(file, target), "its values are bytes or nested")
-            return table.drop(columns=list(unusable)), unusable
         except TableUnreadable as error:
             raise TableUnreadable(f"{error} It came from {called}") from error
-
-
-def _nested_or_bytes(file: Path, target: str) -> list[str]:
-    if file.suffix.lower() != ".parquet":
-        return []
-    kinds = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    fields = [field for field in pq.read_schema(file) if field.name != target]
-    return [field.name for field in fields if any(is_kind(field.type) for is_kind in kinds)]
+        fields = pq.read_schema(file) if file.suffix.lower() == ".parquet" else ()
+        kinds = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+        unusable = [field.name for field in fields if field.name != target and any(is_(field.type) for is_ in kinds)]
+        return table.drop(columns=unusable), dict.fromkeys(unusable, "its values are bytes or nested")
 
 
 def read_as_described(file: Path, target: str) -> pd.DataFrame:
@@ -127,15 +123,10 @@ def read_as_described(file: Path, target: str) -> pd.DataFrame:
         file, typed = file.with_name("table.csv"), file
         tables.write_table(tables.read_table(typed, text=list(table.columns), header=[target]), file)
         table = tables.read_table(file)
-    zeros = with_leading_zeros(file)
+    head = pd.read_csv(file, dtype=str, nrows=ROWS_FOR_ZEROS)
+    zeros = {name for name in head.columns if has_leading_zeros(head[name])}
     texts = [str(name) for name in table.columns if name != target and (name in zeros or is_text(table[name]))]
     return tables.read_table(file, text=texts) if texts else table
-
-
-def with_leading_zeros(file: Path) -> set[str]:
-    """Return the columns of a CSV whose codes would lose their zeros."""
-    head = pd.read_csv(file, dtype=str, nrows=ROWS_FOR_ZEROS)
-    return {str(name) for name in head.columns if has_leading_zeros(head[name])}
 
 
 def name_of(source: str) -> str:
@@ -197,17 +188,14 @@ def run(file_url: str, choices: Choices, output: str) -> str:
     place.write_text(text, encoding="utf-8")
     target = table[columns.source_target]
     share, empty = (plain(target) == str(columns.positive)).mean(), target.isna().sum()
+    called = "" if columns.target == columns.source_target else f", called {columns.target} from preprocess on"
     reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
         f"wrote {shown(str(place))}: {len(columns.names)} columns, {len(columns.categorical)} of them categorical; "
-        f"target {columns.source_target}{_called(columns)} "
+        f"target {columns.source_target}{called} "
         f"({columns.positive} is 1, {share:.1%} of {len(table):,} rows{f', {empty:,} without one' if empty else ''}); "
         f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. Read it, then type: {command_for(name)}"
     )
-
-
-def _called(columns: Columns) -> str:
-    return "" if columns.target == columns.source_target else f", called {columns.target} from preprocess on"
 
 
 def parser() -> argparse.ArgumentParser:

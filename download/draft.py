@@ -70,25 +70,20 @@ def draft(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any
     identifier = choices.id_column or identifier_of(table, choices.target)
     copies = table.drop(columns=identifier or []).duplicated().mean()
     inputs = [str(name) for name in table.columns if name not in (choices.target, identifier)]
+    target = re.sub(r"\W+", "_", choices.target)
+    while target in inputs:
+        target += "_"
     return {
         "name": choices.name,
         **dict.fromkeys(("description", "licence", "limits"), ""),
         "file_url": file_url,
         **({"id_column": identifier, "duplicates": "drop" if copies <= MOST_COPIES else "keep"} if identifier else {}),
         "source_target": choices.target,
-        **dict.fromkeys(("target", "stratify"), target_name(choices.target, inputs)),
+        **dict.fromkeys(("target", "stratify"), target),
         "negative": negative,
         "positive": positive,
         "columns": {name: described for name in inputs if (described := describe(table[name]))},
     }
-
-
-def target_name(source: str, inputs: list[str]) -> str:
-    """Return the target's name from preprocess on: of letters, digits and _, and not the name of an input."""
-    name = re.sub(r"\W+", "_", source)
-    while name in inputs:
-        name += "_"
-    return name
 
 
 def expect_no_total(table: pd.DataFrame, target: str) -> None:
@@ -206,12 +201,11 @@ def describe(values: pd.Series) -> dict[str, Any]:
     if is_text(values):
         known = sorted(plain(values).dropna().unique())
         return {"type": "text", "role": "categorical", "values": known, **gaps, "meaning": ""}
-    return {**described_numbers(pd.to_numeric(values, errors="coerce").dropna()), **gaps, "meaning": ""}
-
-
-def described_numbers(numbers: pd.Series) -> dict[str, Any]:
+    numbers = pd.to_numeric(values, errors="coerce").dropna()
     whole = bool((numbers % 1 == 0).all())
     found: dict[str, Any] = {} if whole else {"type": "float"}
     if whole and numbers.nunique() <= MOST_CODES and numbers.abs().max() <= LARGEST_CODE:
-        return {**found, "values": sorted(int(value) for value in numbers.unique())}
-    return {**found, "min": 0} if numbers.min() >= 0 else found
+        found["values"] = sorted(int(value) for value in numbers.unique())
+    elif numbers.min() >= 0:
+        found["min"] = 0
+    return {**found, **gaps, "meaning": ""}

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,14 +14,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 import fsspec
 from fsspec.callbacks import Callback
-from tenacity import (
-    RetryCallState,
-    RetryError,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from stepkit.errors import DownloadFailed
 from stepkit.secret_urls import shown, shown_in
@@ -122,7 +116,12 @@ def _transfer(url: str, target: Path, stall_seconds: float) -> None:
             f"{url} redirects in a loop ({len(error.history)} times). Open it in a browser and check data.file_url."
         ) from error
     except aiohttp.ClientResponseError as error:
-        _refused(url, error)
+        # an error of the server (5xx, too many requests) may pass; a refusal (4xx) will not
+        if error.status >= 500 or error.status in (408, 429):
+            raise Interrupted(f"the server answered {error.status} {error.message}") from error
+        raise DownloadFailed(
+            f"{url} was refused: {error.status} {error.message}. Check the address and your rights."
+        ) from error
     except (TimeoutError, fsspec.exceptions.FSTimeoutError) as error:
         raise Interrupted(f"no data for {stall_seconds:g} s") from error
     except aiohttp.ClientPayloadError as error:
@@ -157,41 +156,18 @@ async def _expect_whole(url: str, response: aiohttp.ClientResponse) -> None:
     raise DownloadFailed(f"{url}: the server answered {text}, not the whole file. Check data.file_url.")
 
 
-def _refused(url: str, error: aiohttp.ClientResponseError) -> None:
-    """A server's error may pass (5xx, too many requests); a refusal (4xx) will not."""
-    if error.status >= 500 or error.status in (408, 429):
-        raise Interrupted(f"the server answered {error.status} {error.message}") from error
-    raise DownloadFailed(
-        f"{url} was refused: {error.status} {error.message}. Check the address and your rights."
-    ) from error
-
-
 def with_ending(path: Path) -> Path:
     """Return `path`, renamed to end as its first bytes say where its name does not.
 
     A server may send something else than the name promises: an error page for a .zip, a .gz unpacked on the way.
     """
-    endings = _endings(path)
+    with path.open("rb") as file:
+        start = file.read(512)
+    text: tuple[str, ...] = () if b"\0" in start else (".csv",)
+    endings = next((endings for magic, endings in MAGIC.items() if start.startswith(magic)), text)
+    if ".zip" in endings:
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            endings = (".xlsx",) if "xl/workbook.xml" in archive.namelist() else endings
     if not endings or path.name.lower().endswith(endings):
         return path
     return path.rename(path.with_name(path.name + endings[0]))
-
-
-def _endings(path: Path) -> tuple[str, ...]:
-    """The endings that fit the first bytes, the one to add first; none where the bytes are of no known format."""
-    with path.open("rb") as file:
-        start = file.read(512)
-    found = next((endings for magic, endings in MAGIC.items() if start.startswith(magic)), ())
-    if ".zip" in found and _is_workbook(path):
-        return (".xlsx",)
-    if not found and b"\0" not in start:
-        return (".csv",)
-    return found
-
-
-def _is_workbook(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "xl/workbook.xml" in archive.namelist()
-    except zipfile.BadZipFile:
-        return False

@@ -76,14 +76,10 @@ def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFra
         raise TableUnreadable(f"{error} It came from {url}") from error
 
 
-def as_it_came(file: Path, name: str) -> Path | None:
-    """Return `file` if it may be published as `name` byte for byte, being of its format; else None."""
-    return file if file.suffix in WRITABLE and name.endswith(file.suffix) else None
-
-
 def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:
-    """Publish a file of the wanted format as it came, and any other as the table that it holds."""
-    run.publish_table(raw, name, as_it_came(file, name), about)
+    """Publish a file of the wanted format byte for byte as it came, and any other as the table that it holds."""
+    is_wanted = file.suffix in WRITABLE and name.endswith(file.suffix)
+    run.publish_table(raw, name, file if is_wanted else None, about)
     run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 

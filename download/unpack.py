@@ -12,8 +12,6 @@ from download.fetch import with_ending
 from stepkit.errors import TableUnreadable
 from stepkit.table.fileformats import READABLE
 
-PACKED = (".gz", ".zip")
-
 
 def unpacked(path: Path) -> Path:
     """Return the table file inside `path`, written beside it; `path` itself when it is not packed.
@@ -21,7 +19,7 @@ def unpacked(path: Path) -> Path:
     Raises:
         TableUnreadable: the archive is damaged, cut off, or does not hold exactly one table.
     """
-    if path.suffix.lower() not in PACKED:
+    if path.suffix.lower() not in (".gz", ".zip"):
         return path
     try:
         return _from_gzip(path) if path.suffix.lower() == ".gz" else _from_zip(path)
@@ -42,7 +40,9 @@ def _from_gzip(path: Path) -> Path:
 
 def _from_zip(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(READABLE) and _is_content(name)]
+        tables = [name for name in archive.namelist() if name.lower().endswith(READABLE)]
+        # macOS packs a shadow of every file, which ends like it and holds no table
+        names = [name for name in tables if not name.startswith("__MACOSX/")]
         if len(names) != 1:
             held = ", ".join(names) or f"none (only {', '.join(archive.namelist()[:5]) or 'nothing'})"
             raise TableUnreadable(
@@ -52,8 +52,3 @@ def _from_zip(path: Path) -> Path:
         with archive.open(names[0]) as packed, plain.open("wb") as file:
             shutil.copyfileobj(packed, file)
     return plain
-
-
-def _is_content(name: str) -> bool:
-    """macOS packs a shadow of every file, which ends like it and holds no table."""
-    return not name.startswith("__MACOSX/")

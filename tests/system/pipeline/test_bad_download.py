@@ -11,6 +11,7 @@ import io
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -75,6 +76,12 @@ def server(faulty_server: FaultyServer, csv: bytes) -> FaultyServer:
     return faulty_server
 
 
+@pytest.fixture
+def reject(older: Run, refuse: Refuse) -> Refuse:
+    """Run a download that must fail and leave the older one current: reject("DownloadFailed", "404", ...)."""
+    return partial(refuse, "download")
+
+
 def published(experiment: Experiment) -> bytes:
     """The raw data of the one current download."""
     (run,) = experiment.current("download")
@@ -88,10 +95,6 @@ def zipped(files: dict[str, bytes]) -> bytes:
         for name, body in files.items():
             archive.writestr(name, body)
     return packed.getvalue()
-
-
-def parquet(table: pd.DataFrame) -> bytes:
-    return bytes(table.to_parquet(index=False))
 
 
 def workbook(table: pd.DataFrame, titles: int = 0) -> bytes:
@@ -118,7 +121,7 @@ def good(few_clients: pd.DataFrame) -> Good:
         ("raw.zip", zipped({"raw.csv": csv, "__MACOSX/._raw.csv": b"\0\5\x16\7"})),
         ("raw.zip", zipped({"raw.xlsx": workbook(few_clients, titles=1)})),
         ("raw.xlsx", workbook(few_clients)),
-        ("raw.parquet", parquet(few_clients)),
+        ("raw.parquet", bytes(few_clients.to_parquet(index=False))),
         ("raw.csv", b"\xef\xbb\xbf" + csv),
     )
     return dict(zip(KINDS, files, strict=True))
@@ -131,51 +134,32 @@ def sha256(body: bytes) -> str:
 # A server that misbehaves
 
 
-@pytest.mark.usefixtures("older")
-def test_missing_page_is_refused_at_once(server: FaultyServer, refuse: Refuse) -> None:
-    url = server.url("missing/raw.csv")
-    refuse("download", "DownloadFailed", url, "nothing found", "404", "Check data.file_url", file_url=url)
-    assert server.asked["missing/raw.csv"] == 1
+EACH_TRY = ("each of 3 tries", "Try again later", "download.attempts")
 
 
-@pytest.mark.usefixtures("older")
-def test_forbidden_page_is_refused_at_once(server: FaultyServer, refuse: Refuse) -> None:
-    url = server.url("forbidden/raw.csv")
-    refuse("download", "DownloadFailed", url, "403 Forbidden", "your rights", file_url=url)
-    assert server.asked["forbidden/raw.csv"] == 1
-
-
-@pytest.mark.usefixtures("older")
 @pytest.mark.parametrize(
-    ("behaviour", "cause"),
+    ("behaviour", "tries", "words"),
     [
-        ("broken", "the server answered 500 Internal Server Error"),
-        ("cut", "bytes (ClientPayloadError)"),
-        ("stall", "no data for 0.5 s"),
+        ("missing", 1, ("nothing found", "404", "Check data.file_url")),
+        ("forbidden", 1, ("403 Forbidden", "your rights")),
+        ("broken", 3, ("the server answered 500 Internal Server Error", *EACH_TRY)),
+        ("cut", 3, ("bytes (ClientPayloadError)", *EACH_TRY)),
+        ("stall", 3, ("no data for 0.5 s", *EACH_TRY)),
+        ("circle", 10, ("redirects in a loop", "data.file_url")),
     ],
 )
-def test_failure_on_every_try_is_reported_with_the_last_cause(
-    server: FaultyServer, refuse: Refuse, behaviour: str, cause: str
+def test_a_server_that_fails_is_asked_as_often_as_may_help_and_its_last_answer_is_named(
+    server: FaultyServer, reject: Refuse, behaviour: str, tries: int, words: tuple[str, ...]
 ) -> None:
     url = server.url(f"{behaviour}/raw.csv")
-    refuse(
-        *("download", "DownloadFailed", url, "each of 3 tries", cause, "Try again later", "download.attempts"),
-        **{"file_url": url, "attempts": 3, "stall_seconds": STALL_SECONDS},
-    )
-    assert server.asked[f"{behaviour}/raw.csv"] == 3
+    reject("DownloadFailed", url, *words, file_url=url, attempts=3, stall_seconds=STALL_SECONDS)
+    assert server.asked[f"{behaviour}/raw.csv"] == tries
 
 
-@pytest.mark.usefixtures("older")
-def test_nobody_listening_is_reported_with_the_address(refuse: Refuse) -> None:
+def test_nobody_listening_is_reported_with_the_address(reject: Refuse) -> None:
     with FaultyServer() as gone:
         url = gone.url("good/raw.csv")
-    refuse("download", "DownloadFailed", url, "each of 2 tries", "Cannot connect", file_url=url, attempts=2)
-
-
-@pytest.mark.usefixtures("older")
-def test_redirect_in_a_circle_is_refused(server: FaultyServer, refuse: Refuse) -> None:
-    url = server.url("circle/raw.csv")
-    refuse("download", "DownloadFailed", url, "redirects in a loop", "data.file_url", file_url=url)
+    reject("DownloadFailed", url, "each of 2 tries", "Cannot connect", file_url=url, attempts=2)
 
 
 @pytest.mark.parametrize(("behaviour", "tries"), [("broken_twice", 3), ("cut_once", 2), ("stall_once", 2)])
@@ -193,11 +177,8 @@ def test_each_pause_between_tries_is_longer_than_the_one_before(
 ) -> None:
     monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.1)
     ended = run_step("download", file_url=server.url("broken/raw.csv"), attempts=4)
-    assert re.findall(r"try (\d) failed: .*500.*; the next in ([\d.]+) s", ended.log) == [
-        ("1", "0.1"),
-        ("2", "0.2"),
-        ("3", "0.4"),
-    ]
+    pauses = re.findall(r"try (\d) failed: .*500.*; the next in ([\d.]+) s", ended.log)
+    assert pauses == [("1", "0.1"), ("2", "0.2"), ("3", "0.4")]
 
 
 def test_slow_but_steady_server_is_waited_for_and_its_progress_shown(
@@ -233,24 +214,18 @@ def test_address_of_any_form_gives_the_table_byte_for_byte(
     assert published(experiment) == csv
 
 
-@pytest.mark.usefixtures("older")
 @pytest.mark.parametrize("name", ["raw.csv", "raw.zip", "raw.xls", "raw"])
-def test_web_page_with_status_200_is_named_as_such(server: FaultyServer, refuse: Refuse, name: str) -> None:
+def test_web_page_with_status_200_is_named_as_such(server: FaultyServer, reject: Refuse, name: str) -> None:
     url = server.url(f"page/{name}")
-    refuse("download", "TableUnreadable", url, "a web page, not a table", "in a browser", file_url=url, sha256="0" * 64)
+    reject("TableUnreadable", url, "a web page, not a table", "in a browser", file_url=url, sha256="0" * 64)
 
 
 # Digests
 
 
-@pytest.mark.usefixtures("older")
-def test_other_sha256_is_refused_with_both_digests(put: Put, refuse: Refuse, csv: bytes) -> None:
-    path = put("raw.csv", csv)
-    wanted = "0" * 64
-    refuse(
-        *("download", "WrongDigest", str(path), sha256(csv), wanted, "set data.sha256"),
-        **{"file_url": path, "sha256": wanted},
-    )
+def test_other_sha256_is_refused_with_both_digests(put: Put, reject: Refuse, csv: bytes) -> None:
+    path, wanted = put("raw.csv", csv), "0" * 64
+    reject("WrongDigest", str(path), sha256(csv), wanted, "set data.sha256", file_url=path, sha256=wanted)
 
 
 @pytest.mark.parametrize("which", ["zip", "table", "second of two"])
@@ -258,45 +233,12 @@ def test_sha256_of_the_zip_or_of_the_table_in_it_is_accepted(
     put: Put, run_step: RunStep, experiment: Experiment, csv: bytes, which: str
 ) -> None:
     packed = zipped({"raw.csv": csv})
-    accepted = {
-        "zip": sha256(packed),
-        "table": sha256(csv),
-        "second of two": f"{'0' * 64},{sha256(csv)}",
-    }
+    accepted = {"zip": sha256(packed), "table": sha256(csv), "second of two": f"{'0' * 64},{sha256(csv)}"}
     assert run_step("download", file_url=put("raw.zip", packed), sha256=accepted[which]).status == 0
     assert published(experiment) == csv
 
 
 # Files that are no table
-
-
-@pytest.mark.usefixtures("older")
-@pytest.mark.parametrize("name", ["raw.csv", "raw.zip", "raw.parquet", "raw"])
-def test_empty_file_is_refused(put: Put, refuse: Refuse, name: str) -> None:
-    path = put(name, b"")
-    refuse("download", "TableUnreadable", str(path), "is empty (0 bytes)", "Ask the source", file_url=path)
-
-
-@pytest.mark.usefixtures("older")
-def test_header_without_rows_is_refused(put: Put, refuse: Refuse, csv: bytes) -> None:
-    path = put("raw.csv", csv.splitlines(keepends=True)[0])
-    refuse("download", "TableUnreadable", str(path), "a header and no rows", file_url=path)
-
-
-@pytest.mark.usefixtures("older")
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_text_that_is_not_utf8_is_refused(put: Put, refuse: Refuse, csv: bytes, encoding: str) -> None:
-    path = put("raw.csv", csv.decode().replace("SEX", "GESCHLÄCHT", 1).encode(encoding))
-    refuse("download", "TableUnreadable", str(path), "is not UTF-8 text", "Save it as UTF-8", file_url=path)
-
-
-@pytest.mark.usefixtures("older")
-@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_other_delimiter_is_refused_by_name(
-    put: Put, refuse: Refuse, few_clients: pd.DataFrame, delimiter: str, name: str
-) -> None:
-    path = put("raw.csv", few_clients.to_csv(index=False, sep=delimiter).encode())
-    refuse("download", "TableUnreadable", str(path), f"separated by {name}", "with commas", file_url=path)
 
 
 def cut_off(body: bytes) -> bytes:
@@ -308,109 +250,92 @@ def overwritten(body: bytes, place: float = 0.5) -> bytes:
     return body[:start] + b"\x55" * 64 + body[start + 64 :]
 
 
-def overwritten_late(body: bytes) -> bytes:
-    """Damage near the end, where a Parquet file describes itself (its data have no checksum)."""
-    return overwritten(body, 0.9)
+def encrypted(body: bytes) -> bytes:
+    """A zip whose bits say that it has a password."""
+    marked = bytearray(body)
+    for entry, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(entry), body):
+            marked[found.start() + flags] |= 1
+    return bytes(marked)
 
 
-@pytest.mark.usefixtures("older")
+DAMAGED = "is damaged or cut off"
+NO_UTF8 = ("is not UTF-8 text", "Save it as UTF-8")
+
+
 @pytest.mark.parametrize(
-    ("name", "damage", "words"),
+    ("name", "change", "words"),
     [
-        ("raw.csv.gz", cut_off, "is damaged or cut off"),
-        ("raw.csv.gz", overwritten, "is damaged or cut off"),
-        ("raw.zip", cut_off, "is damaged or cut off"),
-        ("raw.zip", overwritten, "is damaged or cut off"),
-        ("raw.xlsx", cut_off, "cannot be read as a spreadsheet"),
-        ("raw.xlsx", overwritten, "cannot be read as a spreadsheet"),
-        ("raw.xls", cut_off, "cannot be read as a spreadsheet"),
-        ("raw.parquet", cut_off, "cannot be read as Parquet"),
-        ("raw.parquet", overwritten_late, "cannot be read as Parquet"),
+        ("raw.csv", lambda body: b"", ("is empty (0 bytes)", "Ask the source")),
+        ("raw.zip", lambda body: b"", ("is empty (0 bytes)",)),
+        ("raw.csv", lambda body: body.splitlines(keepends=True)[0], ("a header and no rows",)),
+        ("raw.csv", lambda body: body.replace(b"SEX", b"GESCHL\xc4CHT", 1), NO_UTF8),
+        ("raw.csv", lambda body: body.decode().encode("utf-16"), NO_UTF8),
+        ("raw.csv", lambda body: body.replace(b",", b";"), ("separated by semicolons", "with commas")),
+        ("raw.csv.gz", cut_off, (DAMAGED,)),
+        ("raw.csv.gz", overwritten, (DAMAGED,)),
+        ("raw.zip", cut_off, (DAMAGED,)),
+        ("raw.zip", overwritten, (DAMAGED,)),
+        ("raw.xlsx", cut_off, ("cannot be read as a spreadsheet",)),
+        ("raw.xlsx", overwritten, ("cannot be read as a spreadsheet",)),
+        ("raw.parquet", cut_off, ("cannot be read as Parquet",)),
+        # near the end, where a Parquet file describes itself: its data have no checksum
+        ("raw.parquet", partial(overwritten, place=0.9), ("cannot be read as Parquet",)),
+        (
+            "raw.zip",
+            lambda body: zipped({"a.csv": body, "b.parquet": b""}),
+            ("exactly one table, and holds 2: a.csv, b",),
+        ),
+        ("raw.zip", lambda body: zipped({"readme.txt": body}), ("holds 0: none (only readme.txt)",)),
+        ("raw.zip", encrypted, ("cannot be unpacked", "password")),
     ],
 )
-def test_damaged_file_is_refused(
-    put: Put, refuse: Refuse, good: Good, name: str, damage: Callable[[bytes], bytes], words: str
+def test_a_file_that_is_no_table_is_refused_with_its_fault(
+    put: Put, reject: Refuse, good: Good, name: str, change: Callable[[bytes], bytes], words: tuple[str, ...]
 ) -> None:
     whole = dict(reversed(good.values()))  # the first of each name
-    whole["raw.xls"] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000)
-    path = put(name, damage(whole[name]))
-    refuse("download", "TableUnreadable", str(path), name, words, file_url=path)
+    path = put(name, change(whole[name]))
+    reject("TableUnreadable", str(path), name, *words, file_url=path)
 
 
-@pytest.mark.usefixtures("older")
+# Addresses and descriptions that lead nowhere
+
+
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("url", "words"),
     [
-        (["a.csv", "b.parquet", "readme.txt"], ["holds 2: a.csv, b.parquet", "name one"]),
-        (["readme.txt"], ["holds 0: none (only readme.txt)"]),
+        ("{folder}/nowhere.csv", ("no such file", "Check data.file_url")),
+        ("{folder}", ("a folder, not a file", "data.file_url")),
+        ("gopher://example.org/raw.csv", ("cannot be read", "Check data.file_url")),
+        ("s3://bucket/raw.csv", ("cannot be read", "Check data.file_url")),
     ],
 )
-def test_zip_with_other_than_one_table_is_refused(
-    put: Put, refuse: Refuse, csv: bytes, files: list[str], words: list[str]
+def test_an_address_that_leads_to_no_file_is_named(
+    tmp_path: Path, reject: Refuse, url: str, words: tuple[str, ...]
 ) -> None:
-    path = put("raw.zip", zipped(dict.fromkeys(files, csv)))
-    refuse("download", "TableUnreadable", str(path), "exactly one table", *words, file_url=path)
+    url = url.format(folder=tmp_path)
+    reject("DownloadFailed", url, *words, file_url=url)
 
 
-@pytest.mark.usefixtures("older")
-def test_zip_with_a_password_is_refused(put: Put, refuse: Refuse, csv: bytes) -> None:
-    body = bytearray(zipped({"raw.csv": csv}))
-    for entry, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        body[body.index(entry) + flags] |= 1  # the bit that says "encrypted"
-    path = put("raw.zip", bytes(body))
-    refuse("download", "TableUnreadable", str(path), "cannot be unpacked", "password", file_url=path)
-
-
-# Addresses that lead nowhere
-
-
-@pytest.mark.usefixtures("older")
-def test_missing_local_file_is_named(tmp_path: Path, refuse: Refuse) -> None:
-    path = tmp_path / "nowhere.csv"
-    refuse("download", "DownloadFailed", str(path), "no such file", "Check data.file_url", file_url=path)
-
-
-@pytest.mark.usefixtures("older")
-def test_folder_instead_of_a_file_is_refused(tmp_path: Path, refuse: Refuse) -> None:
-    refuse("download", "DownloadFailed", str(tmp_path), "a folder, not a file", "data.file_url", file_url=tmp_path)
-
-
-@pytest.mark.usefixtures("older")
-@pytest.mark.parametrize("url", ["gopher://example.org/raw.csv", "s3://bucket/raw.csv"])
-def test_scheme_that_cannot_be_read_is_refused(refuse: Refuse, url: str) -> None:
-    refuse("download", "DownloadFailed", url, "cannot be read", "Check data.file_url", file_url=url)
-
-
-@pytest.mark.usefixtures("older")
-def test_unknown_data_set_is_refused_with_the_known_ones(put: Put, refuse: Refuse, csv: bytes) -> None:
-    path = put("raw.csv", csv)
-    refuse("download", "BadParameter", "no data set 'other'", "sample, uci", file_url=path, dataset="other")
-
-
-@pytest.mark.parametrize("dataset", ["runs:/{older}/nothing.yaml", "runs:/0123456789abcdef0123456789abcdef/data.yaml"])
-def test_description_that_is_in_no_run_is_refused(
-    older: Run, put: Put, refuse: Refuse, csv: bytes, dataset: str
+@pytest.mark.parametrize(
+    ("dataset", "error", "words"),
+    [
+        ("other", "BadParameter", ("no data set 'other'", "sample, uci")),
+        ("runs:/{older}/nothing.yaml", "ArtifactMissing", ("{older}",)),
+        ("runs:/0123456789abcdef0123456789abcdef/data.yaml", "ArtifactMissing", ("0123456789abcdef0123456789abcdef",)),
+        (b"columns: {SEX: \n", "BadParameter", ("mine.yaml: line 2: not YAML",)),
+        (
+            b"source_target: y\ntarget: default\ncolumns: {SEX: {type: whole}}\n", "BadParameter",
+            ("mine.yaml", "columns.SEX.type", "'integer', 'float' or 'text'"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_description_that_is_missing_or_wrong_is_named(
+    older: Run, put: Put, reject: Refuse, csv: bytes, dataset: str | bytes, error: str, words: tuple[str, ...]
 ) -> None:
-    address = dataset.format(older=older.info.run_id)
-    refuse("download", "ArtifactMissing", address.split("/")[1], file_url=put("raw.csv", csv), dataset=address)
-
-
-@pytest.mark.usefixtures("older")
-def test_description_that_is_no_yaml_is_refused(put: Put, refuse: Refuse, csv: bytes) -> None:
-    wrong = put("mine.yaml", b"columns: {SEX: \n")
-    refuse(
-        *("download", "BadParameter", "mine.yaml: line 2: not YAML"),
-        **{"file_url": put("raw.csv", csv), "dataset": wrong},
-    )
-
-
-@pytest.mark.usefixtures("older")
-def test_wrong_key_in_the_description_is_named(put: Put, refuse: Refuse, csv: bytes) -> None:
-    wrong = put("mine.yaml", b"source_target: y\ntarget: default\ncolumns: {SEX: {type: whole}}\n")
-    refuse(
-        *("download", "BadParameter", "mine.yaml", "columns.SEX.type", "'integer', 'float' or 'text'"),
-        **{"file_url": put("raw.csv", csv), "dataset": wrong},
-    )
+    run = older.info.run_id
+    place = put("mine.yaml", dataset) if isinstance(dataset, bytes) else dataset.format(older=run)
+    reject(error, *(word.replace("{older}", run) for word in words), file_url=put("raw.csv", csv), dataset=place)
 
 
 # Good files of every kind
@@ -422,27 +347,19 @@ def test_wrong_key_in_the_description_is_named(put: Put, refuse: Refuse, csv: by
     + [("csv", "file URL"), ("xlsx", "http URL"), ("zip", "http URL")],
 )
 def test_every_format_by_every_way_gives_the_same_rows(
-    put: Put,
-    server: FaultyServer,
-    run_step: RunStep,
-    experiment: Experiment,
-    few_clients: pd.DataFrame,
-    good: Good,
-    kind: str,
-    by: str,
-) -> None:
+    put: Put, server: FaultyServer, run_step: RunStep, experiment: Experiment, few_clients: pd.DataFrame,
+    good: Good, kind: str, by: str,
+) -> None:  # fmt: skip
     name, body = good[kind]
     server.files |= {name: body, "raw": body}
     path = put(name, body)
-    url = {
+    urls = {
         "path": str(path),
         "file URL": path.as_uri(),
         "http URL": server.url(f"good/{name}"),
         "http URL without ending": server.url("good/raw?id=7"),
-    }[by]
-
-    assert run_step("download", file_url=url).status == 0
-
+    }
+    assert run_step("download", file_url=urls[by]).status == 0
     found = pd.read_csv(io.BytesIO(published(experiment)))
     pd.testing.assert_frame_equal(found, few_clients, check_dtype=False)
 
