@@ -1,17 +1,20 @@
-"""stepkit.table.columns: the description of a data set, and one line for what is wrong in it."""
+"""The description of a data set: what it means, and one line with file, line and remedy for what is wrong in it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline.config import ConfigError, checked
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
 from stepkit.table.columns import Column, Columns, columns_from, read_columns
-from tests.support.small_data import CLIENTS, LOANS
+from stepkit.table.description import expect_yaml
+from tests.support.small_data import CLIENTS, LOANS, composed
 
 SETTINGS: dict[str, Any] = {"source_target": "y", "target": "default", "columns": {"AGE": {}}}
 
@@ -88,3 +91,142 @@ def test_description_that_builds_on_another_takes_over_its_columns() -> None:
     assert sample.columns == uci.columns
     assert sample.target == uci.target
     assert "SYNTHETIC" in sample.description
+
+
+HEAD = "name: x\nsource_target: y\ntarget: y\ncolumns:\n"
+FIRST = "  first: {}\n"
+
+
+def complaint(tmp_path: Path, content: str | bytes) -> str:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(BadParameter) as caught:
+        expect_yaml(file, Columns)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text.removeprefix(f"{file}: ")
+
+
+def accept(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.yaml").write_text(content, encoding="utf-8")
+    expect_yaml(tmp_path / "x.yaml", Columns)
+
+
+def column(values: str, kind: str = "type: text, role: categorical") -> str:
+    return f"{HEAD}{FIRST}  country: {{{kind}, values: [{values}]}}\n"
+
+
+@pytest.mark.parametrize("word", ["NO", "yes", "On", "off", "true", "False"])
+def test_words_that_yaml_takes_for_booleans_are_named_with_line_column_and_quotes(tmp_path: Path, word: str) -> None:
+    text = complaint(tmp_path, column(f"DK, {word}, SE"))
+    assert text == f"line 6: column 'country': {word} is read as true or false. Write it in quotes: \"{word}\"."
+
+
+@pytest.mark.parametrize("kind", ["type: text, role: categorical", "type: integer"])
+@pytest.mark.parametrize(
+    "code", ["010", "007", "0x1F", "0b1", "1:30", "12:30:45", "1_000", "1e5", "1E5", "1.5e5", "2e+3", ".inf", ".nan"]
+)
+def test_numbers_that_are_read_as_others_are_named(tmp_path: Path, kind: str, code: str) -> None:
+    text = complaint(tmp_path, column(f"1, {code}", kind))
+    assert text.startswith(f"line 6: column 'country': {code} is read as ")
+    assert f'"{code}"' in text
+
+
+@pytest.mark.parametrize("code", ["08", "-.5"])
+def test_texts_that_no_number_shows_are_named_in_a_column_of_numbers_only(tmp_path: Path, code: str) -> None:
+    assert f'"{code}"' in complaint(tmp_path, column(code, "type: integer"))
+    accept(tmp_path, column(code))
+    accept(tmp_path, f"{HEAD}  {code}: {{}}\n")
+
+
+@pytest.mark.parametrize("code", ["1.10", "+3", "2020-01-01", ".5"])
+def test_texts_that_would_lose_signs_are_named(tmp_path: Path, code: str) -> None:
+    assert f'"{code}"' in complaint(tmp_path, column(code))
+
+
+@pytest.mark.parametrize(
+    "values", ["", "DK, SE", "'NO', \"yes\"", "1, -2, 0", "1.5, 1.0", "'1e5', '007'", "1.2.3, inf", "é, 日本"]
+)
+def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str) -> None:
+    accept(tmp_path, column(values))
+
+
+def test_numbers_of_a_numeric_column_may_end_in_zeros(tmp_path: Path) -> None:
+    accept(tmp_path, column("0.50, 1.00, .5, +3", "type: float"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("  no: {}", "line 5: column 'no': no is read as true or false"),
+        ("  c: {labels: {1: a, on: b}}", "line 5: column 'c': on is read as true or false"),
+        ("  1: {}", "line 5: columns.1"),
+        ("  1e5: {}", "line 5: column '1e5': 1e5 is read as another number"),
+        ("  c: {min: 010}", "line 5: column 'c': 010 is read as another number"),
+        ("  c: {label: 5}", "line 5: columns.c.label: Input should be a valid string. Write it in quotes"),
+        ("  a${b}: {}", "line 5: column 'a${b}'"),
+        ("  c: {values: [${HOME}]}", "line 5: ${ starts a reference"),
+        ("  c: {values: ['a${HOME}']}", "line 5: column 'c': a${HOME}: ${ starts a reference"),
+        ("  c: {values: ['???']}", "line 5: column 'c': ???: "),
+        ("  c: {type: int}", "line 5: columns.c.type: Input should be 'integer', 'float' or 'text'"),
+        ("  c: {mn: 1}", "line 5: columns.c.mn: Extra inputs are not permitted (did you mean min?)"),
+        ("  c: {values: 3}", "line 5: columns.c.values: "),
+        ("\tc: {}", "line 5: a tab"),
+        ("  c:\t{min: 0}", "line 5: a tab"),
+        ("  c: {min: 0", "line 6: not YAML: "),
+        ("  c: {}\n   d: {}", "line 6: "),
+        ("  c: {}\n  c: {}", "line 6: the key 'c' is in line 5 too"),
+        ("target: z", "line 5: the key 'target' is in line 3 too"),
+        ("positive: yes", "line 5: positive: yes is read as true or false"),
+        ("negative: off", "line 5: negative: off is read as true or false"),
+        ("  c: &c {d: *c}", "line 1: not YAML: maximum recursion depth"),
+        ("  ? [a]\n  : {}", "line 5: a key is not a text"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path: Path, line: str, words: str) -> None:
+    assert complaint(tmp_path, f"{HEAD}{line}\n").startswith(words)
+
+
+def test_references_are_legal_where_they_name_no_column_and_no_value(tmp_path: Path) -> None:
+    accept(tmp_path, f"stratify: ${{data.target}}\n{HEAD}  c: {{role: categorical, slice_by: true}}\n")
+    assert complaint(tmp_path, "source_target: late ${HOME}\n").startswith("line 1: source_target: late ${HOME}")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "line 1: .*an empty file"),
+        (b"- a\n", "line 1: .*a list"),
+        (b"text", "line 1: .*one value"),
+        (b"name: x\nlimits: \xe9\n", "line 2: the file is not UTF-8"),
+        ("name: x\n".encode("utf-16"), "line 1: the file is not UTF-8"),
+        (b"name: x\n\x00", "line 2: "),
+        (b"a: 1\n---\nb: 2\n", "line 2: "),
+    ],
+    ids=["empty", "list", "text", "latin-1", "utf-16", "zero byte", "two documents"],
+)
+def test_a_file_of_another_form_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    assert re.match(words, complaint(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["sample", "uci"])
+def test_the_described_data_sets_are_as_written(name: str) -> None:
+    expect_yaml(ROOT / "data" / f"{name}.yaml", Columns)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("  c: {type: text, role: categorical, values: [NO]}", "NO is read as true or false"),
+        ("\tc: {}", "a tab"),
+        ("test_size: big", "test_size: Input should be a valid number"),
+        ("sha256: [5]", "sha256"),
+    ],
+)
+def test_the_pipeline_reads_a_description_by_the_same_rules(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.yaml").write_text(f"{HEAD}{FIRST}{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        checked(composed("data=mine", f"hydra.searchpath=[file://{tmp_path}]"))
+    assert str(caught.value).startswith(f"{tmp_path}/data/mine.yaml: line 6: ")
+    assert words in str(caught.value)

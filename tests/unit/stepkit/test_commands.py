@@ -1,7 +1,10 @@
-"""A printed command works when it is pasted, whatever a path or a name contains."""
+"""Texts for other programs: printed commands, flags and JSON."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 import shlex
 
 import pytest
@@ -12,19 +15,12 @@ from omegaconf import OmegaConf
 
 from pipeline.config import split_options
 from stepkit.commands import hydra_value, pipeline_command
+from stepkit.step.flags import share, step_parser
+from stepkit.strict_json import write_json
 
 PARSER = OverridesParser.create()
-PATHS = [
-    "plain",
-    "/data/clients (1).csv",
-    "größe.csv",
-    "~/none.csv",
-    "inf",
-    "1e5",
-    "2019",
-    "null",
-    "it's",
-    'a"b',
+PATHS = ["plain", "/data/clients (1).csv", "größe.csv", "~/none.csv", "inf", "1e5", "2019", "null", "it's", 'a"b']
+PATHS += [
     "C:\\new\\",
     "${HOME}",
     "\\${x}",
@@ -63,3 +59,64 @@ def test_a_pasted_command_hands_any_path_to_the_pipeline(path: str) -> None:
 
 def test_plain_names_need_no_quotes() -> None:
     assert pipeline_command({"data": "uci"}) == 'mlflow run . --env-manager local -P hydra_options="data=uci"'
+
+
+def test_a_share_between_0_and_1_is_taken() -> None:
+    assert share("0.3") == 0.3
+    assert share("1e-3") == 0.001
+
+
+@pytest.mark.parametrize("text", ["0", "1", "1.5", "-0.1", "nan", "inf"])
+def test_a_share_outside_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"{text} must lie between 0 and 1"):
+        share(text)
+
+
+@pytest.mark.parametrize("text", ["", "third", "0,3"])
+def test_a_share_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a number"):
+        share(text)
+
+
+def test_a_step_takes_the_flags_that_it_names_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    args = step_parser("a step", "input_run_id", "random_seed").parse_args(["--step", "s", "--random_seed", "7"])
+    assert vars(args) == {"step": "s", "input_run_id": "", "random_seed": 7}
+    with pytest.raises(SystemExit):
+        step_parser("a step").parse_args(["--step", "s", "--random_seed", "7"])
+    assert "unrecognized arguments: --random_seed 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("--randm_seed", "did you mean --random_seed?"),
+        ("--random", "did you mean --random_seed?"),
+        ("--something_else", "there are --random_seed, --step"),
+    ],
+)
+def test_a_mistyped_flag_is_answered_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], typed: str, answer: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        step_parser("a step", "random_seed").parse_args(["--step", "s", typed, "7"])
+    assert stopped.value.code == 2
+    assert f"unrecognized arguments: {typed} 7; {answer}" in capsys.readouterr().err
+
+
+def test_a_step_must_be_told_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        step_parser("a step").parse_args([])
+    assert "--step" in capsys.readouterr().err
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_numbers_that_are_not_finite_become_null_at_any_depth() -> None:
+    value = {"mean": math.inf, "columns": [{"score": math.nan, "rows": 3}, (1.5, -math.inf)], "name": "NaN"}
+    assert json.loads(write_json(value), parse_constant=refuse) == {
+        "mean": None,
+        "columns": [{"score": None, "rows": 3}, [1.5, None]],
+        "name": "NaN",
+    }

@@ -14,7 +14,7 @@ from download.describe import as_yaml, main, name_of
 from download.draft import Choices, classes_of, describe, draft, has_leading_zeros, identifier_of
 from preprocess.run import tidy
 from stepkit.errors import TableUnfit
-from stepkit.table.columns import columns_from, read_columns
+from stepkit.table.columns import Columns, columns_from, read_columns
 from stepkit.table.tables import read_table
 
 TABLE = pd.DataFrame(
@@ -30,6 +30,13 @@ TABLE = pd.DataFrame(
 )
 
 
+def described(file: Path, target: str, *more: str) -> Columns:
+    """Draft the description of a file next to it, and read it back."""
+    output = file.with_name("out.yaml")
+    main(["--file_url", str(file), "--target", target, "--output", str(output), *more])
+    return read_columns(output)
+
+
 def choices(**more: str) -> Choices:
     return Choices(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
 
@@ -37,20 +44,17 @@ def choices(**more: str) -> Choices:
 def test_a_draft_describes_target_id_and_columns() -> None:
     found = draft(TABLE, choices(), "loans.csv")
     columns = columns_from(found, "draft")
-    assert (columns.id_column, columns.target, columns.negative, columns.positive) == (
-        "loan",
-        "outcome",
-        "repaid",
-        "lost",
-    )
+    classes = (columns.negative, columns.positive)
+    assert (columns.id_column, columns.target, classes) == ("loan", "outcome", ("repaid", "lost"))
     assert columns.names == ["purpose", "income", "children", "balance"]
-    assert found["columns"]["purpose"] == {
+    purpose = {
         "type": "text",
         "role": "categorical",
         "values": ["007", "car", "no"],
         "max_missing": 0.38,
         "meaning": "",
     }
+    assert found["columns"]["purpose"] == purpose
     assert found["columns"]["income"] == {"type": "float", "min": 0, "meaning": ""}
     assert found["columns"]["children"] == {"values": [0, 1, 2], "meaning": ""}
     assert found["columns"]["balance"] == {"values": [-5, 7, 30, 100], "meaning": ""}
@@ -100,9 +104,7 @@ def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like
         for row in range(59)
     ]
     (tmp_path / "plots.csv").write_text("\n".join(["active,fence,leased,dogs,area,sold", *rows]))
-    output = tmp_path / "plots.yaml"
-    main(["--file_url", str(tmp_path / "plots.csv"), "--target", "sold", "--output", str(output)])
-    columns = read_columns(output)
+    columns = described(tmp_path / "plots.csv", "sold")
     assert (columns.negative, columns.positive) == ("False", "True"), "the target is read as it comes, there as here"
     assert columns.columns["active"].values == ["false", "true"]
     assert columns.columns["fence"].values == ["None", "wood"]
@@ -117,9 +119,7 @@ def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
 ) -> None:
     rows = [f"0{row % 3}{row % 2},{row % 7}.0{row},{'yes' if row % 4 else 'no'}" for row in range(40)]
     (tmp_path / "shops.csv").write_text("\n".join(["postcode,sales,left town?", *rows]))
-    output = tmp_path / "shops.yaml"
-    main(["--file_url", str(tmp_path / "shops.csv"), "--target", "left town?", "--output", str(output)])
-    columns = read_columns(output)
+    columns = described(tmp_path / "shops.csv", "left town?")
     assert columns.columns["postcode"].values == ["000", "001", "010", "011", "020", "021"]
     assert columns.columns["sales"].type == "float"
     assert "target left town?, called left_town_ from preprocess on" in capsys.readouterr().out
@@ -145,33 +145,30 @@ def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
 
 
 def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    TABLE.to_csv(tmp_path / "loans.csv", index=False)
-    output = tmp_path / "loans.yaml"
-    command = ["--file_url", str(tmp_path / "loans.csv"), "--target", "outcome", "--output", str(output)]
-    main(command)
+    file = csv_of(tmp_path, TABLE)
+    described(file, "outcome")
     assert "lost is 1, 25.0% of 4 rows" in capsys.readouterr().out
-    before = output.read_text()
+    before = (tmp_path / "out.yaml").read_text()
     with pytest.raises(SystemExit) as stopped:
-        main(command)
+        described(file, "outcome")
     assert stopped.value.code == 1
     assert "is there already" in capsys.readouterr().err
-    assert output.read_text() == before
+    assert (tmp_path / "out.yaml").read_text() == before
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--target", "otcome"], "there is no column 'otcome'"),
-        (["--target", "income"], "has 4 values"),
-        (["--target", "outcome", "--name", "my loans"], "cannot name a data set"),
+        (["otcome"], "there is no column 'otcome'"),
+        (["income"], "has 4 values"),
+        (["outcome", "--name", "my loans"], "cannot name a data set"),
     ],
 )
 def test_a_mistake_is_one_message_and_leaves_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
 ) -> None:
-    TABLE.to_csv(tmp_path / "loans.csv", index=False)
     with pytest.raises(SystemExit):
-        main(["--file_url", str(tmp_path / "loans.csv"), "--output", str(tmp_path / "out.yaml"), *more])
+        described(csv_of(tmp_path, TABLE), *more)
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out.yaml").exists()
 
@@ -200,9 +197,7 @@ def loans(rows: int = 120) -> pd.DataFrame:
 def test_a_column_that_counts_the_rows_is_not_an_input(tmp_path: Path, name: str, counted: list[int]) -> None:
     table = loans()
     table.insert(0, name, list(counted))
-    output = tmp_path / "loans.yaml"
-    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
-    columns = read_columns(output)
+    columns = described(csv_of(tmp_path, table), "late")
     assert columns.names == ["amount", "months"]
     assert columns.id_column == ("id" if name == "id" else None)
 
@@ -215,33 +210,20 @@ def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    "classes",
     [
-        (["ja", "ja", "nein"], "ja"),
-        (["oui", "oui", "non"], "oui"),
-        (["sí", "sí", "no"], "sí"),
-        (["да", "да", "нет"], "да"),
-        (["tak", "tak", "nie"], "tak"),
-        (["はい", "はい", "いいえ"], "はい"),
-        (["evet", "evet", "yok"], "evet"),
-        (["wahr", "wahr", "falsch"], "wahr"),
-        (["VRAI", "VRAI", "FAUX"], "VRAI"),
-        (["ya", "ya", "tidak"], "ya"),
-        (["có", "có", "không"], "có"),
-        (["bad", "bad", "good"], "bad"),
-        (["poor", "poor", "good"], "poor"),
-        (["Churned", "Churned", "Stayed"], "Churned"),
-        (["unpaid", "unpaid", "paid"], "unpaid"),
-        (["J", "J", "N"], "J"),
-        (["1", "1", "-1"], "1"),
-        (["2", "2", "0"], "2"),
-        (["1", "1", "2"], "2"),
-        (["a", "a", "b"], "b"),
-        (["bad", "bad", "poor"], "poor"),
+        *("ja nein", "oui non", "sí no", "да нет", "tak nie", "はい いいえ", "evet yok", "wahr falsch", "VRAI FAUX"),
+        *("ya tidak", "có không", "bad good", "poor good", "Churned Stayed", "unpaid paid", "J N", "1 -1", "2 0"),
     ],
 )
-def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(rows: list[str], expected: str) -> None:
-    assert str(classes_of(pd.Series(rows, name="t"), "")[1]) == expected
+def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(classes: str) -> None:
+    one, zero = classes.split()
+    assert str(classes_of(pd.Series([one, one, zero], name="t"), "")[1]) == one
+
+
+@pytest.mark.parametrize("rows", [["1", "1", "2"], ["a", "a", "b"], ["bad", "bad", "poor"]])
+def test_of_two_words_that_do_not_tell_the_rarer_is_class_1(rows: list[str]) -> None:
+    assert str(classes_of(pd.Series(rows, name="t"), "")[1]) == rows[-1]
 
 
 @pytest.mark.parametrize(
@@ -296,28 +278,23 @@ def test_a_file_name_without_a_letter_of_ascii_asks_for_a_name(
 
 @pytest.mark.parametrize(
     "rename",
-    [
-        {"late": "late ${HOME}"},
-        {"amount": "${data.target}"},
-        {"late": "???"},
-    ],
+    [{"late": "late ${HOME}"}, {"amount": "${data.target}"}, {"late": "???"}],
 )
 def test_a_name_that_the_configuration_would_resolve_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rename: dict[str, str]
 ) -> None:
-    file, output = csv_of(tmp_path, loans().rename(columns=rename)), tmp_path / "out.yaml"
     with pytest.raises(SystemExit) as stopped:
-        main(["--file_url", str(file), "--target", rename.get("late", "late"), "--output", str(output)])
+        described(csv_of(tmp_path, loans().rename(columns=rename)), rename.get("late", "late"))
     assert stopped.value.code == 1
     assert f"{next(iter(rename.values()))}" in (said := capsys.readouterr().err)
     assert "Rename it in the table" in said
-    assert not output.exists()
+    assert not (tmp_path / "out.yaml").exists()
 
 
 def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = loans().assign(town=[f"T{row % 60}" for row in range(120)])
+    described(csv_of(tmp_path, table), "late")
     output = tmp_path / "out.yaml"
-    main(["--file_url", str(csv_of(tmp_path, table)), "--target", "late", "--output", str(output)])
     assert "town (60 different texts, more than 50, see the end of the file)" in capsys.readouterr().out
     text = output.read_text()
     line = text.splitlines()[-1]
@@ -327,12 +304,10 @@ def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pyte
 
 
 def test_a_draft_says_what_to_fill_in_and_which_values_may_be_counts(tmp_path: Path) -> None:
-    output = tmp_path / "out.yaml"
-    main(["--file_url", str(csv_of(tmp_path, loans())), "--target", "late", "--output", str(output)])
-    text = output.read_text()
+    columns, text = described(csv_of(tmp_path, loans()), "late"), (tmp_path / "out.yaml").read_text()
     assert "# - fill in description, licence, limits and each meaning" in text
     assert "# - the values of months are listed" in text
-    assert read_columns(output).description == ""
+    assert columns.description == ""
 
 
 def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
@@ -346,9 +321,7 @@ def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
 def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = loans().assign(photo=b"\x00\xff", history=pd.Series([[1, 2]] * 120), person=pd.Series([{"a": 1}] * 120))
     table.to_parquet(tmp_path / "loans.parquet")
-    output = tmp_path / "out.yaml"
-    main(["--file_url", str(tmp_path / "loans.parquet"), "--target", "late", "--output", str(output)])
-    assert read_columns(output).names == ["amount", "months"]
+    assert described(tmp_path / "loans.parquet", "late").names == ["amount", "months"]
     printed = capsys.readouterr().out
     for name in ("photo", "history", "person"):
         assert f"{name} (its values are bytes or nested" in printed
@@ -358,9 +331,7 @@ def test_the_header_of_a_sheet_is_found_by_the_target(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "loans.xlsx") as book:
         pd.DataFrame([["Please read"], ["late"]]).to_excel(book, sheet_name="Notes", index=False, header=False)
         loans().to_excel(book, sheet_name="Data", index=False, startrow=2)
-    output = tmp_path / "out.yaml"
-    main(["--file_url", str(tmp_path / "loans.xlsx"), "--target", "late", "--output", str(output)])
-    assert read_columns(output).names == ["amount", "months"]
+    assert described(tmp_path / "loans.xlsx", "late").names == ["amount", "months"]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +352,7 @@ def test_a_file_that_is_not_a_table_is_one_message_with_its_source(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SystemExit) as stopped:
-        main(["--file_url", str(tmp_path / name), "--target", "late", "--output", str(tmp_path / "out.yaml")])
+        described(tmp_path / name, "late")
     assert stopped.value.code == 1
     said = capsys.readouterr().err
     assert words in said

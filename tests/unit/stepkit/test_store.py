@@ -1,4 +1,4 @@
-"""stepkit.store.tracking: which store is meant, and telling a server that is gone from one that refuses."""
+"""stepkit.store: which store is meant, whether it is in trouble, and what its runs and models name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import mlflow
 import pytest
 import requests
 from mlflow import MlflowClient
+from mlflow.entities import Run, RunData, RunInfo, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
@@ -25,7 +26,11 @@ from stepkit.paths import ROOT
 from stepkit.processes import free_port
 from stepkit.step.exit import as_step_error
 from stepkit.store import checks
+from stepkit.store.lineage import address_of, artifact_of, inputs_of, run_of
+from stepkit.store.model_files import differences, digests_in
+from stepkit.store.reference import reference_address
 from stepkit.store.tracking import _SIGNS, connect, is_refused, is_unreachable, missing_as, trouble_of
+from tests.conftest import Experiment
 from tests.support.servers import LoopbackServer, free_port
 
 
@@ -141,31 +146,21 @@ def test_a_relative_address_of_mlflow_run_typed_elsewhere_is_rejected(monkeypatc
     assert not (ROOT / "not_here.db").exists()
 
 
-def not_a_database(folder: Path) -> Path:
-    (folder / "mlflow.db").write_text("long enough to be read as a database, which it is not " * 10)
-    return folder / "mlflow.db"
-
-
-def below_a_file(folder: Path) -> Path:
-    (folder / "plain").touch()
-    return folder / "plain" / "mlflow.db"
-
-
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("name", "words"),
     [
-        (lambda folder: Path("/proc/none/mlflow.db"), "'/proc/none'"),
-        (below_a_file, "plain"),
-        (not_a_database, "file is not a database"),
-        (lambda folder: folder, "unable to open database file"),
+        ("/proc/none/mlflow.db", "'/proc/none'"),
+        ("plain/mlflow.db", "plain"),
+        ("other.db", "file is not a database"),
+        (".", "unable to open database file"),
     ],
     ids=["missing folder", "below a file", "another file", "a folder"],
 )
 @pytest.mark.usefixtures("untouched")
-def test_a_database_file_that_cannot_be_used_is_named_at_once(
-    place: Callable[[Path], Path], words: str, tmp_path: Path
-) -> None:
-    file = place(tmp_path)
+def test_a_database_file_that_cannot_be_used_is_named_at_once(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "other.db").write_text("long enough to be read as a database, which it is not " * 10)
+    file = tmp_path / name
     with pytest.raises(StoreUnusable, match=r"name another: MLFLOW_TRACKING_URI or main\.mlflow_tracking_url") as ended:
         connect(f"sqlite:///{file}")
     assert str(file) in str(ended.value)
@@ -256,3 +251,56 @@ def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, m
     said = str(trouble_of(error))
     assert "http://127.0.0.1:9" in said
     assert "SECRET" not in said
+
+
+@pytest.mark.parametrize("artifact", ["raw_data.csv", "data/data_train.csv"])
+def test_an_address_gives_back_the_run_and_the_artifact(artifact: str) -> None:
+    address = address_of("1f", artifact)
+    assert address == f"runs:/1f/{artifact}"
+    assert (run_of(address), artifact_of(address)) == ("1f", artifact)
+
+
+def test_inputs_are_the_input_tags_by_artifact() -> None:
+    tags = {"input.data/data_train.csv": "runs:/2e/data/data_train.csv", "output.x": "sha256:0", "step": "s"}
+    info = RunInfo("1f", "0", "someone", "FINISHED", 1, 2, "active")
+    run = Run(info, RunData(tags=[RunTag(key, value) for key, value in tags.items()]))
+    assert inputs_of(run) == {"data/data_train.csv": "runs:/2e/data/data_train.csv"}
+
+
+def test_files_that_loading_adds_do_not_count_wherever_the_model_is(tmp_path: Path) -> None:
+    folder = tmp_path / "__pycache__" / "model"
+    (folder / "code" / "__pycache__").mkdir(parents=True)
+    (folder / "MLmodel").write_text("a")
+    (folder / "code" / "__pycache__" / "a.pyc").write_text("b")
+    (folder / "code" / "a.py").symlink_to(folder / "MLmodel")
+    before = digests_in(folder)
+    assert before.keys() == {"MLmodel", "code/a.py"}
+    (folder / "MLmodel").write_text("c")
+    (folder / "new").touch()
+    assert differences(before, digests_in(folder)) == ["MLmodel was altered", "new was added"]
+
+
+NO_CHAMPION = ("", "no reference: there is no champion yet")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the repository's root, with two tables in it."""
+    monkeypatch.setattr("stepkit.paths.ROOT", tmp_path)
+    for name in ("preprocessed_data.csv", "pinned.csv"):
+        (tmp_path / name).write_text("AGE\n24\n")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_file_that_is_called_like_the_sample_does_not_replace_the_champions_data(
+    root: Path, experiment: Experiment
+) -> None:
+    run = experiment.client.create_run(experiment.id).info.run_id
+
+    def found(reference: str, sample: str = "preprocessed_data.csv") -> tuple[str, str]:
+        return reference_address(experiment.client, f"runs:/{run}/{sample}", reference, experiment.id_name)
+
+    assert found("preprocessed_data.csv") == NO_CHAMPION
+    assert found("pinned.csv") == (str(root / "pinned.csv"), "")
+    assert found("./preprocessed_data.csv") == (str(root / "preprocessed_data.csv"), ""), "a path is a path"
