@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from functools import cache
@@ -17,7 +19,6 @@ import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from stepkit.errors import (
     ArtifactsNotStored,
@@ -175,17 +176,20 @@ def _is_line_lost(error: BaseException | None) -> bool:
     return error is not None and getattr(error, "sqlstate", "") is None
 
 
-through_races = Retrying(
-    retry=retry_if_exception(lambda error: isinstance(error, MlflowException) and not is_unreachable(error)),
-    stop=stop_after_attempt(10),
-    wait=wait_random(0.0, 0.3),
-    reraise=True,
-)
-"""Makes a call that writes to MLflow's store, again if it is refused, a few times.
+def through_races(call: Callable[[], object]) -> None:
+    """Make a call that writes to MLflow's store, again if it is refused, a few times; raise its last MlflowException.
 
-The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes that do
-so at the same moment one is refused. At the next try the name is known.
-"""
+    The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
+    that do so at the same moment one is refused. At the next try the name is known.
+    """
+    for tries_left in reversed(range(10)):
+        try:
+            call()
+            return
+        except MlflowException as error:
+            if not tries_left or is_unreachable(error):
+                raise
+            time.sleep(random.uniform(0.0, 0.3))
 
 
 def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
