@@ -11,8 +11,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -43,34 +42,43 @@ class Parts:
         self.output = output
         self.plan = plan
         self.folder = output.with_name(f".{output.name}.parts")
-        self._own = _made_own(self.folder)
-        self.changed = _difference(self._old_plan(), plan)
-        """What is otherwise than in the run before, whose chunks are gone for that; empty: nothing, or no such run."""
-        if self.changed:
-            self._clear()
+        self._lock = self._make_and_lock()
+        old = self._old_plan()
+        self.changed = ", ".join(sorted(key for key in {*old, *plan} if old and old.get(key) != plan.get(key)))
+        """The parts of the plan that an earlier run had otherwise, whose chunks are useless now."""
         self.done = self.rows = 0
         for table in self._finished():
             self.done += 1
             self.rows += table.num_rows
-        self._clear(keep={self._path(number) for number in range(self.done)})
-        _write(self.folder / PLAN, json.dumps(plan).encode())
+        for path in {*self.folder.glob("*.arrow")} - {self._path(number) for number in range(self.done)}:
+            path.unlink()
+        (self.folder / PLAN).write_text(json.dumps(plan), encoding="utf-8")
 
-    def _old_plan(self) -> Plan | None:
+    def _make_and_lock(self) -> int:
+        """Return the descriptor that holds the lock, until it is closed or this process is killed."""
         try:
-            found = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = None
-        if not isinstance(found, dict):
-            self._clear()  # without a plan nobody knows of what the chunks are
-            return None
-        return found
+            self.folder.mkdir(exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise BadParameter(
+                f"nothing can be written beside {self.output} ({error.strerror}). "
+                "Name an output in a folder that you may write to: -P output=FILE"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BadParameter(
+                f"another process writes {self.output} right now. Wait, or name another output."
+            ) from error
+        return descriptor
 
-    def _clear(self, keep: Collection[Path] = ()) -> None:
-        for path in {*self.folder.iterdir()} - {*keep}:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    def _old_plan(self) -> Plan:
+        try:
+            plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return plan if isinstance(plan, dict) else {}
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.arrow"
@@ -93,24 +101,24 @@ class Parts:
         return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(place).digest()).digest()
 
     def keep(self, number: int, table: pa.Table) -> None:
-        """Note a chunk as finished.
+        """Note a chunk as finished; one that is cut off by a kill or a full disk has not its digest.
 
         Raises:
             TableUnfit: it cannot be written to the output.
         """
-        if not self._is_parquet():
+        if not self._is_parquet:
             # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
             as_csv(table if any(map(_is_of_bytes, table.schema.types)) else table.slice(0, 0), header=True)
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
-        _write(self._path(number), self._digest(number, sink.getvalue()) + sink.getvalue())
+        self._path(number).write_bytes(self._digest(number, sink.getvalue()) + sink.getvalue())
         self.rows += table.num_rows
 
     def join(self) -> int:
         """Write the output, put it in its place in one stroke, and remove the chunks; return the number of rows."""
         joined = self.folder / "joined"
         with joined.open("wb") as file:
-            rows = _write_parquet(self._finished(), file) if self._is_parquet() else _write_csv(self._finished(), file)
+            rows = self._write(file)
             file.flush()
             os.fsync(file.fileno())
         if rows != self.rows:
@@ -121,6 +129,21 @@ class Parts:
         self.remove()
         return rows
 
+    def _write(self, file: BinaryIO) -> int:
+        rows = 0
+        writer: pq.ParquetWriter | None = None
+        for table in self._finished():
+            if self._is_parquet:
+                writer = writer or pq.ParquetWriter(file, table.schema)
+                writer.write_table(table)
+            else:
+                file.write(as_csv(table, header=rows == 0))
+            rows += table.num_rows
+        if writer:
+            writer.close()
+        return rows
+
+    @property
     def _is_parquet(self) -> bool:
         return format_of(self.output) == ".parquet"
 
@@ -129,72 +152,11 @@ class Parts:
 
     def close(self) -> None:
         """Let other processes have the folder, if it is still there."""
-        os.close(self._own)
-
-
-def _made_own(folder: Path) -> int:
-    """Make the folder and lock it; return the descriptor that holds the lock, also when this process is killed."""
-    try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise BadParameter(
-            f"nothing can be written beside {folder.parent / folder.name[1:-6]} ({error.strerror}). "
-            "Name an output in a folder that you may write to: -P output=FILE"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BadParameter(
-            f"another process writes {folder.parent / folder.name[1:-6]} right now. Wait, or name another output."
-        ) from error
-    return descriptor
-
-
-def _difference(old: Plan | None, new: Plan) -> str:
-    if old is None:
-        return ""
-    return ", ".join(key for key in sorted(new.keys() | old.keys()) if old.get(key) != new.get(key))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, if the process is killed or the power fails."""
-    unfinished = path.with_suffix(".unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
+        os.close(self._lock)
 
 
 def _is_of_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> int:
-    rows = 0
-    writer: pq.ParquetWriter | None = None
-    for table in tables:
-        writer = writer or pq.ParquetWriter(file, table.schema)
-        writer.write_table(table)
-        rows += table.num_rows
-    if writer:
-        writer.close()
-    return rows
-
-
-def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> int:
-    rows = 0
-    for number, table in enumerate(tables):
-        file.write(as_csv(table, header=number == 0))
-        rows += table.num_rows
-    return rows
 
 
 def as_csv(table: pa.Table, header: bool) -> bytes:

@@ -1,66 +1,90 @@
-"""What batch scoring needs MLflow for: find a version, fetch it, prove it; each in a process of its own.
+"""What batch scoring needs MLflow for: find a version, fetch it, prove it; in a process of its own.
 
-MLflow takes several times the memory that scoring does, and no process has the memory of both that it takes to ask a
-registry and to load a model. The second process imports while the first one asks.
+MLflow takes several times the memory that scoring does, and all of it is given back when the process ends.
 """
 
 from __future__ import annotations
 
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from dataclasses import asdict
 from pathlib import Path
 
-from serve.batch.subprocess_call import Apart
+from serve.errors import ProcessLost
 from serve.model.onnx_graph import Described, Graph, open_graph
+from stepkit.paths import ROOT
+from stepkit.step.exit import one_message
 from stepkit.store.model_address import Registered
 
 
-@contextmanager
-def fetching() -> Iterator[Callable[[str], tuple[Registered, Graph]]]:
-    """Begin the processes of a fetch before it is known whether they are needed; they end with the `with`.
-
-    Yields a function that returns the version that an address means, and its graph, which answers as the registered
-    model does.
+def fetch(address: str) -> tuple[Registered, Graph]:
+    """Return the version that an address means, and its graph, which answers as the registered model does.
 
     Raises:
-        BadParameter: no such address, model, alias or version.
-        ModelRefused: it cannot be loaded, or does not answer so.
-        TrackingUnreachable: the registry or the artifact store does not answer.
-        ProcessLost: a process was ended from outside.
+        SystemExit: the process has printed why: no such version, it cannot be loaded, the registry does not answer.
+        ProcessLost: the process was ended from outside.
     """
-    with (
-        # removed last, when no process is left that could write to it
-        tempfile.TemporaryDirectory(prefix="batch-model-") as folder,
-        Apart(_fetch, "stepkit.store.registry", "serve.model.servable") as fetch,
-        Apart(_prove, "serve.model.servable") as prove,
-    ):
-
-        def graph(address: str) -> tuple[Registered, Graph]:
-            version, path = fetch(address, folder)
-            return version, open_graph(version.name, version.version, prove(version, path))
-
-        yield graph
+    with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:
+        version, described = fetch_apart(address, folder)
+        return version, open_graph(version.name, version.version, described)
 
 
-# what follows runs in the processes apart: only there may MLflow be imported
+def fetch_apart(address: str, folder: str) -> tuple[Registered, Described]:
+    """Call `fetch_here` in a process of its own, which ends with this one."""
+    ours, theirs = os.pipe()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder],
+            stdin=ours,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            process_group=0,  # Ctrl-C reaches this process alone, which then kills the other
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    if ended.returncode < 0:
+        killed = " It was killed, as is done where memory is short: free some and type the same again."
+        raise ProcessLost(
+            f"the process that loads the model ended with status {ended.returncode} and no answer."
+            f"{killed if ended.returncode == -signal.SIGKILL else ''}"
+        )
+    if ended.returncode:
+        sys.exit(ended.returncode)
+    answer = json.loads(ended.stdout.splitlines()[-1])
+    path, names, text, threshold = answer["described"].values()
+    return Registered(**answer["version"]), Described(Path(path), tuple(names), tuple(text), threshold)
 
 
-def _fetch(address: str, folder: str) -> tuple[Registered, Path]:
-    from serve.model.servable import download, refusing
-    from stepkit.step.exit import as_step_error
+def fetch_here(address: str, folder: str) -> tuple[Registered, Described]:
+    """Fetch a version into `folder` and prove it: the only function here that loads MLflow."""
+    from serve.model.servable import described, download, proven, refusing
     from stepkit.store.registry import registered
 
-    try:
-        version = registered(address)
-        with refusing(version.version):
-            return version, download(version.name, version.version, folder)
-    except Exception as error:
-        raise (as_step_error(error) or error) from error
-
-
-def _prove(version: Registered, path: Path) -> Described:
-    from serve.model.servable import described, proven, refusing
-
+    version = registered(address)
     with refusing(version.version):
-        return described(path, proven(version.name, version.version, path).metadata)
+        path = download(version.name, version.version, folder)
+        return version, described(path, proven(version.name, version.version, path).metadata)
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # nothing is ever written to it, so this returns when the parent has ended
+    os._exit(1)
+
+
+def main() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
+    with one_message():
+        version, described = fetch_here(*sys.argv[1:])
+        print(json.dumps({"version": asdict(version), "described": asdict(described)}, default=str))
+
+
+if __name__ == "__main__":
+    main()

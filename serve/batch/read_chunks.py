@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.table.fileformats import MISSING, WRITABLE, csv_header, header_names, numbered_rows, uneven_rows
@@ -63,9 +64,13 @@ def header_of(path: Path) -> list[str]:
     return csv_header(path)
 
 
+def _opened(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV, header first, each with its first line as an editor counts it."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+    with _opened(path) as text:
         yield from numbered_rows(text)
 
 
@@ -89,15 +94,14 @@ def chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, fl
         TableUnfit: a value is not of its column's type, or a row is too long or too short; the message has the row.
         TableUnreadable: the file breaks off, or cannot be read on.
     """
-    pieces = _parquet_chunks if format_of(path) == ".parquet" else _csv_chunks
-    yield from pieces(path, wanted, rows)
+    return (_parquet_chunks if format_of(path) == ".parquet" else _csv_chunks)(path, wanted, rows)
 
 
 def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
     size = path.stat().st_size
-    types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
-    waiting: list[pa.RecordBatch] = []
+    column_types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
     above, header = next(_rows(path))
+    waiting: list[pa.RecordBatch] = []
     with path.open("rb") as file:
         try:
             for batch in pcsv.open_csv(
@@ -111,37 +115,32 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Tabl
                 ),
                 parse_options=pcsv.ParseOptions(newlines_in_values=True),
                 convert_options=pcsv.ConvertOptions(
-                    column_types=types, include_columns=wanted.all, null_values=MISSING, strings_can_be_null=False
+                    column_types=column_types,
+                    include_columns=wanted.all,
+                    null_values=MISSING,
+                    strings_can_be_null=False,
                 ),
             ):
                 waiting.append(batch)
-                yield from _whole_chunks(waiting, rows, file.tell() / size)
+                table = pa.Table.from_batches(waiting)
+                end = table.num_rows - table.num_rows % rows
+                for start in range(0, end, rows):
+                    yield table.slice(start, rows), file.tell() / size
+                waiting = table.slice(end).to_batches()
         except pa.ArrowException as error:
             raise _unfit(path, error) from error
-    if waiting and (rest := pa.Table.from_batches(waiting)).num_rows:
-        yield rest, 1.0
-
-
-def _whole_chunks(waiting: list[pa.RecordBatch], rows: int, share: float) -> Iterator[tuple[pa.Table, float]]:
-    """Yield as many chunks as `waiting` holds, and leave the rest in there."""
-    if sum(batch.num_rows for batch in waiting) < rows:
-        return
-    table = pa.Table.from_batches(waiting)
-    end = table.num_rows - table.num_rows % rows
-    waiting[:] = table.slice(end).to_batches()
-    for start in range(0, end, rows):
-        yield table.slice(start, rows), share
+    if waiting and (left := pa.Table.from_batches(waiting)).num_rows:
+        yield left, 1.0
 
 
 def _unfit(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
-    """Say what Arrow's reader stumbled over."""
     if found := CONVERSION.search(str(error)):
         # Arrow numbers the columns of the file, as header_of lists them
         name, value = header_of(path)[int(found[1])], found[3].strip()[:SHOWN]
         line = _line_of(path, int(found[2]))
         return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
     if UNEVEN.search(str(error)):
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        with _opened(path) as text:
             for row in uneven_rows(text):
                 return TableUnfit(f"{path}, {row}. Correct the line.")
     return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
@@ -163,40 +162,32 @@ def _parquet(path: Path) -> pq.ParquetFile:
 def _parquet_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
     with _parquet(path) as file:
         _expect_types(path, file.schema_arrow, wanted)
+        # doubles for the model's numbers; a column that is only kept stays as it is
+        fields = [file.schema_arrow.field(name) for name in wanted.all]
+        schema = pa.schema([one.with_type(pa.float64()) if one.name in wanted.numbers else one for one in fields])
         total, read = max(file.metadata.num_rows, 1), 0
         try:
             for batch in file.iter_batches(batch_size=rows, columns=wanted.all, use_threads=False):
                 read += batch.num_rows
-                yield _typed(pa.Table.from_batches([batch]).select(wanted.all), wanted), read / total
+                yield pa.Table.from_batches([batch]).select(wanted.all).cast(schema, safe=False), read / total
         except (pa.ArrowException, OSError) as error:
             raise TableUnreadable(f"{path} cannot be read on after row {read:,}: {error}") from error
 
 
 def _expect_types(path: Path, schema: pa.Schema, wanted: Wanted) -> None:
-    for names, fits, needed in ((wanted.numbers, _is_number, "numbers"), (wanted.texts, _is_text, "text")):
+    for names, kinds, needed in ((wanted.numbers, NUMBERS, "numbers"), (wanted.texts, TEXTS, "text")):
         for name in names:
-            if not fits(kind := schema.field(name).type):
+            kind = schema.field(name).type
+            if not any(is_kind(kind) for is_kind in kinds):
                 raise TableUnfit(
                     f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs {needed}. "
                     f"Write it as {needed}."
                 )
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    return any(
-        test(kind) for test in (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
-    )
+def _is_category(kind: pa.DataType) -> bool:
+    return types.is_dictionary(kind) and any(is_text(kind.value_type) for is_text in TEXTS)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(test(inner) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
-
-
-def _typed(table: pa.Table, wanted: Wanted) -> pa.Table:
-    """Return the table with doubles for the model's numbers; a column that is only kept stays as it is."""
-    for name in wanted.numbers:
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, pc.cast(table.column(name), pa.float64(), safe=False))
-    return table
+NUMBERS = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+TEXTS = (types.is_string, types.is_large_string, types.is_null, _is_category)

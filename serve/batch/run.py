@@ -10,16 +10,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from serve.batch.checkpoint import Parts, Plan
-from serve.batch.fetch_model import fetching
+from serve.batch.fetch_model import fetch
 from serve.batch.read_chunks import Wanted, chunks, expect_columns, format_of, header_of
 from serve.errors import ModelRefused
 from serve.model.onnx_graph import Graph, Rows
@@ -47,14 +48,24 @@ class Job:
     chunk_rows: int
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="batch", description=__doc__)
-    parser.add_argument("--input", required=True, help="the table to score: .csv or .parquet")
-    parser.add_argument("--output", required=True, help="the table to write: .csv or .parquet; an old one is replaced")
+def scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argparse.ArgumentParser:
+    """Return a parser of the flags that batch and Spark share; `source` and `output` describe the two tables."""
+    parser = Parser(prog=prog, description=doc)
+    parser.add_argument("--input", required=True, help=source)
+    parser.add_argument("--output", required=True, help=output)
     parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
     parser.add_argument(
         "--keep", default=OTHERS, help=f"input columns to copy: {OTHERS} (than the model's), {ALL}, {NONE}, or a,b,c"
     )
+    return parser
+
+
+def parser() -> argparse.ArgumentParser:
+    source, output = (
+        "the table to score: .csv or .parquet",
+        "the table to write: .csv or .parquet; an old one is replaced",
+    )
+    parser = scoring_parser("batch", __doc__, source, output)
     parser.add_argument(
         "--chunk_rows", type=positive(int), default=CHUNK_ROWS, help=f"rows that are scored at once ({CHUNK_ROWS})"
     )
@@ -78,12 +89,12 @@ def run(job: Job) -> str:
     Raises:
         BadParameter: a file, folder or model that is not there or cannot be used.
         TableUnfit, TableUnreadable: the table; nothing of the run stays then.
-        ModelRefused, TrackingUnreachable, ProcessLost: the model cannot be loaded, or fails.
+        ModelRefused, ProcessLost: the model fails, or the process that loads it was killed.
+        SystemExit: the model cannot be loaded, and that has been printed.
     """
     _expect_places(job)
-    with fetching() as graph_of:
-        header = header_of(job.source)
-        version, model = graph_of(job.model)
+    header = header_of(job.source)
+    version, model = fetch(job.model)
     wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
     expect_columns(job.source, header, wanted)
     parts = Parts(job.output, _plan(job, version, wanted))
@@ -156,11 +167,12 @@ def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
         print(f"starting anew: {parts.changed} changed since the run that was broken off", flush=True)
     elif before:
         print(f"going on after row {before:,}: {parts.done} chunks are finished already", flush=True)
-    with _progress() as progress:
-        task = progress.add_task(job.source.name, total=1.0, rows=before)
-        for number, (table, share) in _answers(job, model, wanted, parts.done):
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(job.source.name, total=1.0)
+        for number, table, share in _answers(job, model, wanted, parts.done):
             parts.keep(number, table)
-            progress.update(task, completed=share, rows=parts.rows)
+            progress.update(task, completed=share, description=f"{job.source.name}: {parts.rows:,} rows")
     # a file that is written to while it is read is two files
     if _state_of(job.source) != parts.plan["input"]:
         raise TableUnfit(f"{job.source} was changed while it was read. Type the same command again.")
@@ -173,33 +185,18 @@ def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
     )
 
 
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tuple[int, tuple[pa.Table, float]]]:
+def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tuple[int, pa.Table, float]]:
     """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
     cores = os.cpu_count() or 1
-    waiting: deque[tuple[int, float, Future[pa.Table]]] = deque()
+    waiting: deque[tuple[int, Future[pa.Table], float]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for number, (table, share) in enumerate(chunks(job.source, wanted, job.chunk_rows)):
-            if number < done:
-                continue
-            waiting.append((number, share, pool.submit(answer, model, table, wanted.kept)))
+        for number, (table, share) in islice(enumerate(chunks(job.source, wanted, job.chunk_rows)), done, None):
+            waiting.append((number, pool.submit(answer, model, table, wanted.kept), share))
             if len(waiting) > cores:
-                first, read, future = waiting.popleft()
-                yield first, (future.result(), read)
-        for first, read, future in waiting:
-            yield first, (future.result(), read)
+                first, future, read = waiting.popleft()
+                yield first, future.result(), read
+        for first, future, read in waiting:
+            yield first, future.result(), read
 
 
 def rows_of(model: Graph, table: pa.Table) -> Rows:
@@ -207,24 +204,20 @@ def rows_of(model: Graph, table: pa.Table) -> Rows:
     numbers = np.empty((len(model.numeric), table.num_rows))
     for place, name in enumerate(model.numeric):
         numbers[place] = table.column(name).to_numpy()  # null becomes NaN
-    texts = {name: _texts(table.column(name)) for name in model.text}
+    texts = {name: pc.fill_null(pc.cast(table.column(name), pa.string()), "").to_numpy() for name in model.text}
     return Rows(model.numeric, numbers, texts, table.num_rows)
-
-
-def _texts(column: pa.ChunkedArray) -> np.ndarray:
-    texts: np.ndarray = pc.fill_null(pc.cast(column, pa.string()), "").to_numpy()
-    return texts
 
 
 def answer(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
     """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
     scores = model.score(rows_of(model, table))
-    version = pa.array([int(model.version)] * table.num_rows, pa.int64())
-    columns = (pa.array(scores.probability, pa.float64()), pa.array(scores.predicted, pa.int64()), version)
-    answered = table.select(list(kept))
-    for name, column in zip(ANSWERS, columns, strict=True):
-        answered = answered.append_column(name, column)
-    return answered
+    probability, predicted, version = ANSWERS
+    return (
+        table.select(list(kept))
+        .append_column(probability, pa.array(scores.probability, pa.float64()))
+        .append_column(predicted, pa.array(scores.predicted, pa.int64()))
+        .append_column(version, pa.array([int(model.version)] * table.num_rows, pa.int64()))
+    )
 
 
 if __name__ == "__main__":

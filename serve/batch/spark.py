@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from serve.batch.read_chunks import Wanted, expect_columns, format_of
-from serve.batch.run import ANSWERS, OTHERS, kept_columns
+from serve.batch.run import ANSWERS, kept_columns, scoring_parser
 from serve.errors import EngineMissing
 from serve.model.servable import Servable, load
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.paths import from_root
 from stepkit.step.exit import one_message
-from stepkit.step.flags import Parser
-from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS
 from stepkit.store.registry import registered
 from stepkit.table.fileformats import MISSING
 
@@ -52,15 +50,8 @@ class Job:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="spark", description=__doc__)
-    parser.add_argument("--input", required=True, help="path or address that Spark reads, ends with .csv or .parquet")
-    parser.add_argument(
-        "--output", required=True, help="folder to write, ends with .csv or .parquet; must not be there"
-    )
-    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
-    parser.add_argument(
-        "--keep", default=OTHERS, help="input columns to copy: others (than the model's), all, none, a,b"
-    )
+    source = "path or address that Spark reads, ends with .csv or .parquet"
+    parser = scoring_parser("spark", __doc__, source, "folder to write, ends with .csv or .parquet; must not be there")
     parser.add_argument("--master", default=MASTER, help=f"Spark's master: spark://HOST:7077, yarn, ... ({MASTER})")
     return parser
 
@@ -168,33 +159,29 @@ def _scored(spark: Any, job: Job, model: Servable, uri: str) -> int:
         .withColumn(version, functions.lit(int(model.version)).cast("long"))
         .observe(counted, functions.count(functions.lit(1)).alias("rows"))
     )
-    unfinished = _unfinished(job.output)
-    try:
-        _write(answered, unfinished, format_of(Path(job.output)), job.source)
+    with _replacing(job.output) as folder:
+        _write(answered, folder, format_of(Path(job.output)), job.source)
         rows = int(counted.get["rows"])
         if not rows:
             raise TableUnreadable(f"{job.source} has a header and no rows.")
-        if _is_local(job.output):
-            _put_in_place(Path(unfinished), Path(job.output))
-    finally:
-        if _is_local(job.output):
-            shutil.rmtree(unfinished, ignore_errors=True)
     return rows
 
 
-def _unfinished(output: str) -> str:
-    """Where this run writes: a folder of its own, so that another run for the same output does it no harm."""
+@contextmanager
+def _replacing(output: str) -> Iterator[str]:
+    """Yield where to write; a local output appears whole, and another run for the same one does it no harm."""
     if not _is_local(output):
-        return output
-    return str(Path(output).with_name(f".{Path(output).name}.{uuid.uuid4().hex[:8]}.unfinished"))
-
-
-def _put_in_place(finished: Path, output: Path) -> None:
+        yield output
+        return
+    unfinished = Path(output).with_name(f".{Path(output).name}.{uuid.uuid4().hex[:8]}.unfinished")
     try:
-        finished.rename(output)
+        yield str(unfinished)
+        unfinished.rename(output)
     except OSError as error:
-        why = "another process made it meanwhile" if output.exists() else error.strerror
+        why = "another process made it meanwhile" if Path(output).exists() else error.strerror
         raise BadParameter(f"{output} cannot be put in place: {why}. Name another: -P output=FOLDER") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _quoted(name: str) -> str:

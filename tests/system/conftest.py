@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import sys
 import tempfile
@@ -17,8 +16,6 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline import cli
-from pipeline.launch.forkserver import warm_up
-from serve.batch import subprocess_call
 from simulate.clients import clients
 from tests.conftest import STEP_TAGS, Ended, Experiment
 from tests.support.pipelines import start_pipeline
@@ -52,13 +49,6 @@ def log_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def log_file(tmp_path: Path) -> Path:
     return tmp_path / "log.db"
-
-
-@pytest.fixture
-def warm_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes in which batch asks MLflow start from one that has it loaded, and not by importing it."""
-    warm_up()
-    monkeypatch.setattr(subprocess_call, "_context", multiprocessing.get_context("forkserver"))
 
 
 @pytest.fixture

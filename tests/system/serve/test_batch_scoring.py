@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.measuring import cost_of
-from serve.batch import subprocess_call
+from serve.batch import fetch_model
 from serve.batch.checkpoint import Parts
 from serve.batch.run import INTERRUPTED, main
 from serve.model.servable import EQUAL
@@ -70,8 +69,9 @@ def long_source(table: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def score(champion: Champion, capsys: pytest.CaptureFixture[str], warm_apart: None) -> Score:
-    """Run the entry point in this process: score(input=..., output=...)."""
+def score(champion: Champion, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Score:
+    """Run the entry point in this process, which has MLflow loaded and needs no other to fetch the model."""
+    monkeypatch.setattr(fetch_model, "fetch_apart", fetch_model.fetch_here)
 
     def call(**flags: object) -> Ended:
         status = 0
@@ -79,7 +79,7 @@ def score(champion: Champion, capsys: pytest.CaptureFixture[str], warm_apart: No
             main(words_of(champion, **flags))
         except SystemExit as ended:
             status = int(ended.code or 0)
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         return Ended(status, said.err.strip(), said.out)
 
     return call
@@ -163,19 +163,20 @@ def test_columns_may_stand_in_any_order_and_the_kept_ones_are_chosen(
             assert read(output)[name].equals(read(source)[name]), name
 
 
-BATCH = """
-import multiprocessing
-from serve import apart, batch
-apart._context = multiprocessing.get_context("fork")
-batch.main()
+WARM = """
+from serve.batch import fetch_model, run
+fetch_model.fetch_apart = fetch_model.fetch_here
+run.main()
 """
-"""The entry point, in a process that has MLflow loaded, as have those then in which it asks MLflow."""
+"""The entry point, in a process that has MLflow loaded."""
+
+BATCH = (sys.executable, "-P", "-m", "serve.batch.run")
 
 
 def kill_in_the_middle(champion: Champion, source: Path, output: Path) -> None:
     """Start a run of many chunks, and kill it when some of them are finished."""
     parts = output.with_name(f".{output.name}.parts")
-    with warm_script(BATCH, *words_of(champion, input=source, output=output)) as script:
+    with warm_script(WARM, *words_of(champion, input=source, output=output)) as script:
         process = script.process
         wait_until(
             lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished"
@@ -248,9 +249,7 @@ def test_a_full_disk_costs_no_finished_chunk(
     output = tmp_path / "scored.csv"
     words = words_of(champion, input=long_source, output=output, keep="all")
     # a file that may not grow on fails as on a disk that is full; the whole output needs more than the chunks
-    ended = run_command(
-        *("prlimit", f"--fsize={2**20}", sys.executable, "-P", "batch.py", *words), cwd=ROOT / "serve", PYTHONPATH=".."
-    )
+    ended = run_command("prlimit", f"--fsize={2**20}", *BATCH, *words, cwd=ROOT / "serve", PYTHONPATH="..")
     expect_refusal(Ended(ended.returncode, ended.stderr.strip()), "BadParameter", "cannot be written", "it goes on")
     assert not output.exists()
     ended_well = score(input=long_source, output=output, keep="all")
@@ -361,42 +360,43 @@ def test_a_bad_parameter_is_refused_and_leaves_nothing(
     assert listing(tmp_path) == {source.name, "folder.csv"}
 
 
-def test_a_registry_that_is_gone_is_named(
-    score: Score, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_registry_that_is_gone_is_named(champion: Champion, source: Path, tmp_path: Path) -> None:
+    words = words_of(champion, input=source, output=tmp_path / "scored.csv")
+    ended = run_command(*BATCH, *words, PYTHONPATH="..", MLFLOW_TRACKING_URI="http://127.0.0.1:9", cwd=ROOT / "serve")
+    expect_refusal(Ended(ended.returncode, ended.stderr.strip()), "TrackingUnreachable", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("to", "by", "status", "message"),
+    [
+        ("group", signal.SIGINT, INTERRUPTED, "interrupted; the same command goes on after the last finished chunk"),
+        ("batch", signal.SIGTERM, -signal.SIGTERM, ""),
+        ("batch", signal.SIGKILL, -signal.SIGKILL, ""),
+        ("fetch", signal.SIGKILL, 1, r"ProcessLost: .* status -9 and no answer. It was killed, .* memory is short: .*"),
+        ("fetch", signal.SIGTERM, 1, r"ProcessLost: .* status -15 and no answer."),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "kill -9", "out of memory", "SIGTERM of the model's process"],
+)
+def test_a_signal_while_the_model_is_fetched_leaves_no_process(
+    champion: Champion, source: Path, tmp_path: Path, to: str, by: signal.Signals, status: int, message: str
 ) -> None:
-    before = mlflow.get_tracking_uri()
-    # only a process that starts anew has this environment
-    monkeypatch.setattr(subprocess_call, "_context", multiprocessing.get_context("spawn"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    try:
-        ended = score(input=source, output=tmp_path / "scored.csv")
-    finally:
-        mlflow.set_tracking_uri(before)
-    expect_refusal(ended, "TrackingUnreachable", "http://127.0.0.1:9")
-
-
-def test_ctrl_c_while_the_model_is_fetched_leaves_no_process(champion: Champion, source: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "batch.py", *words_of(champion, input=source, output=tmp_path / "scored.csv")]
+    command = [*BATCH, *words_of(champion, input=source, output=tmp_path / "scored.csv")]
     (tmp_path / "temporary").mkdir()
     env = command_env(PYTHONPATH="..", TMPDIR=str(tmp_path / "temporary"))
     process = subprocess.Popen(
-        command, cwd=ROOT / "serve", env=env, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        command, cwd=ROOT / "serve", env=env, stderr=subprocess.PIPE, text=True, process_group=0,
     )  # fmt: skip
-    fetching = psutil.Process(process.pid)
-
-    def spawned() -> list[psutil.Process]:
-        return [child for child in fetching.children() if "spawn_main" in " ".join(child.cmdline())]
-
-    wait_until(lambda: len(spawned()) == 2 or process.poll() is not None, "MLflow is loaded in two processes")
-    children = spawned()
-    os.killpg(process.pid, signal.SIGINT)
+    batch = psutil.Process(process.pid)
+    wait_until(lambda: bool(batch.children()) or process.poll() is not None, "the model is fetched")
+    (fetch,) = batch.children()
+    wait_until(lambda: "fetch_model" in " ".join(fetch.cmdline()), "it is another program")
+    os.kill({"group": -process.pid, "batch": process.pid, "fetch": fetch.pid}[to], by)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == INTERRUPTED, said
-    assert said.splitlines() == ["interrupted; the same command goes on after the last finished chunk"]
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert process.returncode == status, said
+    assert re.fullmatch(message, said.strip()), said
+    assert psutil.wait_procs([fetch], timeout=30)[1] == []
     assert listing(tmp_path) == {source.name, "temporary"}
-    assert listing(tmp_path / "temporary") == set()
+    assert to == "batch" or listing(tmp_path / "temporary") == set()
 
 
 def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, tmp_path: Path) -> None:
@@ -415,5 +415,4 @@ def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, t
 def peak_megabytes(words: list[str], folder: Path) -> float:
     """Run the entry point in a process of its own; return the most memory that one of its processes had."""
     environment = command_env(PYTHONPATH="..", MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system")  # MLproject's
-    command = [sys.executable, "-P", "batch.py", *words]
-    return cost_of(command, ROOT / "serve", environment, folder / "output.txt").peak_kb / 1024
+    return cost_of([*BATCH, *words], ROOT / "serve", environment, folder / "output.txt").peak_kb / 1024

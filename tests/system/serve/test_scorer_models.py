@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from prediction_log.read import read_log
 from random_forest.export import FILES
 from random_forest.graph import PROBABILITIES
-from serve.batch.fetch_model import fetching
+from serve.batch.fetch_model import fetch_here
 from serve.errors import ModelFailed, ModelRefused
 from serve.model.servable import load
 from stepkit.paths import ROOT
@@ -102,7 +102,6 @@ def test_a_pickled_model_is_refused_unopened(
     assert sprung.exists(), "the trap is none"
 
 
-@pytest.mark.usefixtures("warm_apart")
 @pytest.mark.parametrize(
     "otherwise",
     [
@@ -122,8 +121,8 @@ def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
     with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
         load(trained.name, version)
     # batch scores without MLflow, and not without that proof
-    with fetching() as graph_of, pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
-        graph_of(f"models:/{trained.name}/{version}")
+    with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+        fetch_here(f"models:/{trained.name}/{version}", str(tmp_path))
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:

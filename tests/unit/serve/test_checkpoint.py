@@ -8,11 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from serve.batch.checkpoint import Parts
-from stepkit.errors import BadParameter
+from stepkit.errors import BadParameter, TableUnfit
 
 PLAN = {"input": "clients.csv", "model version": "3"}
 CHUNKS = 3
@@ -51,12 +52,6 @@ def flip(path: Path, place: float) -> None:
     path.write_bytes(content)
 
 
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "file").write_text("x")
-
-
 def take_from_another_plan(path: Path) -> None:
     other = Parts(path.parent.with_name("other.csv"), {**PLAN, "model version": "4"})
     other.keep(1, chunk(9))
@@ -74,7 +69,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("probability\n0.5\n"),
     "another chunk": lambda path: shutil.copy(path.with_name("00000000.arrow"), path),
     "another plan": take_from_another_plan,
-    "folder": replace_by_folder,
 }
 
 
@@ -86,19 +80,40 @@ def test_a_damaged_chunk_is_computed_again(damage: str, ending: str, tmp_path: P
     assert scored(output) == (1, undisturbed)
 
 
-def test_intact_chunks_are_used_again_and_foreign_files_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", [json.dumps(PLAN), "", "[]", "\0", json.dumps(PLAN)[:-3]])
+def test_intact_chunks_are_used_again_even_if_the_file_of_the_plan_is_damaged(plan: str, tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
-    first = broken_off(output)[0]
-    (first.parent / "notes.txt").write_text("x")
-    (first.parent / "folder").mkdir()
+    (broken_off(output)[0].parent / "plan.json").write_text(plan)
     assert scored(output)[0] == CHUNKS
 
 
-@pytest.mark.parametrize("plan", ["", "[]", "null", "\0", json.dumps(PLAN)[:-3]])
-def test_without_a_readable_plan_no_chunk_is_used(plan: str, tmp_path: Path) -> None:
+def test_chunks_of_another_plan_are_removed_and_the_difference_is_named(tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
-    (broken_off(output)[0].parent / "plan.json").write_text(plan)
-    assert scored(output)[0] == 0
+    chunks = broken_off(output)
+    parts = Parts(output, {**PLAN, "model version": "4"})
+    assert (parts.done, parts.rows, parts.changed) == (0, 0, "model version")
+    assert not any(path.exists() for path in chunks)
+    parts.close()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_the_output_is_the_chunks_in_their_order(ending: str, tmp_path: Path) -> None:
+    output = tmp_path / f"out{ending}"
+    parts = Parts(output, PLAN)
+    for number in (1, 0):
+        parts.keep(number, pa.table({"a": [number * 2, number * 2 + 1]}))
+    assert parts.join() == 4
+    parts.close()
+    read = pd.read_csv(output) if ending == ".csv" else pd.read_parquet(output)
+    assert read["a"].tolist() == [0, 1, 2, 3]
+
+
+def test_bytes_that_are_no_text_are_named_by_the_first_chunk_that_has_them(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "out.csv", PLAN)
+    parts.keep(0, pa.table({"a": [1], "b": [b"text"]}))
+    with pytest.raises(TableUnfit, match=r"column b \(binary\)"):
+        parts.keep(1, pa.table({"a": [2], "b": [b'"\xff']}))
+    parts.close()
 
 
 def test_a_chunk_that_is_damaged_before_the_end_makes_no_shorter_output(tmp_path: Path) -> None:

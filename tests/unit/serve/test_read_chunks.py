@@ -1,9 +1,8 @@
-"""Tables in chunks: the same chunks whatever the blocks are, and finished ones are kept whole or not at all."""
+"""Tables in chunks: the same chunks whatever the blocks are, and a fault is named with its line and column."""
 
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from serve.batch import read_chunks as reading
-from serve.batch.checkpoint import Parts, as_csv
+from serve.batch.checkpoint import as_csv
 from serve.batch.read_chunks import Wanted, chunks, header_of
 from serve.batch.run import kept_columns, parser
 from stepkit.errors import BadParameter, TableUnfit
@@ -34,19 +33,14 @@ def test_chunks_have_the_asked_rows_whatever_is_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, block: int, rows: int
 ) -> None:
     monkeypatch.setattr(reading, "BLOCK_BYTES", block)
-    read = [table for table, _ in chunks(written(tmp_path, ending), WANTED, rows)]
+    read, shares = zip(*chunks(written(tmp_path, ending), WANTED, rows), strict=True)
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == 1.0
     assert [table.num_rows for table in read[:-1]] == [rows] * (len(read) - 1)
     whole = pa.concat_tables(read).to_pandas()
     assert whole.columns.tolist() == ["a", "b", "t", "id"]
     assert whole["id"].tolist() == TABLE["id"].tolist()
     assert whole["a"].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-
-
-def test_the_share_that_is_read_grows_to_the_whole(tmp_path: Path) -> None:
-    for ending in (".csv", ".parquet"):
-        shares = [share for _, share in chunks(written(tmp_path, ending), WANTED, 2)]
-        assert shares == sorted(shares)
-        assert shares[-1] == 1.0
 
 
 @pytest.mark.parametrize("gap", ["", "NA", "NaN", "null", "None", "#N/A"])
@@ -65,13 +59,6 @@ def test_a_quoted_line_break_is_part_of_its_value(tmp_path: Path) -> None:
     assert as_csv(table.select(["id", "a"]), header=True) == b'"id","a"\n"7,""8",1\n'
 
 
-def test_a_refusal_names_the_column_of_the_file_and_the_line(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text("unused,t,b,a,id\n0,x,1,1,7\n0,x,none,1,8\n")
-    with pytest.raises(TableUnfit, match=r"table\.csv, line 3, column b: invalid value 'none'"):
-        list(chunks(path, WANTED, 10))
-
-
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("block", [40, 1 << 20])
 @pytest.mark.parametrize(
@@ -79,6 +66,7 @@ def test_a_refusal_names_the_column_of_the_file_and_the_line(tmp_path: Path) -> 
     [
         (["a,b,t,id", '1,1,"x', 'y",7', "1,none,z,8"], "line 4, column b: invalid value 'none'"),
         (["", "a,b,t,id", "", '1,1,"x', "", 'y",7', "", "none,1,z,8"], "line 8, column a: invalid value 'none'"),
+        (["unused,t,b,a,id", "0,x,1,1,7", "0,x,none,1,8"], "line 3, column b: invalid value 'none'"),
         (["a,b,t,id", '1,1,"x', 'y",7', "1,1,z"], "line 4: 3 fields where the header has 4"),
         (["a,b,t,id", "", '1,1,"x', 'y",7', "1,1,z,8,9"], "line 5: 5 fields where the header has 4"),
     ],
@@ -131,58 +119,6 @@ def test_what_is_kept() -> None:
     assert kept_columns("none", "t.csv", header, ["AGE"]) == ()
     with pytest.raises(BadParameter, match="the column class"):
         kept_columns("all", "t.csv", ["class"], [])
-
-
-def opened(output: Path, **plan: str) -> Parts:
-    return Parts(output, {"input": "one", **plan})
-
-
-def test_finished_chunks_are_found_again_up_to_one_that_is_not_whole(tmp_path: Path) -> None:
-    output = tmp_path / "out.csv"
-    parts = opened(output)
-    for number in range(4):
-        parts.keep(number, pa.table({"a": [number] * 2}))
-    cut = parts.folder / "00000002.arrow"
-    cut.write_bytes(cut.read_bytes()[:-20])
-    parts.close()
-    again = opened(output)
-    assert (again.done, again.rows, again.changed) == (2, 4, "")
-    again.close()
-
-
-def test_chunks_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
-    output = tmp_path / "out.csv"
-    parts = opened(output, model="1")
-    parts.keep(0, pa.table({"a": [1]}))
-    parts.close()
-    again = opened(output, model="2")
-    assert (again.done, again.changed) == (0, "model")
-    again.close()
-    (again.folder / "plan.json").write_text("{")
-    unknown = opened(output, model="2")
-    assert (unknown.done, unknown.changed) == (0, "")
-    unknown.close()
-
-
-def test_bytes_that_are_no_text_are_told_by_the_first_chunk_that_has_them(tmp_path: Path) -> None:
-    parts = opened(tmp_path / "out.csv")
-    parts.keep(0, pa.table({"a": [1], "b": [b"text"]}))
-    with pytest.raises(TableUnfit, match=r"column b \(binary\)"):
-        parts.keep(1, pa.table({"a": [2], "b": [b'"\xff']}))
-    parts.close()
-
-
-def test_the_output_is_the_chunks_in_their_order(tmp_path: Path) -> None:
-    for ending in (".csv", ".parquet"):
-        output = tmp_path / f"out{ending}"
-        parts = opened(output)
-        for number in (1, 0):
-            parts.keep(number, pa.table({"a": [number * 2, number * 2 + 1]}))
-        assert parts.join() == 4
-        parts.close()
-        read = pd.read_csv(output) if ending == ".csv" else pd.read_parquet(BytesIO(output.read_bytes()))
-        assert read["a"].tolist() == [0, 1, 2, 3]
-        assert not parts.folder.exists()
 
 
 def test_a_chunk_has_at_least_one_row(capsys: pytest.CaptureFixture[str]) -> None:
