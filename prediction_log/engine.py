@@ -81,22 +81,30 @@ def file_of(engine: Engine) -> Path | None:
     return Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
 
 
-def expect_file(engine: Engine) -> None:
-    """Raise LogUnfit where there is no SQLite file: a look at a log must not make an empty one."""
-    file = file_of(engine)
-    if file and not file.is_file():
-        raise LogUnfit(
-            f"there is no prediction log at {file}. A server that answered makes one; see PREDICTION_LOG_URL."
-        )
+@contextmanager
+def existing(url: str, reads: bool = False) -> Iterator[Engine]:
+    """Yield an engine for a log that is there already, and close it at the end.
+
+    Raises:
+        LogUnfit: as open_engine, or there is no SQLite file: a look at a log must not make an empty one.
+    """
+    engine = open_engine(url, reads=reads)
+    try:
+        file = file_of(engine)
+        if file and not file.is_file():
+            raise LogUnfit(
+                f"there is no prediction log at {file}. A server that answered makes one; see PREDICTION_LOG_URL."
+            )
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
-def failures_of(url: URL, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def failures_of(url: URL) -> Iterator[None]:
     """Turn what SQLAlchemy raises into LogUnavailable, one line that names the log without its password."""
     try:
         yield
-    except pass_on:
-        raise
     except SQLAlchemyError as error:
         raise failure_of(url, error) from error
 
@@ -126,8 +134,14 @@ def reason_of(error: Exception) -> str:
 
 def sqlite_code_of(error: BaseException | None) -> int:
     """Return the primary result code of SQLite behind an error, 0 for none."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    while error is not None and not hasattr(error, "sqlite_errorcode"):
+        error = error.__cause__
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether another process has the lock of an SQLite log, so that waiting helps."""
+    return sqlite_code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _file_address(address: URL, base: Path, reads: bool) -> URL:
@@ -166,8 +180,8 @@ def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
         connection.isolation_level = None  # else the driver begins and commits by rules of its own, also around DDL
         if reads:
             return
-        for name, value in (("synchronous", "FULL"), ("busy_timeout", 0)):
-            connection.execute(f"PRAGMA {name}={value}")  # busy_timeout: from here on it is _take_turn that waits
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA busy_timeout=0")  # from here on it is _take_turn that waits
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -201,7 +215,7 @@ def _take_turn(connection: Connection, seconds: float) -> None:
             driver.execute("BEGIN IMMEDIATE")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if not is_busy(error):
                 break
             time.sleep(random.uniform(*TURN_SECONDS))
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what is the matter, as SQLAlchemy words it
@@ -211,14 +225,10 @@ def _postgres(address: URL, reads: bool) -> Engine:
     try:
         _expect_options(address, reads)
         # what the person wrote into the address wins
-        options = {key: value for key, value in POSTGRES.items() if key not in address.query}
-        options = {key: value for key, value in options.items() if not (reads and key == "options")}
-        engine = create_engine(
-            address.set(drivername="postgresql+psycopg"),
-            connect_args=options,
-            pool_pre_ping=reads,
-            hide_parameters=True,
-        )
+        left_out = {*address.query, "options"} if reads else {*address.query}
+        options = {key: value for key, value in POSTGRES.items() if key not in left_out}
+        full = address.set(drivername="postgresql+psycopg")
+        engine = create_engine(full, connect_args=options, pool_pre_ping=reads, hide_parameters=True)
     except ArgumentError as error:
         raise LogUnfit(f"the address of the prediction log: {error}. {EXAMPLES}") from error
     except ModuleNotFoundError as error:

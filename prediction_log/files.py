@@ -54,9 +54,7 @@ class LogFile:
     def is_in_place(self) -> bool:
         return self._path is None or (not self.is_damaged and _is_same(_stat_of(self._path), self._seen))
 
-    def holds(
-        self, generation: int, keys: Iterable[tuple[str, int]], committed: Iterable[tuple[str, int]] = ()
-    ) -> bool:
+    def holds(self, generation: int, keys: Iterable[tuple[str, int]], committed: Iterable[tuple[str, int]]) -> bool:
         """Return whether what was committed is in the file, and can be read again; called after each commit.
 
         Args:
@@ -67,7 +65,7 @@ class LogFile:
         if self._path is None:
             return True
         state = _stat_of(self._path)
-        if not (state and self._seen and _is_same(state, self._seen)) or generation != self.generation:
+        if not state or not self._seen or not _is_same(state, self._seen) or generation != self.generation:
             return False
         # a checkpoint changes the file too, about every thousandth page
         if (state.st_size, state.st_mtime_ns) != (self._seen.st_size, self._seen.st_mtime_ns):
@@ -137,7 +135,8 @@ class LogFile:
             self._checkpoint()
             logger.warning("%s was damaged, and is %s now", path, aside.name)
         elif self._seen:
-            aside = self._moved_to(path, self._seen) or aside
+            self._checkpoint()
+            aside = next((other for other in path.parent.iterdir() if _is_same(_stat_of(other), self._seen)), aside)
             self.is_lost = self.is_lost or not aside.exists() or ASIDE in aside.name
         elif state and state.st_size:
             return
@@ -149,19 +148,10 @@ class LogFile:
                 logger.warning("%s has lost its file and is %s now", beside, _beside(aside, suffix).name)
         self._seen = None
 
-    def _moved_to(self, path: Path, seen: os.stat_result) -> Path | None:
-        """Bring what only the -wal holds into the file that was moved, and return its new place, if that is beside."""
-        self._checkpoint()
-        return next((other for other in path.parent.iterdir() if _is_same(_stat_of(other), seen)), None)
-
     def _checkpoint(self) -> None:
         """Write what only the -wal holds into the file, by a connection that has both open whatever they are called."""
-        with suppress(SQLAlchemyError, sqlite3.Error):
-            connection = self._engine.raw_connection()
-            try:
-                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                connection.close()
+        with suppress(SQLAlchemyError, sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -178,6 +168,4 @@ def _stat_of(path: Path) -> os.stat_result | None:
 
 def _is_same(state: os.stat_result | None, seen: os.stat_result | None, empty: bool = False) -> bool:
     """Return whether it is the same file, and (unless `empty` files count) not one that SQLite takes for a new one."""
-    if state is None or seen is None or (state.st_dev, state.st_ino) != (seen.st_dev, seen.st_ino):
-        return False
-    return empty or state.st_size > 0
+    return bool(state and seen and os.path.samestat(state, seen) and (empty or state.st_size))

@@ -12,20 +12,20 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql
 
-from prediction_log.rows import COLUMNS, Row
+from prediction_log.rows import COLUMNS, Prediction
 from prediction_log.schema import predictions
 
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_AT_ONCE = 1_000
-Features = dict[str, Any]
-Stored = dict[tuple[str, int], list[Any]]
-"""The rows of a request on record, once for each version that answered it."""
-
 SAME_PROBABILITY = 1e-6
 """Float32 votes that are added in another order differ by less."""
 
-GROUPS = (250, 25, 5, 1)
-"""How many rows a statement takes; SQLite allows 32,766 values in one."""
+ROWS_AT_ONCE = 250
+"""How many rows a statement of SQLite takes, which allows 32,766 values in one. While it runs, requests have Python's
+interpreter lock: a statement for each row would have to wait for it again after each row."""
+
+Stored = dict[tuple[str, int], list[Any]]
+"""The rows of a request on record, once for each version that answered it."""
 
 
 class Taken(Exception):
@@ -36,7 +36,7 @@ class Taken(Exception):
         self.positions = positions
 
 
-def commit(engine: Engine, requests: list[list[Row]], fresh: Collection[int] = ()) -> None:
+def commit(engine: Engine, requests: list[list[Prediction]], fresh: Collection[int] = ()) -> None:
     """Write the rows of several requests, all or none; rows that stand in the log already are left as they are.
 
     So it may be called again with the same requests after a failure, whether that was before or after the commit.
@@ -54,38 +54,27 @@ def commit(engine: Engine, requests: list[list[Row]], fresh: Collection[int] = (
         # before the rows are written: a request under a known id must not add any
         stored = _stored(connection, {row.request_id for row in given})
         positions = _positions_of_others(stored, requests) if stored else set()
-        if not positions and (_insert(connection, rows) < len(rows) or _meet(given)):
+        # two versions may have answered the same row at the same moment
+        meet = len({(row.request_id, row.row) for row in given}) < len(given)
+        if not positions and (_insert(connection, rows) < len(rows) or meet):
             positions = _positions_of_others(_stored(connection, {row.request_id for row in rows}), requests)
         if positions:
             raise Taken(positions)
 
 
-def _insert(connection: Connection, rows: list[Row]) -> int:
+def _insert(connection: Connection, rows: list[Prediction]) -> int:
     """Return how many rows were new. Statements by hand: SQLAlchemy looks at each value, which costs ten times."""
-    if connection.dialect.name == "sqlite":
-        return sum(_insert_some(connection, some) for some in _groups(rows))
-    columns = zip(*rows, strict=True)
-    return connection.exec_driver_sql(_POSTGRES, tuple(list(column) for column in columns)).rowcount
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        return connection.exec_driver_sql(_POSTGRES, columns).rowcount
+    new = 0
+    for some in chunks(rows, ROWS_AT_ONCE):
+        values = tuple(chain.from_iterable(map(_as_sqlite, some)))
+        new += connection.exec_driver_sql(_sqlite_insert(len(some)), values).rowcount
+    return new
 
 
-def _insert_some(connection: Connection, rows: list[Row]) -> int:
-    values = tuple(chain.from_iterable(map(_as_sqlite, rows)))
-    return connection.exec_driver_sql(_SQLITE[len(rows)], values).rowcount
-
-
-def _groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """Cut rows into groups, each of which one statement writes.
-
-    While a statement runs, Python's interpreter lock is free for the requests: a statement for each row would have to
-    wait for it again after each row.
-    """
-    start = 0
-    for size in GROUPS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
-
-
+@lru_cache(maxsize=ROWS_AT_ONCE)
 def _sqlite_insert(rows: int) -> str:
     places = ", ".join("?" for _ in COLUMNS)
     values = ", ".join(f"({places})" for _ in range(rows))
@@ -99,26 +88,21 @@ def _postgres_insert() -> str:
     return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
 
-_SQLITE, _POSTGRES = {rows: _sqlite_insert(rows) for rows in GROUPS}, _postgres_insert()
+_POSTGRES = _postgres_insert()
 
 
 @lru_cache(maxsize=1_000)  # the rows of a request have one time
-def as_sqlite_time(time: datetime) -> str:
-    """A UTC time as SQLAlchemy writes it into SQLite."""
+def _as_sqlite_time(time: datetime) -> str:
+    """Return a UTC time as SQLAlchemy writes it into SQLite."""
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def _as_sqlite(row: Row) -> tuple[Any, ...]:
+def _as_sqlite(row: Prediction) -> tuple[Any, ...]:
     request_id, number, time, *others = row
-    return (request_id, number, as_sqlite_time(time), *others)
+    return (request_id, number, _as_sqlite_time(time), *others)
 
 
-def _meet(rows: list[Row]) -> bool:
-    """Return whether two versions answered the same row at the same moment."""
-    return len({(row.request_id, row.row) for row in rows}) < len(rows)
-
-
-def _positions_of_others(stored: Stored, requests: list[list[Row]]) -> set[int]:
+def _positions_of_others(stored: Stored, requests: list[list[Prediction]]) -> set[int]:
     """The requests of which the log holds another row, or more or fewer rows, whichever version answered those."""
     answered = _numbers_of(chain.from_iterable(stored.values()))
     return {
@@ -138,32 +122,28 @@ def _numbers_of(rows: Iterable[Any]) -> dict[str, set[int]]:
     return numbers
 
 
-def _differ(there: Any, row: Row) -> bool:
+def _differ(there: Any, row: Prediction) -> bool:
     """Return whether a row on record is another row. Versions may take other columns: those that both have count.
 
     A redacted value is stored nowhere, so it counts by its effect: the same version answers the same row alike.
     """
-    ours, theirs = _as_numbers(json.loads(row.features)), _as_numbers(there.features)
+    ours, theirs = _as_numbers(json.loads(str(row.features))), _as_numbers(there.features)
     if row.model_version != there.model_version:
         return any(ours[name] != theirs[name] for name in ours.keys() & theirs)
     other_answer = row.shadow == there.shadow and abs(row.probability - there.probability) > SAME_PROBABILITY
     return ours != theirs or other_answer
 
 
-def _as_numbers(features: Features) -> Features:
+def _as_numbers(features: dict[str, Any]) -> dict[str, Any]:
     """PostgreSQL writes 1e300 with all its digits, which is read as a whole number that is no float."""
     return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
 def _stored(connection: Connection, ids: set[str]) -> Stored:
     """For each row of these requests, what the log holds of it, once for each version that answered it."""
-    columns = predictions.c
-    wanted = select(
-        columns.request_id, columns.row, columns.model_version, columns.shadow, columns.features, columns.probability
-    )
     found: Stored = {}
     for some in chunks(sorted(ids), IDS_AT_ONCE):
-        for row in connection.execute(wanted.where(columns.request_id.in_(some))):
+        for row in connection.execute(select(predictions).where(predictions.c.request_id.in_(some))):
             found.setdefault((row.request_id, row.row), []).append(row)
     return found
 

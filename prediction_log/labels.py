@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from prediction_log.engine import ROOT, expect_file, failures_of, open_engine
+from prediction_log.engine import ROOT, existing, failures_of
 from prediction_log.errors import FeedbackUnfit
 from prediction_log.insert import chunks
 from prediction_log.rows import is_request_id
@@ -43,88 +42,78 @@ class Counts:
     unknown: list[Key] = field(default_factory=list)
     """Requests and rows that are not in the log."""
 
-    @property
-    def taken(self) -> int:
-        return self.new + self.repeated + self.changed
+    def __str__(self) -> str:
+        taken = self.new + self.repeated + self.changed
+        parts = f"{self.new:,} new, {self.repeated:,} repeated, {self.changed:,} changed"
+        return f"{taken:,} line{'s'[: taken != 1]} taken ({parts})"
+
+    def add(self, others: Counts) -> None:
+        self.new += others.new
+        self.repeated += others.repeated
+        self.changed += others.changed
+        self.unknown += others.unknown
 
 
-def give_feedback(log: str | Engine, labels: Iterable[Label], base: Path = ROOT) -> Counts:
+def give_feedback(log: str | Engine, labels: Iterable[Label], counts: Counts | None = None) -> Counts:
     """Write true labels into the log; a newer label replaces an older one of the same row.
 
     Args:
         log: the log's address, or an engine of prediction_log.engine.open_engine on a prepared log (a server's own).
         labels: any number of them; a thousand are committed at a time.
+        counts: added to, and returned; so they are known where an error ends it.
 
     Raises:
         FeedbackUnfit: a label is neither 0 nor 1; those of the thousands before it stay taken.
         LogUnfit, LogUnavailable: there is no such log, or it cannot be written; what was committed stays.
     """
-    if isinstance(log, Engine):
-        counts = Counts()
-        for some in chunks(labels, LABELS_AT_ONCE):
-            _give_some(log, some, counts)
-        return counts
-    with _opened(log, base) as engine:
-        return give_feedback(engine, labels)
+    if not isinstance(log, Engine):
+        with existing(log) as engine:
+            prepare(engine)
+            return give_feedback(engine, labels, counts)
+    counts = counts or Counts()
+    for some in chunks(labels, LABELS_AT_ONCE):
+        counts.add(_give_some(log, some))
+    return counts
 
 
-@contextmanager
-def _opened(url: str, base: Path) -> Iterator[Engine]:
-    engine = open_engine(url, base)
-    try:
-        expect_file(engine)
-        prepare(engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def _give_some(engine: Engine, labels: list[Label], counts: Counts) -> None:
+def _give_some(engine: Engine, labels: list[Label]) -> Counts:
     for request_id, row, label in labels:
         if label not in (0, 1):
             raise FeedbackUnfit(f"the label of request '{request_id}', row {row}, is {label!r}; a label is 0 or 1.")
     ids = sorted({request_id for request_id, _, _ in labels if is_request_id(request_id)})
     with failures_of(engine.url), engine.begin() as connection:
-        known = _known(connection, ids)
         before = _labels_of(connection, ids)
-        after, found = _compared(labels, known, before)
-        if changed := {key: label for key, label in after.items() if before.get(key) != label}:
+        after, counts = _compared(labels, before)
+        if changed := {key: label for key, label in after.items() if before[key] != label}:
             connection.execute(_upsert(connection), _values(changed))
-    # only now: what a transaction that failed would have done must not be counted
-    counts.new += found.new
-    counts.repeated += found.repeated
-    counts.changed += found.changed
-    counts.unknown += found.unknown
+    return counts
 
 
-def _compared(labels: list[Label], known: set[Key], before: dict[Key, int]) -> tuple[dict[Key, int], Counts]:
+def _labels_of(connection: Connection, ids: list[str]) -> dict[Key, int | None]:
+    """Return the label, if it has one, of each row that is on record."""
+    columns = predictions.c
+    same = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
+    both = select(columns.request_id, columns.row, feedback.c.label).outerjoin_from(predictions, feedback, same)
+    found = connection.execute(both.where(columns.request_id.in_(ids)))
+    return {(request_id, row): label for request_id, row, label in found}
+
+
+def _compared(labels: list[Label], before: dict[Key, int | None]) -> tuple[dict[Key, int | None], Counts]:
     """Return the labels as they will be, and what each of the given ones does to those before it."""
     now, counts = dict(before), Counts()
     for request_id, row, label in labels:
         key = (request_id, row)
-        if key not in known:
+        if key not in now:
             counts.unknown.append(key)
-        elif key not in now:
+            continue
+        if now[key] is None:
             counts.new += 1
         elif now[key] == label:
             counts.repeated += 1
         else:
             counts.changed += 1
-        if key in known:
-            now[key] = label
+        now[key] = label
     return now, counts
-
-
-def _known(connection: Connection, ids: list[str]) -> set[Key]:
-    columns = predictions.c
-    rows = connection.execute(select(columns.request_id, columns.row).where(columns.request_id.in_(ids)).distinct())
-    return {(request_id, row) for request_id, row in rows}
-
-
-def _labels_of(connection: Connection, ids: list[str]) -> dict[Key, int]:
-    columns = feedback.c
-    rows = connection.execute(select(columns.request_id, columns.row, columns.label).where(columns.request_id.in_(ids)))
-    return {(request_id, row): label for request_id, row, label in rows}
 
 
 def _upsert(connection: Connection) -> Any:
@@ -134,7 +123,7 @@ def _upsert(connection: Connection) -> Any:
     return insert.on_conflict_do_update(index_elements=["request_id", "row"], set_=newer)
 
 
-def _values(labels: dict[Key, int]) -> list[dict[str, Any]]:
+def _values(labels: dict[Key, int | None]) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
     # in one order everywhere: two processes that label the same rows then wait for each other, and never deadlock
     return [{"request_id": key[0], "row": key[1], "label": labels[key], "time": now} for key in sorted(labels)]
@@ -172,7 +161,7 @@ def _label_of(line: dict[str, str | None]) -> Label:
     return request_id, int(row), int(float(label))
 
 
-def from_csv(url: str, path: Path, base: Path = ROOT) -> str:
+def from_csv(url: str, path: Path) -> str:
     """Give the labels of a CSV; return in words what became of its lines.
 
     Raises:
@@ -182,24 +171,17 @@ def from_csv(url: str, path: Path, base: Path = ROOT) -> str:
     problems: list[str] = []
     counts = Counts()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file, _opened(url, base) as engine:
-            for some in chunks(labels_in(file, problems), LABELS_AT_ONCE):
-                _give_some(engine, some, counts)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            give_feedback(url, labels_in(file, problems), counts)
     except (OSError, UnicodeDecodeError, csv.Error, FeedbackUnfit) as error:
-        raise FeedbackUnfit(f"{path} cannot be taken: {error} {_in_words(counts)}.") from error
+        raise FeedbackUnfit(f"{path} cannot be taken: {error} {counts}.") from error
     problems += [f"request '{request_id}', row {row}, is not in the log" for request_id, row in counts.unknown]
     if problems:
         raise FeedbackUnfit(
-            f"{path}: {_in_words(counts)}, {len(problems):,} not: {'; '.join(problems[:SHOWN])}"
+            f"{path}: {counts}, {len(problems):,} not: {'; '.join(problems[:SHOWN])}"
             f"{' ...' if len(problems) > SHOWN else ''}. Mend these and give the file again: taken lines do no harm."
         )
-    return f"{path}: {_in_words(counts)}"
-
-
-def _in_words(counts: Counts) -> str:
-    lines = "line" if counts.taken == 1 else "lines"
-    parts = f"{counts.new:,} new, {counts.repeated:,} repeated, {counts.changed:,} changed"
-    return f"{counts.taken:,} {lines} taken ({parts})"
+    return f"{path}: {counts}"
 
 
 def main(argv: list[str] | None = None) -> None:

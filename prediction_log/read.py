@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,16 +14,23 @@ import pyarrow.compute as pc
 import pyarrow.json
 from sqlalchemy import Engine, Select, Text, and_, cast, select, type_coerce
 
-from prediction_log.engine import ROOT, expect_file, failures_of, open_engine
+from prediction_log.engine import existing, failures_of
 from prediction_log.errors import LogUnfit
 from prediction_log.rows import INFINITY, MINUS_INFINITY
 from prediction_log.schema import expect_current, feedback, predictions
 
 BEFORE = ("request_id", "row", "time", "model_version")
 AFTER = ("probability", "predicted", "latency_ms")
+ORDER = ("time", "request_id", "row", "model_version")
 ROWS_AT_ONCE = 50_000
 """Rows that exist as Python objects at a time; the rest is in columns, which take a tenth of the memory."""
 
+PLAIN = pa.schema(
+    {
+        "request_id": pa.string(), "row": pa.int64(), "time": pa.timestamp("us", "UTC"), "model_version": pa.string(),
+        "probability": pa.float64(), "predicted": pa.int64(), "latency_ms": pa.float64(), "label": pa.float64(),
+    }
+)  # fmt: skip
 INFINITE = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
 
 
@@ -36,13 +42,12 @@ def read_log(
     model_version: str | None = None,
     shadow: bool | None = False,
     labels: bool = False,
-    base: Path = ROOT,
     model_name: str | None = None,
 ) -> pd.DataFrame:
     """Read a window of the prediction log, oldest first.
 
     Args:
-        url: sqlite:///FILE (relative: to `base`, the repository) or postgresql://...
+        url: sqlite:///FILE (relative: to the repository) or postgresql://...
         start, end: with a time zone; the end is excluded.
         last: only the newest so many rows of what the other arguments leave.
         shadow: False: what was answered; True: what a model beside it would have answered; None: both.
@@ -58,16 +63,17 @@ def read_log(
         LogUnfit: no log at this address, or one of another schema.
         LogUnavailable: the database does not answer.
     """
-    engine = open_engine(url, base, reads=True)
-    try:
-        expect_file(engine)
+    columns = predictions.c
+    equal = (columns.model_name, model_name), (columns.model_version, model_version), (columns.shadow, shadow)
+    where = [column == value for column, value in equal if value is not None]
+    if start is not None:
+        where.append(columns.time >= _utc(start, "start"))
+    if end is not None:
+        where.append(columns.time < _utc(end, "end"))
+    with existing(url, reads=True) as engine:
         expect_current(engine)
-        statement = _window(engine, start, end, model_name, model_version, shadow, labels)
         with failures_of(engine.url):
-            parts = list(_parts(engine, _ordered(statement, last), last))
-    finally:
-        engine.dispose()
-    return _frame(parts[::-1] if last is not None else parts, labels)
+            return _frame(list(_parts(engine, _ordered(_query(engine, labels).where(*where), last))), labels)
 
 
 def features_in(log: pd.DataFrame) -> pd.DataFrame:
@@ -76,32 +82,16 @@ def features_in(log: pd.DataFrame) -> pd.DataFrame:
     return log.drop(columns=[*known]).rename(columns={f".{name}": name for name in known})
 
 
-def _window(
-    engine: Engine,
-    start: datetime | None,
-    end: datetime | None,
-    model_name: str | None,
-    model_version: str | None,
-    shadow: bool | None,
-    labels: bool,
-) -> Select[Any]:
+def _query(engine: Engine, labels: bool) -> Select[Any]:
     columns = predictions.c
     # as texts: pyarrow and pandas turn a whole column at once into numbers and times, SQLAlchemy one value at a time
     time = type_coerce(columns.time, Text) if engine.dialect.name == "sqlite" else columns.time
     chosen = [columns.request_id, columns.row, time, columns.model_version, *(columns[name] for name in AFTER)]
     query = select(*chosen, cast(columns.features, Text).label("features"))
-    if labels:
-        same = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-        query = query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, same)
-    if start is not None:
-        query = query.where(columns.time >= _utc(start, "start"))
-    if end is not None:
-        query = query.where(columns.time < _utc(end, "end"))
-    if model_name is not None:
-        query = query.where(columns.model_name == model_name)
-    if model_version is not None:
-        query = query.where(columns.model_version == model_version)
-    return query if shadow is None else query.where(columns.shadow == shadow)
+    if not labels:
+        return query
+    same = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
+    return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, same)
 
 
 def _utc(moment: datetime, name: str) -> datetime:
@@ -111,30 +101,29 @@ def _utc(moment: datetime, name: str) -> datetime:
 
 
 def _ordered(query: Select[Any], last: int | None) -> Select[Any]:
-    """Oldest first; the newest ones first where only so many of them are wanted."""
-    order = predictions.c.time, predictions.c.request_id, predictions.c.row, predictions.c.model_version
-    if last is None:
-        return query.order_by(*order)
-    return query.order_by(*(column.desc() for column in order)).limit(last)
+    """Oldest first, of all rows or the newest."""
+    order = [predictions.c[name] for name in ORDER]
+    if last is not None:
+        newest = query.order_by(*(column.desc() for column in order)).limit(last).subquery()
+        return select(newest).order_by(*(newest.c[name] for name in ORDER))
+    return query.order_by(*order)
 
 
-def _parts(engine: Engine, query: Select[Any], last: int | None) -> Iterator[pa.Table]:
-    """The result as tables of at most ROWS_AT_ONCE rows, each oldest first."""
+def _parts(engine: Engine, query: Select[Any]) -> Iterator[pa.Table]:
+    """The result as tables of at most ROWS_AT_ONCE rows."""
     with engine.connect() as connection:
         result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
         for rows in result.partitions():
-            ordered = rows if last is None else rows[::-1]
-            yield _table(dict(zip(result.keys(), zip(*ordered, strict=True), strict=True)))
+            yield _table(dict(zip(result.keys(), zip(*rows, strict=True), strict=True)))
 
 
 def _table(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
     """One part: the plain columns, then the features' own, whose names begin with '.' so that none can clash."""
     features = features_table(columns.pop("features"))
     times = pd.to_datetime(pd.Series(columns.pop("time")), utc=True, format="ISO8601").astype("datetime64[us, UTC]")
-    table = pa.table({name: list(values) for name, values in columns.items()}).append_column("time", pa.array(times))
-    for name in features.column_names:
-        table = table.append_column("." + name, features[name])
-    return table
+    plain = {name: pa.array(values, PLAIN.field(name).type) for name, values in columns.items()}
+    own = {f".{name}": features[name] for name in features.column_names}
+    return pa.table({**plain, "time": pa.array(times), **own})
 
 
 def features_table(texts: tuple[str, ...]) -> pa.Table:
@@ -159,8 +148,8 @@ def _parsed(lines: bytes, types: dict[str, pa.DataType]) -> pa.Table:
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     if not pa.types.is_string(column.type):
         return column.cast(pa.float64())
-    held = {*column.unique().to_pylist()} - {None}
-    return _mixed(column.to_pylist()) if held and held <= INFINITE.keys() else column
+    texts = {*column.unique().to_pylist()} - {None}
+    return _mixed(column.to_pylist()) if texts and texts <= INFINITE.keys() else column
 
 
 def _from_objects(texts: tuple[str, ...]) -> pa.Table:
@@ -180,35 +169,20 @@ def _mixed(values: list[Any]) -> pa.Array:
 
 
 def _frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
-    if not parts:
-        return _empty(labels)
-    table = _joined(parts)
+    table = _joined([PLAIN.empty_table(), *parts])
     features = [name for name in table.column_names if name.startswith(".")]
     order = [*BEFORE, *features, *AFTER, *(["label"] if labels else [])]
     frame: pd.DataFrame = table.select(order).to_pandas(split_blocks=True, self_destruct=True)
-    frame = frame.rename(columns={name: name[1:] for name in features if name[1:] not in order})
-    return frame.astype({"label": float}) if labels else frame
+    return frame.rename(columns={name: name[1:] for name in features if name[1:] not in order})
 
 
 def _joined(parts: list[pa.Table]) -> pa.Table:
     """One table of all parts: a column that is of numbers here and of texts there is of texts."""
-    kinds: dict[str, set[pa.DataType]] = {}
-    for part in parts:
-        for field in part.schema:
-            kinds.setdefault(field.name, set()).add(field.type)
-    texts = {name for name, found in kinds.items() if len(found) > 1 and pa.string() in found}
-    return pa.concat_tables([_as_texts(part, texts) for part in parts], promote_options="permissive")
-
-
-def _as_texts(part: pa.Table, names: set[str]) -> pa.Table:
-    for name in names & {*part.column_names}:
-        part = part.set_column(part.column_names.index(name), name, part[name].cast(pa.string()))
-    return part
-
-
-def _empty(labels: bool) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        {name: pd.Series(dtype="float64") for name in (*BEFORE, *AFTER, *(["label"] if labels else []))}
+    texts = {field.name for part in parts for field in part.schema if pa.types.is_string(field.type)}
+    return pa.concat_tables(
+        [
+            part.cast(pa.schema([one.with_type(pa.string()) if one.name in texts else one for one in part.schema]))
+            for part in parts
+        ],
+        promote_options="permissive",
     )
-    kinds = {"request_id": "object", "row": "int64", "time": "datetime64[us, UTC]", "model_version": "object"}
-    return frame.astype({**kinds, "predicted": "int64"})

@@ -6,13 +6,11 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Engine, delete, exists, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from prediction_log.engine import failures_of
-from prediction_log.errors import LogUnavailable
+from prediction_log.errors import LogUnavailable, LogUnfit
 from prediction_log.insert import IDS_AT_ONCE, chunks
 from prediction_log.schema import feedback, predictions
 
@@ -38,15 +36,14 @@ class Purger:
         """Return how many predictions were removed: none before it is time, or when the log cannot be changed now."""
         if self._keep_days is None or time.monotonic() < self._next:
             return 0
+        self._batches = self._batches or purge_batches(self._engine, self._keep_days)
         try:
-            self._batches = self._batches or purge_batches(self._engine, self._keep_days)
-            removed = next(self._batches, None)
-        except (LogUnavailable, SQLAlchemyError) as error:
+            if removed := next(self._batches, 0):
+                return removed
+        except (LogUnavailable, LogUnfit) as error:
             logger.warning("old predictions stay for now: %s", error)
-            removed = None
-        if removed is None:
-            self._batches, self._next = None, time.monotonic() + SECONDS_BETWEEN_PURGES
-        return removed or 0
+        self._batches, self._next = None, time.monotonic() + SECONDS_BETWEEN_PURGES
+        return 0
 
 
 def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
@@ -58,27 +55,22 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
         LogUnavailable: the log cannot be changed; what was removed before stays removed.
     """
     before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
-    with failures_of(engine.url):
-        while removed := _purge_some(engine, before):
-            yield removed
-        with engine.begin() as connection:  # labels that older code has left behind
-            connection.execute(delete(feedback).where(feedback.c.time < before, ~_has_prediction()))
-
-
-def _purge_some(engine: Engine, before: datetime) -> int:
+    has_prediction = exists().where(
+        predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
+    )
+    orphans = delete(feedback).where(~has_prediction)
     old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
-    with engine.begin() as connection:
-        times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
-        if not times:
-            return 0
-        is_old = predictions.c.time <= times[-1]
-        ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
-        removed = connection.execute(delete(predictions).where(is_old)).rowcount
-        for some in chunks(ids, IDS_AT_ONCE):  # another version's answer to the same row may be young
-            connection.execute(delete(feedback).where(feedback.c.request_id.in_(some), ~_has_prediction()))
-        return removed
-
-
-def _has_prediction() -> Any:
-    same = predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
-    return exists().where(*same)
+    with failures_of(engine.url):
+        while True:
+            with engine.begin() as connection:
+                times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
+                if not times:
+                    # labels that older code has left behind
+                    connection.execute(orphans.where(feedback.c.time < before))
+                    return
+                is_old = predictions.c.time <= times[-1]
+                ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
+                removed = connection.execute(delete(predictions).where(is_old)).rowcount
+                for some in chunks(ids, IDS_AT_ONCE):  # another version's answer to the same row may be young
+                    connection.execute(orphans.where(feedback.c.request_id.in_(some)))
+            yield removed

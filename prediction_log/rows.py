@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Features = dict[str, float | str | None]
 LONGEST_ID = 200
 try:
     import orjson
@@ -47,33 +48,13 @@ class Prediction(NamedTuple):
     model_name: str
     model_version: str
     shadow: bool
-    features: dict[str, float | str | None] | str
+    features: Features | str
     probability: float
     predicted: int
     latency_ms: float
 
 
 COLUMNS = Prediction._fields
-"""The columns of the table, in the order of a Row."""
-
-
-class Row(NamedTuple):
-    """A prediction as it is written, column by column: its time in UTC, its features as JSON, plain numbers."""
-
-    request_id: str
-    row: int
-    time: datetime
-    model_name: str
-    model_version: str
-    shadow: bool
-    features: str
-    probability: float
-    predicted: int
-    latency_ms: float
-
-    @property
-    def key(self) -> tuple[str, int, str, bool]:
-        return self.request_id, self.row, self.model_version, self.shadow
 
 
 def is_request_id(text: str) -> bool:
@@ -90,26 +71,25 @@ def is_kept(request_id: str, sample_rate: float) -> bool:
 def kept_of(predictions: list[Prediction], sample_rate: float) -> list[Prediction]:
     if sample_rate >= 1.0:
         return predictions
-    kept = {one: is_kept(one, sample_rate) for one in {prediction.request_id for prediction in predictions}}
-    return [prediction for prediction in predictions if kept[prediction.request_id]]
+    kept = {name for name in {one.request_id for one in predictions} if is_kept(name, sample_rate)}
+    return [one for one in predictions if one.request_id in kept]
 
 
-def rows_of(predictions: Iterable[Prediction], redact: Iterable[str] = ()) -> list[Row]:
-    """Return the rows to write.
+def rows_of(predictions: Iterable[Prediction], hidden: frozenset[str] = frozenset()) -> list[Prediction]:
+    """Return the predictions as they are written: their time in UTC, their features as JSON, plain numbers.
 
     Raises:
         ValueError: an id that is_request_id refuses; a time without a zone; a probability that is none.
     """
-    hidden = frozenset(redact)
-    return [_row(prediction, hidden) for prediction in predictions]
+    return [_row(one, hidden) for one in predictions]
 
 
-def _row(one: Prediction, hidden: frozenset[str]) -> Row:
+def _row(one: Prediction, hidden: frozenset[str]) -> Prediction:
     request_id, row, time, name, version, shadow, features, probability, predicted, ms = one
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"the probability of request {request_id}, row {row}, is {probability}")
     utc, text = _utc_of(request_id, time), features if isinstance(features, str) else features_json(features, hidden)
-    return Row(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
+    return Prediction(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
 
 
 @lru_cache(maxsize=1_000)  # the rows of a request have one id and one time
@@ -121,7 +101,7 @@ def _utc_of(request_id: str, time: datetime) -> datetime:
     return time.astimezone(UTC)
 
 
-def features_json(features: dict[str, float | str | None], hidden: frozenset[str] = frozenset()) -> str:
+def features_json(features: Features, hidden: frozenset[str] = frozenset()) -> str:
     """Return a raw row as JSON that both databases take: NaN is null, infinity a text, broken characters replaced."""
     if hidden:
         features = {name: None if name in hidden else value for name, value in features.items()}
@@ -157,7 +137,7 @@ def _template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
     return f"{{{','.join(pairs)}}}"
 
 
-def _quick_json(features: dict[str, float | str | None]) -> str:
+def _quick_json(features: Features) -> str:
     """The same in a fifth of the time for rows without gaps and oddities; for others the empty text."""
     if not _dumps:
         return ""
@@ -169,7 +149,7 @@ def _quick_json(features: dict[str, float | str | None]) -> str:
     return "" if "null" in text or _TROUBLE[0] in text else text
 
 
-def _exact_json(features: dict[str, float | str | None]) -> str:
+def _exact_json(features: Features) -> str:
     try:
         text = _encode(features)
     except ValueError:  # a NaN or an infinity, which are rare: looking for them in every row would cost more

@@ -24,14 +24,15 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    func,
     inspect,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import OperationalError
 
-from prediction_log.engine import failures_of, keep_wal, shown_url
-from prediction_log.errors import LogUnfit
+from prediction_log.engine import failures_of, is_busy, keep_wal, shown_url
+from prediction_log.errors import LogUnavailable, LogUnfit
 
 HEAD = "2"
 """The schema version of this code: the newest file in migrations/versions."""
@@ -77,14 +78,6 @@ feedback = Table(
 )
 
 
-def version_of(connection: Connection) -> str | None:
-    """Return the schema version of a log, None where there is no log yet."""
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-    return found
-
-
 def prepare(engine: Engine) -> None:
     """Make the tables, or bring those of an older version up to date; one process at a time does so.
 
@@ -95,13 +88,12 @@ def prepare(engine: Engine) -> None:
     end = time.monotonic() + SECONDS_TO_OPEN
     while True:
         try:
-            with failures_of(engine.url, pass_on=(OperationalError,)):
+            with failures_of(engine.url):
                 return _prepare(engine)
-        except OperationalError as error:
+        except LogUnavailable as error:
             # SQLite does not wait for its turn while another process turns a new file into WAL mode
-            if "locked" not in str(error) or time.monotonic() > end:
-                with failures_of(engine.url):
-                    raise
+            if not is_busy(error) or time.monotonic() > end:
+                raise
             time.sleep(0.05)
 
 
@@ -113,8 +105,7 @@ def expect_current(engine: Engine) -> None:
         LogUnavailable: it cannot be reached.
     """
     with failures_of(engine.url), engine.connect() as connection:
-        found = version_of(connection)
-    _expect_known(found, engine)
+        found = _version_of(connection)
     if found is None:
         raise LogUnfit(f"there is no prediction log at {shown_url(engine.url)} yet. A server that answered makes one.")
     if found != HEAD:
@@ -124,12 +115,24 @@ def expect_current(engine: Engine) -> None:
         )
 
 
+def _version_of(connection: Connection) -> str | None:
+    """Return the schema version of a log, None where there is no log yet; raise LogUnfit for a newer one."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    if found not in (None, *KNOWN):
+        raise LogUnfit(
+            f"the prediction log at {shown_url(connection.engine.url)} has schema {found}, "
+            f"and this code knows none newer than {HEAD}. Use the newer code that made it, or name another log."
+        )
+    return found
+
+
 def _prepare(engine: Engine) -> None:
     with engine.connect() as connection:
         tables = metadata.tables.keys() & inspect(connection).get_table_names()
         # asked afterwards: another process may make the log in between
-        found = version_of(connection)
-    _expect_known(found, engine)
+        found = _version_of(connection)
     if tables and found is None:
         raise LogUnfit(
             f"the database {shown_url(engine.url)} holds the table {min(tables)} of another program. Name another one."
@@ -138,14 +141,6 @@ def _prepare(engine: Engine) -> None:
     if found != HEAD:
         with engine.begin() as connection:
             upgrade(connection)
-
-
-def _expect_known(found: str | None, engine: Engine) -> None:
-    if found is not None and found not in KNOWN:
-        raise LogUnfit(
-            f"the prediction log at {shown_url(engine.url)} has schema {found}, "
-            f"and this code knows none newer than {HEAD}. Use the newer code that made it, or name another log."
-        )
 
 
 def upgrade(connection: Connection, version: str = HEAD) -> None:
@@ -159,9 +154,9 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
 
     if connection.dialect.name == "postgresql":
         # an index over many rows takes its time, and so does waiting for the process that makes it
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SET LOCAL lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ONE_AT_A_TIME})
+        for statement in ("SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0"):
+            connection.execute(text(statement))
+        connection.execute(select(func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

@@ -17,13 +17,13 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
-from prediction_log.engine import DAMAGED, ROOT, failure_of, open_engine, reason_of, shown_url, sqlite_code_of
+from prediction_log.engine import DAMAGED, ROOT, failure_of, is_busy, open_engine, reason_of, shown_url, sqlite_code_of
 from prediction_log.errors import LogUnavailable, LogUnfit, RequestIdTaken
 from prediction_log.files import LogFile
 from prediction_log.insert import Taken, commit
-from prediction_log.queue import Request, Stats, Waiting, closed
+from prediction_log.queue import Request, Stats, Waiting
 from prediction_log.retention import Purger
-from prediction_log.rows import Prediction, Row, kept_of, rows_of
+from prediction_log.rows import Prediction, kept_of, rows_of
 from prediction_log.schema import prepare
 from prediction_log.settings import LogSettings
 
@@ -56,7 +56,7 @@ class PredictionLog:
         self._prepared = False
         self._file = LogFile(engine)
         self._turn = threading.RLock()
-        self._recent: deque[tuple[float, list[Row]]] = deque()
+        self._recent: deque[tuple[float, list[Prediction]]] = deque()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
     @classmethod
@@ -105,20 +105,13 @@ class PredictionLog:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # a caller that gives up must not unsettle the thread that resolves it
         kept = kept_of(predictions, self.settings.sample_rate)
-        if len(kept) < len(predictions):
-            self._waiting.count_others(not_kept=len(predictions) - len(kept))
-        refusal = self._handed_in(Request(kept, future, fresh)) if kept else None
-        if refusal:
-            future.set_exception(refusal)
-        elif not kept:
+        self._waiting.count("not_kept", len(predictions) - len(kept))
+        if not kept:
             future.set_result(None)
+        # a fork has no threads but its own
+        elif refusal := self._waiting.add(Request(kept, future, fresh), is_writing=self._thread.is_alive()):
+            future.set_exception(refusal)
         return future
-
-    def _handed_in(self, request: Request) -> LogUnavailable | None:
-        if self._thread.is_alive():
-            return self._waiting.add(request)
-        self._waiting.count_others(failed=len(request.predictions))  # a fork has no threads but its own
-        return closed(self.engine.url)
 
     def stats(self) -> Stats:
         return self._waiting.stats()
@@ -129,30 +122,32 @@ class PredictionLog:
         if self._thread.is_alive():
             self._thread.join(timeout)
         late = LogUnavailable(f"the prediction log {shown_url(self.engine.url)} was closed before this was written.")
-        self._fail(self._waiting.leave(), late)
+        self._fail(self._waiting.take() or [], late)
 
     def _run(self) -> None:
         while (group := self._waiting.take(self._purger.seconds_left())) is not None:
             if group:
                 self._write(group)
-                self._waiting.end_group()
             # a little at a time: what came meanwhile is written before the next batch is removed
             if not self._waiting.is_closing and (removed := self._purger.remove_some()):
-                self._waiting.count_others(purged=removed)
+                self._waiting.count("purged", removed)
         self.engine.dispose()
 
     def _write(self, group: list[Request]) -> None:
         group = [request for request in group if self._has_rows(request)]
         if not group:
             return
+        rows = [request.rows for request in group]
+        fresh = {position for position, request in enumerate(group) if request.fresh}
+        started = time.perf_counter()
         try:
-            started = time.perf_counter()
-            self._commit(group)
+            # again where the connection was lost: harmless if the first commit was done and only its answer was lost
+            self.settle(lambda: commit(self.engine, rows, fresh), rows)
         except Taken as taken:
             self._refuse_taken(group, taken.positions)
         except (OperationalError, LogUnavailable, LogUnfit) as error:
             # a database that is only busy still has its tables; any other may be a new, empty one
-            self._prepared = self._prepared and "locked" in str(error)
+            self._prepared = self._prepared and is_busy(error)
             self._fail(group, self._reason(error))
         except Exception as error:
             # whatever it is about: it must not end the thread, nor harm a request that has no part in it
@@ -176,20 +171,11 @@ class PredictionLog:
         try:
             request.rows = rows_of(request.predictions, self.redacted)
         except (ValueError, TypeError, AttributeError) as error:
-            self._fail([request], ValueError(f"cannot be put on record: {error}"))
+            self._fail([request], self._reason(error))
             return False
         return True
 
-    def _commit(self, group: list[Request]) -> None:
-        """Commit; again when the connection was lost, since a server that was restarted takes a new one.
-
-        The second time is harmless if the first commit was done and only its answer was lost.
-        """
-        requests = [request.rows for request in group]
-        fresh = {position for position, request in enumerate(group) if request.fresh}
-        self.settle(lambda: commit(self.engine, requests, fresh), requests)
-
-    def settle(self, work: Callable[[], T], written: Sequence[list[Row]] = ()) -> T:
+    def settle(self, work: Callable[[], T], written: Sequence[list[Prediction]] = ()) -> T:
         """Return the result of work that commits to the log, done again where its file was moved or damaged meanwhile.
 
         Args:
@@ -213,7 +199,7 @@ class PredictionLog:
                         return result
         raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
 
-    def _owe(self, requests: Sequence[list[Row]]) -> None:
+    def _owe(self, requests: Sequence[list[Prediction]]) -> None:
         now = time.monotonic()
         while self._recent and self._recent[0][0] < now - SECONDS_OWED:
             self._recent.popleft()
@@ -253,7 +239,7 @@ class PredictionLog:
         self._write([request for position, request in enumerate(group) if position not in positions])
 
     def _succeed(self, group: list[Request], seconds: float) -> None:
-        self._waiting.count_written(group, seconds)
+        self._waiting.count_ended(group, "committed", seconds)
         for request in group:
             request.future.set_result(None)
         if self._on_commit:
@@ -263,11 +249,11 @@ class PredictionLog:
                 logger.exception("on_commit failed")
 
     def _fail(self, group: list[Request], error: Exception) -> None:
-        self._waiting.count_failed(group)
+        self._waiting.count_ended(group, "failed")
         for request in group:
             request.future.set_exception(error)
 
 
-def _keys_of(requests: Iterable[list[Row]]) -> Iterator[tuple[str, int]]:
+def _keys_of(requests: Iterable[list[Prediction]]) -> Iterator[tuple[str, int]]:
     """Yield request id and row of the first row of each request."""
     return ((rows[0].request_id, rows[0].row) for rows in requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +15,6 @@ from prediction_log.read import read_log
 from prediction_log.retention import PURGED_AT_ONCE, purge_batches
 from prediction_log.schema import predictions
 from prediction_log.writer import Prediction
-from stepkit.paths import ROOT
-from tests.conftest import run_command
 from tests.support.log_writer_process import prediction
 from tests.support.prediction_logs import asked, ids, opened, write
 from tests.support.servers import wait_until
@@ -37,25 +34,6 @@ def test_labels_are_taken_once_and_the_newer_one_counts(log_at: str) -> None:
         with pytest.raises(FeedbackUnfit, match="the label of request 'a', row 0, is 2"):
             give_feedback(log.engine, [("a", 0, 2)])
     assert read_log(log_at, labels=True)["label"].tolist() == [0.0, 0.0, 1.0]
-
-
-def test_labels_are_taken_from_a_file_by_command_line(log_file: Path) -> None:
-    log_at, labels = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
-    with opened(log_at) as log:
-        log.submit([prediction("a", row) for row in range(2)]).result(20)
-    command = [sys.executable, "-P", "record/feedback.py", "--log_url", log_at, "--input", str(labels)]
-    labels.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
-    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        f"FeedbackUnfit: {labels}: 1 line taken (1 new, 0 repeated, 0 changed), 2 not: "
-        "line 3: label 'maybe' is not 0 or 1; request 'b', row 0, is not in the log. "
-        "Mend these and give the file again: taken lines do no harm.\n"
-    )
-    labels.write_text("request_id,row,label\na,0,1\na,1,0\n")
-    ended = run_command(*command, cwd=ROOT / "serve", PYTHONPATH="..")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == f"{labels}: 2 lines taken (1 new, 1 repeated, 0 changed)\n"
 
 
 def test_what_is_redacted_is_nowhere_in_the_log(log_at: str) -> None:

@@ -31,7 +31,7 @@ from stepkit.store.model_files import differences, digests_in
 from stepkit.store.reference import reference_address
 from stepkit.store.tracking import _SIGNS, connect, is_refused, is_unreachable, missing_as, trouble_of
 from tests.conftest import Experiment
-from tests.support.servers import LoopbackServer, free_port
+from tests.support.servers import LoopbackServer
 
 
 @pytest.mark.parametrize(
