@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from prediction_log.errors import LogDamaged, LogUnavailable, LogUnfit
 from stepkit.secret_urls import shown, shown_in
@@ -21,9 +21,6 @@ from stepkit.secret_urls import shown, shown_in
 ROOT = Path(__file__).resolve().parents[1]
 BUSY_SECONDS, LONGEST_SECONDS = 5.0, 1e6
 """How long SQLite waits for another process's transaction; the longest time that an address may name."""
-
-TURN_SECONDS = (0.0005, 0.002)
-"""How often it is asked whether that has ended; a commit takes about as long."""
 
 POSTGRES = {
     "connect_timeout": 3,
@@ -109,9 +106,11 @@ def failures_of(url: URL) -> Iterator[None]:
         raise failure_of(url, error) from error
 
 
-def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
-    """Return the error of the log that fits: LogUnfit where waiting cannot help."""
-    reason = shown_in(reason_of(error), whole(url))[:300]
+def failure_of(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
+    """Return the error of the log that fits: LogUnfit where waiting cannot help, ValueError for a fault of a row."""
+    reason = shown_in(_reason_of(error), whole(url))[:300]
+    if not isinstance(error, SQLAlchemyError) or isinstance(error, IntegrityError | DataError):
+        return ValueError(f"cannot be put on record: {reason}")
     if sqlite_code_of(error) in DAMAGED:
         return LogDamaged(
             f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
@@ -125,7 +124,7 @@ def failure_of(url: URL, error: SQLAlchemyError) -> LogUnavailable | LogUnfit:
     )
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
     cause = (error.orig if isinstance(error, DBAPIError) else None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
@@ -164,7 +163,8 @@ def _seconds_of(address: URL) -> float:
     """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
     options = {"timeout": str(BUSY_SECONDS), **address.query}
     with suppress(ValueError):
-        if len(options) == 1 and 0.0 <= (seconds := float(str(options["timeout"]))) < LONGEST_SECONDS:
+        seconds = float(str(options["timeout"]))
+        if len(options) == 1 and 0.0 <= seconds < LONGEST_SECONDS:
             return seconds
     raise LogUnfit(
         f"the address of the prediction log: wrong option (found {', '.join(sorted(address.query))}, expected only "
@@ -217,7 +217,7 @@ def _take_turn(connection: Connection, seconds: float) -> None:
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 break
-            time.sleep(random.uniform(*TURN_SECONDS))
+            time.sleep(random.uniform(0.0005, 0.002))  # a commit takes about as long
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what is the matter, as SQLAlchemy words it
 
 
@@ -254,7 +254,7 @@ def _expect_options(address: URL, reads: bool) -> None:
     try:
         conninfo.make_conninfo(**options)
     except ProgrammingError as error:
-        raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
+        raise LogUnfit(f"the address of the prediction log: {_reason_of(error)}. Remove it.") from error
     for name in ("options", "target_session_attrs"):
         if not reads and _READ_ONLY.search(options.get(name, "")):
             raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")

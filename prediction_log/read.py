@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 from sqlalchemy import Engine, Select, Text, and_, cast, select, type_coerce
 
 from prediction_log.engine import existing, failures_of
 from prediction_log.errors import LogUnfit
-from prediction_log.rows import INFINITY, MINUS_INFINITY
+from prediction_log.rows import INFINITY, MINUS_INFINITY, loads
 from prediction_log.schema import expect_current, feedback, predictions
 
 BEFORE = ("request_id", "row", "time", "model_version")
@@ -126,43 +124,17 @@ def _table(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
     return pa.table({**plain, "time": pa.array(times), **own})
 
 
-def features_table(texts: tuple[str, ...]) -> pa.Table:
+def features_table(texts: Iterable[str]) -> pa.Table:
     """Parse n JSON objects into columns: doubles where every value is a number, else texts; gaps are null."""
-    if not any(text != "{}" for text in texts):
-        return pa.table({})
-    try:
-        table = _parsed("\n".join(texts).encode(), {})
-    except pa.ArrowInvalid:  # numbers and texts in one column
-        return _from_objects(texts)
-    # pyarrow takes texts that look like a time for one
-    wrong = {field.name: pa.string() for field in table.schema if pa.types.is_temporal(field.type)}
-    table = _parsed("\n".join(texts).encode(), wrong) if wrong else table
-    return pa.table({name: _numbers(table[name]) for name in table.column_names})
+    rows = [loads(text) for text in texts]
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
-def _parsed(lines: bytes, types: dict[str, pa.DataType]) -> pa.Table:
-    options = pyarrow.json.ParseOptions(explicit_schema=pa.schema(types) if types else None)
-    return pyarrow.json.read_json(io.BytesIO(lines), parse_options=options)
-
-
-def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    if not pa.types.is_string(column.type):
-        return column.cast(pa.float64())
-    texts = {*column.unique().to_pylist()} - {None}
-    return _mixed(column.to_pylist()) if texts and texts <= INFINITE.keys() else column
-
-
-def _from_objects(texts: tuple[str, ...]) -> pa.Table:
-    """The slow way, for columns that hold numbers and texts: with infinite values only they are numbers, else texts."""
-    rows = [json.loads(text) for text in texts]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _mixed([row.get(name) for row in rows]) for name in names})
-
-
-def _mixed(values: list[Any]) -> pa.Array:
+def _column(values: list[float | str | None]) -> pa.Array:
     texts = {value for value in values if isinstance(value, str)}
     if texts <= INFINITE.keys():
-        return pa.array([INFINITE.get(value, value) for value in values], pa.float64())
+        return pa.array([INFINITE.get(value, value) for value in values] if texts else values, pa.float64())
     numbers = pa.array([None if isinstance(value, str) else value for value in values], pa.float64())
     only_texts = pa.array([value if isinstance(value, str) else None for value in values], pa.string())
     return pc.coalesce(only_texts, numbers.cast(pa.string()))

@@ -18,8 +18,9 @@ try:
     import orjson
 
     _dumps: Callable[[Any], bytes] | None = orjson.dumps
+    loads: Callable[[str], Any] = orjson.loads
 except ModuleNotFoundError:  # a stock MLflow server has it not, and gets along without
-    _dumps = None
+    _dumps, loads = None, json.loads
 
 INFINITY, MINUS_INFINITY = "Infinity", "-Infinity"
 """JSON has no infinite numbers; they stand in the log as these texts, and read_log turns them back."""

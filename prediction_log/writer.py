@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from prediction_log.engine import DAMAGED, ROOT, failure_of, is_busy, open_engine, reason_of, shown_url, sqlite_code_of
+from prediction_log.engine import DAMAGED, ROOT, failure_of, is_busy, open_engine, shown_url, sqlite_code_of
 from prediction_log.errors import LogUnavailable, LogUnfit, RequestIdTaken
 from prediction_log.files import LogFile
 from prediction_log.insert import Taken, commit
@@ -26,6 +26,7 @@ from prediction_log.retention import Purger
 from prediction_log.rows import Prediction, kept_of, rows_of
 from prediction_log.schema import prepare
 from prediction_log.settings import LogSettings
+from stepkit.errors import StepError
 
 __all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "RequestIdTaken", "Stats"]
 
@@ -148,7 +149,7 @@ class PredictionLog:
         except (OperationalError, LogUnavailable, LogUnfit) as error:
             # a database that is only busy still has its tables; any other may be a new, empty one
             self._prepared = self._prepared and is_busy(error)
-            self._fail(group, self._reason(error))
+            self._fail(group, error)
         except Exception as error:
             # whatever it is about: it must not end the thread, nor harm a request that has no part in it
             if len(group) > 1:
@@ -156,22 +157,15 @@ class PredictionLog:
                     self._write([request])
             else:
                 self._prepared = False
-                self._fail(group, self._reason(error))
+                self._fail(group, error)
         else:
             self._succeed(group, time.perf_counter() - started)
-
-    def _reason(self, error: Exception) -> Exception:
-        if isinstance(error, LogUnavailable | LogUnfit):
-            return error
-        if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError | DataError):
-            return failure_of(self.engine.url, error)
-        return ValueError(f"cannot be put on record: {reason_of(error)[:300]}")
 
     def _has_rows(self, request: Request) -> bool:
         try:
             request.rows = rows_of(request.predictions, self.redacted)
         except (ValueError, TypeError, AttributeError) as error:
-            self._fail([request], self._reason(error))
+            self._fail([request], error)
             return False
         return True
 
@@ -195,19 +189,16 @@ class PredictionLog:
                 with self._turn:
                     recent = islice(reversed(self._recent), KEYS_TO_READ)
                     if self._file.holds(generation, _keys_of(rows for _, rows in recent), _keys_of(written)):
-                        self._owe(written)
+                        now = time.monotonic()
+                        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
+                            self._recent.popleft()
+                        self._recent.extend((now, rows) for rows in written)
                         return result
         raise LogUnavailable(f"the prediction log {shown_url(self.engine.url)} is moved or damaged again and again.")
 
-    def _owe(self, requests: Sequence[list[Prediction]]) -> None:
-        now = time.monotonic()
-        while self._recent and self._recent[0][0] < now - SECONDS_OWED:
-            self._recent.popleft()
-        self._recent.extend((now, rows) for rows in requests)
-
     def _is_worth_another_try(self, error: Exception) -> bool:
         cause = error if isinstance(error, DBAPIError) else error.__cause__
-        code = sqlite_code_of(cause)
+        code = sqlite_code_of(error)
         with self._turn:
             if self._file.generation and code in DAMAGED:
                 self._file.is_damaged = True
@@ -233,9 +224,10 @@ class PredictionLog:
     def _refuse_taken(self, group: list[Request], positions: set[int]) -> None:
         for position in positions:
             name = group[position].rows[0].request_id
-            self._fail([group[position]], RequestIdTaken(
+            why = (
                 f"request id '{name}' stands in the prediction log with other rows. Give each request an id of its own."
-            ))  # fmt: skip
+            )
+            self._fail([group[position]], RequestIdTaken(why))
         self._write([request for position, request in enumerate(group) if position not in positions])
 
     def _succeed(self, group: list[Request], seconds: float) -> None:
@@ -249,6 +241,8 @@ class PredictionLog:
                 logger.exception("on_commit failed")
 
     def _fail(self, group: list[Request], error: Exception) -> None:
+        if not isinstance(error, StepError):
+            error = failure_of(self.engine.url, error)
         self._waiting.count_ended(group, "failed")
         for request in group:
             request.future.set_exception(error)
