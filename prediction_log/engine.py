@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from prediction_log.errors import LogDamaged, LogUnavailable, LogUnfit
 from stepkit.secret_urls import shown, shown_in
@@ -99,17 +99,17 @@ def existing(url: str, reads: bool = False) -> Iterator[Engine]:
 
 @contextmanager
 def failures_of(url: URL) -> Iterator[None]:
-    """Turn what SQLAlchemy raises into LogUnavailable, one line that names the log without its password."""
+    """Turn what a database raises into LogUnavailable, one line that names the log without its password."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise failure_of(url, error) from error
 
 
 def failure_of(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
     """Return the error of the log that fits: LogUnfit where waiting cannot help, ValueError for a fault of a row."""
     reason = shown_in(_reason_of(error), whole(url))[:300]
-    if not isinstance(error, SQLAlchemyError) or isinstance(error, IntegrityError | DataError):
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error) or isinstance(error, IntegrityError | DataError):
         return ValueError(f"cannot be put on record: {reason}")
     if sqlite_code_of(error) in DAMAGED:
         return LogDamaged(
@@ -196,11 +196,8 @@ def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
 def keep_wal(engine: Engine) -> None:
     """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
     if engine.dialect.name == "sqlite":
-        with closing(engine.raw_connection()) as connection:
-            try:
-                connection.cursor().execute("PRAGMA journal_mode=WAL")
-            except sqlite3.Error as error:
-                raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
+        with failures_of(engine.url), closing(engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
 
 
 def _take_turn(connection: Connection, seconds: float) -> None:

@@ -131,7 +131,7 @@ def features_table(texts: Iterable[str]) -> pa.Table:
     return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
-def _column(values: list[float | str | None]) -> pa.Array:
+def _column(values: list[Any]) -> pa.Array:
     texts = {value for value in values if isinstance(value, str)}
     if texts <= INFINITE.keys():
         return pa.array([INFINITE.get(value, value) for value in values] if texts else values, pa.float64())

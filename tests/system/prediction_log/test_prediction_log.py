@@ -23,16 +23,12 @@ from prediction_log.read import read_log
 from prediction_log.rows import Prediction, rows_of
 from prediction_log.schema import HEAD, VERSION_TABLE
 from prediction_log.writer import LogUnavailable, PredictionLog, RequestIdTaken
+from stepkit.paths import ROOT
 from tests.support.log_writer_process import prediction
 from tests.support.prediction_logs import asked, ids, new_database, opened, write
 
-WRITER = Path(__file__).parents[2] / "support" / "log_writer_process.py"
-
-ROOT = WRITER.parents[2]
-
-KILLS = 5
-
-ACKNOWLEDGED_BEFORE_A_KILL = 60
+WRITER = ROOT / "tests" / "support" / "log_writer_process.py"
+KILLS, ACKNOWLEDGED_BEFORE_A_KILL = 5, 60
 
 
 @contextmanager
@@ -145,19 +141,14 @@ def test_processes_that_open_a_new_log_at_once_make_it_once(log_at: str) -> None
 
 
 def test_the_same_request_again_is_acknowledged_and_not_doubled(log_at: str) -> None:
+    huge = prediction("huge")._replace(features={"AGE": 1e300})
     with opened(log_at) as log:
         write(log, "a", "a", "b")
-        write(log, "a")
-        assert log.stats().failed == 0
-    assert ids(log_at) == {"a": 1, "b": 1}
-
-
-def test_a_huge_number_is_the_same_at_the_second_try(log_at: str) -> None:
-    huge = prediction("a")._replace(features={"AGE": 1e300})
-    with opened(log_at) as log:
         for _ in range(2):
+            write(log, "a")
             log.submit([huge]).result(20)
-    assert ids(log_at) == {"a": 1}
+        assert log.stats().failed == 0
+    assert ids(log_at) == {"a": 1, "b": 1, "huge": 1}
 
 
 def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(log_at: str) -> None:
@@ -211,25 +202,21 @@ def test_more_or_fewer_rows_under_an_id_on_record_are_refused(log_at: str) -> No
     assert ids(log_at) == {"a": 3}
 
 
-def test_a_prediction_that_the_database_refuses_harms_no_other(log_server: str) -> None:
+def test_what_the_database_refuses_harms_no_other_and_is_not_repeated(log_server: str) -> None:
     log_at = new_database(log_server)
     with opened(log_at) as log:
-        futures = [log.submit([one]) for one in (prediction("a"), prediction("b")._replace(model_name="\0"))]
+        with log.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (probability > 0.1)")
+        wrong = prediction("b")._replace(model_name="\0"), prediction("c")._replace(probability=0.05)
+        futures = [log.submit([one]) for one in (prediction("a"), *wrong)]
+        assert futures[0].result(20) is None
         with pytest.raises(ValueError, match="cannot be put on record"):
             futures[1].result(20)
-        assert futures[0].result(20) is None
-        write(log, "c")
-        assert (log.stats().committed, log.stats().failed) == (2, 1)
-    assert set(ids(log_at)) == {"a", "c"}
-
-
-def test_a_refusal_of_the_database_repeats_no_row(log_server: str) -> None:
-    with opened(new_database(log_server)) as log:
-        with log.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (probability > 0.5)")
         with pytest.raises(ValueError, match="violates check constraint") as refused:
-            log.submit([prediction("a")]).result(20)
-    assert "cook" not in str(refused.value)
+            futures[2].result(20)
+        assert "cook" not in str(refused.value)
+        assert (log.stats().committed, log.stats().failed) == (1, 2)
+    assert set(ids(log_at)) == {"a"}
 
 
 def test_closing_writes_what_waits_and_then_takes_no_more(log_at: str) -> None:

@@ -47,14 +47,13 @@ def fill(log: PredictionLog, file: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint")
 
 
-def move_all(file: Path) -> None:
+def for_all(file: Path, change: Change) -> None:
     for path in [*file.parent.glob(f"{file.name}*")]:
-        path.rename(path.with_name(f"moved-{path.name}"))
+        change(path)
 
 
-def remove_all(file: Path) -> None:
-    for path in [*file.parent.glob(f"{file.name}*")]:
-        path.unlink()
+def move(file: Path) -> None:
+    file.rename(file.with_name(f"moved-{file.name}"))
 
 
 def replace_by_copy(file: Path) -> None:
@@ -68,17 +67,11 @@ def overwrite_pages(file: Path) -> None:
         opened_file.write(os.urandom(40 * 4096))
 
 
-def replace_wal_by_copy(file: Path) -> None:
-    wal = file.with_name(f"{file.name}-wal")
-    shutil.copy(wal, file.with_name("copy"))
-    file.with_name("copy").replace(wal)
-
-
 CHANGES: dict[str, Change] = {
-    "moved": lambda file: file.rename(file.with_name("moved")),
-    "moved with all": move_all,
+    "moved": move,
+    "moved with all": lambda file: for_all(file, move),
     "removed": os.unlink,
-    "removed with all": remove_all,
+    "removed with all": lambda file: for_all(file, os.unlink),
     "replaced by a copy": replace_by_copy,
     "replaced by an old copy": lambda file: file.with_name("old-copy").replace(file),
     "overwritten by an old copy": lambda file: shutil.copyfile(file.with_name("old-copy"), file),
@@ -89,7 +82,7 @@ CHANGES: dict[str, Change] = {
     "left without its -wal": lambda file: Path(f"{file}-wal").unlink(),
     "left with an empty -wal": lambda file: os.truncate(f"{file}-wal", 0),
     "left with half its -wal": lambda file: os.truncate(f"{file}-wal", Path(f"{file}-wal").stat().st_size // 2),
-    "left with a copy of its -wal": replace_wal_by_copy,
+    "left with a copy of its -wal": lambda file: replace_by_copy(Path(f"{file}-wal")),
 }
 KEEP_ALL = ("moved", "moved with all")
 
@@ -134,10 +127,8 @@ def test_without_a_place_for_the_log_rows_are_refused_until_there_is_one(kind: s
         for name in ("b", "c"):
             with pytest.raises(LogUnavailable, match="cannot be used"):
                 log.submit([prediction(name)]).result(20)
-        if kind == "removed":
-            folder.mkdir()
-        else:
-            (folder / "log.db").rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         write(log, "d")
     assert ids_in(folder) == {"a", "d"}, "a was acknowledged shortly before, its answer perhaps not sent"
 
