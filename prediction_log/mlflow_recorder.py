@@ -67,15 +67,11 @@ class Recorder:
         except RedactUnfit as error:
             message = f"{SETTINGS_VARIABLE}: {error} Correct it and start the server again."
             raise MlflowException(message, TEMPORARILY_UNAVAILABLE) from error
-        same: dict[str, Any] = {
-            "request_id": uuid.uuid4().hex, "time": datetime.now(UTC), "model_name": self.name,
-            "model_version": self.version, "shadow": False, "latency_ms": latency,
-        }  # fmt: skip
+        request_id, now = uuid.uuid4().hex, datetime.now(UTC)
         raw: list[Any] = rows.astype(object).mask(rows.isna(), math.nan).to_dict("records")
-        answers = zip(raw, probabilities, classes, strict=True)
         predictions = [
-            Prediction(row=row, features=features, probability=probability, predicted=predicted, **same)
-            for row, (features, probability, predicted) in enumerate(answers)
+            Prediction(request_id, row, now, self.name, self.version, False, *answer, latency)
+            for row, answer in enumerate(zip(raw, probabilities, classes, strict=True))
         ]
         try:
             self.log.submit(predictions, fresh=True).result(PATIENCE_SECONDS)

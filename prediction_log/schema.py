@@ -10,25 +10,8 @@ import logging
 import time
 from pathlib import Path
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    func,
-    inspect,
-    select,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, Connection, DateTime, Engine, Index, Integer, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from prediction_log.engine import failures_of, is_busy, keep_wal, shown_url
@@ -46,7 +29,7 @@ SECONDS_TO_OPEN = 20.0
 ONE_AT_A_TIME = 7_305_118
 """Key of the PostgreSQL advisory lock under which a schema is made; any number that nobody else uses."""
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 predictions = Table(
     "predictions",
@@ -56,11 +39,11 @@ predictions = Table(
     Column("time", DateTime(timezone=True), nullable=False),
     Column("model_name", Text, nullable=False),
     Column("model_version", Text, nullable=False),
-    Column("shadow", Boolean, nullable=False),
-    Column("features", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
-    Column("probability", Float, nullable=False),
+    Column("shadow", sa.Boolean, nullable=False),
+    Column("features", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("probability", sa.Float, nullable=False),
     Column("predicted", Integer, nullable=False),
-    Column("latency_ms", Float, nullable=False),
+    Column("latency_ms", sa.Float, nullable=False),
     PrimaryKeyConstraint("request_id", "row", "model_version", "shadow", name="predictions_once"),
     Index("predictions_by_time", "time"),
     Index("predictions_by_version", "model_version", "time"),
@@ -117,7 +100,7 @@ def expect_current(engine: Engine) -> None:
 
 def _version_of(connection: Connection) -> str | None:
     """Return the schema version of a log, None where there is no log yet; raise LogUnfit for a newer one."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
     if found not in (None, *KNOWN):
@@ -130,7 +113,7 @@ def _version_of(connection: Connection) -> str | None:
 
 def _prepare(engine: Engine) -> None:
     with engine.connect() as connection:
-        tables = metadata.tables.keys() & inspect(connection).get_table_names()
+        tables = metadata.tables.keys() & sa.inspect(connection).get_table_names()
         # asked afterwards: another process may make the log in between
         found = _version_of(connection)
     if tables and found is None:
@@ -156,7 +139,7 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
         # an index over many rows takes its time, and so does waiting for the process that makes it
         for statement in ("SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0"):
             connection.execute(text(statement))
-        connection.execute(select(func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

@@ -108,7 +108,9 @@ class Parts:
         """
         if not self._is_parquet:
             # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
-            as_csv(table if any(map(_is_of_bytes, table.schema.types)) else table.slice(0, 0), header=True)
+            as_csv(
+                table if any("binary" in str(kind) for kind in table.schema.types) else table.slice(0, 0), header=True
+            )
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
         self._path(number).write_bytes(self._digest(number, sink.getvalue()) + sink.getvalue())
@@ -153,10 +155,6 @@ class Parts:
     def close(self) -> None:
         """Let other processes have the folder, if it is still there."""
         os.close(self._lock)
-
-
-def _is_of_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def as_csv(table: pa.Table, header: bool) -> bytes:

@@ -61,11 +61,8 @@ def scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argp
 
 
 def parser() -> argparse.ArgumentParser:
-    source, output = (
-        "the table to score: .csv or .parquet",
-        "the table to write: .csv or .parquet; an old one is replaced",
-    )
-    parser = scoring_parser("batch", __doc__, source, output)
+    output = "the table to write: .csv or .parquet; an old one is replaced"
+    parser = scoring_parser("batch", __doc__, "the table to score: .csv or .parquet", output)
     parser.add_argument(
         "--chunk_rows", type=positive(int), default=CHUNK_ROWS, help=f"rows that are scored at once ({CHUNK_ROWS})"
     )

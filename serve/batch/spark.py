@@ -30,7 +30,6 @@ from stepkit.store.registry import registered
 from stepkit.table.fileformats import MISSING
 
 MASTER = "local[*]"
-LOCAL_CLUSTER = "local-cluster"
 RESULT = "probability double, class long"
 RAISED = re.compile(r"\[USER_RAISED_EXCEPTION\] (.+?)(?: SQLSTATE|$)", re.MULTILINE)
 JAVA_NUMBER = r"[0-9.][dDfF]\s*$"
@@ -119,7 +118,7 @@ def expect_engine(master: str) -> None:
         )
     for variable in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
         os.environ.setdefault(variable, sys.executable)
-    if master.startswith(LOCAL_CLUSTER):
+    if master.startswith("local-cluster"):
         # its workers are processes of their own, which start Spark from its home
         os.environ.setdefault("SPARK_HOME", str(Path(str(pyspark.__file__)).parent))
 
@@ -203,13 +202,13 @@ def _read(spark: Any, source: str) -> Any:
 def _input(functions: Any, table: Any, name: str, source: str, model: Servable) -> Any:
     """Return a column as the model takes it: a double, or a text."""
     column = table[_quoted(name)]
+    is_text, is_csv = name in model.text, format_of(Path(source)) == ".csv"
     kind = dict(table.dtypes)[name]
-    if name in model.text:
-        _expect_type(source, name, kind, TEXTS, "text")
-        return column.cast("string")
-    if format_of(Path(source)) == ".parquet":
-        _expect_type(source, name, kind, NUMBERS, "numbers")
-        return column.cast("double")
+    if not is_csv and kind.partition("(")[0] not in (TEXTS if is_text else NUMBERS):
+        needed = "text" if is_text else "numbers"
+        raise TableUnfit(f"{source}, column {name}: its type is {kind}, and the model needs {needed}.")
+    if is_text or not is_csv:
+        return column.cast("string" if is_text else "double")
     # Java's numbers may end with a letter for their type, nobody else's do
     number = functions.when(~column.rlike(JAVA_NUMBER), column.try_cast("double"))
     complaint = functions.concat(functions.lit(f"column {name}: '"), column, functions.lit("'"))
@@ -218,11 +217,6 @@ def _input(functions: Any, table: Any, name: str, source: str, model: Servable) 
         .when(number.isNotNull(), number)
         .otherwise(functions.raise_error(complaint).cast("double"))
     )
-
-
-def _expect_type(source: str, name: str, kind: str, allowed: tuple[str, ...], needed: str) -> None:
-    if kind.partition("(")[0] not in allowed:
-        raise TableUnfit(f"{source}, column {name}: its type is {kind}, and the model needs {needed}.")
 
 
 def _write(answered: Any, folder: str, ending: str, source: str) -> None:
