@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import hydra
@@ -21,8 +20,9 @@ from pipeline.execution.mlflow_run import launched
 from pipeline.execution.progress import new_console, print_line
 from pipeline.execution.runner import StepFailed
 from pipeline.execution.single import run_single
-from pipeline.sweep import job, sweep
+from pipeline.sweep import job
 from pipeline.sweep.hydra_plugins import register_plugins
+from pipeline.sweep.sweep import JobFailed
 from stepkit.paths import ROOT
 from stepkit.processes import interrupt_on_signals
 from stepkit.secret_urls import error_text, shown_in
@@ -74,33 +74,23 @@ def main() -> int:
 
 def _problems_of_all() -> list[BaseException]:
     """Run what the command line says; return what went wrong."""
-    problem = _problem_of(_start)
-    problems = [problem] if problem else []
-    failed = _problem_of(lambda: problems.extend(sweep.close_started(problem)))
-    return [*problems, failed] if failed else problems
-
-
-def _start() -> None:
-    launched()
-    register_plugins()
-    sys.argv[1:] = split_options(sys.argv[1:])
-    run()
-
-
-def _problem_of(work: Callable[[], None]) -> BaseException | None:
-    """Do some work; return the error to show, or None if there is none. One of our own code is raised."""
     try:
-        work()
-    except (sweep.CannotStart, PipelineEnded) as stopped:
-        return _explained(stopped.__cause__ or stopped)
+        launched()
+        register_plugins()
+        sys.argv[1:] = split_options(sys.argv[1:])
+        run()
+    except BaseExceptionGroup as sweep:
+        return [_explained(error) for error in sweep.exceptions]
+    except PipelineEnded as ended:
+        return [_explained(ended.__cause__ or ended)]
     except (Exception, KeyboardInterrupt) as error:
-        return _explained(error)
-    return None
+        return [_explained(error)]
+    return []
 
 
 def _explained(error: BaseException) -> BaseException:
     """Return the error to show for one that was raised; one of our own code is raised again, with its traceback."""
-    if isinstance(error, ConfigError | StepFailed | KeyboardInterrupt):
+    if isinstance(error, ConfigError | StepFailed | JobFailed | KeyboardInterrupt):
         return error
     if isinstance(error, HydraException | OmegaConfBaseException):
         return ConfigError(explain(error))

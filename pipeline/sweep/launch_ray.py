@@ -11,18 +11,16 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from pipeline.sweep.compose import composed
-from pipeline.sweep.plugin_settings import RaySettings, ReadyLauncher
+from pipeline.sweep.plugin_bases import ComposingLauncher
+from pipeline.sweep.plugin_settings import RaySettings, read
 from pipeline.sweep.ray_connection import LOCAL, connect, engine
 
 SECONDS_TO_END = 15.0
@@ -32,58 +30,60 @@ SECONDS_TO_HEED = 3.0
 """After how long an interrupt is sent again to jobs that still run."""
 
 
-@dataclass(frozen=True)
-class LostJob:
-    """A job that gave no result: its worker was killed, or it raised; the text says which."""
+class RayLauncher(ComposingLauncher):
+    """Run each job of a sweep as a Ray task.
 
-    number: int
-    overrides: tuple[str, ...]
-    error: str
-
-
-_lost: list[LostJob] = []
-
-
-def lost_jobs() -> list[LostJob]:
-    """Return the jobs of this process that gave no result.
-
-    They came back with NaN as their value, and not as FAILED: Hydra's basic sweeper would raise at the first of
-    those, and drop what all others found; a search takes NaN for a failed trial and goes on.
+    Attributes:
+        lost: why a job gave no result (its worker was killed, or it raised), by the job's number. Such a job returns
+            NaN and not FAILED: Hydra's basic sweeper would raise at the first FAILED one and drop all other results,
+            and a search takes NaN for a failed trial.
     """
-    return list(_lost)
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.lost: dict[int, str] = {}
 
-def launch(
-    launcher: ReadyLauncher, settings: RaySettings, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-) -> list[JobReturn]:
-    """Run jobs on the cluster, each as a task; return what they found, in their order.
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Run jobs on the cluster; return their results in order.
 
-    Raises:
-        ConfigError: Ray is not installed, the cluster cannot be used, or its workers cannot see the tracking store.
-    """
-    setup_globals()
-    address = settings.address or os.environ.get("RAY_ADDRESS") or LOCAL
-    ray = engine(address)
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-    Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    jobs = [composed(launcher, initial_job_idx + index, one) for index, one in enumerate(job_overrides)]
-    if not ray.is_initialized():  # it is for later batches of the same sweep
-        connect(ray, address, settings, jobs[0])
-    tasks = [_submitted(ray, launcher, settings, job) for job in jobs]
-    try:
-        return [_gathered(ray, task, job) for task, job in zip(tasks, jobs, strict=True)]
-    except BaseException:
-        _cancel(ray, tasks)
-        ray.shutdown()
-        raise
+        Raises:
+            ConfigError: Ray is not installed, the cluster cannot be used, or its workers cannot see the tracking store.
+        """
+        settings = read(RaySettings, self.settings, "hydra.launcher")
+        address = settings.address or os.environ.get("RAY_ADDRESS") or LOCAL
+        ray = engine(address)
+        jobs = self.composed(job_overrides, initial_job_idx)
+        if not ray.is_initialized():  # it is for later batches of the same sweep
+            connect(ray, address, settings, jobs[0])
+        tasks = [self._submitted(ray, settings, job) for job in jobs]
+        try:
+            return [self._gathered(ray, task, job) for task, job in zip(tasks, jobs, strict=True)]
+        except BaseException:
+            _cancel(ray, tasks)
+            ray.shutdown()
+            raise
 
+    def _submitted(self, ray: Any, settings: RaySettings, job: DictConfig) -> Any:
+        task = ray.remote(run_one).options(
+            name=f"job {job.hydra.job.num}", num_cpus=settings.num_cpus, max_retries=settings.max_retries
+        )
+        return task.remote(job, self.hydra_context, self.task_function, Singleton.get_state())
 
-def _submitted(ray: Any, launcher: ReadyLauncher, settings: RaySettings, job: DictConfig) -> Any:
-    number = job.hydra.job.num
-    task = ray.remote(run_one).options(
-        name=f"job {number}", num_cpus=settings.num_cpus, max_retries=settings.max_retries
-    )
-    return task.remote(job, launcher.hydra_context, launcher.task_function, Singleton.get_state())
+    def _gathered(self, ray: Any, task: Any, job: DictConfig) -> JobReturn:
+        """Wait for one job; whatever became of it, the others' results are not touched."""
+        try:
+            done: JobReturn = ray.get(task)
+        except ray.exceptions.RayTaskError as error:  # Hydra could not run it: its code or configuration is unreadable
+            problem = _shown(error.cause or error)
+        except ray.exceptions.RayError as error:  # its worker or node is gone
+            problem = _shown(error).splitlines()[0]
+        else:
+            if done.status != JobStatus.FAILED:
+                return done
+            problem = str(done._return_value)
+        self.lost[job.hydra.job.num] = problem
+        overrides = list(map(str, job.hydra.overrides.task))
+        return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=math.nan)
 
 
 def run_one(job: DictConfig, context: HydraContext, task_function: TaskFunction, state: Any) -> JobReturn:
@@ -100,31 +100,12 @@ def run_one(job: DictConfig, context: HydraContext, task_function: TaskFunction,
     )
     if done.status == JobStatus.FAILED:
         # an exception may not survive the way home; what it says does
-        done.return_value = RuntimeError(_said(done._return_value))
+        done.return_value = RuntimeError(_shown(done._return_value))
     return done
 
 
-def _said(error: BaseException) -> str:
+def _shown(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _gathered(ray: Any, task: Any, job: DictConfig) -> JobReturn:
-    """Wait for one job; whatever became of it, the others' results are not touched."""
-    try:
-        done: JobReturn = ray.get(task)
-    except ray.exceptions.RayTaskError as error:  # Hydra could not run it: its code or configuration cannot be read
-        return _without_result(job, _said(error.cause or error))
-    except ray.exceptions.RayError as error:  # its worker or node is gone
-        return _without_result(job, _said(error).splitlines()[0])
-    if done.status == JobStatus.FAILED:
-        return _without_result(job, str(done._return_value))
-    return done
-
-
-def _without_result(job: DictConfig, error: str) -> JobReturn:
-    overrides = tuple(map(str, job.hydra.overrides.task))
-    _lost.append(LostJob(job.hydra.job.num, overrides, error))
-    return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=math.nan)
 
 
 def _cancel(ray: Any, tasks: list[Any]) -> None:

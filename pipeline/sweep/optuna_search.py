@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import ConfigError
-from pipeline.sweep.plugin_settings import ReadySweeper, SearchSettings
+from pipeline.sweep.plugin_bases import LaunchingSweeper
+from pipeline.sweep.plugin_settings import SearchSettings
 from pipeline.sweep.search_space import Space, shown, space_of
 from stepkit.paths import sqlite_file, store_address
 from stepkit.secret_urls import shown as shown_url
@@ -39,61 +40,6 @@ HOW_JOBS_RUN = (
     "main.mlflow_tracking_url", "main.experiment_name", "main.launcher", "main.reuse", "main.rerun",
 )  # fmt: skip
 """Keys that do not change what a job finds: a study may go on with other values of these."""
-
-
-@dataclass
-class Outcome:
-    """What a search came to.
-
-    Attributes:
-        wanted: how many trials with a value the study shall have.
-        complete: how many it has, of this command and of earlier ones.
-        failed: for each trial of this command without a value its number, its overrides, and why.
-        best_value: the best value of the study; None as long as no trial has one.
-        best_overrides: the job that found it, perhaps one of an earlier command.
-    """
-
-    study_name: str
-    wanted: int
-    complete: int
-    failed: list[tuple[int, list[str], str]] = field(default_factory=list)
-    best_value: float | None = None
-    best_overrides: list[str] = field(default_factory=list)
-
-
-outcomes: list[Outcome] = []
-"""The searches of this process: Hydra hands nothing on of what its sweeper returns."""
-
-
-def search(sweeper: ReadySweeper, settings: SearchSettings, arguments: list[str]) -> list[Sequence[JobReturn]]:
-    """Run the trials that the study still lacks, batch by batch; return what the launcher returned for each.
-
-    A failed job is a failed trial, and the search goes on; the same command again makes up for it.
-
-    Raises:
-        ConfigError: settings, space, storage or stored study cannot be used.
-    """
-    _check(settings)
-    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
-    given = [f"{key}={value}" for key, value in settings.params.items()]
-    space = space_of(parser.parse_overrides([*given, *arguments]))
-    study = open_study(settings, space)
-    folder = Path(str(sweeper.config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(sweeper.config, folder / "multirun.yaml")  # as Hydra's own sweeper does
-    one = Search(sweeper, settings, space, study)
-    outcomes.append(one.outcome)
-    returns = [*one.batches(), *one.best_of_before()]
-    one.sum_up(folder)
-    return returns
-
-
-def _check(settings: SearchSettings) -> None:
-    if settings.direction not in ("minimize", "maximize"):
-        raise ConfigError(f"hydra.sweeper.direction must be minimize or maximize (found: {settings.direction})")
-    for name in ("n_trials", "n_jobs"):
-        if getattr(settings, name) < 1:
-            raise ConfigError(f"hydra.sweeper.{name} must be 1 or more (found: {getattr(settings, name)})")
 
 
 def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
@@ -157,49 +103,92 @@ def _expect_same_search(study: optuna.Study, direction: StudyDirection, space: S
 
 @dataclass
 class Search:
-    """The search of one command."""
+    """The search of one command.
 
-    sweeper: ReadySweeper
+    Attributes:
+        folder: where Hydra keeps its notes of the sweep.
+        first: number of the first trial of this command.
+        failed: for each trial of this command without a value its number, its overrides, and why.
+    """
+
+    sweeper: LaunchingSweeper
     settings: SearchSettings
     space: Space
     study: optuna.Study
-    outcome: Outcome = field(init=False)
-    first: int = field(init=False)
-    """Number of the first trial of this command."""
+    folder: Path
+    first: int
+    failed: list[tuple[int, list[str], str]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.first = len(_trials(self.study))
-        self.outcome = Outcome(self.study.study_name, self.settings.n_trials, self._complete())
+    @staticmethod
+    def begun(sweeper: LaunchingSweeper, settings: SearchSettings, arguments: list[str]) -> Search:
+        """Open the study for the swept overrides of a command.
 
-    def _complete(self) -> int:
+        Raises:
+            ConfigError: settings, space, storage or stored study cannot be used.
+        """
+        _check(settings)
+        parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+        given = [f"{key}={value}" for key, value in settings.params.items()]
+        space = space_of(parser.parse_overrides([*given, *arguments]))
+        study = open_study(settings, space)
+        folder = Path(str(sweeper.config.hydra.sweep.dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(sweeper.config, folder / "multirun.yaml")  # as Hydra's own sweeper does
+        return Search(sweeper, settings, space, study, folder, len(_trials(study)))
+
+    @property
+    def complete(self) -> int:
+        """How many trials with a value the study has, of this command and of earlier ones."""
         return len(_trials(self.study, TrialState.COMPLETE))
 
-    def batches(self) -> Iterator[Sequence[JobReturn]]:
+    @property
+    def best_value(self) -> float | None:
+        return self.study.best_value if self.complete else None
+
+    @property
+    def progress(self) -> str:
+        """How far the study is: it may have begun before this command, or have to go on after it."""
+        best = "" if self.best_value is None else f"{self.best_value:.4f}"
+        retry = f"; {len(self.failed)} failed, the same command again makes up for them" if self.failed else ""
+        return f"study {self.study.study_name}: {self.complete} of {self.settings.n_trials} trials, best {best}{retry}"
+
+    def run(self) -> list[Sequence[JobReturn]]:
+        """Run the trials that the study still lacks; return what the launcher returned for each batch.
+
+        A failed job is a failed trial, and the search goes on; the same command again makes up for it. The best is
+        left in the file that hydra-optuna-sweeper leaves.
+        """
+        returned = [*self._batches(), *self._best_of_before()]
+        if self.complete:
+            best = self.study.best_trial
+            found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
+            OmegaConf.save(OmegaConf.create(found), self.folder / RESULTS_FILE)
+        return returned
+
+    def _batches(self) -> Iterator[Sequence[JobReturn]]:
         """Run as many trials as are lacking at the start, so that a search whose jobs all fail ends too."""
-        lacking = self.outcome.wanted - self.outcome.complete
+        lacking = self.settings.n_trials - self.complete
         for begin in range(0, lacking, self.settings.n_jobs):
             trials = self._ask(min(self.settings.n_jobs, lacking - begin))
             jobs = self._launched(trials, is_first=begin == 0)
-            problems = [self._tell(trial, job) for trial, job in zip(trials, jobs, strict=True)]
-            self.outcome.complete = self._complete()
+            failed = [not self._record(trial, job) for trial, job in zip(trials, jobs, strict=True)]
             yield jobs
-            if sum(map(bool, problems)) / len(jobs) > self.settings.max_failure_rate:
+            if sum(failed) / len(jobs) > self.settings.max_failure_rate:
                 return
 
-    def best_of_before(self) -> Iterator[Sequence[JobReturn]]:
+    def _best_of_before(self) -> Iterator[Sequence[JobReturn]]:
         """Run the study's best trial again if an earlier command found it: what it did then is reused.
 
         So the best job of this command is the best one of the study, and is carried to the end with it.
         """
-        trials = _trials(self.study, TrialState.COMPLETE)
-        if trials and self.study.best_trial.number < self.first:
+        if self.complete and self.study.best_trial.number < self.first:
             best = self.study.best_trial
             yield self.sweeper.launcher.launch([self.space.job(best.params)], initial_job_idx=best.number)
 
     def _ask(self, size: int) -> list[Trial]:
         """Ask for trials with a seed of their own, so that a search goes on as if it had not been interrupted.
 
-        One sampler for the whole search would begin anew in each process, and propose its first values again.
+        One sampler for the whole search would start again in each process, and propose its first values again.
         """
         sampler = self.settings.sampler
         self.study.sampler = TPESampler(
@@ -221,24 +210,24 @@ class Search:
                 self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
 
-    def _tell(self, trial: Trial, job: JobReturn) -> str:
-        """Tell the study what a job found; return why it found nothing, or an empty string."""
+    def _record(self, trial: Trial, job: JobReturn) -> bool:
+        """Record with the study what a job returned; return whether it is a value."""
         value, problem = value_of(job)
         if problem:
             trial.set_user_attr(ERROR, problem)
-            self.outcome.failed.append((trial.number, self.space.job(trial.params), problem))
+            self.failed.append((trial.number, self.space.job(trial.params), problem))
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
             self.study.tell(trial, value, skip_if_finished=True)
-        return problem
+        return not problem
 
-    def sum_up(self, folder: Path) -> None:
-        """Complete the outcome, and leave the file that hydra-optuna-sweeper leaves."""
-        if self.outcome.complete:
-            best = self.study.best_trial
-            self.outcome.best_value, self.outcome.best_overrides = best.value, self.space.job(best.params)
-            found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
-            OmegaConf.save(OmegaConf.create(found), folder / RESULTS_FILE)
+
+def _check(settings: SearchSettings) -> None:
+    if settings.direction not in ("minimize", "maximize"):
+        raise ConfigError(f"hydra.sweeper.direction must be minimize or maximize (found: {settings.direction})")
+    for name in ("n_trials", "n_jobs"):
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"hydra.sweeper.{name} must be 1 or more (found: {getattr(settings, name)})")
 
 
 def seed_of(seed: int | None, trial: int) -> int | None:

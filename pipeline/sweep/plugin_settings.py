@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import II, DictConfig
+from omegaconf import II
 
 from pipeline.config import ConfigError, suggestion
 
@@ -17,22 +15,10 @@ NAMESPACE = "hydra_plugins"
 """Hydra 1.3 instantiates only plugins whose name begins with this, even registered ones (hydra issue 3015)."""
 
 
-class ReadyLauncher(Protocol):
-    """Launcher after Hydra has called its `setup`."""
+class PluginSettings(Protocol):
+    """Settings of a plugin that Hydra instantiates by the name `_target_`."""
 
-    config: DictConfig
-    hydra_context: HydraContext
-    task_function: TaskFunction
-
-
-class ReadySweeper(Protocol):
-    """Sweeper after Hydra has called its `setup`."""
-
-    config: DictConfig
-    hydra_context: HydraContext
-    launcher: Launcher
-
-    def validate_batch_is_legal(self, batch: Any) -> None: ...
+    _target_: str
 
 
 @dataclass
@@ -46,6 +32,15 @@ class SamplerSettings:
 
     seed: int | None = II("oc.select:main.random_seed,42")
     n_startup_trials: int = 10
+
+
+@dataclass
+class GridSettings:
+    """hydra.sweeper of hydra/sweeper=basic, the default: every combination of the swept values; settings as Hydra's."""
+
+    _target_: str = f"{NAMESPACE}.pipeline.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import pandas as pd
@@ -101,7 +100,14 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def closing(
-    title: str, settings: Settings, jobs: list[Run], best: Run | None, uri: str, report: str, logged: list[str]
+    title: str,
+    settings: Settings,
+    jobs: list[Run],
+    best: Run | None,
+    uri: str,
+    report: str,
+    logged: list[str],
+    progress: list[str],
 ) -> Table:
     """Return the table that ends a sweep: a row per job, best first, then failed ones, and where the rest is.
 
@@ -131,7 +137,7 @@ def closing(
     kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
     where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
     about = [f"report of the best job: {report}"] if report else []
-    table.caption = Text("\n".join([*said_of_searches(), *verdict_of_best(jobs, best), where, *about]))
+    table.caption = Text("\n".join([*progress, *verdict_of_best(jobs, best), where, *about]))
     table.caption_justify = "left"
     return table
 
@@ -140,18 +146,6 @@ def verdict_of_best(jobs: list[Run], best: Run | None) -> list[str]:
     """Return the data set, and the verdict on the best job."""
     judged = [run for run in jobs if best and run.info.run_id == best.info.run_id and VERDICT in run.data.tags]
     return [f"data set: {data_set_in(run.data.tags)}; best job: {in_words(run)}" for run in judged]
-
-
-def said_of_searches() -> list[str]:
-    """How far each search is: its study may have begun before this sweep, or have to go on after it."""
-    search = sys.modules.get(
-        "pipeline.sweep.optuna_search"
-    )  # loaded where a search was asked for; else Optuna is not needed
-    return [
-        f"study {one.study_name}: {one.complete} of {one.wanted} trials, best {_number(one.best_value)}"
-        + (f"; {len(one.failed)} failed, the same command again makes up for them" if one.failed else "")
-        for one in (search.outcomes if search else [])
-    ]
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -1,16 +1,17 @@
-"""A sweep: one run over all its jobs, the best of them carried to the end, and what a person wants to see of it."""
+"""A sweep: one run over all its jobs, the best of them carried to the end, and a table of all."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mlflow
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
+from hydra.core.utils import JobReturn
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -28,7 +29,8 @@ from pipeline.execution.summary import steps_of
 from pipeline.report import at_end
 from pipeline.steps import chosen_steps
 from pipeline.sweep.job import AFTER_THE_CHOICE, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
-from pipeline.sweep.launch_ray import lost_jobs
+from pipeline.sweep.plugin_bases import LaunchingSweeper
+from pipeline.sweep.plugin_settings import SamplerSettings, SearchSettings, read
 from pipeline.sweep.results import closing, failed, publish
 from pipeline.tags import CONFIG_ARTIFACT, JOB, OVERRIDES
 from stepkit.errors import StepError
@@ -37,6 +39,9 @@ from stepkit.store import tracking
 from stepkit.store.lineage import ERROR, PIPELINE, mark_current
 from stepkit.table.columns import first_problem
 
+if TYPE_CHECKING:
+    from pipeline.sweep.optuna_search import Search
+
 COMMON = ("main.experiment_name", "main.mlflow_tracking_url", "sweep.")
 """Keys, or how they begin, that belong to the sweep and not to its jobs."""
 
@@ -44,13 +49,13 @@ LOST = "its process ended without a word"
 AGAIN = "Run the same sweep again: what is finished is reused."
 
 
-class CannotStart(BaseException):
-    """A sweep's run cannot be opened. Not an Exception: those of a callback Hydra turns into warnings."""
+class JobFailed(Exception):
+    """A job of a sweep failed; the text says which and why."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sweep:
-    """The sweep that this process has started."""
+    """A sweep that this process has started."""
 
     settings: Settings
     uri: str
@@ -59,24 +64,73 @@ class Sweep:
     began: float
 
 
-started: list[Sweep] = []
-"""The sweep of this process, if it started one."""
+class SweepingUnderARun(LaunchingSweeper):
+    """Sweeper whose jobs are nested under one run of the sweep."""
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        return run_sweep(self, arguments)
+
+    def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Run the jobs of the sweep; return what the launcher returned for each batch."""
+        raise NotImplementedError
+
+    def progress(self) -> list[str]:
+        """Return what the table at the end says of a search."""
+        return []
 
 
-class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
-    """Opens the sweep's run before Hydra composes the jobs, and tells the jobs of it, wherever they run."""
+class GridSweeper(SweepingUnderARun):
+    """Run a job for every combination of the swept values."""
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        try:
-            sweep = open_sweep(config)
-        except Exception as error:
-            raise CannotStart from error
-        started.append(sweep)
-        variables = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
-        if not holds_secret(sweep.uri):  # else it comes from the environment, and Hydra writes what is told into a file
-            variables["MLFLOW_TRACKING_URI"] = sweep.uri
-        # each job is composed anew from these overrides, on whichever machine
-        config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
+    def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        # when Hydra starts, it loads the modules of its plugins again: an earlier import would be of another class
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        grid = BasicSweeper(**self.settings)
+        grid.config, grid.hydra_context, grid.launcher = self.config, self.hydra_context, self.launcher
+        return list(grid.sweep(arguments))
+
+
+class OptunaSweeper(SweepingUnderARun):
+    """Search the swept overrides with Optuna."""
+
+    search: Search | None = None
+
+    def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from pipeline.sweep.optuna_search import Search  # imports Optuna, which only a search needs
+
+        sampler = read(SamplerSettings, self.settings["sampler"], "hydra.sweeper.sampler")
+        settings = read(SearchSettings, {**self.settings, "sampler": sampler}, "hydra.sweeper")
+        self.search = Search.begun(self, settings, arguments)
+        return self.search.run()
+
+    def progress(self) -> list[str]:
+        return [self.search.progress] if self.search else []
+
+
+def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence[JobReturn]]:
+    """Open the sweep's run, run its jobs, carry the best one to the end, and close the sweep.
+
+    Raises:
+        ConfigError: the sweep's configuration has no usable value.
+        TrackingUnreachable: the tracking server does not answer.
+        BaseExceptionGroup: the error that ended the sweep early, if any, and a JobFailed for each failed job.
+    """
+    sweep = open_sweep(sweeper.config)
+    announce(sweep, sweeper.config)
+    problems: list[BaseException] = []
+    try:
+        returned = sweeper.run_jobs(arguments)
+    except BaseException as error:
+        problems.append(error)
+    try:
+        lost = getattr(sweeper.launcher, "lost", {})  # a RayLauncher's
+        problems += close(sweep, problems[0] if problems else None, lost, sweeper.progress())
+    except BaseException as error:
+        problems.append(error)
+    if problems:
+        raise BaseExceptionGroup("the sweep failed", problems)
+    return returned
 
 
 def open_sweep(config: DictConfig) -> Sweep:
@@ -102,6 +156,14 @@ def open_sweep(config: DictConfig) -> Sweep:
     return Sweep(settings, uri, run_id, open_nested(run_id, "shared steps", {}), time.monotonic())
 
 
+def announce(sweep: Sweep, config: DictConfig) -> None:
+    """Let every job learn of its sweep: each is composed from these overrides, on whichever machine."""
+    variables = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
+    if not holds_secret(sweep.uri):  # else it comes from the environment: Hydra writes its overrides into a file
+        variables["MLFLOW_TRACKING_URI"] = sweep.uri
+    config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
+
+
 def expect_common(overrides: list[str]) -> None:
     """Raise ConfigError if a key is swept that all jobs of a sweep have in common."""
     for override in OverridesParser.create().parse_overrides(overrides):
@@ -114,37 +176,22 @@ def expect_common(overrides: list[str]) -> None:
             raise ConfigError(f"{key} cannot be swept: all jobs of a sweep have the same one. Start a sweep for each.")
 
 
-def jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
-    """The runs of the sweep's jobs, in their order."""
-    experiment = client.get_run(sweep.run_id).info.experiment_id
-    chosen = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
-    found = client.search_runs([experiment], chosen, max_results=5000)
-    return sorted(found, key=lambda run: int(run.data.tags[JOB]))
-
-
-class JobFailed(Exception):
-    """A job of a sweep ended badly; the text says which and why."""
-
-
-def close_started(problem: BaseException | None) -> list[JobFailed]:
-    """Close the sweep of this process, if it started one; see `close`."""
-    return [failure for sweep in started for failure in close(sweep, problem)]
-
-
-def close(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
-    """Carry the best job to the end, sum the sweep up and end its run.
+def close(sweep: Sweep, problem: BaseException | None, lost: dict[int, str], progress: list[str]) -> list[JobFailed]:
+    """Carry the best job to the end, print and log the table of all jobs, and end the sweep's run.
 
     Args:
-        problem: what ended the sweep before its time, if anything did.
+        problem: what ended the sweep early, if anything did.
+        lost: why jobs whose processes died gave no result, by their numbers.
+        progress: what the table says of a search.
 
     Returns:
         One error per failed job.
     """
     status = "FAILED"
     try:
-        failures = _summed_up(sweep, problem)
+        failures = _summed_up(sweep, problem, lost, progress)
         status = _status(failures, problem)
-    except BaseException as error:  # Ctrl-C while the best job is evaluated, a server that is gone
+    except BaseException as error:  # Ctrl-C while the best job is evaluated, or an unreachable server
         tracking.lose_patience(error)
         status = _status([], error)
         raise
@@ -155,57 +202,59 @@ def close(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
     return failures
 
 
-def _summed_up(sweep: Sweep, problem: BaseException | None) -> list[JobFailed]:
-    client, console = MlflowClient(), new_console()
-    lost = end_lost_jobs(client, sweep)
-    jobs = without_lost_tries(jobs_of(client, sweep))
-    failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]
-    failures += [JobFailed(f"job {number}: {error}") for number, error in lost.items()]
-    best, report = best_of(jobs, sweep.settings), ""
-    if best and not problem:
-        make_current(client, best)
-        failures += finish_best(client, sweep, best, console)
-        report = at_end.published(client, best.info.run_id)
-        jobs = without_lost_tries(jobs_of(client, sweep))
-    if jobs:
-        logged = publish(client, sweep.run_id, sweep.settings, jobs, best)
-        title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
-        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report, logged))
-    return failures
-
-
-def without_lost_tries(jobs: list[Run]) -> list[Run]:
-    """Leave out the run of a job that was killed where a cluster began the job again, and that went well."""
-    finished = {run.data.tags[JOB] for run in jobs if not failed(run)}
-    return [run for run in jobs if not failed(run) or run.data.tags[JOB] not in finished]
-
-
 def _status(failures: list[JobFailed], problem: BaseException | None) -> str:
     if isinstance(problem, KeyboardInterrupt):
         return "KILLED"
     return "FAILED" if failures or problem else "FINISHED"
 
 
-def end_lost_jobs(client: MlflowClient, sweep: Sweep) -> dict[int, str]:
-    """End the runs of jobs whose processes are gone (killed, or on a machine that is).
+def _summed_up(
+    sweep: Sweep, problem: BaseException | None, lost: dict[int, str], progress: list[str]
+) -> list[JobFailed]:
+    client, console = MlflowClient(), new_console()
+    without_run = end_lost_jobs(client, sweep, lost)
+    jobs = without_lost_tries(jobs_of(client, sweep))
+    failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]
+    failures += [JobFailed(f"job {number}: {error}") for number, error in without_run.items()]
+    best, report = best_of(jobs, sweep.settings), ""
+    if best and not problem:
+        for run_id in steps_of(best).values():  # a single step that is run next reads what belongs to the best job
+            mark_current(client, run_id)
+        failures += finish_best(client, sweep, best, console)
+        report = at_end.published(client, best.info.run_id)
+        jobs = without_lost_tries(jobs_of(client, sweep))
+    if jobs:
+        logged = publish(client, sweep.run_id, sweep.settings, jobs, best)
+        title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
+        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report, logged, progress))
+    return failures
 
-    Returns:
-        What is known of jobs that were lost before they had a run, by their numbers.
-    """
-    lost = {one.number: one.error for one in lost_jobs()}
+
+def jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
+    """Return the runs of the sweep's jobs in their order."""
+    experiment = client.get_run(sweep.run_id).info.experiment_id
+    chosen = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
+    runs = client.search_runs([experiment], chosen, max_results=5000)
+    return sorted(runs, key=lambda run: int(run.data.tags[JOB]))
+
+
+def without_lost_tries(jobs: list[Run]) -> list[Run]:
+    """Leave out the run of a killed job that a cluster has started again with success."""
+    finished = {run.data.tags[JOB] for run in jobs if not failed(run)}
+    return [run for run in jobs if not failed(run) or run.data.tags[JOB] not in finished]
+
+
+def end_lost_jobs(client: MlflowClient, sweep: Sweep, lost: dict[int, str]) -> dict[int, str]:
+    """End the runs of jobs whose processes died, and of their steps; return those of `lost` that never had a run."""
+    without_run = dict(lost)
     for run in jobs_of(client, sweep):
-        why = lost.pop(int(run.data.tags[JOB]), "")
+        why = without_run.pop(int(run.data.tags[JOB]), LOST)
         if run.info.status == "RUNNING":
-            client.set_tag(run.info.run_id, ERROR, f"{why or LOST}. {AGAIN}")
-            for one in (run, *running_below(client, run)):
+            client.set_tag(run.info.run_id, ERROR, f"{why}. {AGAIN}")
+            below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+            for one in (run, *client.search_runs([run.info.experiment_id], below)):
                 client.set_terminated(one.info.run_id, "KILLED")
-    return lost
-
-
-def running_below(client: MlflowClient, run: Run) -> list[Run]:
-    """Steps of a job that was killed: they were killed with it, and could not say so."""
-    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-    return list(client.search_runs([run.info.experiment_id], below))
+    return without_run
 
 
 def best_of(jobs: list[Run], settings: Settings) -> Run | None:
@@ -229,9 +278,3 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
     except (StepFailed, StepError) as error:
         return [JobFailed(f"{best.info.run_name}: {error_text(error)}")]
     return []
-
-
-def make_current(client: MlflowClient, best: Run) -> None:
-    """Let a single step that is run after the sweep read what belongs to the best job, and not to the last one."""
-    for run_id in steps_of(best).values():
-        mark_current(client, run_id)

@@ -17,7 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from pipeline.config import ConfigError
-from pipeline.sweep.hydra_plugins import register_plugins
+from pipeline.sweep.hydra_plugins import register, register_plugins
+from pipeline.sweep.launch_ray import RayLauncher
+from pipeline.sweep.plugin_settings import GridSettings, SearchSettings
+from pipeline.sweep.sweep import GridSweeper, OptunaSweeper, SweepingUnderARun
 from stepkit.processes import interrupt_on_signals
 
 CHILD = ["sleep", "86399.5"]
@@ -77,9 +80,28 @@ def value(config: DictConfig) -> float:
     return float(job(config)["x"])
 
 
+def jobs_and_lost(sweeper: SweepingUnderARun, arguments: list[str]) -> dict[str, Any]:
+    """Run the jobs without a pipeline around them; return what came back, and why some gave nothing."""
+    found = [job.return_value for batch in sweeper.run_jobs(arguments) for job in batch]
+    assert isinstance(sweeper.launcher, RayLauncher)
+    return {"found": found, "lost": sorted(sweeper.launcher.lost.items())}
+
+
+class Grid(GridSweeper):
+    def sweep(self, arguments: list[str]) -> Any:
+        return jobs_and_lost(self, arguments)
+
+
+class Search(OptunaSweeper):
+    def sweep(self, arguments: list[str]) -> Any:
+        return jobs_and_lost(self, arguments)
+
+
 def main() -> int:
     """Run a sweep; print what came back as the last line."""
     register_plugins()
+    register("hydra/sweeper", "basic", Grid, GridSettings)
+    register("hydra/sweeper", "optuna", Search, SearchSettings)
     interrupt_on_signals()
     ConfigStore.instance().store("app", CONFIG)
     overrides = sys.argv[1:]
@@ -88,16 +110,12 @@ def main() -> int:
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             searches = "hydra/sweeper=optuna" in overrides
-            batches = hydra.multirun("app", value if searches else job, [*QUIET, *overrides])
+            print(json.dumps(hydra.multirun("app", value if searches else job, [*QUIET, *overrides])))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    from pipeline.sweep.launch_ray import lost_jobs
-
-    found = [one.return_value for batch in batches for one in batch]
-    print(json.dumps({"found": found, "lost": [[one.number, *one.overrides, one.error] for one in lost_jobs()]}))
     return 0
 
 

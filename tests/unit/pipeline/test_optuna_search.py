@@ -18,22 +18,30 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from pipeline.config import ConfigError
-from pipeline.sweep import optuna_search
-from pipeline.sweep.hydra_plugins import register_plugins
-from pipeline.sweep.optuna_search import Outcome
+from pipeline.sweep.hydra_plugins import register, register_plugins
+from pipeline.sweep.optuna_search import Search, storage_of
 from pipeline.sweep.plugin_settings import SearchSettings
+from pipeline.sweep.sweep import OptunaSweeper
 from stepkit.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 Task = Callable[[DictConfig], Any]
-Sweep = Callable[..., Outcome]
+Sweep = Callable[..., Search]
 
 MASTER = {"x": 0.0, "depth": 5, "kind": "sqrt"}
 EARLY = "hydra.sweeper.sampler.n_startup_trials=2"
 """Go by what was found from the third trial on; the first two are drawn at random."""
 
 QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+
+
+class SearchOnly(OptunaSweeper):
+    """The search without a pipeline around it."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        self.run_jobs(arguments)
+        return self.search
 
 
 @pytest.fixture
@@ -46,10 +54,11 @@ def jobs() -> list[dict[str, Any]]:
 def sweep(tmp_path: Path, jobs: list[dict[str, Any]]) -> Iterator[Sweep]:
     """Run a sweep as `python main.py -m hydra/sweeper=optuna ...` does: sweep(task, "x=interval(0,2)", ...)."""
     register_plugins()
+    register("hydra/sweeper", "optuna", SearchOnly, SearchSettings)
     hydra_settings = {"output_subdir": None, "sweep": {"dir": str(tmp_path), "subdir": "."}}
     ConfigStore.instance().store("search", {**MASTER, "hydra": hydra_settings})
 
-    def call(task: Task, *overrides: str) -> Outcome:
+    def call(task: Task, *overrides: str) -> Search:
         def job(config: DictConfig) -> Any:
             jobs.append(dict(config))
             return task(config)
@@ -59,11 +68,11 @@ def sweep(tmp_path: Path, jobs: list[dict[str, Any]]) -> Iterator[Sweep]:
         with initialize(version_base="1.3", config_path=None):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            hydra.multirun("search", job, ["hydra/sweeper=optuna", *QUIET, *store, *overrides])
-        return optuna_search.outcomes[-1]
+            search: Search = hydra.multirun("search", job, ["hydra/sweeper=optuna", *QUIET, *store, *overrides])
+        return search
 
     yield call
-    optuna_search.outcomes.clear()
+    register_plugins()
 
 
 def parabola(config: DictConfig) -> float:
@@ -90,7 +99,6 @@ def test_a_search_finds_the_least_value_in_the_jobs_that_it_was_given(sweep: Swe
     assert {job["kind"] for job in jobs} == {"log2"}
     assert {job["depth"] for job in jobs} == {3, 4, 5}
     assert outcome.best_value == min((job["x"] - 1) ** 2 for job in jobs) < 0.05
-    assert outcome.best_overrides[0] == "kind=log2"
 
 
 def test_choices_come_to_the_job_as_the_values_that_were_typed(sweep: Sweep, jobs: list[dict[str, Any]]) -> None:
@@ -294,13 +302,10 @@ def test_params_of_a_file_are_swept_and_the_command_line_wins(sweep: Sweep, jobs
 
 
 def test_a_study_with_a_name_is_kept_in_the_repository_and_one_without_in_memory() -> None:
-    assert optuna_search.storage_of(SearchSettings(study_name="s")) == f"sqlite:///{ROOT / 'outputs' / 'studies.db'}"
-    assert (
-        optuna_search.storage_of(SearchSettings(storage="sqlite:///outputs/a.db"))
-        == f"sqlite:///{ROOT / 'outputs' / 'a.db'}"
-    )
-    assert optuna_search.storage_of(SearchSettings(storage="postgresql://here/x")) == "postgresql://here/x"
-    assert optuna_search.storage_of(SearchSettings()) is None
+    assert storage_of(SearchSettings(study_name="s")) == f"sqlite:///{ROOT / 'outputs' / 'studies.db'}"
+    assert storage_of(SearchSettings(storage="sqlite:///outputs/a.db")) == f"sqlite:///{ROOT / 'outputs' / 'a.db'}"
+    assert storage_of(SearchSettings(storage="postgresql://here/x")) == "postgresql://here/x"
+    assert storage_of(SearchSettings()) is None
 
 
 def test_jobs_have_the_numbers_of_their_trials(sweep: Sweep, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.sweep.plot import settings_and_metric
 from pipeline.sweep.plugin_settings import RaySettings
 from pipeline.sweep.ray_connection import runtime_env
 from pipeline.sweep.results import as_markdown, as_table, closing, publish, swept_keys
-from pipeline.sweep.sweep import Sweep, SweepCallback, best_of, expect_common, without_lost_tries
+from pipeline.sweep.sweep import Sweep, announce, best_of, expect_common, without_lost_tries
 from pipeline.tags import BEST_JOB
 from tests.conftest import Experiment
 from tests.support.small_data import composed
@@ -150,8 +150,11 @@ def test_the_end_of_a_sweep_names_what_lies_with_its_run_and_nothing_else(
     run_id = experiment.client.create_run(experiment.id).info.run_id
     names = publish(experiment.client, run_id, SETTINGS, jobs, best)
     assert names == logged == [one.path for one in experiment.client.list_artifacts(run_id)]
-    said = str(closing("sweep", SETTINGS, jobs, best, "sqlite:///x.db", "", names).caption)
-    assert [name for name in ("sweep.csv", "sweep.png") if name in said] == logged
+    said = str(closing("sweep", SETTINGS, jobs, best, "sqlite:///x.db", "", names, ["study s: 1 of 2"]).caption)
+    assert [name for name in ("study s: 1 of 2", "sweep.csv", "sweep.png") if name in said] == [
+        "study s: 1 of 2",
+        *logged,
+    ]
     tags = experiment.client.get_run(run_id).data.tags
     assert tags.get(BEST_JOB) == (best.info.run_id if best else None)
     assert "| job | " in tags["mlflow.note.content"]
@@ -165,20 +168,15 @@ def test_the_end_of_a_sweep_names_the_data_set_and_why_the_best_job_is_not_champ
     }
     best = job(1, f"{FOREST}.max_depth=7", val_roc_auc=0.75)
     judged = Run(best.info, RunData([], [], [RunTag(*tag) for tag in {**best.data.tags, **said}.items()]))
-    shown = str(closing("sweep", SETTINGS, [judged], best, "sqlite:///x.db", "", []).caption)
+    shown = str(closing("sweep", SETTINGS, [judged], best, "sqlite:///x.db", "", [], []).caption)
     assert "data set: a; best job: rejected: the champion [version 1] is of another data set" in shown
 
 
 @pytest.mark.parametrize(("uri", "tells"), [("http://me:XqSECRETqX@127.0.0.1:9", 0), ("http://127.0.0.1:9", 1)])
-def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_password(
-    uri: str, tells: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_password(uri: str, tells: int) -> None:
     """What they are told by Hydra, Hydra writes into a file."""
-    opened = Sweep(config_of().sweep, uri, "1f", "2e", 0.0)
-    monkeypatch.setattr("pipeline.sweep.sweep.open_sweep", lambda config: opened)
-    monkeypatch.setattr("pipeline.sweep.sweep.started", [])
     config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}}})
-    SweepCallback().on_multirun_start(config)
+    announce(Sweep(SETTINGS, uri, "1f", "2e", 0.0), config)
     told = list(config.hydra.overrides.hydra)
     assert sum(uri in one for one in told) == tells
     assert len(told) == 2 + tells
@@ -197,5 +195,5 @@ def test_ray_is_not_handed_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_swept_value_is_text_and_not_markup(value: str) -> None:
     jobs = [job(number, f"main.because.reason={text}", val_roc_auc=0.7) for number, text in enumerate([value, "z"])]
     text = io.StringIO()
-    Console(file=text, width=200).print(closing(f"sweep {value}", SETTINGS, jobs, None, value, f"at {value}", []))
+    Console(file=text, width=200).print(closing(f"sweep {value}", SETTINGS, jobs, None, value, f"at {value}", [], []))
     assert text.getvalue().count(value) == 4
