@@ -1,27 +1,32 @@
-"""measuring: what every measurement needs: a store of its own, commands by the clock, and two sides that take turns."""
+"""measuring: goals, two sides that take turns, the cost of a command, a store of its own, and the table of results."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Generic, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.console import Console
+from rich.table import Table
 
-from benchmarks.report import Goal, Pairs, Result
 from stepkit.paths import ROOT
+from stepkit.step.flags import positive
 
 EXPERIMENT = "speed"
+COLUMNS = ("what", "first side", "second side", "first / second: median (min to max)", "goal", "met")
 MEASURE = """
 import json, resource, subprocess, sys, time
 began = time.perf_counter()
@@ -32,13 +37,91 @@ with open(sys.argv[1], "w") as file:
 sys.exit(status)
 """
 """Runs a command; writes its seconds, and the peak in KB of the largest process among it and its children. In a process
-of its own, a small one: what is started from this one begins with this one's height."""
+of its own, a small one: the peak of a child begins with the size of the process that starts it."""
 
 console = Console(width=None if sys.stdout.isatty() else 160)
 
+T = TypeVar("T")
+Side = Callable[[T], float]
 
-class MeasurementFailed(Exception):
-    """A command that was measured ended badly, or two that should agree do not; there is no figure then."""
+
+class MeasurementFailed(SystemExit):
+    """A measured command failed, or two sides that should agree do not: the measurement ends without a figure."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"measurement failed: {problem}")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of two figures that shall be at least or at most `target`; None: it is shown only."""
+
+    key: str
+    what: str
+    sides: tuple[str, str]
+    target: float | None
+    at_least: bool = False
+    unit: str = "s"
+
+    def shown(self, figure: float) -> str:
+        return f"{figure:,.0f} {self.unit}" if figure >= 1000 else f"{figure:.2f} {self.unit}"
+
+    def is_met(self, ratio: float) -> bool:
+        if self.target is None:
+            return True
+        return ratio >= self.target if self.at_least else ratio <= self.target
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of the first and of the second side of a goal, one pair for each repetition."""
+
+    goal: Goal
+    pairs: list[tuple[float, float]]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [first / second for first, second in self.pairs]
+
+    @property
+    def cells(self) -> list[str]:
+        """The goal, both sides with their figures, the ratio with its range, the target, and whether it is met."""
+        goal, ratio = self.goal, median(self.ratios)
+        figures = [goal.shown(median(side)) for side in zip(*self.pairs, strict=True)]
+        sides = [f"{name}: {figure}" for name, figure in zip(goal.sides, figures, strict=True)]
+        spread = f" ({min(self.ratios):.2f} to {max(self.ratios):.2f})" if len(self.pairs) > 1 else ""
+        judged = ["", ""]
+        if goal.target is not None:
+            judged = [
+                f"at {'least' if goal.at_least else 'most'} {goal.target:g}",
+                "yes" if goal.is_met(ratio) else "no",
+            ]
+        return [goal.what, *sides, f"{ratio:.2f}{spread}", *judged]
+
+
+@dataclass(frozen=True)
+class Comparison(Generic[T]):
+    """A goal and how the figure of each of its sides is taken, of what is measured on."""
+
+    goal: Goal
+    first: Side[T]
+    second: Side[T]
+
+
+def take_turns(bench: T, one: Comparison[T], repeat: int) -> Result:
+    """Measure both sides `repeat` times, each time the other one first."""
+    console.print(f"{one.goal.key}: {one.goal.what}: {' / '.join(one.goal.sides)}", highlight=False)
+    pairs = []
+    for turn in range(repeat):
+        if turn % 2:
+            second = one.second(bench)
+            first = one.first(bench)
+        else:
+            first = one.first(bench)
+            second = one.second(bench)
+        pairs.append((first, second))
+        console.print(f"  {one.goal.shown(first)} / {one.goal.shown(second)} = {first / second:.2f}", highlight=False)
+    return Result(one.goal, pairs)
 
 
 @dataclass(frozen=True)
@@ -55,18 +138,23 @@ def cost_of(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     Raises:
         MeasurementFailed: it ended with another status than 0; the message holds its last words.
     """
-    with tempfile.NamedTemporaryFile("r", prefix="cost-") as found, log.open("wb") as output:
-        measuring = [sys.executable, "-I", "-S", "-c", MEASURE, found.name, *command]
+    with tempfile.NamedTemporaryFile("r", prefix="cost-") as cost, log.open("wb") as output:
+        measuring = [sys.executable, "-I", "-S", "-c", MEASURE, cost.name, *command]
         status = subprocess.run(measuring, cwd=folder, env=environment, stdout=output, stderr=output).returncode
-        if status:
-            last = log.read_text(errors="replace")[-2000:]
-            raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
-        return Cost(*json.load(found))
+        expect_success(command, status, log)
+        return Cost(*json.load(cost))
+
+
+def expect_success(command: Sequence[str], status: int, log: Path) -> None:
+    """Raise MeasurementFailed unless the status is 0."""
+    if status:
+        last = log.read_text(errors="replace")[-2000:]
+        raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store with one experiment, whose artifacts lie beside it."""
+    """A tracking store with one experiment, whose artifacts are next to it."""
 
     folder: Path
 
@@ -75,45 +163,32 @@ class Store:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
     @property
+    def output(self) -> Path:
+        """What the last command has printed."""
+        return self.folder / "output.txt"
+
+    @property
     def environment(self) -> dict[str, str]:
-        """What a person has in a shell with the environment activated, and where to track."""
+        """Return what a shell with the environment activated has, and where to track."""
         dropped = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH")
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         where = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
         return {**kept, **where, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
 
-    def seconds(self, *command: str, **environment: str) -> float:
-        """Run a command to its end; return its seconds.
+    def cost(self, *command: str, **environment: str) -> Cost:
+        """Run a command in the repository to its end; raises MeasurementFailed if it fails."""
+        return cost_of(command, ROOT, {**self.environment, **environment}, self.output)
 
-        Raises:
-            MeasurementFailed: it ended with another status than 0; the message holds its last lines.
-        """
-        log = self.folder / "output.txt"
-        with log.open("wb") as output:
-            env = {**self.environment, **environment}
-            began = time.perf_counter()
-            status = subprocess.run(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT).returncode
-            took = time.perf_counter() - began
-        if status:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
-        return took
+    def seconds(self, *command: str, **environment: str) -> float:
+        return self.cost(*command, **environment).seconds
 
     def runs(self, chosen: str) -> list[Run]:
-        """Return the runs of the experiment that a filter chooses, such as "metrics.test_roc_auc > 0"."""
+        """Return the runs that a filter chooses, such as "metrics.test_roc_auc > 0", in the order of their start."""
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None, "fresh_store has made it"
-        return list(client.search_runs([experiment.experiment_id], chosen))
-
-    def test_aucs(self) -> set[float]:
-        """Return the test AUC of every pipeline in the store."""
-        return {run.data.metrics["test_roc_auc"] for run in self.runs("metrics.test_roc_auc > 0")}
-
-    def count_steps(self) -> int:
-        """Return how many steps have run, reused ones not counted."""
-        return len(self.runs("tags.step != ''"))
+        return list(client.search_runs([experiment.experiment_id], chosen, order_by=["attributes.start_time ASC"]))
 
 
 @contextmanager
@@ -124,29 +199,44 @@ def fresh_store() -> Iterator[Store]:
         yield store
 
 
-T = TypeVar("T")
-Side = Callable[[T], float]
+def command_line(description: str | None, known: Collection[str], output: str) -> argparse.ArgumentParser:
+    """Return the flags that every comparison of goals has; `known` are the keys of its goals."""
+
+    def keys(text: str) -> list[str]:
+        if unknown := set(text.split(",")) - {*known}:
+            raise argparse.ArgumentTypeError(f"no goal {', '.join(unknown)}; the goals are {','.join(known)}")
+        return text.split(",")
+
+    flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--repeat", type=positive(int), default=5, help="how often each side is measured")
+    flags.add_argument("--only", type=keys, default=[*known], help="the goals to measure, e.g. a,b")
+    place = ROOT / "benchmarks" / output
+    flags.add_argument("--output", type=Path, default=place, help="where the table goes")
+    return flags
 
 
-@dataclass(frozen=True)
-class Comparison(Generic[T]):
-    """A goal and how the figure of each of its sides is taken, of what is measured on."""
+def publish(measured: Iterable[Result], output: Path, note: str) -> None:
+    """Write the table of the results to `output` after each of them, and print it at the end."""
+    rows: list[list[str]] = []
+    for result in measured:
+        rows.append(result.cells)
+        output.write_text(as_markdown(rows, note), encoding="utf-8")
+    table = Table(*COLUMNS, caption=note, caption_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
-    goal: Goal
-    first: Side[T]
-    second: Side[T]
+
+def as_markdown(rows: list[list[str]], note: str) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in ([*COLUMNS], ["---"] * len(COLUMNS), *rows)]
+    return "\n".join([*lines, "", note, ""])
 
 
-def take_turns(bench: T, one: Comparison[T], repeat: int) -> Result:
-    """Measure both sides `repeat` times, each time the other one first."""
-    console.print(f"{one.goal.key}: {one.goal.what}: {' / '.join(one.goal.sides)}", highlight=False)
-    pairs: Pairs = []
-    for turn in range(repeat):
-        if turn % 2:
-            other = one.second(bench)
-            pairs.append((one.first(bench), other))
-        else:
-            pairs.append((one.first(bench), one.second(bench)))
-        first, second = pairs[-1]
-        console.print(f"  {one.goal.shown(first)} / {one.goal.shown(second)} = {first / second:.2f}", highlight=False)
-    return Result(one.goal, pairs)
+def machine() -> str:
+    """Return what the figures depend on besides the code, and the commit, marked if the tree differs from it."""
+    describe = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+    return (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.2f} before; "
+        f"{datetime.now(UTC).date()}, commit {commit}."
+    )

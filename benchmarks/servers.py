@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,11 @@ SCORER_BY_PROJECT = "scorer by `mlflow run`"
 SCORER_BY_MAKE = "scorer by `make serve`"
 UNLOGGED = "scorer, log off"
 SHADOWED = "scorer, shadow on"
-NOT_INPUTS = ["ID", "default payment next month"]
 
 
 @dataclass
 class Bench:
-    """A trained champion, the same forest as a plain model, the requests, and the servers that run by now."""
+    """A trained champion, the same forest as a plain model, the requests, and the servers that are running."""
 
     store: Store
     rows: pd.DataFrame
@@ -69,7 +68,7 @@ class Bench:
             url, _ = self.cleanup.enter_context(started(self, kind))
             expect_probabilities(self, kind, url)
             if kind == SHADOWED:
-                wait_for_shadow(url)
+                wait_for(lambda: requests.get(f"{url}/health", timeout=60).json()["shadow"], f"no shadow at {url}")
             drive_for(SECONDS_TO_WARM_UP, url, post(url, self.request(1)), WARM_UP_CONNECTIONS)
             self.running[kind] = url
         return self.running[kind]
@@ -82,22 +81,31 @@ class Bench:
 def command_of(bench: Bench, kind: str, port: int) -> list[str]:
     """Return the words that start a server of this kind."""
     log = f"sqlite:///{bench.store.folder / f'predictions-{port}.db'}"
-    if kind in (PLAIN, STOCK):
-        model = str(bench.plain_model) if kind == PLAIN else CHAMPION
-        return ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
-    if kind == SCORER_BY_PROJECT:
-        return ["mlflow", "run", "./serve", "--env-manager", "local", "-P", f"port={port}", "-P", f"log_url={log}"]
-    if kind == SCORER_BY_MAKE:
-        return ["make", "--old-file=.venv/run.stamp", "serve", f"options=port={port} log_url={log}"]
-    more = {UNLOGGED: ["--sample_rate", "0"], SHADOWED: ["--shadow_alias", "challenger"]}.get(kind, [])
-    return [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log, *more]
+    scorer = [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log]
+    stock = ["mlflow", "models", "serve", "--env-manager", "local", "--port", str(port), "-m"]
+    project = ["mlflow", "run", "./serve", "--env-manager", "local", "-P", f"port={port}", "-P", f"log_url={log}"]
+    return {
+        PLAIN: [*stock, str(bench.plain_model)],
+        STOCK: [*stock, CHAMPION],
+        SCORER: scorer,
+        SCORER_BY_PROJECT: project,
+        SCORER_BY_MAKE: ["make", "--old-file=.venv/run.stamp", "serve", f"options=port={port} log_url={log}"],
+        UNLOGGED: [*scorer, "--sample_rate", "0"],
+        SHADOWED: [*scorer, "--shadow_alias", "challenger"],
+    }[kind]
 
 
 @contextmanager
 def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
-    """Start a server; yield its address and the seconds until its first answer."""
-    port = free_port()
-    output = bench.store.folder / f"server-{port}.txt"
+    """Start a server; yield its address and the seconds until its first answer.
+
+    Raises:
+        MeasurementFailed: the server has ended, or does not answer.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    url, output = f"http://127.0.0.1:{port}", bench.store.folder / f"server-{port}.txt"
     env = {**bench.store.environment, "PYTHONPATH": str(ROOT)}
     began = time.perf_counter()
     with output.open("wb") as file:
@@ -105,8 +113,9 @@ def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
             command_of(bench, kind, port), cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for_answer(bench, process, url, output)
+        wait_for(lambda: process.poll() is not None or predicts(url, bench.request(1)), f"no answer of {url}", 0.02)
+        if process.poll() is not None:
+            raise MeasurementFailed(f"{kind} has ended:\n{output.read_text(errors='replace')[-2000:]}")
         yield url, time.perf_counter() - began
     finally:
         # MLflow's commands start the server as a child
@@ -116,32 +125,13 @@ def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
         process.wait()
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_answer(bench: Bench, process: subprocess.Popen[bytes], url: str, output: Path) -> None:
-    """Return at the first prediction.
-
-    Raises:
-        MeasurementFailed: the server has ended, or does not answer.
-    """
+def wait_for(is_there: Callable[[], object], problem: str, pause: float = 0.1) -> None:
+    """Return as soon as `is_there`; raise MeasurementFailed if it takes too long."""
     end = time.monotonic() + SECONDS_TO_START
-    while not predicts(url, bench.request(1)):
-        if process.poll() is not None or time.monotonic() > end:
-            raise MeasurementFailed(f"no server at {url}:\n{output.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.02)
-
-
-def wait_for_shadow(url: str) -> None:
-    """Return once the second model is loaded; raise MeasurementFailed if it is not."""
-    end = time.monotonic() + SECONDS_TO_START
-    while not requests.get(f"{url}/health", timeout=60).json()["shadow"]:
+    while not is_there():
         if time.monotonic() > end:
-            raise MeasurementFailed(f"no shadow at {url}")
-        time.sleep(0.1)
+            raise MeasurementFailed(problem)
+        time.sleep(pause)
 
 
 def predicts(url: str, body: bytes) -> bool:
@@ -155,14 +145,10 @@ def answer_of(url: str, body: bytes) -> requests.Response:
     return requests.post(f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60)
 
 
-def probabilities(predictions: list[Any]) -> np.ndarray:
-    """Return the probabilities of default of an answer of any of the servers."""
-    return np.array([one["probability"] if isinstance(one, dict) else one[1] for one in predictions])
-
-
 def expect_probabilities(bench: Bench, kind: str, url: str) -> None:
-    """Raise MeasurementFailed unless the server gives the probabilities of the fitted forest."""
-    found = probabilities(answer_of(url, bench.request(MANY_ROWS)).json()["predictions"])
+    """Raise MeasurementFailed unless the server gives the probabilities of the champion."""
+    answered: list[Any] = answer_of(url, bench.request(MANY_ROWS)).json()["predictions"]
+    found = np.array([one["probability"] if isinstance(one, dict) else one[1] for one in answered])
     expected = mlflow.pyfunc.load_model(CHAMPION).predict(bench.rows)["probability"].to_numpy()
     if not np.abs(found - expected).max() < CLOSE:
         raise MeasurementFailed(f"{kind} does not answer as the champion does")
@@ -183,18 +169,14 @@ def prepared(seconds: float) -> Iterator[Bench]:
         assert signature is not None, "every export has one"
         rows = next(chunks(MANY_ROWS, seed=7))[signature.inputs.input_names()].astype(float)
         bench = Bench(store, rows, seconds)
-        save_plain_model(path, signature, bench.plain_model)
-        try:
+        # the fitted pipeline that is next to the graph, as `mlflow.sklearn` saves any
+        mlflow.sklearn.save_model(
+            skops.io.load(path / "artifacts" / FILES["sklearn"], trusted=TRUSTED_TYPES),
+            str(bench.plain_model),
+            signature=ModelSignature(inputs=signature.inputs),
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn"],
+            skops_trusted_types=TRUSTED_TYPES,
+        )
+        with bench.cleanup:
             yield bench
-        finally:
-            bench.stop_servers()
-
-
-def save_plain_model(exported: Path, signature: ModelSignature, place: Path) -> None:
-    """Save the fitted pipeline that lies beside the graph as `mlflow.sklearn` saves any."""
-    fitted = skops.io.load(exported / "artifacts" / FILES["sklearn"], trusted=TRUSTED_TYPES)
-    inputs = ModelSignature(inputs=signature.inputs)
-    mlflow.sklearn.save_model(
-        fitted, str(place), signature=inputs, pyfunc_predict_fn="predict_proba",
-        pip_requirements=["scikit-learn"], skops_trusted_types=TRUSTED_TYPES,
-    )  # fmt: skip

@@ -1,7 +1,7 @@
 """serving: the goals of serving, the scorer beside MLflow's own server -> a table and serving.md.
 
 Wants a quiet machine and a quarter of an hour. A pipeline on the bundled sample trains the champion in a store of its
-own; all servers of a goal stand on the same machine, on loopback, and the sides take turns under the same load. A
+own; all servers of a goal run on the same machine, on loopback, and the sides take turns under the same load. A
 server that answers anything but 200, or other probabilities than the rest, ends the measurement.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/serving.py [--only a,b] [--repeat 5] [--seconds 5]
@@ -9,22 +9,26 @@ Run from the repository root: PYTHONPATH=. python benchmarks/serving.py [--only 
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from benchmarks.load import Load, drive_for, post
-from benchmarks.measuring import Comparison, MeasurementFailed, console, cost_of, take_turns
-from benchmarks.report import Goal, Result, as_markdown, as_table, machine
+from benchmarks.measuring import (
+    Comparison,
+    Cost,
+    Goal,
+    MeasurementFailed,
+    Result,
+    command_line,
+    machine,
+    publish,
+    take_turns,
+)
 from benchmarks.servers import (
     CHAMPION,
     MANY_ROWS,
-    NOT_INPUTS,
     PLAIN,
     SCORER,
     SCORER_BY_MAKE,
@@ -37,24 +41,12 @@ from benchmarks.servers import (
     started,
 )
 from simulate.clients import chunks
-from stepkit.paths import ROOT
+from simulate.figures import TARGET
 from stepkit.step.flags import positive
 
 BATCH_ROWS = 1_000_000
 KB_PER_GB = 1e6
 BATCH_SIDES = ("`mlflow models predict`", "`mlflow run ./serve -e batch`")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How many connections ask for the predictions of how many rows at a time."""
-
-    connections: int
-    rows: int = 1
-
-    def __str__(self) -> str:
-        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
-        return f"{rows} a request, {self.connections} connection{'s' * (self.connections > 1)}"
 
 
 @dataclass(frozen=True)
@@ -72,25 +64,26 @@ MEDIAN = Figure("median latency", "ms", lambda load: load.median_ms)
 P99 = Figure("p99 latency", "ms", lambda load: load.p99_ms)
 
 
-def under_load(kind: str, asked: Asked, figure: Figure, bench: Bench) -> float:
+def under_load(kind: str, connections: int, rows: int, figure: Figure, bench: Bench) -> float:
     """Return a figure of a server that is kept busy.
 
     Raises:
-        MeasurementFailed: an answer that is no 200, or a broken connection.
+        MeasurementFailed: an answer that is not a 200, or a broken connection.
     """
     url = bench.url(kind)
-    load = drive_for(bench.seconds, url, post(url, bench.request(asked.rows)), asked.connections)
+    load = drive_for(bench.seconds, url, post(url, bench.request(rows)), connections)
     if not load.is_flawless:
         raise MeasurementFailed(f"{kind}: answers by status {dict(load.statuses)}, {load.lost} connections lost")
     return figure.of(load)
 
 
 def loaded(
-    key: str, figure: Figure, asked: Asked, kinds: tuple[str, str], target: float | None, at_least: bool = True
-) -> Comparison[Bench]:
+    key: str, figure: Figure, connections: int, kinds: tuple[str, str], target: float | None,
+    at_least: bool = True, rows: int = 1,
+) -> Comparison[Bench]:  # fmt: skip
+    asked = f"{rows:,} row{'s' * (rows > 1)} a request, {connections} connection{'s' * (connections > 1)}"
     goal = Goal(key, f"{figure.name}, {asked}", kinds, target, at_least, figure.unit)
-    first, second = (partial(under_load, kind, asked, figure) for kind in kinds)
-    return Comparison(goal, first, second)
+    return Comparison(goal, *(partial(under_load, kind, connections, rows, figure) for kind in kinds))
 
 
 def start_seconds(kind: str, bench: Bench) -> float:
@@ -99,24 +92,23 @@ def start_seconds(kind: str, bench: Bench) -> float:
         return seconds
 
 
-def start(key: str, kinds: tuple[str, str], target: float | None) -> Comparison[Bench]:
-    goal = Goal(key, "start to first answer", kinds, target, at_least=True)
-    first, second = (partial(start_seconds, kind) for kind in kinds)
-    return Comparison(goal, first, second)
+def start(key: str, kind: str) -> Comparison[Bench]:
+    goal = Goal(key, "start to first answer", (PLAIN, kind), 3, at_least=True)
+    return Comparison(goal, partial(start_seconds, PLAIN), partial(start_seconds, kind))
 
 
 COMPARISONS = (
-    loaded("a", RATE, Asked(8), (SCORER, PLAIN), 60),
-    loaded("b", RATE, Asked(8), (SCORER, STOCK), 8),
-    loaded("c", MEDIAN, Asked(1), (PLAIN, SCORER), 14),
-    loaded("d", P99, Asked(32), (PLAIN, SCORER), 20),
-    loaded("e", ROW_RATE, Asked(8, MANY_ROWS), (SCORER, PLAIN), 3),
-    loaded("f", MEDIAN, Asked(1), (SHADOWED, SCORER), 1.1, at_least=False),
-    loaded("g", MEDIAN, Asked(1), (SCORER, UNLOGGED), None),
-    loaded("h", RATE, Asked(8), (SCORER, UNLOGGED), None),
-    loaded("i", RATE, Asked(32), (SCORER, UNLOGGED), None),
-    start("j", (PLAIN, SCORER_BY_PROJECT), 3),
-    start("k", (PLAIN, SCORER_BY_MAKE), 3),
+    loaded("a", RATE, 8, (SCORER, PLAIN), 60),
+    loaded("b", RATE, 8, (SCORER, STOCK), 8),
+    loaded("c", MEDIAN, 1, (PLAIN, SCORER), 14),
+    loaded("d", P99, 32, (PLAIN, SCORER), 20),
+    loaded("e", ROW_RATE, 8, (SCORER, PLAIN), 3, rows=MANY_ROWS),
+    loaded("f", MEDIAN, 1, (SHADOWED, SCORER), 1.1, at_least=False),
+    loaded("g", MEDIAN, 1, (SCORER, UNLOGGED), None),
+    loaded("h", RATE, 8, (SCORER, UNLOGGED), None),
+    loaded("i", RATE, 32, (SCORER, UNLOGGED), None),
+    start("j", SCORER_BY_PROJECT),
+    start("k", SCORER_BY_MAKE),
 )
 """What is measured of servers; l and m are the batch's."""
 
@@ -124,103 +116,51 @@ BATCH = (
     Goal("l", f"a CSV of {BATCH_ROWS:,} rows", BATCH_SIDES, 3, at_least=True),
     Goal("m", "the same, peak memory of the largest process", BATCH_SIDES, 4, at_least=True, unit="GB"),
 )
-
-
-def write_table(path: Path) -> None:
-    """Write the rows of the batch as doubles, which `mlflow models predict` insists on for a CSV."""
-    for number, part in enumerate(chunks(BATCH_ROWS, seed=7)):
-        rows = part.drop(columns=NOT_INPUTS).astype(float)
-        rows.to_csv(path, mode="a" if number else "w", header=not number, index=False)
-
-
-def batch_cost(bench: Bench, kind: str, table: Path) -> tuple[float, float]:
-    """Return the seconds and the GB that one side takes for the table."""
-    output = bench.store.folder / f"answers-{time.time_ns()}.csv"
-    command = {
-        BATCH_SIDES[0]: ["mlflow", "models", "predict", "-m", CHAMPION, "--env-manager", "local", "-t", "csv",
-                         "-i", str(table), "-o", str(output)],
-        BATCH_SIDES[1]: ["mlflow", "run", "./serve", "-e", "batch", "--env-manager", "local",
-                         "-P", f"input={table}", "-P", f"output={output}"],
-    }[kind]  # fmt: skip
-    log = bench.store.folder / "batch.txt"
-    cost = cost_of(command, ROOT, bench.store.environment, log)
-    output.unlink()
-    return cost.seconds, cost.peak_kb / KB_PER_GB
+KEYS = [*(one.goal.key for one in COMPARISONS), *(goal.key for goal in BATCH)]
 
 
 def measure_batch(bench: Bench, repeat: int) -> Iterator[Result]:
     """Run both sides in turns; each run gives a figure for both goals."""
     bench.stop_servers()
-    table = bench.store.folder / "batch.csv"
-    write_table(table)
-    costs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in BATCH_SIDES}
-    for turn in range(repeat):
-        for kind in BATCH_SIDES if turn % 2 == 0 else BATCH_SIDES[::-1]:
-            costs[kind].append(batch_cost(bench, kind, table))
-            seconds, gb = costs[kind][-1]
-            console.print(f"  {kind}: {seconds:.2f} s, {gb:.2f} GB", highlight=False)
-    for place, goal in enumerate(BATCH):
-        first, second = ([cost[place] for cost in costs[kind]] for kind in BATCH_SIDES)
-        yield Result(goal, list(zip(first, second, strict=True)))
+    table, output = (bench.store.folder / name for name in ("batch.csv", "answers.csv"))
+    for number, part in enumerate(chunks(BATCH_ROWS, seed=7)):
+        rows = part.drop(columns=["ID", TARGET]).astype(float)  # `mlflow models predict` insists on doubles
+        rows.to_csv(table, mode="a" if number else "w", header=not number, index=False)
+    stock = ["mlflow", "models", "predict", "-m", CHAMPION, "-t", "csv", "-i", str(table), "-o", str(output)]
+    ours = ["mlflow", "run", "./serve", "-e", "batch", "-P", f"input={table}", "-P", f"output={output}"]
 
+    def seconds(command: list[str], costs: list[Cost], bench: Bench) -> float:
+        costs.append(bench.store.cost(*command, "--env-manager", "local"))
+        output.unlink()
+        return costs[-1].seconds
 
-KEYS = sorted([*(one.goal.key for one in COMPARISONS), *(goal.key for goal in BATCH)])
-
-
-def keys_of(text: str) -> list[str]:
-    """Parse the keys of goals: "a,b".
-
-    Raises:
-        argparse.ArgumentTypeError: a key that no goal has.
-    """
-    keys = text.split(",")
-    if unknown := [key for key in keys if key not in KEYS]:
-        raise argparse.ArgumentTypeError(f"no goal {', '.join(unknown)}; the goals are {','.join(KEYS)}")
-    return keys
+    first, second = list[Cost](), list[Cost]()
+    sides = partial(seconds, stock, first), partial(seconds, ours, second)
+    yield take_turns(bench, Comparison(BATCH[0], *sides), repeat)
+    peaks = [(one.peak_kb / KB_PER_GB, other.peak_kb / KB_PER_GB) for one, other in zip(first, second, strict=True)]
+    yield Result(BATCH[1], peaks)
 
 
 def measure(bench: Bench, keys: list[str], repeat: int) -> Iterator[Result]:
-    """Measure the goals of these keys; the batch last, when no server is there any more."""
-    for one in COMPARISONS:
-        if one.goal.key in keys:
-            yield take_turns(bench, one, repeat)
+    """Measure the goals of these keys; the batch last, after the servers have ended."""
+    yield from (take_turns(bench, one, repeat) for one in COMPARISONS if one.goal.key in keys)
     if {goal.key for goal in BATCH} & {*keys}:
         yield from measure_batch(bench, repeat)
 
 
-def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--repeat", type=positive(int), default=5, help="how often each side is measured")
-    flags.add_argument("--seconds", type=positive(float), default=5.0, help="how long each load lasts")
-    flags.add_argument("--only", type=keys_of, default=",".join(KEYS), help="the goals to measure")
-    flags.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "serving.md", help="where the table goes")
-    return flags
-
-
-def footnote(repeat: int, seconds: float) -> str:
-    found = machine()
-    return (
-        f"Medians of {repeat}, each load {seconds:g} s, client on the same machine; the forest as "
-        f"trained on the bundled sample (100 trees, `n_jobs: -1`); log in SQLite, committed before each answer. "
-        f"{found['cores']} cores, Python {found['python']}, "
-        f"load {found['load_before']} before; {found['date']}, commit {found['commit']}."
-    )
-
-
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    flags = command_line(__doc__, KEYS, "serving.md")
+    flags.add_argument("--seconds", type=positive(float), default=5.0, help="how long each load lasts")
+    args = flags.parse_args(argv)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    note = footnote(args.repeat, args.seconds)
-    results: list[Result] = []
+    note = (
+        f"Medians of {args.repeat}, each load {args.seconds:g} s, client on the same machine; the forest as "
+        "trained on the bundled sample (100 trees, `n_jobs: -1`); log in SQLite, committed before each answer. "
+        f"{machine()}"
+    )
     with prepared(args.seconds) as bench:
-        for result in measure(bench, args.only, args.repeat):
-            results.append(result)
-            args.output.write_text(as_markdown(results, note), encoding="utf-8")
-    console.print(as_table(results, note))
+        publish(measure(bench, args.only, args.repeat), args.output, note)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MeasurementFailed as error:
-        sys.exit(f"measurement failed: {error}")
+    main()

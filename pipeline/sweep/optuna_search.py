@@ -43,7 +43,7 @@ HOW_JOBS_RUN = (
 
 
 def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
-    """Make the study, or go on with the one of that name; trials that a killed process left running have failed.
+    """Create the study, or resume the one of that name; trials that a killed process left running have failed.
 
     Raises:
         ConfigError: the storage cannot be opened, or holds a study of this name that searched something else.
@@ -51,22 +51,24 @@ def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     address = storage_of(settings)
     where = shown_url(address) if address else "memory"
-    direction = StudyDirection[settings.direction.upper()]
     try:
         study = optuna.create_study(
-            storage=address, study_name=settings.study_name, direction=direction, load_if_exists=True
+            storage=address,
+            study_name=settings.study_name,
+            direction=StudyDirection[settings.direction.upper()],
+            load_if_exists=True,
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
         reason = shown_in(str(error.__cause__ or error).splitlines()[0], address or "")
         raise ConfigError(f"hydra.sweeper.storage: {where} cannot be opened: {reason}") from error
-    _expect_same_search(study, direction, space, where)
+    _expect_same_search(study, settings.direction, space, where)
     for trial in _trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
     return study
 
 
 def storage_of(settings: SearchSettings) -> str | None:
-    """The address of the storage; a file is relative to the repository, wherever the command was typed."""
+    """Return the address of the storage; a file is relative to the repository, wherever the command was typed."""
     address = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
     if file := sqlite_file(address or ""):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +79,15 @@ def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states or None)
 
 
-def _expect_same_search(study: optuna.Study, direction: StudyDirection, space: Space, where: str) -> None:
-    """Refuse to mix values that cannot be compared.
-
-    Raises:
-        ConfigError: direction, space or fixed overrides are not those with which the study began.
-    """
+def _expect_same_search(study: optuna.Study, direction: str, space: Space, where: str) -> None:
+    """Raise ConfigError if direction, space or fixed overrides are not those with which the study began."""
     now = {key: shown(one) for key, one in space.distributions.items()}
     then = {key: shown(one) for trial in _trials(study) for key, one in trial.distributions.items()} or now
     fixed = " ".join(sorted(one for one in space.fixed if one.lstrip("+").partition("=")[0] not in HOW_JOBS_RUN))
     if FIXED not in study.user_attrs:
         study.set_user_attr(FIXED, fixed)
     compared = [
-        ("direction", study.direction.name.lower(), direction.name.lower()),
+        ("direction", study.direction.name.lower(), direction),
         *((key, then.get(key, "not swept"), now.get(key, "not swept")) for key in {**then, **now}),
         ("overrides that are not swept", study.user_attrs[FIXED] or "none", fixed or "none"),
     ]
@@ -186,14 +184,13 @@ class Search:
             yield self.sweeper.launcher.launch([self.space.job(best.params)], initial_job_idx=best.number)
 
     def _ask(self, size: int) -> list[Trial]:
-        """Ask for trials with a seed of their own, so that a search goes on as if it had not been interrupted.
+        """Ask for trials with a seed of their own, so that a search continues as if it had not been interrupted.
 
         One sampler for the whole search would start again in each process, and propose its first values again.
         """
         sampler = self.settings.sampler
-        self.study.sampler = TPESampler(
-            seed=seed_of(sampler.seed, len(_trials(self.study))), n_startup_trials=sampler.n_startup_trials
-        )
+        seed = seed_of(sampler.seed, len(_trials(self.study)))
+        self.study.sampler = TPESampler(seed=seed, n_startup_trials=sampler.n_startup_trials)
         return [self.study.ask(self.space.distributions) for _ in range(size)]
 
     def _launched(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:
@@ -216,9 +213,8 @@ class Search:
         if problem:
             trial.set_user_attr(ERROR, problem)
             self.failed.append((trial.number, self.space.job(trial.params), problem))
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        else:
-            self.study.tell(trial, value, skip_if_finished=True)
+        state = TrialState.FAIL if problem else TrialState.COMPLETE
+        self.study.tell(trial, value, state, skip_if_finished=True)
         return not problem
 
 
@@ -235,11 +231,11 @@ def seed_of(seed: int | None, trial: int) -> int | None:
     return None if seed is None else int(np.random.SeedSequence((seed, trial)).generate_state(1)[0])
 
 
-def value_of(job: JobReturn) -> tuple[float, str]:
-    """Return the objective that a job found (NaN for none), and why it found none (empty if it did)."""
+def value_of(job: JobReturn) -> tuple[float | None, str]:
+    """Return the objective that a job found, or None and why it found none."""
     result = job._return_value  # return_value would raise what a failed job raised, and print about it
     if job.status != JobStatus.COMPLETED:
-        return math.nan, f"{type(result).__name__}: {result}"
+        return None, f"{type(result).__name__}: {result}"
     if isinstance(result, Real) and not math.isnan(result):
         return float(result), ""
-    return math.nan, f"the job returned {result} instead of a number"
+    return None, f"the job returned {result} instead of a number"

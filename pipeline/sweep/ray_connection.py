@@ -1,4 +1,4 @@
-"""Join a Ray cluster, or begin one of this machine's, after all that would go wrong there is looked at and told."""
+"""Join a Ray cluster or start one of this machine's; what would go wrong there is checked before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stepkit.secret_urls import holds_secret
 from stepkit.store.tracking import DEFAULT_URI
 
 LOCAL = "local"
-"""Ray's own word for a cluster of this machine's that lives as long as the process that begins it."""
+"""Ray's own word for a cluster of this machine's that lives as long as the process that starts it."""
 
 CLIENT = "ray://"
 ANSWER_SECONDS = 5.0
@@ -36,20 +36,16 @@ PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_N
 
 
 def engine(address: str) -> Any:
-    """Return the module ray. By name: a pipeline does without it, and so do the environments of its steps.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Return the module ray, by name: a pipeline does without it. Raises ConfigError if it is not installed."""
     if address == LOCAL:
         # read as Ray is imported. Without it Ray writes a token to ~/.ray, and from then on every cluster that
-        # this person starts asks its users for it
+        # this user starts asks for it
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     else:
-        # one attempt to connect instead of 20: that something listens there is known by then
+        # one attempt to connect instead of 20: `expect_answer` knows by then that something listens there
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what is trained here is nobody's business
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # do not send usage data to third parties
     os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")  # Ray warns of those that it chooses itself
     try:
         return importlib.import_module("ray")
@@ -58,7 +54,7 @@ def engine(address: str) -> Any:
 
 
 def connect(ray: Any, address: str, settings: RaySettings, job: DictConfig) -> None:
-    """Join the cluster, or begin one of this machine's; it stays until this process ends.
+    """Join the cluster, or start one of this machine's; it stays until this process ends.
 
     Raises:
         ConfigError: the cluster does not answer, refuses or is too small, or cannot see the tracking store.
@@ -78,11 +74,7 @@ def connect(ray: Any, address: str, settings: RaySettings, job: DictConfig) -> N
 
 
 def expect_room(ray: Any, num_cpus: float) -> None:
-    """See that some node has the cores of one job; else Ray would wait for one, for ever and without a word.
-
-    Raises:
-        ConfigError: none has.
-    """
+    """Raise ConfigError if no node has the cores of one job: Ray would wait for one silently and for ever."""
     largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
     if num_cpus > largest:
         raise ConfigError(
@@ -92,11 +84,7 @@ def expect_room(ray: Any, num_cpus: float) -> None:
 
 
 def expect_answer(address: str) -> None:
-    """Look whether anything listens at host:port; Ray itself tries for half a minute, and logs all the while.
-
-    Raises:
-        ConfigError: nothing does.
-    """
+    """Raise ConfigError if nothing listens at host:port; Ray itself tries for half a minute, and logs all the while."""
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host:  # "auto": Ray looks for a node on this machine
         return
@@ -110,14 +98,10 @@ def expect_answer(address: str) -> None:
 
 
 def expect_shared_tracking(job: DictConfig, address: str) -> None:
-    """Refuse a tracking store that is a file of this machine.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    told = OmegaConf.select(job, "hydra.job.env_set.MLFLOW_TRACKING_URI")
+    """Raise ConfigError if the tracking store is a file of this machine."""
+    announced = OmegaConf.select(job, "hydra.job.env_set.MLFLOW_TRACKING_URI")
     configured = OmegaConf.select(job, "main.mlflow_tracking_url")
-    uri = str(told or configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    uri = str(announced or configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     if "://" not in uri or uri.startswith(("sqlite", "file:")):
         raise ConfigError(
             f"the workers of the Ray cluster at {address} cannot see {uri}. Start a tracking server that they reach "
@@ -126,7 +110,7 @@ def expect_shared_tracking(job: DictConfig, address: str) -> None:
 
 
 def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
-    """What Ray prepares on each node: the code and the environment; on this machine alone the code is there.
+    """Return what Ray prepares on each node: variables, and code, which this machine alone has already.
 
     Raises:
         ConfigError: a password would be among it.
@@ -137,13 +121,13 @@ def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
             "MLFLOW_TRACKING_URI holds a password, and Ray shows the variables of its workers to everyone. Leave it "
             "out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, of a database PGPASSWORD, on each node."
         )
-    found: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
+    env: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))
-    return {**found, "working_dir": folder, "excludes": STAY_HERE} if folder else found
+    return {**env, "working_dir": folder, "excludes": STAY_HERE} if folder else env
 
 
 def _refusal(address: str, error: BaseException) -> str:
-    """Say in one line why the cluster cannot be used."""
+    """Return one line about why the cluster cannot be used."""
     causes = [error]
     while causes[-1].__cause__:
         causes.append(causes[-1].__cause__)

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: the table of its jobs in the terminal and as an artifact, and the plot."""
+"""The table of a sweep's jobs, in the terminal and as an artifact, and the plot."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ def failed(run: Run) -> bool:
 
 
 def as_table(jobs: list[Run], settings: Settings) -> pd.DataFrame:
-    """One row per job: its number, what was swept, the validation metrics, seconds and status."""
-    return pd.DataFrame([_row(run, swept_keys(jobs), settings) for run in jobs])
+    """Return one row per job: its number, what was swept, the validation metrics, seconds and status."""
+    keys = swept_keys(jobs)
+    return pd.DataFrame([_row(run, keys, settings) for run in jobs])
 
 
 def _row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
-    given = _overrides(run)
-    others = sorted(name for name in run.data.metrics if name.startswith("val_") and name != settings.metric)
+    given, metrics = _overrides(run), run.data.metrics
     return {
         "job": int(run.data.tags[JOB]),
         **{key: given.get(key, "") for key in keys},
-        settings.metric: run.data.metrics.get(settings.metric, math.nan),
-        **{name: run.data.metrics[name] for name in others},
-        SECONDS: run.data.metrics.get(SECONDS, math.nan),
+        settings.metric: metrics.get(settings.metric, math.nan),
+        **{name: metrics[name] for name in sorted(metrics) if name.startswith("val_") and name != settings.metric},
+        SECONDS: metrics.get(SECONDS, math.nan),
         "status": run.info.status,
         "run_id": run.info.run_id,
     }
 
 
 def _overrides(run: Run) -> dict[str, str]:
-    lines = run.data.tags.get(OVERRIDES, "").splitlines()
-    return {line.partition("=")[0].lstrip("+~"): line.partition("=")[2] for line in lines}
+    parts = [line.partition("=") for line in run.data.tags.get(OVERRIDES, "").splitlines()]
+    return {key.lstrip("+~"): value for key, _, value in parts}
 
 
 def swept_keys(jobs: list[Run]) -> list[str]:
-    """The keys whose values differ between jobs; all keys where there is but one job."""
+    """Return the keys whose values differ between jobs; all keys if there is only one job."""
     given = [_overrides(run) for run in jobs]
     keys = list(dict.fromkeys(key for one in given for key in one))
     return [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in given}) > 1]
@@ -59,34 +59,31 @@ def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Ru
     """Log the table; if there is a best job, the plot and its metrics too, so that sweeps can be compared as well.
 
     Returns:
-        The names of what was logged.
+        The names of the artifacts.
     """
     table, keys = as_table(jobs, settings), swept_keys(jobs)
     client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
     shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
-    shown = shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key)
+    note = as_markdown(shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key))
     if best is None:
-        client.set_tag(run_id, NOTE, f"No best job\n\n{as_markdown(shown)}")
+        client.set_tag(run_id, NOTE, f"No best job\n\n{note}")
         return [TABLE_ARTIFACT]
-    found = next(run for run in jobs if run.info.run_id == best.info.run_id)
-    for name, value in found.data.metrics.items():
+    for name, value in best.data.metrics.items():
         client.log_metric(run_id, name, value)
-    note = f"Best: **{best.info.run_name}**\n\n{as_markdown(shown)}"
-    client.log_batch(run_id, tags=[RunTag(BEST_JOB, best.info.run_id), RunTag(NOTE, note)])
-    return [TABLE_ARTIFACT, *_plotted(client, run_id, settings, table, keys)]
-
-
-def _plotted(client: MlflowClient, run_id: str, settings: Settings, table: pd.DataFrame, keys: list[str]) -> list[str]:
-    """Log the plot of the finished jobs, unless nothing differs between the jobs; return its name if there is one."""
-    from pipeline.sweep import plot
-
+    tags = {BEST_JOB: best.info.run_id, NOTE: f"Best: **{best.info.run_name}**\n\n{note}"}
+    client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
     if not keys:
-        return []
+        return [TABLE_ARTIFACT]
     worst_first = table.sort_values(settings.metric, ascending=settings.direction == "maximize")
-    finished = worst_first[worst_first["status"] == "FINISHED"]
-    figure = plot.settings_and_metric(finished[keys].rename(columns=short_key), finished[settings.metric], "Sweep")
+    _plot(client, run_id, worst_first[worst_first["status"] == "FINISHED"], keys, settings.metric)
+    return [TABLE_ARTIFACT, PLOT_ARTIFACT]
+
+
+def _plot(client: MlflowClient, run_id: str, finished: pd.DataFrame, keys: list[str], metric: str) -> None:
+    from pipeline.sweep.plot import settings_and_metric  # imports matplotlib, which only a sweep needs
+
+    figure = settings_and_metric(finished[keys].rename(columns=short_key), finished[metric], "Sweep")
     client.log_figure(run_id, figure, PLOT_ARTIFACT)
-    return [PLOT_ARTIFACT]
 
 
 def short_key(key: str) -> str:
@@ -114,39 +111,37 @@ def closing(
     Args:
         report: where the report of the best job is; "" if it has none.
         logged: the names of what `publish` has logged.
+        progress: how far a search is.
     """
+    table = Table(title=Text(title), title_justify="left", caption_justify="left")
     keys = swept_keys(jobs)
-    sign = -1.0 if settings.direction == "maximize" else 1.0
-    ranked = sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign))
-    table = Table(title=Text(title), title_justify="left")
-    for heading in ("job", *map(short_key, keys), settings.metric, f"test {metric_of('roc_auc').label}", SECONDS, ""):
+    test = f"test {metric_of('roc_auc').label}"
+    for heading in ("job", *map(short_key, keys), settings.metric, test, SECONDS, ""):
         table.add_column(Text(heading), justify="left" if heading == "" else "right")
-    for run in ranked:
-        row = _row(run, keys, settings)
-        mark = "best" if best and run.info.run_id == best.info.run_id else "" if not failed(run) else "failed"
-        test = run.data.metrics.get("test_roc_auc")
-        cells = [
-            str(row["job"]),
-            *(short_value(row[key]) for key in keys),
-            _number(row[settings.metric]),
-            _number(test),
-        ]
-        table.add_row(
-            *map(Text, cells), _number(row[SECONDS], 1), Text(mark, "bold green" if mark == "best" else "red")
-        )
+    sign = -1.0 if settings.direction == "maximize" else 1.0
+    for run in sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign)):
+        given, metrics = _overrides(run), run.data.metrics
+        numbers = [_number(metrics.get(name)) for name in (settings.metric, "test_roc_auc")]
+        values = [short_value(given.get(key, "")) for key in keys]
+        cells = [run.data.tags[JOB], *values, *numbers, _number(metrics.get(SECONDS), 1)]
+        if best and run.info.run_id == best.info.run_id:
+            mark = Text("best", "bold green")
+        else:
+            mark = Text("failed" if failed(run) else "", "red")
+        table.add_row(*map(Text, cells), mark)
     kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
     where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
     about = [f"report of the best job: {report}"] if report else []
-    table.caption = Text("\n".join([*progress, *verdict_of_best(jobs, best), where, *about]))
-    table.caption_justify = "left"
+    table.caption = Text("\n".join([*progress, *_verdict(best), where, *about]))
     return table
 
 
-def verdict_of_best(jobs: list[Run], best: Run | None) -> list[str]:
+def _verdict(best: Run | None) -> list[str]:
     """Return the data set, and the verdict on the best job."""
-    judged = [run for run in jobs if best and run.info.run_id == best.info.run_id and VERDICT in run.data.tags]
-    return [f"data set: {data_set_in(run.data.tags)}; best job: {in_words(run)}" for run in judged]
+    if best is None or VERDICT not in best.data.tags:
+        return []
+    return [f"data set: {data_set_in(best.data.tags)}; best job: {in_words(best)}"]
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    return "" if value is None else f"{value:.{digits}f}"

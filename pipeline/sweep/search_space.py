@@ -1,8 +1,8 @@
-"""The space of a search: what Hydra's grammar of sweeps means to Optuna, and a proposed value as an override again."""
+"""The space of a search: Hydra's grammar of sweeps as Optuna's distributions, and a proposed value as an override."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
@@ -12,105 +12,83 @@ from pipeline.config import ConfigError
 
 
 @dataclass(frozen=True)
-class Swept:
-    """One swept override.
+class Space:
+    """The overrides of a search.
 
     Attributes:
-        distribution: where its values come from.
-        points: the values of a range of floats as Hydra counts them; Optuna's differ in the last digit.
+        fixed: overrides that every job gets as they were typed.
+        distributions: where the values of each swept key come from.
+        points: the values of ranges of floats as Hydra counts them; Optuna's differ in the last digit.
     """
 
-    key: str
-    distribution: BaseDistribution
-    points: tuple[float, ...] = ()
-
-    def override(self, value: Any) -> str:
-        if self.points:
-            value = min(self.points, key=lambda point: abs(point - value))
-        return f"{self.key}={value}"
-
-
-@dataclass(frozen=True)
-class Space:
-    """The overrides of a search: those that every job gets as they were typed, and those that are searched."""
-
     fixed: list[str]
-    swept: dict[str, Swept]
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        return {key: one.distribution for key, one in self.swept.items()}
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    points: dict[str, list[float]] = field(default_factory=dict)
 
     def job(self, params: dict[str, Any]) -> list[str]:
-        """The overrides of one job."""
-        return [*self.fixed, *(self.swept[key].override(value) for key, value in params.items())]
+        """Return the overrides of one job."""
+        return [*self.fixed, *(f"{key}={self._as_typed(key, value)}" for key, value in params.items())]
+
+    def _as_typed(self, key: str, value: Any) -> Any:
+        return min(self.points[key], key=lambda point: abs(point - value)) if key in self.points else value
 
 
 def space_of(overrides: list[Override]) -> Space:
     """Split overrides into fixed and swept ones; of several with the same key the last one counts.
 
     Raises:
-        ConfigError: nothing is swept, or a sweep that cannot be searched.
+        ConfigError: nothing is swept, or a glob, an empty range, an interval from high to low, a logarithm of zero.
     """
     last = {override.get_key_element(): override for override in overrides}
-    fixed = [str(one.input_line) for one in last.values() if not one.is_sweep_override()]
-    swept = {key: swept_of(key, one) for key, one in last.items() if one.is_sweep_override()}
-    if not swept:
+    space = Space([str(one.input_line) for one in last.values() if not one.is_sweep_override()])
+    for key, override in last.items():
+        if override.is_sweep_override():
+            try:
+                _add(space, key, override.value())
+            except ValueError as error:
+                raise ConfigError(f"{override.input_line} cannot be searched: {error}") from error
+    if not space.distributions:
         raise ConfigError(
             "hydra/sweeper=optuna has nothing to search: no override is swept. Give one at least, "
             "for example random_forest_pipeline.random_forest.max_depth=range(3,16)"
         )
-    return Space(fixed, swept)
+    return space
 
 
-def swept_of(key: str, override: Override) -> Swept:
-    """Return where the values of a swept override come from.
-
-    Raises:
-        ConfigError: a glob, an empty range, an interval from high to low, a logarithm of zero.
-    """
-    value = override.value()
-    try:
-        if isinstance(value, ChoiceSweep):
-            # as they are written on a command line: quoted strings, lists and null are values like others
-            return Swept(key, CategoricalDistribution(list(dict.fromkeys(map(Transformer.str, value.list)))))
-        if isinstance(value, RangeSweep):
-            return _range(key, value)
-        if isinstance(value, IntervalSweep):
-            return Swept(key, _interval(value))
-    except ValueError as error:
-        raise ConfigError(f"{override.input_line} cannot be searched: {error}") from error
-    raise ConfigError(f"{override.input_line} cannot be searched; name the choices: {key}=choice(a,b)")
+def _add(space: Space, key: str, value: Any) -> None:
+    if isinstance(value, RangeSweep):
+        _add_range(space, key, value)
+    elif isinstance(value, IntervalSweep):
+        both_whole = isinstance(value.start, int) and isinstance(value.end, int)  # int(interval(...))
+        kind: Any = IntDistribution if both_whole else FloatDistribution
+        space.distributions[key] = kind(value.start, value.end, log="log" in value.tags)
+    elif isinstance(value, ChoiceSweep):
+        # as they are written on a command line: quoted strings, lists and null are values like others
+        space.distributions[key] = CategoricalDistribution(list(dict.fromkeys(map(Transformer.str, value.list))))
+    else:
+        raise ValueError(f"name the choices: {key}=choice(a,b)")
 
 
-def _range(key: str, value: RangeSweep) -> Swept:
-    """A range without its end, as in Hydra and Python; its order, and so shuffle(...), means nothing to a search."""
+def _add_range(space: Space, key: str, value: RangeSweep) -> None:
+    """Add a range without its end, as in Hydra; its order, and so shuffle(...), means nothing to a search."""
     points = list(value.range())
     if not points:
         raise ValueError("the range is empty")
     low, step, log = min(points), abs(value.step), "log" in value.tags
     if all(isinstance(point, int) for point in points):
-        return Swept(key, IntDistribution(int(low), int(max(points)), log=log, step=int(step)))
-    # points are sums, inexact in the last digit; Optuna wants an end that lies on a step to the last digit
+        space.distributions[key] = IntDistribution(int(low), int(max(points)), log=log, step=int(step))
+        return
+    # points are sums, inexact in the last digit; Optuna requires an end that is on a step to the last digit
     high = float(f"{low + step * (len(points) - 1):.12g}")
-    return Swept(key, FloatDistribution(low, high, log=log, step=None if log else step), tuple(points))
+    space.distributions[key] = FloatDistribution(low, high, log=log, step=None if log else step)
+    space.points[key] = points
 
 
-def _interval(value: IntervalSweep) -> BaseDistribution:
-    assert value.start is not None
-    assert value.end is not None
-    log = "log" in value.tags
-    if isinstance(value.start, int) and isinstance(value.end, int):  # int(interval(...))
-        return IntDistribution(value.start, value.end, log=log)
-    return FloatDistribution(value.start, value.end, log=log)
-
-
-def shown(distribution: BaseDistribution | None) -> str:
-    """Where values come from, in a few words; distributions that differ have words that differ."""
+def shown(distribution: BaseDistribution) -> str:
+    """Return in a few words where values come from; distributions that differ have words that differ."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice({','.join(map(str, distribution.choices))})"
-    if isinstance(distribution, IntDistribution | FloatDistribution):
-        kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
-        step = f" by {distribution.step}" if distribution.step else ""
-        return f"{kind} {distribution.low} to {distribution.high}{step}{' (log)' if distribution.log else ''}"
-    return "not swept"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
+    step = f" by {distribution.step}" if distribution.step else ""
+    return f"{kind} {distribution.low} to {distribution.high}{step}{' (log)' if distribution.log else ''}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,7 @@ class OptunaSweeper(SweepingUnderARun):
 
 
 def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence[JobReturn]]:
-    """Open the sweep's run, run its jobs, carry the best one to the end, and close the sweep.
+    """Open the sweep's run, run its jobs, carry the best one to the end, and end the run.
 
     Raises:
         ConfigError: the sweep's configuration has no usable value.
@@ -118,19 +118,30 @@ def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence
     """
     sweep = open_sweep(sweeper.config)
     announce(sweep, sweeper.config)
-    problems: list[BaseException] = []
-    try:
+    problems, returned = list[BaseException](), list[Sequence[JobReturn]]()
+    with collected(problems):
         returned = sweeper.run_jobs(arguments)
-    except BaseException as error:
-        problems.append(error)
-    try:
+    with collected(problems):
         lost = getattr(sweeper.launcher, "lost", {})  # a RayLauncher's
-        problems += close(sweep, problems[0] if problems else None, lost, sweeper.progress())
-    except BaseException as error:
-        problems.append(error)
+        problems += summed_up(sweep, lost, sweeper.progress(), early=bool(problems))
+    interrupted = any(isinstance(error, KeyboardInterrupt) for error in problems)
+    status = "KILLED" if interrupted else "FAILED" if problems else "FINISHED"
+    with suppress(MlflowException, OSError):
+        for run_id in (sweep.ledger, sweep.run_id):
+            MlflowClient().set_terminated(run_id, status)
     if problems:
         raise BaseExceptionGroup("the sweep failed", problems)
     return returned
+
+
+@contextmanager
+def collected(problems: list[BaseException]) -> Iterator[None]:
+    """Append what is raised inside to `problems`: Ctrl-C, an unreachable server, a failure of Hydra or Optuna."""
+    try:
+        yield
+    except BaseException as error:
+        tracking.lose_patience(error)
+        problems.append(error)
 
 
 def open_sweep(config: DictConfig) -> Sweep:
@@ -147,11 +158,11 @@ def open_sweep(config: DictConfig) -> Sweep:
         raise ConfigError(f"configuration key {error.title.lower()}.{first_problem(error)}") from error
     chosen_steps(main.execute_steps)  # names that are no steps are told before anything runs
     chosen_steps(main.rerun, "main.rerun")
-    expect_common(list(map(str, config.hydra.overrides.task)))
+    overrides = list(map(str, config.hydra.overrides.task))
+    expect_common(overrides)
     console = Console()
     uri, run_id = open_run(main, "sweep", console)
-    swept = "\n".join(map(str, config.hydra.overrides.task))
-    tags = [RunTag(PIPELINE, run_id), RunTag(OVERRIDES, swept)]
+    tags = [RunTag(PIPELINE, run_id), RunTag(OVERRIDES, "\n".join(overrides))]
     MlflowClient().log_batch(run_id, tags=tags)
     return Sweep(settings, uri, run_id, open_nested(run_id, "shared steps", {}), time.monotonic())
 
@@ -176,53 +187,28 @@ def expect_common(overrides: list[str]) -> None:
             raise ConfigError(f"{key} cannot be swept: all jobs of a sweep have the same one. Start a sweep for each.")
 
 
-def close(sweep: Sweep, problem: BaseException | None, lost: dict[int, str], progress: list[str]) -> list[JobFailed]:
-    """Carry the best job to the end, print and log the table of all jobs, and end the sweep's run.
+def summed_up(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bool) -> list[JobFailed]:
+    """Carry the best job to the end unless the sweep ended early; print and log the table of all jobs.
 
     Args:
-        problem: what ended the sweep early, if anything did.
         lost: why jobs whose processes died gave no result, by their numbers.
         progress: what the table says of a search.
 
     Returns:
         One error per failed job.
     """
-    status = "FAILED"
-    try:
-        failures = _summed_up(sweep, problem, lost, progress)
-        status = _status(failures, problem)
-    except BaseException as error:  # Ctrl-C while the best job is evaluated, or an unreachable server
-        tracking.lose_patience(error)
-        status = _status([], error)
-        raise
-    finally:
-        with suppress(MlflowException, OSError):
-            for run_id in (sweep.ledger, sweep.run_id):
-                MlflowClient().set_terminated(run_id, status)
-    return failures
-
-
-def _status(failures: list[JobFailed], problem: BaseException | None) -> str:
-    if isinstance(problem, KeyboardInterrupt):
-        return "KILLED"
-    return "FAILED" if failures or problem else "FINISHED"
-
-
-def _summed_up(
-    sweep: Sweep, problem: BaseException | None, lost: dict[int, str], progress: list[str]
-) -> list[JobFailed]:
     client, console = MlflowClient(), new_console()
     without_run = end_lost_jobs(client, sweep, lost)
-    jobs = without_lost_tries(jobs_of(client, sweep))
+    jobs = jobs_of(client, sweep)
     failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]
     failures += [JobFailed(f"job {number}: {error}") for number, error in without_run.items()]
     best, report = best_of(jobs, sweep.settings), ""
-    if best and not problem:
+    if best and not early:
         for run_id in steps_of(best).values():  # a single step that is run next reads what belongs to the best job
             mark_current(client, run_id)
         failures += finish_best(client, sweep, best, console)
         report = at_end.published(client, best.info.run_id)
-        jobs = without_lost_tries(jobs_of(client, sweep))
+        jobs, best = jobs_of(client, sweep), client.get_run(best.info.run_id)
     if jobs:
         logged = publish(client, sweep.run_id, sweep.settings, jobs, best)
         title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
@@ -230,12 +216,16 @@ def _summed_up(
     return failures
 
 
-def jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
-    """Return the runs of the sweep's jobs in their order."""
+def all_jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
+    """Return the runs of the sweep's jobs in their order; several of a job that a cluster has started again."""
     experiment = client.get_run(sweep.run_id).info.experiment_id
     chosen = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
     runs = client.search_runs([experiment], chosen, max_results=5000)
     return sorted(runs, key=lambda run: int(run.data.tags[JOB]))
+
+
+def jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
+    return without_lost_tries(all_jobs_of(client, sweep))
 
 
 def without_lost_tries(jobs: list[Run]) -> list[Run]:
@@ -247,7 +237,7 @@ def without_lost_tries(jobs: list[Run]) -> list[Run]:
 def end_lost_jobs(client: MlflowClient, sweep: Sweep, lost: dict[int, str]) -> dict[int, str]:
     """End the runs of jobs whose processes died, and of their steps; return those of `lost` that never had a run."""
     without_run = dict(lost)
-    for run in jobs_of(client, sweep):
+    for run in all_jobs_of(client, sweep):
         why = without_run.pop(int(run.data.tags[JOB]), LOST)
         if run.info.status == "RUNNING":
             client.set_tag(run.info.run_id, ERROR, f"{why}. {AGAIN}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socketserver
 import sys
@@ -11,15 +10,29 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
+from mlflow.entities import Run
 
-from benchmarks import plain, serving
-from benchmarks.load import Load, drive_for, post, whole_length
-from benchmarks.measuring import Comparison, MeasurementFailed, Side, Store, cost_of, take_turns
-from benchmarks.report import Goal, Result, as_markdown
-from benchmarks.speed import COMPARISONS, GROWTH, Bench, chosen_data, keys_of
+from benchmarks import plain, serving, speed
+from benchmarks.load import Load, drive_for, length_of, post
+from benchmarks.measuring import (
+    Comparison,
+    Goal,
+    MeasurementFailed,
+    Result,
+    Side,
+    Store,
+    command_line,
+    cost_of,
+    publish,
+    take_turns,
+)
+from benchmarks.size import as_reference, folder_of, watched
+from benchmarks.speed import Bench, chosen_data
 from preprocess.run import tidy
 from stepkit.paths import ROOT
 from tests.support.repo import first_parts, imported_by, reached_from, read_yaml
@@ -29,30 +42,30 @@ AT_LEAST = Goal("a", "something", ("slow", "fast"), 3.0, at_least=True)
 AT_MOST = Goal("b", "another", ("ours", "theirs"), 1.5)
 
 
-def test_the_median_ratio_of_the_turns_is_judged() -> None:
-    result = Result(AT_LEAST, [(9.0, 3.0), (8.0, 2.0), (5.0, 2.0)])
-    assert (result.ratio, min(result.ratios), max(result.ratios)) == (3.0, 2.5, 4.0)
-    assert result.is_met
-    assert not Result(AT_LEAST, [(2.9, 1.0)]).is_met
+@pytest.mark.parametrize(
+    ("goal", "pairs", "judged"),
+    [
+        (AT_LEAST, [(9.0, 3.0), (8.0, 2.0), (5.0, 2.0)], ["3.00 (2.50 to 4.00)", "at least 3", "yes"]),
+        (AT_LEAST, [(2.9, 1.0)], ["2.90", "at least 3", "no"]),
+        (AT_MOST, [(1.5, 1.0)], ["1.50", "at most 1.5", "yes"]),
+        (AT_MOST, [(1.51, 1.0)], ["1.51", "at most 1.5", "no"]),
+        (Goal("f", "the fit", ("large", "small"), None), [(90.0, 1.0)], ["90.00", "", ""]),
+    ],
+)
+def test_the_median_ratio_of_the_turns_is_judged_if_the_goal_has_a_target(
+    goal: Goal, pairs: list[tuple[float, float]], judged: list[str]
+) -> None:
+    assert Result(goal, pairs).cells[-3:] == judged
 
 
-def test_a_goal_of_at_most_is_missed_above_it() -> None:
-    assert AT_MOST.is_met(1.5)
-    assert not AT_MOST.is_met(1.51)
-
-
-def test_a_goal_without_a_target_is_shown_and_not_judged() -> None:
-    result = Result(Goal("f", "the fit", ("large", "small"), None), [(90.0, 1.0)])
-    assert result.is_met
-    assert result.cells[-2:] == ["", ""]
-
-
-def test_the_markdown_shows_both_sides_the_range_and_the_goal() -> None:
-    text = as_markdown([Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)], "a note")], "where and when")
-    header, rule, row, *rest = text.splitlines()
-    assert row == "| something; a note | slow: 7.00 s | fast: 2.50 s | 3.00 (2.00 to 4.00) | at least 3 | yes |"
-    assert header.count("|") == rule.count("|") == row.count("|")
-    assert rest == ["", "where and when"]
+def test_the_table_shows_both_sides_in_their_unit_and_the_note(tmp_path: Path) -> None:
+    rate = Goal("r", "requests a second", ("ours", "theirs"), 2, at_least=True, unit="/s")
+    publish([Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)]), Result(rate, [(3201.4, 60.32)])], tmp_path / "t.md", "where")
+    header, rule, first, second, *rest = (tmp_path / "t.md").read_text().splitlines()
+    assert first == "| something | slow: 7.00 s | fast: 2.50 s | 3.00 (2.00 to 4.00) | at least 3 | yes |"
+    assert "| ours: 3,201 /s | theirs: 60.32 /s |" in second
+    assert header.count("|") == rule.count("|") == first.count("|")
+    assert rest == ["", "where"]
 
 
 def test_the_sides_take_turns_in_being_first() -> None:
@@ -72,10 +85,10 @@ def test_the_sides_take_turns_in_being_first() -> None:
 
 def test_another_auc_on_one_side_is_no_measurement() -> None:
     bench = Bench(Path("none.csv"), "uci")
-    bench.expect_auc({0.7714382036495685})
-    bench.expect_auc({0.7714382036495684})  # the same, its parts summed in another order
+    bench.expect_auc(0.7714382036495685)
+    bench.expect_auc(0.7714382036495684)  # the same, its parts summed in another order
     with pytest.raises(MeasurementFailed, match="do not do the same work"):
-        bench.expect_auc({0.7714383})
+        bench.expect_auc(0.7714383)
 
 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
@@ -83,33 +96,23 @@ def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
         Store(tmp_path).seconds("sh", "-c", "echo it broke; exit 3")
 
 
-def test_every_goal_has_a_key_of_its_own() -> None:
-    keys = [*(one.goal.key for one in COMPARISONS), GROWTH.key]
+@pytest.mark.parametrize("keys", [speed.KEYS, serving.KEYS])
+def test_every_goal_has_a_key_of_its_own_by_which_it_is_chosen(
+    keys: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert keys == sorted(set(keys))
-    assert keys_of(",".join(keys)) == keys
-    with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
-        keys_of("a,x")
+    flags = command_line(None, keys, "results.md")
+    assert flags.parse_args([]).only == keys
+    assert flags.parse_args(["--only", "a,d"]).only == ["a", "d"]
+    with pytest.raises(SystemExit):
+        flags.parse_args(["--only", "a,x"])
+    assert "no goal x; the goals are a,b" in capsys.readouterr().err
 
 
-def test_every_goal_of_serving_has_a_key_of_its_own() -> None:
-    keys = [*(one.goal.key for one in serving.COMPARISONS), *(goal.key for goal in serving.BATCH)]
-    assert keys == sorted(set(keys)) == serving.KEYS
-    assert serving.keys_of("a,l") == ["a", "l"]
-    with pytest.raises(argparse.ArgumentTypeError, match="no goal x"):
-        serving.keys_of("x")
-
-
-def test_figures_are_shown_in_their_unit() -> None:
-    rate = Goal("r", "requests a second", ("ours", "theirs"), 2, at_least=True, unit="/s")
-    assert Result(rate, [(3201.4, 60.32)]).cells[1:3] == ["ours: 3,201 /s", "theirs: 60.32 /s"]
-
-
-def test_the_length_of_an_answer_is_known_once_its_head_is_complete() -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nx: y\r\n"
-    assert whole_length(head) == 0
-    assert whole_length(head + b"\r\nabc") == len(head) + 2 + 12
+def test_the_length_of_an_answer_is_in_its_head() -> None:
+    assert length_of(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\nx: y\r\n\r\n") == 12
     with pytest.raises(ValueError, match="without Content-Length"):
-        whole_length(b"HTTP/1.1 200 OK\r\n\r\n")
+        length_of(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 @contextmanager
@@ -191,3 +194,27 @@ def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_meas
     assert len(filled) > peak("held = b'x' * (100 * 2**20)") > 100 * 2**20 > peak("pass")
     with pytest.raises(MeasurementFailed, match="status 3"):
         peak("raise SystemExit(3)")
+
+
+HOLD_100_MB = "import os, sys, time; os.chdir(sys.argv[1]); held = b'x' * 100_000_000; time.sleep(0.5)"
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_process_belongs_to_the_folder_that_it_runs_in(tmp_path: Path) -> None:
+    peaks = watched([sys.executable, "-c", HOLD_100_MB, str(ROOT / "download")], os.environ, tmp_path / "out")
+    assert 0.1 < peaks["download"] < 0.2
+    assert peaks["pipeline"] > 0.1
+    with pytest.raises(MeasurementFailed, match=r"status 3:\nno rows"):
+        watched([sys.executable, "-c", "print('no rows'); exit(3)"], os.environ, tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["there/main/download", "there/main#download", "git@host:a/main.git#download"])
+def test_a_step_is_called_after_its_folder(source: str) -> None:
+    run = SimpleNamespace(data=SimpleNamespace(tags={"mlflow.source.name": source}))
+    assert folder_of(cast(Run, run)) == "download"
+
+
+def test_the_reference_holds_each_client_once(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"ID": [1, 2, 3], "AGE": [24, 24, 57]}).to_parquet(path)
+    assert pd.read_parquet(as_reference(path))["AGE"].tolist() == [24, 57]

@@ -168,7 +168,7 @@ def test_the_end_of_a_sweep_names_the_data_set_and_why_the_best_job_is_not_champ
     }
     best = job(1, f"{FOREST}.max_depth=7", val_roc_auc=0.75)
     judged = Run(best.info, RunData([], [], [RunTag(*tag) for tag in {**best.data.tags, **said}.items()]))
-    shown = str(closing("sweep", SETTINGS, [judged], best, "sqlite:///x.db", "", [], []).caption)
+    shown = str(closing("sweep", SETTINGS, [judged], judged, "sqlite:///x.db", "", [], []).caption)
     assert "data set: a; best job: rejected: the champion [version 1] is of another data set" in shown
 
 
