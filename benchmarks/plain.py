@@ -21,14 +21,13 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import Checked, run_checks
 from evaluate.bootstrap import Scored
-from evaluate.measure import Assessed, assess, report
+from evaluate.measure import assess, report
 from evaluate.plots import pictures
 from random_forest.pipeline import FOREST, build, features_of, importances
 from stepkit.model import plots
@@ -50,24 +49,24 @@ LARGEST_DIFFERENCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What every fit starts from: the columns and three disjoint parts of the table."""
+class Part:
+    """One of the disjoint parts of the table."""
 
+    table: pd.DataFrame
     columns: Columns
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
 
-    def rows_of(self, part: pd.DataFrame) -> pd.DataFrame:
-        return as_model_input(part, self.columns)
+    @property
+    def rows(self) -> pd.DataFrame:
+        return as_model_input(self.table, self.columns)
 
-    def labels_of(self, part: pd.DataFrame) -> np.ndarray:
-        return part[self.columns.target].to_numpy(dtype=int)
+    @property
+    def labels(self) -> np.ndarray:
+        return self.table[self.columns.target].to_numpy(dtype=int)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted pipeline, its graph, and what it says of the validation rows."""
+    """A fitted pipeline, its graph, and what it answers for the validation rows."""
 
     model: Pipeline
     graph: bytes
@@ -85,25 +84,20 @@ def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return with_column(kept[columns.names].astype(float), columns.target, target)
 
 
-def check(table: pd.DataFrame, columns: Columns, folder: Path) -> None:
-    """Run the data tests; a first run has no reference, in the pipeline as here."""
-    checked = run_checks(Checked(table, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
+def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Part]:
+    """Read, tidy, check and split the table; write what the steps hand on; return fit, validation and test split."""
+    (folder / "sha256.txt").write_text(sha256_of(table) + "\n")
+    clean = tidy(read_table(table), columns)
+    # a first run has no reference, in the pipeline as here
+    checked = run_checks(Checked(clean, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
     pd.DataFrame(checked.outcomes).to_csv(folder / "data_checks.csv", index=False)
     if checked.failures:
         raise SystemExit(f"data checks failed: {checked.failures}")
-
-
-def prepare(table: Path, dataset: Path, folder: Path) -> Prepared:
-    """Read, tidy, check and split the table; write what the steps hand on."""
-    columns = read_columns(dataset)
-    (folder / "sha256.txt").write_text(sha256_of(table) + "\n")
-    clean = tidy(read_table(table), columns)
-    check(clean, columns, folder)
     train, test = split(clean, CONFIG["data"]["test_size"], columns.target, SEED)
     for part, name in ((clean, "preprocessed_data"), (train, "data_train"), (test, "data_test")):
         part.to_csv(folder / f"{name}.csv", index=False)
     fitting, validation = split(train, CONFIG["data"]["val_size"], columns.target, SEED)
-    return Prepared(columns, fitting, validation, test)
+    return Part(fitting, columns), Part(validation, columns), Part(test, columns)
 
 
 def answers(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> np.ndarray:
@@ -113,76 +107,49 @@ def answers(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> np.nda
     return probabilities
 
 
-def fit(prepared: Prepared, settings: ModelSettings) -> Fitted:
-    """Fit, score the validation rows, convert, and see that the graph answers them as scikit-learn does."""
-    model = build(settings, prepared.columns, SEED)
-    model.fit(prepared.rows_of(prepared.train), prepared.labels_of(prepared.train))
-    rows = prepared.rows_of(prepared.validation)
-    both = model.predict_proba(rows)
+def fit(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
+    """Fit the configured forest with the settings of `point`, score the validation rows, convert, compare the graph."""
+    forest = {**MODEL_CONFIG["random_forest"], **point}
+    settings = ModelSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
+    model = build(settings, train.columns, SEED)
+    model.fit(train.rows, train.labels)
+    both = model.predict_proba(validation.rows)
     probability = both[:, 1]
-    labels = prepared.labels_of(prepared.validation)
-    threshold = chosen_threshold(settings.threshold, labels, probability, EVALUATION.costs)
-    found = scores(labels, probability, probability >= threshold)
-    types = [(name, FloatTensorType([None, 1])) for name in features_of(settings.features, prepared.columns)]
+    threshold = chosen_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)
+    metrics = scores(validation.labels, probability, probability >= threshold)
+    types = [(name, FloatTensorType([None, 1])) for name in features_of(settings.features, train.columns)]
     options = {id(model.named_steps[FOREST]): {"zipmap": False}}
     graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    if not np.abs(answers(session, rows) - both).max() < LARGEST_DIFFERENCE:
+    if not np.abs(answers(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:
         raise SystemExit("the graph does not answer as scikit-learn does")
-    return Fitted(model, graph, session, probability, threshold, found)
+    return Fitted(model, graph, session, probability, threshold, metrics)
 
 
-def settings_of(point: dict[str, Any]) -> ModelSettings:
-    """The configured settings with those of `point` in the forest."""
-    return ModelSettings.model_validate({**MODEL_CONFIG, "random_forest": {**MODEL_CONFIG["random_forest"], **point}})
-
-
-def train_and_evaluate(prepared: Prepared, folder: Path) -> dict[str, float]:
-    """Do the rest of the pipeline's work in `folder`; return the metrics of both splits."""
-    settings = settings_of({})
-    fitted = fit(prepared, settings)
+def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) -> dict[str, float]:
+    """Do the rest of the pipeline's work in `folder`; return the metrics of both splits. There is no champion."""
+    fitted = fit(train, validation, {})
     (folder / "model.onnx").write_bytes(fitted.graph)
-    draw(prepared, fitted, folder)
-    assessed = evaluate(prepared, fitted, folder)
-    found = {f"test_{name}": value for name, value in assessed.values.items()}
-    return {**{f"val_{name}": value for name, value in fitted.metrics.items()}, **found}
-
-
-def evaluate(prepared: Prepared, fitted: Fitted, folder: Path) -> Assessed:
-    """Measure the model on the test split as the step does, and write what it publishes; there is no champion."""
+    importance = importances(fitted.model)
+    importance.to_csv(folder / "feature_importance.csv", header=["importance"], index_label="feature")
+    matrix = plots.confusion_matrix(validation.labels, fitted.probability >= fitted.threshold, "Validation split")
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
         return answers(fitted.session, rows)[:, 1].astype(float)
 
-    probability = predict(prepared.rows_of(prepared.test))
-    predicted = (probability >= fitted.threshold).astype(int)
-    scored = Scored(prepared.labels_of(prepared.test), probability, predicted)
-    assessed = assess(scored, prepared.test, predict, prepared.columns, EVALUATION, SEED)
-    found = report(assessed, fitted.threshold, EVALUATION, SEED)
-    (folder / "evaluation.json").write_text(write_json(found))
-    for name, figure in pictures(assessed, fitted.threshold):
-        save(figure, folder / name)
-    return assessed
-
-
-def draw(prepared: Prepared, fitted: Fitted, folder: Path) -> None:
-    importance = importances(fitted.model)
-    importance.to_csv(folder / "feature_importance.csv", header=["importance"], index_label="feature")
-    save(plots.feature_importance(importance, "Feature importance"), folder / "feature_importance.png")
-    labels = prepared.labels_of(prepared.validation)
-    matrix = plots.confusion_matrix(labels, fitted.probability >= fitted.threshold, "Validation split")
-    save(matrix, folder / "confusion_matrix_validation.png")
-
-
-def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-
-
-def seconds_of(prepared: Prepared, point: dict[str, Any]) -> float:
-    """Return how long fitting, converting and scoring one point takes."""
-    began = time.perf_counter()
-    fit(prepared, settings_of(point))
-    return time.perf_counter() - began
+    probability = predict(test.rows)
+    scored = Scored(test.labels, probability, (probability >= fitted.threshold).astype(int))
+    assessed = assess(scored, test.table, predict, test.columns, EVALUATION, SEED)
+    (folder / "evaluation.json").write_text(write_json(report(assessed, fitted.threshold, EVALUATION, SEED)))
+    figures = [
+        ("feature_importance.png", plots.feature_importance(importance, "Feature importance")),
+        ("confusion_matrix_validation.png", matrix),
+        *pictures(assessed, fitted.threshold),
+    ]
+    for name, figure in figures:
+        figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+    test_metrics = {f"test_{name}": value for name, value in assessed.values.items()}
+    return {**{f"val_{name}": value for name, value in fitted.metrics.items()}, **test_metrics}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -190,18 +157,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("dataset", type=Path, help="data/NAME.yaml, which describes the table")
     parser.add_argument("folder", type=Path, help="where everything is written")
-    parser.add_argument(
-        "--points", type=json.loads, help='forest settings, e.g. [{"n_estimators": 10}]: seconds of each'
-    )
+    points_help = 'forest settings, e.g. [{"n_estimators": 10}]: print the seconds of each instead'
+    parser.add_argument("--points", type=json.loads, default=[], help=points_help)
     args = parser.parse_args(argv)
     args.folder.mkdir(parents=True, exist_ok=True)
-    prepared = prepare(args.table, args.dataset, args.folder)
+    train, validation, test = prepare(args.table, read_columns(args.dataset), args.folder)
     if args.points:
-        print(json.dumps([seconds_of(prepared, point) for point in args.points]))
+        began = [time.perf_counter()]
+        for point in args.points:
+            fit(train, validation, point)
+            began.append(time.perf_counter())
+        print(json.dumps(np.diff(began).tolist()))
         return
-    found = train_and_evaluate(prepared, args.folder)
-    (args.folder / "metrics.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(f"test AUC {found['test_roc_auc']:.4f}")
+    metrics = train_and_evaluate(train, validation, test, args.folder)
+    (args.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    print(f"test AUC {metrics['test_roc_auc']:.4f}")
 
 
 if __name__ == "__main__":
