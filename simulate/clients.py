@@ -12,34 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr, ndtri
 
-from simulate.figures import (
-    AMOUNT_EDGES,
-    BILLS,
-    COLUMNS,
-    LOWEST_STATUS,
-    MONTHS,
-    PAYMENTS,
-    PEOPLE,
-    ROUND_UNITS,
-    STATUSES,
-    TARGET,
-    Figures,
-    Floats,
-    Ints,
-    age_cell,
-    band,
-    bill_cell,
-    carries_debt,
-    earlier_month,
-    first_bill_cell,
-    first_status_cell,
-    kind_cell,
-    limit_cell,
-    part_cell,
-    read_figures,
-    risk_terms,
-    status_cell,
-)
+from simulate import figures as figs
+from simulate.figures import Figures, Floats, Ints
 
 # Part of what a seed means: chunk i always has child seed i, so another chunk size is another table.
 CHUNK_ROWS = 50_000
@@ -80,11 +54,6 @@ def whole(amounts: Floats) -> Ints:
     return np.rint(amounts).astype(np.int64)
 
 
-def draw_people(figures: Figures, uniform: Floats) -> Ints:
-    """Return SEX, EDUCATION, MARRIAGE (n x 3), drawn together."""
-    return figures.people[pick(figures.people_cumulative, np.zeros(len(uniform), dtype=np.int64), uniform)]
-
-
 def link(figures: Figures, uniform: Floats) -> Floats:
     """Return `uniform` (n x 13) as uniform numbers that are tied to each other (a Gaussian copula).
 
@@ -99,31 +68,25 @@ def draw_accounts(figures: Figures, education: Ints, limit: Ints, statuses: Floa
 
     A status follows the two before it and the last bill; a bill the last bill and the statuses around it.
     """
-    first = pick(figures.first_status, first_status_cell(limit, education), statuses[:, 0]) + LOWEST_STATUS
+    first = pick(figures.first_status, figs.first_status_cell(limit, education), statuses[:, 0]) + figs.LOWEST_STATUS
     codes = [first, first]  # nothing is known before April, so it stands in for March
-    uses = [first_use(figures, limit, first, bills[:, 0])]
-    for month in range(1, MONTHS):
-        cell = status_cell(limit, uses[-1], codes[-2], codes[-1])
-        codes.append(pick(figures.next_status[month - 1], cell, statuses[:, month]) + LOWEST_STATUS)
-        uses.append(next_use(figures, limit, uses[-1], codes[-2], codes[-1], bills[:, month]))
+    first_cell = figs.first_bill_cell(limit, first)
+    uses = [draw_use(figures.grid, figures.nothing_first, figures.first_bill, first_cell, 0.0, bills[:, 0])]
+    for month in range(1, figs.MONTHS):
+        use, cell = uses[-1], figs.status_cell(limit, uses[-1], codes[-2], codes[-1])
+        codes.append(pick(figures.next_status[month - 1], cell, statuses[:, month]) + figs.LOWEST_STATUS)
+        cell = figs.bill_cell(limit, use, codes[-2], codes[-1])
+        carried = np.where(figs.carries_debt(use, codes[-2], codes[-1]), use, 0.0)
+        uses.append(draw_use(figures.grid, figures.nothing_next, figures.next_bill, cell, carried, bills[:, month]))
     return np.column_stack(codes[1:]), whole(np.column_stack(uses) * limit[:, None])
 
 
-def first_use(figures: Figures, limit: Ints, status: Ints, uniform: Floats) -> Floats:
-    """Return April's bills (n) as a share of the limit."""
-    cell = first_bill_cell(limit, status)
-    nothing = figures.nothing_first[cell]
-    drawn = quantile(figures.first_bill, figures.grid, cell, above(uniform, nothing))
-    return np.where(uniform < nothing, 0.0, drawn)
-
-
-def next_use(figures: Figures, limit: Ints, use: Floats, before: Ints, status: Ints, uniform: Floats) -> Floats:
-    """Return the bills (n) that follow `use`, both as a share of the limit."""
-    cell = bill_cell(limit, use, before, status)
-    nothing = figures.nothing_next[cell]
-    drawn = quantile(figures.next_bill, figures.grid, cell, above(uniform, nothing))
-    carried = np.where(carries_debt(use, before, status), use, 0.0)
-    return np.where(uniform < nothing, 0.0, carried + drawn)
+def draw_use(
+    grid: Floats, nothing: Floats, table: Floats, cell: Ints, carried: Floats | float, uniform: Floats
+) -> Floats:
+    """Return bills (n) as a share of the limit: nothing, or what is carried from last month plus what is drawn."""
+    drawn = quantile(table, grid, cell, above(uniform, nothing[cell]))
+    return np.where(uniform < nothing[cell], 0.0, carried + drawn)
 
 
 def above(uniform: Floats, nothing: Floats, full: Floats | float = 0.0) -> Floats:
@@ -132,22 +95,19 @@ def above(uniform: Floats, nothing: Floats, full: Floats | float = 0.0) -> Float
 
 
 def draw_payments(figures: Figures, bills: Ints, statuses: Ints, uniform: Floats, rounding: Floats) -> Ints:
-    """Return payments (n x 6), each from the bill of the month before and the two statuses around it."""
-    due, before = earlier_month(bills), earlier_month(statuses)
-    payments = [
-        draw_payment(figures, month, due[:, month], before[:, month], statuses[:, month], uniform[:, month])
-        for month in range(MONTHS)
-    ]
-    return make_round(figures, np.column_stack(payments), due, rounding)
+    """Return payments (n x 6), each from the bill of the month before and the two statuses around it.
 
-
-def draw_payment(figures: Figures, month: int, due: Ints, before: Ints, status: Ints, uniform: Floats) -> Floats:
-    """Return one month's payments (n): the lowest `uniform` pay nothing, the highest exactly the bill."""
-    kind = kind_cell(due, before, status)
+    The lowest `uniform` pay nothing, the highest exactly the bill.
+    """
+    due, before, month = figs.earlier_month(bills), figs.earlier_month(statuses), np.arange(figs.MONTHS)
+    kind = figs.kind_cell(due, before, statuses)
     nothing, full = figures.nothing_paid[month, kind], figures.full_paid[month, kind]
-    share = quantile(figures.parts[month], figures.grid, part_cell(due, before), above(uniform, nothing, full))
+    parts = figures.parts.reshape(-1, len(figures.grid))  # the cells of all months below each other
+    cell = month * figs.PART_CELLS + figs.part_cell(due, before)
+    share = quantile(parts, figures.grid, cell, above(uniform, nothing, full))
     other = np.maximum(share * np.maximum(due, 1), 1)
-    return np.where(uniform < nothing, 0.0, np.where(uniform >= 1 - full, np.maximum(due, 0), other))
+    payments = np.where(uniform < nothing, 0.0, np.where(uniform >= 1 - full, np.maximum(due, 0), other))
+    return make_round(figures, payments, due, rounding)
 
 
 def make_round(figures: Figures, payments: Floats, due: Ints, uniform: Floats) -> Ints:
@@ -155,15 +115,15 @@ def make_round(figures: Figures, payments: Floats, due: Ints, uniform: Floats) -
 
     Who pays nothing or exactly the bill stays exact.
     """
-    chance = figures.rounding[band(payments, AMOUNT_EDGES)]
-    unit = ROUND_UNITS[(uniform[..., None] >= chance).sum(axis=-1)]
+    chance = figures.rounding[figs.band(payments, figs.AMOUNT_EDGES)]
+    unit = figs.ROUND_UNITS[(uniform[..., None] >= chance).sum(axis=-1)]
     rounded = np.ceil(payments / unit).astype(np.int64) * unit
     return np.where((payments == 0) | (payments == due), whole(payments), rounded)
 
 
 def default_chance(risk: dict[str, float], table: pd.DataFrame) -> Floats:
     """Return each client's probability (n) of default next month."""
-    terms = risk_terms(table)
+    terms = figs.risk_terms(table)
     return np.asarray(expit(risk["intercept"] + sum(terms[name] * risk[name] for name in terms.columns)))
 
 
@@ -180,16 +140,17 @@ def draw_clients(figures: Figures, uniform: Floats) -> pd.DataFrame:
     """Return clients (n x 24, all columns but ID) from `uniform` (n x 30); row i needs no row after it."""
     draw = {name: uniform[:, columns] for name, columns in DRAWS.items()}
     linked = link(figures, draw["linked"])
-    people = draw_people(figures, draw["person"])
-    age = figures.ages[pick(figures.ages_cumulative, age_cell(people), draw["age"])]
-    limit = figures.limits[pick(figures.limits_cumulative, limit_cell(people, age), linked[:, 0])]
+    everyone = np.zeros(len(uniform), dtype=np.int64)  # SEX, EDUCATION and MARRIAGE are drawn together
+    people = figures.people[pick(figures.people_cumulative, everyone, draw["person"])]
+    age = figures.ages[pick(figures.ages_cumulative, figs.age_cell(people), draw["age"])]
+    limit = figures.limits[pick(figures.limits_cumulative, figs.limit_cell(people, age), linked[:, 0])]
     statuses, bills = draw_accounts(figures, people[:, 1], limit, draw["statuses"], linked[:, 1:7])
     payments = draw_payments(figures, bills, statuses, linked[:, 7:], draw["rounding"])
-    names = ("LIMIT_BAL", *PEOPLE, "AGE", *STATUSES, *BILLS, *PAYMENTS)
+    names = ("LIMIT_BAL", *figs.PEOPLE, "AGE", *figs.STATUSES, *figs.BILLS, *figs.PAYMENTS)
     values = np.column_stack([limit, people, age, statuses, bills, payments])
     table = pd.DataFrame(values, columns=list(names))
     target = (draw["default"] < default_chance(figures.risk, table)).astype(np.int64)
-    return repeat_some(table.assign(**{TARGET: target}), draw["repeats"])
+    return repeat_some(table.assign(**{figs.TARGET: target}), draw["repeats"])
 
 
 def chunks(rows: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
@@ -199,14 +160,14 @@ def chunks(rows: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> Iterator[pd.Da
     """
     if rows < 1:
         raise ValueError(f"cannot make {rows} clients; ask for at least 1 row")
-    figures = read_figures()
+    figures = figs.read_figures()
     for number, start in enumerate(range(0, rows, chunk_rows)):
         count = min(chunk_rows, rows - start)
         # The same child as SeedSequence(seed).spawn() would give, without making those before it.
         child = np.random.SeedSequence(seed, spawn_key=(number,))
         uniform = np.random.default_rng(child).random((count, DRAWS_PER_CLIENT))
         ids = np.arange(start + 1, start + count + 1)
-        yield draw_clients(figures, uniform).assign(ID=ids)[list(COLUMNS)]
+        yield draw_clients(figures, uniform).assign(ID=ids)[list(figs.COLUMNS)]
 
 
 def clients(rows: int, seed: int) -> pd.DataFrame:

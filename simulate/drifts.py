@@ -10,13 +10,8 @@ import pandas as pd
 from simulate.clients import clients
 from simulate.figures import TARGET
 
-LIMIT_FACTOR = 1.2
-YEARS = 5
-LATE_SHARE = 0.15
 LONGEST_DELAY = 8
 NEW_CODE = 7
-NEW_CODE_SHARE = 0.05
-MISSING_SHARE = 0.10
 SPARE = 4
 """How many times as many clients are drawn as are kept where the share of defaults is to be doubled."""
 
@@ -24,34 +19,31 @@ Drift = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
 
 def honest(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """Nothing changed."""
     return table
 
 
 def higher_limits(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """Limits are a fifth higher."""
-    return table.assign(LIMIT_BAL=(table["LIMIT_BAL"] * LIMIT_FACTOR).round().astype(int))
+    return table.assign(LIMIT_BAL=(table["LIMIT_BAL"] * 1.2).round().astype(int))
 
 
 def older_clients(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """Clients are five years older."""
-    return table.assign(AGE=table["AGE"] + YEARS)
+    return table.assign(AGE=table["AGE"] + 5)
 
 
 def late_payers(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """Every seventh client or so (15 %) is a month later with September's payment."""
+    """15 % of the clients are a month later with September's payment."""
     later = (table["PAY_0"] + 1).clip(upper=LONGEST_DELAY)
-    return table.assign(PAY_0=table["PAY_0"].where(~some(table, LATE_SHARE, random), later))
+    return table.assign(PAY_0=table["PAY_0"].where(~some(table, 0.15, random), later))
 
 
 def new_code(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """One client in twenty has an education that nobody knew before."""
-    return table.assign(EDUCATION=table["EDUCATION"].where(~some(table, NEW_CODE_SHARE, random), NEW_CODE))
+    """5 % of the clients have an education that was unknown before."""
+    return table.assign(EDUCATION=table["EDUCATION"].where(~some(table, 0.05, random), NEW_CODE))
 
 
 def gaps(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """One client in ten has no age."""
-    return table.assign(AGE=table["AGE"].astype(float).mask(some(table, MISSING_SHARE, random)))
+    """10 % of the clients have no age."""
+    return table.assign(AGE=table["AGE"].astype(float).mask(some(table, 0.10, random)))
 
 
 def more_defaults(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:

@@ -25,16 +25,7 @@ PEOPLE = ("SEX", "EDUCATION", "MARRIAGE")
 STATUSES = ("PAY_6", "PAY_5", "PAY_4", "PAY_3", "PAY_2", "PAY_0")
 BILLS = tuple(f"BILL_AMT{month}" for month in range(6, 0, -1))
 PAYMENTS = tuple(f"PAY_AMT{month}" for month in range(6, 0, -1))
-COLUMNS = (
-    "ID",
-    "LIMIT_BAL",
-    *PEOPLE,
-    "AGE",
-    *reversed(STATUSES),
-    *reversed(BILLS),
-    *reversed(PAYMENTS),
-    TARGET,
-)
+COLUMNS = ("ID", "LIMIT_BAL", *PEOPLE, "AGE", *STATUSES[::-1], *BILLS[::-1], *PAYMENTS[::-1], TARGET)
 MONTHS = len(STATUSES)
 
 LOWEST_STATUS = -2

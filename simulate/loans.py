@@ -6,14 +6,12 @@ remarks with quotes, commas and line breaks. It is there to try out what a table
 
 from __future__ import annotations
 
-import argparse
 import logging
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from simulate.run import OneLineParser, row_count, seed_number, target_path
+from simulate.run import OneLineParser, ending_of, open_table, table_parser
 from stepkit.files import replacing
 from stepkit.step.exit import one_message
 
@@ -46,21 +44,19 @@ def loans(rows: int, seed: int) -> pd.DataFrame:
     region, channel, names, dates and remarks nothing.
     """
     draw = np.random.default_rng(seed)
-    drawn = {
-        name: draw.choice(list(codes), rows)
-        for name, codes in (("purpose", PURPOSES), ("work", WORK), ("region", REGIONS), ("channel", CHANNELS))
-    }
+    categories = {"purpose": PURPOSES, "work": WORK, "region": REGIONS, "channel": CHANNELS}
+    drawn = {name: draw.choice(list(codes), rows) for name, codes in categories.items()}
     income = draw.lognormal(10.3, 0.5, rows).round(2)
     delays = draw.poisson(0.6, rows)
-    odds = sum(pd.Series(drawn[name]).map(codes).to_numpy() for name, codes in (("purpose", PURPOSES), ("work", WORK)))
+    odds = sum(pd.Series(drawn[name]).map(categories[name]).to_numpy() for name in ("purpose", "work"))
     odds = odds + 0.7 * delays - 1.2 * np.log(income / np.exp(10.3)) - 1.9
     lost = draw.random(rows) < 1 / (1 + np.exp(-odds))
     return pd.DataFrame(
         {
             "loan no.": [f"L-{number:06}" for number in range(rows)],
             "customer": [f"{draw.choice(GIVEN)} {draw.choice(FAMILY)}" for _ in range(rows)],
-            **_with_gaps(drawn, draw),
-            "income (net, €)": pd.Series(income).mask(draw.random(rows) < 0.02),
+            **{name: _with_gaps(texts, draw) for name, texts in drawn.items()},
+            "income (net, €)": _with_gaps(income, draw),
             "delays": delays,
             "since": (FIRST_DAY + draw.integers(0, DAYS, rows)).astype(str),
             "letter": [f"{draw.integers(10**9)}-{draw.choice(REMARKS)}" for _ in range(rows)],
@@ -70,37 +66,28 @@ def loans(rows: int, seed: int) -> pd.DataFrame:
     )
 
 
-def _with_gaps(drawn: dict[str, np.ndarray], draw: np.random.Generator) -> dict[str, pd.Series]:
-    """The categories, each with one text in fifty missing."""
-    return {name: pd.Series(texts).mask(draw.random(len(texts)) < 0.02) for name, texts in drawn.items()}
+def _with_gaps(values: np.ndarray, draw: np.random.Generator) -> pd.Series:
+    """Return the values, one in fifty missing."""
+    return pd.Series(values).mask(draw.random(len(values)) < 0.02)
 
 
-def write(table: pd.DataFrame, path: Path, name: str) -> None:
-    """Write the table as the ending of `name` says; the same table gives the same bytes."""
-    if name.endswith(".parquet"):
-        table.to_parquet(path, index=False)
-    else:
-        packed = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
-        table.to_csv(path, index=False, lineterminator="\n", compression=packed)
-
-
-def parser() -> argparse.ArgumentParser:
-    flags = OneLineParser(prog="loans", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rows", type=row_count, default=5000, help="number of loans, at least 1")
-    flags.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same loans")
-    flags.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
-    return flags
+def parser() -> OneLineParser:
+    return table_parser("loans", __doc__, rows=5000)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     table = loans(args.rows, args.seed)
+    ending = ending_of(args.output)
     with replacing(args.output) as part:
-        write(table, part, args.output.name)
-    log.info(
-        "wrote %s: %s rows, %s of them lost", args.output, f"{len(table):,}", f"{(table.outcome == 'lost').sum():,}"
-    )
+        if ending == ".parquet":
+            table.to_parquet(part, index=False)
+        else:
+            with open_table(part, ending) as put:
+                put(table)
+    lost = (table.outcome == "lost").sum()
+    log.info("wrote %s: %s rows, %s of them lost", args.output, f"{len(table):,}", f"{lost:,}")
 
 
 if __name__ == "__main__":

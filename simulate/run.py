@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from simulate.clients import chunks
 from simulate.figures import COLUMNS, TARGET
 from stepkit.files import replacing, sha256_of
+from stepkit.paths import ROOT
 from stepkit.step.exit import one_message
 from stepkit.step.project_run import log_to_run
 
 log = logging.getLogger("simulate")
 
-ROOT = Path(__file__).resolve().parent.parent
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 Put = Callable[[pd.DataFrame], None]
@@ -34,37 +34,49 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def row_count(text: str) -> int:
-    """Return `text` as a number of rows; raises ArgumentTypeError unless it is a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of rows; give a whole number from 1, e.g. 30000")
-    return int(text)
+def whole_number(what: str, least: int, example: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `least`; it raises ArgumentTypeError for anything else."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            problem = f"'{text}' is not a {what}; give a whole number from {least}, e.g. {example}"
+            raise argparse.ArgumentTypeError(problem)
+        return int(text)
+
+    return parse
 
 
-def seed_number(text: str) -> int:
-    """Return `text` as a seed; raises ArgumentTypeError unless it is a whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no seed; give a whole number from 0, e.g. 42")
-    return int(text)
+row_count = whole_number("number of rows", 1, 30000)
+seed_number = whole_number("seed", 0, 42)
 
 
 def target_path(text: str) -> Path:
     """Return the absolute path of the table to write; a relative one is relative to the repository root."""
     path = Path(os.path.abspath(ROOT / text))  # noqa: PTH100 - resolve() would write through a symlinked target
+    problem = ""
     if not path.name.endswith(ENDINGS) or path.name in ENDINGS:
-        raise argparse.ArgumentTypeError(f"'{path}' has an unknown ending; end it in .csv, .csv.gz or .parquet")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"folder '{path.parent}' does not exist; make it first: mkdir -p '{path.parent}'"
-        )
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"'{path}' cannot be written; choose a file in a folder you may write to")
+        problem = f"'{path}' has an unknown ending; end it in .csv, .csv.gz or .parquet"
+    elif not path.parent.is_dir():
+        problem = f"folder '{path.parent}' does not exist; make it first: mkdir -p '{path.parent}'"
+    elif path.is_dir() or not os.access(path.parent, os.W_OK):
+        problem = f"'{path}' cannot be written; choose a file in a folder you may write to"
+    if problem:
+        raise argparse.ArgumentTypeError(problem)
     return path
+
+
+def table_parser(prog: str, description: str | None, rows: int | None = None) -> OneLineParser:
+    """Return the parser of a command that writes a table; `rows` is the default of --rows, None if it is required."""
+    flags = OneLineParser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--rows", type=row_count, default=rows, required=rows is None, help="number of rows, at least 1")
+    flags.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same rows")
+    flags.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
+    return flags
 
 
 @contextmanager
 def open_table(path: Path, ending: str) -> Iterator[Put]:
-    """Yield a function that appends a table to the file at `path`; same tables, same bytes."""
+    """Yield a function that appends a table to the file at `path`; same tables, same bytes. Parquet: clients only."""
     with path.open("wb") as raw:
         if ending == ".parquet":
             with pq.ParquetWriter(raw, pa.schema([(name, pa.int64()) for name in COLUMNS])) as writer:
@@ -82,31 +94,24 @@ def put_csv(table: pd.DataFrame, stream: BinaryIO | gzip.GzipFile) -> None:
     stream.write(table.to_csv(index=False, header=stream.tell() == 0, lineterminator="\n").encode())
 
 
-def write_clients(path: Path, ending: str, rows: int, seed: int) -> float:
-    """Write `rows` clients to `path`, chunk by chunk in bounded memory, and return their default share."""
-    defaults = 0
-    with open_table(path, ending) as put:
-        for table in chunks(rows, seed):
-            put(table)
-            defaults += int(table[TARGET].sum())
-    return defaults / rows
+def ending_of(path: Path) -> str:
+    return next(ending for ending in ENDINGS if path.name.endswith(ending))
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = OneLineParser(prog="simulate", description=__doc__)
-    parser.add_argument("--rows", type=row_count, required=True, help="number of clients, at least 1")
-    parser.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same clients")
-    parser.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
-    args = parser.parse_args(argv)
+    args = table_parser("simulate", __doc__).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-
-    ending = next(ending for ending in ENDINGS if args.output.name.endswith(ending))
+    defaults = 0
     with replacing(args.output) as part:
-        default_share = write_clients(part, ending, args.rows, args.seed)
+        with open_table(part, ending_of(args.output)) as put:
+            for table in chunks(args.rows, args.seed):  # one at a time, in bounded memory
+                put(table)
+                defaults += int(table[TARGET].sum())
         size, sha256 = part.stat().st_size, sha256_of(part)
+    share = defaults / args.rows
     log.info("wrote %s: %s rows, %s bytes", args.output, f"{args.rows:,}", f"{size:,}")
-    log.info("default share %.4f, sha256 %s", default_share, sha256)
-    log_to_run({"rows": args.rows, "bytes": size, "default_share": default_share}, sha256=sha256)
+    log.info("default share %.4f, sha256 %s", share, sha256)
+    log_to_run({"rows": args.rows, "bytes": size, "default_share": share}, sha256=sha256)
 
 
 if __name__ == "__main__":

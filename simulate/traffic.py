@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,7 @@ class TrafficFailed(Exception):
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of the traffic."""
+    """How many rows and labels were sent, and the model versions that answered."""
 
     rows: int
     labels: int
@@ -53,29 +52,26 @@ def send(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sent:
         session.mount(url, HTTPAdapter(pool_maxsize=CONNECTIONS))
         if key := os.environ.get(KEY_VARIABLE):
             session.headers["X-API-Key"] = key
+
+        def post_all(path: str, bodies: Iterable[dict[str, Any]]) -> list[requests.Response]:
+            return list(pool.map(lambda body: _posted(session, f"{url}/{path}", body), bodies))
+
         parts = [table.iloc[first : first + batch] for first in range(0, len(table), batch)]
-        answers = list(pool.map(lambda part: _ask(session, url, part), parts))
-        given = list(pool.map(lambda label: _tell(session, url, label), _labels(parts, answers))) if labels else []
-    return Sent(len(table), len(given), sorted({version for _, version in answers}))
+        answers = post_all("invocations", map(_question, parts))
+        feedback = [label for pair in zip(parts, answers, strict=True) for label in _labels(*pair)] if labels else []
+        post_all("feedback", feedback)
+    return Sent(len(table), len(feedback), sorted({answer.headers["X-Model-Version"] for answer in answers}))
 
 
-def _ask(session: requests.Session, url: str, part: pd.DataFrame) -> tuple[str, str]:
-    """Return the request's id and the version that answered."""
+def _question(part: pd.DataFrame) -> dict[str, Any]:
     inputs = part.drop(columns=list(NOT_SENT))
     values = [[None if value != value else value for value in row] for row in inputs.to_numpy().tolist()]
-    body = {"dataframe_split": {"columns": list(inputs), "data": values}}
-    answer = _posted(session, f"{url}/invocations", body)
-    return answer.headers["X-Request-Id"], answer.headers["X-Model-Version"]
+    return {"dataframe_split": {"columns": list(inputs), "data": values}}
 
 
-def _labels(parts: list[pd.DataFrame], answers: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    for part, (request_id, _) in zip(parts, answers, strict=True):
-        for row, label in zip(itertools.count(), part[TARGET], strict=False):
-            yield {"request_id": request_id, "row": row, "label": int(label)}
-
-
-def _tell(session: requests.Session, url: str, label: dict[str, Any]) -> None:
-    _posted(session, f"{url}/feedback", label)
+def _labels(part: pd.DataFrame, answer: requests.Response) -> list[dict[str, Any]]:
+    request_id = answer.headers["X-Request-Id"]
+    return [{"request_id": request_id, "row": row, "label": int(label)} for row, label in enumerate(part[TARGET])]
 
 
 def _posted(session: requests.Session, url: str, body: dict[str, Any]) -> requests.Response:
@@ -111,8 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sent = send(args.url.rstrip("/"), traffic(args.rows, args.seed, args.drift), args.batch, args.labels)
     except TrafficFailed as error:
-        print(f"TrafficFailed: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"TrafficFailed: {error}")
     versions = ", ".join(sent.versions)
     log.info(
         "sent %s rows (drift: %s) and %s labels; answered by version %s", sent.rows, args.drift, sent.labels, versions

@@ -10,8 +10,9 @@ import pytest
 from simulate.loans import PURPOSES, loans, main
 
 
-def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_the_same_seed_gives_the_same_file(tmp_path: Path, ending: str) -> None:
+    files = [tmp_path / f"{name}.{ending}" for name in "abc"]
     for file, seed in zip(files, ("1", "1", "2"), strict=True):
         main(["--rows", "50", "--seed", seed, "--output", str(file)])
     same, again, other = (file.read_bytes() for file in files)
