@@ -1,7 +1,7 @@
 """One job of a sweep: a pipeline nested under the sweep's run, in this process or on another machine.
 
-Everything that a job needs to know beside its configuration lies with the tracking server, and everything that it
-finds goes there, its failure too: its process may share nothing with the one that started the sweep.
+A job reads all but its configuration from the tracking server, and logs its results and its failure there: its process
+may share nothing with the one that started the sweep.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from stepkit.store.lineage import ERROR, PIPELINE
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
 """By these a job learns of its sweep, wherever its process runs (hydra.job.env_set)."""
 
-
 SECONDS = "seconds"
 """Metric of a job's run: how long the job took, without what is done for the best one later."""
 
@@ -49,7 +48,7 @@ AFTER_THE_CHOICE = ("evaluate", "register")
 
 @dataclass(frozen=True)
 class Job:
-    """A job's place in its sweep: the run of the sweep, and what this job was given that others may not have."""
+    """A job's place in its sweep: the run of the sweep, and the overrides that this job has and others may not."""
 
     number: int
     overrides: list[str]
@@ -58,13 +57,13 @@ class Job:
 
     @staticmethod
     def of(hydra: DictConfig) -> Job:
-        """The job that a composed configuration (its part `hydra`) is of."""
-        told = hydra.job.env_set
-        sweep = MlflowClient().get_run(told[SWEEP_RUN_VARIABLE])
-        # Hydra's sweeper writes what it was given anew, with other quotes and backslashes
+        """Return the job of a composed configuration; `hydra` is its part of that name."""
+        variables = hydra.job.env_set
+        sweep = MlflowClient().get_run(variables[SWEEP_RUN_VARIABLE])
+        # Hydra's sweeper writes what it was given again, with other quotes and backslashes
         common = set(map(plain, sweep.data.tags[OVERRIDES].splitlines()))
         own = [text for text in map(plain, hydra.overrides.task) if text not in common]
-        return Job(int(hydra.job.num), own, sweep, told[LEDGER_VARIABLE])
+        return Job(int(hydra.job.num), own, sweep, variables[LEDGER_VARIABLE])
 
     @property
     def name(self) -> str:
@@ -82,7 +81,7 @@ def short(override: str) -> str:
 
 
 def short_value(value: str) -> str:
-    """Return a swept value; a number that a search has drawn, with as many digits as a person reads."""
+    """Return a swept value; a number that a search has drawn, with four digits."""
     try:
         return value if len(value) < LONG_VALUE else f"{float(value):.4g}"
     except ValueError:
@@ -90,7 +89,7 @@ def short_value(value: str) -> str:
 
 
 def steps_of_job(config: Config) -> list[str]:
-    """The steps that each job executes, and not only the best one."""
+    """Return the steps that each job executes, and not only the best one."""
     names = [step.name for step in chosen_steps(config.main.execute_steps)]
     if config.sweep.test == "all" or "random_forest" not in names:
         return names
@@ -107,25 +106,28 @@ def run_here(composed: DictConfig, hydra: DictConfig) -> float:
 
 
 def run_job(composed: DictConfig, hydra: DictConfig) -> float:
-    """Run a job; return its objective, or NaN if it failed: that is on its run then, and the sweep goes on."""
-    job, console = Job.of(hydra), new_console()
+    """Run a job; return its objective, or NaN if it failed: the failure is noted on its run, and the sweep goes on."""
+    job, console, client = Job.of(hydra), new_console(), MlflowClient()
     began = time.monotonic()
     print_line(console, f"{job.name}  running")
     tags = {JOB: str(job.number), OVERRIDES: "\n".join(job.overrides)}
     run_id = open_nested(job.sweep.info.run_id, job.name, tags)
     try:
-        said, objective = _executed(composed, job, run_id)
+        summary, objective = _executed(composed, job, run_id)
     except Exception as error:  # whatever it is, it is this job's: the others continue
         problem = error if isinstance(error, ConfigError | StepFailed) else as_step_error(error)
         if not problem and not interrupted.is_set():  # errors of a job that is being ended are not worth a traceback
             traceback.print_exc()
         with suppress(MlflowException, OSError):
-            _fail(run_id, problem or error)
-        said, objective = f"failed: {error_text(problem) if problem else f'{type(error).__name__}: {error}'}", math.nan
+            client.set_tag(run_id, ERROR, error_text(problem or error)[:5000])
+            client.set_tag(run_id, PIPELINE, run_id)
+            client.set_terminated(run_id, "FAILED")
+        text = error_text(problem) if problem else f"{type(error).__name__}: {error}"
+        summary, objective = f"failed: {text}", math.nan
     seconds = time.monotonic() - began
     with suppress(MlflowException, OSError):
-        MlflowClient().log_metric(run_id, SECONDS, seconds)
-    print_line(console, shown_in(f"{job.name}  {said}  in {seconds:.1f} s"))
+        client.log_metric(run_id, SECONDS, seconds)
+    print_line(console, shown_in(f"{job.name}  {summary}  in {seconds:.1f} s"))
     return objective
 
 
@@ -159,10 +161,3 @@ def objective_of(run: Run, metric: str, names: list[str]) -> float:
         return math.nan
     known = ", ".join(sorted(name for name in run.data.metrics if name.startswith("val_")))
     raise ConfigError(f"sweep.metric: no metric '{metric}' was logged. Known: {known}")
-
-
-def _fail(run_id: str, error: Exception) -> None:
-    client = MlflowClient()
-    client.set_tag(run_id, ERROR, error_text(error)[:5000])
-    client.set_tag(run_id, PIPELINE, run_id)
-    client.set_terminated(run_id, "FAILED")

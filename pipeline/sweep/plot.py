@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
@@ -28,7 +26,9 @@ def settings_and_metric(settings: pd.DataFrame, metric: pd.Series, title: str) -
     if settings.shape[1] == 1:
         axes.plot(shown.iloc[:, 0], metric, "o")
         axes.set(title=title, xlabel=settings.columns[0], ylabel=metric.name)
-        _name_values(axes.set_xticks, settings.iloc[:, 0])
+        if pd.to_numeric(settings.iloc[:, 0], errors="coerce").isna().any():
+            names = sorted(set(settings.iloc[:, 0].astype(str)))
+            axes.set_xticks(range(len(names)), names)
         return figure
     _draw_lines(figure, axes, shown, settings)
     axes.set_title(title)
@@ -39,12 +39,6 @@ def _on_an_axis(values: pd.Series) -> pd.Series:
     """Numbers as they are, anything else by its place among the sorted values."""
     numbers = pd.to_numeric(values, errors="coerce")
     return numbers if numbers.notna().all() else values.astype(str).astype("category").cat.codes
-
-
-def _name_values(set_ticks: Callable[..., object], values: pd.Series) -> None:
-    if pd.to_numeric(values, errors="coerce").isna().any():
-        names = sorted(set(values.astype(str)))
-        set_ticks(range(len(names)), names)
 
 
 def _draw_lines(figure: Figure, axes: Axes, shown: pd.DataFrame, settings: pd.DataFrame) -> None:

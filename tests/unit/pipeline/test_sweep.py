@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,23 +47,21 @@ JOBS = [
 ]
 
 
-def number_of(run: Run | None) -> str:
-    assert run
-    return str(run.data.tags["job"])
-
-
-def test_the_best_job_has_the_best_metric_and_of_equal_ones_is_the_first() -> None:
-    assert number_of(best_of(JOBS, SETTINGS)) == "1"
-
-
-def test_the_direction_says_what_is_best() -> None:
-    assert number_of(best_of(JOBS, Settings(metric="val_log_loss", direction="minimize", test="best"))) == "3"
-
-
-def test_a_failed_job_is_never_the_best() -> None:
-    rated = job(9, "", "FAILED", val_roc_auc=0.99)
-    assert number_of(best_of([*JOBS, rated], SETTINGS)) == "1"
-    assert best_of([rated, JOBS[2]], SETTINGS) is None
+@pytest.mark.parametrize(
+    ("jobs", "metric", "direction", "best"),
+    [
+        (JOBS, "val_roc_auc", "maximize", "1"),  # of equal ones the first
+        (JOBS, "val_log_loss", "minimize", "3"),
+        ([*JOBS, job(9, "", "FAILED", val_roc_auc=0.99)], "val_roc_auc", "maximize", "1"),
+    ],
+)
+def test_the_best_job_is_the_first_finished_one_with_the_best_metric(
+    jobs: list[Run], metric: Any, direction: Any, best: str
+) -> None:
+    found = best_of(jobs, Settings(metric=metric, direction=direction, test="best"))
+    assert found
+    assert found.data.tags["job"] == best
+    assert best_of([JOBS[2]], SETTINGS) is None
 
 
 def test_only_what_differs_was_swept() -> None:
