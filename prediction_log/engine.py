@@ -108,7 +108,7 @@ def failures_of(url: URL) -> Iterator[None]:
 
 def failure_of(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
     """Return the error of the log that fits: LogUnfit where waiting cannot help, ValueError for a fault of a row."""
-    reason = shown_in(_reason_of(error), whole(url))[:300]
+    reason = shown_in(reason_of(error), whole(url))[:300]
     if not isinstance(error, SQLAlchemyError | sqlite3.Error) or isinstance(error, IntegrityError | DataError):
         return ValueError(f"cannot be put on record: {reason}")
     if sqlite_code_of(error) in DAMAGED:
@@ -124,7 +124,7 @@ def failure_of(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueE
     )
 
 
-def _reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
     cause = (error.orig if isinstance(error, DBAPIError) else None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
@@ -251,7 +251,7 @@ def _expect_options(address: URL, reads: bool) -> None:
     try:
         conninfo.make_conninfo(**options)
     except ProgrammingError as error:
-        raise LogUnfit(f"the address of the prediction log: {_reason_of(error)}. Remove it.") from error
+        raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
     for name in ("options", "target_session_attrs"):
         if not reads and _READ_ONLY.search(options.get(name, "")):
             raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")

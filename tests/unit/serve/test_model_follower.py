@@ -16,7 +16,8 @@ from serve.http import last_model
 from serve.http.model_follower import Follower
 from serve.http.shutdown import SUPERVISOR
 from serve.settings import METRICS_FOLDER, ServeSettings
-from tests.support.servers import free_port, wait_until
+from stepkit.processes import free_port
+from tests.support.servers import wait_until
 
 
 def model_that_raises(error: str, folder: Path, module: str) -> Path:

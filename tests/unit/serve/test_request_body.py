@@ -21,7 +21,8 @@ from random_forest.predictor import as_inputs
 from serve.batch.read_chunks import Wanted, chunks
 from serve.batch.run import rows_of
 from serve.http.refusals import Refusal
-from serve.http.request_body import CSV, JSON, parse_fast, parse_with_mlflow
+from serve.http.request_body import CSV, parse_fast, parse_with_mlflow
+from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 from stepkit.table.tables import read_table

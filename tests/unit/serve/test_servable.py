@@ -171,7 +171,7 @@ def test_only_a_well_formed_id_is_kept(kept: str) -> None:
 
 
 def test_a_client_that_may_try_again_is_told_when() -> None:
-    async def busy(*_: object) -> None:
+    async def busy(*_: object) -> Any:
         raise refusal("OVERLOADED")
 
     sent: list[Any] = []
