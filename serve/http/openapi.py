@@ -104,10 +104,7 @@ def document(model: Servable | None) -> dict[str, Any]:
     }
     feedback = {
         "summary": "the true class of a row that was answered; the same label again changes nothing",
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": Label.model_json_schema(), "example": label}},
-        },
+        "requestBody": {"required": True, "content": {JSON: {"schema": Label.model_json_schema(), "example": label}}},
         "responses": {
             "200": {"description": "it is on record"},
             **_refusals("400", "401", "404", "413", "415", "503", "504"),

@@ -75,13 +75,7 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
         StoreUnusable: a database file that cannot be opened or written.
         BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
     """
-    for name, text in ENVIRONMENT.items():
-        os.environ.setdefault(name, text)
-    for name in ("mlflow", "alembic"):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.WARNING))
-    # it logs each error of a database with its traceback, and raises it too
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    _prepare_mlflow()
     refuse_pickles()
     given = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     uri = store_address(given)
@@ -104,6 +98,16 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
     if is_database:
         _open_store(uri, file)
     return uri
+
+
+def _prepare_mlflow() -> None:
+    for name, text in ENVIRONMENT.items():
+        os.environ.setdefault(name, text)
+    for name in ("mlflow", "alembic"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
+    # it logs each error of a database with its traceback, and raises it too
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _open_store(uri: str, file: Path | None) -> None:

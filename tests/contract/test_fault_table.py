@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.http.refusals import REFUSALS
 from stepkit.paths import ROOT
 from tests.support.repo import code, name_of, tree_of
 
@@ -51,14 +52,16 @@ def metrics() -> set[str]:
 def error_codes() -> set[str]:
     """The codes of refusals that the scorer makes itself, and that of a client that hung up."""
     trees = [tree_of(path) for path in code() if name_of(path).startswith("serve/")]
-    codes = {text_of(one.args[1]) for tree in trees for one in called("Refusal", tree)}
-    hung_up = {
-        text_of(node.value)
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "call.error"
-    }
-    return {one for one in codes | hung_up if one}
+    codes = {text_of(one.args[1]) for tree in trees for one in called("Refusal", tree)} | {*REFUSALS}
+    errors = {text_of(value) for tree in trees for value in values_of(tree, "error")}
+    return {code for code in codes | errors if code.isupper()}
+
+
+def values_of(tree: ast.AST, key: str) -> Iterator[ast.expr]:
+    """Yield the values of a key in all literal dictionaries."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield from (value for name, value in zip(node.keys, node.values) if name and text_of(name) == key)
 
 
 def text_of(node: ast.expr) -> str:
