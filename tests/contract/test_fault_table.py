@@ -61,7 +61,9 @@ def values_of(tree: ast.AST, key: str) -> Iterator[ast.expr]:
     """Yield the values of a key in all literal dictionaries."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
-            yield from (value for name, value in zip(node.keys, node.values) if name and text_of(name) == key)
+            yield from (
+                value for name, value in zip(node.keys, node.values, strict=True) if name and text_of(name) == key
+            )
 
 
 def text_of(node: ast.expr) -> str:
