@@ -115,7 +115,7 @@ def second_pipeline(bench: Bench) -> float:
     return seconds
 
 
-def empty_project(bench: Bench) -> float:
+def empty_project(_bench: Bench) -> float:
     with fresh_store() as store:
         return store.seconds("mlflow", "run", "benchmarks/empty", "--env-manager", "local")
 

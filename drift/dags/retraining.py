@@ -43,7 +43,7 @@ def retraining() -> None:
         return project.because(asked, context["params"]["reason"])
 
     @task(execution_timeout=timedelta(minutes=30))
-    def labelled(because: dict[str, str]) -> str:
+    def labelled(_because: dict[str, str]) -> str:
         context = get_current_context()
         return context["params"]["file_url"] or project.export_labelled(context["run_id"])
 
