@@ -37,11 +37,7 @@ pg_restore --file=- "$FILE" && echo "COMMIT; SELECT 'restored';"; } | "$@" """
 
 
 def save_database(name: str, kind: str, address: str, target: Path) -> list[str]:
-    """Copy a database to a new file, as of one moment, while others write to it; return its tables.
-
-    Raises:
-        SourceUnreadable: it does not answer, stays locked, has no tables, or is not the database that `name` means.
-    """
+    """Copy a database as of one moment; return its tables. Raise SourceUnreadable if it is not the one of `name`."""
     if kind == "sqlite":
         _save_sqlite(Path(address), target)
     else:
@@ -76,11 +72,7 @@ def _save_sqlite(source: Path, target: Path) -> None:
 
 
 def restore_postgres(source: Path, address: str) -> None:
-    """Replace all that a database holds by a dump: as a stream, and without COMMIT PostgreSQL takes everything back.
-
-    Raises:
-        SourceUnreadable: the dump breaks off, or PostgreSQL rejects it; then nothing has changed.
-    """
+    """Replace all that a database holds by a dump, in one transaction; raise SourceUnreadable if that fails."""
     _run(["sh", "-c", RESTORE, "restore", *PSQL, address], address, "restored", FILE=str(source))
 
 
@@ -109,11 +101,7 @@ def expect_ready(kind: str, address: str, replace: bool) -> None:
 
 
 def _run(command: list[str], address: str, expected: str = "", **variables: str) -> str:
-    """Return the output of one of PostgreSQL's programs, which contains `expected`.
-
-    Raises:
-        SourceUnreadable: it is not installed, or it fails.
-    """
+    """Return the output of a program of PostgreSQL's, with `expected` in it; raise SourceUnreadable if it fails."""
     if password := PASSWORD.search(address):  # anyone on this machine can read a command line
         variables["PGPASSWORD"] = unquote(password[2])
         command = [PASSWORD.sub(r"\1", word) for word in command]

@@ -20,11 +20,7 @@ ANOTHER = "Take another backup: ls backups"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a backup whose files are all as they were written, and that this code can restore.
-
-    Raises:
-        BackupUnfit: no backup, an unfinished or damaged one, or one of newer code.
-    """
+    """Return the manifest of a whole backup that this code can restore; raise BackupUnfit for any other."""
     path = folder / NAME
     if not path.is_file():
         raise BackupUnfit(f"{folder} is not a finished backup: it has no {NAME}, which is written last. {ANOTHER}")

@@ -107,11 +107,7 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
 
 
 def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path) -> str:
-    """Load each champion from its new place if the project's environment is installed here, else look for its files.
-
-    Raises:
-        BackupUnfit: a champion of a complete backup does not load.
-    """
+    """Load each champion from its new place (without MLflow: look for its files); raise BackupUnfit if one fails."""
     proof = ""
     for name in (name for name, saved in manifest["databases"].items() if is_store(saved)):
         kind, address = databases[name]

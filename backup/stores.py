@@ -42,11 +42,7 @@ def databases_of(given: str | None, root: Path = ROOT) -> dict[str, tuple[str, s
 
 
 def configured(section: str, key: str, root: Path = ROOT) -> str:
-    """Return a key of config.yaml, nothing if it is null or missing.
-
-    Raises:
-        SourceUnreadable: it needs a library that is not installed here, or OmegaConf to resolve it.
-    """
+    """Return a key of config.yaml, nothing if null or missing; raise SourceUnreadable if it cannot be read."""
     path = root / CONFIG
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
     if all(NULLS.match(line) for line in text.splitlines() if re.search("log_url|mlflow_tracking_url", line)):

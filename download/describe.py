@@ -70,11 +70,7 @@ def command_for(name: str) -> str:
 
 
 def as_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -> str:
-    """Write the settings as a person would: one line for each column.
-
-    Args:
-        left_out: the reason for each column that is not an input.
-    """
+    """Return the settings as a person writes them; `left_out` has the reason for each column that is no input."""
     columns = settings["columns"]
     counts = [name for name, column in columns.items() if "values" in column and "type" not in column]
     listed = COUNTS.format(names=", ".join(map(_flow, counts)), most=MOST_CODES) if counts else ""
@@ -95,11 +91,7 @@ def _flow(value: Any) -> str:
 
 
 def read(file_url: str, called: str, target: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Fetch and read the table at an address or path, which messages call `called`.
-
-    Returns:
-        The columns that may be inputs, and the reason for each other one.
-    """
+    """Return the columns that may be inputs, and the reason for each other one; messages call the address `called`."""
     with tempfile.TemporaryDirectory(prefix="describe-") as folder:
         try:
             file = unpacked(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called))
@@ -142,11 +134,7 @@ def is_name(name: str) -> bool:
 
 
 def place_of(output: str, name: str) -> Path:
-    """Return the file to write.
-
-    Raises:
-        BadParameter: a name that cannot be used, or a file that exists.
-    """
+    """Return the file to write; raise BadParameter for a name that cannot be used, or a file that exists."""
     if not is_name(name):
         raise BadParameter(
             f"'{name}' cannot name a data set (expected: ASCII letters, digits and _, and not a word such as inf or "

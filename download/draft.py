@@ -57,11 +57,7 @@ class Choices:
 
 
 def draft(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any]:
-    """Return the settings of a data set for n rows, as they are written to data/<name>.yaml.
-
-    Raises:
-        TableUnfit: no such target or id, the target does not have two values, or the last row is a total.
-    """
+    """Return the settings of a data set for n rows; raise TableUnfit for a wrong target or id, or a row of totals."""
     for name in filter(None, (choices.target, choices.id_column)):
         if name not in table.columns:
             raise TableUnfit(f"there is no column '{name}'. The columns: {', '.join(map(str, table.columns))}.")
@@ -100,11 +96,7 @@ def expect_no_total(table: pd.DataFrame, target: str) -> None:
 
 
 def classes_of(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
-    """Return the target's values that become 0 and 1; where nothing shows which is which, the rarer one becomes 1.
-
-    Raises:
-        TableUnfit: there are not two values, or `positive` is not one of them.
-    """
+    """Return the values that become 0 and 1 (the rarer, unless words tell); raise TableUnfit if not two."""
     counts = plain(target).dropna().value_counts()
     if len(counts) != 2:
         some = ", ".join(map(str, counts.index[:8]))

@@ -26,12 +26,7 @@ log = logging.getLogger("step")
 
 
 def read_description(run: StepRun, dataset: str) -> Columns:
-    """Return the columns of a data set named by `dataset`: a name in data/, a path, or an artifact's address.
-
-    Raises:
-        BadParameter: no such data set, or its description is wrong.
-        ArtifactMissing: no such artifact.
-    """
+    """Return the columns of a data set by its name in data/, path or address; raise BadParameter if there is none."""
     if dataset.startswith("runs:/"):
         path = run.fetch(run_of(dataset), artifact_of(dataset), record=False)
     else:
@@ -45,11 +40,7 @@ def read_description(run: StepRun, dataset: str) -> Columns:
 
 
 def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
-    """Accept the download if it, or what was unpacked from it, has one of the `accepted` sha256.
-
-    Raises:
-        WrongDigest: neither has.
-    """
+    """Raise WrongDigest unless the download, or what was unpacked from it, has one of the `accepted` sha256."""
     found = [tables.sha256_of(file) for file in files]
     if accepted and not set(found) & set(accepted):
         raise WrongDigest(
@@ -64,11 +55,7 @@ def shown(url: str) -> str:
 
 
 def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFrame]:
-    """Return the table file in a download, and what it holds.
-
-    Raises:
-        TableUnreadable: it holds no table; the message says where it came from.
-    """
+    """Return the table file in a download, and what it holds; raise TableUnreadable with where it came from."""
     try:
         file = unpacked(packed)
         return file, tables.read_table(file, text=columns.text, header=[*columns.names, columns.source_target])
@@ -85,11 +72,7 @@ def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str
 
 
 def address(text: str) -> str:
-    """Parse an address that may be kept as a parameter.
-
-    Raises:
-        argparse.ArgumentTypeError: it holds a password, a key or a signature.
-    """
+    """Parse an address that may be kept as a parameter: one without a password, a key or a signature."""
     try:
         return data_address(text)
     except SecretInAddress as error:

@@ -14,11 +14,7 @@ from stepkit.table.fileformats import READABLE
 
 
 def unpacked(path: Path) -> Path:
-    """Return the table file inside `path`, written beside it; `path` itself when it is not packed.
-
-    Raises:
-        TableUnreadable: the archive is damaged, cut off, or does not hold exactly one table.
-    """
+    """Return the one table in a .gz or .zip, written beside it, or `path`; raise TableUnreadable without one."""
     if path.suffix.lower() not in (".gz", ".zip"):
         return path
     try:

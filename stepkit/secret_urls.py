@@ -215,11 +215,7 @@ def data_address(address: str) -> str:
 
 
 def opened(address: str) -> str:
-    """Return the address itself where `address` names a variable (env:NAME), else what was given.
-
-    Raises:
-        BadParameter: no such variable, or no name of one.
-    """
+    """Return the address in the variable that `address` names, else `address`; raise BadParameter if not set."""
     if not address.startswith(REFERENCE):
         return address
     name = address.removeprefix(REFERENCE)

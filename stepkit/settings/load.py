@@ -34,11 +34,7 @@ Settings = TypeVar("Settings", bound=Strict)
 
 
 def settings_of(kind: type[Settings], section: str, typed: dict[str, str], config: Path = CONFIG) -> Settings:
-    """Return the settings: what was typed, else what `section` of config.yaml says, else the default.
-
-    Raises:
-        BadParameter: an unknown key or a value that does not fit; the message names it and where it stands.
-    """
+    """Return what was typed, else what config.yaml says, else the default; raise BadParameter for a wrong key."""
     given = {key: None if value == NOTHING else value for key, value in typed.items() if value != ""}
     configured = _configured(section, config)
     _checked(kind, configured, f"{config.name}: {section}.", f"The keys stand in {config.name}.")

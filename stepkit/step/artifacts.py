@@ -65,12 +65,7 @@ class StepRun:
         return str(found)
 
     def fetch(self, run_id: str, artifact: str, record: bool = True) -> Path:
-        """Download one artifact, see that it is what its run published, and record it as an input.
-
-        Raises:
-            ArtifactMissing: the run or the artifact in it is gone, or the run never published one of this name.
-            ArtifactDamaged: the file's sha256 is not the one recorded when it was published.
-        """
+        """Download an artifact as it was published, and record it as an input; raise ArtifactMissing, ArtifactDamaged."""
         address = lineage.address_of(run_id, artifact)
         run = self._get_run(run_id)
         target = self.folder_for(f"inputs/{run_id}")
@@ -100,12 +95,7 @@ class StepRun:
         return table
 
     def load_model(self, step: str, name: str, run_id: str = "") -> PyFuncModel:
-        """Load the model that an upstream run logged under `name`, and record it as an input.
-
-        Raises:
-            ArtifactMissing: the run logged no such model, or its files are gone.
-            ArtifactDamaged: its files are not those that were logged.
-        """
+        """Load the model `name` of an upstream run, and record it as an input; raise ArtifactMissing, ArtifactDamaged."""
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         with tracking.missing_as(lambda _: self._without_model(source, name, step)):

@@ -35,11 +35,7 @@ def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 
 def version_by_alias(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
-    """Return the version with an alias, or None if there is no such model or alias.
-
-    Raises:
-        MlflowException: the registry does not answer, or refuses this account.
-    """
+    """Return the version with an alias, None without such a model or alias; raise MlflowException if unknown."""
     try:
         return client.get_model_version_by_alias(model_name, alias)
     except MlflowException as error:

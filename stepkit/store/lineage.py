@@ -50,11 +50,7 @@ def current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Ru
 
 
 def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
-    """Return the newest finished current run of `step`.
-
-    Raises:
-        UpstreamMissing: the experiment has none; the message says how to make one.
-    """
+    """Return the newest finished current run of `step`; raise UpstreamMissing, with how to make one."""
     if runs := current_runs(client, experiment_id, step):
         return runs[0]
     name = client.get_experiment(experiment_id).name
@@ -138,11 +134,7 @@ def run_of(address: str) -> str:
 
 
 def artifact_of(address: str) -> str:
-    """The artifact's name in an address such as runs:/ID/data/data_train.csv.
-
-    Raises:
-        BadParameter: it names a run only.
-    """
+    """Return the artifact's name in an address (runs:/ID/NAME); raise BadParameter if it names a run only."""
     _, _, name = address.removeprefix("runs:/").partition("/")
     if not name:
         raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")

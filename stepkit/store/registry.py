@@ -12,12 +12,7 @@ from stepkit.store.model_address import ADDRESS, ADDRESSES, DEFAULT_ADDRESS, Reg
 
 
 def registered(address: str) -> Registered:
-    """Return the version that an address means right now.
-
-    Raises:
-        BadParameter: no such address, model, alias or version.
-        MlflowException: the registry does not answer.
-    """
+    """Return the version that an address means now; raise BadParameter, MlflowException if the registry is away."""
     found = ADDRESS.fullmatch(address)
     if not found:
         raise BadParameter(

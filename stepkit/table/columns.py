@@ -137,11 +137,7 @@ class Columns(Strict):
 
 
 def columns_from(settings: dict[str, Any], where: str) -> Columns:
-    """Take the column description out of a data set's settings.
-
-    Raises:
-        BadParameter: a key is missing, unknown or of the wrong type; the message names it and `where`.
-    """
+    """Return the columns of a data set's settings; raise BadParameter that names a wrong key and `where`."""
     if "columns" not in settings:
         raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
     for key in settings.keys() - Columns.model_fields.keys():
@@ -168,11 +164,7 @@ def _close(typed: str, model: type[Strict]) -> str:
 
 
 def read_columns(path: Path) -> Columns:
-    """Read a data set's columns from its YAML file.
-
-    Raises:
-        BadParameter: the file is no YAML, or does not describe the columns rightly.
-    """
+    """Return the columns that a YAML file describes; raise BadParameter if it does not, or not rightly."""
     try:
         return columns_from(_settings_in(path), path.name)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

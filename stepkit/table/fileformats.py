@@ -67,11 +67,7 @@ def uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
 
 
 def numbered_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
-    """Yield the rows that are not blank, as pandas skips blank lines.
-
-    Args:
-        lines: the lines with their ends: a file opened with newline="", or io.StringIO(text, newline="").
-    """
+    """Yield the rows that are not blank, as pandas does, of lines with their ends (a file opened with newline="")."""
     reader = csv.reader(lines, delimiter=delimiter)
     end = 0
     for fields in reader:
@@ -88,11 +84,7 @@ def ending_of(path: Path) -> str:
 
 
 def header_names(cells: Iterable[object], file: str = "the table") -> list[str]:
-    """Return the column names in a header as every part of the project reads them: an empty one is `Unnamed: N`.
-
-    Raises:
-        TableUnreadable: a name occurs twice.
-    """
+    """Return the column names in a header, `Unnamed: N` for an empty one; raise TableUnreadable if one occurs twice."""
     names = [_name_in(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
     name = next((name for name, times in Counter(names).items() if times > 1), None)
     if name is not None:

@@ -48,11 +48,7 @@ def expect_labels(table: pd.DataFrame, target: str) -> None:
 
 
 def labels_of(table: pd.DataFrame, target: str) -> np.ndarray:
-    """Return the target as (n,) of 0 and 1.
-
-    Raises:
-        TableUnfit: a row has no label or another value, or all have the same.
-    """
+    """Return the target as (n,) of 0 and 1; raise TableUnfit if a row has no label or another, or all have the same."""
     expect_labels(table, target)
     texts = plain(table[target])
     values = sorted(texts.unique())

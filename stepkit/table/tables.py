@@ -214,11 +214,7 @@ def with_column(table: pd.DataFrame, name: str, values: Any) -> pd.DataFrame:
 
 
 def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the input columns as a model takes them: doubles, and texts whose gaps are the empty text.
-
-    Raises:
-        TableUnfit: a column of numbers holds something else.
-    """
+    """Return doubles, and texts whose gaps are the empty text; raise TableUnfit if a number is something else."""
     taken = {name: _texts(table[name]) if name in columns.text else _doubles(table[name]) for name in columns.names}
     # each column is a fresh copy already
     return pd.DataFrame(taken, index=table.index, copy=False)
