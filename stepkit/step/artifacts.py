@@ -65,7 +65,7 @@ class StepRun:
         return str(found)
 
     def fetch(self, run_id: str, artifact: str, record: bool = True) -> Path:
-        """Download an artifact as it was published, and record it as an input; raise ArtifactMissing, ArtifactDamaged."""
+        """Download an artifact as it was published, recorded as an input; raise ArtifactMissing, ArtifactDamaged."""
         address = lineage.address_of(run_id, artifact)
         run = self._get_run(run_id)
         target = self.folder_for(f"inputs/{run_id}")
@@ -95,7 +95,7 @@ class StepRun:
         return table
 
     def load_model(self, step: str, name: str, run_id: str = "") -> PyFuncModel:
-        """Load the model `name` of an upstream run, and record it as an input; raise ArtifactMissing, ArtifactDamaged."""
+        """Load the model `name` of an upstream run, recorded as an input; raise ArtifactMissing, ArtifactDamaged."""
         source = self.source(step, run_id)
         address = lineage.address_of(source, name)
         with tracking.missing_as(lambda _: self._without_model(source, name, step)):
