@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn import datasets
@@ -14,8 +15,10 @@ from sklearn import datasets
 from download.describe import main as describe
 from simulate.loans import loans
 from stepkit.table.columns import Columns, read_columns
-from tests.conftest import Experiment, new_experiment
+from tests.conftest import Ended, Experiment, new_experiment
 from tests.support.pipelines import PipelineRuns, run_here, small_forest
+
+INCOME = 'income, "net" €'
 
 
 def breast_cancer() -> pd.DataFrame:
@@ -30,10 +33,23 @@ def wine() -> pd.DataFrame:
     return table.assign(target=(table["target"] == 1).map({True: "yes", False: "no"}))
 
 
+def odd() -> pd.DataFrame:
+    """900 rows, with a name that is no identifier of any language, and gaps in numbers and in words."""
+    draw, rows = np.random.default_rng(3), 900
+    purpose, income = draw.choice(["car", "house", "école", "007"], rows), draw.lognormal(10, 0.5, rows).round(2)
+    risk = (purpose == "car") * 1.5 - (income > np.median(income)) * 1.5 + draw.normal(0, 0.7, rows)
+    numbers = [f"L{number:05}" for number in range(rows)]
+    table = pd.DataFrame({"loan id": numbers, "purpose": purpose, INCOME: income, "outcome": risk > 0.3})
+    table.loc[::50, INCOME] = np.nan
+    table.loc[::70, "purpose"] = None
+    return table.assign(outcome=table["outcome"].map({True: "lost", False: "repaid"}))
+
+
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str, list[str], float]] = {
     "loans": (lambda: loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
     "breast_cancer": (breast_cancer, "target", [], 0.95),
     "wine": (wine, "target", [], 0.9),
+    "odd": (odd, "outcome", [], 0.8),
 }
 """For each: how to make it, its target, the columns that the draft leaves out, and the least AUC of a small forest."""
 
@@ -80,15 +96,35 @@ def test_the_model_is_champion_and_has_learned(brought: Brought) -> None:
     assert brought.runs.steps["evaluate"].data.metrics["test_roc_auc"] > brought.least_auc
 
 
+def test_classes_become_0_and_1(brought: Brought) -> None:
+    columns = brought.columns
+    raw = brought.table[[*columns.names, columns.source_target]]
+    raw = raw.drop_duplicates() if columns.duplicates == "drop" else raw
+    clean = brought.runs.table(brought.place, "preprocess", "preprocessed_data.csv")
+    known = raw[columns.source_target].astype(str) == str(columns.positive)
+    assert clean[columns.target].tolist() == known.astype(int).tolist()
+
+
+def test_unknown_data_set_is_named_with_those_that_exist(
+    experiment: Experiment, main_here: Callable[..., Ended]
+) -> None:
+    ended = main_here(experiment, "data=loans")
+    assert ended.status == 2
+    assert "loans" in ended.message
+    assert "sample" in ended.message
+
+
 def test_the_model_takes_rows_as_the_table_has_them(brought: Brought) -> None:
     model = mlflow.pyfunc.load_model(f"models:/{brought.place.id_name}@champion")
     columns = brought.columns
     rows = brought.table[columns.names].head(50)
     numbers = [name for name in columns.names if pd.api.types.is_numeric_dtype(rows[name])]
     rows = rows.astype(dict.fromkeys(numbers, float))
+    if columns.text:
+        rows.loc[0, columns.text[0]] = "never seen"
     answer = model.predict(rows)
     assert list(answer.columns) == ["probability", "class"]
-    assert len(answer) == 50
+    assert answer["probability"].between(0, 1).tolist() == [True] * 50
 
 
 def test_the_page_of_the_run_opens_with_the_names_of_the_table(brought: Brought, tmp_path: Path) -> None:

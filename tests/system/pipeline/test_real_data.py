@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import skops.io
 import yaml
-from mlflow.entities import DatasetInput
 from mlflow.pyfunc import PyFuncModel
 
 from pipeline.steps import STEPS
@@ -71,26 +70,25 @@ def answer_of(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(model.predict(rows))
 
 
-def test_preprocess_drops_the_35_duplicates(place: Experiment, run: PipelineRuns) -> None:
+def test_preprocess_drops_the_35_duplicates_and_the_split_is_stratified(
+    place: Experiment, run: PipelineRuns, test_split: pd.DataFrame
+) -> None:
     clean = run.table(place, "preprocess", "preprocessed_data.csv")
     assert len(clean) == 29_965
     assert list(clean.columns)[-1] == "default"
     assert "ID" not in clean
-
-
-def test_split_is_stratified(place: Experiment, run: PipelineRuns, test_split: pd.DataFrame) -> None:
     train = run.table(place, "segregate", "data/data_train.csv")
     assert (len(train), len(test_split)) == (20_975, 8_990)
     assert round(train["default"].mean(), 3) == round(test_split["default"].mean(), 3)
 
 
-def test_auc_is_that_of_the_older_system(run: PipelineRuns) -> None:
-    assert run.steps["evaluate"].data.metrics["test_roc_auc"] >= 0.768
-
-
-def test_second_run_gives_the_same_number_to_the_last_digit(run: PipelineRuns, again: PipelineRuns) -> None:
+def test_auc_is_that_of_the_older_system_and_the_same_again_to_the_last_digit(
+    run: PipelineRuns, again: PipelineRuns
+) -> None:
+    first, second = (one.steps["evaluate"].data.metrics for one in (run, again))
+    assert first["test_roc_auc"] >= 0.768
     for name in ("test_roc_auc", "test_log_loss", "test_brier_score"):
-        assert run.steps["evaluate"].data.metrics[name] == again.steps["evaluate"].data.metrics[name]
+        assert first[name] == second[name]
 
 
 def test_every_step_is_nested_under_one_pipeline_run(run: PipelineRuns) -> None:
@@ -115,23 +113,17 @@ def test_pipeline_run_holds_the_resolved_configuration(place: Experiment, run: P
     assert config["random_forest_pipeline"]["random_forest"]["max_depth"] == 13
 
 
-def test_inputs_are_datasets_with_name_digest_and_source(run: PipelineRuns) -> None:
-    (train,) = datasets(run, "random_forest")
+def test_inputs_are_datasets_with_name_digest_and_source_and_exact_run_ids(run: PipelineRuns) -> None:
+    datasets = {name: [*step.inputs.dataset_inputs] for name, step in run.steps.items() if step.inputs}
+    assert {"download", "preprocess", "check_data", "segregate", "evaluate"} <= {
+        one for one in datasets if datasets[one]
+    }
+    (train,) = datasets["random_forest"]
     segregate = run.steps["segregate"]
     assert train.dataset.name == "data/data_train.csv"
     assert json.loads(train.dataset.source) == {"uri": f"runs:/{segregate.info.run_id}/data/data_train.csv"}
     recorded = segregate.data.tags["output.data/data_train.csv"].removeprefix("sha256:")
     assert recorded.startswith(train.dataset.digest)
-    for name in ("download", "preprocess", "check_data", "segregate", "evaluate"):
-        assert datasets(run, name), name
-
-
-def datasets(run: PipelineRuns, step: str) -> list[DatasetInput]:
-    inputs = run.steps[step].inputs
-    return list(inputs.dataset_inputs) if inputs else []
-
-
-def test_exact_run_ids_are_recorded(run: PipelineRuns) -> None:
     ids = {name: step.info.run_id for name, step in run.steps.items()}
     evaluate = run.steps["evaluate"].data
     assert evaluate.tags["input.model_export"] == f"runs:/{ids['random_forest']}/model_export"
@@ -145,12 +137,9 @@ def test_only_the_newest_run_of_a_step_is_current(place: Experiment, again: Pipe
 
 
 def test_first_run_says_that_there_is_no_reference(run: PipelineRuns, again: PipelineRuns) -> None:
-    assert "KS skipped: no reference: there is no champion yet" in summary(run, "check_data")
-    assert "was trained on this very data" in summary(again, "check_data")
-
-
-def summary(run: PipelineRuns, step: str) -> str:
-    return run.steps[step].data.tags["summary"]
+    first, second = (one.steps["check_data"].data.tags["summary"] for one in (run, again))
+    assert "KS skipped: no reference: there is no champion yet" in first
+    assert "was trained on this very data" in second
 
 
 def test_registered_version_tells_where_it_comes_from(place: Experiment, run: PipelineRuns) -> None:

@@ -31,21 +31,17 @@ def test_every_empty_name_gets_a_secret_of_its_own(program: dict[str, Any], fold
     made = program["assignments"]((folder / ".env").read_text())
     assert made["PORT"] == "7755"
     assert len(made["A_PASSWORD"]) >= 43
+    assert program["filled"](EXAMPLE, "")[0] != program["filled"](EXAMPLE, "")[0], "two machines, two secrets"
     assert len(base64.urlsafe_b64decode(made["B_FERNET_KEY"])) == 32
     assert "OPTIONAL" not in made
     assert "# a comment" in (folder / ".env").read_text()
 
 
-def test_two_machines_get_different_secrets(program: dict[str, Any]) -> None:
-    assert program["filled"](EXAMPLE, "")[0] != program["filled"](EXAMPLE, "")[0]
-
-
 def test_only_the_owner_may_read_it(program: dict[str, Any], folder: Path) -> None:
-    program["main"](folder)
-    assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
-    (folder / ".env").chmod(0o644)
-    program["main"](folder)
-    assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
+    for _ in range(2):
+        program["main"](folder)
+        assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
+        (folder / ".env").chmod(0o644)
 
 
 def test_what_is_there_stays(program: dict[str, Any], folder: Path) -> None:

@@ -40,9 +40,6 @@ def test_a_secret_without_a_value_and_a_file_that_others_read(program: dict[str,
     empty, open_to_all = program["missing_secrets"](folder)
     assert "has no value for A_PASSWORD. Type: make secrets" in empty
     assert f"chmod 600 {folder / '.env'}" in open_to_all
-
-
-def test_a_complete_file_is_no_problem(program: dict[str, Any], folder: Path) -> None:
     (folder / ".env").write_text("A_PASSWORD=x\nB_KEY=x\nPORT=1\n")
     (folder / ".env").chmod(0o600)
     assert list(program["missing_secrets"](folder)) == []
@@ -54,12 +51,7 @@ def test_a_port_that_is_taken_is_named_with_its_variable(program: dict[str, Any]
         (problem,) = program["taken_ports"]({"MLFLOW_PORT": str(port)}, "full")
     assert f"port {port} of 127.0.0.1, meant for MLflow, is taken" in problem
     assert "give MLFLOW_PORT another value in docker/.env" in problem
-
-
-def test_a_free_port_is_no_problem(program: dict[str, Any]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert list(program["taken_ports"]({"SCORER_PORT": str(port)}, "full")) == []
+    assert list(program["taken_ports"]({"SCORER_PORT": str(port)}, "full")) == [], "it is free again"
 
 
 @pytest.mark.parametrize(("profile", "told"), [("core", []), ("full", ["Grafana"])])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline.config import ConfigError, checked
 from stepkit.errors import BadParameter
@@ -25,10 +24,6 @@ def test_columns_are_told_apart_by_role_and_type() -> None:
     assert LOANS.categorical == LOANS.text == ["purpose", "branch"]
     assert CLIENTS.categorical == ["SEX"]
     assert CLIENTS.text == []
-
-
-def test_classes_say_which_source_value_becomes_0_and_1() -> None:
-    assert CLIENTS.classes == {0: 0, 1: 1}
     assert LOANS.classes == {"yes": 0, "no": 1}
 
 
@@ -37,10 +32,6 @@ def test_a_description_written_beside_a_table_is_read_back_equal(tmp_path: Path,
     path = tmp_path / "columns.yaml"
     path.write_text(columns.to_yaml(), encoding="utf-8")
     assert read_columns(path) == columns
-
-
-def test_words_that_yaml_takes_for_booleans_survive_being_written(tmp_path: Path) -> None:
-    assert yaml.safe_load(LOANS.to_yaml())["negative"] == "yes"
 
 
 def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> None:
@@ -62,17 +53,13 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
         ({"columns": {"default": {}}}, r"'default' is the target or the id"),
         ({"id_column": "AGE"}, r"'AGE' is the target or the id"),
         ({"target": 3}, r"x\.yaml: target: "),
+        ({"source_target": None}, r"x\.yaml: source_target: "),
     ],
 )
 def test_a_wrong_description_is_one_line_that_names_file_and_key(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadParameter, match=message) as caught:
         columns_from({**SETTINGS, **change}, "x.yaml")
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_target_is_named() -> None:
-    with pytest.raises(BadParameter, match=r"x\.yaml: source_target: Field required"):
-        columns_from({"target": "default", "columns": {"AGE": {}}}, "x.yaml")
 
 
 def test_a_file_that_describes_no_columns_is_refused(tmp_path: Path) -> None:
@@ -112,47 +99,44 @@ def accept(tmp_path: Path, content: str) -> None:
     expect_yaml(tmp_path / "x.yaml", Columns)
 
 
-def column(values: str, kind: str = "type: text, role: categorical") -> str:
+TEXT, INTEGER = "type: text, role: categorical", "type: integer"
+NUMBERS = "010 007 0x1F 0b1 1:30 12:30:45 1_000 1e5 1E5 1.5e5 2e+3 .inf .nan"
+
+
+def column(values: str, kind: str = TEXT) -> str:
     return f"{HEAD}{FIRST}  country: {{{kind}, values: [{values}]}}\n"
 
 
-@pytest.mark.parametrize("word", ["NO", "yes", "On", "off", "true", "False"])
-def test_words_that_yaml_takes_for_booleans_are_named_with_line_column_and_quotes(tmp_path: Path, word: str) -> None:
-    text = complaint(tmp_path, column(f"DK, {word}, SE"))
-    assert text == f"line 6: column 'country': {word} is read as true or false. Write it in quotes: \"{word}\"."
-
-
-@pytest.mark.parametrize("kind", ["type: text, role: categorical", "type: integer"])
 @pytest.mark.parametrize(
-    "code", ["010", "007", "0x1F", "0b1", "1:30", "12:30:45", "1_000", "1e5", "1E5", "1.5e5", "2e+3", ".inf", ".nan"]
+    ("kind", "codes", "read"),
+    [
+        (TEXT, "NO yes On off true False", "true or false"),
+        (TEXT, f"{NUMBERS} 1.10 +3 .5", "another number"),
+        (INTEGER, f"{NUMBERS} 08 -.5", "another number"),
+        (TEXT, "2020-01-01", "a date"),
+    ],
 )
-def test_numbers_that_are_read_as_others_are_named(tmp_path: Path, kind: str, code: str) -> None:
-    text = complaint(tmp_path, column(f"1, {code}", kind))
-    assert text.startswith(f"line 6: column 'country': {code} is read as ")
-    assert f'"{code}"' in text
-
-
-@pytest.mark.parametrize("code", ["08", "-.5"])
-def test_texts_that_no_number_shows_are_named_in_a_column_of_numbers_only(tmp_path: Path, code: str) -> None:
-    assert f'"{code}"' in complaint(tmp_path, column(code, "type: integer"))
-    accept(tmp_path, column(code))
-    accept(tmp_path, f"{HEAD}  {code}: {{}}\n")
-
-
-@pytest.mark.parametrize("code", ["1.10", "+3", "2020-01-01", ".5"])
-def test_texts_that_would_lose_signs_are_named(tmp_path: Path, code: str) -> None:
-    assert f'"{code}"' in complaint(tmp_path, column(code))
+def test_codes_that_yaml_reads_as_other_values_are_named_with_line_column_and_quotes(
+    tmp_path: Path, kind: str, codes: str, read: str
+) -> None:
+    for code in codes.split():
+        told = complaint(tmp_path, column(f"1, {code}", kind))
+        assert told.startswith(f"line 6: column 'country': {code} is read as {read}. Write ")
+        assert f'in quotes, "{code}", a number' in told or f'in quotes: "{code}".' in told
 
 
 @pytest.mark.parametrize(
-    "values", ["", "DK, SE", "'NO', \"yes\"", "1, -2, 0", "1.5, 1.0", "'1e5', '007'", "1.2.3, inf", "é, 日本"]
+    ("values", "kind"),
+    [
+        *(
+            (values, TEXT)
+            for values in ("", "DK, SE", "'NO', \"yes\"", "1, -2, 0", "1.5, 1.0", "'1e5', '007'", "08, -.5")
+        ),
+        *(("1.2.3, inf", TEXT), ("é, 日本", TEXT), ("0.50, 1.00, .5, +3", "type: float")),
+    ],
 )
-def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str) -> None:
-    accept(tmp_path, column(values))
-
-
-def test_numbers_of_a_numeric_column_may_end_in_zeros(tmp_path: Path) -> None:
-    accept(tmp_path, column("0.50, 1.00, .5, +3", "type: float"))
+def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str, kind: str) -> None:
+    accept(tmp_path, column(values, kind))
 
 
 @pytest.mark.parametrize(
