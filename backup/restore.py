@@ -108,7 +108,8 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
 
 def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path) -> str:
     """Load each champion from its new place (without MLflow: look for its files); raise BackupUnfit if one fails."""
-    proof = ""
+    own, proof = ROOT / ".venv" / "bin" / "python", ""
+    python = str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
     for name in (name for name, saved in manifest["databases"].items() if is_store(saved)):
         kind, address = databases[name]
         for model, version, location in ask(kind, address, CHAMPIONS):
@@ -116,7 +117,7 @@ def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], arti
             fault = "" if not folder or (folder / "MLmodel").is_file() else f"there is no {folder / 'MLmodel'}"
             result = "has its files (not loaded)"
             # in the stack, the scorer loads it through the server
-            if kind == "sqlite" and not fault and (python := _python()):
+            if kind == "sqlite" and not fault and python:
                 fault, result = _load(python, sqlite_address(Path(address)), model, version), "loads"
             if fault:
                 result = f"does not load from its new place: {fault}"
@@ -124,12 +125,6 @@ def _prove(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], arti
             if fault and not manifest.get("missing"):
                 raise BackupUnfit(f"{proof[2:]}.")
     return proof
-
-
-def _python() -> str:
-    """Return a Python that has MLflow, empty if none is known."""
-    own = ROOT / ".venv" / "bin" / "python"
-    return str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
 
 
 def _load(python: str, store: str, model: str, version: str) -> str:

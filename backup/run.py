@@ -101,19 +101,14 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
         shutil.rmtree(partial, ignore_errors=True)
         raise
     absent = [f"\nnot in it: {name}, no file {databases[name][1]}" for name in databases if name not in found]
-    summary = _summary(target, manifest) + "".join(absent)
+    stores = [f"{name} ({saved['runs']:,} runs)" if "runs" in saved else name for name, saved in found.items()]
+    summary = f"{target}: {', '.join(stores)}, {len(files) - len(found):,} artifacts{''.join(absent)}"
     if missing:
         more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
         raise BackupIncomplete(
             "\n".join([summary, "Missing, although a store names it:", *missing[:SHOWN]]) + more + HELP
         )
     return summary
-
-
-def _summary(target: Path, manifest: dict[str, Any]) -> str:
-    found = manifest["databases"]
-    stores = [f"{name} ({saved['runs']:,} runs)" if "runs" in saved else name for name, saved in found.items()]
-    return f"{target}: {', '.join(stores)}, {len(manifest['files']) - len(found):,} artifacts"
 
 
 def _save_database(name: str, kind: str, address: str, target: Path, named: list[Named]) -> dict[str, Any]:

@@ -27,17 +27,14 @@ def assignments(text: str) -> dict[str, str]:
 
 
 def filled(example: str, present: str) -> tuple[str, list[str]]:
-    """Return the new text of an environment file, and which names got a value.
-
-    What has a value in `present` keeps it, whatever else changes; a name that `present` lacks is added at its end.
-    """
+    """Return the new text of an environment file, and which names got a value; what has a value keeps it."""
     known, wanted = assignments(present), assignments(example)
     if not present:
-        present, known = example, dict.fromkeys(wanted, "") | {name: value for name, value in wanted.items() if value}
+        present, known = example, {name: value for name, value in wanted.items() if value}
     new = {name: value or value_for(name) for name, value in wanted.items() if not known.get(name)}
-    lines = [_line(line, new) for line in present.splitlines()]
     added = [f"{name}={value}" for name, value in new.items() if name not in assignments(present)]
-    return "\n".join([*lines, *added]) + "\n", [name for name in new if not wanted[name]]
+    lines = [*(_line(line, new) for line in present.splitlines()), *added]
+    return "\n".join(lines) + "\n", [name for name in new if not wanted[name]]
 
 
 def _line(line: str, new: dict[str, str]) -> str:

@@ -81,7 +81,12 @@ def shown_in(text: str, *known: str) -> str:
         known: addresses whose secrets are masked in any form: cut off, quoted, percent-encoded. Those of environment
             variables are always known, and so are the values of variables that are named like a secret.
     """
-    for secret in sorted({*_forms_in(known), *_forms_in(os.environ.values()), *_named_values()}, key=len, reverse=True):
+    named = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_VALUE and _is_secret(name) and name not in ("PWD", "OLDPWD")
+    }
+    for secret in sorted({*_forms_in(known), *_forms_in(os.environ.values()), *named}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     parts, position = list[str](), 0
     for start, end in [*_addresses_in(text), (len(text), len(text))]:
@@ -118,14 +123,13 @@ def _secret_values(address: str) -> list[str]:
 
     An unencoded & or # may belong to the secret, so only the end of the address ends it.
     """
-    found = [(one, address[one.end() :]) for one in _PARAMETER.finditer(address)]
-    return [
-        value for one, value in found if value and (_is_secret(one[1]) or _holds_encoded(re.split("[&;#]", value)[0]))
-    ]
-
-
-def _holds_encoded(value: str) -> bool:
-    return "://" in (plain := _decoded(value)) and holds_secret(plain)
+    values = list[str]()
+    for one in _PARAMETER.finditer(address):
+        value = address[one.end() :]
+        inner = _decoded(re.split("[&;#]", value)[0])
+        if value and (_is_secret(one[1]) or ("://" in inner and holds_secret(inner))):
+            values.append(value)
+    return values
 
 
 def _decoded(text: str) -> str:
@@ -181,23 +185,8 @@ def _forms_in(texts: Iterable[str]) -> Iterator[str]:
                 yield from (form for form in forms if len(form) >= SHORTEST_SECRET and form != MASK)
 
 
-def _named_values() -> Iterator[str]:
-    """Yield the values of environment variables that are named like a secret."""
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST_VALUE and _is_secret(name) and name not in ("PWD", "OLDPWD"):
-            yield value
-
-
 def expect_no_secret(address: str, key: str, instead: str) -> str:
-    """Return an address that may be a parameter.
-
-    Args:
-        key: what it was given as.
-        instead: what to do with an address that holds a secret, as a sentence.
-
-    Raises:
-        SecretInAddress: it holds a password, a key or a signature; the message does not repeat it.
-    """
+    """Return the address that was given as `key`; raise SecretInAddress if it holds a secret, and say what to do."""
     if holds_secret(address):
         raise SecretInAddress(
             f"{key} holds a password, a key or a signature, and MLflow keeps parameters for good. {instead} If it was "
@@ -221,10 +210,9 @@ def opened(address: str) -> str:
     name = address.removeprefix(REFERENCE)
     if not _VARIABLE.fullmatch(name):
         raise BadParameter(f"'{address}' names no environment variable. Write env:NAME, as in env:DATA_URL.")
-    value = os.environ.get(name, "")
-    if not value:
-        raise BadParameter(f"{address}: the environment variable {name} is not set where the step runs. Set it there.")
-    return value
+    if value := os.environ.get(name):
+        return value
+    raise BadParameter(f"{address}: the environment variable {name} is not set where the step runs. Set it there.")
 
 
 def recorded(address: str) -> str:

@@ -53,7 +53,7 @@ class StepRun:
         return DataSet(self.columns.name, self.columns.synthetic)
 
     def describe(self, columns: Columns) -> None:
-        """Say which columns the tables that this step publishes have."""
+        """Set the columns of the tables that this step publishes."""
         self._columns = columns
 
     def source(self, step: str, run_id: str = "") -> str:
@@ -112,7 +112,7 @@ class StepRun:
         tracking.through_races(lambda: mlflow.log_input(dataset, context=context))
 
     def publish_table(self, table: pd.DataFrame, name: str, file: Path | None = None, about: str = "") -> None:
-        """Publish `table` as the artifact `name` (.csv or .parquet) together with the description of its columns.
+        """Publish a table as the artifact `name` (.csv or .parquet) together with the description of its columns.
 
         Args:
             about: what the table is, for people; kept as a tag.
@@ -132,8 +132,8 @@ class StepRun:
         if path.name != Path(name).name:
             path = Path(shutil.copyfile(path, self.folder / Path(name).name))
         self.client.log_artifact(self.run_id, str(path), None if parent == "." else parent)
-        tags = {lineage.OUTPUT + name: f"sha256:{tables.sha256_of(path)}", lineage.SIZE + name: path.stat().st_size}
-        self._set_tags(tags)
+        digest = f"sha256:{tables.sha256_of(path)}"
+        self._set_tags({lineage.OUTPUT + name: digest, lineage.SIZE + name: path.stat().st_size})
 
     def record_model(self, info: ModelInfo) -> None:
         """Note on this run which model it has logged, and the size and sha256 of each file of it."""

@@ -120,8 +120,8 @@ def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
 
 def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
     """Return the run at or behind `run_id` that published `artifact`, or None."""
-    holders = (run for run in chain_of(client, run_id) if OUTPUT + artifact in run.data.tags)
-    return next((str(run.info.run_id) for run in holders), None)
+    runs = chain_of(client, run_id)
+    return next((str(run.info.run_id) for run in runs if OUTPUT + artifact in run.data.tags), None)
 
 
 def address_of(run_id: str, artifact: str) -> str:
@@ -135,10 +135,9 @@ def run_of(address: str) -> str:
 
 def artifact_of(address: str) -> str:
     """Return the artifact's name in an address (runs:/ID/NAME); raise BadParameter if it names a run only."""
-    _, _, name = address.removeprefix("runs:/").partition("/")
-    if not name:
-        raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")
-    return name
+    if name := address.removeprefix("runs:/").partition("/")[2]:
+        return name
+    raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")
 
 
 def digest_of(client: MlflowClient, address: str) -> str:
