@@ -58,12 +58,11 @@ def client(server: MlflowServer) -> Iterator[MlflowClient]:
     mlflow.set_tracking_uri(before)
 
 
-def test_pipeline_runs_through_the_server(ended: subprocess.CompletedProcess[str]) -> None:
+def test_pipeline_runs_through_the_server_of_its_configuration_and_says_so(
+    ended: subprocess.CompletedProcess[str],
+) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "is challenger and champion" in ended.stdout
-
-
-def test_configuration_wins_over_the_environment_and_says_so(ended: subprocess.CompletedProcess[str]) -> None:
     assert "main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI" in ended.stdout
 
 
@@ -106,13 +105,9 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     chosen = "tags.step = 'download_data' and tags.current = 'true'"
     before = [run.info.run_id for run in client.search_runs([experiment.experiment_id], chosen)]
     process = subprocess.Popen(
-        [*options(server.uri, table), "main.reuse=false"],
-        cwd=ROOT,
-        env=command_env(**IMPATIENT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        [*options(server.uri, table), "main.reuse=false"], cwd=ROOT, env=command_env(**IMPATIENT), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     wait_until(lambda: len(client.search_runs([experiment.experiment_id], "tags.step = 'download_data'")) > 1, "a step")
     server.stop()
     _, errors = process.communicate(timeout=300)

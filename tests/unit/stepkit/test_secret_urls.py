@@ -91,6 +91,7 @@ def test_any_other_address_is_taken_as_it_is(one: str) -> None:
 def test_what_is_shown_names_the_place() -> None:
     assert shown(SIGNED) == "https://bucket.s3.amazonaws.com/clients.csv"
     assert shown("https://me@example.org/a?version=3") == "https://example.org/a?version=3"
+    assert shown_in("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"
 
 
 START, END = "Xq1Z", "Zq2X"
@@ -162,18 +163,11 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
     assert shown_in(text) == text
 
 
-def test_of_two_addresses_in_a_list_each_keeps_its_place() -> None:
-    assert shown_in("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"
-
-
-def test_a_variable_stands_for_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_stands_for_its_address_and_no_query_is_kept_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_URL", SIGNED)
     assert opened("env:DATA_URL") == SIGNED
     assert recorded("env:DATA_URL") == "https://bucket.s3.amazonaws.com/clients.csv"
     assert opened("data/sample.csv.gz") == recorded("data/sample.csv.gz") == "data/sample.csv.gz"
-
-
-def test_of_an_address_in_a_variable_no_query_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_URL", f"https://example.org/clients.csv?whatever={SECRET}")
     assert recorded("env:DATA_URL") == "https://example.org/clients.csv"
 

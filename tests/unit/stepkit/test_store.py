@@ -106,12 +106,9 @@ def open_database(uri: str) -> None:
     ],
 )
 def test_the_error_of_each_driver_says_whether_the_store_is_in_trouble(
-    ask: Callable[[str], None],
-    place: str,
-    kind: type[StepError] | None,
-    tmp_path: Path,
+    ask: Callable[[str], None], place: str, kind: type[StepError] | None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     databases = {
         "sqlite": f"sqlite:///{tmp_path}/none/x.db",

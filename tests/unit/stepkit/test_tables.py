@@ -229,11 +229,12 @@ def test_the_header_row_is_the_first_that_holds_most_of_the_names(
     assert list(read_table(tmp_path / "t.xlsx", header=header)) == names
 
 
-def test_text_columns_keep_their_leading_zeros(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv", "branch,amount\n007,1\n010,2\n,3\n")
+def test_text_columns_keep_zeros_and_words_that_are_gaps_elsewhere(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "branch,amount\n007,None\n010,2\nNone,3\n,4\n")
     table = read_table(path, text=["branch"])
-    assert table["branch"].tolist()[:2] == ["007", "010"]
-    assert table["branch"].isna().tolist() == [False, False, True]
+    assert table["branch"].tolist()[:3] == ["007", "010", "None"]
+    assert table["branch"].isna().tolist() == [False, False, False, True]
+    assert table["amount"].isna().tolist() == [True, False, False, False]
     assert read_table(path)["branch"].tolist()[:2] == [7.0, 10.0], "without `text` they are numbers"
 
 
@@ -302,14 +303,6 @@ def test_model_input_leaves_the_callers_table_untouched() -> None:
     taken.loc[:, "amount"] = 99.0
     pd.testing.assert_frame_equal(raw, before)
     assert taken.index.tolist() == [1, 0], "the row numbers of a split"
-
-
-def test_none_is_a_category_in_a_text_column_and_a_gap_elsewhere(tmp_path: Path) -> None:
-    path = tmp_path / "words.csv"
-    path.write_text("plan,income\nNone,None\nNA,2\n,3\n")
-    table = read_table(path, text=["plan"])
-    assert table["plan"].isna().tolist() == [False, False, True]
-    assert table["income"].isna().tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("rows_in_a_group", [2, 100], ids=["several row groups", "one row group"])
