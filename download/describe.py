@@ -190,9 +190,8 @@ def parser() -> argparse.ArgumentParser:
     flags = Parser(prog="describe", description=__doc__)
     flags.add_argument("--file_url", required=True, help="address or path of the table")
     flags.add_argument("--target", required=True, help="its column with the two classes")
-    flags.add_argument(
-        "--positive", default="", help="the class that becomes 1; empty: the usual word, or the rarer one"
-    )
+    positive = "the class that becomes 1; empty: the usual word, or the rarer one"
+    flags.add_argument("--positive", default="", help=positive)
     flags.add_argument("--id_column", default="", help="the column that names the rows; empty: found out")
     flags.add_argument("--name", default="", help="name of the data set; empty: that of the file")
     flags.add_argument("--output", default="", help="the file to write; empty: data/<name>.yaml")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from download.fetch import fetch
 from download.unpack import unpacked
-from stepkit.errors import BadParameter, SecretInAddress, TableUnreadable, WrongDigest
+from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
 from stepkit.paths import ROOT, from_root
 from stepkit.secret_urls import data_address, opened, recorded
 from stepkit.step.flags import positive, step_parser
@@ -71,19 +71,10 @@ def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str
     run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 
 
-def address(text: str) -> str:
-    """Parse an address that may be kept as a parameter: one without a password, a key or a signature."""
-    try:
-        return data_address(text)
-    except SecretInAddress as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def parser() -> argparse.ArgumentParser:
     flags = step_parser(__doc__, "artifact_name", "artifact_description")
-    flags.add_argument(
-        "--file_url", required=True, type=address, help="address or path of the table, or env:NAME, a variable with it"
-    )
+    told = "address or path of the table, or env:NAME, a variable with it"
+    flags.add_argument("--file_url", required=True, type=data_address, help=told)
     flags.add_argument("--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file")
     flags.add_argument("--sha256", default="", help="accepted sha256 digests of the file, separated by commas")
     flags.add_argument("--attempts", type=positive(int), default=4, help="how often a broken transfer is begun")

@@ -1,5 +1,6 @@
 """Every error that a person can mend, on one page. Each message says what, where, and what to type next."""
 
+import argparse
 import re
 
 ABOUT_COLUMNS = re.compile(
@@ -24,7 +25,7 @@ class BadParameter(StepError):
     """A parameter has a value that the step cannot work with."""
 
 
-class SecretInAddress(BadParameter, ValueError):
+class SecretInAddress(BadParameter, argparse.ArgumentTypeError, ValueError):
     """An address holds a password, a key or a signature where it would be kept for good."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import time
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from download.run import address
+from download.run import parser
 from pipeline.config import ConfigError, checked
 from serve.run import main as start_scorer
 from stepkit.errors import BadParameter, SecretInAddress
@@ -199,10 +198,13 @@ def test_the_configuration_refuses_a_secret_without_repeating_it(key: str, value
     assert SECRET not in str(refused.value)
 
 
-def test_a_lone_step_refuses_it_before_its_run_is_opened() -> None:
-    with pytest.raises(argparse.ArgumentTypeError) as refused:
-        address(SIGNED)
-    assert SECRET not in str(refused.value)
+def test_a_lone_step_refuses_it_before_its_run_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--step", "download_data", "--artifact_name", "raw.csv", "--file_url", SIGNED])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "argument --file_url: file_url holds a password, a key or a signature" in said
+    assert SECRET not in said
 
 
 @pytest.mark.parametrize("one", [HOLDING[2], *(one for one in HOLDING if one.startswith("postgresql://me@db/log"))])
