@@ -40,8 +40,8 @@ class Step:
     after: tuple[str, ...] = ()
     packs: tuple[str, ...] = ()
     contents: dict[str, Callable[[Config], dict[str, Any]]] = field(default_factory=dict)
-    outside: Callable[[StepContext], dict[str, str]] = lambda context: {}
-    why_undone: Callable[[StepContext, Run], str] = lambda context, run: ""
+    outside: Callable[[StepContext], dict[str, str]] = lambda _context: {}
+    why_undone: Callable[[StepContext, Run], str] = lambda _context, _run: ""
     tag: str = ""
 
     @property
@@ -82,7 +82,7 @@ STEPS = (
     Step(
         "preprocess",
         reads={"input_run_id": "download"},
-        parameters=lambda config, here: {
+        parameters=lambda config, _here: {
             "input_step": "download_data",
             "input_artifact": config.download.artifact_name,
             "artifact_name": config.preprocess.artifact_name,
@@ -93,7 +93,7 @@ STEPS = (
         "check_data",
         reads={"input_run_id": "preprocess"},
         outside=external_state.reference,
-        parameters=lambda config, here: {
+        parameters=lambda config, _here: {
             "input_step": "preprocess",
             "sample_artifact": config.preprocess.artifact_name,
             "reference_artifact": config.data.reference_dataset or config.check_data.reference_artifact,
@@ -104,7 +104,7 @@ STEPS = (
     Step(
         "segregate",
         reads={"input_run_id": "preprocess"},
-        parameters=lambda config, here: {
+        parameters=lambda config, _here: {
             "input_step": "preprocess",
             "input_artifact": config.preprocess.artifact_name,
             "artifact_root": config.segregate.artifact_root,
@@ -151,7 +151,7 @@ STEPS = (
         "register",
         reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
         why_undone=external_state.why_unregistered,
-        parameters=lambda config, here: {
+        parameters=lambda config, _here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_verdict_step": "evaluate",

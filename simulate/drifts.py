@@ -18,15 +18,15 @@ SPARE = 4
 Drift = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
 
-def honest(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+def honest(table: pd.DataFrame, _random: np.random.Generator) -> pd.DataFrame:
     return table
 
 
-def higher_limits(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+def higher_limits(table: pd.DataFrame, _random: np.random.Generator) -> pd.DataFrame:
     return table.assign(LIMIT_BAL=(table["LIMIT_BAL"] * 1.2).round().astype(int))
 
 
-def older_clients(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+def older_clients(table: pd.DataFrame, _random: np.random.Generator) -> pd.DataFrame:
     return table.assign(AGE=table["AGE"] + 5)
 
 

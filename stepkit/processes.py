@@ -87,7 +87,7 @@ def ctrl_c_deferred() -> Iterator[None]:
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(handler_kept(signal.SIGINT))
-            signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+            signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
         stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         yield

@@ -114,7 +114,7 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
 
 def _scorer(model: Watched | None, folder: Path) -> Score:
     if model is None:
-        return lambda rows: None
+        return lambda _rows: None
     folder.mkdir(parents=True, exist_ok=True)
     loaded, columns = mlflow.pyfunc.load_model(model.model.uri, dst_path=str(folder)), model.columns
 

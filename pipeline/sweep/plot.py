@@ -30,7 +30,7 @@ def settings_and_metric(settings: pd.DataFrame, metric: pd.Series, title: str) -
             names = sorted(set(settings.iloc[:, 0].astype(str)))
             axes.set_xticks(range(len(names)), names)
         return figure
-    _draw_lines(figure, axes, shown, settings)
+    _draw_lines(axes, shown, settings)
     axes.set_title(title)
     return figure
 
@@ -41,7 +41,7 @@ def _on_an_axis(values: pd.Series) -> pd.Series:
     return numbers if numbers.notna().all() else values.astype(str).astype("category").cat.codes
 
 
-def _draw_lines(figure: Figure, axes: Axes, shown: pd.DataFrame, settings: pd.DataFrame) -> None:
+def _draw_lines(axes: Axes, shown: pd.DataFrame, settings: pd.DataFrame) -> None:
     """Lines over upright axes, each scaled to its own smallest and largest value."""
     low, high = shown.min(), shown.max()
     scaled = (shown - low) / (high - low).where(high > low, 1.0)
