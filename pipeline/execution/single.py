@@ -36,7 +36,6 @@ def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) 
     uri, run_id = open_run(config.main, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))
-    at_end.prepare()
     show = Display(console, [step.name for step in steps])
     error: Exception | None = None
     try:

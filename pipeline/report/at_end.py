@@ -1,10 +1,8 @@
-"""The report at a pipeline's end: prepared while the steps run; its failure never fails the pipeline."""
+"""The report at a pipeline's end; its failure never fails the pipeline."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 from mlflow import MlflowClient
 
@@ -14,21 +12,10 @@ from stepkit.secret_urls import shown_in
 from stepkit.step.exit import as_step_error
 
 
-def prepare() -> None:
-    """Load what makes reports, in the background while steps run."""
-    Thread(target=_load, name="report", daemon=True).start()
-
-
-def _load() -> None:
-    with suppress(Exception):  # it is raised again, and reported, when the report is made
-        from pipeline.report.render import prepared
-
-        prepared()
-
-
 def published(client: MlflowClient, run_id: str) -> str:
     """Make the report of a finished run and log it there; return where it is, or why it could not be made."""
     try:
+        # imported late: a pipeline begins its steps sooner without it
         from pipeline.report.publish import publish
 
         publish(client, run_id)

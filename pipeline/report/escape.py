@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from markupsafe import Markup
+
 from stepkit.secret_urls import shown_in
 
 _STRUCTURE = re.compile(r"[\\`|*\[\]<>&~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|://|(?i:(?<=www)\.)")
@@ -12,12 +14,6 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u202a-\u202e
 
 _APART = "&#8203;"
 """A space without width: GitHub links neither a name after @ nor a number after # if it is in between."""
-
-
-class Safe(str):
-    """Markdown that is meant as such."""
-
-    __slots__ = ()
 
 
 def visible(text: str) -> str:
@@ -29,16 +25,17 @@ def markdown(value: object) -> str:
     """Return a value as text of one line, with every character that Markdown would heed as a character reference.
 
     References are never taken for structure (CommonMark 0.31, section 2.5), so this holds within a table too.
+    Markup is meant as such.
     """
-    if isinstance(value, Safe):
+    if isinstance(value, Markup):
         return value
     line = " ".join(visible(str(value)).split())
     line = _STRUCTURE.sub(lambda found: "".join(f"&#{ord(one)};" for one in found[0]), line)
     return line.replace("@", f"@{_APART}").replace("&#35;", f"&#35;{_APART}")
 
 
-def fenced(text: str) -> Safe:
+def fenced(text: str) -> Markup:
     """Return lines as they are; no fence in them is as long as the one around them."""
     ticks = max(map(len, re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, ticks + 1)
-    return Safe(f"{fence}text\n{visible(text).rstrip()}\n{fence}")
+    return Markup(f"{fence}text\n{visible(text).rstrip()}\n{fence}")

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from stepkit.model.metric_table import number
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
-DIGITS_OF_DIGEST = 16
 
 
 def difference(value: float | None) -> str:
@@ -39,12 +38,6 @@ def moment(milliseconds: int | None) -> str:
     if not milliseconds:
         return ""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def digest(text: str) -> str:
-    """The beginning of a digest, enough to tell two apart."""
-    kind, colon, digits = text.rpartition(":")
-    return f"{kind}{colon}{digits[:DIGITS_OF_DIGEST]}"
 
 
 def cut(text: str, most: int) -> str:

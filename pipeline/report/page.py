@@ -11,9 +11,9 @@ from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Cell, Code, Sec
 from pipeline.report.format import NO_BREAK, difference, interval, moment, plural, seconds
 from pipeline.report.gather import Found
 from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
-from pipeline.report.step_states import FAILED, NOT_ASKED, RAN, REUSED, STOPPED, StepShown
+from pipeline.report.step_states import FAILED, NOT_ASKED, RAN, REUSED, STOPPED, StepShown, seconds_of
 from stepkit.model.metric_table import number
-from stepkit.settings.evaluate import AS_GOOD, REJECTED, VERDICT
+from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
 
 IN_SHORT, MOST_ROWS = ("steps", "metrics", "gate", "data"), 60
@@ -104,7 +104,7 @@ def outcome_of(found: Found) -> tuple[str, str]:
     if status == "KILLED" or any(step.state == STOPPED for step in found.steps):
         return BAD, "Interrupted before its end"
     if status == "FAILED":
-        return BAD, "Rejected by the gate, and failed for it" if is_rejected(found) else "Failed"
+        return BAD, "Rejected by the gate, and failed for it" if outcome_tag(found) == REJECTED else "Failed"
     if status == "RUNNING":
         return WARN, "Not finished: this page was made while it ran"
     if found.runs.get("evaluate") is None:
@@ -115,17 +115,12 @@ def outcome_of(found: Found) -> tuple[str, str]:
 def _judged(found: Found) -> tuple[str, str]:
     said = found.tag("register", SUMMARY)
     more = f": {said}" if said else ""
-    if is_rejected(found):
-        return WARN, f"Rejected by the gate{more}"
-    if outcome_tag(found) == AS_GOOD:
-        return QUIET, f"As good as the champion, which stays{more}"
-    if not outcome_tag(found):
-        return WARN, "Finished, but its verdict is not known"
-    return GOOD, f"Passed the gate{more}" if said else "Passed the gate; not registered"
-
-
-def is_rejected(found: Found) -> bool:
-    return outcome_tag(found) == REJECTED
+    outcomes = {
+        REJECTED: (WARN, f"Rejected by the gate{more}"),
+        AS_GOOD: (QUIET, f"As good as the champion, which stays{more}"),
+        PASSED: (GOOD, f"Passed the gate{more or '; not registered'}"),
+    }
+    return outcomes.get(outcome_tag(found), (WARN, "Finished, but its verdict is not known"))
 
 
 def outcome_tag(found: Found) -> str:
@@ -141,12 +136,9 @@ def tiles_of(found: Found) -> list[Tile]:
         tiles.append(_against_champion(found))
     version = found.tag("register", "model_version")
     tiles.append(Tile("Model version", version or "none", _standing(found)))
-    info = found.run.info
-    took = seconds((info.end_time - info.start_time) / 1000) if info.end_time else "not finished"
-    ran = sum(step.state == RAN for step in found.steps)
-    reused = sum(step.state == REUSED for step in found.steps)
-    tiles.append(Tile("Took", took, f"{ran} ran, {reused} reused"))
-    return tiles
+    ran, reused = (sum(step.state == state for step in found.steps) for state in (RAN, REUSED))
+    took = seconds(seconds_of(found.run)) or "not finished"
+    return [*tiles, Tile("Took", took, f"{ran} ran, {reused} reused")]
 
 
 def _against_champion(found: Found) -> Tile:
@@ -180,8 +172,7 @@ def failures_of(found: Found) -> list[Code]:
 
 def steps_section(found: Found) -> Section:
     if not found.runs:
-        nothing = "This run names none of its steps: none was begun."
-        return Section("steps", "Steps", [Text(nothing, WARN)])
+        return Section("steps", "Steps", [Text("This run names none of its steps: none was begun.", WARN)])
     shown = [step for step in found.steps if step.state != NOT_ASKED]
     why = any(step.why for step in shown)
     headings = ["step", "state", "took", *(["why again"] if why else []), "what it said"]

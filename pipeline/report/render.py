@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from pipeline.report import escape
 from pipeline.report.blocks import CODE, Cell, Table
@@ -21,12 +22,6 @@ CELL_CHARACTERS = 300
 CODE_CHARACTERS = 4_000
 ROWS = (60, 20, 8, 3)
 """Rows of each table in the Markdown: the first number with which it is short enough."""
-
-
-def prepared() -> None:
-    """Compile the templates, so that the first page does not wait for it."""
-    _html()
-    _markdown()
 
 
 def as_html(page: Page) -> str:
@@ -70,11 +65,11 @@ def _visible(value: object) -> object:
     return escape.visible(value) if type(value) is str else value
 
 
-def _fenced(text: str) -> escape.Safe:
+def _fenced(text: str) -> Markup:
     return escape.fenced(cut(text, CODE_CHARACTERS))
 
 
-def markdown_table(table: Table, most: int) -> escape.Safe:
+def markdown_table(table: Table, most: int) -> Markup:
     """Return the first `most` rows of a table in GitHub's Markdown."""
     shown = table.first(most)
     line = ["---:" if table.numbers and place else "---" for place in range(len(table.headings))]
@@ -82,7 +77,7 @@ def markdown_table(table: Table, most: int) -> escape.Safe:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     if shown.left_out:
         lines.append(f"\nand {shown.left_out:,} more, in report.html")
-    return escape.Safe("\n".join(lines))
+    return Markup("\n".join(lines))
 
 
 def _cell(cell: Cell) -> str:

@@ -60,7 +60,7 @@ def _shown(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None
         step.name,
         state,
         run.info.run_id,
-        _seconds(run),
+        seconds_of(run),
         pipeline.data.tags.get(WHY + step.name, ""),
         run.data.tags.get(SUMMARY, ""),
         _error(reader, run) if state in (FAILED, STOPPED) else "",
@@ -73,7 +73,7 @@ def _state(pipeline: Run, run: Run, asked: bool) -> str:
     return _BY_STATUS.get(run.info.status, RUNNING)
 
 
-def _seconds(run: Run) -> float | None:
+def seconds_of(run: Run) -> float | None:
     return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None
 
 

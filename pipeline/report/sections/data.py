@@ -6,13 +6,16 @@ from collections import Counter
 from typing import Any
 
 from pipeline.report.blocks import BAD, CODE, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells, facts
-from pipeline.report.format import count, digest, plural
+from pipeline.report.format import count, plural
 from pipeline.report.gather import CHECKS, Found
 from stepkit.store.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, published_by
 
 NOT_STATED = "not stated"
 DRAFTED = "what the table is, where it comes from"
 """Beginning of the placeholder that earlier drafts of `describe` have as their description."""
+
+BEGINNING = len("sha256:") + 16
+"""Characters of a digest that are enough to tell two apart."""
 
 TABLES = ("download", "preprocess", "segregate")
 """The steps that publish tables."""
@@ -69,8 +72,8 @@ def _table_rows(found: Found, step: str) -> list[list[Cell]]:
     for name in reversed(published_by(run)):
         stem, _, ending = name.rsplit("/", 1)[-1].rpartition(".")
         if ending in ("csv", "parquet"):
-            shown = Cell(digest(run.data.tags[OUTPUT + name]), CODE)
-            rows.append(cells(Cell(name, CODE), step, count(found.metric(step, f"rows.{stem}")), shown))
+            digest = Cell(run.data.tags[OUTPUT + name][:BEGINNING], CODE)
+            rows.append(cells(Cell(name, CODE), step, count(found.metric(step, f"rows.{stem}")), digest))
     return rows
 
 
