@@ -73,22 +73,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture by its bytes (base64 of a PNG), with what it shows in words."""
+    """A picture by its bytes (base64 of a PNG), with what it shows in words. Markdown has none of them."""
 
-    caption: str
-    alt: str
-    png: str
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Pictures side by side. Markdown has none of them."""
-
-    figures: Annotated[list[Figure], Field(max_length=0)]
-    block: Literal["figures"] = "figures"
+    caption: Words
+    alt: Words
+    png: Words
+    block: Literal["figure"] = "figure"
 
 
-Block = Annotated[Text | Table | Code | Figures, Field(discriminator="block")]
+Block = Annotated[Text | Table | Code | Figure, Field(discriminator="block")]
 
 
 @dataclass(frozen=True)

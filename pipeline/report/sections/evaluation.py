@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Cell, Figure, Figures, Section, Table, Text, cells
+from pipeline.report.blocks import QUIET, WARN, Cell, Figure, Section, Table, Text, cells
 from pipeline.report.format import count, interval
 from pipeline.report.gather import Found
 from pipeline.report.schemas import Estimate, Evaluation, Slice
@@ -23,8 +23,9 @@ CAPTIONS = {
 
 
 def plots_section(found: Found) -> Section:
-    figures = [Figure(CAPTIONS[name], _alt(found, name), png) for name, png in found.pictures.items()]
-    return Section("plots", "Plots", [Figures(figures)] if figures else [])
+    return Section(
+        "plots", "Plots", [Figure(CAPTIONS[name], _alt(found, name), png) for name, png in found.pictures.items()]
+    )
 
 
 def _alt(found: Found, name: str) -> str:
