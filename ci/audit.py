@@ -22,28 +22,23 @@ def audited(lock: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def found_in(packages: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each vulnerability that pip-audit found."""
-    return [
-        f"{package['name']} {package['version']}: {one['id']}, fixed in {', '.join(one['fix_versions']) or 'nothing'}"
+def judged(lock: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, str]:
+    """Return the exit status and a message for one lock."""
+    try:
+        packages: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        last = [line for line in ended.stderr.splitlines() if line.strip()][-1:] or ["pip-audit said nothing"]
+        unreachable = any(sign in ended.stderr for sign in UNREACHABLE)
+        why = "the advisory service cannot be reached from here" if unreachable else "pip-audit failed"
+        return NOT_AUDITED, f"{lock}: NOT AUDITED, {why}. {last[0][:300]}"
+    found = [
+        f"  {package['name']} {package['version']}: {one['id']}, fixed in {', '.join(one['fix_versions']) or 'nothing'}"
         for package in packages
         for one in package.get("vulns", [])
     ]
-
-
-def judged(lock: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, str]:
-    """Return the exit status and what to say of one lock."""
-    try:
-        packages: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
-        found = found_in(packages)
-    except (ValueError, KeyError, TypeError):
-        last = next((line for line in reversed(ended.stderr.splitlines()) if line.strip()), "pip-audit said nothing")
-        if any(sign in ended.stderr for sign in UNREACHABLE):
-            return NOT_AUDITED, f"{lock}: NOT AUDITED, the advisory service cannot be reached from here. {last[:300]}"
-        return NOT_AUDITED, f"{lock}: NOT AUDITED, pip-audit failed. {last[:300]}"
     if found:
-        return 1, "\n".join([f"{lock}: {len(found)} known vulnerabilities", *(f"  {line}" for line in found)])
-    # an index that does not tell of vulnerabilities answers as if it did not know the packages, and pip-audit goes on
+        return 1, "\n".join([f"{lock}: {len(found)} known vulnerabilities", *found])
+    # an index without advisories answers as if it did not know the packages, and pip-audit skips them
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     if skipped:
         names = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")

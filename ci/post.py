@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,56 +38,54 @@ HINTS = {
 }
 
 
-@dataclass(frozen=True)
-class GitHub:
-    """One repository on GitHub, for the account of the environment's GITHUB_TOKEN."""
+def open_pull(head: str, commit: str) -> int | None:
+    """Return the number of the open pull request from `head` (owner:branch) whose newest commit is `commit`."""
+    pulls = _list("pulls", "-f", "state=open", "-f", f"head={head}")
+    return next((int(one["number"]) for one in pulls if one["head"]["sha"] == commit), None)
 
-    repository: str
 
-    def open_pull(self, head: str, commit: str) -> int | None:
-        """Return the number of the open pull request from `head` (owner:branch) whose newest commit is `commit`."""
-        pulls = self._list("pulls", "-f", "state=open", "-f", f"head={head}")
-        return next((int(one["number"]) for one in pulls if one["head"]["sha"] == commit), None)
+def put_comment(thread: str, comments: str, body: str) -> str:
+    """Create or update the one comment of ours in a thread; return its address.
 
-    def put_comment(self, thread: str, comments: str, body: str) -> str:
-        """Create or update the one comment of ours in a thread; return its address.
+    Args:
+        thread: path of the thread's comments, "issues/7/comments".
+        comments: path of the comments of all such threads, "issues/comments".
+    """
+    for one in _list(thread):
+        if MARKER in (one["body"] or "") and (one["user"] or {}).get("login") == BOT:
+            if one["body"] == body:
+                return str(one["html_url"])
+            return _send("PATCH", f"{comments}/{one['id']}", body)
+    return _send("POST", thread, body)
 
-        Args:
-            thread: path of the thread's comments, "issues/7/comments".
-            comments: path of the comments of all such threads, "issues/comments".
-        """
-        for one in self._list(thread):
-            if MARKER in (one["body"] or "") and (one["user"] or {}).get("login") == BOT:
-                if one["body"] == body:
-                    return str(one["html_url"])
-                return str(self._send("PATCH", f"{comments}/{one['id']}", body)["html_url"])
-        return str(self._send("POST", thread, body)["html_url"])
 
-    def _list(self, path: str, *query: str) -> list[dict[str, Any]]:
-        options = ["--method", "GET", "--paginate", "--slurp", "-f", "per_page=100", *query]
-        return [one for page in self._call(path, options) for one in page]
+def _list(path: str, *query: str) -> list[dict[str, Any]]:
+    pages = _call("GET", path, "--paginate", "--slurp", "-f", "per_page=100", *query)
+    return [one for page in pages for one in page]
 
-    def _send(self, method: str, path: str, body: str) -> Any:
-        return self._call(path, ["--method", method, "--input", "-"], json.dumps({"body": body}))
 
-    def _call(self, path: str, options: list[str], sent: str = "") -> Any:
-        """Return the answer of the API, after further tries where the problem may pass.
+def _send(method: str, path: str, body: str) -> str:
+    return str(_call(method, path, "--input", "-", sent=json.dumps({"body": body}))["html_url"])
 
-        Raises:
-            ReportFailed: there is no answer, or a refusal.
-        """
-        command = ["gh", "api", f"repos/{self.repository}/{path}", *options]
-        for pause in (*PAUSES, None):
-            try:
-                ended = subprocess.run(command, input=sent, capture_output=True, text=True, env=_environment())
-            except FileNotFoundError:
-                raise ReportFailed("gh is not on PATH. Install GitHub's command line: https://cli.github.com") from None
-            if ended.returncode == 0:
-                return json.loads(ended.stdout)
-            if pause is None or not PASSING.search(ended.stderr):
-                break
-            time.sleep(pause)
-        raise ReportFailed(f"{options[1]} {path}: {_problem(ended.stderr)}")
+
+def _call(method: str, path: str, *options: str, sent: str = "") -> Any:
+    """Return the answer of the API, after further tries where the problem may pass.
+
+    Raises:
+        ReportFailed: there is no answer, or a refusal.
+    """
+    command = ["gh", "api", f"repos/{os.environ['GITHUB_REPOSITORY']}/{path}", "--method", method, *options]
+    for pause in (*PAUSES, None):
+        try:
+            ended = subprocess.run(command, input=sent, capture_output=True, text=True, env=_environment())
+        except FileNotFoundError:
+            raise ReportFailed("gh is not on PATH. Install GitHub's command line: https://cli.github.com") from None
+        if ended.returncode == 0:
+            return json.loads(ended.stdout)
+        if pause is None or not PASSING.search(ended.stderr):
+            break
+        time.sleep(pause)
+    raise ReportFailed(f"{method} {path}: {_problem(ended.stderr)}")
 
 
 def _environment() -> dict[str, str]:
@@ -105,27 +102,25 @@ def _problem(said: str) -> str:
     return f"{said.strip()[:500]}. {hint}"
 
 
-def post(github: GitHub, run: dict[str, Any], summary: Summary) -> list[str]:
+def post(run: dict[str, Any], summary: Summary) -> list[str]:
     """Put the comment where it belongs; return a line for each place.
 
     Args:
         run: the part `workflow_run` of GitHub's event.
     """
     source, branch, commit = run["head_repository"], run["head_branch"], run["head_sha"]
-    from_fork = source is None or source["full_name"] != github.repository
+    from_fork = source is None or source["full_name"] != os.environ["GITHUB_REPOSITORY"]
     body = comment(summary, Place(commit, run["html_url"], from_fork))
     lines = []
     if not from_fork:
-        lines.append(f"commit: {github.put_comment(f'commits/{commit}/comments', 'comments', body)}")
+        lines.append(f"commit: {put_comment(f'commits/{commit}/comments', 'comments', body)}")
     if source is None or branch is None:
         return [*lines, "no pull request: the branch is gone"]
-    number = github.open_pull(f"{source['owner']['login']}:{branch}", commit)
+    number = open_pull(f"{source['owner']['login']}:{branch}", commit)
     if number is None:
         return [*lines, f"no open pull request of {branch} ends with {commit[:10]}"]
-    return [
-        *lines,
-        f"pull request {number}: {github.put_comment(f'issues/{number}/comments', 'issues/comments', body)}",
-    ]
+    address = put_comment(f"issues/{number}/comments", "issues/comments", body)
+    return [*lines, f"pull request {number}: {address}"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,13 +129,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     needed = ("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_EVENT_PATH")
     try:
-        if missing := [name for name in needed if not os.environ.get(name)]:
-            raise ReportFailed(
-                f"{', '.join(missing)} must be set. To see the comment without posting it: make ci-report"
-            )
+        if missing := ", ".join(name for name in needed if not os.environ.get(name)):
+            raise ReportFailed(f"{missing} must be set. To see the comment without posting it: make ci-report")
         summary = read_form(Summary, args.summary, MOST_BYTES)
         event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
-        print("\n".join(post(GitHub(os.environ["GITHUB_REPOSITORY"]), event["workflow_run"], summary)))
+        print("\n".join(post(event["workflow_run"], summary)))
     except ReportFailed as error:
         print(f"not posted: {error}", file=sys.stderr)
         return 1

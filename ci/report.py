@@ -73,7 +73,7 @@ def known_base(file: Path) -> Base | None:
         return read_form(Base, file) if file.is_file() else None
     except ReportFailed as error:  # left by an older version: a report without a comparison beats none
         print(f"main's figures are left out: {error}", file=sys.stderr)
-        return None
+    return None
 
 
 def parser() -> argparse.ArgumentParser:
