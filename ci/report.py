@@ -57,7 +57,7 @@ def as_base(found: Found, commit: str) -> Base | None:
     """Return what a run of main leaves for the runs of branches to be compared with."""
     if found.evaluation is None:
         return None
-    return base_of(found.run, f"main {commit[:10]}", found.step_run("evaluate"), found.evaluation)
+    return base_of(found.run, f"main {commit[:10]}", found.runs.get("evaluate"), found.evaluation)
 
 
 def files_about(found: Found, commit: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Reader:
             return None
         tags = run.data.tags
         where = f"{name} of {tags.get(lineage.STEP, 'a step')} (run {run.info.run_id})"
-        if int(tags.get(lineage.SIZE + name, "0")) > MOST_BYTES:
+        if int(tags[lineage.SIZE + name]) > MOST_BYTES:
             self.lost.append(f"{where} is too large to be shown.")
             return None
         content = self._downloaded(run, name)

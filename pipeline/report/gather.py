@@ -79,9 +79,6 @@ class Found:
     lost: list[str]
     made: int
 
-    def step_run(self, name: str) -> Run | None:
-        return self.runs.get(name)
-
     def tag(self, step: str, name: str) -> str:
         run = self.runs.get(step)
         return str(run.data.tags.get(name, "")) if run else ""

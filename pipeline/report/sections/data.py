@@ -65,7 +65,7 @@ def data_settings(found: Found) -> dict[str, Any]:
 
 def _table_rows(found: Found, step: str) -> list[list[Cell]]:
     """One row for each table that a step has published, with its rows and its digest."""
-    run = found.step_run(step)
+    run = found.runs.get(step)
     if run is None:
         return []
     rows = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from mlflow.entities import Run
 from mlflow.utils import mlflow_tags
 
 from pipeline.report.blocks import CODE, QUIET, WARN, Block, Cell, Code, Section, Table, Text, cells, facts
@@ -67,15 +66,11 @@ def commit_of(found: Found) -> str:
 
 def _artifacts(found: Found) -> list[list[Cell]]:
     return [
-        cells(Cell(name, CODE), step, Cell(run.data.tags[OUTPUT + name], CODE), _bytes(run, name))
+        cells(Cell(name, CODE), step, Cell(run.data.tags[OUTPUT + name], CODE), f"{int(run.data.tags[SIZE + name]):,}")
         for step, run in found.runs.items()
         if run
         for name in published_by(run)
     ]
-
-
-def _bytes(run: Run, name: str) -> str:
-    return f"{int(run.data.tags[SIZE + name]):,}" if SIZE + name in run.data.tags else ""
 
 
 def again_section(found: Found) -> Section:
@@ -124,6 +119,6 @@ def command(found: Found, given: list[str]) -> str:
 def _same_again(found: Found) -> str:
     seed = (found.config.get("main") or {}).get("random_seed")
     seeded = f"Every random choice follows from the seed {seed}; " if seed is not None else ""
-    run = found.step_run("preprocess")
+    run = found.runs.get("preprocess")
     raw = next((text for name, text in inputs_of(run).items() if name.endswith("raw_data.csv")), "") if run else ""
     return f"{seeded}the same source, code and configuration give the same model.{f' Read: {raw}.' if raw else ''}"

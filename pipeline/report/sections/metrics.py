@@ -91,7 +91,7 @@ def _about_champion(found: Found) -> str:
 
 
 def _about_base(found: Found, base: Base) -> str:
-    ours = test_rows(found.step_run("evaluate"))
+    ours = test_rows(found.runs.get("evaluate"))
     rows = "on other test rows, so that the difference is of models and rows"
     if not ours or not base.test_rows:
         rows = "on test rows that are not known"

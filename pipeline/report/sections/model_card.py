@@ -65,7 +65,7 @@ def _kind(found: Found) -> str:
 
 
 def _rows(found: Found) -> str:
-    run = found.step_run("segregate")
+    run = found.runs.get("segregate")
     root = run.data.params.get("artifact_root", "data") if run else ""
     train, test = (found.metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
     return f"{count(train)} to train and validate, {count(test)} to test" if train and test else ""

@@ -24,7 +24,7 @@ from pipeline.report.publish import made
 from pipeline.report.render import MOST_CHARACTERS
 from stepkit.errors import BadParameter
 from stepkit.processes import free_port
-from stepkit.store.lineage import OUTPUT, published_by
+from stepkit.store.lineage import OUTPUT, SIZE, published_by
 from stepkit.table.tables import sha256_of
 from tests.conftest import Experiment, new_experiment
 from tests.support.html_pages import Page
@@ -299,8 +299,9 @@ def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], paren
     run = place.client.create_run(place.id, tags={**above, **tags})
     for name, text in texts.items():
         place.client.log_text(run.info.run_id, text, name)
-        digest = f"sha256:{sha256_of(file_of(run, name))}"
-        place.client.log_batch(run.info.run_id, tags=[RunTag(OUTPUT + name, digest)])
+        file = file_of(run, name)
+        tags = {OUTPUT + name: f"sha256:{sha256_of(file)}", SIZE + name: str(file.stat().st_size)}
+        place.client.log_batch(run.info.run_id, tags=[RunTag(*pair) for pair in tags.items()])
     place.client.set_terminated(run.info.run_id, status or "FINISHED")
     return place.client.get_run(run.info.run_id)
 
