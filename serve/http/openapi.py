@@ -82,43 +82,44 @@ def _typical(values: pd.Series, swapped: bool) -> list[Any]:
 
 def document(model: Servable | None) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of every endpoint."""
-    answer = {"predictions": [{"probability": 0.25, "class": 0}]}
-    label = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
-    scoring = {
-        "summary": "score raw rows: dataframe_split, dataframe_records, instances, inputs, or CSV with a header",
-        "parameters": [REQUEST_ID],
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": REQUEST, "example": example_request(model)},
-                "text/csv": {"schema": TEXT, "example": ",".join(model.names) if model else ""},
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "probability and class of each row",
-                "content": {JSON: {"schema": ANSWER, "example": answer}},
-            },
-            **_refusals("400", "401", "409", "413", "415", "500", "503", "504"),
-        },
-    }
-    feedback = {
-        "summary": "the true class of a row that was answered; the same label again changes nothing",
-        "requestBody": {"required": True, "content": {JSON: {"schema": Label.model_json_schema(), "example": label}}},
-        "responses": {
-            "200": {"description": "it is on record"},
-            **_refusals("400", "401", "404", "413", "415", "503", "504"),
-        },
-    }
     gets = {
         path: {"get": {"summary": what, "responses": {"200": {"description": what}}}} for path, what in GETS.items()
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Scorer", "version": model.version if model else "0"},
-        "paths": {"/invocations": {"post": scoring}, "/feedback": {"post": feedback}, **gets},
+        "paths": {"/invocations": {"post": _invocations(model)}, "/feedback": {"post": _feedback()}, **gets},
         "components": {"schemas": {"Refusal": REFUSAL}, "securitySchemes": KEYS},
         "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+def _invocations(model: Servable | None) -> dict[str, Any]:
+    answer = {"predictions": [{"probability": 0.25, "class": 0}]}
+    accepted = {
+        JSON: {"schema": REQUEST, "example": example_request(model)},
+        "text/csv": {"schema": TEXT, "example": ",".join(model.names) if model else ""},
+    }
+    scored = {
+        "description": "probability and class of each row",
+        "content": {JSON: {"schema": ANSWER, "example": answer}},
+    }
+    return {
+        "summary": "score raw rows: dataframe_split, dataframe_records, instances, inputs, or CSV with a header",
+        "parameters": [REQUEST_ID],
+        "requestBody": {"required": True, "content": accepted},
+        "responses": {"200": scored, **_refusals("400", "401", "409", "413", "415", "500", "503", "504")},
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    label = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
+    accepted = {JSON: {"schema": Label.model_json_schema(), "example": label}}
+    on_record = {"description": "it is on record"}
+    return {
+        "summary": "the true class of a row that was answered; the same label again changes nothing",
+        "requestBody": {"required": True, "content": accepted},
+        "responses": {"200": on_record, **_refusals("400", "401", "404", "413", "415", "503", "504")},
     }
 
 

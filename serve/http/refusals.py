@@ -13,6 +13,7 @@ REFUSALS = {
     "BODY_TOO_LARGE": (413, "body", "body: larger than {limit:,} bytes. Send fewer rows, or raise max_body_mb."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "Content-Type", "Content-Type: found {found}, expected {expected}, in UTF-8."),
     "HEAD_TOO_LARGE": (431, "headers", "headers: larger than {limit:,} bytes in all. Send fewer."),
+    "CLIENT_GONE": (499, "", "the client hung up"),  # in logs and metrics only; the status is nginx's
     "MODEL_FAILED": (500, "", "{reason}"),
     "INTERNAL_ERROR": (500, "", "the scorer failed; its log has the cause, by this request id."),
     "LOG_UNAVAILABLE": (503, "", "the prediction log cannot be written, so nothing is answered. See /health."),

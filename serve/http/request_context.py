@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from serve.http.refusals import refusal
+from serve.http.refusals import REFUSALS, refusal
 from serve.model.servable import Servable
 
 JSON = "application/json"
 CALL = "scorer.call"
-CLIENT_GONE = 499  # in logs the status of a client that hung up, after nginx
+CLIENT_GONE, *_ = REFUSALS["CLIENT_GONE"]
 BODIES_AT_ONCE = 4  # of the largest size, in memory together; further ones wait for one of these to be answered
 SMALL_BODY = 64 * 1024  # bytes; such a body does not wait: a few rows are answered while others send large tables
 
