@@ -101,7 +101,7 @@ def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, 
             statuses.add(two_workers.score(trained.split()).status_code)
             return len(two_workers.events("started")) == 3
 
-        wait_until(has_restarted, "the worker that was killed has a successor", 60)
+        wait_until(has_restarted, "the worker that was killed has a successor")
         assert statuses == {200}
         statuses |= {two_workers.score(trained.split()).status_code for _ in range(20)}
         assert statuses == {200}
