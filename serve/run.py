@@ -23,11 +23,9 @@ from stepkit.secret_urls import expect_no_secret
 from stepkit.step.exit import leave
 from stepkit.step.flags import settings_parser
 
-APPLICATION = "serve.http.app:create"
-STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
-"""`mlflow run` sets it for the command of a project. Whoever else starts a scorer may want it to live on alone."""
-
 SECONDS_TO_START = 60
+# `mlflow run` sets it for the command of a project; who else starts a scorer may want it to live on alone
+STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,14 +50,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _with_log(settings: ServeSettings) -> ServeSettings:
-    """Fill in the log's address, which may hold a password and so may come from the environment.
-
-    It leaves the environment: there it would make the model itself write a log, as under MLflow's own server.
-
-    Raises:
-        SecretInAddress: it was typed, or stands in config.yaml, with a password.
-    """
+    """Fill in the log's address; with a password it may come from the environment only, else raise SecretInAddress."""
     expect_no_secret(settings.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
+    # left there it would make the model itself write a log, as under MLflow's own server
     from_environment = os.environ.pop(URL_VARIABLE, "")
     return settings.model_copy(update={"log_url": settings.log_url or from_environment or DEFAULT_URL})
 
@@ -111,7 +104,6 @@ def welcome(settings: ServeSettings, with_key: bool) -> str:
 
 
 def _share(settings: ServeSettings, stack: ExitStack) -> None:
-    """Prepare what several workers have in common."""
     from prediction_log.writer import PredictionLog
 
     # what is wrong with the log is said once, here, and not by each worker
@@ -129,7 +121,7 @@ def _listen(settings: ServeSettings) -> None:
     if interrupted.is_set():
         raise KeyboardInterrupt
     uvicorn.run(
-        APPLICATION,
+        "serve.http.app:create",
         factory=True,
         host=settings.host,
         port=settings.port,
