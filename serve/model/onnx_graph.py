@@ -52,15 +52,11 @@ class Rows:
 
     def dictionaries(self) -> list[dict[str, Any]]:
         """Return the n rows by column; None stands for a missing value."""
-        rows = self.numbers.T.tolist()
-        if np.isnan(self.numbers).any():
-            rows = [[None if value != value else value for value in row] for row in rows]
-        if not self.texts:
-            return [dict(zip(self.names, row, strict=True)) for row in rows]
-        texts = zip(*(column.tolist() for column in self.texts.values()), strict=True)
+        numbers = self.numbers.astype(object)
+        numbers[np.isnan(self.numbers)] = None
+        texts = [[text or None for text in column] for column in self.texts.values()]
         names = (*self.names, *self.texts)
-        both = zip(rows, texts, strict=True)
-        return [dict(zip(names, (*row, *(text or None for text in own)), strict=True)) for row, own in both]
+        return [dict(zip(names, row, strict=True)) for row in zip(*numbers.tolist(), *texts, strict=True)]
 
 
 @dataclass(frozen=True)
