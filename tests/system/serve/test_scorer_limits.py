@@ -86,6 +86,13 @@ def test_a_head_that_arrives_byte_by_byte_is_given_up(running: Server) -> None:
     assert time.monotonic() - start >= REQUEST_SECONDS
 
 
+def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(running: Server, versions: Champion) -> None:
+    with running.connect() as slow:
+        slow.sendall(HEAD + b"Content-Length: 99\r\n\r\n{")
+        assert running.score(versions.split()).ok
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
 def test_unfinished_bodies_take_a_bounded_memory_together(running: Server, versions: Champion) -> None:
     before = megabytes(running)
     with ExitStack() as stack:

@@ -57,13 +57,6 @@ def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(traine
                     assert answer.read().startswith(b"HTTP/1.1 413 "), path
 
 
-def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, request_seconds=1) as server, server.connect() as slow:
-        slow.sendall(UNFINISHED)
-        assert server.score(trained.split()).ok
-        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
-
-
 def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
     with scorer(tmp_path, trained.name) as server:
         with server.connect() as gone:
