@@ -78,14 +78,17 @@ def test_two_workers_answer_as_batch_does(
     ours, theirs = read(output), pd.read_csv(scored, dtype={"ID": str})
     assert ours.columns.tolist() == theirs.columns.tolist() == ["ID", "probability", "class", "model_version"]
     assert np.abs(ours["probability"] - theirs["probability"]).max() < EQUAL
-    rest = ["ID", "class", "model_version"]
-    assert ours[rest].equals(theirs[rest])
+    assert ours.drop(columns="probability").equals(theirs.drop(columns="probability"))
+
+
+def words_of(champion: Champion, **flags: object) -> list[str]:
+    given = {"model": f"models:/{champion.name}@champion", "master": "local[1]", **flags}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
 def refused(capsys: pytest.CaptureFixture[str], champion: Champion, **flags: object) -> str:
-    given = {"model": f"models:/{champion.name}@champion", "master": "local[1]", **flags}
     with pytest.raises(SystemExit) as ended:
-        spark([word for name, value in given.items() for word in (f"--{name}", str(value))])
+        spark(words_of(champion, **flags))
     assert ended.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.partition(":")[0] in REFUSALS]
     return line
@@ -119,8 +122,7 @@ def test_a_run_leaves_alone_what_another_one_has_not_finished(
     table.to_parquet(source)
     others = tmp_path / ".scored.parquet.unfinished"
     others.mkdir()
-    model = f"models:/{champion.name}@champion"
-    spark(["--input", str(source), "--output", str(output), "--model", model, "--master", "local[1]"])
+    spark(words_of(champion, input=source, output=output))
     assert len(pd.read_parquet(output)) == ROWS
     assert {path.name for path in tmp_path.iterdir()} == {source.name, output.name, others.name}
 
@@ -137,7 +139,7 @@ def test_places_are_looked_at_before_spark_starts(
     assert "there is no folder" in refused(capsys, champion, input=source, output=tmp_path / "none" / "scored.csv")
 
 
-def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"there is no java in JAVA_HOME .*Install Java 17"):
         expect_engine("local[1]")
@@ -145,9 +147,6 @@ def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match="there is no java on PATH"):
         expect_engine("local[1]")
-
-
-def test_a_missing_pyspark_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark", None)  # what Python's import system takes for "not installed"
     with pytest.raises(EngineMissing, match="make cluster"):
         expect_engine("local[1]")
