@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -66,11 +66,11 @@ def _insert(connection: Connection, rows: list[Prediction]) -> int:
     """Return how many rows were new. Statements by hand: SQLAlchemy looks at each value, which costs ten times."""
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
-        return connection.exec_driver_sql(_POSTGRES, columns).rowcount
+        return connection.exec_driver_sql(_postgres_insert(), columns).rowcount
     new = 0
     for some in chunks(rows, ROWS_AT_ONCE):
-        values = tuple(chain.from_iterable(map(_as_sqlite, some)))
-        new += connection.exec_driver_sql(_sqlite_insert(len(some)), values).rowcount
+        values = chain.from_iterable((row[0], row[1], _as_sqlite_time(row.time), *row[3:]) for row in some)
+        new += connection.exec_driver_sql(_sqlite_insert(len(some)), tuple(values)).rowcount
     return new
 
 
@@ -81,6 +81,7 @@ def _sqlite_insert(rows: int) -> str:
     return f"INSERT INTO predictions ({NAMES}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
+@cache
 def _postgres_insert() -> str:
     """One array for each column: a thousand rows are as many messages as one."""
     types = [predictions.c[name].type.compile(postgresql.dialect()) for name in COLUMNS]  # type: ignore[no-untyped-call]  # typed only in part
@@ -88,18 +89,10 @@ def _postgres_insert() -> str:
     return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
 
-_POSTGRES = _postgres_insert()
-
-
 @lru_cache(maxsize=1_000)  # the rows of a request have one time
 def _as_sqlite_time(time: datetime) -> str:
     """Return a UTC time as SQLAlchemy writes it into SQLite."""
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-def _as_sqlite(row: Prediction) -> tuple[Any, ...]:
-    request_id, number, time, *others = row
-    return (request_id, number, _as_sqlite_time(time), *others)
 
 
 def _positions_of_others(stored: Stored, requests: list[list[Prediction]]) -> set[int]:

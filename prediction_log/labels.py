@@ -84,8 +84,15 @@ def _give_some(engine: Engine, labels: list[Label]) -> Counts:
     with failures_of(engine.url), engine.begin() as connection:
         before = _labels_of(connection, ids)
         after, counts = _compared(labels, before)
-        if changed := {key: label for key, label in after.items() if before[key] != label}:
-            connection.execute(_upsert(connection), _values(changed))
+        now = datetime.now(UTC)
+        # in one order everywhere: two processes that label the same rows then wait for each other, and never deadlock
+        changed = [
+            {"request_id": key[0], "row": key[1], "label": after[key], "time": now}
+            for key in sorted(after)
+            if after[key] != before[key]
+        ]
+        if changed:
+            connection.execute(_upsert(connection), changed)
     return counts
 
 
@@ -121,12 +128,6 @@ def _upsert(connection: Connection) -> Any:
     insert = dialect.insert(feedback)
     newer = {"label": insert.excluded.label, "time": insert.excluded.time}
     return insert.on_conflict_do_update(index_elements=["request_id", "row"], set_=newer)
-
-
-def _values(labels: dict[Key, int | None]) -> list[dict[str, Any]]:
-    now = datetime.now(UTC)
-    # in one order everywhere: two processes that label the same rows then wait for each other, and never deadlock
-    return [{"request_id": key[0], "row": key[1], "label": labels[key], "time": now} for key in sorted(labels)]
 
 
 def labels_in(file: TextIO, problems: list[str]) -> Iterator[Label]:

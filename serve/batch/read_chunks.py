@@ -135,21 +135,16 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Tabl
 
 def _unfit(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
     if found := CONVERSION.search(str(error)):
-        # Arrow numbers the columns of the file, as header_of lists them
+        # Arrow numbers the columns as header_of lists them; of blank lines it counts those above the header
         name, value = header_of(path)[int(found[1])], found[3].strip()[:SHOWN]
-        line = _line_of(path, int(found[2]))
+        above = next(_rows(path))[0] - 1
+        line = next(islice(_rows(path), int(found[2]) - above - 1, None))[0]
         return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
     if UNEVEN.search(str(error)):
         with _opened(path) as text:
             for row in uneven_rows(text):
                 return TableUnfit(f"{path}, {row}. Correct the line.")
     return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
-
-
-def _line_of(path: Path, row: int) -> int:
-    """Return the first line of a row that Arrow names; it counts blank lines above the header and no others."""
-    above = next(_rows(path))[0] - 1
-    return next(islice(_rows(path), row - above - 1, None))[0]
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

@@ -220,12 +220,9 @@ def _input(functions: Any, table: Any, name: str, source: str, model: Servable) 
 
 
 def _write(answered: Any, folder: str, ending: str, source: str) -> None:
-    writer = answered.write.mode("errorifexists")
+    options = {"header": True, "escape": '"'} if ending == ".csv" else {}
     try:
-        if ending == ".parquet":
-            writer.parquet(_address(folder))
-        else:
-            writer.csv(_address(folder), header=True, escape='"')
+        answered.write.mode("errorifexists").options(**options).format(ending[1:]).save(_address(folder))
     except Exception as error:  # what a worker trips over comes back as an error of py4j's
         if found := RAISED.search(str(error)):
             raise TableUnfit(f"{source} holds what is no number: {found[1].strip()}. Mend it.") from error
