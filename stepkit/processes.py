@@ -101,13 +101,14 @@ def accept_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def end_with_parent(before_end: Callable[[], None] | None = None) -> None:
+def end_with_parent(before_end: Callable[[], None] | None = None, parent_id: int | None = None) -> None:
     """From now on, send this process SIGTERM once its parent has ended, even by `kill -9`.
 
     Args:
         before_end: called before the signal is sent.
+        parent_id: number of the parent, which may have ended before this is called.
     """
-    parent, parent_id = parent_process(), os.getppid()
+    parent, parent_id = parent_process(), parent_id or os.getppid()
 
     def watch() -> None:
         if parent:  # of multiprocessing; the parent of the system may be its fork server

@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from serve.errors import ProcessLost
 from serve.model.onnx_graph import Described, Graph, open_graph
 from stepkit.paths import ROOT
+from stepkit.processes import end_with_parent
 from stepkit.step.exit import one_message
 from stepkit.store.model_address import Registered
 
@@ -37,18 +37,12 @@ def fetch(address: str) -> tuple[Registered, Graph]:
 
 def fetch_apart(address: str, folder: str) -> tuple[Registered, Described]:
     """Call `fetch_here` in a process of its own, which ends with this one."""
-    ours, theirs = os.pipe()
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder],
-            stdin=ours,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            process_group=0,  # Ctrl-C reaches this process alone, which then kills the other
-        )
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder, str(os.getpid())],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        process_group=0,  # Ctrl-C reaches this process alone, which then kills the other
+    )
     if ended.returncode < 0:
         killed = " It was killed, as is done where memory is short: free some and type the same again."
         raise ProcessLost(
@@ -73,16 +67,12 @@ def fetch_here(address: str, folder: str) -> tuple[Registered, Described]:
         return version, described(path, proven(version.name, version.version, path).metadata)
 
 
-def _end_with_parent() -> None:
-    os.read(0, 1)  # nothing is ever written to it, so this returns when the parent has ended
-    os._exit(1)
-
-
 def main() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    address, folder, parent = sys.argv[1:]
+    end_with_parent(parent_id=int(parent))
     gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
     with one_message():
-        version, described = fetch_here(*sys.argv[1:])
+        version, described = fetch_here(address, folder)
         print(json.dumps({"version": asdict(version), "described": asdict(described)}, default=str))
 
 
