@@ -83,14 +83,17 @@ def test_jobs_run_on_every_node_with_the_code_that_ray_brought(ray: RayCluster, 
     assert ended.stderr == ""
 
 
-def test_a_killed_worker_and_a_broken_job_lose_only_themselves(ray: RayCluster, tmp_path: Path) -> None:
-    ended = sweep(tmp_path, "x=1,2,3,4", "killed=1", "broken=2", RAY_ADDRESS=ray.address, **ray.env)
-    came = last_line(ended)
+@pytest.mark.parametrize("by_client", [False, True], ids=["a node", "no node, through the client"])
+def test_a_killed_worker_and_a_broken_job_lose_only_themselves(
+    ray: RayCluster, tmp_path: Path, by_client: bool
+) -> None:
+    where = {"RAY_ADDRESS": ray.client_address if by_client else ray.address, **ray.env}
+    came = last_line(sweep(tmp_path, "x=1,2,3,4", "killed=1", "broken=2", **where))
     assert [job["x"] for job in came["found"] if isinstance(job, dict)] == [1, 4]
     assert [math.isnan(job) for job in came["found"][1:3]] == [True, True]
     (killed, broken) = came["lost"]
     assert killed[0] == 1
-    assert killed[1].startswith("WorkerCrashedError")
+    assert by_client or killed[1].startswith("WorkerCrashedError")
     assert broken == [2, "ValueError: job 2 is broken"]
 
 
@@ -98,12 +101,6 @@ def test_a_search_goes_on_after_a_killed_worker(ray: RayCluster, tmp_path: Path)
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "x=range(1,50)"]
     came = last_line(sweep(tmp_path, *search, "killed=1", f"hydra.launcher.address={ray.address}", **ray.env))
     assert [math.isnan(value) for value in came["found"]] == [False, True, False, False]
-    assert [lost[0] for lost in came["lost"]] == [1]
-
-
-def test_a_machine_that_is_no_node_sends_its_jobs_through_the_client(ray: RayCluster, tmp_path: Path) -> None:
-    came = last_line(sweep(tmp_path, f"hydra.launcher.address={ray.client_address}", "x=1,2", "killed=1", **ray.env))
-    assert came["found"][0]["x"] == 1
     assert [lost[0] for lost in came["lost"]] == [1]
 
 
@@ -123,35 +120,30 @@ def children() -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == CHILD]
 
 
-def test_a_cluster_that_asks_for_its_token_says_so(ray: RayCluster, tmp_path: Path) -> None:
-    ended = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2", HOME=str(tmp_path))
+def expect_refused(ended: subprocess.CompletedProcess[str], words: str) -> None:
     assert ended.returncode == 2
-    assert "asks for its token: set RAY_AUTH_MODE=token" in ended.stderr.splitlines()[-1]
+    assert words in ended.stderr.splitlines()[-1]
 
 
-def test_a_job_that_no_node_has_room_for_is_refused(ray: RayCluster, tmp_path: Path) -> None:
-    ended = sweep(tmp_path, "hydra.launcher.num_cpus=2", "x=1,2", RAY_ADDRESS=ray.address, **ray.env)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [
-        "hydra.launcher.num_cpus=2: no node of the Ray cluster has that many cores (the largest has 1)"
-    ]
+def test_what_a_cluster_does_not_allow_is_refused(ray: RayCluster, tmp_path: Path) -> None:
+    without_token = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2", HOME=str(tmp_path))
+    expect_refused(without_token, "asks for its token: set RAY_AUTH_MODE=token")
+    too_large = sweep(tmp_path, "hydra.launcher.num_cpus=2", "x=1,2", RAY_ADDRESS=ray.address, **ray.env)
+    expect_refused(too_large, "no node of the Ray cluster has that many cores (the largest has 1)")
+    assert len(too_large.stderr.splitlines()) == 1
 
 
-def test_a_cluster_that_does_not_answer_is_told_soon_and_in_one_line(tmp_path: Path) -> None:
-    began = time.monotonic()
-    ended = sweep(tmp_path, f"hydra.launcher.address=127.0.0.1:{free_port()}", "x=1,2")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("no Ray cluster answers at 127.0.0.1:")
+@pytest.mark.parametrize(
+    "uri", ["", DEFAULT_URI, "file:///tmp/mlruns", "mlruns"], ids=["usable", "sqlite", "file", "path"]
+)
+def test_a_missing_cluster_or_a_store_that_it_cannot_see_is_told_soon_and_in_one_line(tmp_path: Path, uri: str) -> None:
+    began, address = time.monotonic(), f"127.0.0.1:{free_port()}"
+    tracked = [f"+main.mlflow_tracking_url='{uri}'"] if uri else []
+    ended = sweep(tmp_path, f"hydra.launcher.address={address}", "x=1,2", *tracked)
+    said = f"cannot see {uri}. Start a tracking server" if uri else "no Ray cluster answers at 127.0.0.1:"
+    expect_refused(ended, said)
     assert len(ended.stderr.splitlines()) == 1
     assert time.monotonic() - began < 60
-
-
-def test_a_tracking_store_that_the_workers_cannot_see_is_refused(tmp_path: Path) -> None:
-    for uri in (DEFAULT_URI, "file:///tmp/mlruns", "mlruns"):
-        ended = sweep(tmp_path, "hydra.launcher.address=127.0.0.1:1", "x=1,2", f"+main.mlflow_tracking_url='{uri}'")
-        assert ended.returncode == 2
-        assert f"cannot see {uri}. Start a tracking server" in ended.stderr
-        assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_missing_engine_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
