@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -47,20 +46,16 @@ class Line:
 
 
 class Display:
-    """The lines of all steps of one pipeline."""
+    """The lines of all steps of one pipeline; without a console they are kept and not printed."""
 
-    def __init__(self, console: Console, names: list[str]) -> None:
-        self.console = console
+    def __init__(self, console: Console | None, names: list[str]) -> None:
         self.lines = {name: Line(name) for name in names}
-        self._live: Live | None = None
+        self._console = console
+        self._is_live = bool(console and console.is_terminal)
 
-    @contextmanager
-    def shown(self) -> Iterator[Display]:
-        if not self.console.is_terminal:
-            yield self
-            return
-        with Live(self, console=self.console, refresh_per_second=8, transient=False) as self._live:
-            yield self
+    def shown(self) -> AbstractContextManager[object]:
+        """Show the lines on a terminal, and their changes, until the context ends."""
+        return Live(self, console=self._console, refresh_per_second=8) if self._is_live else nullcontext()
 
     def __rich__(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -68,11 +63,9 @@ class Display:
         table.add_column(no_wrap=True, min_width=16)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in self.lines.values():
-            style = _STYLES[line.state]
-            state = (
-                Spinner("dots", Text(line.state_text, style)) if line.state == RUNNING else Text(line.state_text, style)
-            )
-            table.add_row(line.name, state, Text(line.said, "dim" if line.state == RUNNING else ""))
+            is_running, state = line.state == RUNNING, Text(line.state_text, _STYLES[line.state])
+            said = Text(line.said, "dim" if is_running else "")
+            table.add_row(line.name, Spinner("dots", state) if is_running else state, said)
         return table
 
     def start(self, name: str, why: str = "") -> None:
@@ -105,18 +98,7 @@ class Display:
                 line.state = SKIPPED
 
     def _plain(self, line: Line) -> None:
-        if not self.console.is_terminal:
+        if self._console and not self._is_live:
             state = RUNNING if line.state == RUNNING else line.state_text
             text = line.why if line.state == RUNNING else line.said
-            print_line(self.console, f"{line.name:<14}  {state:<16}  {text}".rstrip())
-
-
-class Silent(Display):
-    """Keeps the lines and prints none: a job of a sweep has one line as a whole."""
-
-    @contextmanager
-    def shown(self) -> Iterator[Display]:
-        yield self
-
-    def _plain(self, line: Line) -> None:
-        pass
+            print_line(self._console, f"{line.name:<14}  {state:<16}  {text}".rstrip())

@@ -18,11 +18,10 @@ from mlflow.entities import Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENV
 from omegaconf import DictConfig
-from rich.console import Console
 
 from pipeline.config import Config, ConfigError, checked
 from pipeline.execution.mlflow_run import open_nested
-from pipeline.execution.progress import REUSED, Silent, new_console, print_line
+from pipeline.execution.progress import REUSED, Display, new_console, print_line
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.launch.forkserver import warm_up
 from pipeline.reuse.claims import Shared
@@ -140,7 +139,7 @@ def _executed(composed: DictConfig, job: Job, run_id: str) -> tuple[str, float]:
     swept = [Param(f"swept.{key.replace('@', '.')}", value) for key, _, value in given]
     client.log_batch(run_id, params=swept)
     env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
-    show = Silent(Console(), names)
+    show = Display(None, names)
     shared = Shared(client, job.ledger, run_id, job.sweep.info.start_time)
     run_pipeline(config, run_id, env_manager, names, show, shared)
     objective = objective_of(client.get_run(run_id), config.sweep.metric, names)

@@ -23,7 +23,7 @@ from rich.console import Console
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
 from pipeline.execution.mlflow_run import env_manager_of, open_nested, open_run
-from pipeline.execution.progress import Silent, new_console
+from pipeline.execution.progress import Display, new_console
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.execution.summary import steps_of
 from pipeline.report import at_end
@@ -206,7 +206,7 @@ def summed_up(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bo
     if best and not early:
         for run_id in steps_of(best).values():  # a single step that is run next reads what belongs to the best job
             mark_current(client, run_id)
-        failures += finish_best(client, sweep, best, console)
+        failures += finish_best(client, sweep, best)
         report = at_end.published(client, best.info.run_id)
         jobs, best = jobs_of(client, sweep), client.get_run(best.info.run_id)
     if jobs:
@@ -254,7 +254,7 @@ def best_of(jobs: list[Run], settings: Settings) -> Run | None:
     return max(rated, key=lambda run: sign * run.data.metrics[settings.metric], default=None)
 
 
-def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console) -> list[JobFailed]:
+def finish_best(client: MlflowClient, sweep: Sweep, best: Run) -> list[JobFailed]:
     """Let the best job's pipeline go on with the steps that waited for the choice; return what went wrong."""
     text = mlflow.artifacts.load_text(f"runs:/{best.info.run_id}/{CONFIG_ARTIFACT}")
     config = Config(**yaml.safe_load(text))
@@ -263,8 +263,7 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run, console: Console)
         return []
     env_manager = env_manager_of(client, sweep.run_id)
     try:
-        show = Silent(console, names)
-        run_pipeline(config, best.info.run_id, env_manager, names, show, done=steps_of(best))
+        run_pipeline(config, best.info.run_id, env_manager, names, Display(None, names), done=steps_of(best))
     except (StepFailed, StepError) as error:
         return [JobFailed(f"{best.info.run_name}: {error_text(error)}")]
     return []
