@@ -9,14 +9,9 @@ from stepkit import errors
 from stepkit.paths import ROOT
 
 
-@pytest.mark.parametrize("kind", PAGES)
-def test_every_kind_with_a_page_is_an_error_of_a_step(kind: str) -> None:
-    assert issubclass(getattr(errors, kind), errors.StepError)
-
-
-@pytest.mark.parametrize("page", sorted({SETTINGS_PAGE, FAULTS_PAGE, *PAGES.values()}))
-def test_every_page_is_there(page: str) -> None:
-    assert (ROOT / page.partition("#")[0]).is_file()
+def test_every_page_is_there_and_every_kind_with_a_page_is_an_error_of_a_step() -> None:
+    assert all(issubclass(getattr(errors, kind), errors.StepError) for kind in PAGES)
+    assert all((ROOT / page.partition("#")[0]).is_file() for page in (SETTINGS_PAGE, FAULTS_PAGE, *PAGES.values()))
 
 
 @pytest.mark.parametrize(

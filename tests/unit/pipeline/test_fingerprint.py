@@ -35,13 +35,13 @@ def forget() -> None:
         cached.cache_clear()
 
 
-def changed_by(copy: Path, step: str, file: str, text: str) -> list[str]:
+def changed_by(copy: Path, step: str, file: str, text: str, *packed: str) -> list[str]:
     """What is said of `step` after `text` was appended to a file."""
-    before = code_parts(step)
+    before = code_parts(step, *packed)
     with (copy / file).open("a", encoding="utf-8", newline="") as target:
         target.write(text)
     forget()
-    return differences(before, code_parts(step))
+    return differences(before, code_parts(step, *packed))
 
 
 @pytest.mark.parametrize(
@@ -69,24 +69,17 @@ def test_what_is_packed_into_the_model_counts(copy: Path) -> None:
     packed = copy / "prediction_log" / "writer.py"
     packed.parent.mkdir(parents=True)
     packed.write_text("one = 1\n")
-    before = code_parts("random_forest", "prediction_log")
-    packed.write_text("one = 2\n")
-    forget()
-    assert differences(before, code_parts("random_forest", "prediction_log")) == ["prediction_log/writer.py changed"]
-    assert BY_NAME["random_forest"].packs == ("prediction_log",)
+    said = changed_by(copy, "random_forest", "prediction_log/writer.py", "two = 2\n", *BY_NAME["random_forest"].packs)
+    assert said == ["prediction_log/writer.py changed"]
 
 
-def test_a_new_import_brings_its_file_in(copy: Path) -> None:
-    said = changed_by(copy, "preprocess", "preprocess/run.py", "\nfrom stepkit.table import split\n")
-    assert said == ["preprocess/run.py changed", "stepkit/table/split.py is new"]
-
-
-def test_line_ends_do_not_count(copy: Path) -> None:
-    before = code_parts("preprocess")
-    path = copy / "preprocess" / "run.py"
+def test_a_new_import_brings_its_file_in_and_line_ends_do_not_count(copy: Path) -> None:
+    path, before = copy / "preprocess" / "run.py", code_parts("preprocess")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     forget()
     assert code_parts("preprocess") == before
+    said = changed_by(copy, "preprocess", "preprocess/run.py", "\nfrom stepkit.table import split\n")
+    assert said == ["preprocess/run.py changed", "stepkit/table/split.py is new"]
 
 
 def test_differences_are_said_in_words() -> None:
