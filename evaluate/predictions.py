@@ -23,19 +23,14 @@ WORK = range(20_000)
 """Numbers that are summed after each answer, to see how busy the machine is: about half a millisecond of one core."""
 
 
-def score(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return probability and class of n rows, as the model answers anyone.
+def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
+    """Return the answers to n rows together with the truth in them.
 
     A large table is asked about in parts of about the same size: MLflow and the graph each copy what they are given.
     """
     ends = np.linspace(0, len(table), -(-len(table) // ROWS_AT_ONCE) + 1, dtype=int)
     parts = (as_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
-    return pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
-
-
-def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
-    """Return the answers to n rows together with the truth in them."""
-    answer = score(model, table, columns)
+    answer = pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
     expect_labels(table, columns.target)
     labels = table[columns.target].to_numpy(dtype=int)
     return Scored(labels, answer["probability"].to_numpy(), answer["class"].to_numpy())
@@ -44,12 +39,16 @@ def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scor
 def milliseconds_per_answer(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:
     """Return the median time of an answer for one row, as it would take a caller on a machine with nothing else to do.
 
-    A busy machine makes every process wait. Beside each answer a fixed piece of work is timed: it waits as well, and
+    A busy machine makes every process wait. After each answer a fixed piece of work is timed: it waits as well, and
     by how much is known, since its CPU time does not grow. The half of the answers that met the least waiting counts.
     """
     row = as_model_input(table.head(1), columns)
     model.predict(row)  # the first one prepares what the others use
-    measured = [(_seconds(partial(model.predict, row)), _slowdown()) for _ in range(TIMED_ANSWERS)]
+    measured = []
+    for _ in range(TIMED_ANSWERS):
+        seconds, _ = _timed(partial(model.predict, row))
+        elapsed, cpu_seconds = _timed(partial(sum, WORK))
+        measured.append((seconds, max(1.0, elapsed / max(cpu_seconds, 1e-9))))
     return 1000 * calm_median(measured)
 
 
@@ -59,14 +58,8 @@ def calm_median(measured: list[tuple[float, float]]) -> float:
     return median(seconds / slowdown for seconds, slowdown in calm)
 
 
-def _slowdown() -> float:
-    """Return how many times as long as its CPU time a fixed piece of work takes at this moment; at least 1."""
-    began = time.thread_time()
-    elapsed = _seconds(partial(sum, WORK))
-    return max(1.0, elapsed / max(time.thread_time() - began, 1e-9))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds that some work takes, and the CPU seconds of this thread."""
+    began, cpu_began = time.perf_counter(), time.thread_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.thread_time() - cpu_began

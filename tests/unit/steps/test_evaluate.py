@@ -11,7 +11,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from evaluate import predictions
 from evaluate.champion_comparison import CannotCompare, rows_in
-from evaluate.predictions import calm_median, milliseconds_per_answer, score
+from evaluate.predictions import calm_median, milliseconds_per_answer, scored_by
 from stepkit.table.tables import with_column
 from tests.support.small_data import CLIENTS, clients
 
@@ -53,10 +53,9 @@ def test_a_large_table_is_scored_in_even_parts_and_in_order(
 ) -> None:
     monkeypatch.setattr(predictions, "ROWS_AT_ONCE", at_once)
     model = Asked()
-    answer = score(cast(PyFuncModel, model), clients().loc[[3, 1, 0, 2]], CLIENTS)
+    answer = scored_by(cast(PyFuncModel, model), clients().loc[[3, 1, 0, 2]], CLIENTS)
     assert model.rows == parts
-    assert answer["probability"].to_dict() == {3: 0.45, 1: 0.57, 0: 0.24, 2: 0.34}
-    assert answer.index.tolist() == [3, 1, 0, 2]
+    assert answer.probability.tolist() == [0.45, 0.57, 0.24, 0.34]
 
 
 def test_rows_that_the_champion_knows_are_found_by_value() -> None:

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of
 from random_forest.graph import PROBABILITIES, to_graph
 from random_forest.pipeline import ENCODE, build, features_of, importances
-from random_forest.predictor import Predictor, as_inputs, probabilities_of
+from random_forest.predictor import Predictor, probabilities_of
 from random_forest.run import model_settings
 from stepkit.errors import BadParameter, ExportUnequal
 from stepkit.paths import ROOT
@@ -38,6 +38,7 @@ MIXED = Columns(
         "amount": Column(type="float"),
     },
 )
+Table = tuple[Columns, pd.DataFrame, pd.DataFrame]
 SETTINGS = ModelSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
 
 TRAINING = pd.DataFrame(
@@ -108,13 +109,6 @@ def test_a_number_that_is_not_a_code_is_an_unknown_code(predictor: Predictor, co
     assert not asked.equals(known)
 
 
-def test_codes_with_fractions_are_codes(tmp_path: Path) -> None:
-    columns = MIXED.model_copy(update={"columns": {**MIXED.columns, "SEX": Column(type="float", role="categorical")}})
-    rows = as_model_input(TRAINING, columns).assign(SEX=[0.1, 2.5, 2.5, 0.1, np.nan, 7.0])
-    model = build(SETTINGS, columns, 42).fit(rows, TRAINING["default"])
-    assert difference(model, rows, columns, tmp_path) < 1e-6
-
-
 @pytest.mark.parametrize("answered", [np.nan, 1.1, -0.1, np.inf, 1 + 1e-5])
 def test_the_predictor_returns_probabilities_or_fails(answered: float) -> None:
     with pytest.raises(MlflowException, match="not a number from 0 to 1") as caught:
@@ -142,14 +136,6 @@ ODD_NAMES = {
     "SEX": "a b",
     "amount": "a_b",  # what skl2onnx would call the one above
 }
-
-
-def test_columns_may_have_any_names_even_those_of_the_graph_itself(tmp_path: Path) -> None:
-    odd = {ODD_NAMES[name]: column for name, column in MIXED.columns.items()}
-    columns = MIXED.model_copy(update={"columns": odd})
-    rows = as_model_input(TRAINING.rename(columns=ODD_NAMES), columns)
-    model = build(SETTINGS, columns, 42).fit(rows, TRAINING["default"])
-    assert difference(model, rows, columns, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize("classifier", [GradientBoostingClassifier(n_estimators=5), LogisticRegression()])
@@ -206,20 +192,9 @@ def test_one_row_gets_the_answer_that_it_gets_among_others(predictor: Predictor)
     pd.testing.assert_frame_equal(pd.concat(alone), answer(predictor, rows))
 
 
-def test_inputs_of_the_graph_are_columns_of_float32_and_text() -> None:
-    inputs = as_inputs(UNSEEN, ["AGE", "purpose"], ["purpose"])
-    assert inputs["AGE"].dtype == np.dtype("float32")
-    assert inputs["AGE"].shape == (4, 1)
-    assert inputs["purpose"].ravel().tolist() == ["rocket", "", "car", ""]
-    assert np.isnan(inputs["AGE"][0, 0])
-
-
 def test_the_signature_is_of_doubles_and_texts() -> None:
     signature = signature_of(["purpose", "AGE"], ["purpose"])
-    assert [(column.name, column.type.name) for column in signature.inputs] == [
-        ("purpose", "string"),
-        ("AGE", "double"),
-    ]
+    assert {column.name: column.type.name for column in signature.inputs} == {"purpose": "string", "AGE": "double"}
     assert signature.outputs.input_names() == ["probability", "class"]
 
 
@@ -243,20 +218,35 @@ def test_the_same_seed_gives_the_same_forest() -> None:
     np.testing.assert_array_equal(fitted(3).predict_proba(rows), fitted(3).predict_proba(rows))
 
 
-EMPTY = {
-    "numbers": (Column(), [None] * 6, [None, 5, None, 1, 2, 3]),
-    "codes": (Column(role="categorical"), [None] * 6, [None, 5, None, 0, 2, 3]),
-    "texts": (Column(type="text", role="categorical"), [None] * 6, [None, "x", "", "y", None, "z"]),
-    "one number": (Column(), [7] * 6, [None, 5, 7, 1, 2, 3]),
-    "one code": (Column(role="categorical"), [7] * 6, [None, 5, 7, 1, 2, 3]),
+def table_with(column: Column, fitted_on: list[Any], asked: list[Any], name: str = "bonus") -> Table:
+    """A data set with one more column, or another SEX, its training rows, and later ones."""
+    columns = MIXED.model_copy(update={"columns": {**MIXED.columns, name: column}})
+    training, later = (TRAINING.assign(**{name: pd.Series(values, dtype=object)}) for values in (fitted_on, asked))
+    return columns, training, later
+
+
+def renamed() -> Table:
+    columns = {ODD_NAMES[name]: column for name, column in MIXED.columns.items()}
+    rows = TRAINING.rename(columns=ODD_NAMES)
+    return MIXED.model_copy(update={"columns": columns}), rows, rows
+
+
+CODE, FRACTION = Column(role="categorical"), Column(type="float", role="categorical")
+TEXT = Column(type="text", role="categorical")
+TABLES = {
+    "no numbers": table_with(Column(), [None] * 6, [None, 5, None, 1, 2, 3]),
+    "no codes": table_with(CODE, [None] * 6, [None, 5, None, 0, 2, 3]),
+    "no texts": table_with(TEXT, [None] * 6, [None, "x", "", "y", None, "z"]),
+    "one number": table_with(Column(), [7] * 6, [None, 5, 7, 1, 2, 3]),
+    "one code": table_with(CODE, [7] * 6, [None, 5, 7, 1, 2, 3]),
+    "codes with fractions": table_with(FRACTION, [0.1, 2.5, 2.5, 0.1, None, 7.0], [2.5, 2.4, 0.1, 2, 7, None], "SEX"),
+    "odd names": renamed(),
 }
 
 
-@pytest.mark.parametrize("name", EMPTY)
-def test_a_column_without_values_or_with_one_value_is_exported(tmp_path: Path, name: str) -> None:
-    column, fitted_on, asked = EMPTY[name]
-    columns = Columns(source_target="y", target="y", columns={"bonus": column, **MIXED.columns})
-    training, later = (TRAINING.assign(bonus=pd.Series(values, dtype=object)) for values in (fitted_on, asked))
+@pytest.mark.parametrize("name", TABLES)
+def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
+    columns, training, later = TABLES[name]
     model = build(SETTINGS, columns, 42).fit(as_model_input(training, columns), TRAINING["default"])
     for rows in (training, later):
         assert difference(model, as_model_input(rows, columns), columns, tmp_path) < 1e-6
