@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import yaml
 from mlflow.entities import Run
@@ -75,6 +76,9 @@ class Line:
 
     def tags(self, version: int) -> dict[str, str]:
         return dict(self.experiment.client.get_model_version(self.name, str(version)).tags)
+
+    def table(self, run: Run, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.experiment.client.download_artifacts(run.info.run_id, name))
 
     def json(self, run: Run, name: str) -> dict[str, Any]:
         path = self.experiment.client.download_artifacts(run.info.run_id, name)

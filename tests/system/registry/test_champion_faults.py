@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import pandas as pd
 import pytest
 import yaml
 from mlflow.entities import Run
@@ -53,47 +53,48 @@ def why_rejected(line: Line, judged: Run) -> str:
     return reason
 
 
-def files_of_champion(line: Line) -> Path:
-    """The folder of the champion's model."""
-    run = str(line.experiment.client.get_model_version(line.name, "1").run_id)
-    model = line.experiment.client.get_run(run).data.tags["model_id"]
-    location = line.experiment.client.get_logged_model(model).artifact_location
-    return Path(unquote(urlsplit(location).path))
+def path_of(address: str | None) -> Path:
+    return Path(unquote(urlsplit(str(address)).path))
 
 
-def test_a_champion_whose_artifact_is_gone_is_no_pass_and_no_crash(line: Line, tmp_path: Path) -> None:
-    folder = files_of_champion(line)
-    kept = shutil.copytree(folder, tmp_path / "kept")
-    shutil.rmtree(folder)
+def files_of_model(line: Line, run: Run) -> Path:
+    """Return the folder of the model that a run logged."""
+    return path_of(line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location)
+
+
+def champions_run(line: Line) -> Run:
+    return line.experiment.client.get_run(str(line.experiment.client.get_model_version(line.name, "1").run_id))
+
+
+@contextmanager
+def replaced(file: Path, content: bytes | None) -> Iterator[None]:
+    """Give a file another content, or none, for a while."""
+    whole = file.read_bytes()
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
     try:
-        reason = why_rejected(line, line.evaluate())
+        yield
     finally:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(("file", "size"), [("MLmodel", None), ("model.onnx", 1000)], ids=["deleted", "cut off"])
+def test_a_champion_with_a_damaged_file_is_no_pass_and_no_crash(line: Line, file: str, size: int | None) -> None:
+    damaged = next(files_of_model(line, champions_run(line)).rglob(file))
+    with replaced(damaged, damaged.read_bytes()[:size] if size else None):
+        reason = why_rejected(line, line.evaluate())
     assert "not compared with the champion (version 1)" in reason
     assert "cannot be loaded" in reason
 
 
-def test_a_champion_whose_file_is_cut_off_is_no_pass_and_no_crash(line: Line) -> None:
-    graph = next(files_of_champion(line).rglob("model.onnx"))
-    whole = graph.read_bytes()
-    graph.write_bytes(whole[:1000])
-    try:
-        assert "cannot be loaded" in why_rejected(line, line.evaluate())
-    finally:
-        graph.write_bytes(whole)
-
-
 def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) -> None:
     run = line.experiment.current("random_forest")[0]
-    location = line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location
-    graph = next(Path(unquote(urlsplit(location).path)).rglob("model.onnx"))
+    graph = next(files_of_model(line, run).rglob("model.onnx"))
     whole = graph.read_bytes()
-    graph.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    try:
+    with replaced(graph, whole[:-1] + bytes([whole[-1] ^ 1])):
         judged = line.evaluate()
-    finally:
-        graph.write_bytes(whole)
-        line.experiment.client.delete_tag(run.info.run_id, "damaged")
+    line.experiment.client.delete_tag(run.info.run_id, "damaged")
     assert judged.info.status == "FAILED"
     assert "ArtifactDamaged: " in judged.data.tags["error"]
     assert "artifacts/model.onnx was altered. Run random_forest again." in judged.data.tags["error"]
@@ -113,25 +114,15 @@ def compared_with_unknown(line: Line, judged: Run) -> str:
 
 def test_a_champion_whose_training_rows_are_gone_is_compared_on_all_rows_of_another_split(line: Line) -> None:
     known = line.experiment.current("segregate")[0]
-    rows = Path(unquote(urlsplit(known.info.artifact_uri).path)) / "data" / "data_train.csv"
-    whole = rows.read_bytes()
     line.call("segregate", random_seed=9)
-    rows.unlink()
-    try:
+    with replaced(path_of(known.info.artifact_uri) / "data" / "data_train.csv", None):
         assert "data/data_train.csv is missing or altered" in compared_with_unknown(line, line.evaluate())
-    finally:
-        rows.write_bytes(whole)
-        line.call("segregate")
+    line.call("segregate")
 
 
 def test_rows_that_the_champion_was_trained_on_are_left_out(line: Line) -> None:
-    known = pd.read_csv(
-        line.experiment.client.download_artifacts(
-            line.experiment.current("segregate")[0].info.run_id, "data/data_train.csv"
-        )
-    )
-    other = line.call("segregate", random_seed=9)
-    test = pd.read_csv(line.experiment.client.download_artifacts(other.info.run_id, "data/data_test.csv"))
+    known = line.table(line.experiment.current("segregate")[0], "data/data_train.csv")
+    test = line.table(line.call("segregate", random_seed=9), "data/data_test.csv")
     found = line.json(line.evaluate(), "evaluation.json")
     line.call("segregate")
     shared = len(test.merge(known.drop_duplicates(), how="inner"))
@@ -150,8 +141,7 @@ def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_s
     (tmp_path / "uci.yaml").write_text(yaml.safe_dump(uci))
     line.split(small_table(tmp_path, seed=5), str(tmp_path / "uci.yaml"))
     line.train(**FOREST)
-    reason = why_rejected(line, line.evaluate())
-    assert "another signature: it takes AGE" in reason
+    assert "another signature: it takes AGE" in why_rejected(line, line.evaluate())
     names = {"input_data_run_id": before[0].info.run_id, "input_model_run_id": before[1].info.run_id}
     assert line.evaluate(**names).info.status == "FINISHED"
 
@@ -193,7 +183,7 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
 @pytest.fixture
 def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
     """Register the champion's files by hand, with a run id in their MLmodel and on the version, as champion."""
-    client, source = line.experiment.client, files_of_champion(line)
+    client, source = line.experiment.client, files_of_model(line, champions_run(line))
 
     def register(noted: str, run_id: str) -> None:
         folder = Path(shutil.copytree(source, tmp_path / "copied"))
@@ -231,17 +221,11 @@ def test_a_champion_without_lineage_is_compared_and_what_is_unknown_is_said(
 
 
 def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
-    preprocess = line.experiment.client.get_model_version(line.name, "1")
-    behind = find_upstream(line.experiment.client, str(preprocess.run_id), "preprocessed_data.csv")
-    run = line.experiment.client.get_run(str(behind))
-    path = Path(unquote(urlsplit(run.info.artifact_uri).path)) / "preprocessed_data.csv"
-    whole = path.read_bytes()
-    path.unlink()
+    client = line.experiment.client
+    behind = find_upstream(client, champions_run(line).info.run_id, "preprocessed_data.csv")
     line.split(small_table(line.folder, seed=7))
-    try:
+    with replaced(path_of(client.get_run(str(behind)).info.artifact_uri) / "preprocessed_data.csv", None):
         checked = line.call("check_data", model_name=line.name)
-    finally:
-        path.write_bytes(whole)
     assert checked.info.status == "FAILED"
     assert "ArtifactMissing: the reference: " in checked.data.tags["error"]
     assert "data.reference_dataset=none" in checked.data.tags["error"]
@@ -265,7 +249,7 @@ def test_a_model_is_registered_when_the_run_of_its_download_was_deleted_for_good
 def test_a_test_split_of_one_class_is_rejected_with_what_could_not_be_computed(line: Line, label: int) -> None:
     columns = read_columns(ROOT / "data" / "uci.yaml")
     run = line.experiment.current("segregate")[0]
-    test = pd.read_csv(line.experiment.client.download_artifacts(run.info.run_id, "data/data_test.csv"))
+    test = line.table(run, "data/data_test.csv")
     mlflow.set_experiment(line.experiment.name)
     with step_run(argparse.Namespace(step=f"class_{label}")) as published:
         published.describe(columns)
