@@ -18,10 +18,10 @@ from stepkit.table import tables
 
 
 def read_reference(run: StepRun, address: str) -> pd.DataFrame:
+    path = Path(address)
     try:
-        # its dataset is on record; as an input it would take the place of the sample, which has the same name
-        path = Path(address)
         if address.startswith("runs:/"):
+            # its dataset is on record; as an input it would take the place of the sample, which has the same name
             path = run.fetch(run_of(address), artifact_of(address), record=False)
     except (ArtifactMissing, ArtifactDamaged) as error:
         # a new run of that step would not restore the rows that the champion was trained on
@@ -43,7 +43,7 @@ def publish(run: StepRun, checked: Checked) -> None:
 
 
 def complaint(checked: Checked, most: int = 12) -> str:
-    """What failed, one line per check, then example rows."""
+    """Return the failures, one line per check, then example rows."""
     failures = checked.failures
     lines = [f"  {failure['check']}: {failure['detail']}" for failure in failures[:most]]
     if len(failures) > most:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,15 +20,11 @@ Predict = Callable[[pd.DataFrame], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Importance:
+class Importance(Interval):
     """The AUC that a column is worth."""
 
     column: str
     label: str
-    drop: Interval
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"column": self.column, "label": self.label, **self.drop.as_dict()}
 
 
 def importance(
@@ -47,8 +42,8 @@ def importance(
     for name in rows.columns:
         shuffled = with_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
         drop = auc_difference(labels, before, predict(shuffled), level)
-        found.append(Importance(name, columns.columns[name].label or name, drop))
-    return sorted(found, key=lambda one: -np.nan_to_num(one.drop.value, nan=-1.0))
+        found.append(Importance(**drop.as_dict(), column=name, label=columns.columns[name].label or name))
+    return sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-1.0))
 
 
 def sampled(rows: int, most: int, seed: int) -> np.ndarray:

@@ -70,13 +70,11 @@ def about_identical(raw: pd.DataFrame, clean: pd.DataFrame, columns: Columns) ->
     """Return how many rows are identical to an earlier one, and in words what became of them; `keep` counts none."""
     if columns.duplicates == "keep":
         return 0, ""
-    filled = ~empty_rows(raw, columns.id_column)
-    if columns.duplicates is None:
-        count = int((repeated_rows(raw, columns.id_column) & filled).sum())
-        return count, f"; warning: kept {count:,} identical rows. {DECIDE}" if count else ""
-    count = int(filled.sum()) - len(clean)
+    count = int((repeated_rows(raw, columns.id_column) & ~empty_rows(raw, columns.id_column)).sum())
     if not count:
         return 0, ""
+    if columns.duplicates is None:
+        return count, f"; warning: kept {count:,} identical rows. {DECIDE}"
     targets = (as_target(raw[columns.source_target], columns), clean[columns.target])
     before, after = (f"{target[target.notna()].eq(1).mean():.2%}" for target in targets)
     return count, f"; dropped {count:,} identical rows (class 1: {before} before, {after} after)"

@@ -112,8 +112,8 @@ def test_the_column_that_decides_is_the_most_important_and_one_not_used_is_worth
     found = importance(predict, table[COLUMNS.names], scored.labels, COLUMNS, seed=1, level=0.95)
     age, *others = found
     assert (age.column, age.label) == ("AGE", "AGE")
-    assert age.drop.low > 0
-    assert [(one.drop.value, one.drop.low, one.drop.high) for one in others] == [(0.0, 0.0, 0.0)] * 2
+    assert age.low > 0
+    assert [(one.value, one.low, one.high) for one in others] == [(0.0, 0.0, 0.0)] * 2
 
 
 def test_a_sample_is_no_larger_than_the_table_and_keeps_its_order() -> None:
