@@ -94,8 +94,8 @@ def test_blanks_around_a_value_are_shown() -> None:
 
 
 def test_example_rows_stand_with_row_number_column_rule_and_value(broken: Checked) -> None:
-    rows = broken.offending_rows.astype(object).fillna("gap")
-    assert sorted(map(tuple, rows[["column", "rule", "row", "value"]].to_numpy())) == [
+    rows = broken.offending_rows[["column", "rule", "row", "value"]].itertuples(index=False, name=None)
+    assert sorted((*where, "gap" if pd.isna(value) else value) for *where, value in rows) == [
         ("AGE", "missing", 2, "gap"),
         ("AGE", "type", 1, "old"),
         ("LIMIT_BAL", "range", 1, 0),
