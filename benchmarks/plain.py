@@ -26,12 +26,11 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import Checked, run_checks
-from evaluate.bootstrap import Scored
 from evaluate.measure import assess, report
 from evaluate.plots import pictures
 from random_forest.pipeline import FOREST, build, features_of, importances
 from stepkit.model import plots
-from stepkit.model.metrics import scores
+from stepkit.model.metrics import Scored, scores
 from stepkit.model.threshold import chosen_threshold
 from stepkit.settings.evaluate import read_evaluation
 from stepkit.settings.model import ModelSettings

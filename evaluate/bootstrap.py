@@ -4,8 +4,6 @@ Efron, Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13. Rows are 
 asked about the same draws, which makes the interval of their difference a paired one. From a table with more than
 `MOST_ROWS` rows, so many are drawn from, and the interval is narrowed by the square root of the shares (the m out of n
 bootstrap: Politis, Romano, Wolf: Subsampling, 1999): the work stays the same however large the table is.
-
-Rows carry weights (how often each was drawn), so that matrix products give the metrics of many resamples at once.
 """
 
 from __future__ import annotations
@@ -16,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
-from stepkit.model.statistics import CALIBRATION_BINS, Interval
+from stepkit.model.metrics import Scored, Weighable
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs
 
 MOST_ROWS = 20_000
@@ -25,113 +24,6 @@ CELLS_AT_ONCE = 100_000
 
 LEAST_DEFINED = 0.5
 """A metric that cannot be computed in more than half of the resamples has no interval."""
-
-SMALLEST = np.finfo(float).eps
-"""A probability of 0 or 1 would cost infinitely much if it were wrong; scikit-learn's log_loss clips at the same."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """n rows as a model answered them: the truth, the probability of class 1, and the class; each (n,)."""
-
-    labels: np.ndarray
-    probability: np.ndarray
-    predicted: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def of(self, rows: np.ndarray) -> Scored:
-        """The rows at these places, or where a mask is true."""
-        return Scored(self.labels[rows], self.probability[rows], self.predicted[rows])
-
-
-class Weighable:
-    """Scored rows, sorted once, so that the metrics of any weights on them are sums.
-
-    Attributes:
-        place: (n,) where each row stands when the highest probability comes first.
-    """
-
-    def __init__(self, scored: Scored, costs: Costs) -> None:
-        order = np.argsort(-scored.probability, kind="stable")
-        self.place = np.argsort(order)
-        falling = scored.of(order)
-        self._positive = falling.labels.astype(np.float32)
-        self._deviation = falling.probability - falling.labels
-        # rows of equal probability cannot be told apart
-        self._starts = np.flatnonzero(np.append(True, np.diff(falling.probability) != 0))
-        self._parts = {kind: _parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
-
-    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed.
-
-        Counts are exact in the type of the weights: float32 will do up to 16,000,000 rows.
-        """
-        sums = (weights @ self._parts[weights.dtype.type]).astype(float)
-        negatives, positives, hits, predicted, right, log_loss, squares, cost = sums.T
-        rows = negatives + positives
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                **self._ranked(weights, negatives, positives),
-                "log_loss": log_loss / rows,
-                "brier_score": squares / rows,
-                "accuracy": right / rows,
-                "precision": np.where(predicted > 0, hits / predicted, 0.0),
-                "recall": hits / positives,
-                "f1": np.where(positives > 0, 2 * hits / (predicted + positives), np.nan),
-                "expected_cost": cost / rows,
-            }
-
-    def _ranked(self, weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
-        new_rows, new_hits, deviations = (
-            np.add.reduceat(values, self._starts, axis=1)
-            for values in (weights, weights * self._positive, weights * self._deviation)
-        )
-        rows, hits = np.cumsum(new_rows, axis=1), np.cumsum(new_hits, axis=1)
-        gap = hits * (1 / positives + 1 / negatives).astype(weights.dtype)[:, None]
-        gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
-        # each negative counts the positives above it, and half of those beside it
-        above = _dots(new_rows, hits) - _dots(new_hits, hits) - _dots(new_rows - new_hits, new_hits) / 2
-        return {
-            "roc_auc": above / (positives * negatives),
-            "average_precision": _dots(new_hits, hits / np.maximum(rows, 1)) / positives,
-            "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),
-            "calibration_error": _calibration_error(deviations, rows - new_rows / 2, rows[:, -1:]),
-        }
-
-
-def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return (b,) the product of each row of (b, n) with the same row of the other."""
-    products: np.ndarray = np.matmul(one[:, None, :], other[:, :, None])
-    return products[:, 0, 0].astype(float)
-
-
-def _calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Return (b,) errors; of (b, 1) `total` rows, `above` (b, n) are above the middle of each probability."""
-    bins = np.clip((total - above) * CALIBRATION_BINS / total, 0, CALIBRATION_BINS - 1).astype(int)
-    bins += np.arange(len(bins))[:, None] * CALIBRATION_BINS
-    sums = np.bincount(bins.ravel(), deviations.ravel(), len(bins) * CALIBRATION_BINS)
-    errors: np.ndarray = np.abs(sums).reshape(-1, CALIBRATION_BINS).sum(axis=1) / total[:, 0]
-    return errors
-
-
-def _parts(scored: Scored, costs: Costs) -> np.ndarray:
-    """Return (n, 8): what each row adds to the sums from which the metrics are made."""
-    labels, probability, predicted = scored.labels.astype(float), scored.probability, scored.predicted.astype(float)
-    safe = np.clip(probability, SMALLEST, 1 - SMALLEST)
-    return np.column_stack(
-        [
-            1 - labels,
-            labels,
-            labels * predicted,
-            predicted,
-            labels == predicted,
-            -np.where(labels == 1, np.log(safe), np.log1p(-safe)),
-            (probability - labels) ** 2,
-            costs.of(scored.labels, scored.predicted),
-        ]
-    )
 
 
 @dataclass(frozen=True)

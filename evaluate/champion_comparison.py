@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
-from evaluate.bootstrap import Bootstrap, Scored
+from evaluate.bootstrap import Bootstrap
 from evaluate.gate import Comparison
 from evaluate.predictions import scored_by
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, TableUnfit, reason_without_rows
+from stepkit.model.metrics import Scored
 from stepkit.step.run import StepRun
 from stepkit.store.champion import other_data_set, run_of_version
 from stepkit.store.lineage import OUTPUT, artifact_of, find_run, inputs_of, run_of

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.bootstrap import MOST_ROWS, Bootstrap, Scored
+from evaluate.bootstrap import MOST_ROWS, Bootstrap
 from evaluate.importance import Importance, Predict, importance, sampled
 from evaluate.slices import Slice, compared_by, sliced, worst_of
-from stepkit.model.metrics import confusion
+from stepkit.model.metrics import Scored, confusion
 from stepkit.model.statistics import BINS_BY, Interval
 from stepkit.settings.evaluate import Evaluation
 from stepkit.table.columns import Columns

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.bootstrap import Scored
+from stepkit.model.metrics import Scored
 from stepkit.table.columns import Columns
 from stepkit.table.labels import expect_labels
 from stepkit.table.tables import as_model_input

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.bootstrap import Bootstrap, Scored
+from evaluate.bootstrap import Bootstrap
 from stepkit.errors import BadParameter
 from stepkit.model.metric_table import metric_of
+from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Slices
 from stepkit.table.columns import Column, Columns

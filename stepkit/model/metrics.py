@@ -1,57 +1,139 @@
-"""How well scored rows are ranked, calibrated and classified; used for the validation and the test split alike."""
+"""How well scored rows are ranked, calibrated and classified; for the validation split, the test split and resamples.
+
+Rows carry weights (how often each was drawn), so that matrix products give the metrics of many resamples at once.
+"""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics
 
-from stepkit.model.statistics import calibration_error
+from stepkit.model.statistics import CALIBRATION_BINS
+from stepkit.settings.evaluate import Costs
+
+SMALLEST = np.finfo(float).eps
+"""A probability of 0 or 1 would cost infinitely much if it were wrong; scikit-learn's log_loss clips at the same."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """n rows as a model answered them: the truth, the probability of class 1, and the class; each (n,)."""
+
+    labels: np.ndarray
+    probability: np.ndarray
+    predicted: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of(self, rows: np.ndarray) -> Scored:
+        """The rows at these places, or where a mask is true."""
+        return Scored(self.labels[rows], self.probability[rows], self.predicted[rows])
+
+
+class Weighable:
+    """Scored rows, sorted once, so that the metrics of any weights on them are sums.
+
+    Attributes:
+        place: (n,) where each row stands when the highest probability comes first.
+    """
+
+    def __init__(self, scored: Scored, costs: Costs) -> None:
+        order = np.argsort(-scored.probability, kind="stable")
+        self.place = np.argsort(order)
+        falling = scored.of(order)
+        self._positive = falling.labels.astype(np.float32)
+        self._deviation = falling.probability - falling.labels
+        # rows of equal probability cannot be told apart
+        self._starts = np.flatnonzero(np.append(True, np.diff(falling.probability) != 0))
+        self._parts = {kind: _parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
+
+    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed.
+
+        Counts are exact in the type of the weights: float32 will do up to 16,000,000 rows.
+        """
+        sums = (weights @ self._parts[weights.dtype.type]).astype(float)
+        negatives, positives, hits, predicted, right, log_loss, squares, cost = sums.T
+        rows = negatives + positives
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                **self._ranked(weights, negatives, positives),
+                "log_loss": log_loss / rows,
+                "brier_score": squares / rows,
+                "accuracy": right / rows,
+                "precision": np.where(predicted > 0, hits / predicted, 0.0),
+                "recall": hits / positives,
+                "f1": np.where(positives > 0, 2 * hits / (predicted + positives), np.nan),
+                "expected_cost": cost / rows,
+            }
+
+    def _ranked(self, weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
+        new_rows, new_hits, deviations = (
+            np.add.reduceat(values, self._starts, axis=1)
+            for values in (weights, weights * self._positive, weights * self._deviation)
+        )
+        rows, hits = np.cumsum(new_rows, axis=1), np.cumsum(new_hits, axis=1)
+        gap = hits * (1 / positives + 1 / negatives).astype(weights.dtype)[:, None]
+        gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
+        # each negative counts the positives above it, and half of those beside it
+        above = _dots(new_rows, hits) - _dots(new_hits, hits) - _dots(new_rows - new_hits, new_hits) / 2
+        return {
+            "roc_auc": above / (positives * negatives),
+            "average_precision": _dots(new_hits, hits / np.maximum(rows, 1))
+            / np.where(negatives > 0, positives, np.nan),
+            "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),
+            "calibration_error": _calibration_error(deviations, rows - new_rows / 2, rows[:, -1:]),
+        }
+
+
+def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return (b,) the product of each row of (b, n) with the same row of the other."""
+    products: np.ndarray = np.matmul(one[:, None, :], other[:, :, None])
+    return products[:, 0, 0].astype(float)
+
+
+def _calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return (b,) errors; of (b, 1) `total` rows, `above` (b, n) are above the middle of each probability."""
+    bins = np.clip((total - above) * CALIBRATION_BINS / total, 0, CALIBRATION_BINS - 1).astype(int)
+    bins += np.arange(len(bins))[:, None] * CALIBRATION_BINS
+    sums = np.bincount(bins.ravel(), deviations.ravel(), len(bins) * CALIBRATION_BINS)
+    errors: np.ndarray = np.abs(sums).reshape(-1, CALIBRATION_BINS).sum(axis=1) / total[:, 0]
+    return errors
+
+
+def _parts(scored: Scored, costs: Costs) -> np.ndarray:
+    """Return (n, 8): what each row adds to the sums from which the metrics are made."""
+    labels, probability, predicted = scored.labels.astype(float), scored.probability, scored.predicted.astype(float)
+    safe = np.clip(probability, SMALLEST, 1 - SMALLEST)
+    return np.column_stack(
+        [
+            1 - labels,
+            labels,
+            labels * predicted,
+            predicted,
+            labels == predicted,
+            -np.where(labels == 1, np.log(safe), np.log1p(-safe)),
+            (probability - labels) ** 2,
+            costs.of(scored.labels, scored.predicted),
+        ]
+    )
 
 
 def scores(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Return the metrics of n scored rows; NaN where one cannot be computed, as when only one class is there.
+    """Return the metrics of n scored rows but their cost; NaN where one cannot be computed, as with one class only.
 
     Args:
         labels: (n,) of 0 and 1.
         probability: (n,) of the positive class.
         predicted: (n,) of 0 and 1, the class at the model's threshold.
     """
-    return {
-        **ranked(labels, probability),
-        "log_loss": float(metrics.log_loss(labels, probability, labels=[0, 1])),
-        "brier_score": float(np.mean((probability - labels) ** 2)),
-        "calibration_error": calibration_error(labels, probability),
-        **classified(labels, predicted),
-    }
-
-
-def ranked(labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """How well the positives stand above the negatives: ROC AUC, average precision, Kolmogorov-Smirnov."""
-    if labels.min() == labels.max():
-        return dict.fromkeys(("roc_auc", "average_precision", "ks_statistic"), math.nan)
-    false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
-    return {
-        "roc_auc": float(metrics.roc_auc_score(labels, probability)),
-        "average_precision": float(metrics.average_precision_score(labels, probability)),
-        "ks_statistic": float(np.abs(true_positive - false_positive).max()),
-    }
+    found = Weighable(Scored(labels, probability, predicted), Costs()).metrics(np.ones((1, len(labels))))
+    return {name: float(values[0]) for name, values in found.items() if name != "expected_cost"}
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
     """Return the counts tn, fp, fn and tp."""
     counts = np.bincount(2 * np.asarray(labels, dtype=int) + np.asarray(predicted, dtype=int), minlength=4)
     return dict(zip(("tn", "fp", "fn", "tp"), map(int, counts), strict=True))
-
-
-def classified(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Return accuracy, precision (0 where no row is predicted positive), recall and F1 (NaN without positives)."""
-    counts = confusion(labels, predicted)
-    hits, said, positives = counts["tp"], counts["tp"] + counts["fp"], counts["tp"] + counts["fn"]
-    return {
-        "accuracy": (counts["tp"] + counts["tn"]) / len(labels),
-        "precision": hits / said if said else 0.0,
-        "recall": hits / positives if positives else math.nan,
-        "f1": 2 * hits / (said + positives) if positives else math.nan,
-    }

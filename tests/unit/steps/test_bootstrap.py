@@ -9,8 +9,8 @@ import pytest
 from sklearn import metrics as theirs
 
 from evaluate import bootstrap
-from evaluate.bootstrap import Bootstrap, Scored, Weighable
-from stepkit.model.metrics import scores
+from evaluate.bootstrap import Bootstrap
+from stepkit.model.metrics import Scored, Weighable, scores
 from stepkit.model.statistics import Interval, auc_difference
 from stepkit.settings.evaluate import Costs
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluate.bootstrap import Bootstrap, Scored
+from evaluate.bootstrap import Bootstrap
 from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
 from evaluate.slices import Slice
+from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate
 from stepkit.store.champion import OtherDataSet

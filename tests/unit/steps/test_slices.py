@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.bootstrap import Bootstrap, Scored
+from evaluate.bootstrap import Bootstrap
 from evaluate.importance import importance, sampled
 from evaluate.measure import Assessed, report
 from evaluate.slices import Slice, parts_of, sliced, worst_of
 from stepkit.errors import BadParameter
+from stepkit.model.metrics import Scored
 from stepkit.settings.evaluate import Costs, Evaluation, Gate, Metric, Slices
 from stepkit.table.columns import Column, Columns
 
