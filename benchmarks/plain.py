@@ -86,7 +86,7 @@ def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Part]:
     """Read, tidy, check and split the table; write what the steps hand on; return fit, validation and test split."""
     (folder / "sha256.txt").write_text(sha256_of(table) + "\n")
-    clean = tidy(read_table(table), columns)
+    clean = tidy(pd.read_csv(table) if table.suffix == ".gz" else read_table(table), columns)
     # a first run has no reference, in the pipeline as here
     checked = run_checks(Checked(clean, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
     pd.DataFrame(checked.outcomes).to_csv(folder / "data_checks.csv", index=False)
