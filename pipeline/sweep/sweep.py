@@ -124,8 +124,9 @@ def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence
     with collected(problems):
         lost = getattr(sweeper.launcher, "lost", {})  # a RayLauncher's
         problems += summed_up(sweep, lost, sweeper.progress(), early=bool(problems))
-    interrupted = any(isinstance(error, KeyboardInterrupt) for error in problems)
-    status = "KILLED" if interrupted else "FAILED" if problems else "FINISHED"
+    status = "FAILED" if problems else "FINISHED"
+    if any(isinstance(error, KeyboardInterrupt) for error in problems):
+        status = "KILLED"
     with suppress(MlflowException, OSError):
         for run_id in (sweep.ledger, sweep.run_id):
             MlflowClient().set_terminated(run_id, status)

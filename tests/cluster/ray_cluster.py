@@ -70,19 +70,12 @@ class Node:
 
 @dataclass
 class RayCluster:
-    """The cluster and what a process needs in its environment to use it.
+    """The cluster and what a process needs in its environment to use it."""
 
-    Attributes:
-        address: for processes on a node of the cluster; all of this machine's are.
-        client_address: for others.
-        apart: whether the worker sees a disk of its own.
-        nodes: the head and the worker.
-    """
-
-    address: str
-    client_address: str
+    address: str  # for processes on a node of the cluster; all of this machine's are
+    client_address: str  # for others
     env: dict[str, str]
-    apart: bool
+    apart: bool  # whether the worker sees a disk of its own
     nodes: list[Node] = field(default_factory=list)
 
     def processes(self) -> list[psutil.Process]:
@@ -120,11 +113,8 @@ def _node(options: list[str], token: dict[str, str], hidden: bool) -> Iterator[N
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir=SHORT))
     own = folder / "node"  # below a /tmp of its own, if it gets one; it then vanishes with the node
     command = [*RAY, *PORTS, *options, "--temp-dir", str(own)]
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "PYTHONPATH"))},
-        **token,
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "PYTHONPATH"))}
+    env = {**kept, **token, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             _hiding(command, folder) if hidden else command,
@@ -142,18 +132,17 @@ def _node(options: list[str], token: dict[str, str], hidden: bool) -> Iterator[N
 def _hiding(command: list[str], folder: Path) -> list[str]:
     """Let a command see an empty folder for the repository and for /tmp; only the Python that runs it stays."""
     places = {ROOT, Path(SHORT), Path(tempfile.gettempdir())}
-    # what lies below another of them is hidden with it, and is no place to mount on any more
+    # what is below another of them is hidden with it, and nothing can be mounted there any more
     hidden = sorted(str(one) for one in places if not any(one.is_relative_to(other) for other in places - {one}))
     prefix = shlex.quote(sys.prefix)
-    script = [
-        "set -e",
-        "mkdir python",
-        f"mount --bind {prefix} python",
-        *(f"mount -t tmpfs none {shlex.quote(place)}" for place in hidden),
-        # what lay below is still reached from the working directory
-        f"mkdir -p {prefix} {shlex.quote(str(folder))}",
-        f"mount --bind python {prefix}",
-        "cd /",
-        f"exec {shlex.join(command)}",
-    ]
-    return [*can_unshare(), "bash", "-c", "\n".join(script)]
+    empty = "\n".join(f"mount -t tmpfs none {shlex.quote(place)}" for place in hidden)
+    # what was below is still reached from the working directory
+    script = f"""set -e
+mkdir python
+mount --bind {prefix} python
+{empty}
+mkdir -p {prefix} {shlex.quote(str(folder))}
+mount --bind python {prefix}
+cd /
+exec {shlex.join(command)}"""
+    return [*can_unshare(), "bash", "-c", script]
