@@ -72,9 +72,9 @@ class Figures:
 
 
 @lru_cache(maxsize=1)
-def read_figures(path: Path = FIGURES) -> Figures:
-    """Return the committed figures; simulate/fit.py makes them anew."""
-    return build_figures(json.loads(path.read_text(encoding="utf-8")))
+def read_figures() -> Figures:
+    """Return the committed figures, which simulate/fit.py writes."""
+    return build_figures(json.loads(FIGURES.read_text(encoding="utf-8")))
 
 
 def build_figures(raw: dict[str, Any]) -> Figures:

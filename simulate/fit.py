@@ -44,9 +44,8 @@ CALIBRATION_ROWS = 200_000
 
 def count(cells: Ints, choices: Ints, shape: tuple[int, int]) -> list[list[int]]:
     """Return how often each choice was made in each cell (cells x choices)."""
-    table = np.zeros(shape, dtype=int)
-    np.add.at(table, (cells, choices), 1)
-    return [[int(value) for value in row] for row in table]
+    found = np.bincount(cells * shape[1] + choices, minlength=shape[0] * shape[1])
+    return [[int(value) for value in row] for row in found.reshape(shape)]
 
 
 def count_values(cells: Ints, values: Ints, cell_count: int) -> dict[str, Any]:
@@ -92,22 +91,18 @@ def fit_statuses(education: Ints, limit: Ints, uses: Floats, statuses: Ints) -> 
 
 
 def fit_bills(cells: Ints, drawn: Floats, uses: Floats) -> dict[str, Any]:
-    """Return the figures of April's and of all later months' bills (`cells`, `drawn`, `uses`: n x 6)."""
+    """Return the share of bills of 0 and the quantiles of the others in each cell, in April and later (n x 6 each)."""
     # A thin cell borrows from all limits.
-    first, later = np.arange(figs.FIRST_BILL_CELLS) % 5, np.arange(figs.BILL_CELLS) % 180
-    return {
-        "april": bill_figures(cells[:, 0], drawn[:, 0], uses[:, 0], first),
-        "next": bill_figures(cells[:, 1:].ravel(), drawn[:, 1:].ravel(), uses[:, 1:].ravel(), later),
+    months = {
+        "april": (slice(0, 1), np.arange(figs.FIRST_BILL_CELLS) % 5),
+        "next": (slice(1, None), np.arange(figs.BILL_CELLS) % 180),
     }
-
-
-def bill_figures(cells: Ints, drawn: Floats, uses: Floats, parent: Ints) -> dict[str, Any]:
-    """Return the share of bills of 0 and the quantiles of the others in each cell."""
-    other = uses != 0
-    return {
-        "nothing": cell_shares(cells, ~other, parent),
-        "other": quantiles(cells[other], drawn[other], parent),
-    }
+    figures = {}
+    for name, (part, parent) in months.items():
+        cell, value, other = cells[:, part].ravel(), drawn[:, part].ravel(), uses[:, part].ravel() != 0
+        shares = cell_shares(cell, ~other, parent)
+        figures[name] = {"nothing": shares, "other": quantiles(cell[other], value[other], parent)}
+    return figures
 
 
 def bill_draws(limit: Ints, uses: Floats, statuses: Ints) -> tuple[Ints, Floats]:
