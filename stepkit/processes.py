@@ -153,22 +153,6 @@ def _signal_group(process: Process, number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
-def end_tree(pid: int, seconds: float) -> None:
-    """End a process and all that it has started, whatever their group: ask, wait `seconds`, then kill."""
-    import psutil  # in Airflow's environment too
-
-    try:
-        tree = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(tree, timeout=seconds)[1]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
 def free_port() -> int:
     """Return a port of this machine on which nothing listens."""
     with socket.socket() as probe:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -225,9 +225,7 @@ def _call(
                 sys.stdout.write(line)
                 lines.append(line)
         except BaseException:
-            from stepkit.processes import end_tree
-
-            end_tree(process.pid, SECONDS_TO_END)  # not its group, which is that of Airflow's task
+            _end_tree(process.pid)
             raise
     if process.returncode:
         last = "".join(lines[-LAST_LINES:]).strip()
@@ -242,3 +240,16 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     defaults = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
     path = f"{python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**defaults, **kept, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+def _end_tree(pid: int) -> None:
+    """End a command and all that it has started, by their parents: they are in one group with Airflow's task."""
+    import psutil  # Airflow brings it; the project's own environments have none
+
+    with suppress(psutil.NoSuchProcess):
+        tree = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+        for send in (psutil.Process.terminate, psutil.Process.kill):
+            for process in tree:
+                with suppress(psutil.NoSuchProcess):
+                    send(process)
+            _, tree = psutil.wait_procs(tree, timeout=SECONDS_TO_END)

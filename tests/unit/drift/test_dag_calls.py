@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from drift.compare.sources import log_window
@@ -16,6 +17,7 @@ from drift.dags import project
 from pipeline.config import checked, split_options
 from stepkit.commands import hydra_value
 from tests.support.drift_results import result
+from tests.support.servers import wait_until
 from tests.support.small_data import composed
 
 pytestmark = pytest.mark.slow
@@ -82,6 +84,15 @@ def test_a_command_gets_what_is_said_to_it_and_nothing_of_airflows_path(monkeypa
     monkeypatch.setenv("PYTHONPATH", "/of/airflow")
     code = "import os, sys; print(sys.stdin.read(), os.environ.get('PYTHONPATH'))"
     assert project._call([sys.executable, "-c", code], said="hello") == "hello None\n"
+
+
+def test_a_command_that_is_interrupted_ends_with_all_that_it_has_started_whatever_their_groups() -> None:
+    code = "import subprocess; subprocess.run(['sleep', '600'], start_new_session=True)"
+    parent = psutil.Popen([sys.executable, "-c", code])
+    wait_until(lambda: bool(parent.children()), "the child has started")
+    tree = [parent, *parent.children()]
+    project._end_tree(parent.pid)
+    assert psutil.wait_procs(tree, timeout=10)[1] == []
 
 
 def test_a_second_command_of_a_name_waits_for_the_first_even_if_its_task_is_gone(tmp_path: Path) -> None:

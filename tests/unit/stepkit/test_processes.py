@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from stepkit.paths import ROOT
@@ -19,7 +18,6 @@ from stepkit.processes import (
     STARTED,
     ctrl_c_deferred,
     end_groups,
-    end_tree,
     is_alive,
     process_tags,
     start_in_session,
@@ -128,12 +126,3 @@ def test_ctrl_c_while_a_child_starts_is_handled_afterwards_and_ignored_by_the_ch
         child.wait(0.2)
     child.kill()
     assert child.wait() == -signal.SIGKILL
-
-
-def test_a_tree_of_processes_ends_whatever_their_groups() -> None:
-    code = "import subprocess; subprocess.run(['sleep', '600'], start_new_session=True)"
-    parent = psutil.Popen([sys.executable, "-c", code])
-    wait_until(lambda: bool(parent.children()), "the child has started")
-    tree = [parent, *parent.children()]
-    end_tree(parent.pid, seconds=10)
-    assert psutil.wait_procs(tree, timeout=10)[1] == []
