@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -142,16 +142,6 @@ def test_the_same_window_again_returns_the_finished_run(
     repeated = [run for run in experiment.runs("drift") if run.data.tags.get("same_as") == first["run_id"]]
     assert [run.info.status for run in repeated] == ["FINISHED"]
     assert look(windows["few"], alpha=0.01)["run_id"] != first["run_id"]
-
-
-def test_without_evidently_it_is_one_message_and_no_run(
-    run_drift: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = len(experiment.runs("drift"))
-    monkeypatch.setattr("drift.run.find_spec", lambda name: None)
-    ended = run_drift("log:?rows=5")
-    assert ended.message.startswith("PackagesMissing: Evidently is not installed here. Type make drift")
-    assert len(experiment.runs("drift")) == before
 
 
 @pytest.mark.usefixtures("no_page")
@@ -294,6 +284,15 @@ def test_an_address_with_a_password_is_refused_and_not_kept(
     assert experiment.runs("drift") == []
 
 
+def test_without_evidently_it_is_one_message_and_no_run(
+    run_drift: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drift.run.find_spec", lambda name: None)
+    ended = run_drift("log:?rows=5")
+    assert ended.message.startswith("PackagesMissing: Evidently is not installed here. Type make drift")
+    assert experiment.runs("drift") == []
+
+
 def test_training_data_that_were_deleted_are_one_message(
     run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel, tmp_path: Path
 ) -> None:
@@ -374,33 +373,20 @@ def test_the_page_and_the_replay_show_every_window(
     assert page.write(experiment.name, model.name, None) == history.pages_of(model.name) / "index.html"
     assert "2 windows" in text
     assert "http" not in text.replace(get_plotlyjs(), "").replace("http://www.w3.org", "")
-    replay_project.main(["--experiment", experiment.name, "--model_name", model.name, *ONE_OF_ONE_FLAGS])
+    policy = [word for key, value in ONE_OF_ONE.items() for word in (f"--{key}", str(value))]
+    replay_project.main(["--experiment", experiment.name, "--model_name", model.name, *policy])
     assert f"2 windows of {model.name}: 0 alerts, 0 retrainings" in capsys.readouterr().out
 
 
-ONE_OF_ONE_FLAGS = [word for key, value in ONE_OF_ONE.items() for word in (f"--{key}", str(value))]
-
-
-@pytest.fixture(scope="module")
-def encoded(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """The real clients, one-hot encoded: the first 200 of them, and the others."""
-    folder = tmp_path_factory.mktemp("encoded")
+def test_evidently_finds_the_known_answer_on_the_real_data(real_data: Path, look: Look, tmp_path: Path) -> None:
+    """13 of 33 columns, share 0.394, where the first 200 rows are the reference: a small one is tested by p-values."""
     raw = pd.read_csv(real_data).drop(columns=["ID"]).drop_duplicates().reset_index(drop=True)
     table = pd.get_dummies(raw, columns=["SEX", "EDUCATION", "MARRIAGE"], dtype=int).drop(columns=[raw.columns[-1]])
     assert table.shape == (29_965, 33)
-    paths = folder / "first.parquet", folder / "others.parquet"
-    table.iloc[:200].to_parquet(paths[0])
-    table.iloc[200:].to_parquet(paths[1])
-    yield paths
-    for path in paths:
-        path.unlink()
-
-
-def test_evidently_finds_the_known_answer_on_the_real_data(encoded: tuple[Path, Path], look: Look) -> None:
-    """13 of 33 columns, share 0.394, where the first 200 rows are the reference: a small one is tested by p-values."""
-    first, others = encoded
-    settings = {"model_name": "none", "tests": "evidently", "drift_share": 0.5}
-    found = look(str(others), reference=str(first), **settings)
+    first, others = tmp_path / "first.parquet", tmp_path / "others.parquet"
+    table.iloc[:200].to_parquet(first)
+    table.iloc[200:].to_parquet(others)
+    found = look(str(others), reference=str(first), model_name="none", tests="evidently", drift_share=0.5)
     assert (len(found["drifted"]), len(found["columns"])) == (13, 33)
     assert found["drift_share"] == pytest.approx(0.394, abs=0.0005)
     assert not found["dataset_drift"]
