@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from loop.polling import PATIENCE, wait_for
+from loop.polling import wait_for
 
 ENDED = ("success", "failed")
 
@@ -81,5 +81,5 @@ class Scheduler:
                 return False
             return True
 
-        wait_for(are_shown, "the asset events", PATIENCE)
+        wait_for(are_shown, "the asset events")
         return events
