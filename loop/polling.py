@@ -13,10 +13,10 @@ class StoryFailed(Exception):
     """A command failed, a server ended too soon, or an event of the story did not come, or came differently."""
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE, pause: float = 0.5) -> None:
-    """Look again and again until a condition holds; raise StoryFailed if it does not after so many seconds."""
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Look again and again until a condition holds; raise StoryFailed if it does not within `PATIENCE`."""
+    end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise StoryFailed(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(pause)
+            raise StoryFailed(f"waited {PATIENCE:g} s in vain for {what}")
+        time.sleep(0.5)
