@@ -105,7 +105,8 @@ def computed(*runs: Run) -> list[str]:
 def test_the_later_process_waits_for_the_earlier_and_takes_its_result(begin: Begin, model: WatchedModel) -> None:
     window = model.serve(0)
     first = begin(window)
-    first.wait_for(KEY)
+    # held before it has drawn its number, it could be overtaken, and rightly be the one that waits
+    first.wait_for(NUMBER)
     first.hold()
     second = begin(window)
     second.wait_for(KEY)
