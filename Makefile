@@ -67,7 +67,7 @@ run: .venv/run.stamp ## train on the bundled sample and register a model (option
 	@MLFLOW_LOGGING_LEVEL=WARNING python main.py --hydra_options "$$options"
 
 test: .venv/test.stamp .venv-airflow/stamp ## all tests but those of cluster-test, dags-test, stack-test and tour
-	$(NO_SYNC) pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
+	$(NO_SYNC) pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder tests/system tests/contract tests/unit
 
 test-quick: .venv/test.stamp ## the two quick rings of tests: contracts and pure functions, without the slowest
 	$(NO_SYNC) pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" tests/contract tests/unit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from stepkit.model.metrics import confusion, scores
+from stepkit.model.metrics import Scored, Weighable, confusion, scores
+from stepkit.model.statistics import calibration_error
 from stepkit.settings.evaluate import Costs
 
 LABELS = np.array([0, 0, 1, 1])
@@ -40,11 +41,20 @@ def test_scores_are_plain_numbers_for_json_and_mlflow() -> None:
     assert {type(value) for value in scores(LABELS, PROBABILITY, PROBABILITY >= 0.5).values()} == {float}
 
 
-def test_the_ks_statistic_is_that_of_scipy() -> None:
-    random = np.random.default_rng(3)
-    labels, probability = random.integers(0, 2, 300), random.random(300).round(2)
-    theirs = ks_2samp(probability[labels == 1], probability[labels == 0]).statistic
-    assert scores(labels, probability, probability >= 0.5)["ks_statistic"] == pytest.approx(theirs)
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_of_weighted_rows_are_those_of_the_plain_functions(seed: int) -> None:
+    """Weights stand for rows that occur several times; equal probabilities are frequent."""
+    random = np.random.default_rng(seed)
+    labels, probability, times = random.integers(0, 2, 300), random.random(300).round(2), random.integers(0, 4, 300)
+    rows = Weighable(Scored(labels, probability, probability >= 0.5), Costs())
+    weights = np.zeros(300)
+    weights[rows.place] = times
+    found = {name: float(value[0]) for name, value in rows.metrics(weights[None]).items()}
+    labels, probability = np.repeat(labels, times), np.repeat(probability, times)
+    assert found["calibration_error"] == pytest.approx(calibration_error(labels, probability))
+    assert found["ks_statistic"] == pytest.approx(
+        ks_2samp(probability[labels == 1], probability[labels == 0]).statistic
+    )
 
 
 def test_costs_are_counted_by_hand() -> None:
