@@ -164,7 +164,7 @@ class Store:
 
     @property
     def output(self) -> Path:
-        """What the last command has printed."""
+        """Return the output of the last command."""
         return self.folder / "output.txt"
 
     @property
