@@ -5,12 +5,12 @@ import os
 import sys
 from contextlib import suppress
 
-from pipeline.launch.forkserver import gc_paused, stop_forkserver, warm_up
-from pipeline.usage import usage, wants_help
+from pipeline.launch.forkserver import pause_gc, stop_forkserver, warm_up
+from pipeline.usage import format_usage, wants_help
 
 if __name__ == "__main__":
     if wants_help(sys.argv[1:]):
-        print(usage())
+        print(format_usage())
         sys.exit(0)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
     # first of all, so that libraries load in the background while the configuration is read
@@ -18,7 +18,7 @@ if __name__ == "__main__":
         warm_up()
 
     try:
-        with gc_paused():
+        with pause_gc():
             from pipeline.cli import main
     except KeyboardInterrupt:
         sys.exit(130)  # nothing was begun yet

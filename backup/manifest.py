@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backup.errors import BackupUnfit
-from stepkit.files import sha256_of
+from stepkit.files import compute_sha256
 from stepkit.paths import ROOT
 
 FORMAT = 2
@@ -16,14 +16,14 @@ READABLE = (1, 2)
 NAME = "manifest.json"
 LOCKS = {"mlflow": "run.lock", "apache-airflow": "airflow.lock"}
 LOG_VERSION = "prediction_log_version"
-ANOTHER = "Take another backup: ls backups"
+HINT = "Take another backup: ls backups"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a whole backup that this code can restore; raise BackupUnfit for any other."""
     path = folder / NAME
     if not path.is_file():
-        raise BackupUnfit(f"{folder} is not a finished backup: it has no {NAME}, which is written last. {ANOTHER}")
+        raise BackupUnfit(f"{folder} is not a finished backup: it has no {NAME}, which is written last. {HINT}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] not in READABLE:
@@ -32,22 +32,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         versions += [pair for one in manifest["databases"].values() for pair in one["versions"].items()]
         files = dict(manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackupUnfit(f"{path} is damaged ({error}). {ANOTHER}") from error
+        raise BackupUnfit(f"{path} is damaged ({error}). {HINT}") from error
     for name, digest in files.items():
         if not (folder / name).is_file():
-            raise BackupUnfit(f"{folder / name} is missing from the backup. {ANOTHER}")
-        if sha256_of(folder / name) != digest:
-            raise BackupUnfit(f"{folder / name} is damaged: its sha256 differs. {ANOTHER}")
+            raise BackupUnfit(f"{folder / name} is missing from the backup. {HINT}")
+        if compute_sha256(folder / name) != digest:
+            raise BackupUnfit(f"{folder / name} is damaged: its sha256 differs. {HINT}")
     for owner, version in versions:
-        if _parts(version) > _parts(known_versions().get(owner, version)):
+        if _parse_version(version) > _parse_version(read_known_versions().get(owner, version)):
             raise BackupUnfit(
-                f"the backup was made with {owner} {version}, this code has {known_versions()[owner]} and cannot read "
+                f"the backup was made with {owner} {version}, this code has {read_known_versions()[owner]} and cannot read "
                 "its database. Check out the newer code and restore with that."
             )
     return manifest
 
 
-def known_versions() -> dict[str, str]:
+def read_known_versions() -> dict[str, str]:
     """Return the newest schema of the prediction log, and the versions of the packages that own the other schemas."""
     logs = (ROOT / "prediction_log" / "migrations" / "versions").glob("v*_*.py")
     versions = {LOG_VERSION: max((path.name[1:].partition("_")[0] for path in logs), key=int, default="0")}
@@ -59,5 +59,5 @@ def known_versions() -> dict[str, str]:
     return versions
 
 
-def _parts(version: str) -> list[int]:
+def _parse_version(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]

@@ -20,16 +20,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup.artifacts import FOLDER, Named, copy_tree, files_in, is_store, named_artifacts, place_of
-from backup.databases import ask, save_database
+from backup.artifacts import (
+    FOLDER,
+    NamedArtifacts,
+    copy_tree,
+    find_place,
+    is_mlflow_store,
+    iter_named_artifacts,
+    list_files,
+)
+from backup.databases import query, save_database
 from backup.errors import BackupError, BackupIncomplete, SourceUnreadable
-from backup.manifest import FORMAT, LOG_VERSION, NAME, known_versions
+from backup.manifest import FORMAT, LOG_VERSION, NAME, read_known_versions
 from backup.restore import restore
-from backup.stores import DATABASES, databases_of
-from stepkit.files import sha256_of
+from backup.stores import DATABASES, read_databases
+from stepkit.files import compute_sha256
 from stepkit.paths import ARTIFACTS, ROOT
 
-SHOWN = 10
+MOST_LISTED = 10
 """How many missing things are listed; the manifest lists all."""
 
 HELP = """
@@ -37,7 +45,7 @@ Restore it, or delete its run (mlflow runs delete --run-id ...), or name the fol
 those that have a backup of their own: BACKUP_ARTIFACTS. Then try again."""
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="backup", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--databases", default=os.environ.get(DATABASES), help="NAME=ADDRESS ...; default: those that config.yaml names"
@@ -53,9 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
-        databases = databases_of(args.databases)
+        databases = read_databases(args.databases)
         apart = args.artifacts if "://" in args.artifacts else ""
         kind, address = databases.get("mlflow", ("", ""))
         beside = (Path(address).parent if kind == "sqlite" else ROOT) / ARTIFACTS
@@ -81,16 +89,16 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
     partial = to / f"{made:%Y-%m-%dT%H-%M-%SZ}-{os.getpid()}.partial"
     partial.mkdir(parents=True)
     try:
-        found, named = dict[str, dict[str, Any]](), list[Named]()
+        found, named = dict[str, dict[str, Any]](), list[NamedArtifacts]()
         for name, (kind, address) in databases.items():
             if kind != "sqlite" or Path(address).is_file():  # a log without predictions does not exist yet
                 found[name] = _save_database(name, kind, address, partial / f"{name}.{kind}", named)
         if not found:
             raise SourceUnreadable("there is no database to save yet. Run the pipeline once: make run")
         copy_tree(artifacts, partial / FOLDER)
-        missing = _save_elsewhere(named, artifacts, partial / FOLDER, apart)
-        files = {path.relative_to(partial).as_posix(): sha256_of(path) for path in files_in(partial)}
-        manifest = {"format": FORMAT, "made": made.isoformat(), "made_by": known_versions(), "databases": found,
+        missing = _save_outside_artifacts(named, artifacts, partial / FOLDER, apart)
+        files = {path.relative_to(partial).as_posix(): compute_sha256(path) for path in list_files(partial)}
+        manifest = {"format": FORMAT, "made": made.isoformat(), "made_by": read_known_versions(), "databases": found,
                     "files": files, "missing": missing}  # fmt: skip
         (partial / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         target = to / f"{made:%Y-%m-%dT%H-%M-%SZ}{'.incomplete' if missing else ''}"
@@ -104,14 +112,14 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
     stores = [f"{name} ({saved['runs']:,} runs)" if "runs" in saved else name for name, saved in found.items()]
     summary = f"{target}: {', '.join(stores)}, {len(files) - len(found):,} artifacts{''.join(absent)}"
     if missing:
-        more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+        more = f" and {len(missing) - MOST_LISTED:,} more" if len(missing) > MOST_LISTED else ""
         raise BackupIncomplete(
-            "\n".join([summary, "Missing, although a store names it:", *missing[:SHOWN]]) + more + HELP
+            "\n".join([summary, "Missing, although a store names it:", *missing[:MOST_LISTED]]) + more + HELP
         )
     return summary
 
 
-def _save_database(name: str, kind: str, address: str, target: Path, named: list[Named]) -> dict[str, Any]:
+def _save_database(name: str, kind: str, address: str, target: Path, named: list[NamedArtifacts]) -> dict[str, Any]:
     """Save a database, add the artifacts that it names, and return its part of the manifest."""
     saved: dict[str, Any] = {
         "kind": kind,
@@ -121,18 +129,18 @@ def _save_database(name: str, kind: str, address: str, target: Path, named: list
     }
     asked = str(target) if kind == "sqlite" else address  # a dump cannot be asked
     if LOG_VERSION in saved["tables"]:
-        saved["versions"] = {LOG_VERSION: ask(kind, asked, f"SELECT version_num FROM {LOG_VERSION}")[0][0]}
-    if is_store(saved):
-        named += named_artifacts(kind, asked)
-        saved["runs"] = int(ask(kind, asked, "SELECT count(*) FROM runs")[0][0])
+        saved["versions"] = {LOG_VERSION: query(kind, asked, f"SELECT version_num FROM {LOG_VERSION}")[0][0]}
+    if is_mlflow_store(saved):
+        named += iter_named_artifacts(kind, asked)
+        saved["runs"] = int(query(kind, asked, "SELECT count(*) FROM runs")[0][0])
     return saved
 
 
-def _save_elsewhere(named: list[Named], artifacts: Path, target: Path, apart: str) -> list[str]:
+def _save_outside_artifacts(named: list[NamedArtifacts], artifacts: Path, target: Path, apart: str) -> list[str]:
     """Copy artifacts outside of their folder, and return everything named that is not in the backup."""
     missing = list[str]()
     for owner, location, names in named:
-        source, place = place_of(location, artifacts)
+        source, place = find_place(location, artifacts)
         if source is None:
             if not location.startswith("models:") and not (apart and location.startswith(apart)):
                 missing.append(f"{owner}: {location} is not on this machine")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from backup.errors import SourceUnreadable
-from stepkit.paths import ROOT, sqlite_file
+from stepkit.paths import ROOT, find_sqlite_file
 
 CONFIG = "config.yaml"
 DATABASES = "BACKUP_DATABASES"
@@ -23,7 +23,7 @@ NULLS = re.compile(r"^ *(?:log_url|mlflow_tracking_url) *: *null *(?:#.*)?$")
 """The line of a key as the project has it, known without a library for YAML."""
 
 
-def databases_of(given: str | None, root: Path = ROOT) -> dict[str, tuple[str, str]]:
+def read_databases(given: str | None, root: Path = ROOT) -> dict[str, tuple[str, str]]:
     """Return kind and address of each database by its name.
 
     The configuration wins over the environment, as in serve/run.py and the store settings. An override on a command
@@ -33,15 +33,15 @@ def databases_of(given: str | None, root: Path = ROOT) -> dict[str, tuple[str, s
         SourceUnreadable: an address of no database, or a configuration that cannot be read.
     """
     addresses = {
-        name: configured(section, key, root) or os.environ.get(variable) or default
+        name: read_config_value(section, key, root) or os.environ.get(variable) or default
         for name, (section, key, variable, default) in ({} if given else KEYS).items()
     }
     for pair in re.split(r"\s+(?=\w+=\w)", given.strip()) if given else []:
         name, _, addresses[name] = pair.partition("=")
-    return {name: _kind_and_address(name, address, root) for name, address in addresses.items()}
+    return {name: _parse_address(name, address, root) for name, address in addresses.items()}
 
 
-def configured(section: str, key: str, root: Path = ROOT) -> str:
+def read_config_value(section: str, key: str, root: Path = ROOT) -> str:
     """Return a key of config.yaml, nothing if null or missing; raise SourceUnreadable if it cannot be read."""
     path = root / CONFIG
     text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
@@ -58,9 +58,9 @@ def configured(section: str, key: str, root: Path = ROOT) -> str:
     return value
 
 
-def _kind_and_address(name: str, address: str, root: Path) -> tuple[str, str]:
+def _parse_address(name: str, address: str, root: Path) -> tuple[str, str]:
     scheme, _, place = address.partition("://")
-    if file := sqlite_file(address, root):
+    if file := find_sqlite_file(address, root):
         return "sqlite", str(file)
     if scheme.partition("+")[0] == "postgresql":
         return "postgresql", f"postgresql://{place}"

@@ -20,21 +20,21 @@ import yaml
 from sklearn.pipeline import Pipeline
 
 from drift.compare.inputs import Current, Reference, Sides
-from drift.compare.performance import LEVEL, Scored
+from drift.compare.performance import LEVEL, ScoredRows
 from drift.compare.signals import judge
-from drift.compare.sources import Watched
-from drift.settings import settings_from
-from preprocess.run import tidy
-from random_forest.pipeline import build
-from simulate.clients import clients
-from simulate.drifts import traffic
+from drift.compare.sources import WatchedVersion
+from drift.settings import load_monitoring
+from preprocess.run import clean_table
+from random_forest.pipeline import build_pipeline
+from simulate.clients import simulate_clients
+from simulate.drifts import simulate_traffic
 from stepkit.paths import ROOT
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.model import ModelSettings
-from stepkit.store.model_address import Registered
+from stepkit.store.model_address import RegisteredVersion
 from stepkit.table.columns import Columns, read_columns
-from stepkit.table.split import split
-from stepkit.table.tables import as_model_input
+from stepkit.table.split import split_table
+from stepkit.table.tables import to_model_input
 
 RESULTS = ROOT / "benchmarks" / "drift.md"
 TRAINING_ROWS, TRAINING_SEED = 30_000, 42
@@ -52,7 +52,7 @@ CHANGES = {
     "defaults without labels": "share of defaults doubled, seen in the score",
 }
 COUNTS = {**dict.fromkeys(CHANGES, 40), "none": 200}
-GIVEN: list[Any] = []
+SHARED: list[Any] = []
 """The world and the settings, for the processes that are forked: to send them along with each window takes longer."""
 
 
@@ -78,46 +78,46 @@ class Outcome:
     def share(self) -> float:
         return self.alarms / self.windows
 
-    def row(self, name: str) -> str:
+    def format_row(self, name: str) -> str:
         signals = ", ".join(f"{signal} {count}" for signal, count in self.signals.most_common(4)) or "-"
         return f"| {CHANGES[name]} | {self.windows} | {self.alarms} ({self.share:.1%}) | {signals} |"
 
 
-def world(rows: int, seed: int) -> World:
+def build_world(rows: int, seed: int) -> World:
     """Train on simulated clients as the pipeline does, on what is left after a test and a validation split."""
     columns = read_columns(ROOT / "data" / "uci.yaml")
     settings = ModelSettings.model_validate(yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
-    table = tidy(clients(rows, seed), columns)
-    train, test = split(table, 0.3, columns.target, seed)
-    fitted_on, _ = split(train, 0.3, columns.target, seed)
-    model = build(settings, columns, seed)
+    table = clean_table(simulate_clients(rows, seed), columns)
+    train, test = split_table(table, 0.3, columns.target, seed)
+    fitted_on, _ = split_table(train, 0.3, columns.target, seed)
+    model = build_pipeline(settings, columns, seed)
     model.set_params(**{name: 1 for name in model.get_params() if name.endswith("__n_jobs")})
-    model.fit(as_model_input(fitted_on, columns), fitted_on[columns.target])
-    scored = Scored(probability(model, test, columns), test[columns.target].to_numpy(float))
+    model.fit(to_model_input(fitted_on, columns), fitted_on[columns.target])
+    scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float))
     reference = Reference("train", train[columns.names], train[columns.target].to_numpy(float), scored)
     return World(columns, model, reference)
 
 
-def probability(model: Pipeline, table: pd.DataFrame, columns: Columns) -> np.ndarray:
-    answered: np.ndarray = model.predict_proba(as_model_input(table, columns))[:, 1]
+def predict_probability(model: Pipeline, table: pd.DataFrame, columns: Columns) -> np.ndarray:
+    answered: np.ndarray = model.predict_proba(to_model_input(table, columns))[:, 1]
     return answered
 
 
-def window(of: World, seed: int, drift: str, labels: bool = True) -> Sides:
+def build_window(of: World, seed: int, drift: str, labels: bool = True) -> Sides:
     """Return a window of traffic and the reference."""
-    table = traffic(ROWS, seed, drift)
+    table = simulate_traffic(ROWS, seed, drift)
     label = table[of.columns.source_target].to_numpy(float) if labels else np.full(len(table), np.nan)
-    inputs = as_model_input(table, of.columns)
-    watched = Watched(Registered("bench", "1", ""), of.columns, "", "")
-    score = probability(of.model, table, of.columns)
+    inputs = to_model_input(table, of.columns)
+    watched = WatchedVersion(RegisteredVersion("bench", "1", ""), of.columns, "", "")
+    score = predict_probability(of.model, table, of.columns)
     return Sides(of.reference, Current("traffic", inputs, None, None, score, label), watched)
 
 
-def looked_at(case: tuple[str, int]) -> tuple[str, list[str], bool]:
+def judge_window(case: tuple[str, int]) -> tuple[str, list[str], bool]:
     """Judge one window: its name, the signals that alarm, and whether the interval held the realised AUC."""
-    (of, settings), (name, seed) = GIVEN, case
+    (of, settings), (name, seed) = SHARED, case
     drift, _, without = name.partition(" ")
-    judged = judge(window(of, seed, drift, labels=not without), settings)
+    judged = judge(build_window(of, seed, drift, labels=not without), settings)
     estimated, realised = judged.signals["estimated_auc"], judged.signals.get("realised_auc")
     covered = realised is not None and estimated["lower"] <= realised["value"] <= estimated["upper"]
     return name, [signal for signal, one in judged.signals.items() if one["alarm"]], covered
@@ -127,9 +127,9 @@ def measure(of: World, settings: Monitoring, counts: dict[str, int], processes: 
     """Judge so many windows of each kind."""
     cases = [(name, FIRST_SEED + seed) for name, count in counts.items() for seed in range(count)]
     outcomes = {name: Outcome() for name in counts}
-    GIVEN[:] = [of, settings]
+    SHARED[:] = [of, settings]
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        for name, alarms, covered in pool.imap_unordered(looked_at, cases, chunksize=5):
+        for name, alarms, covered in pool.imap_unordered(judge_window, cases, chunksize=5):
             one = outcomes[name]
             one.windows += 1
             one.alarms += bool(alarms)
@@ -142,9 +142,9 @@ def is_good(name: str, outcome: Outcome) -> bool:
     return outcome.share <= MOST_FALSE if name == "none" else outcome.share >= LEAST_CAUGHT
 
 
-def table_of(outcomes: dict[str, Outcome]) -> str:
+def render_page(outcomes: dict[str, Outcome]) -> str:
     """Return the page with the table."""
-    rows = "\n".join(outcome.row(name) for name, outcome in outcomes.items())
+    rows = "\n".join(outcome.format_row(name) for name, outcome in outcomes.items())
     honest = outcomes["none"]
     return f"""# How often drift is found
 
@@ -163,8 +163,8 @@ The {LEVEL:.0%} interval of the AUC that is estimated without labels held the AU
 
 def main() -> None:
     start = time.monotonic()
-    outcomes = measure(world(TRAINING_ROWS, TRAINING_SEED), settings_from({}), COUNTS, os.cpu_count() or 1)
-    text = table_of(outcomes)
+    outcomes = measure(build_world(TRAINING_ROWS, TRAINING_SEED), load_monitoring({}), COUNTS, os.cpu_count() or 1)
+    text = render_page(outcomes)
     RESULTS.write_text(text, encoding="utf-8")
     print(f"{text}\n{time.monotonic() - start:.0f} s")
     if bad := [name for name, one in outcomes.items() if not is_good(name, one)]:

@@ -22,7 +22,7 @@ STATUS = slice(9, 12)
 SECONDS_OF_PATIENCE = 60.0
 """How long to wait for the last answers: a server that hangs must not hang its caller."""
 
-OnAnswer = Callable[[bytes, bytes], object]
+OnResponse = Callable[[bytes, bytes], object]
 """Is given the head and the body of each answer."""
 
 
@@ -52,13 +52,13 @@ class Load:
         return not self.lost and set(self.statuses) == {200}
 
 
-def post(url: str, body: bytes) -> bytes:
+def build_post(url: str, body: bytes) -> bytes:
     """Return the bytes of a POST request with JSON to /invocations of a server."""
     head = f"POST /invocations HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def length_of(head: bytes) -> int:
+def parse_length(head: bytes) -> int:
     """Return the length of the body in bytes; raises ValueError if the head of the answer does not say it."""
     length = LENGTH.search(head)
     if not length:
@@ -67,7 +67,7 @@ def length_of(head: bytes) -> int:
 
 
 async def _keep_busy(
-    url: str, request: bytes, is_over: Callable[[], bool], load: Load, on_answer: OnAnswer | None
+    url: str, request: bytes, is_over: Callable[[], bool], load: Load, on_answer: OnResponse | None
 ) -> None:
     reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
     try:
@@ -75,7 +75,7 @@ async def _keep_busy(
             began = time.perf_counter()
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
-            body = await reader.readexactly(length_of(head))
+            body = await reader.readexactly(parse_length(head))
             load.milliseconds.append((time.perf_counter() - began) * 1000)
             load.statuses[int(head[STATUS])] += 1
             if on_answer:
@@ -89,7 +89,7 @@ async def _keep_busy(
 
 
 def drive(
-    url: str, request: bytes, connections: int, is_over: Callable[[], bool], on_answer: OnAnswer | None = None
+    url: str, request: bytes, connections: int, is_over: Callable[[], bool], on_answer: OnResponse | None = None
 ) -> Load:
     """Keep the connections busy until `is_over`; each finishes the request it has sent.
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stepkit.paths import ROOT
-from stepkit.step.flags import positive
+from stepkit.step.flags import make_positive_parser
 
 EXPERIMENT = "speed"
 COLUMNS = ("what", "first side", "second side", "first / second: median (min to max)", "goal", "met")
@@ -132,7 +132,7 @@ class Cost:
     peak_kb: float
 
 
-def cost_of(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Cost:
+def measure_cost(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Cost:
     """Run a command in `folder` to its end; its output goes to `log`.
 
     Raises:
@@ -141,11 +141,11 @@ def cost_of(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     with tempfile.NamedTemporaryFile("r", prefix="cost-") as cost, log.open("wb") as output:
         measuring = [sys.executable, "-I", "-S", "-c", MEASURE, cost.name, *command]
         status = subprocess.run(measuring, cwd=folder, env=environment, stdout=output, stderr=output).returncode
-        expect_success(command, status, log)
+        verify_success(command, status, log)
         return Cost(*json.load(cost))
 
 
-def expect_success(command: Sequence[str], status: int, log: Path) -> None:
+def verify_success(command: Sequence[str], status: int, log: Path) -> None:
     """Raise MeasurementFailed unless the status is 0."""
     if status:
         last = log.read_text(errors="replace")[-2000:]
@@ -178,7 +178,7 @@ class Store:
 
     def cost(self, *command: str, **environment: str) -> Cost:
         """Run a command in the repository to its end; raises MeasurementFailed if it fails."""
-        return cost_of(command, ROOT, {**self.environment, **environment}, self.output)
+        return measure_cost(command, ROOT, {**self.environment, **environment}, self.output)
 
     def seconds(self, *command: str, **environment: str) -> float:
         return self.cost(*command, **environment).seconds
@@ -192,14 +192,14 @@ class Store:
 
 
 @contextmanager
-def fresh_store() -> Iterator[Store]:
+def open_fresh_store() -> Iterator[Store]:
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         store = Store(Path(folder))
         MlflowClient(store.uri).create_experiment(EXPERIMENT, artifact_location=(store.folder / "artifacts").as_uri())
         yield store
 
 
-def command_line(description: str | None, known: Collection[str], output: str) -> argparse.ArgumentParser:
+def make_benchmark_parser(description: str | None, known: Collection[str], output: str) -> argparse.ArgumentParser:
     """Return the flags that every comparison of goals has; `known` are the keys of its goals."""
 
     def keys(text: str) -> list[str]:
@@ -208,31 +208,31 @@ def command_line(description: str | None, known: Collection[str], output: str) -
         return text.split(",")
 
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--repeat", type=positive(int), default=5, help="how often each side is measured")
+    flags.add_argument("--repeat", type=make_positive_parser(int), default=5, help="how often each side is measured")
     flags.add_argument("--only", type=keys, default=[*known], help="the goals to measure, e.g. a,b")
     place = ROOT / "benchmarks" / output
     flags.add_argument("--output", type=Path, default=place, help="where the table goes")
     return flags
 
 
-def publish(measured: Iterable[Result], output: Path, note: str) -> None:
+def write_results(measured: Iterable[Result], output: Path, note: str) -> None:
     """Write the table of the results to `output` after each of them, and print it at the end."""
     rows: list[list[str]] = []
     for result in measured:
         rows.append(result.cells)
-        output.write_text(as_markdown(rows, note), encoding="utf-8")
+        output.write_text(format_markdown(rows, note), encoding="utf-8")
     table = Table(*COLUMNS, caption=note, caption_justify="left")
     for row in rows:
         table.add_row(*row)
     console.print(table)
 
 
-def as_markdown(rows: list[list[str]], note: str) -> str:
+def format_markdown(rows: list[list[str]], note: str) -> str:
     lines = [f"| {' | '.join(row)} |" for row in ([*COLUMNS], ["---"] * len(COLUMNS), *rows)]
     return "\n".join([*lines, "", note, ""])
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Return what the figures depend on besides the code, and the commit, marked if the tree differs from it."""
     describe = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"

@@ -25,19 +25,19 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
-from check_data.checks import Checked, run_checks
-from evaluate.measure import assess, report
-from evaluate.plots import pictures
-from random_forest.pipeline import FOREST, build, features_of, importances
+from check_data.checks import DataChecks, run_checks
+from evaluate.measure import assess_model, build_report
+from evaluate.plots import iter_plots
+from random_forest.pipeline import FOREST, build_pipeline, compute_importances, select_features
 from stepkit.model import plots
-from stepkit.model.metrics import Scored, scores
-from stepkit.model.threshold import chosen_threshold
+from stepkit.model.metrics import Scored, compute_metrics
+from stepkit.model.threshold import choose_threshold
 from stepkit.settings.evaluate import read_evaluation
 from stepkit.settings.model import ModelSettings
-from stepkit.strict_json import write_json
+from stepkit.strict_json import to_json
 from stepkit.table.columns import Columns, read_columns
-from stepkit.table.split import split
-from stepkit.table.tables import as_model_input, read_table, sha256_of, with_column
+from stepkit.table.split import split_table
+from stepkit.table.tables import add_column, compute_sha256, read_table, to_model_input
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ class Part:
 
     @property
     def rows(self) -> pd.DataFrame:
-        return as_model_input(self.table, self.columns)
+        return to_model_input(self.table, self.columns)
 
     @property
     def labels(self) -> np.ndarray:
@@ -75,75 +75,75 @@ class Fitted:
     metrics: dict[str, float]
 
 
-def tidy(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the input columns as doubles and the target as 0 and 1, without id, duplicates and empty rows."""
     without_id = raw.drop(columns=[columns.id_column or ""], errors="ignore")
     kept = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
     target = kept[columns.source_target].map(columns.classes).astype(int)
-    return with_column(kept[columns.names].astype(float), columns.target, target)
+    return add_column(kept[columns.names].astype(float), columns.target, target)
 
 
 def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Part]:
     """Read, tidy, check and split the table; write what the steps hand on; return fit, validation and test split."""
-    (folder / "sha256.txt").write_text(sha256_of(table) + "\n")
-    clean = tidy(pd.read_csv(table) if table.suffix == ".gz" else read_table(table), columns)
+    (folder / "sha256.txt").write_text(compute_sha256(table) + "\n")
+    clean = clean_table(pd.read_csv(table) if table.suffix == ".gz" else read_table(table), columns)
     # a first run has no reference, in the pipeline as here
-    checked = run_checks(Checked(clean, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
+    checked = run_checks(DataChecks(clean, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
     pd.DataFrame(checked.outcomes).to_csv(folder / "data_checks.csv", index=False)
     if checked.failures:
         raise SystemExit(f"data checks failed: {checked.failures}")
-    train, test = split(clean, CONFIG["data"]["test_size"], columns.target, SEED)
+    train, test = split_table(clean, CONFIG["data"]["test_size"], columns.target, SEED)
     for part, name in ((clean, "preprocessed_data"), (train, "data_train"), (test, "data_test")):
         part.to_csv(folder / f"{name}.csv", index=False)
-    fitting, validation = split(train, CONFIG["data"]["val_size"], columns.target, SEED)
+    fitting, validation = split_table(train, CONFIG["data"]["val_size"], columns.target, SEED)
     return Part(fitting, columns), Part(validation, columns), Part(test, columns)
 
 
-def answers(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> np.ndarray:
+def predict_probabilities(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> np.ndarray:
     """Return the graph's (n, 2) probabilities for n rows."""
     inputs = {name.name: rows[name.name].to_numpy(np.float32).reshape(-1, 1) for name in session.get_inputs()}
     probabilities: np.ndarray = session.run(["probabilities"], inputs)[0]
     return probabilities
 
 
-def fit(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
+def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
     """Fit the configured forest with the settings of `point`, score the validation rows, convert, compare the graph."""
     forest = {**MODEL_CONFIG["random_forest"], **point}
     settings = ModelSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
-    model = build(settings, train.columns, SEED)
+    model = build_pipeline(settings, train.columns, SEED)
     model.fit(train.rows, train.labels)
     both = model.predict_proba(validation.rows)
     probability = both[:, 1]
-    threshold = chosen_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)
-    metrics = scores(validation.labels, probability, probability >= threshold)
-    types = [(name, FloatTensorType([None, 1])) for name in features_of(settings.features, train.columns)]
+    threshold = choose_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)
+    metrics = compute_metrics(validation.labels, probability, probability >= threshold)
+    types = [(name, FloatTensorType([None, 1])) for name in select_features(settings.features, train.columns)]
     options = {id(model.named_steps[FOREST]): {"zipmap": False}}
     graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    if not np.abs(answers(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:
+    if not np.abs(predict_probabilities(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:
         raise SystemExit("the graph does not answer as scikit-learn does")
     return Fitted(model, graph, session, probability, threshold, metrics)
 
 
 def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) -> dict[str, float]:
     """Do the rest of the pipeline's work in `folder`; return the metrics of both splits. There is no champion."""
-    fitted = fit(train, validation, {})
+    fitted = fit_model(train, validation, {})
     (folder / "model.onnx").write_bytes(fitted.graph)
-    importance = importances(fitted.model)
+    importance = compute_importances(fitted.model)
     importance.to_csv(folder / "feature_importance.csv", header=["importance"], index_label="feature")
-    matrix = plots.confusion_matrix(validation.labels, fitted.probability >= fitted.threshold, "Validation split")
+    matrix = plots.plot_confusion_matrix(validation.labels, fitted.probability >= fitted.threshold, "Validation split")
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
-        return answers(fitted.session, rows)[:, 1].astype(float)
+        return predict_probabilities(fitted.session, rows)[:, 1].astype(float)
 
     probability = predict(test.rows)
     scored = Scored(test.labels, probability, (probability >= fitted.threshold).astype(int))
-    assessed = assess(scored, test.table, predict, test.columns, EVALUATION, SEED)
-    (folder / "evaluation.json").write_text(write_json(report(assessed, fitted.threshold, EVALUATION, SEED)))
+    assessed = assess_model(scored, test.table, predict, test.columns, EVALUATION, SEED)
+    (folder / "evaluation.json").write_text(to_json(build_report(assessed, fitted.threshold, EVALUATION, SEED)))
     figures = [
-        ("feature_importance.png", plots.feature_importance(importance, "Feature importance")),
+        ("feature_importance.png", plots.plot_feature_importance(importance, "Feature importance")),
         ("confusion_matrix_validation.png", matrix),
-        *pictures(assessed, fitted.threshold),
+        *iter_plots(assessed, fitted.threshold),
     ]
     for name, figure in figures:
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.points:
         began = [time.perf_counter()]
         for point in args.points:
-            fit(train, validation, point)
+            fit_model(train, validation, point)
             began.append(time.perf_counter())
         print(json.dumps(np.diff(began).tolist()))
         return

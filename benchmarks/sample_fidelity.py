@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from simulate.figures import COLUMNS, PEOPLE, STATUSES, TARGET
-from stepkit.model.statistics import kolmogorov_smirnov
+from stepkit.model.statistics import compute_ks_test
 
 SAMPLE = Path(__file__).resolve().parent.parent / "data" / "sample.csv.gz"
 CODE_LIMIT, AMOUNT_LIMIT = 0.05, 0.10
@@ -40,7 +40,7 @@ PAIRS = (
 Row = tuple[str, float, float, str, bool]
 
 
-def forest_auc(table: pd.DataFrame) -> float:
+def compute_forest_auc(table: pd.DataFrame) -> float:
     """Return the ROC AUC of the project's forest: trained on 70 % of `table`, scored on the other 30 %."""
     features, target = table.drop(columns=["ID", TARGET]), table[TARGET]
     parts = train_test_split(features, target, test_size=0.3, stratify=target, random_state=42)
@@ -50,21 +50,21 @@ def forest_auc(table: pd.DataFrame) -> float:
     return float(roc_auc_score(test_target, chance))
 
 
-def distance_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+def build_distance_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
     """Return each column's distance; the real table's own distance is 0."""
-    distances = {name: kolmogorov_smirnov(sample[name].to_numpy(), real[name].to_numpy())[0] for name in KS_LIMITS}
+    distances = {name: compute_ks_test(sample[name].to_numpy(), real[name].to_numpy())[0] for name in KS_LIMITS}
     return [
         (f"KS {name}", distance, 0.0, f"<= {KS_LIMITS[name]:.2f}", distance <= KS_LIMITS[name])
         for name, distance in distances.items()
     ]
 
 
-def range_row(name: str, sample: float, real: float, limits: tuple[float, float]) -> Row:
+def build_range_row(name: str, sample: float, real: float, limits: tuple[float, float]) -> Row:
     low, high = limits
     return name, sample, real, f"{low:.2f} to {high:.2f}", low <= sample <= high
 
 
-def correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+def build_correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
     """Return rank correlations side by side; they are for reading and have no limit."""
     found, wanted = sample.corr("spearman"), real.corr("spearman")
     apart = (found - wanted).abs().to_numpy()[np.triu_indices(len(found), k=1)]
@@ -73,18 +73,18 @@ def correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
     return [(f"rank correlation {name}", float(ours), float(theirs), "", True) for name, ours, theirs in pairs]
 
 
-def compare(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
+def compare_tables(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
     """Return all comparisons of two tables with the columns of the real one."""
     features = [name for name in COLUMNS if name != "ID"]
     return [
-        *distance_rows(sample, real),
-        range_row("default share", sample[TARGET].mean(), real[TARGET].mean(), SHARE_RANGE),
-        range_row("forest ROC AUC", forest_auc(sample), forest_auc(real), AUC_RANGE),
-        *correlation_rows(sample[features], real[features]),
+        *build_distance_rows(sample, real),
+        build_range_row("default share", sample[TARGET].mean(), real[TARGET].mean(), SHARE_RANGE),
+        build_range_row("forest ROC AUC", compute_forest_auc(sample), compute_forest_auc(real), AUC_RANGE),
+        *build_correlation_rows(sample[features], real[features]),
     ]
 
 
-def as_table(rows: list[Row]) -> Table:
+def render_table(rows: list[Row]) -> Table:
     table = Table("measure", "sample", "real", "limit", "ok")
     for name, sample, real, limit, is_ok in rows:
         table.add_row(name, f"{sample:.4f}", f"{real:.4f}", limit, ("yes" if is_ok else "NO") if limit else "")
@@ -96,8 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("real_csv", type=Path, help="the UCI table, data set 350, as CSV")
     parser.add_argument("--sample", type=Path, default=SAMPLE)
     args = parser.parse_args(argv)
-    rows = compare(pd.read_csv(args.sample), pd.read_csv(args.real_csv))
-    Console(width=100).print(as_table(rows))
+    rows = compare_tables(pd.read_csv(args.sample), pd.read_csv(args.real_csv))
+    Console(width=100).print(render_table(rows))
     sys.exit(0 if all(row[-1] for row in rows) else 1)
 
 

@@ -21,10 +21,10 @@ import skops.io
 from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 
-from benchmarks.load import drive_for, post
-from benchmarks.measuring import MeasurementFailed, Store, fresh_store
+from benchmarks.load import build_post, drive_for
+from benchmarks.measuring import MeasurementFailed, Store, open_fresh_store
 from random_forest.export import FILES, TRUSTED_TYPES
-from simulate.clients import chunks
+from simulate.clients import iter_client_chunks
 from stepkit.paths import ROOT
 
 MODEL = "credit_default"
@@ -65,11 +65,11 @@ class Bench:
     def url(self, kind: str) -> str:
         """Return the address of a server of this kind; start and warm it up if there is none yet."""
         if kind not in self.running:
-            url, _ = self.cleanup.enter_context(started(self, kind))
-            expect_probabilities(self, kind, url)
+            url, _ = self.cleanup.enter_context(start_server(self, kind))
+            verify_probabilities(self, kind, url)
             if kind == SHADOWED:
                 wait_for(lambda: requests.get(f"{url}/health", timeout=60).json()["shadow"], f"no shadow at {url}")
-            drive_for(SECONDS_TO_WARM_UP, url, post(url, self.request(1)), WARM_UP_CONNECTIONS)
+            drive_for(SECONDS_TO_WARM_UP, url, build_post(url, self.request(1)), WARM_UP_CONNECTIONS)
             self.running[kind] = url
         return self.running[kind]
 
@@ -78,7 +78,7 @@ class Bench:
         self.cleanup.close()
 
 
-def command_of(bench: Bench, kind: str, port: int) -> list[str]:
+def build_command(bench: Bench, kind: str, port: int) -> list[str]:
     """Return the words that start a server of this kind."""
     log = f"sqlite:///{bench.store.folder / f'predictions-{port}.db'}"
     scorer = [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log]
@@ -96,7 +96,7 @@ def command_of(bench: Bench, kind: str, port: int) -> list[str]:
 
 
 @contextmanager
-def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
+def start_server(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
     """Start a server; yield its address and the seconds until its first answer.
 
     Raises:
@@ -110,10 +110,10 @@ def started(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
     began = time.perf_counter()
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command_of(bench, kind, port), cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
+            build_command(bench, kind, port), cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        wait_for(lambda: process.poll() is not None or predicts(url, bench.request(1)), f"no answer of {url}", 0.02)
+        wait_for(lambda: process.poll() is not None or can_predict(url, bench.request(1)), f"no answer of {url}", 0.02)
         if process.poll() is not None:
             raise MeasurementFailed(f"{kind} has ended:\n{output.read_text(errors='replace')[-2000:]}")
         yield url, time.perf_counter() - began
@@ -134,20 +134,20 @@ def wait_for(is_there: Callable[[], object], problem: str, pause: float = 0.1) -
         time.sleep(pause)
 
 
-def predicts(url: str, body: bytes) -> bool:
+def can_predict(url: str, body: bytes) -> bool:
     try:
-        return answer_of(url, body).ok
+        return send_request(url, body).ok
     except requests.ConnectionError:
         return False
 
 
-def answer_of(url: str, body: bytes) -> requests.Response:
+def send_request(url: str, body: bytes) -> requests.Response:
     return requests.post(f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60)
 
 
-def expect_probabilities(bench: Bench, kind: str, url: str) -> None:
+def verify_probabilities(bench: Bench, kind: str, url: str) -> None:
     """Raise MeasurementFailed unless the server gives the probabilities of the champion."""
-    answered: list[Any] = answer_of(url, bench.request(MANY_ROWS)).json()["predictions"]
+    answered: list[Any] = send_request(url, bench.request(MANY_ROWS)).json()["predictions"]
     found = np.array([one["probability"] if isinstance(one, dict) else one[1] for one in answered])
     expected = mlflow.pyfunc.load_model(CHAMPION).predict(bench.rows)["probability"].to_numpy()
     if not np.abs(found - expected).max() < CLOSE:
@@ -155,9 +155,9 @@ def expect_probabilities(bench: Bench, kind: str, url: str) -> None:
 
 
 @contextmanager
-def prepared(seconds: float) -> Iterator[Bench]:
+def prepare_bench(seconds: float) -> Iterator[Bench]:
     """Train on the bundled sample, register a challenger too, and save the forest as a plain scikit-learn model."""
-    with fresh_store() as store:
+    with open_fresh_store() as store:
         store.seconds(sys.executable, "main.py")
         mlflow.set_tracking_uri(store.uri)
         client = MlflowClient()
@@ -167,7 +167,7 @@ def prepared(seconds: float) -> Iterator[Bench]:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=CHAMPION))
         signature = Model.load(str(path)).signature
         assert signature is not None, "every export has one"
-        rows = next(chunks(MANY_ROWS, seed=7))[signature.inputs.input_names()].astype(float)
+        rows = next(iter_client_chunks(MANY_ROWS, seed=7))[signature.inputs.input_names()].astype(float)
         bench = Bench(store, rows, seconds)
         # the fitted pipeline that is next to the graph, as `mlflow.sklearn` saves any
         mlflow.sklearn.save_model(

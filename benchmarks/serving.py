@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.load import Load, drive_for, post
+from benchmarks.load import Load, build_post, drive_for
 from benchmarks.measuring import (
     Comparison,
     Cost,
     Goal,
     MeasurementFailed,
     Result,
-    command_line,
-    machine,
-    publish,
+    describe_machine,
+    make_benchmark_parser,
     take_turns,
+    write_results,
 )
 from benchmarks.servers import (
     CHAMPION,
@@ -37,12 +37,12 @@ from benchmarks.servers import (
     STOCK,
     UNLOGGED,
     Bench,
-    prepared,
-    started,
+    prepare_bench,
+    start_server,
 )
-from simulate.clients import chunks
+from simulate.clients import iter_client_chunks
 from simulate.figures import TARGET
-from stepkit.step.flags import positive
+from stepkit.step.flags import make_positive_parser
 
 BATCH_ROWS = 1_000_000
 KB_PER_GB = 1e6
@@ -64,51 +64,51 @@ MEDIAN = Figure("median latency", "ms", lambda load: load.median_ms)
 P99 = Figure("p99 latency", "ms", lambda load: load.p99_ms)
 
 
-def under_load(kind: str, connections: int, rows: int, figure: Figure, bench: Bench) -> float:
+def measure_under_load(kind: str, connections: int, rows: int, figure: Figure, bench: Bench) -> float:
     """Return a figure of a server that is kept busy.
 
     Raises:
         MeasurementFailed: an answer that is not a 200, or a broken connection.
     """
     url = bench.url(kind)
-    load = drive_for(bench.seconds, url, post(url, bench.request(rows)), connections)
+    load = drive_for(bench.seconds, url, build_post(url, bench.request(rows)), connections)
     if not load.is_flawless:
         raise MeasurementFailed(f"{kind}: answers by status {dict(load.statuses)}, {load.lost} connections lost")
     return figure.of(load)
 
 
-def loaded(
+def make_load_comparison(
     key: str, figure: Figure, connections: int, kinds: tuple[str, str], target: float | None,
     at_least: bool = True, rows: int = 1,
 ) -> Comparison[Bench]:  # fmt: skip
     asked = f"{rows:,} row{'s' * (rows > 1)} a request, {connections} connection{'s' * (connections > 1)}"
     goal = Goal(key, f"{figure.name}, {asked}", kinds, target, at_least, figure.unit)
-    return Comparison(goal, *(partial(under_load, kind, connections, rows, figure) for kind in kinds))
+    return Comparison(goal, *(partial(measure_under_load, kind, connections, rows, figure) for kind in kinds))
 
 
-def start_seconds(kind: str, bench: Bench) -> float:
+def measure_start(kind: str, bench: Bench) -> float:
     bench.stop_servers()
-    with started(bench, kind) as (_, seconds):
+    with start_server(bench, kind) as (_, seconds):
         return seconds
 
 
-def start(key: str, kind: str) -> Comparison[Bench]:
+def make_start_comparison(key: str, kind: str) -> Comparison[Bench]:
     goal = Goal(key, "start to first answer", (PLAIN, kind), 3, at_least=True)
-    return Comparison(goal, partial(start_seconds, PLAIN), partial(start_seconds, kind))
+    return Comparison(goal, partial(measure_start, PLAIN), partial(measure_start, kind))
 
 
 COMPARISONS = (
-    loaded("a", RATE, 8, (SCORER, PLAIN), 60),
-    loaded("b", RATE, 8, (SCORER, STOCK), 8),
-    loaded("c", MEDIAN, 1, (PLAIN, SCORER), 14),
-    loaded("d", P99, 32, (PLAIN, SCORER), 20),
-    loaded("e", ROW_RATE, 8, (SCORER, PLAIN), 3, rows=MANY_ROWS),
-    loaded("f", MEDIAN, 1, (SHADOWED, SCORER), 1.1, at_least=False),
-    loaded("g", MEDIAN, 1, (SCORER, UNLOGGED), None),
-    loaded("h", RATE, 8, (SCORER, UNLOGGED), None),
-    loaded("i", RATE, 32, (SCORER, UNLOGGED), None),
-    start("j", SCORER_BY_PROJECT),
-    start("k", SCORER_BY_MAKE),
+    make_load_comparison("a", RATE, 8, (SCORER, PLAIN), 60),
+    make_load_comparison("b", RATE, 8, (SCORER, STOCK), 8),
+    make_load_comparison("c", MEDIAN, 1, (PLAIN, SCORER), 14),
+    make_load_comparison("d", P99, 32, (PLAIN, SCORER), 20),
+    make_load_comparison("e", ROW_RATE, 8, (SCORER, PLAIN), 3, rows=MANY_ROWS),
+    make_load_comparison("f", MEDIAN, 1, (SHADOWED, SCORER), 1.1, at_least=False),
+    make_load_comparison("g", MEDIAN, 1, (SCORER, UNLOGGED), None),
+    make_load_comparison("h", RATE, 8, (SCORER, UNLOGGED), None),
+    make_load_comparison("i", RATE, 32, (SCORER, UNLOGGED), None),
+    make_start_comparison("j", SCORER_BY_PROJECT),
+    make_start_comparison("k", SCORER_BY_MAKE),
 )
 """What is measured of servers; l and m are the batch's."""
 
@@ -123,7 +123,7 @@ def measure_batch(bench: Bench, repeat: int) -> Iterator[Result]:
     """Run both sides in turns; each run gives a figure for both goals."""
     bench.stop_servers()
     table, output = (bench.store.folder / name for name in ("batch.csv", "answers.csv"))
-    for number, part in enumerate(chunks(BATCH_ROWS, seed=7)):
+    for number, part in enumerate(iter_client_chunks(BATCH_ROWS, seed=7)):
         rows = part.drop(columns=["ID", TARGET]).astype(float)  # `mlflow models predict` insists on doubles
         rows.to_csv(table, mode="a" if number else "w", header=not number, index=False)
     stock = ["mlflow", "models", "predict", "-m", CHAMPION, "-t", "csv", "-i", str(table), "-o", str(output)]
@@ -149,17 +149,17 @@ def measure(bench: Bench, keys: list[str], repeat: int) -> Iterator[Result]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    flags = command_line(__doc__, KEYS, "serving.md")
-    flags.add_argument("--seconds", type=positive(float), default=5.0, help="how long each load lasts")
+    flags = make_benchmark_parser(__doc__, KEYS, "serving.md")
+    flags.add_argument("--seconds", type=make_positive_parser(float), default=5.0, help="how long each load lasts")
     args = flags.parse_args(argv)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     note = (
         f"Medians of {args.repeat}, each load {args.seconds:g} s, client on the same machine; the forest as "
         "trained on the bundled sample (100 trees, `n_jobs: -1`); log in SQLite, committed before each answer. "
-        f"{machine()}"
+        f"{describe_machine()}"
     )
-    with prepared(args.seconds) as bench:
-        publish(measure(bench, args.only, args.repeat), args.output, note)
+    with prepare_bench(args.seconds) as bench:
+        write_results(measure(bench, args.only, args.repeat), args.output, note)
 
 
 if __name__ == "__main__":

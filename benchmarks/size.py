@@ -17,10 +17,10 @@ import pandas as pd
 import psutil
 from mlflow.entities import Run
 
-from benchmarks.measuring import EXPERIMENT, Store, expect_success, fresh_store
+from benchmarks.measuring import EXPERIMENT, Store, open_fresh_store, verify_success
 from stepkit.paths import ROOT
 
-WHOLE = "pipeline"
+PIPELINE = "pipeline"
 """The row for the whole command: all processes together."""
 
 SAMPLE_SECONDS = 0.1
@@ -44,7 +44,7 @@ class StepCost:
     peak_gb: float
 
 
-def costs(rows: int) -> dict[str, StepCost]:
+def measure_costs(rows: int) -> dict[str, StepCost]:
     """Run the whole pipeline on `rows` clients; return the cost of each step in their order, and of the `pipeline`.
 
     The whole's peak is the largest sum over all processes at one moment; it counts what they share several times.
@@ -52,30 +52,33 @@ def costs(rows: int) -> dict[str, StepCost]:
     Raises:
         MeasurementFailed: a table could not be made, or the pipeline failed; the message holds its last words.
     """
-    with fresh_store() as store:
-        table, reference = simulated(store, rows, seed=1), as_reference(simulated(store, rows, seed=2))
+    with open_fresh_store() as store:
+        table, reference = (
+            simulate_table(store, rows, seed=1),
+            drop_repeated_clients(simulate_table(store, rows, seed=2)),
+        )
         where = [f"data.file_url={table}", f"data.reference_dataset={reference}"]
-        peaks = watched([sys.executable, "main.py", *where, *OPTIONS], store.environment, store.output)
+        peaks = watch_memory([sys.executable, "main.py", *where, *OPTIONS], store.environment, store.output)
         runs = store.runs("")
-    seconds = {folder_of(run): seconds_of(run) for run in runs if "step" in run.data.tags}
-    seconds[WHOLE] = max(map(seconds_of, runs))
+    seconds = {get_folder(run): get_seconds(run) for run in runs if "step" in run.data.tags}
+    seconds[PIPELINE] = max(map(get_seconds, runs))
     return {step: StepCost(took, peaks[step]) for step, took in seconds.items()}
 
 
-def simulated(store: Store, rows: int, seed: int) -> Path:
+def simulate_table(store: Store, rows: int, seed: int) -> Path:
     path = store.folder / f"clients_{seed}.parquet"
     command = [sys.executable, "simulate/run.py", "--rows", str(rows), "--seed", str(seed), "--output", str(path)]
     store.cost(*command, PYTHONPATH=str(ROOT))
     return path
 
 
-def as_reference(path: Path) -> Path:
+def drop_repeated_clients(path: Path) -> Path:
     """Drop the clients that are equal but for their id, as preprocess does: of millions, many owe and pay nothing."""
     pd.read_parquet(path).drop(columns="ID").drop_duplicates().to_parquet(path, index=False)
     return path
 
 
-def watched(command: list[str], environment: Mapping[str, str], output: Path) -> dict[str, float]:
+def watch_memory(command: list[str], environment: Mapping[str, str], output: Path) -> dict[str, float]:
     """Run `command` in the repository to its end; return the peak memory (GB) of each step, and of all together.
 
     A step's process is known by its folder. Raises MeasurementFailed if the command fails.
@@ -84,16 +87,16 @@ def watched(command: list[str], environment: Mapping[str, str], output: Path) ->
     with output.open("wb") as log:
         process = psutil.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            now = [*resident(process)]
-            for folder, gb in [*now, (WHOLE, sum(gb for _, gb in now))]:
+            now = [*iter_memory(process)]
+            for folder, gb in [*now, (PIPELINE, sum(gb for _, gb in now))]:
                 peaks[folder] = max(peaks.get(folder, 0.0), gb)
             with suppress(psutil.TimeoutExpired):
                 process.wait(SAMPLE_SECONDS)
-    expect_success(command, process.returncode, output)
+    verify_success(command, process.returncode, output)
     return peaks
 
 
-def resident(process: psutil.Popen) -> Iterator[tuple[str, float]]:
+def iter_memory(process: psutil.Popen) -> Iterator[tuple[str, float]]:
     """Yield the name of its folder and the resident memory (GB) of each process that still lives."""
     with suppress(psutil.Error):  # they end while they are looked at
         for one in (process, *process.children(recursive=True)):
@@ -101,10 +104,10 @@ def resident(process: psutil.Popen) -> Iterator[tuple[str, float]]:
                 yield Path(one.cwd()).name, one.memory_info().rss / 1e9
 
 
-def folder_of(run: Run) -> str:
+def get_folder(run: Run) -> str:
     """Return the folder of a step's project; MLflow notes its path, or in a git repository ROOT#FOLDER."""
     return str(re.split("[/#]", run.data.tags["mlflow.source.name"])[-1])
 
 
-def seconds_of(run: Run) -> float:
+def get_seconds(run: Run) -> float:
     return float(run.info.end_time - run.info.start_time) / 1000

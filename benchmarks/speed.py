@@ -23,12 +23,12 @@ from benchmarks.measuring import (
     MeasurementFailed,
     Result,
     Store,
-    command_line,
     console,
-    fresh_store,
-    machine,
-    publish,
+    describe_machine,
+    make_benchmark_parser,
+    open_fresh_store,
     take_turns,
+    write_results,
 )
 from stepkit.paths import ROOT
 
@@ -40,7 +40,7 @@ SAME_AUC = 1e-9
 
 SMALL_ROWS, LARGE_ROWS = 300_000, 3_000_000
 MOST_GROWTH = 12.0
-NOT_JUDGED = ("random_forest", size.WHOLE)
+NOT_JUDGED = ("random_forest", size.PIPELINE)
 """Steps whose growth is shown only: a forest's fit does not depend on how tables are handled."""
 
 
@@ -79,34 +79,34 @@ class Bench:
         self.expect_auc(*(run.data.metrics["test_roc_auc"] for run in store.runs("metrics.test_roc_auc > 0")))
 
 
-def pipeline_by_mlflow(bench: Bench, *options: str) -> float:
-    with fresh_store() as store:
+def measure_pipeline_by_mlflow(bench: Bench, *options: str) -> float:
+    with open_fresh_store() as store:
         seconds = bench.mlflow_run(store, "main.reuse=false", *options)
         bench.expect_auc_in(store)
     return seconds
 
 
-def cold_pipeline(bench: Bench) -> float:
-    return pipeline_by_mlflow(bench, "main.launcher=subprocess")
+def measure_cold_pipeline(bench: Bench) -> float:
+    return measure_pipeline_by_mlflow(bench, "main.launcher=subprocess")
 
 
-def pipeline_by_python(bench: Bench) -> float:
-    with fresh_store() as store:
+def measure_pipeline_by_python(bench: Bench) -> float:
+    with open_fresh_store() as store:
         seconds = bench.python_main(store, "main.reuse=false")
         bench.expect_auc_in(store)
     return seconds
 
 
-def plain_script(bench: Bench) -> float:
-    with fresh_store() as store:
+def measure_plain_script(bench: Bench) -> float:
+    with open_fresh_store() as store:
         seconds = bench.plain(store)
         bench.expect_auc(json.loads((store.folder / "plain" / "metrics.json").read_text())["test_roc_auc"])
     return seconds
 
 
-def second_pipeline(bench: Bench) -> float:
+def measure_second_pipeline(bench: Bench) -> float:
     """Measure the second of two pipelines between which nothing changed."""
-    with fresh_store() as store:
+    with open_fresh_store() as store:
         bench.mlflow_run(store)
         before = len(store.runs("tags.step != ''"))
         seconds = bench.mlflow_run(store)
@@ -115,65 +115,65 @@ def second_pipeline(bench: Bench) -> float:
     return seconds
 
 
-def empty_project(_bench: Bench) -> float:
-    with fresh_store() as store:
+def measure_empty_project(_bench: Bench) -> float:
+    with open_fresh_store() as store:
         return store.seconds("mlflow", "run", "benchmarks/empty", "--env-manager", "local")
 
 
-def further_point(bench: Bench) -> float:
+def measure_further_point(bench: Bench) -> float:
     """Measure how much longer a sweep takes for each further point."""
-    few, many = (sweep_by_python(bench, points) for points in ([FIRST_POINT], [FIRST_POINT, *FURTHER_POINTS]))
+    few, many = (measure_sweep_by_python(bench, points) for points in ([FIRST_POINT], [FIRST_POINT, *FURTHER_POINTS]))
     return (many - few) / len(FURTHER_POINTS)
 
 
-def sweep_by_python(bench: Bench, trees: list[int]) -> float:
+def measure_sweep_by_python(bench: Bench, trees: list[int]) -> float:
     swept = f"{FOREST}.n_estimators={','.join(map(str, trees))}"
-    with fresh_store() as store:
+    with open_fresh_store() as store:
         return bench.python_main(store, "-m", swept, f"hydra.sweep.dir={store.folder}")
 
 
-def further_point_in_plain(bench: Bench) -> float:
+def measure_further_point_in_script(bench: Bench) -> float:
     """Measure the plain script on the same further points, once it has fitted the first; return their average."""
     points = json.dumps([{"n_estimators": trees} for trees in (FIRST_POINT, *FURTHER_POINTS)])
-    with fresh_store() as store:
+    with open_fresh_store() as store:
         bench.plain(store, "--points", points)
         seconds = json.loads(store.output.read_text().splitlines()[-1])
     return float(mean(seconds[1:]))
 
 
-def sweep_by_mlflow(bench: Bench, *options: str) -> float:
-    with fresh_store() as store:
+def measure_sweep_by_mlflow(bench: Bench, *options: str) -> float:
+    with open_fresh_store() as store:
         return bench.mlflow_run(
             store, f"-m {FOREST}.n_estimators=10,50,80", f"hydra.sweep.dir={store.folder}", *options
         )
 
 
-def cold_sweep(bench: Bench) -> float:
+def measure_cold_sweep(bench: Bench) -> float:
     """Measure the sweep without warm steps, reuse and jobs side by side: one after the other, everything again."""
     one_by_one = ("hydra/launcher=basic", "main.launcher=subprocess")
-    return sweep_by_mlflow(bench, *one_by_one, "main.reuse=false", "sweep.test=all")
+    return measure_sweep_by_mlflow(bench, *one_by_one, "main.reuse=false", "sweep.test=all")
 
 
 COMPARISONS = (
     Comparison(
         Goal("a", "`mlflow run .`, every step executed", ("a fresh Python for each step", "warm"), 3.0, at_least=True),
-        cold_pipeline,
-        pipeline_by_mlflow,
+        measure_cold_pipeline,
+        measure_pipeline_by_mlflow,
     ),
     Comparison(
         Goal("b", "the same work, by its test AUC", ("`python main.py`, every step executed", "a plain script"), 2.5),
-        pipeline_by_python,
-        plain_script,
+        measure_pipeline_by_python,
+        measure_plain_script,
     ),
     Comparison(
         Goal("c", "`mlflow run .`, nothing changed", ("every step reused", "a project that only opens a run"), 1.4),
-        second_pipeline,
-        empty_project,
+        measure_second_pipeline,
+        measure_empty_project,
     ),
     Comparison(
         Goal("d", "one further point of a sweep", ("`python main.py -m`", "fit, convert and score in a script"), 1.8),
-        further_point,
-        further_point_in_plain,
+        measure_further_point,
+        measure_further_point_in_script,
     ),
     Comparison(
         Goal(
@@ -183,8 +183,8 @@ COMPARISONS = (
             5.0,
             at_least=True,
         ),
-        cold_sweep,
-        sweep_by_mlflow,
+        measure_cold_sweep,
+        measure_sweep_by_mlflow,
     ),
 )
 """The goals that compare two commands."""
@@ -193,9 +193,9 @@ GROWTH = "f"
 KEYS = [*(one.goal.key for one in COMPARISONS), GROWTH]
 
 
-def growth(small: int = SMALL_ROWS, large: int = LARGE_ROWS) -> Iterator[Result]:
+def measure_growth(small: int = SMALL_ROWS, large: int = LARGE_ROWS) -> Iterator[Result]:
     """Measure each step on both sizes, once: it takes minutes, and limits so wide need no better."""
-    of_small, of_large = size.costs(small), size.costs(large)
+    of_small, of_large = size.measure_costs(small), size.measure_costs(large)
     for step, ours in of_large.items():
         theirs = of_small[step]
         what = f"ten times the rows: {step}; peak memory {ours.peak_gb:.1f} GB and {theirs.peak_gb:.1f} GB"
@@ -208,13 +208,13 @@ def measure(bench: Bench, keys: list[str], repeat: int) -> Iterator[Result]:
     """Measure the goals of these keys, one after the other."""
     wanted = [one for one in COMPARISONS if one.goal.key in keys]
     if wanted:
-        console.print(f"once beforehand, to have all files in memory: {pipeline_by_python(bench):.2f} s")
+        console.print(f"once beforehand, to have all files in memory: {measure_pipeline_by_python(bench):.2f} s")
     yield from (take_turns(bench, one, repeat) for one in wanted)
     if GROWTH in keys:
-        yield from growth()
+        yield from measure_growth()
 
 
-def chosen_data(real: Path | None) -> tuple[Bench, str]:
+def choose_data(real: Path | None) -> tuple[Bench, str]:
     """Return what to measure on, and how to call it."""
     if real and real.is_file():
         return Bench(real.resolve(), "uci"), "the real data"
@@ -222,13 +222,13 @@ def chosen_data(real: Path | None) -> tuple[Bench, str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    flags = command_line(__doc__, KEYS, "results.md")
+    flags = make_benchmark_parser(__doc__, KEYS, "results.md")
     flags.add_argument("real_csv", type=Path, nargs="?", help="the UCI table, data set 350, as CSV")
     args = flags.parse_args(argv)
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs every new store
-    bench, about = chosen_data(args.real_csv)
-    note = f"Medians of {args.repeat} (ten times the rows: of 1), on {about}. {machine()}"
-    publish(measure(bench, args.only, args.repeat), args.output, note)
+    bench, about = choose_data(args.real_csv)
+    note = f"Medians of {args.repeat} (ten times the rows: of 1), on {about}. {describe_machine()}"
+    write_results(measure(bench, args.only, args.repeat), args.output, note)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stepkit.model.statistics import sidak
+from stepkit.model.statistics import compute_sidak_level
 from stepkit.table.columns import Columns
 
 EXAMPLES = 20
@@ -31,7 +31,7 @@ class KSResult:
 
 
 @dataclass
-class Checked:
+class DataChecks:
     """The tables that the data tests look at, and their results."""
 
     sample: pd.DataFrame
@@ -45,9 +45,9 @@ class Checked:
 
     @property
     def ks_level(self) -> float:
-        return sidak(self.ks_alpha, len(self.columns.numeric))
+        return compute_sidak_level(self.ks_alpha, len(self.columns.numeric))
 
-    def blame(self, broken: pd.Series, column: str, rule: str) -> None:
+    def record_broken_rows(self, broken: pd.Series, column: str, rule: str) -> None:
         """Keep the first rows that break a rule: row number, column, rule and value."""
         first = broken.head(EXAMPLES)
         if not first.empty:
@@ -66,11 +66,11 @@ class Checked:
 class _Plugin:
     """Hands the checked data to the tests and notes their outcomes."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: DataChecks) -> None:
         self.data = checked
 
     @pytest.fixture
-    def checked(self) -> Checked:
+    def checked(self) -> DataChecks:
         return self.data
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -82,11 +82,13 @@ class _Plugin:
     def pytest_runtest_makereport(self, item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.when == "call" or not report.passed:
-            self.data.outcomes.append({"check": name_of(item), "outcome": report.outcome, "detail": detail_of(report)})
+            self.data.outcomes.append(
+                {"check": make_check_name(item), "outcome": report.outcome, "detail": format_detail(report)}
+            )
         return report
 
 
-def name_of(test: pytest.Function) -> str:
+def make_check_name(test: pytest.Function) -> str:
     """Return a check's name: test_values for AGE and type -> "AGE: type"; test_distribution -> "AGE: distribution"."""
     # not from the test's id, which escapes what is not ASCII
     given = test.callspec.params if hasattr(test, "callspec") else {}
@@ -95,7 +97,7 @@ def name_of(test: pytest.Function) -> str:
     return f"{column}: {rule}" if column else str(rule)
 
 
-def detail_of(report: pytest.TestReport) -> str:
+def format_detail(report: pytest.TestReport) -> str:
     """Return the message of a failed or skipped test, in one line."""
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
@@ -103,7 +105,7 @@ def detail_of(report: pytest.TestReport) -> str:
     return crash.message.splitlines()[0].removeprefix("AssertionError: ") if crash else ""
 
 
-def run_checks(checked: Checked) -> Checked:
+def run_checks(checked: DataChecks) -> DataChecks:
     """Run every data test on `checked.sample` in this process; the outcomes are in the returned object.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stepkit.table.columns import Column, Columns
-from stepkit.table.tables import plain
+from stepkit.table.tables import to_plain_text
 
 LARGEST_CODE = 2**24
 """The model takes codes as float32, which holds whole numbers up to here; 100000001 and 100000002 become one code."""
@@ -16,11 +16,11 @@ LARGEST_CODE = 2**24
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
-def wrong_type(values: pd.Series, column: Column) -> pd.Series:
+def mark_wrong_types(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is not of the column's type: text in a number, a fraction in a whole number, a code that the
     model cannot tell from its neighbours."""
     if column.type == "text":
-        return _nowhere(values)
+        return _mark_none(values)
     numbers = pd.to_numeric(values, errors="coerce")
     broken = numbers.isna() & values.notna()
     if column.role == "categorical":
@@ -28,48 +28,48 @@ def wrong_type(values: pd.Series, column: Column) -> pd.Series:
     return broken | (numbers % 1 != 0) & numbers.notna() if column.type == "integer" else broken
 
 
-def unknown_value(values: pd.Series, column: Column) -> pd.Series:
+def mark_unknown_values(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is not one of the known ones, in a column that has known values."""
     if column.values is None:
-        return _nowhere(values)
-    known = plain(pd.Series(column.values, dtype=object))
-    return values.notna() & ~plain(values).isin(set(known))
+        return _mark_none(values)
+    known = to_plain_text(pd.Series(column.values, dtype=object))
+    return values.notna() & ~to_plain_text(values).isin(set(known))
 
 
-def out_of_range(values: pd.Series, column: Column) -> pd.Series:
+def mark_out_of_range(values: pd.Series, column: Column) -> pd.Series:
     """True where a number lies outside of the column's min and max, or of the numbers that a model can take."""
     if column.type == "text":
-        return _nowhere(values)
+        return _mark_none(values)
     numbers = pd.to_numeric(values, errors="coerce")
     lowest = -LARGEST_NUMBER if column.min is None else column.min
     highest = LARGEST_NUMBER if column.max is None else column.max
     return (numbers < lowest) | (numbers > highest) | (numbers.abs() > LARGEST_NUMBER)
 
 
-def too_many_missing(values: pd.Series, column: Column) -> pd.Series:
+def mark_too_many_missing(values: pd.Series, column: Column) -> pd.Series:
     """True where a value is missing, if more are missing than the column allows."""
     missing = values.isna()
-    return missing if missing.mean() > column.max_missing else _nowhere(values)
+    return missing if missing.mean() > column.max_missing else _mark_none(values)
 
 
-def _nowhere(values: pd.Series) -> pd.Series:
+def _mark_none(values: pd.Series) -> pd.Series:
     return pd.Series(False, index=values.index)
 
 
-def unknown_class(values: pd.Series) -> pd.Series:
+def mark_unknown_classes(values: pd.Series) -> pd.Series:
     """True where the target is neither 0 nor 1."""
-    return ~plain(values).isin({"0", "1"})
+    return ~to_plain_text(values).isin({"0", "1"})
 
 
 RULES: dict[str, Callable[[pd.Series, Column], pd.Series]] = {
-    "type": wrong_type,
-    "known values": unknown_value,
-    "range": out_of_range,
-    "missing": too_many_missing,
+    "type": mark_wrong_types,
+    "known values": mark_unknown_values,
+    "range": mark_out_of_range,
+    "missing": mark_too_many_missing,
 }
 
 
-def remedy(column: Column, rule: str, broken: pd.Series) -> str:
+def suggest_remedy(column: Column, rule: str, broken: pd.Series) -> str:
     """Return the sentence that helps with the values that break a rule, where their message alone does not."""
     sizes = pd.to_numeric(broken, errors="coerce").abs()
     if rule == "type" and column.role == "categorical" and (sizes > LARGEST_CODE).any():
@@ -79,7 +79,7 @@ def remedy(column: Column, rule: str, broken: pd.Series) -> str:
     return ""
 
 
-def broken_rows(table: pd.DataFrame, columns: Columns, name: str, rule: str) -> pd.Series:
+def find_broken_rows(table: pd.DataFrame, columns: Columns, name: str, rule: str) -> pd.Series:
     """Return the values of column `name` that break `rule`, with their row numbers as index."""
     mask = RULES[rule](table[name], columns.columns[name])
     return table.loc[mask.fillna(False).astype(bool), name]

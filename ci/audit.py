@@ -16,13 +16,13 @@ UNREACHABLE = ("ConnectionError", "ConnectTimeout", "Max retries exceeded", "Ser
 OPTIONS = ["--require-hashes", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
 
 
-def audited(lock: Path) -> subprocess.CompletedProcess[str]:
+def audit_lock(lock: Path) -> subprocess.CompletedProcess[str]:
     """Ask about every package of a lock that this Python would install; nothing is installed."""
     command = [sys.executable, "-m", "pip_audit", *OPTIONS, "--requirement", str(lock)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def judged(lock: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, str]:
+def judge_audit(lock: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, str]:
     """Return the exit status and a message for one lock."""
     try:
         packages: list[dict[str, Any]] = json.loads(ended.stdout)["dependencies"]
@@ -49,7 +49,7 @@ def judged(lock: Path, ended: subprocess.CompletedProcess[str]) -> tuple[int, st
 def main(argv: list[str] | None = None) -> int:
     worst = 0
     for name in argv if argv is not None else sys.argv[1:]:
-        status, said = judged(Path(name), audited(Path(name)))
+        status, said = judge_audit(Path(name), audit_lock(Path(name)))
         print(said, flush=True)
         worst = 1 if 1 in (worst, status) else max(worst, status)
     if worst == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ci.summary import Summary
-from pipeline.report.render import as_markdown
+from pipeline.report.render import render_markdown
 
 MARKER = "<!-- ml-pipeline-report -->"
 """The first line of every comment, unseen, so that the next run finds the one to update."""
@@ -22,7 +22,7 @@ class Place:
     from_fork: bool = False
 
 
-def comment(summary: Summary, place: Place) -> str:
+def render_comment(summary: Summary, place: Place) -> str:
     """Return the comment; all that the run itself does not choose comes first, where no text of the run can hide it."""
     about = f"Commit {place.commit[:10]}. [Log and report]({place.run_url})"
-    return "\n\n".join([MARKER, f"{about} {FROM_FORK}" if place.from_fork else about, as_markdown(summary.page)])
+    return "\n\n".join([MARKER, f"{about} {FROM_FORK}" if place.from_fork else about, render_markdown(summary.page)])

@@ -20,7 +20,9 @@ WORDS = re.compile(
     r"|(lie|stand)s? (in|on|there|beside)|at it|go(es)? on|of before|be made (out|up)|is no (?!longer|more|less)\w+|are no (?!longer|more|less)\w+)\b",
     re.IGNORECASE,
 )
-HEADLESS = re.compile(r"(^|[.:;(]\s+|,\s|\b(of|for|by|to|and|than|from|with|in)\s)(what|whether)\s(?!if\b|to do\b)[a-z]", re.IGNORECASE)
+HEADLESS = re.compile(
+    r"(^|[.:;(]\s+|,\s|\b(of|for|by|to|and|than|from|with|in)\s)(what|whether)\s(?!if\b|to do\b)[a-z]", re.IGNORECASE
+)
 CODE = re.compile(r"```.*?```|<!--.*?-->|`[^`\n]*`|https?://\S+", re.DOTALL)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\n|\n\s*(?:[-*|]|\d+\.)\s|\s\|\s|;\s")
 

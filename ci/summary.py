@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT
 from pipeline.report.page import Page
-from stepkit.table.columns import first_problem
+from stepkit.table.columns import format_first_problem
 
 MOST_BYTES = 2_000_000
 """A file that is larger is not read; a usual one has about 20,000."""
@@ -38,27 +38,27 @@ class Summary:
     form: Literal[2] = 2
 
 
-def summary_of(page: Page) -> Summary:
+def make_summary(page: Page) -> Summary:
     """Return what a comment shows of a report: the shortened page, without rows of the data, which anyone may read."""
-    failures = [replace(one, text=without_rows(one.text)) for one in page.failures]
-    return Summary(replace(page, failures=failures).shortened())
+    failures = [replace(one, text=remove_rows(one.text)) for one in page.failures]
+    return Summary(replace(page, failures=failures).shorten())
 
 
-def without_rows(error: str) -> str:
+def remove_rows(error: str) -> str:
     """Return a message without the rows that a data check shows as examples."""
     return error.partition(EXAMPLE_ROWS)[0].rstrip()
 
 
-def as_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """Return a dataclass as JSON within the bounds in which it is read."""
-    return json.dumps(_bounded(TypeAdapter(type(value)).dump_python(value)), indent=1) + "\n"
+    return json.dumps(_limit_sizes(TypeAdapter(type(value)).dump_python(value)), indent=1) + "\n"
 
 
-def _bounded(value: Any) -> Any:
+def _limit_sizes(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _bounded(one) for key, one in value.items()}
+        return {key: _limit_sizes(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_bounded(one) for one in value[:MOST_ITEMS]]
+        return [_limit_sizes(one) for one in value[:MOST_ITEMS]]
     return value[:MOST_TEXT] if isinstance(value, str) else value
 
 
@@ -75,4 +75,4 @@ def read_form(form: type[Kind], file: Path, most: int = 10_000_000) -> Kind:
     except OSError as error:
         raise ReportFailed(f"{file.name} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise ReportFailed(f"{file.name} is not what it should be: {first_problem(error)}.") from error
+        raise ReportFailed(f"{file.name} is not what it should be: {format_first_problem(error)}.") from error

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from stepkit.errors import TableUnfit
-from stepkit.table.tables import plain
+from stepkit.table.tables import to_plain_text
 
 MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""
@@ -56,14 +56,14 @@ class Choices:
     id_column: str
 
 
-def draft(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any]:
+def draft_settings(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any]:
     """Return the settings of a data set for n rows; raise TableUnfit for a wrong target or id, or a row of totals."""
     for name in filter(None, (choices.target, choices.id_column)):
         if name not in table.columns:
             raise TableUnfit(f"there is no column '{name}'. The columns: {', '.join(map(str, table.columns))}.")
-    expect_no_total(table, choices.target)
-    negative, positive = classes_of(table[choices.target], choices.positive)
-    identifier = choices.id_column or identifier_of(table, choices.target)
+    verify_no_total(table, choices.target)
+    negative, positive = choose_classes(table[choices.target], choices.positive)
+    identifier = choices.id_column or find_identifier(table, choices.target)
     copies = table.drop(columns=identifier or []).duplicated().mean()
     inputs = [str(name) for name in table.columns if name not in (choices.target, identifier)]
     target = re.sub(r"\W+", "_", choices.target)
@@ -78,16 +78,16 @@ def draft(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any
         **dict.fromkeys(("target", "stratify"), target),
         "negative": negative,
         "positive": positive,
-        "columns": {name: described for name in inputs if (described := describe(table[name]))},
+        "columns": {name: described for name in inputs if (described := describe_column(table[name]))},
     }
 
 
-def expect_no_total(table: pd.DataFrame, target: str) -> None:
+def verify_no_total(table: pd.DataFrame, target: str) -> None:
     """Raise TableUnfit if the last row holds a total or a note: no class, and most cells empty or a word for a sum."""
     last = table.iloc[-1]
     cells = [str(cell) for cell in last.dropna()]
     is_sum = any(SUM.fullmatch(cell) for cell in cells)
-    is_class = pd.notna(last[target]) and not (is_sum and plain(table[target]).nunique() == 3)
+    is_class = pd.notna(last[target]) and not (is_sum and to_plain_text(table[target]).nunique() == 3)
     if cells and not is_class and (is_sum or len(cells) < len(last) / 2):
         raise TableUnfit(
             f"the last row is not a row of data: {', '.join(cells)[:200]} ({len(last) - len(cells)} other cells are "
@@ -95,9 +95,9 @@ def expect_no_total(table: pd.DataFrame, target: str) -> None:
         )
 
 
-def classes_of(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
+def choose_classes(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
     """Return the values that become 0 and 1 (the rarer, unless words tell); raise TableUnfit if not two."""
-    counts = plain(target).dropna().value_counts()
+    counts = to_plain_text(target).dropna().value_counts()
     if len(counts) != 2:
         some = ", ".join(map(str, counts.index[:8]))
         empty = f", and {target.isna().sum():,} rows without one" if target.isna().any() else ""
@@ -106,12 +106,12 @@ def classes_of(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
         )
     if positive and positive not in counts.index:
         raise TableUnfit(f"column '{target.name}' holds no '{positive}', only {' and '.join(counts.index)}.")
-    one = positive or usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
+    one = positive or find_usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
     (other,) = (str(value) for value in counts.index if value != one)
-    return as_written(other), as_written(one)
+    return to_yaml_value(other), to_yaml_value(one)
 
 
-def usual_positive(values: list[str]) -> str:
+def find_usual_positive(values: list[str]) -> str:
     """Return which of two values is the usual word for yes, or not the one for no; else the empty text."""
     for value, other in (values, values[::-1]):
         word, opposite = (text.strip().casefold() for text in (value, other))
@@ -124,11 +124,11 @@ def usual_positive(values: list[str]) -> str:
     return ""
 
 
-def as_written(value: str) -> int | str:
+def to_yaml_value(value: str) -> int | str:
     return int(value) if re.fullmatch(r"-?\d+", value) and str(int(value)) == value else value
 
 
-def identifier_of(table: pd.DataFrame, target: str) -> str:
+def find_identifier(table: pd.DataFrame, target: str) -> str:
     """Return the column whose values name the rows: all different, and no measured number; or the empty text."""
     for name in (str(column) for column in table.columns if column != target):
         named_so = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
@@ -161,13 +161,13 @@ def has_leading_zeros(values: pd.Series) -> bool:
     return bool(codes.str.fullmatch(r"\d+").all() and codes.str.len().nunique() == 1)
 
 
-def reason_to_leave_out(values: pd.Series) -> str:
+def explain_exclusion(values: pd.Series) -> str:
     """Return why a column is not an input; an empty text for an input."""
     if values.notna().sum() == 0:
         return "it has no values"
     if re.fullmatch(r"Unnamed: \d+", str(values.name)):
         return "the header has no name for it"
-    if counts_rows(values):
+    if is_row_counter(values):
         return "it counts the rows"
     different = values.nunique()
     if is_text(values) and different > MOST_CATEGORIES:
@@ -175,7 +175,7 @@ def reason_to_leave_out(values: pd.Series) -> str:
     return ""
 
 
-def counts_rows(values: pd.Series) -> bool:
+def is_row_counter(values: pd.Series) -> bool:
     """Return whether a column is the whole numbers from one to another, each once, or is named as a row's number."""
     numbers = pd.to_numeric(values, errors="coerce")
     if len(numbers) < 3 or not numbers.is_unique or numbers.isna().any() or (numbers % 1 != 0).any():
@@ -184,14 +184,14 @@ def counts_rows(values: pd.Series) -> bool:
     return is_named_so or bool(numbers.max() - numbers.min() == len(numbers) - 1)
 
 
-def describe(values: pd.Series) -> dict[str, Any]:
+def describe_column(values: pd.Series) -> dict[str, Any]:
     """Return the keys of a column in data/*.yaml; none for one that a model cannot take."""
-    if reason_to_leave_out(values):
+    if explain_exclusion(values):
         return {}
     missing = values.isna().mean()
     gaps = {"max_missing": min(1.0, math.ceil(missing * 150) / 100)} if missing else {}
     if is_text(values):
-        known = sorted(plain(values).dropna().unique())
+        known = sorted(to_plain_text(values).dropna().unique())
         return {"type": "text", "role": "categorical", "values": known, **gaps, "meaning": ""}
     numbers = pd.to_numeric(values, errors="coerce").dropna()
     whole = bool((numbers % 1 == 0).all())

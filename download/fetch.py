@@ -17,7 +17,7 @@ from fsspec.callbacks import Callback
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from stepkit.errors import DownloadFailed
-from stepkit.secret_urls import shown, shown_in
+from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
 log = logging.getLogger("step")
 
@@ -34,7 +34,7 @@ MAGIC = {
 """The first bytes of a format, and the endings that a file's name may have then."""
 
 
-class Interrupted(Exception):
+class TransferInterrupted(Exception):
     """The transfer failed in a way that another try may mend."""
 
 
@@ -65,49 +65,49 @@ def fetch(url: str, folder: Path, attempts: int, stall_seconds: float, name: str
     Raises:
         DownloadFailed: not found, refused, or broken on every try.
     """
-    target = folder / (file_name(url) + ".partial")
+    target = folder / (make_file_name(url) + ".partial")
     target.parent.mkdir(parents=True, exist_ok=True)
     again = Retrying(
         stop=stop_after_attempt(attempts),
         wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
-        retry=retry_if_exception_type(Interrupted),
-        before_sleep=_say_again,
+        retry=retry_if_exception_type(TransferInterrupted),
+        before_sleep=_log_retry,
     )
     try:
-        again(_transfer_called, url, name or shown(url), target, stall_seconds)
+        again(_transfer_with_safe_errors, url, name or hide_secrets(url), target, stall_seconds)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise DownloadFailed(
-            f"{name or shown(url)} failed on each of {attempts} tries; the last: {cause}. Try again later, or with "
+            f"{name or hide_secrets(url)} failed on each of {attempts} tries; the last: {cause}. Try again later, or with "
             "more patience: download.attempts, download.stall_seconds."
         ) from cause
-    return with_ending(target.rename(target.with_suffix("")))
+    return rename_by_format(target.rename(target.with_suffix("")))
 
 
-def _say_again(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     cause = state.outcome and state.outcome.exception()
     log.info("try %d failed: %s; the next in %.1f s", state.attempt_number, cause, state.upcoming_sleep)
 
 
-def file_name(url: str) -> str:
-    return Path(unquote(urlsplit(shown(url)).path)).name or "download"
+def make_file_name(url: str) -> str:
+    return Path(unquote(urlsplit(hide_secrets(url)).path)).name or "download"
 
 
-def _transfer_called(url: str, name: str, target: Path, stall_seconds: float) -> None:
+def _transfer_with_safe_errors(url: str, name: str, target: Path, stall_seconds: float) -> None:
     """Transfer, and call the address by `name` in whatever goes wrong: libraries repeat it in their messages."""
     try:
         _transfer(url, target, stall_seconds)
-    except (DownloadFailed, Interrupted) as error:
+    except (DownloadFailed, TransferInterrupted) as error:
         query = url.partition("?")[2].partition("#")[0] if "?" not in name else ""
-        text = shown_in(str(error).replace(url, name), url)
+        text = hide_secrets_in_text(str(error).replace(url, name), url)
         raise type(error)(text.replace(query, "...") if query else text) from None
 
 
 def _transfer(url: str, target: Path, stall_seconds: float) -> None:
     target.unlink(missing_ok=True)
-    progress = Progress(file_name(url))
+    progress = Progress(make_file_name(url))
     try:
-        system, path = fsspec.core.url_to_fs(url, **_options(url, stall_seconds))
+        system, path = fsspec.core.url_to_fs(url, **_make_options(url, stall_seconds))
         system.get_file(path, str(target), callback=progress)
     except FileNotFoundError as error:
         raise DownloadFailed(f"nothing found at {url} (404 or no such file). Check data.file_url.") from error
@@ -118,35 +118,35 @@ def _transfer(url: str, target: Path, stall_seconds: float) -> None:
     except aiohttp.ClientResponseError as error:
         # an error of the server (5xx, too many requests) may pass; a refusal (4xx) will not
         if error.status >= 500 or error.status in (408, 429):
-            raise Interrupted(f"the server answered {error.status} {error.message}") from error
+            raise TransferInterrupted(f"the server answered {error.status} {error.message}") from error
         raise DownloadFailed(
             f"{url} was refused: {error.status} {error.message}. Check the address and your rights."
         ) from error
     except (TimeoutError, fsspec.exceptions.FSTimeoutError) as error:
-        raise Interrupted(f"no data for {stall_seconds:g} s") from error
+        raise TransferInterrupted(f"no data for {stall_seconds:g} s") from error
     except aiohttp.ClientPayloadError as error:
         whole = f"{progress.size:,}" if progress.size else "an unknown number of"
-        raise Interrupted(f"cut off after {progress.value:,} of {whole} bytes (ClientPayloadError)") from error
+        raise TransferInterrupted(f"cut off after {progress.value:,} of {whole} bytes (ClientPayloadError)") from error
     except (aiohttp.ClientError, ConnectionError) as error:
-        raise Interrupted(f"{type(error).__name__}: {error}") from error
+        raise TransferInterrupted(f"{type(error).__name__}: {error}") from error
     except (ImportError, ValueError, OSError) as error:
         raise DownloadFailed(f"{url} cannot be read: {error}. Check data.file_url.") from error
     if not target.is_file():
         raise DownloadFailed(f"{url} is a folder, not a file. Name the table in it: data.file_url.")
 
 
-def _options(url: str, stall_seconds: float) -> dict[str, object]:
+def _make_options(url: str, stall_seconds: float) -> dict[str, object]:
     if not url.startswith(("http://", "https://")):
         return {}
     limits = aiohttp.ClientTimeout(total=None, sock_connect=stall_seconds, sock_read=stall_seconds)
     # a cached file system would carry the time limits of an earlier call
     return {
-        "client_kwargs": {"timeout": limits, "raise_for_status": partial(_expect_whole, url)},
+        "client_kwargs": {"timeout": limits, "raise_for_status": partial(_verify_whole_file, url)},
         "skip_instance_cache": True,
     }
 
 
-async def _expect_whole(url: str, response: aiohttp.ClientResponse) -> None:
+async def _verify_whole_file(url: str, response: aiohttp.ClientResponse) -> None:
     """Raise DownloadFailed for a success that is not the whole file: 204, 206, 304; errors are fsspec's."""
     if response.status >= 400 or response.status in (200, 203):
         return
@@ -156,7 +156,7 @@ async def _expect_whole(url: str, response: aiohttp.ClientResponse) -> None:
     raise DownloadFailed(f"{url}: the server answered {text}, not the whole file. Check data.file_url.")
 
 
-def with_ending(path: Path) -> Path:
+def rename_by_format(path: Path) -> Path:
     """Return `path`, renamed to end as its first bytes say where its name does not.
 
     A server may send something else than the name promises: an error page for a .zip, a .gz unpacked on the way.

@@ -10,16 +10,16 @@ import mlflow
 import pandas as pd
 
 from download.fetch import fetch
-from download.unpack import unpacked
+from download.unpack import unpack_table
 from stepkit.errors import BadParameter, TableUnreadable, WrongDigest
-from stepkit.paths import ROOT, from_root
-from stepkit.secret_urls import data_address, opened, recorded
-from stepkit.step.flags import positive, step_parser
+from stepkit.paths import ROOT, resolve_path
+from stepkit.secret_urls import parse_data_url, resolve_url, to_recorded_url
+from stepkit.step.flags import make_positive_parser, make_step_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.store.lineage import DATA_SET, artifact_of, run_of
+from stepkit.store.lineage import DATA_SET, parse_artifact_name, parse_run_id
 from stepkit.table import tables
 from stepkit.table.columns import Columns, read_columns
-from stepkit.table.description import expect_yaml
+from stepkit.table.description import verify_yaml
 from stepkit.table.fileformats import WRITABLE
 
 log = logging.getLogger("step")
@@ -28,20 +28,20 @@ log = logging.getLogger("step")
 def read_description(run: StepRun, dataset: str) -> Columns:
     """Return the columns of a data set by its name in data/, path or address; raise BadParameter if there is none."""
     if dataset.startswith("runs:/"):
-        path = run.fetch(run_of(dataset), artifact_of(dataset), record=False)
+        path = run.fetch(parse_run_id(dataset), parse_artifact_name(dataset), record=False)
     else:
         path = ROOT / (dataset if dataset.endswith((".yaml", ".yml")) else f"data/{dataset}.yaml")
     if not path.is_file():
         known = sorted(file.stem for file in (ROOT / "data").glob("*.yaml"))
         raise BadParameter(f"no data set '{dataset}'. Known: {', '.join(known)}, or the path of a YAML file.")
     if not dataset.startswith("runs:/"):
-        expect_yaml(path, Columns)
+        verify_yaml(path, Columns)
     return read_columns(path)
 
 
-def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
+def verify_digest(files: list[Path], accepted: list[str], url: str) -> None:
     """Raise WrongDigest unless the download, or what was unpacked from it, has one of the `accepted` sha256."""
-    found = [tables.sha256_of(file) for file in files]
+    found = [tables.compute_sha256(file) for file in files]
     if accepted and not set(found) & set(accepted):
         raise WrongDigest(
             f"{url} has sha256 {found[0]}, expected {' or '.join(accepted)}. If the new file is meant, "
@@ -49,54 +49,58 @@ def expect_digest(files: list[Path], accepted: list[str], url: str) -> None:
         )
 
 
-def shown(url: str) -> str:
+def to_recorded_path(url: str) -> str:
     """The address as it is recorded: within the repository, the path from its root, which holds on any machine."""
     return str(Path(url).relative_to(ROOT)) if Path(url).is_relative_to(ROOT) else url
 
 
-def read_raw(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFrame]:
+def read_raw_table(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.DataFrame]:
     """Return the table file in a download, and what it holds; raise TableUnreadable with where it came from."""
     try:
-        file = unpacked(packed)
+        file = unpack_table(packed)
         return file, tables.read_table(file, text=columns.text, header=[*columns.names, columns.source_target])
     except TableUnreadable as error:
         raise TableUnreadable(f"{error} It came from {url}") from error
 
 
-def publish_raw(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:
+def publish_raw_table(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:
     """Publish a file of the wanted format byte for byte as it came, and any other as the table that it holds."""
     is_wanted = file.suffix in WRITABLE and name.endswith(file.suffix)
     run.publish_table(raw, name, file if is_wanted else None, about)
-    run.log_dataset(raw, name, tables.sha256_of(file), url, context="download")
-    run.say(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
+    run.log_dataset(raw, name, tables.compute_sha256(file), url, context="download")
+    run.log_summary(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
 
 
-def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "artifact_name", "artifact_description")
+def make_parser() -> argparse.ArgumentParser:
+    flags = make_step_parser(__doc__, "artifact_name", "artifact_description")
     told = "address or path of the table, or env:NAME, a variable with it"
-    flags.add_argument("--file_url", required=True, type=data_address, help=told)
+    flags.add_argument("--file_url", required=True, type=parse_data_url, help=told)
     flags.add_argument("--dataset", default="uci", help="whose columns: a name in data/, a YAML file, or runs:/ID/file")
     flags.add_argument("--sha256", default="", help="accepted sha256 digests of the file, separated by commas")
-    flags.add_argument("--attempts", type=positive(int), default=4, help="how often a broken transfer is begun")
-    flags.add_argument("--stall_seconds", type=positive(float), default=30.0, help="longest silence of a server")
+    flags.add_argument(
+        "--attempts", type=make_positive_parser(int), default=4, help="how often a broken transfer is begun"
+    )
+    flags.add_argument(
+        "--stall_seconds", type=make_positive_parser(float), default=30.0, help="longest silence of a server"
+    )
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     with step_run(args) as run:
-        run.describe(read_description(run, args.dataset))
-        url = from_root(recorded(args.file_url))
+        run.set_columns(read_description(run, args.dataset))
+        url = resolve_path(to_recorded_url(args.file_url))
         log.info("fetching %s", url)
-        real = from_root(opened(args.file_url))
+        real = resolve_path(resolve_url(args.file_url))
         packed = fetch(real, run.folder / "download", args.attempts, args.stall_seconds, name=url)
         # read before the digests are compared: "a web page" or "cut off" tells more than "another sha256"
-        file, raw = read_raw(url, packed, run.columns)
-        expect_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)
+        file, raw = read_raw_table(url, packed, run.columns)
+        verify_digest([packed, file], [digest for digest in args.sha256.split(",") if digest], url)
         mlflow.log_metric("bytes", packed.stat().st_size)
-        mlflow.set_tags({"source_url": shown(url), "sha256": tables.sha256_of(packed)})
+        mlflow.set_tags({"source_url": to_recorded_path(url), "sha256": tables.compute_sha256(packed)})
         mlflow.set_tags({DATA_SET: run.columns.name, "data_description": run.columns.description})
-        publish_raw(run, url, file, raw, args.artifact_name, args.artifact_description)
+        publish_raw_table(run, url, file, raw, args.artifact_name, args.artifact_description)
 
 
 if __name__ == "__main__":

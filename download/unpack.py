@@ -8,17 +8,17 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from download.fetch import with_ending
+from download.fetch import rename_by_format
 from stepkit.errors import TableUnreadable
 from stepkit.table.fileformats import READABLE
 
 
-def unpacked(path: Path) -> Path:
+def unpack_table(path: Path) -> Path:
     """Return the one table in a .gz or .zip, written beside it, or `path`; raise TableUnreadable without one."""
     if path.suffix.lower() not in (".gz", ".zip"):
         return path
     try:
-        return _from_gzip(path) if path.suffix.lower() == ".gz" else _from_zip(path)
+        return _unpack_gzip(path) if path.suffix.lower() == ".gz" else _unpack_zip(path)
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise TableUnreadable(
             f"{path.name} is damaged or cut off: {error}. Ask the source for the file again."
@@ -27,14 +27,14 @@ def unpacked(path: Path) -> Path:
         raise TableUnreadable(f"{path.name} cannot be unpacked: {error}. Unpack it yourself and name that.") from error
 
 
-def _from_gzip(path: Path) -> Path:
+def _unpack_gzip(path: Path) -> Path:
     plain = path.with_suffix("")
     with gzip.open(path) as packed, plain.open("wb") as file:
         shutil.copyfileobj(packed, file)
-    return with_ending(plain)
+    return rename_by_format(plain)
 
 
-def _from_zip(path: Path) -> Path:
+def _unpack_zip(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
         tables = [name for name in archive.namelist() if name.lower().endswith(READABLE)]
         # macOS packs a shadow of every file, which ends like it and holds no table

@@ -24,20 +24,20 @@ sys.path.append(str(ROOT))  # last: no folder of the project takes the place of 
 
 from stepkit.processes import (  # noqa: E402
     end_with_parent,
-    free_port,
+    find_free_port,
     ignore_signals,
     interrupt_on_signals,
     start_in_session,
 )
 
 USER = "admin"
-LOG, PASSWORDS = "standalone.log", "simple_auth_manager_passwords.json.generated"
+LOG_NAME, PASSWORDS_NAME = "standalone.log", "simple_auth_manager_passwords.json.generated"
 SECONDS_TO_START = 300.0
-SECONDS_TO_END = 15.0
+SECONDS_TO_STOP = 15.0
 LAST_LINES = 20
 
 
-def environment(home: Path, port: int) -> dict[str, str]:
+def build_environment(home: Path, port: int) -> dict[str, str]:
     """Return the environment of Airflow: what is set outside counts, except for what makes this Airflow its own."""
     address = f"http://127.0.0.1:{port}"
     defaults = {
@@ -52,8 +52,8 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(find_free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_free_port()),
         # a task whose process is gone is begun again after this; Airflow's own patience is five minutes
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         # on a busy machine the API may take longer than Airflow's five seconds
@@ -65,7 +65,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
     return {**defaults, **os.environ, **ours}
 
 
-def is_taken(port: int) -> bool:
+def is_port_taken(port: int) -> bool:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -73,7 +73,7 @@ def is_taken(port: int) -> bool:
     return False
 
 
-def session_of(leader: int) -> list[psutil.Process]:
+def list_session(leader: int) -> list[psutil.Process]:
     """Return every process of the session that a process began, also where that has ended."""
     found = []
     for process in psutil.process_iter():
@@ -83,14 +83,14 @@ def session_of(leader: int) -> list[psutil.Process]:
     return found
 
 
-def end_session(leader: int) -> None:
+def stop_session(leader: int) -> None:
     """End every process of a session, a task in the middle of its work too."""
     for send in (psutil.Process.terminate, psutil.Process.kill):
-        left = session_of(leader)
+        left = list_session(leader)
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 send(process)
-        psutil.wait_procs(left, timeout=SECONDS_TO_END)
+        psutil.wait_procs(left, timeout=SECONDS_TO_STOP)
 
 
 def is_ready(address: str) -> bool:
@@ -104,12 +104,12 @@ def is_ready(address: str) -> bool:
     return False
 
 
-def watch(airflow: subprocess.Popen[bytes], address: str, home: Path) -> None:
+def wait_for_airflow(airflow: subprocess.Popen[bytes], address: str, home: Path) -> None:
     """Print where Airflow is once it is ready, and wait for its end."""
-    log, end = home / LOG, time.monotonic() + SECONDS_TO_START
+    log, end = home / LOG_NAME, time.monotonic() + SECONDS_TO_START
     while airflow.poll() is None and time.monotonic() < end:
         if is_ready(address):
-            password = json.loads((home / PASSWORDS).read_text(encoding="utf-8"))[USER]
+            password = json.loads((home / PASSWORDS_NAME).read_text(encoding="utf-8"))[USER]
             print(f"Airflow    {address}", f"user       {USER}", f"password   {password}", sep="\n")
             print(f"log        {log}\nCtrl-C ends everything.", flush=True)
             airflow.wait()
@@ -123,23 +123,23 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's pages and API")
     parser.add_argument("--home", type=Path, default=ROOT / ".airflow", help="folder for everything that it keeps")
     args = parser.parse_args()
-    if is_taken(args.port):
+    if is_port_taken(args.port):
         print(f"port {args.port} is taken. Name another: make airflow port=8090", file=sys.stderr)
         return 2
     interrupt_on_signals()
     end_with_parent()
     home = args.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    (home / LOG).unlink(missing_ok=True)
-    airflow = start_in_session(["airflow", "standalone"], home / LOG, environment(home, args.port), home)
+    (home / LOG_NAME).unlink(missing_ok=True)
+    airflow = start_in_session(["airflow", "standalone"], home / LOG_NAME, build_environment(home, args.port), home)
     try:
-        watch(airflow, f"http://127.0.0.1:{args.port}", home)
+        wait_for_airflow(airflow, f"http://127.0.0.1:{args.port}", home)
         return 1
     except KeyboardInterrupt:
         return 0
     finally:
         ignore_signals()
-        end_session(airflow.pid)
+        stop_session(airflow.pid)
         airflow.wait()
 
 

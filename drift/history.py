@@ -42,12 +42,12 @@ SECONDS_TO_WAIT = 120.0
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def pages_of(model_name: str) -> Path:
+def get_page_folder(model_name: str) -> Path:
     """Return the folder of this checkout for the pages of a model: each has its own."""
     return REPORTS / (f"_{model_name}" if model_name.startswith(".") else model_name)
 
 
-def runs_of(experiment_id: str, model_name: str) -> list[Run]:
+def fetch_runs(experiment_id: str, model_name: str) -> list[Run]:
     """Return every finished comparison of a model in an experiment, by the end of its window; a repeated one once."""
     chosen = (
         f"tags.{lineage.STEP} = '{STEP_NAME}' and tags.{MODEL_NAME} = '{model_name}' and tags.{DECISION} != '' "
@@ -61,7 +61,7 @@ def runs_of(experiment_id: str, model_name: str) -> list[Run]:
     return sorted(newest.values(), key=lambda run: run.data.tags[TO])
 
 
-def observation(run: Run) -> Observation:
+def to_observation(run: Run) -> Observation:
     """What the policy wants to know of a finished comparison."""
     tags = run.data.tags
     action: Action = tags[DECISION]  # type: ignore[assignment]  # written from a Decision
@@ -76,7 +76,7 @@ def observation(run: Run) -> Observation:
     )
 
 
-def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> Run | None:
+def find_earlier_run(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> Run | None:
     """Return the finished run of the same window, waiting for one that runs already; None if this one is the first.
 
     Of any number of processes with one window exactly one computes it, however they overtake each other: each shows
@@ -84,31 +84,31 @@ def earlier(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> 
     Source: Lamport's bakery, CACM 17 (1974); the times of MLflow will not do, being taken before the key is shown.
     """
     client.set_tag(run_id, KEY, key)
-    seen = [int(run.data.tags.get(NUMBER, 0)) for run in _same(client, experiment_id, run_id, key)]
+    seen = [int(run.data.tags.get(NUMBER, 0)) for run in _fetch_same_window(client, experiment_id, run_id, key)]
     client.set_tag(run_id, NUMBER, 1 + max(seen, default=0))
     own, end = client.get_run(run_id), time.monotonic() + SECONDS_TO_WAIT
     while True:
-        others = _same(client, experiment_id, run_id, key)
+        others = _fetch_same_window(client, experiment_id, run_id, key)
         for run in others:
             if run.info.status == "FINISHED" and DECISION in run.data.tags:
                 return run
-        if not any(_is_before(run, own) for run in others) or time.monotonic() > end:
+        if not any(_is_ahead(run, own) for run in others) or time.monotonic() > end:
             return None
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _same(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> list[Run]:
+def _fetch_same_window(client: MlflowClient, experiment_id: str, run_id: str, key: str) -> list[Run]:
     runs = client.search_runs([experiment_id], f"tags.{KEY} = '{key}'", order_by=["attributes.start_time ASC"])
     return [run for run in runs if run.info.run_id != run_id]
 
 
-def _is_before(run: Run, own: Run) -> bool:
+def _is_ahead(run: Run, own: Run) -> bool:
     """Whether another run is at work and goes first; one that began long ago has lost its process."""
     if run.info.status != "RUNNING" or own.info.start_time - run.info.start_time > SECONDS_TO_WAIT * 1000:
         return False
-    return _place(run) < _place(own)
+    return _get_place(run) < _get_place(own)
 
 
-def _place(run: Run) -> tuple[int, str]:
+def _get_place(run: Run) -> tuple[int, str]:
     """Its number, 0 before it has drawn one; its id, where two have drawn the same."""
     return int(run.data.tags.get(NUMBER, 0)), run.info.run_id

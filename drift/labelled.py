@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from drift.compare.sources import moment, row_count, watched
+from drift.compare.sources import parse_row_count, parse_time, watched
 from drift.errors import TooFewLabels
-from drift.settings import log_address, settings_from
-from prediction_log.read import features_in, read_log
+from drift.settings import get_log_url, load_monitoring
+from prediction_log.read import read_log, select_features
 from stepkit import paths
 from stepkit.errors import BadParameter, TableUnfit
-from stepkit.files import replacing
+from stepkit.files import replace_file
 from stepkit.settings.drift import Monitoring
-from stepkit.step.exit import one_message
+from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser, add_settings
 from stepkit.step.project_run import log_to_run
 from stepkit.store import tracking
@@ -29,21 +29,21 @@ from stepkit.table.tables import write_table
 HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
 
 
-def labelled_rows(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the rows of a log (n) whose true label is known, as the data set's source has them.
 
     Raises:
         TableUnfit: the log does not hold a column that the data set has, or never a value of it.
     """
     known = log[log["label"].notna()].reset_index(drop=True)
-    features = features_in(known)
+    features = select_features(known)
     for name in columns.names:
         if name not in features or (len(features) and features[name].isna().all()):
             raise TableUnfit(
                 f"the log holds no value of column {name}: "
                 "it was not served, or is redacted (serve.redact in config.yaml)."
             )
-    table = pd.DataFrame({name: _typed(features[name], columns.columns[name].type) for name in columns.names})
+    table = pd.DataFrame({name: _restore_type(features[name], columns.columns[name].type) for name in columns.names})
     outcomes = {label: value for value, label in columns.classes.items()}
     table[columns.source_target] = known["label"].astype(int).map(outcomes)
     if columns.id_column:
@@ -51,14 +51,14 @@ def labelled_rows(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return table
 
 
-def _typed(values: pd.Series, kind: str) -> pd.Series:
+def _restore_type(values: pd.Series, kind: str) -> pd.Series:
     """Numbers of the log are doubles; whole ones become whole numbers again, where the data set has such."""
     if kind == "integer" and (values.dropna() % 1 == 0).all():
         return values.astype("Int64")
     return values
 
 
-def expect_enough(table: pd.DataFrame, needed: int, target: str) -> None:
+def verify_enough(table: pd.DataFrame, needed: int, target: str) -> None:
     """Raise TooFewLabels unless there are enough rows, of both classes."""
     if len(table) < needed:
         raise TooFewLabels(f"{len(table):,} rows with a known label, {needed:,} are needed (labelled_min_rows). {HINT}")
@@ -66,7 +66,7 @@ def expect_enough(table: pd.DataFrame, needed: int, target: str) -> None:
         raise TooFewLabels(f"all {len(table):,} known labels are of one class, which teaches nothing. {HINT}")
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     flags = Parser(prog="labelled", description=__doc__)
     flags.add_argument(
         "--output", required=True, help=f"file to write, {' or '.join(WRITABLE)}; relative to the repository"
@@ -79,26 +79,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    with one_message():
-        print(export(vars(parser().parse_args(argv))), flush=True)
+    with exit_on_error():
+        print(write_labelled(vars(make_parser().parse_args(argv))), flush=True)
 
 
-def export(given: dict[str, Any]) -> str:
+def write_labelled(given: dict[str, Any]) -> str:
     """Write the table and return what was written, in words."""
-    settings = settings_from(given)
-    output = Path(paths.from_root(given["output"]))
+    settings = load_monitoring(given)
+    output = Path(paths.resolve_path(given["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(
             f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."
         )
     tracking.connect()
     columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
-    start, end = (moment(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
-    last = row_count(given["rows"], "-P rows") if given["rows"] else None
-    log = read_log(log_address(settings), start, end, last, labels=True, model_name=settings.model_name)
-    table = labelled_rows(log, columns)
-    expect_enough(table, settings.labelled_min_rows, columns.source_target)
-    with replacing(output) as part:
+    start, end = (parse_time(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
+    last = parse_row_count(given["rows"], "-P rows") if given["rows"] else None
+    log = read_log(get_log_url(settings), start, end, last, labels=True, model_name=settings.model_name)
+    table = build_labelled_table(log, columns)
+    verify_enough(table, settings.labelled_min_rows, columns.source_target)
+    with replace_file(output) as part:
         write_table(table, part)
     share = float((table[columns.source_target] == columns.positive).mean())
     log_to_run({"rows": len(table), "log_rows": len(log), "positive_share": share})

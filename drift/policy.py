@@ -41,7 +41,7 @@ class Decision:
     cooldown_until: datetime | None = None
     recovered: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         until = self.cooldown_until.isoformat() if self.cooldown_until else None
         return {**asdict(self), "cooldown_until": until}
 
@@ -55,7 +55,7 @@ def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> 
     """
     past = sorted((one for one in history if one.time < now.time and one.key != now.key), key=lambda one: one.time)
     watched = {*policy.alert_signals, *policy.retrain_signals}
-    alarms, until = sorted(now.alarms & watched), _cooldown_until(policy, past)
+    alarms, until = sorted(now.alarms & watched), _compute_cooldown_end(policy, past)
     if not now.judged:
         return Decision("nothing", f"not judged: {now.rows:,} rows", [], until)
     if not alarms:
@@ -66,17 +66,17 @@ def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> 
     same = [one for one in past if one.judged and one.version == now.version]
     last = [*same, now][-policy.of_windows :]
     count = sum(1 for one in last if one.alarms & {*policy.retrain_signals})
-    objection = _objection(policy, past, now, count, len(last))
+    objection = _explain_no_retraining(policy, past, now, count, len(last))
     named = ", ".join(alarms)
     if not objection:
         until = now.time + timedelta(hours=policy.cooldown_hours)
         return Decision("retrain", f"{named}: {count} of the last {len(last)} windows alarm", alarms, until)
-    if reported := _reported_before(policy, past, now, alarms):
-        return Decision("nothing", f"{named} still; told at {_shown(reported.time)}. {objection}", alarms, until)
+    if reported := _find_earlier_report(policy, past, now, alarms):
+        return Decision("nothing", f"{named} still; told at {_format_time(reported.time)}. {objection}", alarms, until)
     return Decision("alert", f"{named}. {objection}", alarms, until)
 
 
-def _objection(policy: Policy, past: list[Observation], now: Observation, count: int, windows: int) -> str:
+def _explain_no_retraining(policy: Policy, past: list[Observation], now: Observation, count: int, windows: int) -> str:
     """Why an alarm does not lead to a retraining, in words; "" if it does."""
     if not now.alarms & {*policy.retrain_signals}:
         return "No retraining: none of these calls for it"
@@ -84,9 +84,9 @@ def _objection(policy: Policy, past: list[Observation], now: Observation, count:
         return f"No retraining yet: {count} of {windows} windows alarm, {policy.confirm} are needed"
     if now.rows < policy.retrain_min_rows:
         return f"No retraining: {now.rows:,} rows, {policy.retrain_min_rows:,} are needed"
-    until = _cooldown_until(policy, past)
+    until = _compute_cooldown_end(policy, past)
     if until is not None and now.time < until:
-        return f"No retraining: cooldown until {_shown(until)}"
+        return f"No retraining: cooldown until {_format_time(until)}"
     since = now.time - timedelta(days=policy.cap_days)
     lately = [one for one in past if one.action == "retrain" and one.time > since]
     if len(lately) >= policy.retrain_cap:
@@ -94,7 +94,7 @@ def _objection(policy: Policy, past: list[Observation], now: Observation, count:
     return ""
 
 
-def _reported_before(
+def _find_earlier_report(
     policy: Policy, past: list[Observation], now: Observation, alarms: list[str]
 ) -> Observation | None:
     """The last window within the cooldown that was reported, if the same alarms were."""
@@ -104,10 +104,10 @@ def _reported_before(
     return reported[-1] if reported and set(alarms) <= known else None
 
 
-def _cooldown_until(policy: Policy, past: list[Observation]) -> datetime | None:
+def _compute_cooldown_end(policy: Policy, past: list[Observation]) -> datetime | None:
     retrained = [one.time for one in past if one.action == "retrain"]
     return max(retrained) + timedelta(hours=policy.cooldown_hours) if retrained else None
 
 
-def _shown(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drift.history import NO_MODEL, observation, runs_of
+from drift.history import NO_MODEL, fetch_runs, to_observation
 from drift.policy import Decision, Observation, decide
-from drift.settings import reference_model, settings_from
+from drift.settings import get_reference_model, load_monitoring
 from stepkit.errors import BadParameter
 from stepkit.settings.drift import Monitoring, Policy
-from stepkit.step.exit import one_message
+from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser, add_settings
 from stepkit.store import tracking
 from stepkit.store.model_address import ADDRESS
@@ -40,7 +40,7 @@ def print_table(decided: list[tuple[Observation, Decision]]) -> None:
     Console().print(table)
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     flags = Parser(prog="replay", description=__doc__)
     flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
     add_settings(flags, Monitoring, "model_name", *Policy.model_fields)
@@ -48,26 +48,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    given = vars(parser().parse_args(argv))
-    with one_message():
-        settings = settings_from(given)
+    given = vars(make_parser().parse_args(argv))
+    with exit_on_error():
+        settings = load_monitoring(given)
         tracking.connect()
-        name = watched_name(given["model_name"])
-        windows = [observation(run) for run in runs_of(experiment_id(given["experiment"]), name)]
+        name = get_watched_name(given["model_name"])
+        windows = [to_observation(run) for run in fetch_runs(get_experiment_id(given["experiment"]), name)]
     decided = replay(settings, windows)
     print_table(decided)
     actions = [decision.action for _, decision in decided]
     print(f"{len(decided)} windows of {name}: {actions.count('alert')} alerts, {actions.count('retrain')} retrainings")
 
 
-def watched_name(model_name: str, reference: str = "") -> str:
+def get_watched_name(model_name: str, reference: str = "") -> str:
     """Return the name under which the windows are that these flags of `drift` make, empty ones as in config.yaml."""
     typed = {"model_name": model_name, "reference": reference or ("none" if model_name else "")}
-    named = ADDRESS.match(reference_model(settings_from(typed)))
+    named = ADDRESS.match(get_reference_model(load_monitoring(typed)))
     return named["name"] if named else NO_MODEL
 
 
-def experiment_id(name: str) -> str:
+def get_experiment_id(name: str) -> str:
     """Return the id of an experiment.
 
     Raises:

@@ -19,88 +19,90 @@ import pandas as pd
 
 from drift import history
 from drift.compare.inputs import Sides, read_sides
-from drift.compare.signals import Judged, judge
-from drift.compare.sources import Watched
+from drift.compare.signals import Judgement, judge
+from drift.compare.sources import WatchedVersion
 from drift.errors import PackagesMissing
 from drift.policy import Observation, decide
-from drift.settings import settings_from
-from stepkit.commands import pipeline_command
-from stepkit.files import replacing
-from stepkit.model.metric_names import metric_name
-from stepkit.paths import from_root
+from drift.settings import load_monitoring
+from stepkit.commands import format_pipeline_command
+from stepkit.files import replace_file
+from stepkit.model.metric_names import make_metric_name
+from stepkit.paths import resolve_path
 from stepkit.settings.drift import Monitoring
-from stepkit.step.exit import one_message
-from stepkit.step.flags import settings_parser
+from stepkit.step.exit import exit_on_error
+from stepkit.step.flags import make_settings_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.strict_json import write_json
+from stepkit.strict_json import to_json
 
 log = logging.getLogger("drift")
 
-SECRET = "log_url"
+SECRET_SETTING = "log_url"
 """May hold a password, and does not change the result."""
 
 
-def parser() -> argparse.ArgumentParser:
-    flags = settings_parser(Monitoring, "drift", "drift", __doc__)
+def make_parser() -> argparse.ArgumentParser:
+    flags = make_settings_parser(Monitoring, "drift", "drift", __doc__)
     flags.add_argument("--result", default="", help="file to which drift.json is written too")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    with one_message():  # before a run is opened, which would keep what was typed
+    args = make_parser().parse_args(argv)
+    with exit_on_error():  # before a run is opened, which would keep what was typed
         if find_spec("evidently") is None:
             raise PackagesMissing(
                 "Evidently is not installed here. Type make drift, or once make .venv/drift.stamp and this again; or "
                 "let MLflow make an environment: --env-manager uv"
             )
-        settings = settings_from(vars(args))
+        settings = load_monitoring(vars(args))
     args.step = history.STEP_NAME
     with step_run(args) as run:
         sides = read_sides(run.client, settings, run.folder)
-        key = window_key(sides, settings)
-        before = history.earlier(run.client, run.experiment_id, run.run_id, key)
-        result = repeat(run, before.info.run_id) if before else compare(run, sides, settings, key)
+        key = compute_window_key(sides, settings)
+        before = history.find_earlier_run(run.client, run.experiment_id, run.run_id, key)
+        result = reuse_result(run, before.info.run_id) if before else compare_window(run, sides, settings, key)
         if args.result:
-            path = Path(from_root(args.result))
+            path = Path(resolve_path(args.result))
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as part:
-                part.write_text(write_json(result), encoding="utf-8")
+            with replace_file(path) as part:
+                part.write_text(to_json(result), encoding="utf-8")
 
 
-def window_key(sides: Sides, settings: Monitoring) -> str:
+def compute_window_key(sides: Sides, settings: Monitoring) -> str:
     """Return 16 hex digits for what is compared with what, and how: the same again need not be computed again."""
     current = sides.current
     known = {
         "window": [str(current.start), str(current.end), len(current.rows)],
-        "rows": "" if current.start else digest(current.rows),
+        "rows": "" if current.start else compute_digest(current.rows),
         # a corrected label says another thing of the model, as a new one does
-        "scored": [one if one is None else digest(pd.Series(one)) for one in (current.probability, current.label)],
+        "scored": [
+            one if one is None else compute_digest(pd.Series(one)) for one in (current.probability, current.label)
+        ],
         "model": [sides.model_name, sides.version] if sides.watched else [],
         "reference": sides.reference.address,
-        "settings": settings.model_dump(exclude={SECRET, "current", "reference"}),
+        "settings": settings.model_dump(exclude={SECRET_SETTING, "current", "reference"}),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def digest(rows: pd.DataFrame | pd.Series) -> str:
+def compute_digest(rows: pd.DataFrame | pd.Series) -> str:
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
 
 
-def repeat(run: StepRun, run_id: str) -> dict[str, Any]:
+def reuse_result(run: StepRun, run_id: str) -> dict[str, Any]:
     """Return the result of the earlier run of this window; this one names it and stays out of the history."""
     result: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{history.RESULT}")
     run.client.delete_tag(run.run_id, history.KEY)
     run.client.set_tag(run.run_id, "same_as", run_id)
-    run.say(f"this window was compared before, by run {run_id}: {result['decision']['action']}")
+    run.log_summary(f"this window was compared before, by run {run_id}: {result['decision']['action']}")
     return result
 
 
-def compare(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
+def compare_window(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
     """Judge a window, decide about it, publish both and return drift.json."""
     rows = len(sides.current.rows)
     status = ("too_few_rows" if rows else "empty") if rows < settings.min_rows else history.JUDGED_STATUS
-    judged = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judged([])
+    judged = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judgement([])
     now = Observation(
         key=key,
         time=sides.current.end or datetime.now(UTC),
@@ -109,47 +111,47 @@ def compare(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[
         alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
         judged=status == history.JUDGED_STATUS,
     )
-    past = history.runs_of(run.experiment_id, sides.model_name)
-    decision = decide(settings, [history.observation(one) for one in past], now)
-    result = described(run, sides, judged, now, status) | {"decision": decision.as_dict()}
+    past = history.fetch_runs(run.experiment_id, sides.model_name)
+    decision = decide(settings, [history.to_observation(one) for one in past], now)
+    result = build_result(run, sides, judged, now, status) | {"decision": decision.to_dict()}
     run.publish_json(result, history.RESULT)
-    publish_tags(result)
-    publish_metrics(result)
-    run.say(summary(result))
+    log_tags(result)
+    log_metrics(result)
+    run.log_summary(format_summary(result))
     if decision.action == "retrain" and sides.watched:
-        log.info("next, retrain on what is labelled:\n%s", "\n".join(retraining(sides.watched)))
+        log.info("next, retrain on what is labelled:\n%s", "\n".join(format_retraining_commands(sides.watched)))
     return result
 
 
-def retraining(watched: Watched) -> list[str]:
+def format_retraining_commands(watched: WatchedVersion) -> list[str]:
     """Return the commands that retrain a model by hand, on the labelled rows of the log."""
     table, name = "outputs/labelled.parquet", watched.model.name
     labelled = f"mlflow run ./drift -e labelled --env-manager local -P output={table} -P {quote(f'model_name={name}')}"
     overrides = {"data": watched.columns.name, "data.file_url": table, "register.model_name": name}
-    return [labelled, pipeline_command({**overrides, "data.sha256": None, "data.reference_dataset": "none"})]
+    return [labelled, format_pipeline_command({**overrides, "data.sha256": None, "data.reference_dataset": "none"})]
 
 
-def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judged:
+def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judgement:
     """Judge, draw Evidently's page, and put it on the run and next to this file."""
     from drift.compare import evidently_report
 
     if settings.tests == "evidently":
-        snapshot, columns = evidently_report.by_evidently(sides)
+        snapshot, columns = evidently_report.compare_by_evidently(sides)
         judged = judge(sides, settings, columns)
     else:
         judged = judge(sides, settings)
-        snapshot = evidently_report.page_of(sides, judged)
+        snapshot = evidently_report.build_snapshot(sides, judged)
     path = run.folder / history.REPORT
     snapshot.save_html(str(path))
     run.publish_file(path, history.REPORT)
-    folder = history.pages_of(sides.model_name)
+    folder = history.get_page_folder(sides.model_name)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / history.REPORT) as part:
+    with replace_file(folder / history.REPORT) as part:
         shutil.copyfile(path, part)
     return judged
 
 
-def described(run: StepRun, sides: Sides, judged: Judged, now: Observation, status: str) -> dict[str, Any]:
+def build_result(run: StepRun, sides: Sides, judged: Judgement, now: Observation, status: str) -> dict[str, Any]:
     """Return drift.json, without the decision."""
     current = sides.current
     return {
@@ -179,7 +181,7 @@ def described(run: StepRun, sides: Sides, judged: Judged, now: Observation, stat
     }
 
 
-def publish_tags(result: dict[str, Any]) -> None:
+def log_tags(result: dict[str, Any]) -> None:
     window, decision = result["window"], result["decision"]
     names = [one["column"] for one in result["columns"]]
     mlflow.set_tags(
@@ -195,17 +197,17 @@ def publish_tags(result: dict[str, Any]) -> None:
             history.ALARMS: ",".join(name for name, one in result["signals"].items() if one["alarm"]),
             history.REASON: decision["reason"],
             history.DECISION: decision["action"],
-            **{history.COLUMN + metric_name(name): name for name in names if metric_name(name) != name},
+            **{history.COLUMN + make_metric_name(name): name for name in names if make_metric_name(name) != name},
         }
     )
 
 
-def publish_metrics(result: dict[str, Any]) -> None:
+def log_metrics(result: dict[str, Any]) -> None:
     values: dict[str, float] = {name: result["window"][name] for name in ("rows", "labelled")}
     if result["columns"]:
         values |= {"drift_share": result["drift_share"], "drifted_columns": len(result["drifted"])}
     for column in result["columns"]:
-        name = metric_name(column["column"])
+        name = make_metric_name(column["column"])
         values |= {f"drift_score.{name}": column["score"], f"drifted.{name}": int(column["drifted"])}
     for name, signal in result["signals"].items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
@@ -215,7 +217,7 @@ def publish_metrics(result: dict[str, Any]) -> None:
     mlflow.log_metrics(values)
 
 
-def summary(result: dict[str, Any]) -> str:
+def format_summary(result: dict[str, Any]) -> str:
     window, decision = result["window"], result["decision"]
     if result["status"] != history.JUDGED_STATUS:
         return f"{result['status']}: {window['rows']:,} rows in the window; nothing to judge"

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
-from stepkit.secret_urls import expect_no_secret
+from stepkit.secret_urls import verify_no_secret
 from stepkit.settings.drift import Monitoring
-from stepkit.settings.load import settings_of
+from stepkit.settings.load import resolve_settings
 
-ADDRESSES = {
+URL_SETTINGS = {
     "log_url": f"Set {URL_VARIABLE} instead.",
     "reference": "Put it into an environment variable and name that: reference=env:DATA_URL.",
     "current": "Put it into an environment variable and name that: current=env:DATA_URL.",
@@ -18,7 +18,7 @@ ADDRESSES = {
 """The settings that may hold a secret, and what to do with one that does."""
 
 
-def settings_from(typed: Mapping[str, str]) -> Monitoring:
+def load_monitoring(typed: Mapping[str, str]) -> Monitoring:
     """Return the settings: what was typed, else what config.yaml says, else the default.
 
     Args:
@@ -28,18 +28,20 @@ def settings_from(typed: Mapping[str, str]) -> Monitoring:
         BadParameter: a value that does not fit; the message names it and where it stands.
         SecretInAddress: an address holds a password, which MLflow would keep.
     """
-    settings = settings_of(Monitoring, "drift", {key: typed[key] for key in Monitoring.model_fields if key in typed})
-    for key, instead in ADDRESSES.items():
-        expect_no_secret(getattr(settings, key), key, instead)
+    settings = resolve_settings(
+        Monitoring, "drift", {key: typed[key] for key in Monitoring.model_fields if key in typed}
+    )
+    for key, instead in URL_SETTINGS.items():
+        verify_no_secret(getattr(settings, key), key, instead)
     return settings
 
 
-def log_address(settings: Monitoring) -> str:
+def get_log_url(settings: Monitoring) -> str:
     """Return the prediction log's address, which may hold a password and so may come from the environment."""
     return settings.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
 
-def reference_model(settings: Monitoring) -> str:
+def get_reference_model(settings: Monitoring) -> str:
     """Return the address of the model that is watched; "" if files are compared without one."""
     if settings.reference.startswith("models:/"):
         return settings.reference

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
-from stepkit.model.metrics import Scored, Weighable
+from stepkit.model.metrics import Scored, WeightedMetrics
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs
 
@@ -35,35 +35,35 @@ class Bootstrap:
     level: float
     costs: Costs
 
-    def intervals(self, scored: Scored) -> dict[str, Interval]:
+    def compute_intervals(self, scored: Scored) -> dict[str, Interval]:
         """Return every metric of n scored rows with its interval."""
-        (found,) = self._metrics(scored)
-        return {name: self._interval(values, len(scored)) for name, values in found.items()}
+        (found,) = self._compute_metrics(scored)
+        return {name: self._compute_interval(values, len(scored)) for name, values in found.items()}
 
-    def differences(self, ours: Scored, theirs: Scored) -> dict[str, Interval]:
+    def compute_differences(self, ours: Scored, theirs: Scored) -> dict[str, Interval]:
         """Return every metric of `ours` minus that of `theirs`, who answered the same n rows, with its interval."""
-        found, others = self._metrics(ours, theirs)
-        return {name: self._interval(values - others[name], len(ours)) for name, values in found.items()}
+        found, others = self._compute_metrics(ours, theirs)
+        return {name: self._compute_interval(values - others[name], len(ours)) for name, values in found.items()}
 
-    def _metrics(self, *models: Scored) -> list[dict[str, np.ndarray]]:
+    def _compute_metrics(self, *models: Scored) -> list[dict[str, np.ndarray]]:
         """Return each model's metrics (2 + b,): of all n rows, of the rows that are drawn from, of each resample."""
         rows, random = len(models[0]), np.random.default_rng(self.seed)
-        whole = [Weighable(one, self.costs).metrics(np.ones((1, rows))) for one in models]
+        whole = [WeightedMetrics(one, self.costs).compute(np.ones((1, rows))) for one in models]
         if rows > MOST_ROWS:
             kept = random.choice(rows, MOST_ROWS, replace=False)
-            models = tuple(one.of(kept) for one in models)
-        weighable = [Weighable(one, self.costs) for one in models]
+            models = tuple(one.select(kept) for one in models)
+        weighable = [WeightedMetrics(one, self.costs) for one in models]
         with threadpool_limits(1, "blas"):  # its products are small: more threads would mostly wait for each other
             chunks = [
-                [model.metrics(weights) for model, weights in zip(weighable, drawn, strict=True)]
-                for drawn in self._weights([model.place for model in weighable], random)
+                [model.compute(weights) for model, weights in zip(weighable, drawn, strict=True)]
+                for drawn in self._iter_weights([model.place for model in weighable], random)
             ]
         return [
             {name: np.concatenate([value, *(chunk[number][name] for chunk in chunks)]) for name, value in found.items()}
             for number, found in enumerate(whole)
         ]
 
-    def _weights(self, places: list[np.ndarray], random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+    def _iter_weights(self, places: list[np.ndarray], random: np.random.Generator) -> Iterator[list[np.ndarray]]:
         """Yield some resamples at a time: (b, n) weights in the order of each model; first of all each row once."""
         rows = len(places[0])
         yield [np.ones((1, rows)) for _ in places]
@@ -74,9 +74,9 @@ class Bootstrap:
             offsets = np.arange(count)[:, None] * rows
             # the rows of a single model may be drawn from in any order, so in its own
             orders = [place[drawn] for place in places] if len(places) > 1 else [drawn]
-            yield [_counted(order + offsets) for order in orders]
+            yield [_count_draws(order + offsets) for order in orders]
 
-    def _interval(self, values: np.ndarray, rows: int) -> Interval:
+    def _compute_interval(self, values: np.ndarray, rows: int) -> Interval:
         value, own, resampled = values[0], values[1], values[2:]
         defined = resampled[np.isfinite(resampled)]
         if not np.isfinite(value) or len(defined) < LEAST_DEFINED * len(resampled):
@@ -86,6 +86,6 @@ class Bootstrap:
         return Interval(float(value), float(low), float(high))
 
 
-def _counted(drawn: np.ndarray) -> np.ndarray:
+def _count_draws(drawn: np.ndarray) -> np.ndarray:
     """Return (b, n) how often each row was drawn, from (b, n) places in the flattened result."""
     return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float32)

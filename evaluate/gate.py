@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evaluate.slices import Slice, compared_by, worst_of
-from stepkit.model.metric_table import metric_of
+from evaluate.slices import Slice, choose_slice_metric, find_worst_slice
+from stepkit.model.metric_table import get_metric
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
 from stepkit.store.champion import OtherDataSet
@@ -59,7 +59,7 @@ class Verdict:
         """Why it does not pass, in words; that a rejected model is not better either goes without saying."""
         return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or self.outcome == AS_GOOD)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed, "outcome": self.outcome, "reasons": self.reasons, **asdict(self)}
 
 
@@ -79,8 +79,8 @@ class Comparison:
     """
 
     version: str = ""
-    why_none: str = ""
-    why_not: str = ""
+    reason_not_needed: str = ""
+    reason_not_compared: str = ""
     other_data_set: OtherDataSet | None = None
     differences: dict[str, Interval] = field(default_factory=dict)
     unknown: str = ""
@@ -88,17 +88,17 @@ class Comparison:
     rows: int = 0
     excluded: int = 0
 
-    def as_report(self) -> dict[str, Any]:
+    def to_report(self) -> dict[str, Any]:
         """Return the keys `champion` and `difference` of evaluation.json."""
         champion = {
             "version": self.version,
-            "reason_not_compared": self.why_none or self.why_not or None,
+            "reason_not_compared": self.reason_not_needed or self.reason_not_compared or None,
             "rows_compared": self.rows,
             "rows_excluded": self.excluded,
             "rows_unknown": self.unknown or None,
-            "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
+            "metrics": {name: interval.to_dict() for name, interval in self.metrics.items()},
         }
-        differences = {name: interval.as_dict() for name, interval in self.differences.items()}
+        differences = {name: interval.to_dict() for name, interval in self.differences.items()}
         return {"champion": champion if self.version else None, "difference": differences}
 
 
@@ -117,53 +117,55 @@ class Facts:
     latency_ms: float = math.nan
 
 
-def judge(
+def judge_model(
     metrics: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
 ) -> Verdict:
     """Judge a model, with these metrics on the whole test split, by every rule that the settings ask for."""
     gate = settings.gate
-    rules = [_bound(name, metrics, floor, metric_of(name).lower_is_better) for name, floor in gate.floors.items()]
-    rules += _ceilings(("calibration_error",), metrics, gate)
+    rules = [
+        _check_bound(name, metrics, floor, get_metric(name).lower_is_better) for name, floor in gate.floors.items()
+    ]
+    rules += _check_ceilings(("calibration_error",), metrics, gate)
     if gate.worst_slice is not None and slices:
-        rules.append(worst_slice(slices, settings, gate.worst_slice))
-    rules += _ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(facts), gate)
-    return Verdict([*rules, *against_champion(comparison, gate)])
+        rules.append(check_worst_slice(slices, settings, gate.worst_slice))
+    rules += _check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(facts), gate)
+    return Verdict([*rules, *check_against_champion(comparison, gate)])
 
 
-def _ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: Gate) -> list[Rule]:
+def _check_ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: Gate) -> list[Rule]:
     limits = {name: getattr(gate, name) for name in names}
-    return [_bound(name, values, limit, True) for name, limit in limits.items() if limit is not None]
+    return [_check_bound(name, values, limit, True) for name, limit in limits.items() if limit is not None]
 
 
-def _bound(name: str, values: Mapping[str, float], threshold: float, is_ceiling: bool) -> Rule:
+def _check_bound(name: str, values: Mapping[str, float], threshold: float, is_ceiling: bool) -> Rule:
     value = values.get(name, math.nan)
     passed = value <= threshold if is_ceiling else value >= threshold
     words = ("at most" if passed else "above") if is_ceiling else ("at least" if passed else "below")
     shown = f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"
     found = "not computed" if math.isnan(value) else f"{shown}, {words}"
-    return Rule(name, value, threshold, passed, f"{label_of(name)} {found} {threshold:g}")
+    return Rule(name, value, threshold, passed, f"{get_label(name)} {found} {threshold:g}")
 
 
-def worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
+def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
     """Compare the worst slice with the floor: it fails if its whole interval is below.
 
     The value alone would not do: of twenty slices some are small, and the worst of them is low by chance.
     """
-    metric = compared_by(settings.gate.metric)
+    metric = choose_slice_metric(settings.gate.metric)
     judged = [one for one in slices if one.is_judged(settings.slices)]
-    worst = worst_of(judged, settings.slices, metric)
+    worst = find_worst_slice(judged, settings.slices, metric)
     if worst is None:
         fewest = f"{settings.slices.min_rows} rows and {settings.slices.min_positives} of each class"
         return Rule("worst_slice", math.nan, floor, False, f"not computed: none of {len(slices)} slices has {fewest}")
     below = [one for one in judged if not one.metrics[metric].high >= floor]
-    shown = worst_of(below, settings.slices, metric) or worst
+    shown = find_worst_slice(below, settings.slices, metric) or worst
     interval = shown.metrics[metric]
-    words = f"{shown.label} is the worst of {len(judged)} slices: {label_of(metric)} {_interval(interval)}"
+    words = f"{shown.label} is the worst of {len(judged)} slices: {get_label(metric)} {_format_interval(interval)}"
     words += f", {'below' if below else 'not shown to be below'} {floor:g}"
     return Rule("worst_slice", interval.value, floor, not below, words)
 
 
-def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
+def check_against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
     """Yield the rules: of the same data set; not worse than the champion beyond a margin; if asked for, better."""
     if other := comparison.other_data_set:
         words = other.why_replaceable or (
@@ -171,15 +173,15 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
             "register.replace_data_set=true"
         )
         yield Rule("data_set", math.nan, None, bool(other.why_replaceable), f"{other.words}: {words}")
-    if comparison.why_none:
+    if comparison.reason_not_needed:
         return
     version = f"the champion (version {comparison.version})"
-    if comparison.why_not:
-        reason = f"not compared with {version}: {comparison.why_not}"
+    if comparison.reason_not_compared:
+        reason = f"not compared with {version}: {comparison.reason_not_compared}"
         yield Rule(NOT_WORSE, math.nan, gate.margin, False, reason)
         return
-    gain = _gain(comparison.differences[gate.metric], gate.metric)
-    seen = f"{label_of(gate.metric)} {_interval(gain, '+')} against {version}"
+    gain = _to_gain(comparison.differences[gate.metric], gate.metric)
+    seen = f"{get_label(gate.metric)} {_format_interval(gain, '+')} against {version}"
     if comparison.unknown:
         seen += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
@@ -191,23 +193,23 @@ def against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
         yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
 
 
-def _gain(difference: Interval, metric: str) -> Interval:
+def _to_gain(difference: Interval, metric: str) -> Interval:
     """Return the difference with the sign that more is better."""
-    if metric_of(metric).lower_is_better:
+    if get_metric(metric).lower_is_better:
         return Interval(-difference.value, -difference.high, -difference.low)
     return difference
 
 
-FACTS = {
+FACT_LABELS = {
     "onnx_difference": "ONNX against scikit-learn: largest difference",
     "size_mb": "size in MB",
     "latency_ms": "one row in ms",
 }
 
 
-def label_of(name: str) -> str:
-    return FACTS.get(name) or metric_of(name).label
+def get_label(name: str) -> str:
+    return FACT_LABELS.get(name) or get_metric(name).label
 
 
-def _interval(interval: Interval, sign: str = "") -> str:
+def _format_interval(interval: Interval, sign: str = "") -> str:
     return f"{interval.value:{sign}.4f} ({interval.low:{sign}.4f} to {interval.high:{sign}.4f})"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stepkit.model.statistics import Interval, auc_difference
+from stepkit.model.statistics import Interval, compute_auc_difference
 from stepkit.table.columns import Columns
-from stepkit.table.tables import with_column
+from stepkit.table.tables import add_column
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 """From n rows, as the model takes them, to (n,) probabilities."""
@@ -40,13 +40,13 @@ def importance(
     before = predict(rows)
     found = []
     for name in rows.columns:
-        shuffled = with_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
-        drop = auc_difference(labels, before, predict(shuffled), level)
-        found.append(Importance(**drop.as_dict(), column=name, label=columns.columns[name].label or name))
+        shuffled = add_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
+        drop = compute_auc_difference(labels, before, predict(shuffled), level)
+        found.append(Importance(**drop.to_dict(), column=name, label=columns.columns[name].label or name))
     return sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-1.0))
 
 
-def sampled(rows: int, most: int, seed: int) -> np.ndarray:
+def sample_rows(rows: int, most: int, seed: int) -> np.ndarray:
     """Return the places of at most `most` of n rows, in rising order."""
     if rows <= most:
         return np.arange(rows)

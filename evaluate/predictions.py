@@ -14,51 +14,51 @@ from mlflow.pyfunc import PyFuncModel
 
 from stepkit.model.metrics import Scored
 from stepkit.table.columns import Columns
-from stepkit.table.labels import expect_labels
-from stepkit.table.tables import as_model_input
+from stepkit.table.labels import verify_labels
+from stepkit.table.tables import to_model_input
 
 ROWS_AT_ONCE = 100_000
-TIMED_ANSWERS = 60
+TIMED_PREDICTIONS = 60
 WORK = range(20_000)
 """Numbers that are summed after each answer, to see how busy the machine is: about half a millisecond of one core."""
 
 
-def scored_by(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
+def score_table(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
     """Return the answers to n rows together with the truth in them.
 
     A large table is asked about in parts of about the same size: MLflow and the graph each copy what they are given.
     """
     ends = np.linspace(0, len(table), -(-len(table) // ROWS_AT_ONCE) + 1, dtype=int)
-    parts = (as_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
+    parts = (to_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
     answer = pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
-    expect_labels(table, columns.target)
+    verify_labels(table, columns.target)
     labels = table[columns.target].to_numpy(dtype=int)
     return Scored(labels, answer["probability"].to_numpy(), answer["class"].to_numpy())
 
 
-def milliseconds_per_answer(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:
+def measure_latency_ms(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:
     """Return the median time of an answer for one row, as it would take a caller on a machine with nothing else to do.
 
     A busy machine makes every process wait. After each answer a fixed piece of work is timed: it waits as well, and
     by how much is known, since its CPU time does not grow. The half of the answers that met the least waiting counts.
     """
-    row = as_model_input(table.head(1), columns)
+    row = to_model_input(table.head(1), columns)
     model.predict(row)  # the first one prepares what the others use
     measured = []
-    for _ in range(TIMED_ANSWERS):
-        seconds, _ = _timed(partial(model.predict, row))
-        elapsed, cpu_seconds = _timed(partial(sum, WORK))
+    for _ in range(TIMED_PREDICTIONS):
+        seconds, _ = _measure_seconds(partial(model.predict, row))
+        elapsed, cpu_seconds = _measure_seconds(partial(sum, WORK))
         measured.append((seconds, max(1.0, elapsed / max(cpu_seconds, 1e-9))))
-    return 1000 * calm_median(measured)
+    return 1000 * compute_calm_median(measured)
 
 
-def calm_median(measured: list[tuple[float, float]]) -> float:
+def compute_calm_median(measured: list[tuple[float, float]]) -> float:
     """Return the median of the calmer half of (seconds, slowdown), each without its slowdown."""
     calm = sorted(measured, key=lambda one: one[1])[: max(1, len(measured) // 2)]
     return median(seconds / slowdown for seconds, slowdown in calm)
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
+def _measure_seconds(work: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds that some work takes, and the CPU seconds of this thread."""
     began, cpu_began = time.perf_counter(), time.thread_time()
     work()

@@ -13,57 +13,59 @@ import pandas as pd
 from mlflow.entities import RunData
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.champion_comparison import TestSplit, compare
-from evaluate.gate import Comparison, Facts, Verdict, judge
-from evaluate.measure import Assessed, assess, bootstrap, report, values_of
-from evaluate.plots import pictures
-from evaluate.predictions import milliseconds_per_answer, scored_by
-from stepkit.paths import from_root
+from evaluate.champion_comparison import TestSplit, compare_with_champion
+from evaluate.gate import Comparison, Facts, Verdict, judge_model
+from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
+from evaluate.plots import iter_plots
+from evaluate.predictions import measure_latency_ms, score_table
+from stepkit.paths import resolve_path
 from stepkit.settings.evaluate import REASONS, VERDICT, read_evaluation
-from stepkit.step.flags import step_parser
+from stepkit.step.flags import make_step_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.store.champion import champion_of
-from stepkit.store.lineage import MODEL_FILES, address_of
+from stepkit.store.champion import find_champion
+from stepkit.store.lineage import MODEL_FILES, make_artifact_uri
 
 EVALUATION = "evaluation.json"
 
 
-def facts_about(run: StepRun, model: PyFuncModel, training: RunData, table: pd.DataFrame) -> Facts:
+def collect_facts(run: StepRun, model: PyFuncModel, training: RunData, table: pd.DataFrame) -> Facts:
     """Gather what the gate asks besides the answers; what the training run did not note stays unknown."""
     files = json.loads(training.tags.get(MODEL_FILES, "{}"))
     return Facts(
         onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
         size_mb=sum(files.values()) / 1e6 if files else math.nan,
-        latency_ms=milliseconds_per_answer(model, table, run.columns),
+        latency_ms=measure_latency_ms(model, table, run.columns),
     )
 
 
-def log_metrics(assessed: Assessed, facts: Facts, model: PyFuncModel) -> None:
+def log_metrics(assessed: Assessment, facts: Facts, model: PyFuncModel) -> None:
     """Log values and ends of intervals on the run, the values on the logged model too, so that its page shows them."""
     values = {f"test_{name}": value for name, value in assessed.values.items()}
     more = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
     for name, interval in assessed.metrics.items():
         more |= {f"test_{name}.low": interval.low, f"test_{name}.high": interval.high}
-    mlflow.log_metrics(known(values), model_id=model.metadata.model_id if model.metadata else None)
-    mlflow.log_metrics(known(more))
+    mlflow.log_metrics(select_finite(values), model_id=model.metadata.model_id if model.metadata else None)
+    mlflow.log_metrics(select_finite(more))
 
 
-def known(values: dict[str, float]) -> dict[str, float]:
+def select_finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def summary(assessed: Assessed, verdict: Verdict, comparison: Comparison) -> str:
+def format_summary(assessed: Assessment, verdict: Verdict, comparison: Comparison) -> str:
     """Return one line: the AUC, and the outcome of the comparison or of the rules."""
     compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")]
-    outcome = verdict.reasons or (compared[-1] if compared else f"nothing to compare with: {comparison.why_none}")
+    outcome = verdict.reasons or (
+        compared[-1] if compared else f"nothing to compare with: {comparison.reason_not_needed}"
+    )
     auc = assessed.values["roc_auc"]
     shown = f"{auc:.4f}" if math.isfinite(auc) else "not computed"
     return f"test AUC {shown} on {len(assessed.scored):,} rows; {outcome}"
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     model = ("input_model_step", "input_model_run_id", "model_export", "model_name")
-    flags = step_parser(__doc__, *model, "verdict", "random_seed", "evaluate_config", "replace_data_set")
+    flags = make_step_parser(__doc__, *model, "verdict", "random_seed", "evaluate_config", "replace_data_set")
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
     flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current one")
     flags.add_argument("--test_data", required=True, help="artifact with the test split")
@@ -71,43 +73,43 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     with step_run(args) as run:
-        settings = read_evaluation(Path(from_root(run.fetch_if_address(args.evaluate_config))))
-        source = run.source(args.input_data_step, args.input_data_run_id)
+        settings = read_evaluation(Path(resolve_path(run.fetch_if_artifact(args.evaluate_config))))
+        source = run.get_source(args.input_data_step, args.input_data_run_id)
         table = run.read_table(args.input_data_step, args.test_data, source, context="testing")
-        model_run = run.source(args.input_model_step, args.input_model_run_id)
+        model_run = run.get_source(args.input_model_step, args.input_model_run_id)
         model = run.load_model(args.input_model_step, args.model_export, model_run)
-        scored = scored_by(model, table, run.columns)
+        scored = score_table(model, table, run.columns)
 
         def predict(rows: pd.DataFrame) -> np.ndarray:
             return pd.DataFrame(model.predict(rows))["probability"].to_numpy()
 
-        assessed = assess(scored, table, predict, run.columns, settings, args.random_seed)
+        assessed = assess_model(scored, table, predict, run.columns, settings, args.random_seed)
         training = run.client.get_run(model_run).data
-        facts = facts_about(run, model, training, table)
-        split = TestSplit(table, address_of(source, args.test_data), scored)
-        champion = champion_of(run.client, args.model_name)
-        how, replace = bootstrap(settings, args.random_seed), args.replace_data_set == "true"
-        comparison = compare(run, champion, model_run, split, how, replace)
-        verdict = judge(assessed.values, assessed.slices, facts, comparison, settings)
+        facts = collect_facts(run, model, training, table)
+        split = TestSplit(table, make_artifact_uri(source, args.test_data), scored)
+        champion = find_champion(run.client, args.model_name)
+        how, replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
+        comparison = compare_with_champion(run, champion, model_run, split, how, replace)
+        verdict = judge_model(assessed.values, assessed.slices, facts, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
-        found = report(assessed, threshold, settings, args.random_seed)
-        run.publish_json({**found, **comparison.as_report()}, EVALUATION)
+        found = build_report(assessed, threshold, settings, args.random_seed)
+        run.publish_json({**found, **comparison.to_report()}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
-        for name, figure in pictures(assessed, threshold, run.columns.class_names):
+        for name, figure in iter_plots(assessed, threshold, run.columns.class_names):
             run.publish_figure(figure, name)
         log_metrics(assessed, facts, model)
         mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.tags()})
-        run.say(summary(assessed, verdict, comparison))
+        run.log_summary(format_summary(assessed, verdict, comparison))
 
 
-def publish_verdict(run: StepRun, name: str, verdict: Verdict, assessed: Assessed, comparison: Comparison) -> None:
+def publish_verdict(run: StepRun, name: str, verdict: Verdict, assessed: Assessment, comparison: Comparison) -> None:
     content = {
-        **verdict.as_dict(),
+        **verdict.to_dict(),
         "champion_version": comparison.version or None,
         "metrics": assessed.values,
-        "champion_metrics": values_of(comparison.metrics) or None,
+        "champion_metrics": get_values(comparison.metrics) or None,
         "data_set": str(run.data_set),
     }
     run.publish_json(content, name)

@@ -34,7 +34,7 @@ class Scheduler:
     def set_paused(self, dag: str, paused: bool) -> None:
         self.call("PATCH", f"dags/{dag}", json={"is_paused": paused})
 
-    def knows(self, *dags: str) -> bool:
+    def has_dags(self, *dags: str) -> bool:
         return {*dags} <= {one["dag_id"] for one in self.get("dags", exclude_stale=True)["dags"]}
 
     def trigger(self, dag: str, **params: Any) -> str:
@@ -46,25 +46,25 @@ class Scheduler:
         runs: list[dict[str, Any]] = self.get(f"dags/{dag}/dagRuns", order_by="run_after")["dag_runs"]
         return runs
 
-    def state(self, dag: str, run: str) -> str:
+    def get_state(self, dag: str, run: str) -> str:
         return str(self.get(f"dags/{dag}/dagRuns/{run}")["state"])
 
-    def states(self, dag: str, run: str) -> dict[str, str | None]:
+    def get_task_states(self, dag: str, run: str) -> dict[str, str | None]:
         """Return the state of each task of a run."""
         tasks = self.get(f"dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in tasks}
 
-    def value(self, dag: str, run: str, task: str) -> Any:
+    def get_value(self, dag: str, run: str, task: str) -> Any:
         """Return the value that a task returned."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
         return self.get(path, deserialize=True)["value"]
 
-    def finished(self, dag: str, run: str) -> str:
+    def wait_for_end(self, dag: str, run: str) -> str:
         """Wait for the end of a run; return its state."""
-        wait_for(lambda: self.state(dag, run) in ENDED, f"the end of {dag} {run}")
-        return self.state(dag, run)
+        wait_for(lambda: self.get_state(dag, run) in ENDED, f"the end of {dag} {run}")
+        return self.get_state(dag, run)
 
-    def asset_events(self) -> list[dict[str, Any]]:
+    def list_asset_events(self) -> list[dict[str, Any]]:
         """Return every asset event, oldest first.
 
         Airflow answers 500 as long as a run that an event made has not begun (3.3.2, apache/airflow#71360), which

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 600.0
+SECONDS_TO_WAIT = 600.0
 """Seconds after which an event is not expected any more, on a machine that has much else to do."""
 
 
@@ -15,8 +15,8 @@ class StoryFailed(Exception):
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Look again and again until a condition holds; raise StoryFailed if it does not within `PATIENCE`."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SECONDS_TO_WAIT
     while not condition():
         if time.monotonic() > end:
-            raise StoryFailed(f"waited {PATIENCE:g} s in vain for {what}")
+            raise StoryFailed(f"waited {SECONDS_TO_WAIT:g} s in vain for {what}")
         time.sleep(0.5)

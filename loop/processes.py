@@ -13,7 +13,7 @@ from loop.polling import StoryFailed
 from stepkit.paths import ROOT
 from stepkit.processes import end_groups, start_in_session
 
-SECONDS_TO_END = 30.0
+SECONDS_TO_STOP = 30.0
 SECONDS_TO_RUN = 600.0
 LAST_LINES = 15
 
@@ -28,7 +28,7 @@ class Processes:
 
     def start(self, name: str, *command: str) -> None:
         """Start a server in the background."""
-        self._started.append((name, start_in_session(command, self.log_of(name), self._env, ROOT)))
+        self._started.append((name, start_in_session(command, self.get_log_path(name), self._env, ROOT)))
 
     def run(self, name: str, *command: str) -> None:
         """Run a command to its end.
@@ -41,27 +41,27 @@ class Processes:
         try:
             process.wait(SECONDS_TO_RUN)
         except subprocess.TimeoutExpired as error:
-            raise StoryFailed(f"{name} took longer than {SECONDS_TO_RUN:g} s. {self._last_lines(name)}") from error
+            raise StoryFailed(f"{name} took longer than {SECONDS_TO_RUN:g} s. {self._read_last_lines(name)}") from error
         self._started.pop()
         if process.returncode:
-            raise StoryFailed(f"{name} ended with {process.returncode}. {self._last_lines(name)}")
+            raise StoryFailed(f"{name} ended with {process.returncode}. {self._read_last_lines(name)}")
 
-    def all_run(self) -> bool:
+    def verify_running(self) -> bool:
         """Return True; raise StoryFailed if a server has ended."""
         for name, process in self._started:
             if process.poll() is not None:
-                raise StoryFailed(f"{name} ended with {process.returncode}. {self._last_lines(name)}")
+                raise StoryFailed(f"{name} ended with {process.returncode}. {self._read_last_lines(name)}")
         return True
 
-    def log_of(self, name: str) -> Path:
+    def get_log_path(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def _last_lines(self, name: str) -> str:
-        lines = self.log_of(name).read_text(errors="replace").splitlines()[-LAST_LINES:]
+    def _read_last_lines(self, name: str) -> str:
+        lines = self.get_log_path(name).read_text(errors="replace").splitlines()[-LAST_LINES:]
         return "Its last lines:\n" + "\n".join(lines)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        end_groups([process for _, process in reversed(self._started)], SECONDS_TO_END)
+        end_groups([process for _, process in reversed(self._started)], SECONDS_TO_STOP)

@@ -22,18 +22,18 @@ from rich.console import Console
 
 from loop.polling import StoryFailed, wait_for
 from loop.processes import Processes
-from loop.scenario import ACTS, MLFLOW, ROWS, Stage, answer_of
+from loop.scenario import ACTS, MLFLOW, ROWS, Stage, fetch
 from loop.webhook_receiver import Receiver
 from stepkit.errors import StepError
-from stepkit.paths import ROOT, sqlite_address
-from stepkit.processes import free_port, interrupt_on_signals
+from stepkit.paths import ROOT, make_sqlite_url
+from stepkit.processes import find_free_port, interrupt_on_signals
 
 AIRFLOW_PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
-WIDTH = 18
+NAME_WIDTH = 18
 FAILURES = (StoryFailed, StepError, requests.RequestException)
 
 
-def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, str]:
+def build_environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, str]:
     """What tells every part of the story where the others are; nothing of this repository's own is among it."""
     return {
         # `mlflow run` leaves an empty folder there each time
@@ -41,9 +41,9 @@ def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, st
         "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PREDICTION_LOG_URL": sqlite_address(folder / "predictions.db"),
+        "PREDICTION_LOG_URL": make_sqlite_url(folder / "predictions.db"),
         "DRIFT_ALERTS": receiver.address,
-        "DRIFT_ALERTS_JOURNAL": sqlite_address(folder / "alerts.db"),
+        "DRIFT_ALERTS_JOURNAL": make_sqlite_url(folder / "alerts.db"),
         "DRIFT_SCHEDULE": "none",
         "DRIFT_RETRY_SECONDS": "5",
         "AIRFLOW_VAR_PROJECT_PYTHON": sys.executable,
@@ -54,11 +54,11 @@ def environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, st
 
 
 @contextmanager
-def stage_in(folder: Path) -> Iterator[Stage]:
+def open_stage(folder: Path) -> Iterator[Stage]:
     """Start what runs through the whole story; end all of it, whatever comes."""
-    tracking, scorer, airflow = (free_port() for _ in range(3))
+    tracking, scorer, airflow = (find_free_port() for _ in range(3))
     uri = f"http://127.0.0.1:{tracking}"
-    with Receiver() as receiver, Processes(folder, environment(folder, uri, receiver)) as processes:
+    with Receiver() as receiver, Processes(folder, build_environment(folder, uri, receiver)) as processes:
         # it takes longest to start, and is needed last
         processes.start(
             "airflow", str(AIRFLOW_PYTHON), "-P", str(ROOT / "drift" / "airflow_standalone.py"),
@@ -66,10 +66,10 @@ def stage_in(folder: Path) -> Iterator[Stage]:
         )  # fmt: skip
         processes.start(
             "tracking", *MLFLOW, "server", "--host", "127.0.0.1", "--port", str(tracking), "--workers", "1",
-            "--backend-store-uri", sqlite_address(folder / "mlflow.db"),
+            "--backend-store-uri", make_sqlite_url(folder / "mlflow.db"),
             "--artifacts-destination", str(folder / "artifacts"),
         )  # fmt: skip
-        wait_for(lambda: answer_of(f"{uri}/health") is not None, "the tracking server")
+        wait_for(lambda: fetch(f"{uri}/health") is not None, "the tracking server")
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
         client = MlflowClient(tracking_uri=uri)
         yield Stage(processes, receiver, f"http://127.0.0.1:{scorer}", f"http://127.0.0.1:{airflow}", client)
@@ -80,12 +80,12 @@ def play(stage: Stage, console: Console) -> str:
     for number, (name, act) in enumerate(ACTS, start=1):
         began = time.monotonic()
         try:
-            stage.processes.all_run()
+            stage.processes.verify_running()
             said = act(stage)
         except FAILURES as error:
             return f"act {number}, {name}: {error}"
         seconds = time.monotonic() - began
-        console.print(f"{number:>2}  {name:<{WIDTH}} {seconds:6.1f} s  {said}", highlight=False, soft_wrap=True)
+        console.print(f"{number:>2}  {name:<{NAME_WIDTH}} {seconds:6.1f} s  {said}", highlight=False, soft_wrap=True)
     return ""
 
 
@@ -98,7 +98,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="loop-"))
     began = time.monotonic()
     try:
-        with stage_in(folder) as stage:
+        with open_stage(folder) as stage:
             failed = play(stage, console)
     except FAILURES as error:
         failed = f"before the first act: {error}"

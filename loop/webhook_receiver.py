@@ -34,7 +34,7 @@ class Receiver:
         """Its address, as apprise writes that of a plain webhook."""
         return f"json://127.0.0.1:{self._server.server_port}/alerts"
 
-    def titles(self) -> list[str]:
+    def list_titles(self) -> list[str]:
         return [str(message["title"]) for message in self.received]
 
     def __enter__(self) -> Self:

@@ -11,16 +11,16 @@ from mlflow.entities import Run
 
 from pipeline.config import Config
 from stepkit.errors import StepError
-from stepkit.paths import from_root
-from stepkit.secret_urls import opened
+from stepkit.paths import resolve_path
+from stepkit.secret_urls import resolve_url
 from stepkit.settings.evaluate import PASSED, VERDICT
-from stepkit.store.champion import WITHDRAWN, champion_of, is_by_hand
-from stepkit.store.lineage import address_of, digest_of
-from stepkit.store.reference import reference_address
-from stepkit.store.tracking import missing_as
-from stepkit.table.tables import sha256_of
+from stepkit.store.champion import WITHDRAWN, find_champion, is_promoted_by_hand
+from stepkit.store.lineage import fetch_digest, make_artifact_uri
+from stepkit.store.reference import find_reference
+from stepkit.store.tracking import handle_missing
+from stepkit.table.tables import compute_sha256
 
-LONGEST_WAIT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 5.0
 NONE, ITSELF = "none", "itself"
 
 
@@ -45,18 +45,18 @@ class StepContext:
         return f"{self.config.data.name} for {self.config.register_.model_name}".replace("'", "")
 
 
-def source(context: StepContext) -> dict[str, str]:
+def describe_source(context: StepContext) -> dict[str, str]:
     """The version of the data at their source: ETag, time of change or sha256; "" where the source names none."""
-    url = from_root(opened(context.config.data.file_url))
+    url = resolve_path(resolve_url(context.config.data.file_url))
     if url.startswith(("http://", "https://")):
-        return {"source": _version_on_server(url, min(context.config.download.stall_seconds, LONGEST_WAIT_SECONDS))}
+        return {"source": _fetch_server_version(url, min(context.config.download.stall_seconds, MAX_WAIT_SECONDS))}
     place = url.removeprefix("file://")
     if "://" in place:
-        return {"source": _version_in_store(url)}
-    return {"source": f"sha256:{sha256_of(Path(place))}" if Path(place).is_file() else ""}
+        return {"source": _fetch_store_version(url)}
+    return {"source": f"sha256:{compute_sha256(Path(place))}" if Path(place).is_file() else ""}
 
 
-def _version_on_server(url: str, patience: float) -> str:
+def _fetch_server_version(url: str, patience: float) -> str:
     try:
         answer = requests.head(url, allow_redirects=True, timeout=patience)
     except requests.RequestException:
@@ -65,7 +65,7 @@ def _version_on_server(url: str, patience: float) -> str:
     return next(filter(None, marks), "") if answer.ok else ""
 
 
-def _version_in_store(url: str) -> str:
+def _fetch_store_version(url: str) -> str:
     import fsspec  # takes its time to load, and most tables lie in a file or on a web server
 
     try:
@@ -75,47 +75,47 @@ def _version_in_store(url: str) -> str:
         return ""
 
 
-def reference(context: StepContext) -> dict[str, str]:
+def describe_reference(context: StepContext) -> dict[str, str]:
     """The digest of what check_data compares with."""
     config = context.config
-    sample = address_of(context.done["preprocess"], config.preprocess.artifact_name)
+    sample = make_artifact_uri(context.done["preprocess"], config.preprocess.artifact_name)
     wanted = config.data.reference_dataset or config.check_data.reference_artifact
     try:
-        address, _ = reference_address(context.client, sample, wanted, config.register_.model_name)
+        address, _ = find_reference(context.client, sample, wanted, config.register_.model_name)
     except StepError as error:
         return {"reference": f"cannot be had: {error}"}
     if not address:
         return {"reference": NONE}
     if not address.startswith("runs:/"):
-        return {"reference": f"sha256:{sha256_of(Path(address))}"}
-    with missing_as(None, StepError):
-        return {"reference": digest_of(context.client, address)}
+        return {"reference": f"sha256:{compute_sha256(Path(address))}"}
+    with handle_missing(None, StepError):
+        return {"reference": fetch_digest(context.client, address)}
     return {"reference": f"cannot be had: {address}"}  # no such run or artifact: check_data reports it
 
 
-def champion(context: StepContext) -> dict[str, str]:
+def describe_champion(context: StepContext) -> dict[str, str]:
     """The champion that a verdict compares with, or that stays because it is of another data set."""
-    found = champion_of(context.client, context.config.register_.model_name)
+    found = find_champion(context.client, context.config.register_.model_name)
     if found is None:
         return {"champion": NONE}
     if found.run_id == context.done["random_forest"]:
         return {"champion": ITSELF}
-    by_hand = ", put there by hand" if is_by_hand(found) else ""
+    by_hand = ", put there by hand" if is_promoted_by_hand(found) else ""
     return {"champion": f"version {found.version} (run {found.run_id or 'unknown'}{by_hand})"}
 
 
-def why_unregistered(context: StepContext, run: Run) -> str:
+def explain_unregistered(context: StepContext, run: Run) -> str:
     """Return why what a finished register run did does not hold any more, or ""."""
     name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
     found = None
-    with missing_as():
+    with handle_missing():
         found = context.client.get_model_version(name, version)
     if found is None:
         return f"{name} version {version} is not registered any more"
     if WITHDRAWN in found.tags:
         return ""  # a person put another version in its place
     passed = context.client.get_run(context.done["evaluate"]).data.tags.get(VERDICT) == PASSED
-    stands = champion_of(context.client, name)
+    stands = find_champion(context.client, name)
     if passed and (stands is None or str(stands.version) != version):
         return f"version {version} is not the champion any more"
     return ""

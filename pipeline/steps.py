@@ -40,8 +40,8 @@ class Step:
     after: tuple[str, ...] = ()
     packs: tuple[str, ...] = ()
     contents: dict[str, Callable[[Config], dict[str, Any]]] = field(default_factory=dict)
-    outside: Callable[[StepContext], dict[str, str]] = lambda _context: {}
-    why_undone: Callable[[StepContext, Run], str] = lambda _context, _run: ""
+    external_state: Callable[[StepContext], dict[str, str]] = lambda _context: {}
+    explain_undone: Callable[[StepContext, Run], str] = lambda _context, _run: ""
     tag: str = ""
 
     @property
@@ -49,17 +49,17 @@ class Step:
         return self.tag or self.name
 
 
-def _ending(config: Config) -> str:
+def _get_table_suffix(config: Config) -> str:
     return config.preprocess.artifact_name.rsplit(".", 1)[-1]
 
 
-def _threshold_costs(config: Config) -> str:
+def _format_threshold_costs(config: Config) -> str:
     """The costs that the threshold depends on; none if it does not, so that other costs train no other model."""
     by_cost = config.random_forest_pipeline.threshold == "cost"
     return ",".join(f"{cost:g}" for cost in config.evaluate.costs.model_dump().values()) if by_cost else ""
 
 
-def _replace_data_set(config: Config) -> str:
+def _format_replace_data_set(config: Config) -> str:
     return str(config.register_.replace_data_set).lower()
 
 
@@ -68,7 +68,7 @@ STEPS = (
         "download",
         tag="download_data",
         contents={"dataset": lambda config: config.data.model_dump(include=set(Columns.model_fields))},
-        outside=external_state.source,
+        external_state=external_state.describe_source,
         parameters=lambda config, here: {
             "file_url": config.data.file_url,
             "sha256": ",".join(config.data.sha256),
@@ -92,7 +92,7 @@ STEPS = (
     Step(
         "check_data",
         reads={"input_run_id": "preprocess"},
-        outside=external_state.reference,
+        external_state=external_state.describe_reference,
         parameters=lambda config, _here: {
             "input_step": "preprocess",
             "sample_artifact": config.preprocess.artifact_name,
@@ -121,12 +121,12 @@ STEPS = (
         contents={"model_config": lambda config: config.random_forest_pipeline.model_dump()},
         parameters=lambda config, here: {
             "input_step": "segregate",
-            "train_data": f"{config.segregate.artifact_root}/data_train.{_ending(config)}",
+            "train_data": f"{config.segregate.artifact_root}/data_train.{_get_table_suffix(config)}",
             "model_config": f"{here}/{MODEL_CONFIG}",
             "export_artifact": config.random_forest_pipeline.export_artifact,
             "random_seed": str(config.main.random_seed),
             "val_size": f"{config.data.val_size}",
-            "threshold_costs": _threshold_costs(config),
+            "threshold_costs": _format_threshold_costs(config),
             "stratify": config.data.stratify or "",
         },
     ),
@@ -134,15 +134,15 @@ STEPS = (
         "evaluate",
         reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
         contents={"evaluate_config": lambda config: config.evaluate.model_dump(exclude={"on_reject"})},
-        outside=external_state.champion,
+        external_state=external_state.describe_champion,
         parameters=lambda config, here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_data_step": "segregate",
-            "test_data": f"{config.segregate.artifact_root}/data_test.{_ending(config)}",
+            "test_data": f"{config.segregate.artifact_root}/data_test.{_get_table_suffix(config)}",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
-            "replace_data_set": _replace_data_set(config),
+            "replace_data_set": _format_replace_data_set(config),
             "evaluate_config": f"{here}/{EVALUATE_CONFIG}",
             "random_seed": str(config.main.random_seed),
         },
@@ -150,14 +150,14 @@ STEPS = (
     Step(
         "register",
         reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
-        why_undone=external_state.why_unregistered,
+        explain_undone=external_state.explain_unregistered,
         parameters=lambda config, _here: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_verdict_step": "evaluate",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
-            "replace_data_set": _replace_data_set(config),
+            "replace_data_set": _format_replace_data_set(config),
         },
     ),
 )
@@ -165,7 +165,7 @@ STEPS = (
 BY_NAME = {step.name: step for step in STEPS}
 
 
-def chosen_steps(names: list[str], key: str = "main.execute_steps") -> list[Step]:
+def select_steps(names: list[str], key: str = "main.execute_steps") -> list[Step]:
     """Return the named steps ("all": every one), in their order in the table, whatever the order of `names`.
 
     Args:
@@ -174,11 +174,11 @@ def chosen_steps(names: list[str], key: str = "main.execute_steps") -> list[Step
     Raises:
         ConfigError: a name that is no step.
     """
-    wanted = {_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
+    wanted = {_get_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
     return [step for step in STEPS if step.name in wanted]
 
 
-def _step_name(name: str, key: str) -> str:
+def _get_step_name(name: str, key: str) -> str:
     for step in STEPS:
         if name in (step.name, step.run_name):
             return step.name

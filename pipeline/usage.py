@@ -29,7 +29,7 @@ def wants_help(argv: list[str]) -> bool:
         return False
 
 
-def usage() -> str:
+def format_usage() -> str:
     config = (ROOT / "config.yaml").read_text(encoding="utf-8")
     data_sets = ", ".join(sorted(path.stem for path in (ROOT / "data").glob("*.yaml")))
     return USAGE.format(data_sets, config[config.index("\nmain:") :].partition("\nhydra:")[0].strip())

@@ -16,13 +16,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from prediction_log.errors import LogDamaged, LogUnavailable, LogUnfit
-from stepkit.secret_urls import shown, shown_in
+from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
 ROOT = Path(__file__).resolve().parents[1]
-BUSY_SECONDS, LONGEST_SECONDS = 5.0, 1e6
+BUSY_SECONDS, MAX_BUSY_SECONDS = 5.0, 1e6
 """How long SQLite waits for another process's transaction; the longest time that an address may name."""
 
-POSTGRES = {
+POSTGRES_OPTIONS = {
     "connect_timeout": 3,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
@@ -30,15 +30,17 @@ POSTGRES = {
 }
 """A database that hangs must not hang the answers: each wait has an end. Reading sets no limit of its own."""
 
-DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+ENABLE_SYNCHRONOUS_COMMIT = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """SQLite's codes for a file that is not a database, or whose pages do not fit together."""
 
-_WRONG_VALUE = re.compile(r"\b(invalid|bad)\b.*\b(value|option|port)\b|could not parse")
+_INVALID_OPTION = re.compile(r"\b(invalid|bad)\b.*\b(value|option|port)\b|could not parse")
 """How libpq rejects a value of an option before it asks the server."""
 
 _READ_ONLY = re.compile(r"read.only\s*=\s*(on|true|yes|1)|^(read-only|standby)$")
-EXAMPLES = "For example sqlite:///predictions.db or postgresql://user:password@host/database."
+URL_EXAMPLES = "For example sqlite:///predictions.db or postgresql://user:password@host/database."
 
 
 def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
@@ -54,32 +56,32 @@ def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
     try:
         address = make_url(url)
     except ArgumentError as error:
-        raise LogUnfit(f"'{shown(url)}' is no address of a prediction log. {EXAMPLES}") from error
+        raise LogUnfit(f"'{hide_secrets(url)}' is no address of a prediction log. {URL_EXAMPLES}") from error
     kind = address.get_backend_name()
     if kind == "sqlite":
-        return _sqlite(_file_address(address, base, reads), _seconds_of(address), reads)
+        return _create_sqlite_engine(_resolve_file_url(address, base, reads), _parse_timeout(address), reads)
     if kind == "postgresql":
-        return _postgres(address, reads)
-    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {shown_url(address)}. {EXAMPLES}")
+        return _create_postgres_engine(address, reads)
+    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {format_url(address)}. {URL_EXAMPLES}")
 
 
-def whole(url: URL) -> str:
+def to_text_with_password(url: URL) -> str:
     """Return an address with its secrets, never to be shown."""
     return url.render_as_string(hide_password=False)
 
 
-def shown_url(url: URL) -> str:
+def format_url(url: URL) -> str:
     """Return an address as it may be printed and stored."""
-    return shown(whole(url))
+    return hide_secrets(to_text_with_password(url))
 
 
-def file_of(engine: Engine) -> Path | None:
+def find_file(engine: Engine) -> Path | None:
     """The file of an SQLite log, None for a server."""
     return Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
 
 
 @contextmanager
-def existing(url: str, reads: bool = False) -> Iterator[Engine]:
+def open_existing(url: str, reads: bool = False) -> Iterator[Engine]:
     """Yield an engine for a log that is there already, and close it at the end.
 
     Raises:
@@ -87,7 +89,7 @@ def existing(url: str, reads: bool = False) -> Iterator[Engine]:
     """
     engine = open_engine(url, reads=reads)
     try:
-        file = file_of(engine)
+        file = find_file(engine)
         if file and not file.is_file():
             raise LogUnfit(
                 f"there is no prediction log at {file}. A server that answered makes one; see PREDICTION_LOG_URL."
@@ -98,40 +100,40 @@ def existing(url: str, reads: bool = False) -> Iterator[Engine]:
 
 
 @contextmanager
-def failures_of(url: URL) -> Iterator[None]:
+def translate_errors(url: URL) -> Iterator[None]:
     """Turn what a database raises into LogUnavailable, one line that names the log without its password."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise failure_of(url, error) from error
+        raise to_log_error(url, error) from error
 
 
-def failure_of(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
+def to_log_error(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
     """Return the error of the log that fits: LogUnfit where waiting cannot help, ValueError for a fault of a row."""
-    reason = shown_in(reason_of(error), whole(url))[:300]
+    reason = hide_secrets_in_text(format_reason(error), to_text_with_password(url))[:300]
     if not isinstance(error, SQLAlchemyError | sqlite3.Error) or isinstance(error, IntegrityError | DataError):
         return ValueError(f"cannot be put on record: {reason}")
-    if sqlite_code_of(error) in DAMAGED:
+    if get_sqlite_code(error) in DAMAGE_CODES:
         return LogDamaged(
             f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
         )
     is_of_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
-    if is_of_libpq and _WRONG_VALUE.search(reason):
+    if is_of_libpq and _INVALID_OPTION.search(reason):
         return LogUnfit(f"the address of the prediction log has an option that PostgreSQL rejects: {reason}.")
     return LogUnavailable(
-        f"the prediction log {shown_url(url)} cannot be used: {reason}. "
+        f"the prediction log {format_url(url)} cannot be used: {reason}. "
         "See that its database runs and has room and rights; nothing needs to be restarted."
     )
 
 
-def reason_of(error: Exception) -> str:
+def format_reason(error: Exception) -> str:
     """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
     cause = (error.orig if isinstance(error, DBAPIError) else None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     return " ".join(str(primary or cause).split()) or type(cause).__name__
 
 
-def sqlite_code_of(error: BaseException | None) -> int:
+def get_sqlite_code(error: BaseException | None) -> int:
     """Return the primary result code of SQLite behind an error, 0 for none."""
     while error is not None and not hasattr(error, "sqlite_errorcode"):
         error = error.__cause__
@@ -140,31 +142,31 @@ def sqlite_code_of(error: BaseException | None) -> int:
 
 def is_busy(error: BaseException) -> bool:
     """Return whether another process has the lock of an SQLite log, so that waiting helps."""
-    return sqlite_code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return get_sqlite_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _file_address(address: URL, base: Path, reads: bool) -> URL:
+def _resolve_file_url(address: URL, base: Path, reads: bool) -> URL:
     if address.drivername not in ("sqlite", "sqlite+pysqlite") or address.host or address.username:
-        raise LogUnfit(f"not the address of an SQLite file: a driver, host or user is named. {EXAMPLES}")
+        raise LogUnfit(f"not the address of an SQLite file: a driver, host or user is named. {URL_EXAMPLES}")
     if address.database in (None, "", ":memory:"):
-        raise LogUnfit(f"a prediction log in memory ({shown_url(address)}) would be lost. Name a file: {EXAMPLES}")
+        raise LogUnfit(f"a prediction log in memory ({format_url(address)}) would be lost. Name a file: {URL_EXAMPLES}")
     file = (base / str(address.database)).resolve()
     if not file.parent.is_dir():
         raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")
     if file.exists() and not file.is_file():
-        raise LogUnfit(f"{file} cannot be the prediction log: it is not a file. {EXAMPLES}")
+        raise LogUnfit(f"{file} cannot be the prediction log: it is not a file. {URL_EXAMPLES}")
     # SQLite writes files beside its own
     if not reads and not all(os.access(path, os.W_OK) for path in (file, file.parent) if path.exists()):
         raise LogUnfit(f"the prediction log {file} or its folder is not writable. Permit it, or name another file.")
     return address.set(drivername="sqlite", database=str(file), query={})
 
 
-def _seconds_of(address: URL) -> float:
+def _parse_timeout(address: URL) -> float:
     """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
     options = {"timeout": str(BUSY_SECONDS), **address.query}
     with suppress(ValueError):
         seconds = float(str(options["timeout"]))
-        if len(options) == 1 and 0.0 <= seconds < LONGEST_SECONDS:
+        if len(options) == 1 and 0.0 <= seconds < MAX_BUSY_SECONDS:
             return seconds
     raise LogUnfit(
         f"the address of the prediction log: wrong option (found {', '.join(sorted(address.query))}, expected only "
@@ -172,7 +174,7 @@ def _seconds_of(address: URL) -> float:
     )
 
 
-def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
+def _create_sqlite_engine(address: URL, seconds: float, reads: bool) -> Engine:
     engine = create_engine(address, connect_args={"check_same_thread": False, "timeout": seconds}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
@@ -188,19 +190,19 @@ def _sqlite(address: URL, seconds: float, reads: bool) -> Engine:
         if reads:
             connection.exec_driver_sql("BEGIN")
         else:
-            _take_turn(connection, seconds)
+            _begin_immediate(connection, seconds)
 
     return engine
 
 
-def keep_wal(engine: Engine) -> None:
+def enable_wal(engine: Engine) -> None:
     """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
     if engine.dialect.name == "sqlite":
-        with failures_of(engine.url), closing(engine.raw_connection()) as connection:
+        with translate_errors(engine.url), closing(engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA journal_mode=WAL")
 
 
-def _take_turn(connection: Connection, seconds: float) -> None:
+def _begin_immediate(connection: Connection, seconds: float) -> None:
     """Begin a transaction with the lock for writing: one that takes it later could not wait for it.
 
     SQLite's own waiting sleeps up to 100 ms at a time, and loses its turn to whoever asks more often meanwhile.
@@ -218,16 +220,16 @@ def _take_turn(connection: Connection, seconds: float) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what is the matter, as SQLAlchemy words it
 
 
-def _postgres(address: URL, reads: bool) -> Engine:
+def _create_postgres_engine(address: URL, reads: bool) -> Engine:
     try:
-        _expect_options(address, reads)
+        _verify_options(address, reads)
         # what the person wrote into the address wins
         left_out = {*address.query, "options"} if reads else {*address.query}
-        options = {key: value for key, value in POSTGRES.items() if key not in left_out}
+        options = {key: value for key, value in POSTGRES_OPTIONS.items() if key not in left_out}
         full = address.set(drivername="postgresql+psycopg")
         engine = create_engine(full, connect_args=options, pool_pre_ping=reads, hide_parameters=True)
     except ArgumentError as error:
-        raise LogUnfit(f"the address of the prediction log: {error}. {EXAMPLES}") from error
+        raise LogUnfit(f"the address of the prediction log: {error}. {URL_EXAMPLES}") from error
     except ModuleNotFoundError as error:
         raise LogUnfit(
             f"a prediction log on PostgreSQL needs psycopg ({error}). Type: pip install 'psycopg[binary]'"
@@ -237,13 +239,13 @@ def _postgres(address: URL, reads: bool) -> Engine:
     def _set_up(connection: Any, _: Any) -> None:
         # where the server's own setting is off, a commit returns before it is on the disk; stricter ones stay
         with connection.cursor() as cursor:
-            cursor.execute(DURABLE)
+            cursor.execute(ENABLE_SYNCHRONOUS_COMMIT)
         connection.commit()
 
     return engine
 
 
-def _expect_options(address: URL, reads: bool) -> None:
+def _verify_options(address: URL, reads: bool) -> None:
     """Raise LogUnfit for an option that libpq does not know, or that forbids to write."""
     from psycopg import ProgrammingError, conninfo
 
@@ -251,7 +253,7 @@ def _expect_options(address: URL, reads: bool) -> None:
     try:
         conninfo.make_conninfo(**options)
     except ProgrammingError as error:
-        raise LogUnfit(f"the address of the prediction log: {reason_of(error)}. Remove it.") from error
+        raise LogUnfit(f"the address of the prediction log: {format_reason(error)}. Remove it.") from error
     for name in ("options", "target_session_attrs"):
         if not reads and _READ_ONLY.search(options.get(name, "")):
             raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")

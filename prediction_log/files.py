@@ -21,17 +21,17 @@ from urllib.parse import quote
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from prediction_log.engine import BUSY_SECONDS, DAMAGED, file_of, sqlite_code_of
+from prediction_log.engine import BUSY_SECONDS, DAMAGE_CODES, find_file, get_sqlite_code
 from prediction_log.errors import LogDamaged, LogUnavailable
 
-ASIDE = ".aside-"
+ASIDE_INFIX = ".aside-"
 """Part of the name of a file that was moved aside, before the time (UTC) of that."""
 
-WAL = "-wal"
-SIDES = (WAL, "-shm")
+WAL_SUFFIX = "-wal"
+SIDE_SUFFIXES = (WAL_SUFFIX, "-shm")
 """Endings of the files that SQLite adds: commits that are not yet in the file, and the index of those."""
 
-_IS_THERE = 'SELECT probability FROM predictions WHERE request_id = ? AND "row" = ?'
+_SELECT_ROW = 'SELECT probability FROM predictions WHERE request_id = ? AND "row" = ?'
 logger = logging.getLogger(__name__)
 
 
@@ -45,16 +45,18 @@ class LogFile:
         self.generation = 0
         """How many files there have been; what was committed to an earlier one is not in this one."""
         self._engine = engine
-        self._path = file_of(engine)
+        self._path = find_file(engine)
         self._seen: os.stat_result | None = None
         self._sides: dict[str, os.stat_result | None] = {}
         if self._path:
-            event.listen(engine, "do_connect", self._expect_in_place)
+            event.listen(engine, "do_connect", self._verify_in_place)
 
     def is_in_place(self) -> bool:
-        return self._path is None or (not self.is_damaged and _is_same(_stat_of(self._path), self._seen))
+        return self._path is None or (not self.is_damaged and _is_same_file(_read_stat(self._path), self._seen))
 
-    def holds(self, generation: int, keys: Iterable[tuple[str, int]], committed: Iterable[tuple[str, int]]) -> bool:
+    def has_committed(
+        self, generation: int, keys: Iterable[tuple[str, int]], committed: Iterable[tuple[str, int]]
+    ) -> bool:
         """Return whether what was committed is in the file, and can be read again; called after each commit.
 
         Args:
@@ -64,17 +66,17 @@ class LogFile:
         """
         if self._path is None:
             return True
-        state = _stat_of(self._path)
-        if not state or not self._seen or not _is_same(state, self._seen) or generation != self.generation:
+        state = _read_stat(self._path)
+        if not state or not self._seen or not _is_same_file(state, self._seen) or generation != self.generation:
             return False
         # a checkpoint changes the file too, about every thousandth page
         if (state.st_size, state.st_mtime_ns) != (self._seen.st_size, self._seen.st_mtime_ns):
             self.is_damaged = not self._is_readable(state.st_size < self._seen.st_size, keys)
             self._seen = state
-        before, wal = self._sides.get(WAL), _stat_of(_beside(self._path, WAL))
-        if before and not (wal and _is_same(wal, before, empty=True) and wal.st_size >= before.st_size):
+        before, wal = self._sides.get(WAL_SUFFIX), _read_stat(_add_suffix(self._path, WAL_SUFFIX))
+        if before and not (wal and _is_same_file(wal, before, empty=True) and wal.st_size >= before.st_size):
             self.is_damaged = self.is_damaged or not self._is_readable(True, islice(committed, 1))
-        self._sides[WAL] = wal
+        self._sides[WAL_SUFFIX] = wal
         return not self.is_damaged
 
     def _is_readable(self, has_shrunk: bool, keys: Iterable[tuple[str, int]]) -> bool:
@@ -84,18 +86,18 @@ class LogFile:
             with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
                 if has_shrunk and connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
                     return False
-                rows = [connection.execute(_IS_THERE, key).fetchone() for key in keys]
+                rows = [connection.execute(_SELECT_ROW, key).fetchone() for key in keys]
         except sqlite3.DatabaseError as error:
-            return sqlite_code_of(error) not in (*DAMAGED, sqlite3.SQLITE_IOERR)
+            return get_sqlite_code(error) not in (*DAMAGE_CODES, sqlite3.SQLITE_IOERR)
         return not rows or any(rows)
 
-    def _expect_in_place(self, *_: Any) -> None:
+    def _verify_in_place(self, *_: Any) -> None:
         """Refuse a new connection where the old ones have another file: it would mix the files beside both."""
         if self._seen and not self.is_in_place():
             raise sqlite3.OperationalError("the file was moved or replaced")
 
     @contextmanager
-    def replaced(self) -> Iterator[None]:
+    def adopt_file(self) -> Iterator[None]:
         """Make way for a new file where the old one is not in place, and take note of the file that is there after it.
 
         One process at a time: each knows by these files whether another one has done so already.
@@ -111,54 +113,59 @@ class LogFile:
             try:
                 with suppress(OSError):  # some network mounts have no locks, and then a single process at least is safe
                     fcntl.flock(folder, fcntl.LOCK_EX)
-                self._make_way(self._path)
+                self._move_aside(self._path)
                 try:
                     yield
                 except LogDamaged:
-                    self._seen, self.is_damaged = _stat_of(self._path), self.generation > 0
+                    self._seen, self.is_damaged = _read_stat(self._path), self.generation > 0
                     raise
                 self.generation += 1
-                self._sides = {suffix: _stat_of(_beside(self._path, suffix)) for suffix in SIDES}
-                self._seen, self.is_damaged = _stat_of(self._path), False
+                self._sides = {suffix: _read_stat(_add_suffix(self._path, suffix)) for suffix in SIDE_SUFFIXES}
+                self._seen, self.is_damaged = _read_stat(self._path), False
             finally:
                 os.close(folder)
         except OSError as error:
             raise LogUnavailable(f"the prediction log {self._path} cannot be used: {error.strerror}.") from error
 
-    def _make_way(self, path: Path) -> None:
-        state, aside = _stat_of(path), path.with_name(f"{path.name}{ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    def _move_aside(self, path: Path) -> None:
+        state, aside = (
+            _read_stat(path),
+            path.with_name(f"{path.name}{ASIDE_INFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"),
+        )
         if self._seen and self.is_in_place():
             return  # prepared again after a failure
-        if state and _is_same(state, self._seen, empty=True):
+        if state and _is_same_file(state, self._seen, empty=True):
             self.is_lost = True
             path.rename(aside)
-            self._checkpoint()
+            self._checkpoint_wal()
             logger.warning("%s was damaged, and is %s now", path, aside.name)
         elif self._seen:
-            self._checkpoint()
-            aside = next((other for other in path.parent.iterdir() if _is_same(_stat_of(other), self._seen)), aside)
-            self.is_lost = self.is_lost or not aside.exists() or ASIDE in aside.name
+            self._checkpoint_wal()
+            aside = next(
+                (other for other in path.parent.iterdir() if _is_same_file(_read_stat(other), self._seen)), aside
+            )
+            self.is_lost = self.is_lost or not aside.exists() or ASIDE_INFIX in aside.name
         elif state and state.st_size:
             return
-        for suffix in SIDES:
-            beside, state = _beside(path, suffix), _stat_of(_beside(path, suffix))
+        for suffix in SIDE_SUFFIXES:
+            beside, state = _add_suffix(path, suffix), _read_stat(_add_suffix(path, suffix))
             # SQLite would delete a -wal whose file is missing
-            if state and (self._seen is None or _is_same(state, self._sides.get(suffix), empty=True)):
-                beside.rename(_beside(aside, suffix))
-                logger.warning("%s has lost its file and is %s now", beside, _beside(aside, suffix).name)
+            if state and (self._seen is None or _is_same_file(state, self._sides.get(suffix), empty=True)):
+                beside.rename(_add_suffix(aside, suffix))
+                logger.warning("%s has lost its file and is %s now", beside, _add_suffix(aside, suffix).name)
         self._seen = None
 
-    def _checkpoint(self) -> None:
+    def _checkpoint_wal(self) -> None:
         """Write what only the -wal holds into the file, by a connection that has both open whatever they are called."""
         with suppress(SQLAlchemyError, sqlite3.Error), closing(self._engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _add_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _stat_of(path: Path) -> os.stat_result | None:
+def _read_stat(path: Path) -> os.stat_result | None:
     """Without opening the file: to close it again would take SQLite's locks from this process."""
     try:
         return path.stat()
@@ -166,6 +173,6 @@ def _stat_of(path: Path) -> os.stat_result | None:
         return None
 
 
-def _is_same(state: os.stat_result | None, seen: os.stat_result | None, empty: bool = False) -> bool:
+def _is_same_file(state: os.stat_result | None, seen: os.stat_result | None, empty: bool = False) -> bool:
     """Return whether it is the same file, and (unless `empty` files count) not one that SQLite takes for a new one."""
     return bool(state and seen and os.path.samestat(state, seen) and (empty or state.st_size))

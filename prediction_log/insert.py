@@ -15,20 +15,20 @@ from sqlalchemy.dialects import postgresql
 from prediction_log.rows import COLUMNS, Prediction
 from prediction_log.schema import predictions
 
-NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
-IDS_AT_ONCE = 1_000
-SAME_PROBABILITY = 1e-6
+COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)
+IDS_PER_QUERY = 1_000
+MAX_PROBABILITY_DIFFERENCE = 1e-6
 """Float32 votes that are added in another order differ by less."""
 
-ROWS_AT_ONCE = 250
+ROWS_PER_STATEMENT = 250
 """How many rows a statement of SQLite takes, which allows 32,766 values in one. While it runs, requests have Python's
 interpreter lock: a statement for each row would have to wait for it again after each row."""
 
-Stored = dict[tuple[str, int], list[Any]]
+StoredRows = dict[tuple[str, int], list[Any]]
 """The rows of a request on record, once for each version that answered it."""
 
 
-class Taken(Exception):
+class IdConflict(Exception):
     """Requests, by their position, whose ids stand in the log with other rows already."""
 
     def __init__(self, positions: set[int]) -> None:
@@ -52,61 +52,61 @@ def commit(engine: Engine, requests: list[list[Prediction]], fresh: Collection[i
     given = [row for position, rows in enumerate(requests) if position not in fresh for row in rows]
     with engine.begin() as connection:
         # before the rows are written: a request under a known id must not add any
-        stored = _stored(connection, {row.request_id for row in given})
-        positions = _positions_of_others(stored, requests) if stored else set()
+        stored = _read_stored_rows(connection, {row.request_id for row in given})
+        positions = _find_conflicts(stored, requests) if stored else set()
         # two versions may have answered the same row at the same moment
         meet = len({(row.request_id, row.row) for row in given}) < len(given)
-        if not positions and (_insert(connection, rows) < len(rows) or meet):
-            positions = _positions_of_others(_stored(connection, {row.request_id for row in rows}), requests)
+        if not positions and (_insert_rows(connection, rows) < len(rows) or meet):
+            positions = _find_conflicts(_read_stored_rows(connection, {row.request_id for row in rows}), requests)
         if positions:
-            raise Taken(positions)
+            raise IdConflict(positions)
 
 
-def _insert(connection: Connection, rows: list[Prediction]) -> int:
+def _insert_rows(connection: Connection, rows: list[Prediction]) -> int:
     """Return how many rows were new. Statements by hand: SQLAlchemy looks at each value, which costs ten times."""
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
-        return connection.exec_driver_sql(_postgres_insert(), columns).rowcount
+        return connection.exec_driver_sql(_build_postgres_insert(), columns).rowcount
     new = 0
-    for some in chunks(rows, ROWS_AT_ONCE):
-        values = chain.from_iterable((row[0], row[1], _as_sqlite_time(row.time), *row[3:]) for row in some)
-        new += connection.exec_driver_sql(_sqlite_insert(len(some)), tuple(values)).rowcount
+    for some in split_chunks(rows, ROWS_PER_STATEMENT):
+        values = chain.from_iterable((row[0], row[1], _to_sqlite_time(row.time), *row[3:]) for row in some)
+        new += connection.exec_driver_sql(_build_sqlite_insert(len(some)), tuple(values)).rowcount
     return new
 
 
-@lru_cache(maxsize=ROWS_AT_ONCE)
-def _sqlite_insert(rows: int) -> str:
+@lru_cache(maxsize=ROWS_PER_STATEMENT)
+def _build_sqlite_insert(rows: int) -> str:
     places = ", ".join("?" for _ in COLUMNS)
     values = ", ".join(f"({places})" for _ in range(rows))
-    return f"INSERT INTO predictions ({NAMES}) VALUES {values} ON CONFLICT DO NOTHING"
+    return f"INSERT INTO predictions ({COLUMN_LIST}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 @cache
-def _postgres_insert() -> str:
+def _build_postgres_insert() -> str:
     """One array for each column: a thousand rows are as many messages as one."""
     types = [predictions.c[name].type.compile(postgresql.dialect()) for name in COLUMNS]  # type: ignore[no-untyped-call]  # typed only in part
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
-    return f"INSERT INTO predictions ({NAMES}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+    return f"INSERT INTO predictions ({COLUMN_LIST}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
 
 @lru_cache(maxsize=1_000)  # the rows of a request have one time
-def _as_sqlite_time(time: datetime) -> str:
+def _to_sqlite_time(time: datetime) -> str:
     """Return a UTC time as SQLAlchemy writes it into SQLite."""
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def _positions_of_others(stored: Stored, requests: list[list[Prediction]]) -> set[int]:
+def _find_conflicts(stored: StoredRows, requests: list[list[Prediction]]) -> set[int]:
     """The requests of which the log holds another row, or more or fewer rows, whichever version answered those."""
-    answered = _numbers_of(chain.from_iterable(stored.values()))
+    answered = _group_row_numbers(chain.from_iterable(stored.values()))
     return {
         position
         for position, rows in enumerate(requests)
-        if any(_differ(there, row) for row in rows for there in stored.get((row.request_id, row.row), ()))
-        or any(answered.get(name, numbers) != numbers for name, numbers in _numbers_of(rows).items())
+        if any(_is_different(there, row) for row in rows for there in stored.get((row.request_id, row.row), ()))
+        or any(answered.get(name, numbers) != numbers for name, numbers in _group_row_numbers(rows).items())
     }
 
 
-def _numbers_of(rows: Iterable[Any]) -> dict[str, set[int]]:
+def _group_row_numbers(rows: Iterable[Any]) -> dict[str, set[int]]:
     """The numbers of the rows that were answered, by request; a shadow may have had no time for all of them."""
     numbers: dict[str, set[int]] = {}
     for row in rows:
@@ -115,33 +115,33 @@ def _numbers_of(rows: Iterable[Any]) -> dict[str, set[int]]:
     return numbers
 
 
-def _differ(there: Any, row: Prediction) -> bool:
+def _is_different(there: Any, row: Prediction) -> bool:
     """Return whether a row on record is another row. Versions may take other columns: those that both have count.
 
     A redacted value is stored nowhere, so it counts by its effect: the same version answers the same row alike.
     """
-    ours, theirs = _as_numbers(json.loads(str(row.features))), _as_numbers(there.features)
+    ours, theirs = _to_floats(json.loads(str(row.features))), _to_floats(there.features)
     if row.model_version != there.model_version:
         return any(ours[name] != theirs[name] for name in ours.keys() & theirs)
-    other_answer = row.shadow == there.shadow and abs(row.probability - there.probability) > SAME_PROBABILITY
+    other_answer = row.shadow == there.shadow and abs(row.probability - there.probability) > MAX_PROBABILITY_DIFFERENCE
     return ours != theirs or other_answer
 
 
-def _as_numbers(features: dict[str, Any]) -> dict[str, Any]:
+def _to_floats(features: dict[str, Any]) -> dict[str, Any]:
     """PostgreSQL writes 1e300 with all its digits, which is read as a whole number that is no float."""
     return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
-def _stored(connection: Connection, ids: set[str]) -> Stored:
+def _read_stored_rows(connection: Connection, ids: set[str]) -> StoredRows:
     """For each row of these requests, what the log holds of it, once for each version that answered it."""
-    found: Stored = {}
-    for some in chunks(sorted(ids), IDS_AT_ONCE):
+    found: StoredRows = {}
+    for some in split_chunks(sorted(ids), IDS_PER_QUERY):
         for row in connection.execute(select(predictions).where(predictions.c.request_id.in_(some))):
             found.setdefault((row.request_id, row.row), []).append(row)
     return found
 
 
-def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def split_chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     waiting = iter(items)
     while some := list(islice(waiting, size)):
         yield some

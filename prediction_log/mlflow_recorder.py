@@ -23,12 +23,12 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from prediction_log.errors import LogUnavailable, LogUnfit, RedactUnfit
 from prediction_log.settings import SETTINGS_VARIABLE, URL_VARIABLE, LogSettings
 from prediction_log.writer import Prediction, PredictionLog
-from stepkit.table.columns import first_problem
+from stepkit.table.columns import format_first_problem
 
-REGISTERED = "registered_model_meta"
+REGISTERED_META_FILE = "registered_model_meta"
 """The file in which MLflow notes the registered model and version that a model was loaded as."""
 
-PATIENCE_SECONDS = 60.0
+COMMIT_TIMEOUT_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 
 
@@ -47,8 +47,8 @@ class Recorder:
         Raises:
             LogUnfit: the address or the settings in the environment are not those of a prediction log.
         """
-        self.settings = settings_from_environment()
-        self.name, self.version = names_of(model)
+        self.settings = read_environment_settings()
+        self.name, self.version = read_name_and_version(model)
         self.log = PredictionLog.open(os.environ[URL_VARIABLE], self.settings, base=Path.cwd(), must_answer=False)
 
     def record(self, rows: pd.DataFrame, probabilities: list[float], classes: list[int], started: float) -> None:
@@ -63,7 +63,7 @@ class Recorder:
         """
         latency = (time.perf_counter() - started) * 1000
         try:
-            self.settings.expect_redactable([*map(str, rows.columns)])
+            self.settings.verify_redact([*map(str, rows.columns)])
         except RedactUnfit as error:
             message = f"{SETTINGS_VARIABLE}: {error} Correct it and start the server again."
             raise MlflowException(message, TEMPORARILY_UNAVAILABLE) from error
@@ -74,7 +74,7 @@ class Recorder:
             for row, answer in enumerate(zip(raw, probabilities, classes, strict=True))
         ]
         try:
-            self.log.submit(predictions, fresh=True).result(PATIENCE_SECONDS)
+            self.log.submit(predictions, fresh=True).result(COMMIT_TIMEOUT_SECONDS)
         except (LogUnavailable, LogUnfit, TimeoutError) as error:
             if self.settings.when_unavailable == "refuse":
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
@@ -83,7 +83,7 @@ class Recorder:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
 
 
-def settings_from_environment() -> LogSettings:
+def read_environment_settings() -> LogSettings:
     """Return the settings in PREDICTION_LOG_SETTINGS, a JSON object; the defaults where it is not set.
 
     Raises:
@@ -93,12 +93,14 @@ def settings_from_environment() -> LogSettings:
         return LogSettings.model_validate_json(os.environ.get(SETTINGS_VARIABLE) or "{}")
     except ValueError as error:
         example = '{"redact": ["AGE"], "keep_days": 90}'
-        raise LogUnfit(f"{SETTINGS_VARIABLE}: {first_problem(error)}. Write JSON, for example {example}") from error
+        raise LogUnfit(
+            f"{SETTINGS_VARIABLE}: {format_first_problem(error)}. Write JSON, for example {example}"
+        ) from error
 
 
-def names_of(model: Path) -> tuple[str, str]:
+def read_name_and_version(model: Path) -> tuple[str, str]:
     """Return name and version under which a model was loaded from the registry; else its own name and MLflow's id."""
-    registered = model / REGISTERED
+    registered = model / REGISTERED_META_FILE
     if registered.is_file():
         noted = yaml.safe_load(registered.read_text(encoding="utf-8"))
         return str(noted["model_name"]), str(noted["model_version"])

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import URL
 
-from prediction_log.engine import shown_url
+from prediction_log.engine import format_url
 from prediction_log.errors import LogUnavailable
 from prediction_log.rows import Prediction
 
-MOST_WAITING = 50_000
+MAX_QUEUED_ROWS = 50_000
 """Rows that may wait to be written; beyond, a request is refused at once rather than kept in memory."""
 
 
@@ -54,7 +54,7 @@ class Request:
     rows: list[Prediction] = field(default_factory=list)
 
 
-class Waiting:
+class RequestQueue:
     """Requests handed in by any thread and taken by the one that writes; each method may be called from any thread."""
 
     def __init__(self, url: URL) -> None:
@@ -71,16 +71,16 @@ class Waiting:
         rows = len(request.predictions)
         with self._change:
             queued = self._counts["queued"]
-            if is_writing and not self.is_closing and (not queued or queued + rows <= MOST_WAITING):
+            if is_writing and not self.is_closing and (not queued or queued + rows <= MAX_QUEUED_ROWS):
                 self._requests.append(request)
                 self._counts["queued"] += rows
                 self._change.notify()
                 return None
             self._counts["failed"] += rows
         if not is_writing or self.is_closing:
-            return LogUnavailable(f"the prediction log {shown_url(self._url)} is closed.")
+            return LogUnavailable(f"the prediction log {format_url(self._url)} is closed.")
         return LogUnavailable(
-            f"{queued:,} predictions wait to be written to {shown_url(self._url)} already. "
+            f"{queued:,} predictions wait to be written to {format_url(self._url)} already. "
             f"Send fewer at a time, or use a faster database."
         )
 
@@ -113,7 +113,7 @@ class Waiting:
         with self._change:
             self._counts[kind] += predictions
 
-    def stats(self) -> Stats:
+    def get_stats(self) -> Stats:
         with self._change:
             since = self._oldest or (self._requests[0].since if self._requests else None)
             lag = time.monotonic() - since if since else 0.0

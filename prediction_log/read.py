@@ -12,24 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Engine, Select, Text, and_, cast, select, type_coerce
 
-from prediction_log.engine import existing, failures_of
+from prediction_log.engine import open_existing, translate_errors
 from prediction_log.errors import LogUnfit
 from prediction_log.rows import INFINITY, MINUS_INFINITY, loads
-from prediction_log.schema import expect_current, feedback, predictions
+from prediction_log.schema import feedback, predictions, verify_schema
 
-BEFORE = ("request_id", "row", "time", "model_version")
-AFTER = ("probability", "predicted", "latency_ms")
-ORDER = ("time", "request_id", "row", "model_version")
-ROWS_AT_ONCE = 50_000
+LEADING_COLUMNS = ("request_id", "row", "time", "model_version")
+TRAILING_COLUMNS = ("probability", "predicted", "latency_ms")
+SORT_COLUMNS = ("time", "request_id", "row", "model_version")
+ROWS_PER_PART = 50_000
 """Rows that exist as Python objects at a time; the rest is in columns, which take a tenth of the memory."""
 
-PLAIN = pa.schema(
+PLAIN_SCHEMA = pa.schema(
     {
         "request_id": pa.string(), "row": pa.int64(), "time": pa.timestamp("us", "UTC"), "model_version": pa.string(),
         "probability": pa.float64(), "predicted": pa.int64(), "latency_ms": pa.float64(), "label": pa.float64(),
     }
 )  # fmt: skip
-INFINITE = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
+INFINITY_BY_TEXT = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
 
 
 def read_log(
@@ -65,26 +65,33 @@ def read_log(
     equal = (columns.model_name, model_name), (columns.model_version, model_version), (columns.shadow, shadow)
     where = [column == value for column, value in equal if value is not None]
     if start is not None:
-        where.append(columns.time >= _utc(start, "start"))
+        where.append(columns.time >= _to_utc(start, "start"))
     if end is not None:
-        where.append(columns.time < _utc(end, "end"))
-    with existing(url, reads=True) as engine:
-        expect_current(engine)
-        with failures_of(engine.url):
-            return _frame(list(_parts(engine, _ordered(_query(engine, labels).where(*where), last))), labels)
+        where.append(columns.time < _to_utc(end, "end"))
+    with open_existing(url, reads=True) as engine:
+        verify_schema(engine)
+        with translate_errors(engine.url):
+            query = _sort_query(_build_query(engine, labels).where(*where), last)
+            return _build_frame(list(_iter_parts(engine, query)), labels)
 
 
-def features_in(log: pd.DataFrame) -> pd.DataFrame:
+def select_features(log: pd.DataFrame) -> pd.DataFrame:
     """Return the features of a log that was read with its labels, each under its own name."""
-    known = (*BEFORE, *AFTER, "label")
+    known = (*LEADING_COLUMNS, *TRAILING_COLUMNS, "label")
     return log.drop(columns=[*known]).rename(columns={f".{name}": name for name in known})
 
 
-def _query(engine: Engine, labels: bool) -> Select[Any]:
+def _build_query(engine: Engine, labels: bool) -> Select[Any]:
     columns = predictions.c
     # as texts: pyarrow and pandas turn a whole column at once into numbers and times, SQLAlchemy one value at a time
     time = type_coerce(columns.time, Text) if engine.dialect.name == "sqlite" else columns.time
-    chosen = [columns.request_id, columns.row, time, columns.model_version, *(columns[name] for name in AFTER)]
+    chosen = [
+        columns.request_id,
+        columns.row,
+        time,
+        columns.model_version,
+        *(columns[name] for name in TRAILING_COLUMNS),
+    ]
     query = select(*chosen, cast(columns.features, Text).label("features"))
     if not labels:
         return query
@@ -92,63 +99,63 @@ def _query(engine: Engine, labels: bool) -> Select[Any]:
     return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, same)
 
 
-def _utc(moment: datetime, name: str) -> datetime:
+def _to_utc(moment: datetime, name: str) -> datetime:
     if moment.tzinfo is None:
         raise LogUnfit(f"{name} ({moment}) has no time zone; write for example datetime(2026, 1, 31, tzinfo=UTC).")
     return moment.astimezone(UTC)
 
 
-def _ordered(query: Select[Any], last: int | None) -> Select[Any]:
+def _sort_query(query: Select[Any], last: int | None) -> Select[Any]:
     """Oldest first, of all rows or the newest."""
-    order = [predictions.c[name] for name in ORDER]
+    order = [predictions.c[name] for name in SORT_COLUMNS]
     if last is not None:
         newest = query.order_by(*(column.desc() for column in order)).limit(last).subquery()
-        return select(newest).order_by(*(newest.c[name] for name in ORDER))
+        return select(newest).order_by(*(newest.c[name] for name in SORT_COLUMNS))
     return query.order_by(*order)
 
 
-def _parts(engine: Engine, query: Select[Any]) -> Iterator[pa.Table]:
+def _iter_parts(engine: Engine, query: Select[Any]) -> Iterator[pa.Table]:
     """The result as tables of at most ROWS_AT_ONCE rows."""
     with engine.connect() as connection:
-        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+        result = connection.execution_options(yield_per=ROWS_PER_PART).execute(query)
         for rows in result.partitions():
-            yield _table(dict(zip(result.keys(), zip(*rows, strict=True), strict=True)))
+            yield _build_part(dict(zip(result.keys(), zip(*rows, strict=True), strict=True)))
 
 
-def _table(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
+def _build_part(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
     """One part: the plain columns, then the features' own, whose names begin with '.' so that none can clash."""
-    features = features_table(columns.pop("features"))
+    features = parse_features(columns.pop("features"))
     times = pd.to_datetime(pd.Series(columns.pop("time")), utc=True, format="ISO8601").astype("datetime64[us, UTC]")
-    plain = {name: pa.array(values, PLAIN.field(name).type) for name, values in columns.items()}
+    plain = {name: pa.array(values, PLAIN_SCHEMA.field(name).type) for name, values in columns.items()}
     own = {f".{name}": features[name] for name in features.column_names}
     return pa.table({**plain, "time": pa.array(times), **own})
 
 
-def features_table(texts: Iterable[str]) -> pa.Table:
+def parse_features(texts: Iterable[str]) -> pa.Table:
     """Parse n JSON objects into columns: doubles where every value is a number, else texts; gaps are null."""
     rows = [loads(text) for text in texts]
     names = dict.fromkeys(chain.from_iterable(rows))
-    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+    return pa.table({name: _build_column([row.get(name) for row in rows]) for name in names})
 
 
-def _column(values: list[Any]) -> pa.Array:
+def _build_column(values: list[Any]) -> pa.Array:
     texts = {value for value in values if isinstance(value, str)}
-    if texts <= INFINITE.keys():
-        return pa.array([INFINITE.get(value, value) for value in values] if texts else values, pa.float64())
+    if texts <= INFINITY_BY_TEXT.keys():
+        return pa.array([INFINITY_BY_TEXT.get(value, value) for value in values] if texts else values, pa.float64())
     numbers = pa.array([None if isinstance(value, str) else value for value in values], pa.float64())
     only_texts = pa.array([value if isinstance(value, str) else None for value in values], pa.string())
     return pc.coalesce(only_texts, numbers.cast(pa.string()))
 
 
-def _frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
-    table = _joined([PLAIN.empty_table(), *parts])
+def _build_frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
+    table = _join_parts([PLAIN_SCHEMA.empty_table(), *parts])
     features = [name for name in table.column_names if name.startswith(".")]
-    order = [*BEFORE, *features, *AFTER, *(["label"] if labels else [])]
+    order = [*LEADING_COLUMNS, *features, *TRAILING_COLUMNS, *(["label"] if labels else [])]
     frame: pd.DataFrame = table.select(order).to_pandas(split_blocks=True, self_destruct=True)
     return frame.rename(columns={name: name[1:] for name in features if name[1:] not in order})
 
 
-def _joined(parts: list[pa.Table]) -> pa.Table:
+def _join_parts(parts: list[pa.Table]) -> pa.Table:
     """One table of all parts: a column that is of numbers here and of texts there is of texts."""
     texts = {field.name for part in parts for field in part.schema if pa.types.is_string(field.type)}
     return pa.concat_tables(

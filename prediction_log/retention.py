@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, delete, exists, select
 
-from prediction_log.engine import failures_of
+from prediction_log.engine import translate_errors
 from prediction_log.errors import LogUnavailable, LogUnfit
-from prediction_log.insert import IDS_AT_ONCE, chunks
+from prediction_log.insert import IDS_PER_QUERY, split_chunks
 from prediction_log.schema import feedback, predictions
 
-PURGED_AT_ONCE = 1_000
+ROWS_PER_PURGE = 1_000
 SECONDS_BETWEEN_PURGES = 3600.0
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ class Purger:
         self._batches: Iterator[int] | None = None
         self._next = time.monotonic()
 
-    def seconds_left(self) -> float | None:
+    def compute_wait(self) -> float | None:
         """Seconds until there may be something to remove; None for never."""
         return None if self._keep_days is None else max(0.0, self._next - time.monotonic())
 
-    def remove_some(self) -> int:
+    def remove_batch(self) -> int:
         """Return how many predictions were removed: none before it is time, or when the log cannot be changed now."""
         if self._keep_days is None or time.monotonic() < self._next:
             return 0
@@ -60,10 +60,10 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
     )
     orphans = delete(feedback).where(~has_prediction)
     old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
-    with failures_of(engine.url):
+    with translate_errors(engine.url):
         while True:
             with engine.begin() as connection:
-                times = connection.scalars(old.limit(PURGED_AT_ONCE)).all()
+                times = connection.scalars(old.limit(ROWS_PER_PURGE)).all()
                 if not times:
                     # labels that older code has left behind
                     connection.execute(orphans.where(feedback.c.time < before))
@@ -71,6 +71,6 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
                 is_old = predictions.c.time <= times[-1]
                 ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
                 removed = connection.execute(delete(predictions).where(is_old)).rowcount
-                for some in chunks(ids, IDS_AT_ONCE):  # another version's answer to the same row may be young
+                for some in split_chunks(ids, IDS_PER_QUERY):  # another version's answer to the same row may be young
                     connection.execute(orphans.where(feedback.c.request_id.in_(some)))
             yield removed

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Features = dict[str, float | str | None]
-LONGEST_ID = 200
+MAX_ID_LENGTH = 200
 try:
     import orjson
 
@@ -26,7 +26,7 @@ INFINITY, MINUS_INFINITY = "Infinity", "-Infinity"
 """JSON has no infinite numbers; they stand in the log as these texts, and read_log turns them back."""
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=lambda value: value.item()).encode
-_TROUBLE = ("\\u0000", "\\ud")
+_UNSTORABLE_ESCAPES = ("\\u0000", "\\ud")
 """How a NUL and a half of a surrogate pair look in JSON: PostgreSQL refuses both, though JSON allows them."""
 
 
@@ -60,56 +60,58 @@ COLUMNS = Prediction._fields
 
 def is_request_id(text: str) -> bool:
     """Whether a text may name a request: 1 to 200 printable characters, which both databases store and index."""
-    return 0 < len(text) <= LONGEST_ID and text.isprintable()
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
-def is_kept(request_id: str, sample_rate: float) -> bool:
+def is_in_sample(request_id: str, sample_rate: float) -> bool:
     """Whether a request is in the sample: its id alone decides, so every process and every retry agrees."""
     number = int.from_bytes(blake2b(request_id.encode("utf-8", "replace"), digest_size=8).digest(), "big")
     return number < sample_rate * 2**64
 
 
-def kept_of(predictions: list[Prediction], sample_rate: float) -> list[Prediction]:
+def select_sample(predictions: list[Prediction], sample_rate: float) -> list[Prediction]:
     if sample_rate >= 1.0:
         return predictions
-    kept = {name for name in {one.request_id for one in predictions} if is_kept(name, sample_rate)}
+    kept = {name for name in {one.request_id for one in predictions} if is_in_sample(name, sample_rate)}
     return [one for one in predictions if one.request_id in kept]
 
 
-def rows_of(predictions: Iterable[Prediction], hidden: frozenset[str] = frozenset()) -> list[Prediction]:
+def to_log_rows(predictions: Iterable[Prediction], hidden: frozenset[str] = frozenset()) -> list[Prediction]:
     """Return the predictions as they are written: their time in UTC, their features as JSON, plain numbers.
 
     Raises:
         ValueError: an id that is_request_id refuses; a time without a zone; a probability that is none.
     """
-    return [_row(one, hidden) for one in predictions]
+    return [_to_log_row(one, hidden) for one in predictions]
 
 
-def _row(one: Prediction, hidden: frozenset[str]) -> Prediction:
+def _to_log_row(one: Prediction, hidden: frozenset[str]) -> Prediction:
     request_id, row, time, name, version, shadow, features, probability, predicted, ms = one
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"the probability of request {request_id}, row {row}, is {probability}")
-    utc, text = _utc_of(request_id, time), features if isinstance(features, str) else features_json(features, hidden)
+    utc, text = _to_utc(request_id, time), features if isinstance(features, str) else encode_features(features, hidden)
     return Prediction(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
 
 
 @lru_cache(maxsize=1_000)  # the rows of a request have one id and one time
-def _utc_of(request_id: str, time: datetime) -> datetime:
+def _to_utc(request_id: str, time: datetime) -> datetime:
     if not is_request_id(request_id):
-        raise ValueError(f"a request id has 1 to {LONGEST_ID} printable characters: {request_id[:LONGEST_ID]!r}")
+        raise ValueError(f"a request id has 1 to {MAX_ID_LENGTH} printable characters: {request_id[:MAX_ID_LENGTH]!r}")
     if time.tzinfo is None:
         raise ValueError(f"the time of request {request_id} has no time zone")
     return time.astimezone(UTC)
 
 
-def features_json(features: Features, hidden: frozenset[str] = frozenset()) -> str:
+def encode_features(features: Features, hidden: frozenset[str] = frozenset()) -> str:
     """Return a raw row as JSON that both databases take: NaN is null, infinity a text, broken characters replaced."""
     if hidden:
         features = {name: None if name in hidden else value for name, value in features.items()}
-    return _quick_json(features) or _exact_json(features)
+    return _encode_fast(features) or _encode_exact(features)
 
 
-def features_texts(names: Sequence[str], numbers: np.ndarray, hidden: frozenset[str] = frozenset()) -> list[str] | None:
+def encode_feature_table(
+    names: Sequence[str], numbers: np.ndarray, hidden: frozenset[str] = frozenset()
+) -> list[str] | None:
     """Return what `features_json` writes for n rows of numbers, in a third of its time.
 
     Args:
@@ -120,7 +122,7 @@ def features_texts(names: Sequence[str], numbers: np.ndarray, hidden: frozenset[
     Returns:
         n texts, or None where each row has to be looked at: an infinite number, an odd name, no orjson.
     """
-    template = _template(tuple(names), hidden)
+    template = _build_template(tuple(names), hidden)
     if not template or not numbers.size or np.isinf(numbers).any():
         return None
     rows = orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY).decode()
@@ -128,9 +130,9 @@ def features_texts(names: Sequence[str], numbers: np.ndarray, hidden: frozenset[
 
 
 @lru_cache(maxsize=10)
-def _template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
+def _build_template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
     """The text of a row with a place for each value, of which a hidden one fills nothing; empty where a name is odd."""
-    keys = [_quick_json({name: 0}).removesuffix(":0}") for name in names]
+    keys = [_encode_fast({name: 0}).removesuffix(":0}") for name in names]
     if not all(keys):
         return ""
     places = ["null%.0s" if name in hidden else "%s" for name in names]
@@ -138,7 +140,7 @@ def _template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
     return f"{{{','.join(pairs)}}}"
 
 
-def _quick_json(features: Features) -> str:
+def _encode_fast(features: Features) -> str:
     """The same in a fifth of the time for rows without gaps and oddities; for others the empty text."""
     if not _dumps:
         return ""
@@ -147,26 +149,28 @@ def _quick_json(features: Features) -> str:
     except TypeError:  # half a surrogate pair, a number of numpy's
         return ""
     # NaN and infinity would both be null
-    return "" if "null" in text or _TROUBLE[0] in text else text
+    return "" if "null" in text or _UNSTORABLE_ESCAPES[0] in text else text
 
 
-def _exact_json(features: Features) -> str:
+def _encode_exact(features: Features) -> str:
     try:
         text = _encode(features)
     except ValueError:  # a NaN or an infinity, which are rare: looking for them in every row would cost more
-        text = _encode({name: _finite(value) for name, value in features.items()})
-    if any(sign in text for sign in _TROUBLE):
-        return _encode({_clean(name): _clean(value) for name, value in json.loads(text).items()})
+        text = _encode({name: _replace_non_finite(value) for name, value in features.items()})
+    if any(sign in text for sign in _UNSTORABLE_ESCAPES):
+        return _encode(
+            {_replace_unstorable(name): _replace_unstorable(value) for name, value in json.loads(text).items()}
+        )
     return text
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if not isinstance(value, float) or math.isfinite(value):
         return value
     return None if math.isnan(value) else INFINITY if value > 0 else MINUS_INFINITY
 
 
-def _clean(value: Any) -> Any:
+def _replace_unstorable(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

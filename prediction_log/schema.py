@@ -14,19 +14,19 @@ import sqlalchemy as sa
 from sqlalchemy import Column, Connection, DateTime, Engine, Index, Integer, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from prediction_log.engine import failures_of, is_busy, keep_wal, shown_url
+from prediction_log.engine import enable_wal, format_url, is_busy, translate_errors
 from prediction_log.errors import LogUnavailable, LogUnfit
 
 HEAD = "2"
 """The schema version of this code: the newest file in migrations/versions."""
 
-KNOWN = ("1", "2")
+KNOWN_VERSIONS = ("1", "2")
 VERSION_TABLE = "prediction_log_version"
 """Not Alembic's own default: the log may share a database with MLflow, which uses that one."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-SECONDS_TO_OPEN = 20.0
-ONE_AT_A_TIME = 7_305_118
+PREPARE_TIMEOUT_SECONDS = 20.0
+SCHEMA_LOCK_KEY = 7_305_118
 """Key of the PostgreSQL advisory lock under which a schema is made; any number that nobody else uses."""
 
 metadata = sa.MetaData()
@@ -61,18 +61,18 @@ feedback = Table(
 )
 
 
-def prepare(engine: Engine) -> None:
+def prepare_tables(engine: Engine) -> None:
     """Make the tables, or bring those of an older version up to date; one process at a time does so.
 
     Raises:
         LogUnfit: the log was made by newer code.
         LogUnavailable: it cannot be reached or changed.
     """
-    end = time.monotonic() + SECONDS_TO_OPEN
+    end = time.monotonic() + PREPARE_TIMEOUT_SECONDS
     while True:
         try:
-            with failures_of(engine.url):
-                return _prepare(engine)
+            with translate_errors(engine.url):
+                return _prepare_once(engine)
         except LogUnavailable as error:
             # SQLite does not wait for its turn while another process turns a new file into WAL mode
             if not is_busy(error) or time.monotonic() > end:
@@ -80,47 +80,47 @@ def prepare(engine: Engine) -> None:
             time.sleep(0.05)
 
 
-def expect_current(engine: Engine) -> None:
+def verify_schema(engine: Engine) -> None:
     """Raise unless the log is there and of this code's schema: for those who only read.
 
     Raises:
         LogUnfit: no log at this address, an older one, or a newer one.
         LogUnavailable: it cannot be reached.
     """
-    with failures_of(engine.url), engine.connect() as connection:
-        found = _version_of(connection)
+    with translate_errors(engine.url), engine.connect() as connection:
+        found = _read_version(connection)
     if found is None:
-        raise LogUnfit(f"there is no prediction log at {shown_url(engine.url)} yet. A server that answered makes one.")
+        raise LogUnfit(f"there is no prediction log at {format_url(engine.url)} yet. A server that answered makes one.")
     if found != HEAD:
         raise LogUnfit(
-            f"the prediction log at {shown_url(engine.url)} has schema {found}, this code reads {HEAD}. "
+            f"the prediction log at {format_url(engine.url)} has schema {found}, this code reads {HEAD}. "
             f"Start the scorer on it once: that brings it up to date."
         )
 
 
-def _version_of(connection: Connection) -> str | None:
+def _read_version(connection: Connection) -> str | None:
     """Return the schema version of a log, None where there is no log yet; raise LogUnfit for a newer one."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-    if found not in (None, *KNOWN):
+    if found not in (None, *KNOWN_VERSIONS):
         raise LogUnfit(
-            f"the prediction log at {shown_url(connection.engine.url)} has schema {found}, "
+            f"the prediction log at {format_url(connection.engine.url)} has schema {found}, "
             f"and this code knows none newer than {HEAD}. Use the newer code that made it, or name another log."
         )
     return found
 
 
-def _prepare(engine: Engine) -> None:
+def _prepare_once(engine: Engine) -> None:
     with engine.connect() as connection:
         tables = metadata.tables.keys() & sa.inspect(connection).get_table_names()
         # asked afterwards: another process may make the log in between
-        found = _version_of(connection)
+        found = _read_version(connection)
     if tables and found is None:
         raise LogUnfit(
-            f"the database {shown_url(engine.url)} holds the table {min(tables)} of another program. Name another one."
+            f"the database {format_url(engine.url)} holds the table {min(tables)} of another program. Name another one."
         )
-    keep_wal(engine)
+    enable_wal(engine)
     if found != HEAD:
         with engine.begin() as connection:
             upgrade(connection)
@@ -139,7 +139,7 @@ def upgrade(connection: Connection, version: str = HEAD) -> None:
         # an index over many rows takes its time, and so does waiting for the process that makes it
         for statement in ("SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0"):
             connection.execute(text(statement))
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK_KEY)))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

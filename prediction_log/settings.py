@@ -30,7 +30,7 @@ class LogSettings(Strict):
     when_unavailable: Literal["refuse", "answer"] = "refuse"
     """What a server does with an answer that cannot be written down."""
 
-    def expect_redactable(self, columns: Sequence[str]) -> None:
+    def verify_redact(self, columns: Sequence[str]) -> None:
         """Raise RedactUnfit if `redact` names a column that is not among those of a model."""
         if unknown := sorted({*self.redact} - {*columns}):
             raise RedactUnfit(unknown, columns)

@@ -18,13 +18,13 @@ from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
 from random_forest.graph import PROBABILITIES, to_graph
-from random_forest.pipeline import features_of
-from random_forest.predictor import CLASS, PROBABILITY, RECORD, as_inputs, session_of
+from random_forest.pipeline import select_features
+from random_forest.predictor import CLASS, PROBABILITY, RECORD, open_session, to_inputs
 from stepkit.errors import ExportUnequal
 from stepkit.paths import ROOT
 from stepkit.settings.model import ModelSettings
 from stepkit.table.columns import Columns
-from stepkit.table.tables import as_model_input
+from stepkit.table.tables import to_model_input
 
 LARGEST_DIFFERENCE = 1e-5
 """Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
@@ -41,13 +41,15 @@ CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/co
 the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model would keep the log in the older way."""
 
 
-def largest_difference(model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]) -> float:
+def compute_largest_difference(
+    model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]
+) -> float:
     """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
-    ours = session_of(str(graph)).run([PROBABILITIES], as_inputs(rows, inputs, text))[0]
+    ours = open_session(str(graph)).run([PROBABILITIES], to_inputs(rows, inputs, text))[0]
     return float(np.abs(ours - model.predict_proba(rows)).max())
 
 
-def expect_equal(difference: float, rows: int) -> None:
+def verify_equal(difference: float, rows: int) -> None:
     """Raise ExportUnequal unless the graph answers as scikit-learn does."""
     if not difference < LARGEST_DIFFERENCE:
         raise ExportUnequal(
@@ -56,18 +58,18 @@ def expect_equal(difference: float, rows: int) -> None:
         )
 
 
-def signature_of(inputs: list[str], text: list[str]) -> ModelSignature:
+def make_signature(inputs: list[str], text: list[str]) -> ModelSignature:
     """Return doubles and texts in (all may be missing), probability and class out."""
     columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
     answer = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
     return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*answer]))
 
 
-def requirements() -> list[str]:
+def list_requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in REQUIREMENTS]
 
 
-def pack_record(folder: Path) -> Path:
+def pack_log_code(folder: Path) -> Path:
     """Copy the code of the prediction log into a new folder, with its paths as in the repository; return the folder."""
     for file in chain.from_iterable(map(ROOT.glob, CARRIED)):
         copied = folder / file.relative_to(ROOT)
@@ -76,7 +78,7 @@ def pack_record(folder: Path) -> Path:
     return folder
 
 
-def export(
+def export_model(
     model: Pipeline, settings: ModelSettings, columns: Columns, validation: pd.DataFrame, folder: Path, name: str
 ) -> tuple[ModelInfo, float]:
     """Log the model under `name` after proving it equal on the whole validation set.
@@ -91,22 +93,22 @@ def export(
     Raises:
         ExportUnequal: the graph answers otherwise than the pipeline.
     """
-    inputs = features_of(settings.features, columns)
+    inputs = select_features(settings.features, columns)
     text = [column for column in inputs if column in columns.text]
     files = {key: folder / file for key, file in FILES.items()}
     files["onnx"].write_bytes(to_graph(model, inputs, text).SerializeToString())
-    rows = as_model_input(validation, columns)
-    difference = largest_difference(model, files["onnx"], rows, inputs, text)
-    expect_equal(difference, len(rows))
+    rows = to_model_input(validation, columns)
+    difference = compute_largest_difference(model, files["onnx"], rows, inputs, text)
+    verify_equal(difference, len(rows))
     files["settings"].write_text(json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold}))
     skops.io.dump(model, files["sklearn"])
-    files[RECORD] = pack_record(folder / RECORD)
+    files[RECORD] = pack_log_code(folder / RECORD)
     info = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(PREDICTOR),
         artifacts={key: str(path) for key, path in files.items()},
-        signature=signature_of(inputs, text),
+        signature=make_signature(inputs, text),
         input_example=rows[inputs].head(EXAMPLE_ROWS).reset_index(drop=True),
-        pip_requirements=requirements(),
+        pip_requirements=list_requirements(),
     )
     return info, difference

@@ -13,11 +13,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from random_forest.pipeline import CODES
-from random_forest.trees import Nodes, convertible
+from random_forest.trees import Nodes, make_convertible
 from stepkit.errors import BadParameter
 
 PROBABILITIES = "probabilities"
-OWN = "graph/"
+PREFIX = "graph/"
 """Prefix of the names of values within the graph, so that a column may be called like any of skl2onnx's."""
 
 
@@ -34,7 +34,7 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     encoder = copy.deepcopy(encoder)
     encoder.named_transformers_[CODES][-1].onnx_converter = lambda: convert_codes
     if isinstance(classifier, RandomForestClassifier):
-        classifier = convertible(classifier)
+        classifier = make_convertible(classifier)
     same = Pipeline([(encode, encoder), (name, classifier)])
     converted: onnx.ModelProto = to_onnx(same, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)
@@ -48,8 +48,8 @@ def convert_codes(scope: Any, operator: Any, container: Any) -> None:
     """
     nodes, categories = Nodes(scope, container), operator.raw_operator.categories_
     columns = np.repeat(np.arange(len(categories)), [len(codes) for codes in categories])
-    repeated = nodes.add("Gather", [*operator.input_full_names, nodes.constant(columns.tolist())], axis=1)
-    known = nodes.constant(np.concatenate(categories).astype(float).tolist())
+    repeated = nodes.add("Gather", [*operator.input_full_names, nodes.add_constant(columns.tolist())], axis=1)
+    known = nodes.add_constant(np.concatenate(categories).astype(float).tolist())
     equal = nodes.add("Equal", [repeated, known])
     nodes.add("Cast", [equal], operator.outputs[0].full_name, to=onnx.TensorProto.FLOAT)
 
@@ -61,7 +61,7 @@ def name_inputs(graph: onnx.GraphProto, inputs: list[str]) -> None:
     given[""] = ""  # an operation's optional input that is not given
 
     def named(name: str) -> str:
-        return given.get(name, OWN + name)
+        return given.get(name, PREFIX + name)
 
     for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
         value.name = named(value.name)

@@ -18,7 +18,7 @@ ENCODE = "encode"
 CODES = "codes"
 
 
-def features_of(features: Features, columns: Columns) -> list[str]:
+def select_features(features: Features, columns: Columns) -> list[str]:
     """Return the model's input columns, in the data set's order.
 
     Raises:
@@ -38,9 +38,9 @@ def features_of(features: Features, columns: Columns) -> list[str]:
     return [name for name in columns.names if name in taken]
 
 
-def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeline:
+def build_pipeline(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeline:
     """Return the unfitted pipeline: raw columns -> imputed and one-hot encoded -> random forest."""
-    features = features_of(settings.features, columns)
+    features = select_features(settings.features, columns)
     text = [name for name in features if name in columns.text]
     codes = [name for name in features if name in columns.categorical and name not in text]
     numeric = [name for name in features if name in columns.numeric]
@@ -54,7 +54,7 @@ def build(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeli
     return Pipeline([(ENCODE, encode), (FOREST, forest)])
 
 
-def importances(model: Pipeline) -> pd.Series:
+def compute_importances(model: Pipeline) -> pd.Series:
     """Impurity-based importance per encoded feature (sums to 1), largest first."""
     # with scikit-learn's prefix (codes__SEX_1.0) the names are unique: a column may be called like a code of another
     names = [name.partition("__")[2] for name in model.named_steps[ENCODE].get_feature_names_out()]

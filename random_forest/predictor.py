@@ -38,28 +38,28 @@ LOG_URL = "PREDICTION_LOG_URL"
 RECORD = "record"
 """The artifact that holds the code of the prediction log."""
 
-SERVED = ("__pyfunc_model_path__", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
+SERVING_VARIABLES = ("__pyfunc_model_path__", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
 """Variables of which MLflow sets one in a process of `mlflow models serve` or `predict`. What a model is asked anywhere
 else (when it is evaluated, or by Spark) was asked by no client, and is not recorded."""
 
 
-def recorder(artifacts: dict[str, str]) -> Any:
+def load_recorder(artifacts: dict[str, str]) -> Any:
     """Return the Recorder of prediction_log.mlflow_recorder for this process, None if nothing shall be recorded."""
-    if not os.environ.get(LOG_URL) or not any(name in os.environ for name in SERVED):
+    if not os.environ.get(LOG_URL) or not any(name in os.environ for name in SERVING_VARIABLES):
         return None
     code = artifacts[RECORD]
     sys.path.insert(0, code)  # first: the model's own copy, whatever else lies in the working directory
     return importlib.import_module("prediction_log.mlflow_recorder").Recorder(Path(code).parents[1])
 
 
-def session_of(graph: str | bytes) -> onnxruntime.InferenceSession:
+def open_session(graph: str | bytes) -> onnxruntime.InferenceSession:
     """Open a graph for one thread: the trees' votes are added in the same order on any machine, beside any rows."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def probabilities_of(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:
+def compute_probabilities(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """Return the n probabilities of the positive class; a sum of float32 votes may exceed 1 by its last digits.
 
     Raises:
@@ -71,19 +71,19 @@ def probabilities_of(session: onnxruntime.InferenceSession, inputs: dict[str, np
     return answered.clip(0.0, 1.0)
 
 
-def as_inputs(rows: pd.DataFrame, names: list[str], text: list[str]) -> dict[str, np.ndarray]:
+def to_inputs(rows: pd.DataFrame, names: list[str], text: list[str]) -> dict[str, np.ndarray]:
     """Return the graph's inputs for n raw rows: one (n, 1) array per column, float32 or text.
 
     A missing number becomes NaN and a missing text the empty text; the graph imputes or ignores both.
     """
-    return {name: (_texts if name in text else _numbers)(rows[name]).reshape(-1, 1) for name in names}
+    return {name: (_to_texts if name in text else _to_numbers)(rows[name]).reshape(-1, 1) for name in names}
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
+def _to_numbers(column: pd.Series) -> np.ndarray:
     return column.to_numpy(dtype=np.float32, na_value=np.nan)
 
 
-def _texts(column: pd.Series) -> np.ndarray:
+def _to_texts(column: pd.Series) -> np.ndarray:
     return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
 
 
@@ -95,8 +95,8 @@ class Predictor(PythonModel):
         self.names: list[str] = settings["columns"]
         self.text: list[str] = settings["text"]
         self.threshold: float = settings["threshold"]
-        self.session = session_of(context.artifacts["onnx"])
-        self.recorder = recorder(context.artifacts)
+        self.session = open_session(context.artifacts["onnx"])
+        self.recorder = load_recorder(context.artifacts)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -107,8 +107,8 @@ class Predictor(PythonModel):
             MlflowException: the answer cannot be put on record, and shall not be given then.
         """
         started = time.perf_counter()
-        inputs = as_inputs(model_input, self.names, self.text)
-        probability = probabilities_of(self.session, inputs)
+        inputs = to_inputs(model_input, self.names, self.text)
+        probability = compute_probabilities(self.session, inputs)
         classes = (probability >= self.threshold).astype(int)
         if self.recorder:
             self.recorder.record(model_input, probability.tolist(), classes.tolist(), started)

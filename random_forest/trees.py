@@ -39,7 +39,7 @@ class Nodes:
         self.container.add_node(operation, inputs, [output], name=name, **{**version, **attributes})
         return output
 
-    def constant(self, values: list[float] | list[int]) -> str:
+    def add_constant(self, values: list[float] | list[int]) -> str:
         """Add numbers of one type; return their name."""
         name = str(self.scope.get_unique_variable_name("constant"))
         kind = TensorProto.INT64 if isinstance(values[0], int) else TensorProto.FLOAT
@@ -47,7 +47,7 @@ class Nodes:
         return name
 
 
-def convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
+def make_convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
     """Return the same forest with this converter, and with no memory of its samples.
 
     skl2onnx looks at every attribute again and again, and scikit-learn draws the rows of each tree again at every
@@ -55,11 +55,11 @@ def convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
     """
     forest = copy.copy(forest)
     forest.bootstrap = False
-    forest.onnx_converter = lambda: convert  # where skl2onnx looks for a model's own converter
+    forest.onnx_converter = lambda: convert_forest  # where skl2onnx looks for a model's own converter
     return forest
 
 
-def convert(scope: Any, operator: Any, container: Any) -> None:
+def convert_forest(scope: Any, operator: Any, container: Any) -> None:
     """Add the forest of two classes to the graph: (n,) labels and (n, 2) probabilities."""
     forest, nodes = operator.raw_operator, Nodes(scope, container)
     trees = [one.tree_ for one in forest.estimators_]
@@ -70,23 +70,23 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
             operator.input_full_names,
             op_domain="ai.onnx.ml",
             op_version=1,
-            **attributes(group, 1 / len(trees)),
+            **build_attributes(group, 1 / len(trees)),
         )
         for group in groups
     ]
     positive = nodes.add("Sum", votes)
-    one, half = nodes.constant([1.0]), nodes.constant([0.5])
-    classes = nodes.constant([int(name) for name in forest.classes_])
+    one, half = nodes.add_constant([1.0]), nodes.add_constant([0.5])
+    classes = nodes.add_constant([int(name) for name in forest.classes_])
     label, probabilities = operator.output_full_names
     negative = nodes.add("Sub", [one, positive])
     nodes.add("Concat", [negative, positive], probabilities, axis=1)
     above = nodes.add("Greater", [positive, half])
     place = nodes.add("Cast", [above], to=TensorProto.INT64)
-    flat = nodes.add("Reshape", [place, nodes.constant([-1])])
+    flat = nodes.add("Reshape", [place, nodes.add_constant([-1])])
     nodes.add("Gather", [classes, flat], label, axis=0)
 
 
-def attributes(trees: list[Any], weight: float) -> dict[str, Any]:
+def build_attributes(trees: list[Any], weight: float) -> dict[str, Any]:
     """Return the attributes of TreeEnsembleRegressor for `trees` (of sklearn.tree), each with `weight` to its vote."""
 
     def joined(name: str) -> np.ndarray:
@@ -110,7 +110,7 @@ def attributes(trees: list[Any], weight: float) -> dict[str, Any]:
         "nodes_nodeids": node_ids.tolist(),
         **{name: np.where(is_leaf, 0, values).tolist() for name, values in inner.items()},
         "nodes_modes": np.where(is_leaf, "LEAF", "BRANCH_LEQ").tolist(),
-        "nodes_values": np.where(is_leaf, np.float32(0), at_most_in_float32(joined("threshold"))),
+        "nodes_values": np.where(is_leaf, np.float32(0), round_down_to_float32(joined("threshold"))),
         "nodes_missing_value_tracks_true": [0] * len(tree_ids),
         "nodes_hitrates": np.ones(len(tree_ids), dtype=np.float32),
         "target_treeids": tree_ids[is_leaf].tolist(),
@@ -120,7 +120,7 @@ def attributes(trees: list[Any], weight: float) -> dict[str, Any]:
     }
 
 
-def at_most_in_float32(thresholds: np.ndarray) -> np.ndarray:
+def round_down_to_float32(thresholds: np.ndarray) -> np.ndarray:
     """Return (n,) the largest float32 that is not above each threshold: x <= threshold holds for the same float32 x."""
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)

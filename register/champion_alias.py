@@ -26,9 +26,9 @@ from functools import partial
 from mlflow import MlflowClient
 
 from stepkit.errors import ChampionMoved
-from stepkit.processes import is_alive, process_tags
-from stepkit.store.champion import CHAMPION, HISTORY, PREVIOUS, WITHDRAWN, version_by_alias
-from stepkit.store.tracking import through_races
+from stepkit.processes import is_alive, make_process_tags
+from stepkit.store.champion import CHAMPION, HISTORY, PREVIOUS, WITHDRAWN, find_version_by_alias
+from stepkit.store.tracking import retry_races
 
 CLAIM = "moving_champion."
 """Tag of the registered model, followed by a token: a process is about to move its champion, since this time."""
@@ -59,8 +59,8 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
     Raises:
         ChampionMoved: another one is, or another process is moving the alias and does not finish.
     """
-    with alone(client, name):
-        found = _version_of(client, name, CHAMPION)
+    with claim_champion(client, name):
+        found = _find_version(client, name, CHAMPION)
         if found != expected:
             now = f"version {found} became champion" if found else "the champion's alias was taken away"
             raise ChampionMoved(f"{now} since the verdict: run evaluate again to compare")
@@ -70,27 +70,27 @@ def move_champion(client: MlflowClient, name: str, version: str, expected: str, 
             if move.by_hand:
                 why = f"version {version} put in its place by {move.who}: {move.why}"
                 client.set_model_version_tag(name, found, WITHDRAWN, why[:LONGEST_TAG])
-                _remember(client, name, found, f"withdrawn, {why}")
+                _add_to_history(client, name, found, f"withdrawn, {why}")
         client.delete_model_version_tag(name, version, WITHDRAWN)
         instead = f" instead of version {found}" if found else ""
-        _remember(client, name, version, f"champion{instead}, by {move.who}: {move.why}")
+        _add_to_history(client, name, version, f"champion{instead}, by {move.who}: {move.why}")
 
 
 @contextmanager
-def alone(client: MlflowClient, name: str) -> Iterator[None]:
+def claim_champion(client: MlflowClient, name: str) -> Iterator[None]:
     """Hold the right to move the champion of `name`; give it back at the end. First end the moves of dead processes.
 
     Raises:
         ChampionMoved: others hold it, at every try.
     """
     for _ in range(TRIES):
-        tag, own = CLAIM + uuid.uuid4().hex, {"since": f"{time.time():.3f}", **process_tags()}
+        tag, own = CLAIM + uuid.uuid4().hex, {"since": f"{time.time():.3f}", **make_process_tags()}
         _set_claim(client, name, tag, own)
-        others = {other: claim for other, claim in _claims(client, name).items() if other != tag}
+        others = {other: claim for other, claim in _read_claims(client, name).items() if other != tag}
         if all(map(_is_over, others.values())):
             for other, claim in others.items():
                 _end_move(client, name, other, claim)
-            own[CHAMPION] = _version_of(client, name, CHAMPION)
+            own[CHAMPION] = _find_version(client, name, CHAMPION)
             _set_claim(client, name, tag, own)
             try:
                 yield
@@ -103,10 +103,10 @@ def alone(client: MlflowClient, name: str) -> Iterator[None]:
 
 
 def _set_claim(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
-    through_races(partial(client.set_registered_model_tag, name, tag, json.dumps(claim)))
+    retry_races(partial(client.set_registered_model_tag, name, tag, json.dumps(claim)))
 
 
-def _claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
+def _read_claims(client: MlflowClient, name: str) -> dict[str, dict[str, str]]:
     """Return the claims on the registered model by their tags; an earlier release wrote only the time into one."""
     tags = client.get_registered_model(name).tags
     found = {tag: json.loads(text) for tag, text in tags.items() if tag.startswith(CLAIM)}
@@ -121,32 +121,32 @@ def _is_over(claim: dict[str, str]) -> bool:
 
 def _end_move(client: MlflowClient, name: str, tag: str, claim: dict[str, str]) -> None:
     """Take a claim away; first set `previous` if the move did not get to its second alias."""
-    champion, before = _version_of(client, name, CHAMPION), claim.get(CHAMPION, "")
-    if before not in ("", champion) and before != _version_of(client, name, PREVIOUS):
+    champion, before = _find_version(client, name, CHAMPION), claim.get(CHAMPION, "")
+    if before not in ("", champion) and before != _find_version(client, name, PREVIOUS):
         set_alias(client, name, PREVIOUS, before)
         client.delete_model_version_tag(name, champion, WITHDRAWN)
     client.delete_registered_model_tag(name, tag)
 
 
-def _version_of(client: MlflowClient, name: str, alias: str) -> str:
-    found = version_by_alias(client, name, alias)
+def _find_version(client: MlflowClient, name: str, alias: str) -> str:
+    found = find_version_by_alias(client, name, alias)
     return str(found.version) if found else ""
 
 
-def _remember(client: MlflowClient, name: str, version: str, what: str) -> None:
+def _add_to_history(client: MlflowClient, name: str, version: str, what: str) -> None:
     """Add a line with the time to the history of a version; drop the oldest where it gets too long."""
-    lines = history(client.get_model_version(name, version).tags)
+    lines = read_history(client.get_model_version(name, version).tags)
     lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {' '.join(what.split())}"[:1000])
     while len("\n".join(lines)) > LONGEST_TAG:
         lines.pop(0)
     client.set_model_version_tag(name, version, HISTORY, "\n".join(lines))
 
 
-def history(tags: dict[str, str]) -> list[str]:
+def read_history(tags: dict[str, str]) -> list[str]:
     return tags.get(HISTORY, "").splitlines()
 
 
-def person() -> str:
+def get_user_name() -> str:
     """Return the user's name: that which the tracking server knows, else that of the system."""
     try:
         return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
@@ -155,4 +155,4 @@ def person() -> str:
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    through_races(partial(client.set_registered_model_alias, name, alias, version))
+    retry_races(partial(client.set_registered_model_alias, name, alias, version))

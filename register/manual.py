@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 from mlflow import MlflowClient
 
-from register.champion_alias import Move, move_champion, person
+from register.champion_alias import Move, get_user_name, move_champion
 from stepkit.errors import BadParameter, ChampionMoved
-from stepkit.settings.load import DEFAULT_MODEL, make_for
-from stepkit.step.exit import one_message
+from stepkit.settings.load import DEFAULT_MODEL, format_make_command
+from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser
 from stepkit.store import tracking
-from stepkit.store.champion import CHAMPION, champion_of
+from stepkit.store.champion import CHAMPION, find_champion
 
 
-def command(doc: str | None, reason: bool = True) -> argparse.ArgumentParser:
+def make_command_parser(doc: str | None, reason: bool = True) -> argparse.ArgumentParser:
     """Return a parser for the flags of a command on the registry."""
     flags = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--model_name", default=DEFAULT_MODEL, help="name of the registered model")
@@ -25,32 +25,34 @@ def command(doc: str | None, reason: bool = True) -> argparse.ArgumentParser:
     return flags
 
 
-def run(work: Callable[[MlflowClient], str]) -> None:
+def run_command(work: Callable[[MlflowClient], str]) -> None:
     """Connect, do some work, print its result; end with one message and status 1 for what the user can correct."""
-    with one_message():
+    with exit_on_error():
         tracking.connect()
         print(work(MlflowClient()))
 
 
-def expect_reason(reason: str) -> None:
+def verify_reason(reason: str) -> None:
     """Raise BadParameter if the reason is blank."""
     if not reason.strip():
         raise BadParameter('say why, for those who read it later: REASON="..."')
 
 
-def put_in_place(client: MlflowClient, name: str, version: str, reason: str) -> str:
+def move_by_hand(client: MlflowClient, name: str, version: str, reason: str) -> str:
     """Move the champion by hand to another version; return what was champion before ("" for none).
 
     Raises:
         BadParameter: it is champion already.
         ChampionMoved: another process moved it at the same moment.
     """
-    champion = champion_of(client, name)
+    champion = find_champion(client, name)
     before = str(champion.version) if champion else ""
     if before == version:
         raise BadParameter(f"version {version} of {name} is the {CHAMPION} already.")
     try:
-        move_champion(client, name, version, before, Move(person(), reason.strip(), by_hand=True))
+        move_champion(client, name, version, before, Move(get_user_name(), reason.strip(), by_hand=True))
     except ChampionMoved as error:
-        raise ChampionMoved(f"nothing was changed: {error}. Look first: {make_for('models', name)}") from error
+        raise ChampionMoved(
+            f"nothing was changed: {error}. Look first: {format_make_command('models', name)}"
+        ) from error
     return before

@@ -14,24 +14,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from register.champion_alias import history
-from register.manual import command, run
-from register.promote import REASON
+from register.champion_alias import read_history
+from register.manual import make_command_parser, run_command
+from register.promote import REASON_TAG
 from stepkit.errors import BadParameter
-from stepkit.settings.load import make_for
-from stepkit.store.lineage import data_set_in
-from stepkit.store.tracking import missing_as
+from stepkit.settings.load import format_make_command
+from stepkit.store.lineage import read_data_set
+from stepkit.store.tracking import handle_missing
 
 PIPE_WIDTH = 130
 
 
-def models(client: MlflowClient, name: str) -> str:
+def format_models(client: MlflowClient, name: str) -> str:
     """Return the table of all versions as text.
 
     Raises:
         BadParameter: there is no such registered model.
     """
-    with missing_as(lambda _: BadParameter(f"no registered model {name}. Register one: {make_for('run', name)}")):
+    with handle_missing(
+        lambda _: BadParameter(f"no registered model {name}. Register one: {format_make_command('run', name)}")
+    ):
         aliases = client.get_registered_model(name).aliases
     table = Table(title=Text(name), title_justify="left")
     for heading in ("version", "aliases", "data set", "verdict", "test AUC", "registered (UTC)", "what happened"):
@@ -39,7 +41,7 @@ def models(client: MlflowClient, name: str) -> str:
     versions = client.search_model_versions(f"name='{name}'", max_results=1000)
     for version in sorted(versions, key=lambda one: -int(one.version)):
         named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
-        table.add_row(*map(Text, row_of(version, sorted(named))))
+        table.add_row(*map(Text, format_row(version, sorted(named))))
     is_terminal = sys.stdout.isatty()
     console = Console(file=io.StringIO(), width=None if is_terminal else PIPE_WIDTH, force_terminal=is_terminal)
     with console.capture() as text:
@@ -47,7 +49,7 @@ def models(client: MlflowClient, name: str) -> str:
     return text.get().rstrip()
 
 
-def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
+def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
     tags = version.tags
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     auc = tags.get("test_auc", "")
@@ -56,21 +58,21 @@ def row_of(version: ModelVersion, aliases: list[str]) -> list[str]:
     return [
         str(version.version),
         ", ".join(aliases),
-        str(data_set_in(tags)),
+        str(read_data_set(tags)),
         tags.get("verdict", "none").replace("_", " "),
         auc,
         f"{registered:%Y-%m-%d %H:%M}",
-        "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON)), *history(tags)]),
+        "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON_TAG)), *read_history(tags)]),
     ]
 
 
-def parser() -> argparse.ArgumentParser:
-    return command(__doc__, reason=False)
+def make_parser() -> argparse.ArgumentParser:
+    return make_command_parser(__doc__, reason=False)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    run(lambda client: models(client, args.model_name))
+    args = make_parser().parse_args(argv)
+    run_command(lambda client: format_models(client, args.model_name))
 
 
 if __name__ == "__main__":

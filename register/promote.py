@@ -6,12 +6,12 @@ import argparse
 
 from mlflow import MlflowClient
 
-from register.manual import command, expect_reason, put_in_place, run
+from register.manual import make_command_parser, move_by_hand, run_command, verify_reason
 from stepkit.errors import BadParameter, NoVerdict
-from stepkit.settings.load import make_for
-from stepkit.store.tracking import missing_as
+from stepkit.settings.load import format_make_command
+from stepkit.store.tracking import handle_missing
 
-REASON = "gate."
+REASON_TAG = "gate."
 """Tags of a version: each rule of the gate that it failed, and how."""
 
 
@@ -23,25 +23,25 @@ def promote(client: MlflowClient, name: str, version: str, reason: str, without_
         NoVerdict: it was never judged, and `without_verdict` is not set.
         ChampionMoved: another process moved the champion at the same moment.
     """
-    expect_reason(reason)
-    listed = f"{make_for('models', name)} lists them"
+    verify_reason(reason)
+    listed = f"{format_make_command('models', name)} lists them"
     if not version.isdecimal():
         raise BadParameter(f"'{version}' is not a version. Name its number, VERSION=2; {listed}.")
-    with missing_as(lambda _: BadParameter(f"{name} has no version {version}; {listed}.")):
+    with handle_missing(lambda _: BadParameter(f"{name} has no version {version}; {listed}.")):
         tags = client.get_model_version(name, version).tags
     if "verdict" not in tags and not without_verdict:
         raise NoVerdict(
             f"version {version} of {name} has no verdict of the gate. Register it by the pipeline, or promote it all "
             "the same: without_verdict=true"
         )
-    before = put_in_place(client, name, version, reason)
+    before = move_by_hand(client, name, version, reason)
     instead = f" instead of version {before}, which is previous now" if before else ""
-    failed = [f"\n  although {text}" for tag, text in tags.items() if tag.startswith(REASON)]
+    failed = [f"\n  although {text}" for tag, text in tags.items() if tag.startswith(REASON_TAG)]
     return f"{name} version {version} is champion{instead}{''.join(failed)}"
 
 
-def parser() -> argparse.ArgumentParser:
-    flags = command(__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    flags = make_command_parser(__doc__)
     flags.add_argument("--version", required=True, help="number of the version")
     flags.add_argument(
         "--without_verdict", choices=("true", "false"), default="false", help="true: also a version that nobody judged"
@@ -50,8 +50,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    run(lambda client: promote(client, args.model_name, args.version, args.reason, args.without_verdict == "true"))
+    args = make_parser().parse_args(argv)
+    run_command(
+        lambda client: promote(client, args.model_name, args.version, args.reason, args.without_verdict == "true")
+    )
 
 
 if __name__ == "__main__":

@@ -7,35 +7,35 @@ from pathlib import Path
 
 import pandas as pd
 
-from stepkit.step.flags import share, step_parser
+from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import step_run
-from stepkit.table.labels import expect_labels
-from stepkit.table.split import split
+from stepkit.table.labels import verify_labels
+from stepkit.table.split import split_table
 
 
-def default_share(table: pd.DataFrame, target: str) -> str:
+def format_split(table: pd.DataFrame, target: str) -> str:
     shares = pd.to_numeric(table[target], errors="coerce").mean()
     return f"{len(table):,} rows ({shares:.4f} positive)"
 
 
-def parser() -> argparse.ArgumentParser:
-    flags = step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
+def make_parser() -> argparse.ArgumentParser:
+    flags = make_step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
     flags.add_argument("--artifact_root", default="data", help="folder of the two artifacts, and stem of their names")
-    flags.add_argument("--test_size", type=share, required=True, help="share of the rows for the test split")
+    flags.add_argument("--test_size", type=parse_share, required=True, help="share of the rows for the test split")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
-        expect_labels(table, run.columns.target)
-        train, test = split(table, args.test_size, args.stratify, args.random_seed)
+        verify_labels(table, run.columns.target)
+        train, test = split_table(table, args.test_size, args.stratify, args.random_seed)
         ending = Path(args.input_artifact).suffix
         for part, name in ((train, "train"), (test, "test")):
             run.publish_table(part, f"{args.artifact_root}/data_{name}{ending}")
         target = run.columns.target
-        run.say(f"train {default_share(train, target)}, test {default_share(test, target)}")
+        run.log_summary(f"train {format_split(train, target)}, test {format_split(test, target)}")
 
 
 if __name__ == "__main__":

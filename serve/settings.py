@@ -7,14 +7,14 @@ from pathlib import Path
 
 from prediction_log.settings import LogSettings
 from stepkit.errors import BadParameter
-from stepkit.settings.load import CONFIG, settings_of
+from stepkit.settings.load import CONFIG, resolve_settings
 from stepkit.settings.serve import Serving
 
-HANDED_OVER = "SCORER_SETTINGS"
+SETTINGS_VARIABLE = "SCORER_SETTINGS"
 """Variable by which run.py hands its settings to the worker processes that uvicorn starts."""
 
-KEY = "SCORER_API_KEY"
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+KEY_VARIABLE = "SCORER_API_KEY"
+METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's variable; run.py sets it for several workers, before that library is imported."""
 
 
@@ -26,22 +26,22 @@ class ServeSettings(Serving):
         return LogSettings(**self.model_dump(include=set(LogSettings.model_fields)))
 
 
-def settings_from(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings:
+def load_settings(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings:
     """Return the settings: what was typed, else what config.yaml says, else the default; raises BadParameter."""
-    return settings_of(ServeSettings, "serve", typed, config)
+    return resolve_settings(ServeSettings, "serve", typed, config)
 
 
-def handed_over() -> ServeSettings:
+def load_handed_over_settings() -> ServeSettings:
     """Return the settings of the process that started this one; the defaults when there is none."""
-    return ServeSettings.model_validate_json(os.environ.get(HANDED_OVER, "{}"))
+    return ServeSettings.model_validate_json(os.environ.get(SETTINGS_VARIABLE, "{}"))
 
 
-def key_from_environment() -> str:
+def read_api_key() -> str:
     """Return the API key, empty without one; raise BadParameter if no header can carry it."""
-    key = os.environ.get(KEY, "")
+    key = os.environ.get(KEY_VARIABLE, "")
     if key != key.strip() or not key.isprintable():
         raise BadParameter(
-            f"{KEY}: no client can send this key (found white space at an end or a control character, expected "
+            f"{KEY_VARIABLE}: no client can send this key (found white space at an end or a control character, expected "
             "printable characters). Set it again without them."
         )
     return key

@@ -82,13 +82,13 @@ def build_figures(raw: dict[str, Any]) -> Figures:
     return Figures(
         grid=np.array(raw["grid"], dtype=float),
         people=np.array(raw["people"]["codes"]),
-        people_cumulative=cumulative(raw["people"]["counts"]),
+        people_cumulative=to_cumulative(raw["people"]["counts"]),
         ages=np.array(raw["age"]["values"]),
-        ages_cumulative=cumulative(raw["age"]["counts"]),
+        ages_cumulative=to_cumulative(raw["age"]["counts"]),
         limits=np.array(raw["limit"]["values"]),
-        limits_cumulative=cumulative(raw["limit"]["counts"]),
-        first_status=cumulative(raw["statuses"]["april"]),
-        next_status=np.stack([cumulative(month) for month in raw["statuses"]["next"]]),
+        limits_cumulative=to_cumulative(raw["limit"]["counts"]),
+        first_status=to_cumulative(raw["statuses"]["april"]),
+        next_status=np.stack([to_cumulative(month) for month in raw["statuses"]["next"]]),
         nothing_first=np.array(raw["bills"]["april"]["nothing"], dtype=float),
         nothing_next=np.array(raw["bills"]["next"]["nothing"], dtype=float),
         first_bill=np.array(raw["bills"]["april"]["other"], dtype=float),
@@ -96,13 +96,13 @@ def build_figures(raw: dict[str, Any]) -> Figures:
         nothing_paid=np.array(raw["payments"]["nothing"], dtype=float),
         full_paid=np.array(raw["payments"]["full"], dtype=float),
         parts=np.array(raw["payments"]["part"], dtype=float),
-        rounding=cumulative(raw["payments"]["rounding"]),
+        rounding=to_cumulative(raw["payments"]["rounding"]),
         mixing=np.linalg.cholesky(np.array(raw["correlations"], dtype=float)),
         risk=raw["risk"],
     )
 
 
-def cumulative(counts: list[list[float]]) -> Floats:
+def to_cumulative(counts: list[list[float]]) -> Floats:
     """Return `counts` (cells x choices) as cumulative frequencies; an empty cell takes those of all cells."""
     table = np.array(counts, dtype=float)
     table[table.sum(axis=1) == 0] = table.sum(axis=0)
@@ -110,81 +110,81 @@ def cumulative(counts: list[list[float]]) -> Floats:
     return np.asarray(sums / sums[:, -1:])
 
 
-def band(values: Ints | Floats, edges: tuple[float, ...]) -> Ints:
+def assign_bands(values: Ints | Floats, edges: tuple[float, ...]) -> Ints:
     """Return 0 for values up to the first edge, 1 up to the second, and so on."""
     return np.asarray(np.searchsorted(edges, values, side="left"), dtype=np.int64)
 
 
-def standing(status: Ints) -> Ints:
+def classify_statuses(status: Ints) -> Ints:
     """Return five classes of a status: no consumption, paid duly, revolving, one month late, later."""
     return np.clip(status, LOWEST_STATUS, 2) - LOWEST_STATUS
 
 
-def schooling(education: Ints) -> Ints:
+def classify_education(education: Ints) -> Ints:
     """Return three classes of EDUCATION: graduate school, university, all other codes."""
     return np.where((education == 1) | (education == 2), education - 1, 2)
 
 
-def age_cell(people: Ints) -> Ints:
+def assign_age_cells(people: Ints) -> Ints:
     """Return which of the 18 age distributions applies to `people` (n x 3); MARRIAGE 0 counts as 3."""
     sex, education, marriage = people.T
-    return np.asarray(((sex - 1) * 3 + schooling(education)) * 3 + np.where(marriage == 0, 3, marriage) - 1)
+    return np.asarray(((sex - 1) * 3 + classify_education(education)) * 3 + np.where(marriage == 0, 3, marriage) - 1)
 
 
-def limit_cell(people: Ints, age: Ints) -> Ints:
+def assign_limit_cells(people: Ints, age: Ints) -> Ints:
     """Return which of the 24 limit distributions applies to `people` (n x 3) of that age."""
     sex, education, _ = people.T
-    return np.asarray(((sex - 1) * 3 + schooling(education)) * 4 + band(age, AGE_EDGES))
+    return np.asarray(((sex - 1) * 3 + classify_education(education)) * 4 + assign_bands(age, AGE_EDGES))
 
 
-def first_status_cell(limit: Ints, education: Ints) -> Ints:
+def assign_first_status_cells(limit: Ints, education: Ints) -> Ints:
     """Return which of the 15 distributions of April's status applies."""
-    return band(limit, LIMIT_EDGES) * 3 + schooling(education)
+    return assign_bands(limit, LIMIT_EDGES) * 3 + classify_education(education)
 
 
-def status_cell(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
+def assign_status_cells(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
     """Return which of the 381 transitions applies, from `status` last month and `before` the month before it.
 
     `use` is last month's bill as a share of the limit.
     """
-    account = band(limit, COARSE_LIMIT_EDGES) * 5 + band(use, COARSE_USE_EDGES)
-    early = (account * 5 + standing(before)) * 5 + standing(status)
+    account = assign_bands(limit, COARSE_LIMIT_EDGES) * 5 + assign_bands(use, COARSE_USE_EDGES)
+    early = (account * 5 + classify_statuses(before)) * 5 + classify_statuses(status)
     return np.where(status < LONG_ARREARS, early, 375 + status - LONG_ARREARS)
 
 
-def first_bill_cell(limit: Ints, status: Ints) -> Ints:
+def assign_first_bill_cells(limit: Ints, status: Ints) -> Ints:
     """Return which of the 25 distributions of April's bill applies."""
-    return band(limit, LIMIT_EDGES) * 5 + standing(status)
+    return assign_bands(limit, LIMIT_EDGES) * 5 + classify_statuses(status)
 
 
-def bill_cell(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
+def assign_bill_cells(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
     """Return which of the 540 bill distributions applies; `use`: last bill as a share of the limit."""
-    pair = np.clip(standing(before), 0, 2) * 5 + standing(status)
-    return (band(limit, COARSE_LIMIT_EDGES) * 12 + band(use, USE_EDGES)) * 15 + pair
+    pair = np.clip(classify_statuses(before), 0, 2) * 5 + classify_statuses(status)
+    return (assign_bands(limit, COARSE_LIMIT_EDGES) * 12 + assign_bands(use, USE_EDGES)) * 15 + pair
 
 
-def carries_debt(use: Floats, before: Ints, status: Ints) -> BoolArray:
+def has_carried_debt(use: Floats, before: Ints, status: Ints) -> BoolArray:
     """Return whose bill is drawn as a change of last month's (true) and not afresh."""
     near_limit = (use > NEAR_LIMIT[0]) & (use <= NEAR_LIMIT[1])
     return (use > 0) & ~near_limit & (before >= 0) & (status >= 0)
 
 
-def kind_cell(due: Ints, before: Ints, status: Ints) -> Ints:
+def assign_kind_cells(due: Ints, before: Ints, status: Ints) -> Ints:
     """Return which of the 175 chances to pay nothing or all applies; `due`: the bill of the month before."""
-    return (band(due, BILL_EDGES) * 5 + standing(before)) * 5 + standing(status)
+    return (assign_bands(due, BILL_EDGES) * 5 + classify_statuses(before)) * 5 + classify_statuses(status)
 
 
-def part_cell(due: Ints, before: Ints) -> Ints:
+def assign_part_cells(due: Ints, before: Ints) -> Ints:
     """Return which of the 35 distributions of other payments applies."""
-    return band(due, BILL_EDGES) * 5 + standing(before)
+    return assign_bands(due, BILL_EDGES) * 5 + classify_statuses(before)
 
 
-def earlier_month(values: Ints) -> Ints:
+def shift_by_month(values: Ints) -> Ints:
     """Return `values` (n x 6) moved on by a month; April stands in for March, of which nothing is known."""
     return np.column_stack([values[:, 0], values[:, :-1]])
 
 
-def risk_terms(table: pd.DataFrame) -> pd.DataFrame:
+def compute_risk_terms(table: pd.DataFrame) -> pd.DataFrame:
     """Return the terms (n x 24) of the log-odds of default that `simulate.fit` weighs."""
     late = {f"late {name}": table[name] >= 2 for name in STATUSES[:-1]}
     latest = {f"PAY_0 is {code}": table["PAY_0"] == code for code in (-2, -1, 1, 2)}

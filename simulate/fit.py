@@ -42,7 +42,7 @@ CONTRAST = 1.16
 CALIBRATION_ROWS = 200_000
 
 
-def count(cells: Ints, choices: Ints, shape: tuple[int, int]) -> list[list[int]]:
+def count_choices(cells: Ints, choices: Ints, shape: tuple[int, int]) -> list[list[int]]:
     """Return how often each choice was made in each cell (cells x choices)."""
     found = np.bincount(cells * shape[1] + choices, minlength=shape[0] * shape[1])
     return [[int(value) for value in row] for row in found.reshape(shape)]
@@ -54,16 +54,16 @@ def count_values(cells: Ints, values: Ints, cell_count: int) -> dict[str, Any]:
     kept = common[frequency >= RARE]
     known = np.isin(values, kept)
     places = np.searchsorted(kept, values[known])
-    return {"values": kept.tolist(), "counts": count(cells[known], places, (cell_count, len(kept)))}
+    return {"values": kept.tolist(), "counts": count_choices(cells[known], places, (cell_count, len(kept)))}
 
 
-def quantiles(cells: Ints, values: Floats, parent: Ints) -> list[list[float]]:
+def compute_quantiles(cells: Ints, values: Floats, parent: Ints) -> list[list[float]]:
     """Return the quantiles at GRID in each cell; a thin cell borrows from its `parent` (cells)."""
-    groups = [values[members(cells, cell, parent)] for cell in range(len(parent))]
+    groups = [values[select_members(cells, cell, parent)] for cell in range(len(parent))]
     return [[float(f"{value:.3g}") for value in np.quantile(group, GRID)] for group in groups]
 
 
-def members(cells: Ints, cell: int, parent: Ints) -> BoolArray:
+def select_members(cells: Ints, cell: int, parent: Ints) -> BoolArray:
     """Return who stands for `cell`: its clients, those of its parent if they are few, else all."""
     for chosen in (cells == cell, parent[cells] == parent[cell]):
         if chosen.sum() >= FEWEST:
@@ -71,7 +71,7 @@ def members(cells: Ints, cell: int, parent: Ints) -> BoolArray:
     return np.ones(len(cells), dtype=bool)
 
 
-def scores(cells: Ints, values: Floats, rng: np.random.Generator) -> Floats:
+def compute_normal_scores(cells: Ints, values: Floats, rng: np.random.Generator) -> Floats:
     """Return the normal score (n) of each value in its cell; ties are ordered by chance, NaN stays."""
     order = pd.DataFrame({"cell": cells, "value": values, "tie": rng.random(len(cells))}).dropna()
     order = order.sort_values(["value", "tie"])
@@ -81,12 +81,12 @@ def scores(cells: Ints, values: Floats, rng: np.random.Generator) -> Floats:
 
 def fit_statuses(education: Ints, limit: Ints, uses: Floats, statuses: Ints) -> dict[str, Any]:
     """Return counts of April's statuses and of every month's transitions."""
-    codes, before = statuses - figs.LOWEST_STATUS, figs.earlier_month(statuses)
-    first = figs.first_status_cell(limit, education)
-    cells = figs.status_cell(limit[:, None], uses, before, statuses)
+    codes, before = statuses - figs.LOWEST_STATUS, figs.shift_by_month(statuses)
+    first = figs.assign_first_status_cells(limit, education)
+    cells = figs.assign_status_cells(limit[:, None], uses, before, statuses)
     shape = (figs.STATUS_CELLS, figs.STATUS_CODES)
-    following = [count(cells[:, month], codes[:, month + 1], shape) for month in range(figs.MONTHS - 1)]
-    april = count(first, codes[:, 0], (figs.FIRST_STATUS_CELLS, figs.STATUS_CODES))
+    following = [count_choices(cells[:, month], codes[:, month + 1], shape) for month in range(figs.MONTHS - 1)]
+    april = count_choices(first, codes[:, 0], (figs.FIRST_STATUS_CELLS, figs.STATUS_CODES))
     return {"april": april, "next": following}
 
 
@@ -100,58 +100,59 @@ def fit_bills(cells: Ints, drawn: Floats, uses: Floats) -> dict[str, Any]:
     figures = {}
     for name, (part, parent) in months.items():
         cell, value, other = cells[:, part].ravel(), drawn[:, part].ravel(), uses[:, part].ravel() != 0
-        shares = cell_shares(cell, ~other, parent)
-        figures[name] = {"nothing": shares, "other": quantiles(cell[other], value[other], parent)}
+        shares = compute_cell_shares(cell, ~other, parent)
+        figures[name] = {"nothing": shares, "other": compute_quantiles(cell[other], value[other], parent)}
     return figures
 
 
-def bill_draws(limit: Ints, uses: Floats, statuses: Ints) -> tuple[Ints, Floats]:
+def compute_bill_draws(limit: Ints, uses: Floats, statuses: Ints) -> tuple[Ints, Floats]:
     """Return the cell of every bill and the figure that is drawn for it (n x 6 each)."""
     last, before, status = uses[:, :-1], statuses[:, :-1], statuses[:, 1:]
-    change = uses[:, 1:] - np.where(figs.carries_debt(last, before, status), last, 0)
-    first = figs.first_bill_cell(limit, statuses[:, 0])
-    following = figs.bill_cell(limit[:, None], last, before, status)
+    change = uses[:, 1:] - np.where(figs.has_carried_debt(last, before, status), last, 0)
+    first = figs.assign_first_bill_cells(limit, statuses[:, 0])
+    following = figs.assign_bill_cells(limit[:, None], last, before, status)
     return np.column_stack([first, following]), np.column_stack([uses[:, 0], change])
 
 
 def fit_payments(payments: Ints, due: Ints, before: Ints, statuses: Ints) -> dict[str, Any]:
     """Return each month's chances of paying nothing or all and the quantiles of other payments."""
-    kinds, cells = payment_kind(payments, due), figs.kind_cell(due, before, statuses)
-    shares, parts = payments / np.maximum(due, 1), figs.part_cell(due, before)
+    kinds, cells = classify_payments(payments, due), figs.assign_kind_cells(due, before, statuses)
+    shares, parts = payments / np.maximum(due, 1), figs.assign_part_cells(due, before)
     months = range(figs.MONTHS)
     pair = np.arange(figs.KIND_CELLS) % 25  # a thin cell borrows from all bills of its two statuses
     size = np.arange(figs.PART_CELLS) // 5  # or from all statuses of its bills
     return {
-        "nothing": [cell_shares(cells[:, month], kinds[:, month] == 0, pair) for month in months],
-        "full": [cell_shares(cells[:, month], kinds[:, month] == 2, pair) for month in months],
+        "nothing": [compute_cell_shares(cells[:, month], kinds[:, month] == 0, pair) for month in months],
+        "full": [compute_cell_shares(cells[:, month], kinds[:, month] == 2, pair) for month in months],
         "part": [
-            quantiles(parts[other, month], shares[other, month], size) for month, other in enumerate(kinds.T == 1)
+            compute_quantiles(parts[other, month], shares[other, month], size)
+            for month, other in enumerate(kinds.T == 1)
         ],
         "rounding": fit_rounding(payments, due),
     }
 
 
-def cell_shares(cells: Ints, chosen: BoolArray, parent: Ints) -> list[float]:
+def compute_cell_shares(cells: Ints, chosen: BoolArray, parent: Ints) -> list[float]:
     """Return the share of `chosen` in each cell; a thin cell borrows from its `parent` (cells)."""
-    return [round(float(chosen[members(cells, cell, parent)].mean()), 4) for cell in range(len(parent))]
+    return [round(float(chosen[select_members(cells, cell, parent)].mean()), 4) for cell in range(len(parent))]
 
 
-def payment_kind(paid: Ints, due: Ints) -> Ints:
+def classify_payments(paid: Ints, due: Ints) -> Ints:
     """Return 0 for nothing paid, 2 for exactly the bill, 1 for any other amount."""
     return np.where(paid == 0, 0, np.where(paid == due, 2, 1))
 
 
 def fit_rounding(payments: Ints, due: Ints) -> list[list[int]]:
     """Return how often other payments are multiples of ROUND_UNITS (the largest that fits), by size."""
-    part = payments[payment_kind(payments, due) == 1]
+    part = payments[classify_payments(payments, due) == 1]
     units = np.argmax(part[:, None] % figs.ROUND_UNITS == 0, axis=1)
     shape = (len(figs.AMOUNT_EDGES) + 1, len(figs.ROUND_UNITS))
-    return count(figs.band(part, figs.AMOUNT_EDGES), units, shape)
+    return count_choices(figs.assign_bands(part, figs.AMOUNT_EDGES), units, shape)
 
 
 def fit_risk(table: pd.DataFrame) -> dict[str, float]:
     """Return the coefficients of a logistic regression of default on `risk_terms`."""
-    terms = figs.risk_terms(table)
+    terms = figs.compute_risk_terms(table)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=10, max_iter=2_000))
     model.fit(terms, table[figs.TARGET])
     weights = CONTRAST * model[-1].coef_[0] / model[0].scale_
@@ -160,52 +161,52 @@ def fit_risk(table: pd.DataFrame) -> dict[str, float]:
     return {"intercept": intercept, **{name: float(f"{weight:.5g}") for name, weight in named}}
 
 
-def calibrate(figures: dict[str, Any], share: float) -> float:
+def calibrate_intercept(figures: dict[str, Any], share: float) -> float:
     """Return the intercept at which simulated clients default as often as the real ones."""
     uniform = np.random.default_rng(0).random((CALIBRATION_ROWS, sim.DRAWS_PER_CLIENT))
     drawn = sim.draw_clients(figs.build_figures(figures), uniform)
     risk = figures["risk"]
 
     def excess(intercept: float) -> float:
-        return float(sim.default_chance({**risk, "intercept": intercept}, drawn).mean()) - share
+        return float(sim.compute_default_chances({**risk, "intercept": intercept}, drawn).mean()) - share
 
     return round(float(brentq(excess, risk["intercept"] - 5, risk["intercept"] + 5)), 4)
 
 
-def fit(real: pd.DataFrame) -> dict[str, Any]:
+def fit_figures(real: pd.DataFrame) -> dict[str, Any]:
     """Return all aggregate figures of `real` (n x 25), the content of figures.json."""
     blocks = (figs.PEOPLE, figs.STATUSES, figs.BILLS, figs.PAYMENTS)
     people, statuses, bills, payments = (real[list(names)].to_numpy() for names in blocks)
     age, limit = real["AGE"].to_numpy(), real["LIMIT_BAL"].to_numpy()
-    before, due = figs.earlier_month(statuses), figs.earlier_month(bills)
+    before, due = figs.shift_by_month(statuses), figs.shift_by_month(bills)
     codes, combinations = np.unique(people, axis=0, return_counts=True)
-    limit_cells = figs.limit_cell(people, age)
+    limit_cells = figs.assign_limit_cells(people, age)
     uses = bills / limit[:, None]
-    bill_cells, bill_values = bill_draws(limit, uses, statuses)
+    bill_cells, bill_values = compute_bill_draws(limit, uses, statuses)
     # Who owes or pays nothing, or pays exactly the bill, has no amount to correlate.
     billed = np.where(uses == 0, np.nan, bill_values)
-    paid = np.where(payment_kind(payments, due) == 1, payments / np.maximum(due, 1), np.nan)
-    cells = np.column_stack([limit_cells, bill_cells, figs.part_cell(due, before)])
+    paid = np.where(classify_payments(payments, due) == 1, payments / np.maximum(due, 1), np.nan)
+    cells = np.column_stack([limit_cells, bill_cells, figs.assign_part_cells(due, before)])
     figures: dict[str, Any] = {
         "source": SOURCE,
         "grid": GRID,
         "people": {"codes": codes.tolist(), "counts": [combinations.tolist()]},
-        "age": count_values(figs.age_cell(people), age, figs.AGE_CELLS),
+        "age": count_values(figs.assign_age_cells(people), age, figs.AGE_CELLS),
         "limit": count_values(limit_cells, limit, figs.LIMIT_CELLS),
         "statuses": fit_statuses(people[:, 1], limit, uses, statuses),
         "bills": fit_bills(bill_cells, bill_values, uses),
         "payments": fit_payments(payments, due, before, statuses),
-        "correlations": correlations(cells, np.column_stack([limit, billed, paid])),
+        "correlations": compute_correlations(cells, np.column_stack([limit, billed, paid])),
         "risk": fit_risk(real),
     }
-    figures["risk"]["intercept"] = calibrate(figures, float(real[figs.TARGET].mean()))
+    figures["risk"]["intercept"] = calibrate_intercept(figures, float(real[figs.TARGET].mean()))
     return figures
 
 
-def correlations(cells: Ints, values: Floats) -> list[list[float]]:
+def compute_correlations(cells: Ints, values: Floats) -> list[list[float]]:
     """Return the correlations (13 x 13) of `values` (n x 13) that their cells leave unexplained."""
     rng = np.random.default_rng(0)
-    columns = [scores(cell, value, rng) for cell, value in zip(cells.T, values.T, strict=True)]
+    columns = [compute_normal_scores(cell, value, rng) for cell, value in zip(cells.T, values.T, strict=True)]
     table = pd.DataFrame(np.column_stack(columns)).corr()
     return [[round(float(value), 4) for value in row] for row in table.to_numpy()]
 
@@ -217,17 +218,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     real = pd.read_csv(args.real_csv)
-    args.output.write_text(compact(fit(real)) + "\n", encoding="utf-8")
+    args.output.write_text(format_json(fit_figures(real)) + "\n", encoding="utf-8")
     log.info("wrote %s from %d clients", args.output, len(real))
 
 
-def compact(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Return `value` as JSON with one line for each cell, so that a changed figure is a changed line."""
     if isinstance(value, dict):
-        items = [f"{json.dumps(key)}: {compact(item)}" for key, item in value.items()]
+        items = [f"{json.dumps(key)}: {format_json(item)}" for key, item in value.items()]
         return "{\n" + ",\n".join(items) + "\n}"
     if isinstance(value, list) and value and isinstance(value[0], list):
-        return "[\n" + ",\n".join(compact(item) for item in value) + "\n]"
+        return "[\n" + ",\n".join(format_json(item) for item in value) + "\n]"
     return json.dumps(value, separators=(",", ":"))
 
 

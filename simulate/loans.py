@@ -11,9 +11,9 @@ import logging
 import numpy as np
 import pandas as pd
 
-from simulate.run import OneLineParser, ending_of, open_table, table_parser
-from stepkit.files import replacing
-from stepkit.step.exit import one_message
+from simulate.run import OneLineParser, get_ending, make_table_parser, open_table
+from stepkit.files import replace_file
+from stepkit.step.exit import exit_on_error
 
 log = logging.getLogger("simulate")
 
@@ -30,14 +30,14 @@ REGIONS = dict.fromkeys(("north", "south", "east", "west", "007", "North/South")
 CHANNELS = {"branch": -0.1, "telephone": 0.1, "web": 0.0}
 """Each category with what it adds to the log odds that the loan is lost."""
 
-GIVEN = ("Ada", "Boris", "Chloé", "Dmitri", "Ebele", "Fatma", "Gus", "Hồng", "Ines", "Jörg")
-FAMILY = ("O'Neil", "van der Berg", "Müller", "Sato", "Smith, Jr.", "Ødegård", "Nguyễn", "da Silva")
+GIVEN_NAMES = ("Ada", "Boris", "Chloé", "Dmitri", "Ebele", "Fatma", "Gus", "Hồng", "Ines", "Jörg")
+FAMILY_NAMES = ("O'Neil", "van der Berg", "Müller", "Sato", "Smith, Jr.", "Ødegård", "Nguyễn", "da Silva")
 REMARKS = ("asked twice", "pays by standing order", 'said: "no hurry"', "moved,\nnew address to come", "", "n/a")
 FIRST_DAY = np.datetime64("2019-01-01")
 DAYS = 1500
 
 
-def loans(rows: int, seed: int) -> pd.DataFrame:
+def simulate_loans(rows: int, seed: int) -> pd.DataFrame:
     """Return a table of `rows` loans (rows x 12), `outcome` among them: repaid or lost, about one in four.
 
     It depends on `rows` and `seed` alone. Purpose, work, income and earlier delays tell something of the outcome;
@@ -54,9 +54,9 @@ def loans(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "loan no.": [f"L-{number:06}" for number in range(rows)],
-            "customer": [f"{draw.choice(GIVEN)} {draw.choice(FAMILY)}" for _ in range(rows)],
-            **{name: _with_gaps(texts, draw) for name, texts in drawn.items()},
-            "income (net, €)": _with_gaps(income, draw),
+            "customer": [f"{draw.choice(GIVEN_NAMES)} {draw.choice(FAMILY_NAMES)}" for _ in range(rows)],
+            **{name: _add_gaps(texts, draw) for name, texts in drawn.items()},
+            "income (net, €)": _add_gaps(income, draw),
             "delays": delays,
             "since": (FIRST_DAY + draw.integers(0, DAYS, rows)).astype(str),
             "letter": [f"{draw.integers(10**9)}-{draw.choice(REMARKS)}" for _ in range(rows)],
@@ -66,21 +66,21 @@ def loans(rows: int, seed: int) -> pd.DataFrame:
     )
 
 
-def _with_gaps(values: np.ndarray, draw: np.random.Generator) -> pd.Series:
+def _add_gaps(values: np.ndarray, draw: np.random.Generator) -> pd.Series:
     """Return the values, one in fifty missing."""
     return pd.Series(values).mask(draw.random(len(values)) < 0.02)
 
 
-def parser() -> OneLineParser:
-    return table_parser("loans", __doc__, rows=5000)
+def make_parser() -> OneLineParser:
+    return make_table_parser("loans", __doc__, rows=5000)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    table = loans(args.rows, args.seed)
-    ending = ending_of(args.output)
-    with replacing(args.output) as part:
+    table = simulate_loans(args.rows, args.seed)
+    ending = get_ending(args.output)
+    with replace_file(args.output) as part:
         if ending == ".parquet":
             table.to_parquet(part, index=False)
         else:
@@ -91,5 +91,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_message():
+    with exit_on_error():
         main()

@@ -13,18 +13,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simulate.clients import chunks
+from simulate.clients import iter_client_chunks
 from simulate.figures import COLUMNS, TARGET
-from stepkit.files import replacing, sha256_of
+from stepkit.files import compute_sha256, replace_file
 from stepkit.paths import ROOT
-from stepkit.step.exit import one_message
+from stepkit.step.exit import exit_on_error
 from stepkit.step.project_run import log_to_run
 
 log = logging.getLogger("simulate")
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
-Put = Callable[[pd.DataFrame], None]
+AppendTable = Callable[[pd.DataFrame], None]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -34,7 +34,7 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def whole_number(what: str, least: int, example: int) -> Callable[[str], int]:
+def make_whole_number_parser(what: str, least: int, example: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `least`; it raises ArgumentTypeError for anything else."""
 
     def parse(text: str) -> int:
@@ -46,11 +46,11 @@ def whole_number(what: str, least: int, example: int) -> Callable[[str], int]:
     return parse
 
 
-row_count = whole_number("number of rows", 1, 30000)
-seed_number = whole_number("seed", 0, 42)
+parse_row_count = make_whole_number_parser("number of rows", 1, 30000)
+parse_seed = make_whole_number_parser("seed", 0, 42)
 
 
-def target_path(text: str) -> Path:
+def parse_target_path(text: str) -> Path:
     """Return the absolute path of the table to write; a relative one is relative to the repository root."""
     path = Path(os.path.abspath(ROOT / text))  # noqa: PTH100 - resolve() would write through a symlinked target
     problem = ""
@@ -65,17 +65,19 @@ def target_path(text: str) -> Path:
     return path
 
 
-def table_parser(prog: str, description: str | None, rows: int | None = None) -> OneLineParser:
+def make_table_parser(prog: str, description: str | None, rows: int | None = None) -> OneLineParser:
     """Return the parser of a command that writes a table; `rows` is the default of --rows, None if it is required."""
     flags = OneLineParser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--rows", type=row_count, default=rows, required=rows is None, help="number of rows, at least 1")
-    flags.add_argument("--seed", type=seed_number, default=42, help="the same seed gives the same rows")
-    flags.add_argument("--output", type=target_path, required=True, help="file; relative to the repository root")
+    flags.add_argument(
+        "--rows", type=parse_row_count, default=rows, required=rows is None, help="number of rows, at least 1"
+    )
+    flags.add_argument("--seed", type=parse_seed, default=42, help="the same seed gives the same rows")
+    flags.add_argument("--output", type=parse_target_path, required=True, help="file; relative to the repository root")
     return flags
 
 
 @contextmanager
-def open_table(path: Path, ending: str) -> Iterator[Put]:
+def open_table(path: Path, ending: str) -> Iterator[AppendTable]:
     """Yield a function that appends a table to the file at `path`; same tables, same bytes. Parquet: clients only."""
     with path.open("wb") as raw:
         if ending == ".parquet":
@@ -84,30 +86,30 @@ def open_table(path: Path, ending: str) -> Iterator[Put]:
         elif ending == ".csv.gz":
             # Neither time nor file name in the header: they would make every file differ.
             with gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
-                yield lambda table: put_csv(table, packed)
+                yield lambda table: append_csv(table, packed)
         else:
-            yield lambda table: put_csv(table, raw)
+            yield lambda table: append_csv(table, raw)
 
 
-def put_csv(table: pd.DataFrame, stream: BinaryIO | gzip.GzipFile) -> None:
+def append_csv(table: pd.DataFrame, stream: BinaryIO | gzip.GzipFile) -> None:
     """Append `table` to `stream`, after a header if it is the first."""
     stream.write(table.to_csv(index=False, header=stream.tell() == 0, lineterminator="\n").encode())
 
 
-def ending_of(path: Path) -> str:
+def get_ending(path: Path) -> str:
     return next(ending for ending in ENDINGS if path.name.endswith(ending))
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = table_parser("simulate", __doc__).parse_args(argv)
+    args = make_table_parser("simulate", __doc__).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     defaults = 0
-    with replacing(args.output) as part:
-        with open_table(part, ending_of(args.output)) as put:
-            for table in chunks(args.rows, args.seed):  # one at a time, in bounded memory
+    with replace_file(args.output) as part:
+        with open_table(part, get_ending(args.output)) as put:
+            for table in iter_client_chunks(args.rows, args.seed):  # one at a time, in bounded memory
                 put(table)
                 defaults += int(table[TARGET].sum())
-        size, sha256 = part.stat().st_size, sha256_of(part)
+        size, sha256 = part.stat().st_size, compute_sha256(part)
     share = defaults / args.rows
     log.info("wrote %s: %s rows, %s bytes", args.output, f"{args.rows:,}", f"{size:,}")
     log.info("default share %.4f, sha256 %s", share, sha256)
@@ -115,5 +117,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with one_message():
+    with exit_on_error():
         main()

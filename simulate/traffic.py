@@ -15,18 +15,18 @@ import pandas as pd
 import requests
 from requests.adapters import HTTPAdapter
 
-from simulate.drifts import DRIFTS, traffic
+from simulate.drifts import DRIFTS, simulate_traffic
 from simulate.figures import TARGET
-from simulate.run import OneLineParser, row_count, seed_number
+from simulate.run import OneLineParser, parse_row_count, parse_seed
 from stepkit.step.project_run import log_to_run
 
 log = logging.getLogger("traffic")
 
 KEY_VARIABLE = "SCORER_API_KEY"
 CONNECTIONS = 4
-SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 NOT_SENT = ("ID", TARGET)
-SHOWN = 300
+MOST_SHOWN_CHARACTERS = 300
 
 
 class TrafficFailed(Exception):
@@ -42,7 +42,7 @@ class Sent:
     versions: list[str]
 
 
-def send(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sent:
+def send_traffic(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sent:
     """Send the clients of `table` (n x 25) to the scorer at `url`, `batch` rows a request, then their labels.
 
     Raises:
@@ -54,58 +54,64 @@ def send(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sent:
             session.headers["X-API-Key"] = key
 
         def post_all(path: str, bodies: Iterable[dict[str, Any]]) -> list[requests.Response]:
-            return list(pool.map(lambda body: _posted(session, f"{url}/{path}", body), bodies))
+            return list(pool.map(lambda body: _post(session, f"{url}/{path}", body), bodies))
 
         parts = [table.iloc[first : first + batch] for first in range(0, len(table), batch)]
-        answers = post_all("invocations", map(_question, parts))
-        feedback = [label for pair in zip(parts, answers, strict=True) for label in _labels(*pair)] if labels else []
+        answers = post_all("invocations", map(_build_request, parts))
+        feedback = (
+            [label for pair in zip(parts, answers, strict=True) for label in _build_labels(*pair)] if labels else []
+        )
         post_all("feedback", feedback)
     return Sent(len(table), len(feedback), sorted({answer.headers["X-Model-Version"] for answer in answers}))
 
 
-def _question(part: pd.DataFrame) -> dict[str, Any]:
+def _build_request(part: pd.DataFrame) -> dict[str, Any]:
     inputs = part.drop(columns=list(NOT_SENT))
     values = [[None if value != value else value for value in row] for row in inputs.to_numpy().tolist()]
     return {"dataframe_split": {"columns": list(inputs), "data": values}}
 
 
-def _labels(part: pd.DataFrame, answer: requests.Response) -> list[dict[str, Any]]:
+def _build_labels(part: pd.DataFrame, answer: requests.Response) -> list[dict[str, Any]]:
     request_id = answer.headers["X-Request-Id"]
     return [{"request_id": request_id, "row": row, "label": int(label)} for row, label in enumerate(part[TARGET])]
 
 
-def _posted(session: requests.Session, url: str, body: dict[str, Any]) -> requests.Response:
+def _post(session: requests.Session, url: str, body: dict[str, Any]) -> requests.Response:
     try:
-        answer = session.post(url, json=body, timeout=SECONDS)
+        answer = session.post(url, json=body, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
         raise TrafficFailed(f"no scorer answers at {url} ({type(error).__name__}). Start one: make serve") from error
     if not answer.ok:
-        raise TrafficFailed(f"{url} answered {answer.status_code}: {answer.text[:SHOWN]}")
+        raise TrafficFailed(f"{url} answered {answer.status_code}: {answer.text[:MOST_SHOWN_CHARACTERS]}")
     return answer
 
 
-def flag(text: str) -> bool:
+def parse_flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
     return text.lower() == "true"
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     flags = OneLineParser(prog="traffic", description=__doc__)
     flags.add_argument("--url", required=True, help="the scorer, e.g. http://127.0.0.1:5000")
-    flags.add_argument("--rows", type=row_count, default=2000, help="number of clients")
+    flags.add_argument("--rows", type=parse_row_count, default=2000, help="number of clients")
     flags.add_argument("--drift", choices=list(DRIFTS), default="none", help="what changed")
-    flags.add_argument("--seed", type=seed_number, default=1, help="the same seed gives the same clients")
-    flags.add_argument("--batch", type=row_count, default=100, help="rows a request")
-    flags.add_argument("--labels", type=flag, default=True, help="true: send the true labels as feedback; or false")
+    flags.add_argument("--seed", type=parse_seed, default=1, help="the same seed gives the same clients")
+    flags.add_argument("--batch", type=parse_row_count, default=100, help="rows a request")
+    flags.add_argument(
+        "--labels", type=parse_flag, default=True, help="true: send the true labels as feedback; or false"
+    )
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        sent = send(args.url.rstrip("/"), traffic(args.rows, args.seed, args.drift), args.batch, args.labels)
+        sent = send_traffic(
+            args.url.rstrip("/"), simulate_traffic(args.rows, args.seed, args.drift), args.batch, args.labels
+        )
     except TrafficFailed as error:
         sys.exit(f"TrafficFailed: {error}")
     versions = ", ".join(sent.versions)

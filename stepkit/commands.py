@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.:@-]*")
-_OF_ANOTHER_TYPE = ("null", "true", "false", "inf", "nan")
+_WORDS_OF_OTHER_TYPES = ("null", "true", "false", "inf", "nan")
 
 
-def hydra_value(text: str) -> str:
+def quote_for_hydra(text: str) -> str:
     """Return a value for Hydra's command line that Hydra and OmegaConf read back as this very text."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _OF_ANOTHER_TYPE and not text.endswith(":"):
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_OTHER_TYPES and not text.endswith(":"):
         return text
     # OmegaConf takes a backslash off before ${, Hydra one before a quote; both read a pair of them there as one
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
@@ -20,7 +20,7 @@ def hydra_value(text: str) -> str:
     return f"'{escaped}'"
 
 
-def as_options(words: Iterable[str]) -> str:
+def quote_options(words: Iterable[str]) -> str:
     """Return words as the one word of a shell that `hydra_options` and make's `options` take, and split again."""
     words = list(words)
     if any(re.search(r'["$`\\!\n]', word) for word in words):
@@ -29,7 +29,7 @@ def as_options(words: Iterable[str]) -> str:
     return f'"{" ".join(escaped)}"'
 
 
-def pipeline_command(overrides: Mapping[str, str | None]) -> str:
+def format_pipeline_command(overrides: Mapping[str, str | None]) -> str:
     """Return the command that runs the pipeline with these keys; None is null."""
-    words = [f"{key}={'null' if text is None else hydra_value(text)}" for key, text in overrides.items()]
-    return f"mlflow run . --env-manager local -P hydra_options={as_options(words)}"
+    words = [f"{key}={'null' if text is None else quote_for_hydra(text)}" for key, text in overrides.items()]
+    return f"mlflow run . --env-manager local -P hydra_options={quote_options(words)}"

@@ -13,7 +13,7 @@ class StepError(Exception):
     """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
 
 
-def reason_without_rows(error: Exception) -> str:
+def explain_without_rows(error: Exception) -> str:
     """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
     if isinstance(error, StepError):
         return str(error)

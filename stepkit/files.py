@@ -19,16 +19,16 @@ _REMEDIES = (
         "Look at the system's log and limits (dmesg, ulimit -n), then run the same command again.",
     ),
 )
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replace_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path next to `target`, of the same ending, that takes its place only if the block succeeds."""
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
@@ -38,23 +38,23 @@ def replacing(target: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def disk_problem(error: BaseException) -> StepError | None:
+def to_disk_error(error: BaseException) -> StepError | None:
     """Return the error to show if a disk is full, read-only or broken, else None."""
     if isinstance(error, OSError):
         for numbers, remedy in _REMEDIES:
             if error.errno in numbers:
-                return _unusable(error, remedy)
+                return _make_disk_error(error, remedy)
     return None
 
 
-def file_problem(error: OSError) -> StepError | None:
+def to_file_error(error: OSError) -> StepError | None:
     """Return the error to show if a path does not exist or is of the wrong kind, else None."""
     if "temporary directory" in str(error):
         return DiskUnusable("TMPDIR: no folder for temporary files can be written. Set TMPDIR to one that has room.")
-    if error.errno not in _NOT_THERE or not error.filename:
+    if error.errno not in _MISSING or not error.filename:
         return None
-    return _unusable(error, "Make its folder, or name another place.")
+    return _make_disk_error(error, "Make its folder, or name another place.")
 
 
-def _unusable(error: OSError, instead: str) -> DiskUnusable:
+def _make_disk_error(error: OSError, instead: str) -> DiskUnusable:
     return DiskUnusable(f"{error.filename or 'this machine'}: {error.strerror or error}. {instead}")

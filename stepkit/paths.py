@@ -15,7 +15,7 @@ ARTIFACTS = "mlruns"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def from_root(place: str) -> str:
+def resolve_path(place: str) -> str:
     """Return a path as an absolute one: a relative one means below the repository, `~` the home folder.
 
     An address stays as it is.
@@ -26,13 +26,13 @@ def from_root(place: str) -> str:
     return str((ROOT / (Path(place).expanduser() if home else place)).resolve())
 
 
-def expect_usable(folder: Path) -> None:
+def verify_mlflow_path(folder: Path) -> None:
     """Raise BadParameter for a folder below which MLflow misreads every path."""
     if "%" in str(folder):
         raise BadParameter(f"{folder}: MLflow cannot use a path with '%'. Move or rename the folder, then try again.")
 
 
-def sqlite_address(file: Path) -> str:
+def make_sqlite_url(file: Path) -> str:
     """Return the address of an SQLite file, for SQLAlchemy and MLflow.
 
     SQLAlchemy decodes `%` and reads options behind `?`, so these two are encoded. MLflow then makes a folder of the
@@ -42,7 +42,7 @@ def sqlite_address(file: Path) -> str:
     return f"sqlite{'' if path == str(file) else '+pysqlite'}:///{path}"
 
 
-def sqlite_file(address: str, base: Path = ROOT) -> Path | None:
+def find_sqlite_file(address: str, base: Path = ROOT) -> Path | None:
     """Return the file of an SQLite address (a relative one is in `base`); None for every other address."""
     scheme, _, place = address.partition(":///")
     name = unquote(place.partition("?")[0])
@@ -51,22 +51,22 @@ def sqlite_file(address: str, base: Path = ROOT) -> Path | None:
     return (base / name).resolve()
 
 
-def store_address(address: str) -> str:
+def resolve_store_url(address: str) -> str:
     """Return the one spelling of a store's address: absolute, so that each step's working directory has no effect."""
-    file = sqlite_file(address)
+    file = find_sqlite_file(address)
     if file is None:
         return address
     _, mark, options = address.partition("?")
-    return f"{sqlite_address(file)}{mark}{options}"
+    return f"{make_sqlite_url(file)}{mark}{options}"
 
 
-def artifact_path(location: str) -> Path | None:
+def to_artifact_path(location: str) -> Path | None:
     """Return the local path that MLflow makes of a location in its store (it decodes plain paths too), else None."""
     if location.startswith("file:"):
         return Path(unquote(urlsplit(location).path))
     return None if _SCHEME.match(location) or not location else Path(unquote(location))
 
 
-def artifact_location(path: Path) -> str:
+def to_artifact_location(path: Path) -> str:
     """Return the location by which MLflow finds a local path."""
     return path.as_uri() if "%" in str(path) else str(path)

@@ -25,7 +25,7 @@ HOST, PID, STARTED = "process.host", "process.pid", "process.started"
 UNKNOWN = "unknown"
 """Result of `started_at` for a process that exists and whose start cannot be read."""
 
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 
 interrupted = threading.Event()
 """Set when this process is to end. Threads get no signals, and Python drops what is raised in a destructor."""
@@ -67,7 +67,7 @@ def _handle_signals(handler: Callable[..., None] | signal.Handlers) -> None:
 
 
 @contextmanager
-def handler_kept(number: signal.Signals) -> Iterator[None]:
+def restore_handler(number: signal.Signals) -> Iterator[None]:
     """Restore the handler of a signal, which a library replaces inside."""
     before = signal.getsignal(number)
     try:
@@ -77,7 +77,7 @@ def handler_kept(number: signal.Signals) -> Iterator[None]:
 
 
 @contextmanager
-def ctrl_c_deferred() -> Iterator[None]:
+def defer_ctrl_c() -> Iterator[None]:
     """Start child processes that ignore Ctrl-C, for which this process ends them; handle one that comes now after it.
 
     Blocking SIGINT alone would not defer it: any thread of a library may receive it, and Python then handles it.
@@ -86,7 +86,7 @@ def ctrl_c_deferred() -> Iterator[None]:
     pressed: list[int] = []
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
-            stack.enter_context(handler_kept(signal.SIGINT))
+            stack.enter_context(restore_handler(signal.SIGINT))
             signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
         stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
@@ -115,7 +115,7 @@ def end_with_parent(before_end: Callable[[], None] | None = None, parent_id: int
             connection.wait([parent.sentinel])
         else:
             while os.getppid() == parent_id:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
         if before_end:
             before_end()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -153,26 +153,26 @@ def _signal_group(process: Process, number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a port of this machine on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def process_tags() -> dict[str, str]:
+def make_process_tags() -> dict[str, str]:
     """Return the tags that name this process, on runs and claims, so that those of a dead process can be ended."""
-    return {HOST: this_host(), PID: str(os.getpid()), STARTED: started_at(os.getpid())}
+    return {HOST: identify_host(), PID: str(os.getpid()), STARTED: read_start_time(os.getpid())}
 
 
 def is_alive(tags: Mapping[str, str]) -> bool | None:
     """Return whether the process that the tags name lives; None if it is of another host, or they name none."""
-    if tags.get(HOST) != this_host() or not tags.get(PID, "").isdecimal():
+    if tags.get(HOST) != identify_host() or not tags.get(PID, "").isdecimal():
         return None
-    return started_at(int(tags[PID])) in (tags.get(STARTED), UNKNOWN)
+    return read_start_time(int(tags[PID])) in (tags.get(STARTED), UNKNOWN)
 
 
-def started_at(pid: int) -> str:
+def read_start_time(pid: int) -> str:
     """Return when a process began, in a unit of the system's own; "" if it has ended."""
     try:
         os.kill(pid, 0)
@@ -192,7 +192,7 @@ def started_at(pid: int) -> str:
 
 
 @cache
-def this_host() -> str:
+def identify_host() -> str:
     """Return the name of this host and a digest that tells it from others of that name and from its containers."""
     marks = [socket.gethostname()]
     with suppress(OSError):

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from stepkit.errors import BadParameter, SecretInAddress, StepError
 
-REFERENCE = "env:"
+VARIABLE_PREFIX = "env:"
 """How an address begins that names the variable which holds the real one: env:DATA_URL."""
 
 MASK = "***"
@@ -48,33 +48,33 @@ _ASSIGNED = re.compile(
 )
 
 
-def holds_secret(address: str) -> bool:
+def has_secret(address: str) -> bool:
     """Return whether an address has a password, a token as user, or a parameter named like a key or a signature."""
-    scheme, rest = _split(address)
+    scheme, rest = _split_scheme(address)
     token = scheme.lower().startswith("http") and _USER.match(rest)
-    return bool(_password_end(scheme, rest) or token or _NO_SLASHES.match(address) or _secret_values(address))
+    return bool(_find_password_end(scheme, rest) or token or _NO_SLASHES.match(address) or _list_secret_values(address))
 
 
-def holds_secret_in(text: str) -> bool:
+def has_secret_in_text(text: str) -> bool:
     """Return whether an address in a text holds a secret."""
-    return any(holds_secret(text[start:end]) for start, end in _addresses_in(text))
+    return any(has_secret(text[start:end]) for start, end in _iter_urls(text))
 
 
-def shown(address: str) -> str:
+def hide_secrets(address: str) -> str:
     """Return an address as it may be printed and stored: without user, password, and a query that holds a secret."""
-    scheme, rest = _split(address)
+    scheme, rest = _split_scheme(address)
     if not scheme:
         rest = _NO_SLASHES.sub(r"\1", rest)
-    end = _password_end(scheme, rest)
-    if _secret_values(rest[:end]):
+    end = _find_password_end(scheme, rest)
+    if _list_secret_values(rest[:end]):
         return scheme + MASK  # an @ in the query: which part is the host cannot be known
     rest = rest[end:]
     if scheme and not rest.startswith("user:password@") and (user := _USER.match(rest)):
         rest = rest[user.end() :]
-    return scheme + (re.split("[?;#]", rest)[0] if _secret_values(rest) else rest)
+    return scheme + (re.split("[?;#]", rest)[0] if _list_secret_values(rest) else rest)
 
 
-def shown_in(text: str, *known: str) -> str:
+def hide_secrets_in_text(text: str, *known: str) -> str:
     """Return a text with every address in it as it may be shown.
 
     Args:
@@ -84,27 +84,29 @@ def shown_in(text: str, *known: str) -> str:
     named = {
         value
         for name, value in os.environ.items()
-        if len(value) >= SHORTEST_VALUE and _is_secret(name) and name not in ("PWD", "OLDPWD")
+        if len(value) >= SHORTEST_VALUE and _is_secret_name(name) and name not in ("PWD", "OLDPWD")
     }
-    for secret in sorted({*_forms_in(known), *_forms_in(os.environ.values()), *named}, key=len, reverse=True):
+    for secret in sorted(
+        {*_iter_secret_forms(known), *_iter_secret_forms(os.environ.values()), *named}, key=len, reverse=True
+    ):
         text = text.replace(secret, MASK)
     parts, position = list[str](), 0
-    for start, end in [*_addresses_in(text), (len(text), len(text))]:
+    for start, end in [*_iter_urls(text), (len(text), len(text))]:
         between = _NO_SLASHES.sub(r"\1", text[position:start])
-        parts += [_ENCODED.sub(_shown_encoded, between), shown(text[start:end])]
+        parts += [_ENCODED.sub(_hide_encoded, between), hide_secrets(text[start:end])]
         position = end
     text = "".join(parts)
-    text = _IN_QUERY.sub(lambda one: f"{one[1]}{one[2]}={MASK}" if _is_secret(one[2]) else one[0], text)
+    text = _IN_QUERY.sub(lambda one: f"{one[1]}{one[2]}={MASK}" if _is_secret_name(one[2]) else one[0], text)
     return _ASSIGNED.sub(rf"\1{MASK}", text)
 
 
-def _split(address: str) -> tuple[str, str]:
+def _split_scheme(address: str) -> tuple[str, str]:
     """Return an address in two parts: its scheme with ://, and the rest; without a scheme all of it is the rest."""
     found = _SCHEME.match(address)
     return (found[0], address[found.end() :]) if found else ("", address)
 
 
-def _password_end(scheme: str, rest: str) -> int:
+def _find_password_end(scheme: str, rest: str) -> int:
     """Return where user and password end, which begin the rest of an address; 0 if there is no password."""
     if not scheme or _HOST.match(rest):
         return 0
@@ -114,11 +116,11 @@ def _password_end(scheme: str, rest: str) -> int:
     return len(rest) if cut and cut[0][-1] not in "/?#" and not rest.startswith("user:password@") else 0
 
 
-def _is_secret(name: str) -> bool:
+def _is_secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(unquote(name)))
 
 
-def _secret_values(address: str) -> list[str]:
+def _list_secret_values(address: str) -> list[str]:
     """Return all that follows each parameter of an address that is a secret, or an address with a secret.
 
     An unencoded & or # may belong to the secret, so only the end of the address ends it.
@@ -126,33 +128,33 @@ def _secret_values(address: str) -> list[str]:
     values = list[str]()
     for one in _PARAMETER.finditer(address):
         value = address[one.end() :]
-        inner = _decoded(re.split("[&;#]", value)[0])
-        if value and (_is_secret(one[1]) or ("://" in inner and holds_secret(inner))):
+        inner = _decode_fully(re.split("[&;#]", value)[0])
+        if value and (_is_secret_name(one[1]) or ("://" in inner and has_secret(inner))):
             values.append(value)
     return values
 
 
-def _decoded(text: str) -> str:
+def _decode_fully(text: str) -> str:
     """Return a text without percent-encoding, however often it was encoded."""
     while (plain := unquote(text)) != text:
         text = plain
     return text
 
 
-def _shown_encoded(found: re.Match[str]) -> str:
-    plain = _decoded(found[0])
-    return quote(shown(plain), safe="") if holds_secret(plain) else found[0]
+def _hide_encoded(found: re.Match[str]) -> str:
+    plain = _decode_fully(found[0])
+    return quote(hide_secrets(plain), safe="") if has_secret(plain) else found[0]
 
 
-def _addresses_in(text: str) -> Iterator[tuple[int, int]]:
+def _iter_urls(text: str) -> Iterator[tuple[int, int]]:
     """Yield where each address in a text starts and ends."""
     position = 0
     while found := _SCHEME.search(text, position):
-        position = _end_of(text, found)
+        position = _find_url_end(text, found)
         yield found.start(), position
 
 
-def _end_of(text: str, found: re.Match[str]) -> int:
+def _find_url_end(text: str, found: re.Match[str]) -> int:
     """Return where the address ends that starts in a text.
 
     A password may contain blanks and quotes. So an address with one ends behind the last @ before the next address,
@@ -172,22 +174,22 @@ def _end_of(text: str, found: re.Match[str]) -> int:
     return found.end() + (word.end() if word else len(rest))
 
 
-def _forms_in(texts: Iterable[str]) -> Iterator[str]:
+def _iter_secret_forms(texts: Iterable[str]) -> Iterator[str]:
     """Yield the secrets of every address in the texts, in each form in which a library may repeat it."""
     for text in (text for text in texts if "://" in text):
-        for start, end in {(0, len(text)), *_addresses_in(text)}:
-            scheme, rest = _split(text[start:end])
-            userinfo = rest[: _password_end(scheme, rest)].removesuffix("@")
-            for secret in (userinfo.partition(":")[2], *_secret_values(text[start:end])):
+        for start, end in {(0, len(text)), *_iter_urls(text)}:
+            scheme, rest = _split_scheme(text[start:end])
+            userinfo = rest[: _find_password_end(scheme, rest)].removesuffix("@")
+            for secret in (userinfo.partition(":")[2], *_list_secret_values(text[start:end])):
                 forms = {secret, unquote(secret), quote(unquote(secret), safe=""), quote(unquote(secret))}
                 forms |= {repr(secret)[1:-1], json.dumps(secret)[1:-1]}
                 forms |= {piece for form in forms for piece in re.split(r"[/?#@:%&;=\s]+", form)}
                 yield from (form for form in forms if len(form) >= SHORTEST_SECRET and form != MASK)
 
 
-def expect_no_secret(address: str, key: str, instead: str) -> str:
+def verify_no_secret(address: str, key: str, instead: str) -> str:
     """Return the address that was given as `key`; raise SecretInAddress if it holds a secret, and say what to do."""
-    if holds_secret(address):
+    if has_secret(address):
         raise SecretInAddress(
             f"{key} holds a password, a key or a signature, and MLflow keeps parameters for good. {instead} If it was "
             "given to `mlflow run`, the run that this began has it on record: replace the secret, or delete that run "
@@ -196,18 +198,18 @@ def expect_no_secret(address: str, key: str, instead: str) -> str:
     return address
 
 
-def data_address(address: str) -> str:
+def parse_data_url(address: str) -> str:
     """Return the address of a table that may be a parameter; see `expect_no_secret`."""
-    return expect_no_secret(
+    return verify_no_secret(
         address, "file_url", "Put the address into an environment variable, and name that: file_url=env:DATA_URL."
     )
 
 
-def opened(address: str) -> str:
+def resolve_url(address: str) -> str:
     """Return the address in the variable that `address` names, else `address`; raise BadParameter if not set."""
-    if not address.startswith(REFERENCE):
+    if not address.startswith(VARIABLE_PREFIX):
         return address
-    name = address.removeprefix(REFERENCE)
+    name = address.removeprefix(VARIABLE_PREFIX)
     if not _VARIABLE.fullmatch(name):
         raise BadParameter(f"'{address}' names no environment variable. Write env:NAME, as in env:DATA_URL.")
     if value := os.environ.get(name):
@@ -215,12 +217,12 @@ def opened(address: str) -> str:
     raise BadParameter(f"{address}: the environment variable {name} is not set where the step runs. Set it there.")
 
 
-def recorded(address: str) -> str:
+def to_recorded_url(address: str) -> str:
     """Return what is kept of an address: of one that a variable holds, no query at all."""
-    value = shown(opened(address))
-    return re.split("[?;#]", value)[0] if address.startswith(REFERENCE) else value
+    value = hide_secrets(resolve_url(address))
+    return re.split("[?;#]", value)[0] if address.startswith(VARIABLE_PREFIX) else value
 
 
-def error_text(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return the text of an error without a secret; a StepError's begins with its kind, as in docs/faults.md."""
-    return shown_in(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))
+    return hide_secrets_in_text(f"{type(error).__name__}: {error}" if isinstance(error, StepError) else str(error))

@@ -120,7 +120,7 @@ class Experiment:
         return [run for run in self.runs(step) if run.data.tags.get("current") == "true"]
 
 
-def new_experiment(name: str, folder: Path) -> Experiment:
+def create_experiment(name: str, folder: Path) -> Experiment:
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -134,7 +134,7 @@ def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ex
     import mlflow
 
     mlflow.set_tracking_uri(store)
-    own = new_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
+    own = create_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
     mlflow.set_experiment(own.name)
     return own
 
@@ -146,7 +146,7 @@ def faulty_server() -> Iterator[FaultyServer]:
 
 
 @dataclass
-class Ended:
+class StepResult:
     """How a step ended: its exit status, what it said last (on standard error), and its log before that."""
 
     status: int
@@ -154,7 +154,7 @@ class Ended:
     log: str = ""
 
 
-def defaults_of(step: str) -> dict[str, str]:
+def read_defaults(step: str) -> dict[str, str]:
     """The parameters that a step's MLproject gives a default, as `mlflow run ./STEP` would pass them."""
     project = yaml.safe_load((ROOT / step / "MLproject").read_text(encoding="utf-8"))
     parameters = project["entry_points"]["main"]["parameters"]
@@ -164,7 +164,7 @@ def defaults_of(step: str) -> dict[str, str]:
 @pytest.fixture
 def run_step(
     store: str, experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Ended]]:
+) -> Iterator[Callable[..., StepResult]]:
     """Call a step's real `main` in this process: run_step("preprocess", input_artifact="raw_data.csv", ...).
 
     A flag that is not given has the default of the step's MLproject.
@@ -176,9 +176,9 @@ def run_step(
     mlflow.set_tracking_uri(store)
     mlflow.set_experiment(experiment.name)
 
-    def call(name: str, **flags: object) -> Ended:
+    def call(name: str, **flags: object) -> StepResult:
         module = importlib.import_module(f"{name}.run")
-        given = {**defaults_of(name), **flags}
+        given = {**read_defaults(name), **flags}
         capsys.readouterr()
         status = 0
         try:
@@ -186,7 +186,7 @@ def run_step(
         except SystemExit as ended:
             status = int(ended.code or 0)
         said = capsys.readouterr()
-        return Ended(status, said.err.strip() if status else "", said.out)
+        return StepResult(status, said.err.strip() if status else "", said.out)
 
     yield call
     # a step logs to the standard output of its process, which is this test's own and closes with it
@@ -198,10 +198,10 @@ def run_command(*words: str, cwd: Path = ROOT, timeout: float = 300, **env: str)
 
     The time limit only keeps a hanging test from blocking the rest; it is no statement about speed.
     """
-    return subprocess.run(words, cwd=cwd, env=command_env(**env), text=True, capture_output=True, timeout=timeout)
+    return subprocess.run(words, cwd=cwd, env=make_command_env(**env), text=True, capture_output=True, timeout=timeout)
 
 
-def command_env(**more: str) -> dict[str, str]:
+def make_command_env(**more: str) -> dict[str, str]:
     """The environment of a command as a person types it: this Python first on PATH, no run or experiment chosen."""
     # mlflow.set_experiment, which the fixture `experiment` calls, leaves its choice in the environment
     kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}

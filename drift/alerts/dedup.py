@@ -34,7 +34,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told:
+class SentMessage:
     """A message that one address has received."""
 
     state: State
@@ -44,7 +44,7 @@ class Told:
     level: int = 1
 
 
-def why_silent(event: Event, told: Sequence[Told], now: datetime, cooldown: timedelta) -> str:
+def explain_silence(event: Event, told: Sequence[SentMessage], now: datetime, cooldown: timedelta) -> str:
     """Return why an event is not told to an address, in words, or "" if it is to be told.
 
     Args:

@@ -12,11 +12,11 @@ from typing import Any
 from drift.alerts.dedup import Event
 from stepkit.errors import BadParameter
 
-_DOING = {"alert": (1, "look at it"), "retrain": (2, "retraining begins")}
+_RESPONSES = {"alert": (1, "look at it"), "retrain": (2, "retraining begins")}
 """Level of the alarm, and what is done about it, by the action of a decision."""
 
-_MOST_COLUMNS = 8
-_LONGEST_ERROR = 1500
+_MAX_COLUMNS = 8
+_MAX_ERROR_LENGTH = 1500
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Links:
     tracking: str = ""
     airflow: str = ""
 
-    def run(self, experiment_id: str, run_id: str, artifact: str = "") -> str:
+    def format_run(self, experiment_id: str, run_id: str, artifact: str = "") -> str:
         if not self.tracking.startswith("http"):  # a database, whose address may hold a password
             return f"run {run_id}" + (f", artifact {artifact}" if artifact else "") + " (make ui)"
         below = f"/artifacts/{artifact}" if artifact else ""
@@ -34,7 +34,7 @@ class Links:
         return f"{address}/#/experiments/{experiment_id}/runs/{run_id}{below}"
 
 
-def of_window(result: Mapping[str, Any], links: Links) -> Event:
+def build_window_event(result: Mapping[str, Any], links: Links) -> Event:
     """The event that a drift result is: an alarm, the end of one, or nothing to tell.
 
     Args:
@@ -45,43 +45,47 @@ def of_window(result: Mapping[str, Any], links: Links) -> Event:
     name = f"{model['name']} version {model['version']}"
     # not the window's own key: with labels that came later it is another comparison, and the same window still
     key = f"version {model['version']}, {window['from']} to {window['to']}"
-    event = partial(Event, topic=f"drift of {model['name']}", key=key, until=_moment(window["to"]))
-    if action in _DOING:
-        level, doing = _DOING[action]
-        signals = [f"- signal {signal}: {_amount(one, 'value')}" for signal, one in alarms.items()]
+    event = partial(Event, topic=f"drift of {model['name']}", key=key, until=_parse_time(window["to"]))
+    if action in _RESPONSES:
+        level, doing = _RESPONSES[action]
+        signals = [f"- signal {signal}: {_format_amount(one, 'value')}" for signal, one in alarms.items()]
         return event(
             state="alarm", level=level, may_repeat=True, title=f"Drift: {name}, {doing}",
-            body=_lines(_share(result), *_columns(result["drifted"]), *signals, *_end(result, links)),
+            body=_join_lines(_format_share(result), *_format_columns(result["drifted"]), *signals, *_format_footer(result, links)),
         )  # fmt: skip
     if alarms or not result["signals"]:
         return event(state="silent", title="", body="")
-    return event(state="fine", title=f"No more drift: {name}", body=_lines(_share(result), *_end(result, links)))
+    return event(
+        state="fine",
+        title=f"No more drift: {name}",
+        body=_join_lines(_format_share(result), *_format_footer(result, links)),
+    )
 
 
-def of_failure(facts: Mapping[str, Any], links: Links) -> Event:
+def build_failure_event(facts: Mapping[str, Any], links: Links) -> Event:
     """The event that a failed task is: nothing is watched, or retrained, until it is mended."""
     dag, task = facts["dag"], facts["task"]
     return Event(
-        topic=_works(dag), state="alarm", key=f"{facts['dag_run']} {task}", until=_moment(facts["at"]), level=2,
+        topic=_format_topic(dag), state="alarm", key=f"{facts['dag_run']} {task}", until=_parse_time(facts["at"]), level=2,
         title=f"{dag} failed: {task}",
-        body=_lines(
+        body=_join_lines(
             f"Task {task} of {dag} failed at try {facts['try']}, run {facts['dag_run']}.",
-            f"Error: {str(facts['error'])[-_LONGEST_ERROR:]}",
+            f"Error: {str(facts['error'])[-_MAX_ERROR_LENGTH:]}",
             f"Log: {links.airflow}" if links.airflow else "",
         ),
     )  # fmt: skip
 
 
-def of_success(facts: Mapping[str, Any], links: Links) -> Event:
+def build_success_event(facts: Mapping[str, Any], links: Links) -> Event:
     """The event that a DAG run went well: told only if it had failed before."""
     return Event(
-        topic=_works(facts["dag"]), state="fine", key=facts["dag_run"], until=_moment(facts["at"]),
+        topic=_format_topic(facts["dag"]), state="fine", key=facts["dag_run"], until=_parse_time(facts["at"]),
         title=f"{facts['dag']} works again",
-        body=_lines(f"Run {facts['dag_run']} went well.", f"Look: {links.airflow}" if links.airflow else ""),
+        body=_join_lines(f"Run {facts['dag_run']} went well.", f"Look: {links.airflow}" if links.airflow else ""),
     )  # fmt: skip
 
 
-def of_retraining(facts: Mapping[str, Any], links: Links) -> Event:
+def build_retraining_event(facts: Mapping[str, Any], links: Links) -> Event:
     """Return the event of a finished retraining: which version there is now, and whether it became champion.
 
     Args:
@@ -94,7 +98,7 @@ def of_retraining(facts: Mapping[str, Any], links: Links) -> Event:
     from mlflow import MlflowClient
 
     from stepkit.store import tracking
-    from stepkit.store.champion import champion_of
+    from stepkit.store.champion import find_champion
     from stepkit.store.lineage import BECAUSE, PIPELINE
 
     tracking.connect()
@@ -104,57 +108,57 @@ def of_retraining(facts: Mapping[str, Any], links: Links) -> Event:
     run = client.get_run(tags.get(PIPELINE, facts["run_id"]))
     tags, auc = run.data.tags, run.data.metrics.get("test_roc_auc", float("nan"))
     name, version = tags.get("model_name", "the model"), tags.get("model_version", "?")
-    champion = champion_of(client, name)
+    champion = find_champion(client, name)
     replaced = champion is not None and str(champion.version) == version
     return Event(
         topic="retraining", state="news", key=tags.get(BECAUSE + "drift_run_id", run.info.run_id),
-        until=_moment(facts["at"]),
+        until=_parse_time(facts["at"]),
         title=f"Retrained: {name} version {version} is {'the new' if replaced else 'no'} champion",
-        body=_lines(
+        body=_join_lines(
             f"Verdict: {tags.get('verdict', 'none')}, test AUC {auc:.4f}.",
             f"Champion: version {champion.version}." if champion and not replaced else "",
             f"Why it was retrained: {tags.get(BECAUSE + 'reason', 'nobody said')}",
-            f"Pipeline run: {links.run(run.info.experiment_id, facts['run_id'])}",
+            f"Pipeline run: {links.format_run(run.info.experiment_id, facts['run_id'])}",
         ),
     )  # fmt: skip
 
 
-def _works(dag: str) -> str:
+def _format_topic(dag: str) -> str:
     return f"whether {dag} works"
 
 
-def _share(result: Mapping[str, Any]) -> str:
+def _format_share(result: Mapping[str, Any]) -> str:
     window = result["window"]
-    when = f"{_readable(window['from'])} to {_readable(window['to'])}, {window['rows']:,} rows"
+    when = f"{_format_time(window['from'])} to {_format_time(window['to'])}, {window['rows']:,} rows"
     return f"{len(result['drifted'])} columns drifted (share {result['drift_share']:.3f}). Window {when}."
 
 
-def _columns(drifted: list[Mapping[str, Any]]) -> list[str]:
-    lines = [f"- {one['column']}: {one['test']} {_amount(one, 'score')}" for one in drifted[:_MOST_COLUMNS]]
-    more = len(drifted) - _MOST_COLUMNS
+def _format_columns(drifted: list[Mapping[str, Any]]) -> list[str]:
+    lines = [f"- {one['column']}: {one['test']} {_format_amount(one, 'score')}" for one in drifted[:_MAX_COLUMNS]]
+    more = len(drifted) - _MAX_COLUMNS
     return [*lines, f"- and {more} more"] if more > 0 else lines
 
 
-def _amount(found: Mapping[str, Any], name: str) -> str:
+def _format_amount(found: Mapping[str, Any], name: str) -> str:
     return f"{found[name]:.4g} (threshold {found['threshold']:.4g})"
 
 
-def _end(result: Mapping[str, Any], links: Links) -> list[str]:
+def _format_footer(result: Mapping[str, Any], links: Links) -> list[str]:
     here = (str(result["experiment_id"]), str(result["run_id"]))
     report = str(result["report"]).removeprefix(f"runs:/{result['run_id']}/")
     return [
         f"Why: {result['decision']['reason']}",
-        f"Report: {links.run(*here, report)}" if result["report"] else "",
-        f"Run: {links.run(*here)}",
+        f"Report: {links.format_run(*here, report)}" if result["report"] else "",
+        f"Run: {links.format_run(*here)}",
         f"DAG run: {links.airflow}" if links.airflow else "",
     ]
 
 
-def _lines(*lines: str) -> str:
+def _join_lines(*lines: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     """Return the moment that an ISO text names, in UTC if it names no zone; raise BadParameter if it is no time."""
     try:
         moment = datetime.fromisoformat(text)
@@ -163,5 +167,5 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _readable(text: str | None) -> str:
-    return _moment(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if text else "?"
+def _format_time(text: str | None) -> str:
+    return _parse_time(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if text else "?"

@@ -17,12 +17,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from drift.alerts import messages
-from drift.alerts.dedup import Event, why_silent
+from drift.alerts.dedup import Event, explain_silence
 from drift.alerts.messages import Links
-from drift.alerts.sent_log import DEFAULT_URL, Journal, journal_at
-from drift.alerts.targets import VARIABLE, Address, NotDelivered, addresses
+from drift.alerts.sent_log import DEFAULT_URL, Journal, open_journal
+from drift.alerts.targets import VARIABLE, Address, NotDelivered, read_addresses
 from stepkit.errors import BadParameter
-from stepkit.step.exit import one_message
+from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser
 
 JOURNAL_VARIABLE = "DRIFT_ALERTS_JOURNAL"
@@ -30,10 +30,10 @@ DEFAULT_COOLDOWN_HOURS = 6.0
 NOT_DELIVERED = "NOT delivered"
 
 KINDS: dict[str, Callable[[Mapping[str, Any], Links], Event]] = {
-    "window": messages.of_window,
-    "failure": messages.of_failure,
-    "success": messages.of_success,
-    "retraining": messages.of_retraining,
+    "window": messages.build_window_event,
+    "failure": messages.build_failure_event,
+    "success": messages.build_success_event,
+    "retraining": messages.build_retraining_event,
 }
 
 
@@ -46,11 +46,11 @@ def main(argv: list[str] | None = None) -> None:
         help="a failure that goes on is told again after",
     )
     args = parser.parse_args(argv)
-    with one_message():
-        tell(event_of(sys.stdin.read()), timedelta(hours=args.cooldown_hours))
+    with exit_on_error():
+        publish_event(parse_event(sys.stdin.read()), timedelta(hours=args.cooldown_hours))
 
 
-def tell(event: Event, cooldown: timedelta) -> None:
+def publish_event(event: Event, cooldown: timedelta) -> None:
     """Print an event, send it to each address that is to know, and print what became of it.
 
     Raises:
@@ -60,36 +60,36 @@ def tell(event: Event, cooldown: timedelta) -> None:
         print("nothing to tell")
         return
     print(f"{event.title}\n{event.body}\n")
-    to = addresses()
+    to = read_addresses()
     if not to:
         print(f"nobody is told: {VARIABLE} names no address")
         return
-    with journal_at(os.environ.get(JOURNAL_VARIABLE) or DEFAULT_URL) as journal:
-        outcomes = {address.shown: send(event, address, journal, cooldown) for address in to}
+    with open_journal(os.environ.get(JOURNAL_VARIABLE) or DEFAULT_URL) as journal:
+        outcomes = {address.masked: send_to_address(event, address, journal, cooldown) for address in to}
     for shown, outcome in outcomes.items():
         print(f"{shown}  {outcome}")
     if missed := [shown for shown, outcome in outcomes.items() if outcome == NOT_DELIVERED]:
         raise NotDelivered(f"{len(missed)} of {len(to)} addresses did not take the message: {', '.join(missed)}")
 
 
-def send(event: Event, address: Address, journal: Journal, cooldown: timedelta) -> str:
+def send_to_address(event: Event, address: Address, journal: Journal, cooldown: timedelta) -> str:
     """Send an event to an address, unless there is a reason not to; return what became of it.
 
     A delivery is noted at once, so that a second try goes only where the first did not arrive.
     """
     now = datetime.now(UTC)
-    why = why_silent(event, journal.told(event.topic, address.id), now, cooldown)
-    if not why and not address.takes(event):
+    why = explain_silence(event, journal.list_messages(event.topic, address.id), now, cooldown)
+    if not why and not address.should_receive(event):
         why = "no news for this kind of address"
     if why:
         return f"silent: {why}"
     if not address.send(event):
         return NOT_DELIVERED
-    journal.note(event, address.id, now)
+    journal.record_message(event, address.id, now)
     return "delivered"
 
 
-def event_of(text: str) -> Event:
+def parse_event(text: str) -> Event:
     """The event that a JSON text describes: its kind, the facts of it, and links.
 
     Raises:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from sqlalchemy import Column, Connection, DateTime, Engine, Integer, MetaData, String, Table, Text, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from drift.alerts.dedup import Event, Told
-from prediction_log.engine import open_engine, reason_of, shown_url, whole
+from drift.alerts.dedup import Event, SentMessage
+from prediction_log.engine import format_reason, format_url, open_engine, to_text_with_password
 from prediction_log.errors import LogUnfit
 from stepkit.errors import StepError
-from stepkit.secret_urls import shown_in
+from stepkit.secret_urls import hide_secrets_in_text
 
 DEFAULT_URL = "sqlite:///alerts.db"
 
-_TOLD = Table(
+_SENT = Table(
     "told",
     MetaData(),
     Column("id", Integer, primary_key=True),
@@ -43,26 +43,26 @@ class Journal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def told(self, topic: str, address: str) -> list[Told]:
+    def list_messages(self, topic: str, address: str) -> list[SentMessage]:
         """Return what an address was told of a topic, oldest first."""
-        query = select(_TOLD).where(_TOLD.c.topic == topic, _TOLD.c.address == address).order_by(_TOLD.c.id)
-        with _transaction(self._engine) as connection:
+        query = select(_SENT).where(_SENT.c.topic == topic, _SENT.c.address == address).order_by(_SENT.c.id)
+        with _open_transaction(self._engine) as connection:
             rows = connection.execute(query).all()
         return [
-            Told(row.state, row.key, row.until.replace(tzinfo=UTC), row.at.replace(tzinfo=UTC), row.level)
+            SentMessage(row.state, row.key, row.until.replace(tzinfo=UTC), row.at.replace(tzinfo=UTC), row.level)
             for row in rows
         ]
 
-    def note(self, event: Event, address: str, now: datetime) -> None:
+    def record_message(self, event: Event, address: str, now: datetime) -> None:
         """Remember that an event was delivered to an address."""
         names = ("topic", "state", "level", "key", "title", "body")
-        values = {"at": _plain(now), "until": _plain(event.until), "address": address}
-        with _transaction(self._engine) as connection:
-            connection.execute(_TOLD.insert().values(**values, **{name: getattr(event, name) for name in names}))
+        values = {"at": _to_naive_utc(now), "until": _to_naive_utc(event.until), "address": address}
+        with _open_transaction(self._engine) as connection:
+            connection.execute(_SENT.insert().values(**values, **{name: getattr(event, name) for name in names}))
 
 
 @contextmanager
-def journal_at(url: str) -> Iterator[Journal]:
+def open_journal(url: str) -> Iterator[Journal]:
     """Open the journal, making its table where there is none.
 
     Raises:
@@ -73,26 +73,26 @@ def journal_at(url: str) -> Iterator[Journal]:
     except LogUnfit as error:
         raise JournalUnusable(f"the alerts' journal cannot be kept as it is told to be: {error}") from error
     try:
-        with _transaction(engine) as connection:
-            _TOLD.metadata.create_all(connection)
+        with _open_transaction(engine) as connection:
+            _SENT.metadata.create_all(connection)
         yield Journal(engine)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
+def _open_transaction(engine: Engine) -> Iterator[Connection]:
     """Begin a transaction whose failure is one message, without the password that the address may hold."""
     try:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        reason = shown_in(reason_of(error), whole(engine.url))
+        reason = hide_secrets_in_text(format_reason(error), to_text_with_password(engine.url))
         raise JournalUnusable(
-            f"the alerts' journal {shown_url(engine.url)} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
+            f"the alerts' journal {format_url(engine.url)} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
         ) from error
 
 
-def _plain(moment: datetime) -> datetime:
+def _to_naive_utc(moment: datetime) -> datetime:
     """SQLite keeps no zone; everything is written in UTC."""
     return moment.astimezone(UTC).replace(tzinfo=None)

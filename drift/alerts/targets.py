@@ -17,8 +17,12 @@ from stepkit.errors import StepError
 VARIABLE = "DRIFT_ALERTS"
 """The variable with the addresses: they hold secrets, so they are no parameter and in no file."""
 
-_KINDS = {"alarm": apprise.NotifyType.WARNING, "fine": apprise.NotifyType.SUCCESS, "news": apprise.NotifyType.INFO}
-_GRAVEST = 2
+_NOTIFY_TYPES = {
+    "alarm": apprise.NotifyType.WARNING,
+    "fine": apprise.NotifyType.SUCCESS,
+    "news": apprise.NotifyType.INFO,
+}
+_CRITICAL_LEVEL = 2
 _ASSET = apprise.AppriseAsset(app_id="credit_default", app_desc="model monitoring", app_url="")
 
 
@@ -40,10 +44,10 @@ class Address:
     """
 
     id: str
-    shown: str
+    masked: str
     _service: apprise.NotifyBase
 
-    def takes(self, event: Event) -> bool:
+    def should_receive(self, event: Event) -> bool:
         """Return whether an event is meant for this place: PagerDuty wakes people, and not for news."""
         return not (event.state == "news" and isinstance(self._service, NotifyPagerDuty))
 
@@ -51,24 +55,24 @@ class Address:
         """Send an event; return whether it was taken."""
         if isinstance(self._service, NotifyPagerDuty) and not self._service.dedup:
             self._service.dedup = event.topic  # by this the message that all is well again ends the incident
-        grave = event.state == "alarm" and event.level >= _GRAVEST
-        kind = apprise.NotifyType.FAILURE if grave else _KINDS[event.state]
+        grave = event.state == "alarm" and event.level >= _CRITICAL_LEVEL
+        kind = apprise.NotifyType.FAILURE if grave else _NOTIFY_TYPES[event.state]
         one = apprise.Apprise(asset=_ASSET)
         one.add(self._service)
         return bool(one.notify(body=event.body, title=event.title, notify_type=kind))
 
 
-def addresses() -> list[Address]:
+def read_addresses() -> list[Address]:
     """Return the addresses in DRIFT_ALERTS, separated by white space; none if it is empty.
 
     Raises:
         AddressUnknown: one of them is none; only its scheme is shown.
     """
     logging.getLogger("apprise").setLevel(logging.ERROR)
-    return [_address(number, text) for number, text in enumerate(os.environ.get(VARIABLE, "").split(), start=1)]
+    return [_parse_address(number, text) for number, text in enumerate(os.environ.get(VARIABLE, "").split(), start=1)]
 
 
-def _address(number: int, text: str) -> Address:
+def _parse_address(number: int, text: str) -> Address:
     service = apprise.Apprise.instantiate(text, asset=_ASSET, suppress_exceptions=True)
     if service is None:
         scheme = match[0] if (match := re.match(r"\w+://", text)) else "no scheme"

@@ -17,47 +17,47 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
 
-from stepkit.model.statistics import CALIBRATION_BINS, Interval, auc_interval, calibration_error
+from stepkit.model.statistics import CALIBRATION_BINS, Interval, compute_auc_interval, compute_calibration_error
 
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 200
 LEVEL = 0.95
 SEED = 42
-FEWEST_OF_A_CLASS = 10
+MIN_CLASS_ROWS = 10
 CLIP = 1e-6
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRows:
     """n rows that the model has not been trained on: its probability, and the true label; NaN where unknown."""
 
     probability: Floats
     label: Floats
 
-    def known(self) -> Scored:
+    def select_labelled(self) -> ScoredRows:
         """Return the rows of which both are known."""
         known = np.isfinite(self.label) & np.isfinite(self.probability)
-        return Scored(self.probability[known], self.label[known])
+        return ScoredRows(self.probability[known], self.label[known])
 
     def has_both_classes(self) -> bool:
-        return bool(min((self.label == 1).sum(), (self.label == 0).sum()) >= FEWEST_OF_A_CLASS)
+        return bool(min((self.label == 1).sum(), (self.label == 0).sum()) >= MIN_CLASS_ROWS)
 
 
-def lowest_expected(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
+def compute_lower_limit(reference: Interval, current: Interval, drop: float, alpha: float) -> float:
     """Return the value below which `current` is lower than `reference` by more than `drop`, with certainty.
 
     The error of either side counts; among windows that are lower by `drop` and no more, a share of `alpha` is below.
     """
-    error = (reference.standard_error(LEVEL) ** 2 + current.standard_error(LEVEL) ** 2) ** 0.5
+    error = (reference.compute_standard_error(LEVEL) ** 2 + current.compute_standard_error(LEVEL) ** 2) ** 0.5
     return float(reference.value - drop - norm.ppf(1.0 - alpha) * error)
 
 
 class Calibration:
     """Maps a model's scores to probabilities that mean what they say, learnt on rows it was not trained on (Platt)."""
 
-    def __init__(self, known: Scored) -> None:
-        features = _features(known.probability)
+    def __init__(self, known: ScoredRows) -> None:
+        features = _build_features(known.probability)
         self._fitted = LogisticRegression(C=1e6).fit(features, known.label.astype(int))
         chance = self(known.probability)
         design = np.column_stack([np.ones(len(features)), features])
@@ -66,24 +66,24 @@ class Calibration:
         """What the finite sample leaves open of the coefficients: the inverse of Fisher's information."""
 
     def __call__(self, probability: Floats) -> Floats:
-        calibrated: Floats = self._fitted.predict_proba(_features(probability))[:, 1]
+        calibrated: Floats = self._fitted.predict_proba(_build_features(probability))[:, 1]
         return calibrated
 
-    def drawn(self, probability: Floats, draws: int, random: np.random.Generator) -> Floats:
+    def draw(self, probability: Floats, draws: int, random: np.random.Generator) -> Floats:
         """Return (draws x n) calibrated probabilities, as other samples of the same size might have taught them."""
         coefficients = random.multivariate_normal(self.coefficients, self.covariance, draws)
-        design = np.column_stack([np.ones(len(probability)), _features(probability)])
+        design = np.column_stack([np.ones(len(probability)), _build_features(probability)])
         drawn: Floats = expit(coefficients @ design.T)
         return drawn
 
 
-def _features(probability: Floats) -> Floats:
+def _build_features(probability: Floats) -> Floats:
     """Log-odds and their square: the second bends the curve where balanced class weights bent the scores."""
     score = logit(np.clip(probability, CLIP, 1.0 - CLIP))
     return np.column_stack([score, score**2])
 
 
-def estimated_auc(reference: Scored, current: Floats, seed: int = SEED) -> Interval | None:
+def estimate_auc(reference: ScoredRows, current: Floats, seed: int = SEED) -> Interval | None:
     """Estimate the ROC AUC of n rows without labels, with an interval for the value that their labels would give.
 
     The interval holds what the draw of the labels leaves open, and that the calibration rests on a finite sample.
@@ -92,17 +92,17 @@ def estimated_auc(reference: Scored, current: Floats, seed: int = SEED) -> Inter
         reference: m rows that the model was not trained on.
         current: probability of n rows.
     """
-    known = reference.known()
-    if not known.has_both_classes() or len(current) < 2 * FEWEST_OF_A_CLASS:
+    known = reference.select_labelled()
+    if not known.has_both_classes() or len(current) < 2 * MIN_CLASS_ROWS:
         return None
     random = np.random.default_rng(seed)
-    chance = Calibration(known).drawn(current, DRAWS, random)
-    values = _aucs((random.random(chance.shape) < chance).astype(float), current)
+    chance = Calibration(known).draw(current, DRAWS, random)
+    values = _compute_aucs((random.random(chance.shape) < chance).astype(float), current)
     lower, upper = np.nanquantile(values, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
     return Interval(float(np.nanmean(values)), float(lower), float(upper))
 
 
-def _aucs(labels: Floats, probability: Floats) -> Floats:
+def _compute_aucs(labels: Floats, probability: Floats) -> Floats:
     """The AUC for each of k draws of n labels, by the sum of the positives' ranks (Mann-Whitney)."""
     positives = labels.sum(axis=1)
     pairs = positives * (labels.shape[1] - positives)
@@ -111,24 +111,24 @@ def _aucs(labels: Floats, probability: Floats) -> Floats:
     return values
 
 
-def realised_auc(window: Scored) -> Interval | None:
+def compute_realised_auc(window: ScoredRows) -> Interval | None:
     """Return the ROC AUC of the rows whose label is known, with its interval; None with too few of a class."""
-    known = window.known()
+    known = window.select_labelled()
     if not known.has_both_classes():
         return None
-    auc = auc_interval(known.label, known.probability, LEVEL)
+    auc = compute_auc_interval(known.label, known.probability, LEVEL)
     return Interval(auc.value, max(auc.low, 0.0), min(auc.high, 1.0))
 
 
-def quality_of(reference: Scored, window: Scored) -> dict[str, float]:
+def compute_calibration(reference: ScoredRows, window: ScoredRows) -> dict[str, float]:
     """Return how far calibrated probabilities and outcomes of the labelled rows differ, as mean and by bin."""
-    known = window.known()
+    known = window.select_labelled()
     if len(known.label) < CALIBRATION_BINS:
         return {}
-    chance = Calibration(reference.known())(known.probability)
+    chance = Calibration(reference.select_labelled())(known.probability)
     return {
         "brier_score": float(np.mean((chance - known.label) ** 2)),
-        "calibration_error": calibration_error(known.label, chance),
+        "calibration_error": compute_calibration_error(known.label, chance),
         "expected_share": float(chance.mean()),
         "realised_share": float(known.label.mean()),
     }

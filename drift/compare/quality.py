@@ -30,7 +30,7 @@ class Fault:
         return self.current - self.reference
 
 
-def rules_of(name: str, reference: pd.Series, columns: Columns | None) -> Iterator[tuple[str, Any]]:
+def iter_rules(name: str, reference: pd.Series, columns: Columns | None) -> Iterator[tuple[str, Any]]:
     """Yield the rules of a column, each with what it allows: None, the known codes, or the lowest and highest value."""
     yield "missing", None
     column = columns.columns.get(name) if columns else None
@@ -44,7 +44,7 @@ def rules_of(name: str, reference: pd.Series, columns: Columns | None) -> Iterat
         yield "out_of_range", (low, high)
 
 
-def broken(rule: str, allowed: Any, values: pd.Series) -> pd.Series:
+def flag_violations(rule: str, allowed: Any, values: pd.Series) -> pd.Series:
     """Return whether each of n values breaks a rule (n booleans)."""
     if rule == "missing":
         return values.isna()
@@ -56,7 +56,7 @@ def broken(rule: str, allowed: Any, values: pd.Series) -> pd.Series:
 
 
 def count_rules(reference: pd.DataFrame, columns: Columns | None) -> int:
-    return sum(1 for name in reference for _ in rules_of(str(name), reference[name], columns))
+    return sum(1 for name in reference for _ in iter_rules(str(name), reference[name], columns))
 
 
 def faults(
@@ -64,16 +64,16 @@ def faults(
 ) -> list[Fault]:
     """Hold every column of `reference` (m rows) and `current` (n rows) to its rules."""
     return [
-        _fault(
-            rule, name, broken(rule, allowed, reference[name]), broken(rule, allowed, current[name]), p_threshold,
+        _check_rule(
+            rule, name, flag_violations(rule, allowed, reference[name]), flag_violations(rule, allowed, current[name]), p_threshold,
             min_share,
         )
         for name in map(str, reference)
-        for rule, allowed in rules_of(name, reference[name], columns)
+        for rule, allowed in iter_rules(name, reference[name], columns)
     ]  # fmt: skip
 
 
-def _fault(rule: str, name: str, before: pd.Series, now: pd.Series, p_threshold: float, min_share: float) -> Fault:
+def _check_rule(rule: str, name: str, before: pd.Series, now: pd.Series, p_threshold: float, min_share: float) -> Fault:
     """By Fisher's exact test, one-sided: that something bad became rarer is not a fault."""
     rise = float(now.mean()) - float(before.mean())
     table = [[int(side.sum()), len(side) - int(side.sum())] for side in (now, before)]

@@ -18,18 +18,18 @@ from mlflow import MlflowClient
 from drift.errors import ReferenceMissing
 from stepkit import paths
 from stepkit.errors import BadParameter
-from stepkit.secret_urls import opened, shown, shown_in
-from stepkit.settings.load import make_for
+from stepkit.secret_urls import hide_secrets, hide_secrets_in_text, resolve_url
+from stepkit.settings.load import format_make_command
 from stepkit.store import lineage, tracking
-from stepkit.store.model_address import Registered
-from stepkit.store.registry import registered
+from stepkit.store.model_address import RegisteredVersion
+from stepkit.store.registry import get_registered_version
 from stepkit.table import tables
 from stepkit.table.columns import COLUMNS_ARTIFACT, Columns, read_columns
 
 LOG = "log:"
 TRAINING_STEP_INPUT = "data_train"
 PARAMETERS = ("from", "to", "rows", "version")
-MOST_ROWS = 2**63 - 1
+MAX_ROWS = 2**63 - 1
 """The largest number that SQLite and PostgreSQL take as a limit."""
 
 EXAMPLES = "For example log:?rows=2000 or log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z."
@@ -47,16 +47,16 @@ class LogWindow:
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedVersion:
     """A registered model version with what is known of its data."""
 
-    model: Registered
+    model: RegisteredVersion
     columns: Columns
     train_address: str
     test_address: str
 
 
-def log_window(address: str) -> LogWindow:
+def parse_window(address: str) -> LogWindow:
     """Parse `log:?from=TIME&to=TIME&rows=N&version=V`.
 
     Raises:
@@ -65,8 +65,8 @@ def log_window(address: str) -> LogWindow:
     given = dict(parse_qsl(address.removeprefix(LOG).lstrip("?").replace("+", "%2B"), keep_blank_values=True))
     if unknown := set(given) - {*PARAMETERS}:
         raise BadParameter(f"'{address}': unknown part '{min(unknown)}'; there are {', '.join(PARAMETERS)}. {EXAMPLES}")
-    start, end = (moment(given[name], address) if name in given else None for name in ("from", "to"))
-    rows = row_count(given["rows"], address) if "rows" in given else None
+    start, end = (parse_time(given[name], address) if name in given else None for name in ("from", "to"))
+    rows = parse_row_count(given["rows"], address) if "rows" in given else None
     if start and end and not start < end:
         raise BadParameter(f"'{address}': the window ends ({end}) before it begins ({start}). {EXAMPLES}")
     if start is None and rows is None:
@@ -74,7 +74,7 @@ def log_window(address: str) -> LogWindow:
     return LogWindow(start, end, rows, given.get("version"))
 
 
-def moment(text: str, address: str) -> datetime:
+def parse_time(text: str, address: str) -> datetime:
     """Parse a time of ISO 8601; one without a zone is in UTC."""
     try:
         found = datetime.fromisoformat(text)
@@ -83,7 +83,7 @@ def moment(text: str, address: str) -> datetime:
         raise BadParameter(f"'{address}': '{text}' is not a time of ISO 8601. {EXAMPLES}") from error
 
 
-def row_count(text: str, address: str) -> int:
+def parse_row_count(text: str, address: str) -> int:
     """Parse a number of rows; one that no database can hold means all rows.
 
     Raises:
@@ -92,38 +92,38 @@ def row_count(text: str, address: str) -> int:
     digits = text.lstrip("0")
     if not (text.isascii() and text.isdecimal() and digits):
         raise BadParameter(f"'{address}': rows='{text}' is not a whole number from 1. {EXAMPLES}")
-    return int(digits) if len(digits) < len(str(MOST_ROWS)) else MOST_ROWS
+    return int(digits) if len(digits) < len(str(MAX_ROWS)) else MAX_ROWS
 
 
-def expect_version(client: MlflowClient, version: str, model: Watched | None) -> None:
+def verify_version(client: MlflowClient, version: str, model: WatchedVersion | None) -> None:
     """Raise BadParameter if a window without rows asks for a version that does not exist."""
     if model is None:
         raise BadParameter(f"the prediction log has no row of version {version}. Name a model: -P model_name=NAME.")
     unknown = BadParameter(
         f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
-        f"{make_for('models', model.model.name)} lists them; version=any takes the rows of all."
+        f"{format_make_command('models', model.model.name)} lists them; version=any takes the rows of all."
     )
-    with tracking.missing_as(lambda _: unknown):
+    with tracking.handle_missing(lambda _: unknown):
         client.get_model_version(model.model.name, version)
 
 
-def watched(client: MlflowClient, address: str) -> Watched:
+def watched(client: MlflowClient, address: str) -> WatchedVersion:
     """Return a model version with the data that it was trained and tested on.
 
     Raises:
         BadParameter: no such address, model, alias or version.
         ReferenceMissing: the version was not trained by this project's steps, or their runs are gone.
     """
-    model = registered(address)
-    train = _training_data(client, model)
-    columns = _columns_of(lineage.run_of(train), model)
-    return Watched(model, columns, train, train.replace(TRAINING_STEP_INPUT, "data_test"))
+    model = get_registered_version(address)
+    train = _get_training_url(client, model)
+    columns = _fetch_columns(lineage.parse_run_id(train), model)
+    return WatchedVersion(model, columns, train, train.replace(TRAINING_STEP_INPUT, "data_test"))
 
 
-def _training_data(client: MlflowClient, model: Registered) -> str:
+def _get_training_url(client: MlflowClient, model: RegisteredVersion) -> str:
     inputs: dict[str, str] = {}
-    with tracking.missing_as():
-        inputs = lineage.inputs_of(client.get_run(model.run_id)) if model.run_id else {}
+    with tracking.handle_missing():
+        inputs = lineage.read_inputs(client.get_run(model.run_id)) if model.run_id else {}
     for name, address in inputs.items():
         if Path(name).stem == TRAINING_STEP_INPUT:
             return address
@@ -134,17 +134,17 @@ def _training_data(client: MlflowClient, model: Registered) -> str:
     )
 
 
-def _columns_of(run_id: str, model: Registered) -> Columns:
+def _fetch_columns(run_id: str, model: RegisteredVersion) -> Columns:
     lost = ReferenceMissing(
         f"the data of {model.name} version {model.version} are missing: run {run_id} has no {COLUMNS_ARTIFACT}. "
         "Name a reference instead (-P reference=FILE), or train again."
     )
-    with tempfile.TemporaryDirectory() as folder, tracking.missing_as(lambda _: lost):
-        address = lineage.address_of(run_id, COLUMNS_ARTIFACT)
+    with tempfile.TemporaryDirectory() as folder, tracking.handle_missing(lambda _: lost):
+        address = lineage.make_artifact_uri(run_id, COLUMNS_ARTIFACT)
         return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
 
 
-def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
+def fetch_table(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
     """Read the table at runs:/ID/NAME, a path (relative: to the repository) or any address that fsspec knows.
 
     Raises:
@@ -154,17 +154,17 @@ def table_at(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
 
     def lost(error: Exception) -> ReferenceMissing:
-        reason = shown_in(" ".join(str(error).split()), opened(address))[:300]
-        return ReferenceMissing(f"no table at '{shown(address)}' ({reason}). Name one that is there.")
+        reason = hide_secrets_in_text(" ".join(str(error).split()), resolve_url(address))[:300]
+        return ReferenceMissing(f"no table at '{hide_secrets(address)}' ({reason}). Name one that is there.")
 
-    with tracking.missing_as(lost, ValueError, ImportError, aiohttp.ClientError):
-        return tables.read_table(_fetched(opened(address), folder), text)
+    with tracking.handle_missing(lost, ValueError, ImportError, aiohttp.ClientError):
+        return tables.read_table(_fetch_file(resolve_url(address), folder), text)
 
 
-def _fetched(address: str, folder: Path) -> Path:
+def _fetch_file(address: str, folder: Path) -> Path:
     if address.startswith(("runs:/", "models:/")):
         return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
-    place = paths.from_root(address)
+    place = paths.resolve_path(address)
     if "://" not in place:
         return Path(place)
     target = folder / (Path(place.split("?")[0]).name or "table.csv")

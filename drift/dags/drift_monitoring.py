@@ -31,7 +31,7 @@ DRIFT_CONFIRMED = Asset("drift_confirmed")
     max_active_runs=1,
     doc_md=__doc__,
     tags=["drift", "credit_default"],
-    default_args=project.DEFAULTS,
+    default_args=project.TASK_DEFAULTS,
     params={
         "window_from": Param(None, type=["null", "string"], format="date-time", description="begin of the window"),
         "window_to": Param(None, type=["null", "string"], format="date-time", description="end of the window"),
@@ -44,16 +44,16 @@ def drift_monitoring() -> None:
     def window() -> str:
         context = get_current_context()
         run = context["dag_run"]
-        return project.window_of(context["params"], run.data_interval_start, run.data_interval_end, run.run_after)
+        return project.choose_window(context["params"], run.data_interval_start, run.data_interval_end, run.run_after)
 
     @task(execution_timeout=timedelta(minutes=30))
     def report(current: str) -> dict[str, Any]:
-        return project.report_on(current, get_current_context()["params"]["options"])
+        return project.report_window(current, get_current_context()["params"]["options"])
 
     @task.skip_if(project.is_backfill)
     @task(execution_timeout=timedelta(minutes=5))
     def alert(result: dict[str, Any]) -> None:
-        project.tell_success(get_current_context(), "window", result)
+        project.send_success(get_current_context(), "window", result)
 
     @task.short_circuit(execution_timeout=timedelta(minutes=1))
     def decide(result: dict[str, Any]) -> bool:
@@ -66,7 +66,7 @@ def drift_monitoring() -> None:
     def drift_confirmed(result: dict[str, Any]) -> Iterator[Metadata]:
         context = get_current_context()
         asked = context["asset_state_store"][DRIFT_CONFIRMED]
-        yield Metadata(DRIFT_CONFIRMED, project.first_request(result, asked, context["run_id"]))
+        yield Metadata(DRIFT_CONFIRMED, project.request_retraining(result, asked, context["run_id"]))
 
     result = report(window())
     alert(result)

@@ -23,75 +23,75 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
 LAST_LINES = 12
-SECONDS_TO_END = 20.0
-ALERTS = "drift_alerts"
+SECONDS_TO_STOP = 20.0
+ALERTS_CONNECTION = "drift_alerts"
 """The connection whose password holds apprise's addresses, separated by white space."""
 
 
-def setting(name: str, default: str = "") -> str:
+def get_variable(name: str, default: str = "") -> str:
     """An Airflow variable (Admin, Variables; or AIRFLOW_VAR_NAME in the environment)."""
     from airflow.sdk import Variable
 
     return str(Variable.get(name, default=default) or default)
 
 
-def python() -> Path:
+def get_python() -> Path:
     """The project's Python: the variable `project_python`, else that of `make run`."""
-    path = Path(setting("project_python", str(ROOT / ".venv" / "bin" / "python")))
+    path = Path(get_variable("project_python", str(ROOT / ".venv" / "bin" / "python")))
     if not path.is_file():
         raise FileNotFoundError(f"no Python at {path}. Type: make run. Or set the Airflow variable project_python.")
     return path
 
 
-def mlflow_run(folder: str, experiment: str, parameters: Mapping[str, str], entry: str = "main") -> str:
+def run_project(folder: str, experiment: str, parameters: Mapping[str, str], entry: str = "main") -> str:
     """Run an entry point of a project by `mlflow run`, to its end; return what it printed.
 
     It never runs twice on this machine at the same time. When Airflow is killed a command goes on to its end; the task
     that is started again waits for it, and finds its work done.
     """
     words = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
-    command = [str(python()), "-m", "mlflow", "run", folder, "-e", entry, *words, "--experiment-name", experiment]
-    with _alone(f"{Path(folder).name or 'pipeline'}-{entry}") as lock:
-        return _call([*command, "--env-manager", "local"], keep_open=[lock])
+    command = [str(get_python()), "-m", "mlflow", "run", folder, "-e", entry, *words, "--experiment-name", experiment]
+    with _hold_lock(f"{Path(folder).name or 'pipeline'}-{entry}") as lock:
+        return _run_command([*command, "--env-manager", "local"], keep_open=[lock])
 
 
-def tell(kind: str, context: Any, facts: Mapping[str, Any] | None = None) -> None:
+def send_event(kind: str, context: Any, facts: Mapping[str, Any] | None = None) -> None:
     """Send an event of a task to the addresses of the connection `drift_alerts`, or of DRIFT_ALERTS."""
     task = context["ti"]
     about = {"dag": task.dag_id, "dag_run": task.run_id, "at": datetime.now(UTC).isoformat(), **(facts or {})}
     links = {"tracking": os.environ.get("MLFLOW_TRACKING_URI", ""), "airflow": task.log_url}
-    _call(
-        [str(python()), "-P", "-m", "drift.alerts.run"],
+    _run_command(
+        [str(get_python()), "-P", "-m", "drift.alerts.run"],
         said=json.dumps({"kind": kind, "facts": about, "links": links}),
-        env={"DRIFT_ALERTS": _addresses(), "PYTHONPATH": str(ROOT)},
+        env={"DRIFT_ALERTS": _read_addresses(), "PYTHONPATH": str(ROOT)},
     )
 
 
-def _addresses() -> str:
+def _read_addresses() -> str:
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return str(Connection.get(ALERTS).password or "")
+        return str(Connection.get(ALERTS_CONNECTION).password or "")
     except AirflowNotFoundException:
         return os.environ.get("DRIFT_ALERTS", "")
 
 
-def tell_failure(context: Any) -> None:
+def send_failure(context: Any) -> None:
     """Airflow's callback for a task that has failed for good: nothing is watched until it is corrected."""
     task, error = context["ti"], context.get("exception") or "it ended without a message: killed, or lost"
-    tell("failure", context, {"task": task.task_id, "try": task.try_number, "error": str(error)})
+    send_event("failure", context, {"task": task.task_id, "try": task.try_number, "error": str(error)})
 
 
 SCHEDULE = os.environ.get("DRIFT_SCHEDULE", "0 6 * * *")
 """When windows end, as cron writes it; "none": only when it is triggered."""
 
-DEFAULTS: dict[str, Any] = {
+TASK_DEFAULTS: dict[str, Any] = {
     "retries": int(os.environ.get("DRIFT_RETRIES", "3")),
     "retry_delay": timedelta(seconds=float(os.environ.get("DRIFT_RETRY_SECONDS", "30"))),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=30),
-    "on_failure_callback": tell_failure,
+    "on_failure_callback": send_failure,
 }
 """What holds for every task. A tracking server that is away for a minute is no alarm; one that stays away is."""
 
@@ -102,21 +102,21 @@ def is_backfill(context: Any) -> bool:
     return bool(context["dag_run"].run_type == "backfill")
 
 
-def tell_success(context: Any, kind: str, facts: Mapping[str, Any]) -> None:
+def send_success(context: Any, kind: str, facts: Mapping[str, Any]) -> None:
     """Send an event, and before it that the DAG works again if it had failed."""
-    tell("success", context)
-    tell(kind, context, facts)
+    send_event("success", context)
+    send_event(kind, context, facts)
 
 
-def report_on(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def report_window(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Report on a window of the prediction log by `mlflow run ./drift`; return of the result what other tasks need."""
     with tempfile.TemporaryDirectory(prefix="drift-") as folder:
         file = Path(folder) / "result.json"
-        mlflow_run("./drift", "drift", {"current": current, "result": str(file), **options})
-        return small(json.loads(file.read_text(encoding="utf-8")))
+        run_project("./drift", "drift", {"current": current, "result": str(file), **options})
+        return drop_details(json.loads(file.read_text(encoding="utf-8")))
 
 
-def small(result: Mapping[str, Any]) -> dict[str, Any]:
+def drop_details(result: Mapping[str, Any]) -> dict[str, Any]:
     """Ids, the decision and the contents of a message; the whole result is on the run."""
     return {name: value for name, value in result.items() if name not in ("columns", "quality", "details")}
 
@@ -126,15 +126,15 @@ def export_labelled(dag_run: str) -> str:
 
     The variables `labelled_rows` (how many rows of the log are looked at) and `labelled_folder` say otherwise.
     """
-    folder = Path(setting("labelled_folder", str(ROOT / "outputs" / "retraining")))
+    folder = Path(get_variable("labelled_folder", str(ROOT / "outputs" / "retraining")))
     file = folder / f"{re.sub(r'[^0-9A-Za-z]+', '-', dag_run)}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = setting("labelled_rows", "30000")
-    mlflow_run("./drift", "drift", {"output": str(file), "rows": rows}, entry="labelled")
+    rows = get_variable("labelled_rows", "30000")
+    run_project("./drift", "drift", {"output": str(file), "rows": rows}, entry="labelled")
     return str(file)
 
 
-def first_request(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[str, str]:
+def request_retraining(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[str, str]:
     """What an asset event says of a window; the task is skipped if another DAG run asked for the same one before.
 
     `asked` is the asset's store: for each window, which DAG run asked. A second try of the same run asks again, since
@@ -151,7 +151,7 @@ def first_request(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[s
     return {"drift_run_id": result["run_id"], "reason": result["decision"]["reason"], "window": window}
 
 
-def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
+def explain_retraining(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
     """Why a retraining is made: the newest of the drift runs that asked for it, else what a person typed."""
     return {name: asked[-1][name] for name in ("drift_run_id", "reason")} if asked else {"reason": otherwise}
 
@@ -159,20 +159,20 @@ def because(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str
 def train(file_url: str, because: Mapping[str, str], options: str) -> str:
     """Run the root project on a table; return the id of its run. What an earlier try has finished is reused."""
     # what drifted differs from what the champion was trained on, and is trained on for that very reason
-    from stepkit.commands import hydra_value
+    from stepkit.commands import quote_for_hydra
 
-    overrides = [f"data.file_url={hydra_value(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
-    overrides += [f"main.because.{name}={hydra_value(text)}" for name, text in because.items()]
-    words = [*map(shlex.quote, overrides), setting("pipeline_options"), options]
-    experiment = setting("retraining_experiment", "Default")
-    said = mlflow_run(".", experiment, {"hydra_options": " ".join(filter(None, words))})
+    overrides = [f"data.file_url={quote_for_hydra(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
+    overrides += [f"main.because.{name}={quote_for_hydra(text)}" for name, text in because.items()]
+    words = [*map(shlex.quote, overrides), get_variable("pipeline_options"), options]
+    experiment = get_variable("retraining_experiment", "Default")
+    said = run_project(".", experiment, {"hydra_options": " ".join(filter(None, words))})
     found = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
     if not found:
         raise RuntimeError("mlflow run did not say which run it was; see the log above")
     return str(found[-1])
 
 
-def window_of(params: Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime) -> str:
+def choose_window(params: Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime) -> str:
     """The address of the window that a DAG run is about: what was typed, else its data interval, else the last day."""
     if params.get("rows"):
         return f"log:?rows={params['rows']}"
@@ -185,24 +185,24 @@ def window_of(params: Mapping[str, Any], start: datetime | None, end: datetime |
         start, end = now - timedelta(days=1), now
     if start >= end:
         raise ValueError(f"the window ends before it begins: {start} to {end}")
-    return f"log:?from={_plain(start)}&to={_plain(end)}"
+    return f"log:?from={_format_utc(start)}&to={_format_utc(end)}"
 
 
-def _plain(moment: datetime) -> str:
+def _format_utc(moment: datetime) -> str:
     """ISO 8601 in UTC with a Z: a plus sign would mean a space in an address."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[int]:
+def _hold_lock(name: str) -> Iterator[int]:
     """Hold a lock that lives as long as this process or the command that inherits it."""
     with (Path(os.environ.get("AIRFLOW_HOME", tempfile.gettempdir())) / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
-def _call(
+def _run_command(
     command: list[str], said: str = "", env: Mapping[str, str] | None = None, keep_open: Sequence[int] = ()
 ) -> str:
     """Run a command to its end, its output in the task's log; return the output.
@@ -213,7 +213,7 @@ def _call(
     print("$", shlex.join(command), flush=True)
     lines = []
     with subprocess.Popen(
-        command, cwd=ROOT, env=_environment(env or {}), text=True, bufsize=1, pass_fds=keep_open,
+        command, cwd=ROOT, env=_build_environment(env or {}), text=True, bufsize=1, pass_fds=keep_open,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:
@@ -225,7 +225,7 @@ def _call(
                 sys.stdout.write(line)
                 lines.append(line)
         except BaseException:
-            _end_tree(process.pid)
+            _stop_tree(process.pid)
             raise
     if process.returncode:
         last = "".join(lines[-LAST_LINES:]).strip()
@@ -233,16 +233,16 @@ def _call(
     return "".join(lines)
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def _build_environment(more: Mapping[str, str]) -> dict[str, str]:
     """The environment without Airflow's own Python path, and with the project's programs first."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
     # MLflow's own patience with a server that is gone takes minutes; Airflow tries again by itself
     defaults = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-    path = f"{python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{get_python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**defaults, **kept, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
 
 
-def _end_tree(pid: int) -> None:
+def _stop_tree(pid: int) -> None:
     """End a command and all that it has started, by their parents: they are in one group with Airflow's task."""
     import psutil  # Airflow brings it; the project's own environments have none
 
@@ -252,4 +252,4 @@ def _end_tree(pid: int) -> None:
             for process in tree:
                 with suppress(psutil.NoSuchProcess):
                     send(process)
-            _, tree = psutil.wait_procs(tree, timeout=SECONDS_TO_END)
+            _, tree = psutil.wait_procs(tree, timeout=SECONDS_TO_STOP)

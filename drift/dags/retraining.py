@@ -28,7 +28,7 @@ DRIFT_CONFIRMED = Asset("drift_confirmed")
     is_paused_upon_creation=False,
     doc_md=__doc__,
     tags=["drift", "training", "credit_default"],
-    default_args=project.DEFAULTS,
+    default_args=project.TASK_DEFAULTS,
     params={
         "reason": Param("asked for by hand", type="string", description="why, where no drift run asked for it"),
         "file_url": Param(None, type=["null", "string"], description="table to train on; null: the labelled requests"),
@@ -40,7 +40,7 @@ def retraining() -> None:
     def why() -> dict[str, str]:
         context = get_current_context()
         asked = [event.extra for event in context["triggering_asset_events"][DRIFT_CONFIRMED]]
-        return project.because(asked, context["params"]["reason"])
+        return project.explain_retraining(asked, context["params"]["reason"])
 
     @task(execution_timeout=timedelta(minutes=30))
     def labelled(_because: dict[str, str]) -> str:
@@ -53,7 +53,7 @@ def retraining() -> None:
 
     @task(execution_timeout=timedelta(minutes=5))
     def tell(pipeline_run_id: str) -> None:
-        project.tell_success(get_current_context(), "retraining", {"run_id": pipeline_run_id})
+        project.send_success(get_current_context(), "retraining", {"run_id": pipeline_run_id})
 
     reason = why()
     tell(train(reason, labelled(reason)))

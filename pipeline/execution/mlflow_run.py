@@ -28,12 +28,12 @@ from rich.console import Console
 
 from pipeline.config import Config, Main
 from pipeline.execution.progress import print_line
-from pipeline.reuse.fingerprint import flat
+from pipeline.reuse.fingerprint import flatten
 from pipeline.tags import CHANGED_FILES, CONFIG_ARTIFACT, DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit import paths
 from stepkit.errors import BadParameter
-from stepkit.processes import process_tags
-from stepkit.secret_urls import error_text, shown
+from stepkit.processes import make_process_tags
+from stepkit.secret_urls import format_error, hide_secrets
 from stepkit.store import tracking
 from stepkit.store.dead_runs import end_dead_runs, note_process
 from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
@@ -41,15 +41,15 @@ from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
 EXPERIMENT_KIND = "mlflow.experimentKind"
 """The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
 
-MOST_FILES = 20
-SECONDS_FOR_GIT = 5.0
+MAX_FILES = 20
+GIT_TIMEOUT_SECONDS = 5.0
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 """What MLflow calls a run that nobody named."""
 
 
 @dataclass(frozen=True)
-class Launched:
+class ProjectRun:
     """What `mlflow run` prepared before it started main.py: a run, its experiment and store (all empty without it)."""
 
     run_id: str = ""
@@ -58,12 +58,12 @@ class Launched:
 
 
 @cache
-def launched() -> Launched:
+def take_project_run() -> ProjectRun:
     """Take over from the environment, once, so that what is started from here is not taken for that run."""
-    return Launched(
+    return ProjectRun(
         os.environ.pop("MLFLOW_RUN_ID", ""),
         os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
-        paths.store_address(os.environ.get("MLFLOW_TRACKING_URI", "")),
+        paths.resolve_store_url(os.environ.get("MLFLOW_TRACKING_URI", "")),
     )
 
 
@@ -73,33 +73,33 @@ def open_run(main: Main, name: str, console: Console) -> tuple[str, str]:
     The run is the one of `mlflow run` if that is in the same store and experiment; else a new one that it names in a
     tag.
     """
-    before, configured = launched(), main.mlflow_tracking_url
-    if configured and before.tracking_uri and paths.store_address(configured) != before.tracking_uri:
-        place = f"tracking to {shown(configured)}"
+    before, configured = take_project_run(), main.mlflow_tracking_url
+    if configured and before.tracking_uri and paths.resolve_store_url(configured) != before.tracking_uri:
+        place = f"tracking to {hide_secrets(configured)}"
         print_line(console, f"{place} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)")
     uri = os.environ["MLFLOW_TRACKING_URI"] = tracking.connect(configured, before.run_id)
     client = MlflowClient()
     for line in end_dead_runs(client):
         print_line(console, line)
-    experiment_id = _experiment(main.experiment_name)
+    experiment_id = _select_experiment(main.experiment_name)
     if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
         run = client.get_run(before.run_id)
     else:
-        run = _new_run(client, experiment_id, name, MlflowClient(before.tracking_uri or uri))
+        run = _create_run(client, experiment_id, name, MlflowClient(before.tracking_uri or uri))
     run_id = str(run.info.run_id)
     if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
         client.set_tag(run_id, MLFLOW_RUN_NAME, name)
     note_process(run_id)
     if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
         kind = (experiment_id, EXPERIMENT_KIND, "custom_model_development")
-        tracking.through_races(lambda: client.set_experiment_tag(*kind))
+        tracking.retry_races(lambda: client.set_experiment_tag(*kind))
     return uri, run_id
 
 
-def _new_run(client: MlflowClient, experiment_id: str, name: str, elsewhere: MlflowClient) -> Run:
+def _create_run(client: MlflowClient, experiment_id: str, name: str, elsewhere: MlflowClient) -> Run:
     """Return a new run with the tags of one that `mlflow run` makes; `elsewhere` has the one that it made, if any."""
-    launched_id = launched().run_id
-    env_manager = env_manager_of(elsewhere, launched_id) if launched_id else "local"
+    launched_id = take_project_run().run_id
+    env_manager = fetch_env_manager(elsewhere, launched_id) if launched_id else "local"
     # who started it, from which file and commit, as mlflow.start_run would note it
     project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
     source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(paths.ROOT)}
@@ -109,21 +109,21 @@ def _new_run(client: MlflowClient, experiment_id: str, name: str, elsewhere: Mlf
     return run
 
 
-def env_manager_of(client: MlflowClient, run_id: str) -> str:
+def fetch_env_manager(client: MlflowClient, run_id: str) -> str:
     """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
     return str(client.get_run(run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local"))
 
 
-def open_nested(parent_id: str, name: str, tags: dict[str, str]) -> str:
+def create_nested_run(parent_id: str, name: str, tags: dict[str, str]) -> str:
     """Return a new run below another one, in the same experiment."""
     client = MlflowClient()
     parent = client.get_run(parent_id)
-    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **process_tags(), **tags})
+    tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **make_process_tags(), **tags})
     return str(client.create_run(parent.info.experiment_id, run_name=name, tags=tags).info.run_id)
 
 
 @contextmanager
-def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
+def activate_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
     """Make a run the active one; end it FINISHED, FAILED or KILLED."""
     note_process(run_id)  # the best job of a sweep continues in another process than it began
     active = mlflow.start_run(run_id=run_id)
@@ -133,17 +133,17 @@ def active_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
         tracking.end_active_run("KILLED")
         raise
     except BaseException as error:
-        tracking.lose_patience(error)
+        tracking.stop_retrying(error)
         with suppress(MlflowException, OSError):  # the first error is the one to hand on
-            mlflow.set_tag(ERROR, error_text(error)[:5000])
+            mlflow.set_tag(ERROR, format_error(error)[:5000])
         tracking.end_active_run("FAILED")
         raise
     mlflow.end_run()
 
 
-def _experiment(name: str | None) -> str:
-    if not name and launched().experiment_id:
-        return launched().experiment_id
+def _select_experiment(name: str | None) -> str:
+    if not name and take_project_run().experiment_id:
+        return take_project_run().experiment_id
     name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
     experiment = mlflow.get_experiment_by_name(name)
     if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
@@ -155,15 +155,15 @@ def _experiment(name: str | None) -> str:
 
 
 @cache
-def changed_files() -> str | None:
+def list_changed_files() -> str | None:
     """Return the files that differ from the commit or are not in it, "" if there are none, None outside of a clone."""
     command = ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-z", "--no-renames"]
     try:
-        listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=SECONDS_FOR_GIT).stdout
+        listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=GIT_TIMEOUT_SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     names = sorted(entry[3:] for entry in listed.split("\0") if entry)
-    return ", ".join([*names[:MOST_FILES], *([f"and {len(names) - MOST_FILES} more"] if names[MOST_FILES:] else [])])
+    return ", ".join([*names[:MAX_FILES], *([f"and {len(names) - MAX_FILES} more"] if names[MAX_FILES:] else [])])
 
 
 def log_config(config: Config, run_id: str) -> None:
@@ -179,8 +179,10 @@ def log_config(config: Config, run_id: str) -> None:
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
     split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
     model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
-    mlflow.log_params({"data": config.data.name, "random_seed": config.main.random_seed, **flat(split), **flat(model)})
-    changed = changed_files()
+    mlflow.log_params(
+        {"data": config.data.name, "random_seed": config.main.random_seed, **flatten(split), **flatten(model)}
+    )
+    changed = list_changed_files()
     because = config.main.because.model_dump(exclude_none=True)
     tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}
     if changed is not None:

@@ -17,7 +17,7 @@ WAITING, RUNNING, DONE, REUSED, FAILED, SKIPPED = "waiting", "running", "done", 
 _STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", REUSED: "blue", FAILED: "bold red", SKIPPED: "dim"}
 
 
-def new_console() -> Console:
+def make_console() -> Console:
     """Return the console of a command; a pipe has no width, and what reads it wraps lines as it likes."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
@@ -35,7 +35,7 @@ class Line:
     state: str = WAITING
     began: float = 0.0
     seconds: float = 0.0
-    said: str = ""
+    text: str = ""
     why: str = ""
 
     @property
@@ -53,7 +53,7 @@ class Display:
         self._console = console
         self._is_live = bool(console and console.is_terminal)
 
-    def shown(self) -> AbstractContextManager[object]:
+    def show_live(self) -> AbstractContextManager[object]:
         """Show the lines on a terminal, and their changes, until the context ends."""
         return Live(self, console=self._console, refresh_per_second=8) if self._is_live else nullcontext()
 
@@ -64,27 +64,27 @@ class Display:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in self.lines.values():
             is_running, state = line.state == RUNNING, Text(line.state_text, _STYLES[line.state])
-            said = Text(line.said, "dim" if is_running else "")
+            said = Text(line.text, "dim" if is_running else "")
             table.add_row(line.name, Spinner("dots", state) if is_running else state, said)
         return table
 
     def start(self, name: str, why: str = "") -> None:
         line = self.lines[name]
-        line.state, line.began, line.why, line.said = RUNNING, time.monotonic(), why, ""
-        self._plain(line)
+        line.state, line.began, line.why, line.text = RUNNING, time.monotonic(), why, ""
+        self._print_plain(line)
 
     def wait(self, name: str) -> None:
         """Another job of the sweep computes this step."""
-        self.lines[name].said = "another job of the sweep is at it"
+        self.lines[name].text = "another job of the sweep is at it"
 
-    def say(self, name: str, text: str) -> None:
-        self.lines[name].said = text
+    def update(self, name: str, text: str) -> None:
+        self.lines[name].text = text
 
     def end(self, name: str, state: str, said: str) -> None:
         line = self.lines[name]
         line.seconds = time.monotonic() - line.began if line.state == RUNNING else 0.0
-        line.state, line.said = state, said
-        self._plain(line)
+        line.state, line.text = state, said
+        self._print_plain(line)
 
     def interrupt(self) -> None:
         for line in self.lines.values():
@@ -97,8 +97,8 @@ class Display:
             if line.state == WAITING:
                 line.state = SKIPPED
 
-    def _plain(self, line: Line) -> None:
+    def _print_plain(self, line: Line) -> None:
         if self._console and not self._is_live:
             state = RUNNING if line.state == RUNNING else line.state_text
-            text = line.why if line.state == RUNNING else line.said
+            text = line.why if line.state == RUNNING else line.text
             print_line(self._console, f"{line.name:<14}  {state:<16}  {text}".rstrip())

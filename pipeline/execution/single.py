@@ -9,12 +9,12 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from pipeline.config import Config
-from pipeline.execution.mlflow_run import env_manager_of, open_run
+from pipeline.execution.mlflow_run import fetch_env_manager, open_run
 from pipeline.execution.progress import Display
 from pipeline.execution.runner import StepFailed, run_pipeline
-from pipeline.execution.summary import closing_table, failed_table
+from pipeline.execution.summary import build_closing_table, build_failed_table
 from pipeline.report import at_end
-from pipeline.steps import chosen_steps
+from pipeline.steps import select_steps
 from pipeline.tags import OVERRIDES
 from stepkit.errors import ModelRejected, StepError
 
@@ -31,22 +31,22 @@ def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) 
         StepError: the tracking server does not answer, an upstream run is missing, or the gate rejected the model
             and that is to be a failure.
     """
-    steps = chosen_steps(config.main.execute_steps)
-    chosen_steps(config.main.rerun, "main.rerun")  # reports an unknown name before anything runs
+    steps = select_steps(config.main.execute_steps)
+    select_steps(config.main.rerun, "main.rerun")  # reports an unknown name before anything runs
     uri, run_id = open_run(config.main, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))
     show = Display(console, [step.name for step in steps])
     error: Exception | None = None
     try:
-        run_pipeline(config, run_id, env_manager_of(client, run_id), config.main.execute_steps, show)
+        run_pipeline(config, run_id, fetch_env_manager(client, run_id), config.main.execute_steps, show)
     except (StepFailed, StepError) as failure:
         error = failure
-    report, seconds = at_end.published(client, run_id), time.monotonic() - began
+    report, seconds = at_end.publish_report(client, run_id), time.monotonic() - began
     if error is None or isinstance(error, ModelRejected):
-        console.print(closing_table(client, run_id, show, uri, seconds, report))
+        console.print(build_closing_table(client, run_id, show, uri, seconds, report))
     else:
         show.skip_waiting()
-        console.print(failed_table(show, seconds, report))
+        console.print(build_failed_table(show, seconds, report))
     if error:
         raise error

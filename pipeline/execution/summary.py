@@ -13,20 +13,20 @@ from rich.text import Text
 from pipeline.config import Config
 from pipeline.execution.progress import DONE, RUNNING, Display
 from pipeline.tags import NOTE, STEP_RUN
-from stepkit.commands import as_options
+from stepkit.commands import quote_options
 from stepkit.errors import ModelRejected
-from stepkit.model.metric_table import metric_of, number
-from stepkit.secret_urls import shown
+from stepkit.model.metric_table import format_metric, get_metric
+from stepkit.secret_urls import hide_secrets
 from stepkit.settings.evaluate import PASSED, REASONS, REJECTED, VERDICT
-from stepkit.settings.load import DEFAULT_MODEL, make_for
-from stepkit.store.lineage import DATA_SET, SUMMARY, SYNTHETIC, data_set_in
+from stepkit.settings.load import DEFAULT_MODEL, format_make_command
+from stepkit.store.lineage import DATA_SET, SUMMARY, SYNTHETIC, read_data_set
 from stepkit.store.tracking import DEFAULT_URI
 
 HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
-CARRIED = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHETIC)
+COPIED_TAGS = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHETIC)
 """Tags of steps that the pipeline's run has too."""
 
-SHOWN = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
+TABLE_METRICS = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
 """Metrics of the closing table."""
 
 
@@ -40,41 +40,43 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
             for key, value in run.data.metrics.items()
             if key in HEADLINE or key.startswith("val_")
         ]
-        tags += [RunTag(tag, run.data.tags[tag]) for tag in CARRIED if tag in run.data.tags]
+        tags += [RunTag(tag, run.data.tags[tag]) for tag in COPIED_TAGS if tag in run.data.tags]
     said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in runs.items()]
     client.log_batch(pipeline_run_id, metrics=metrics, tags=[*tags, RunTag(NOTE, "\n".join(said))])
 
 
-def closing_table(
+def build_closing_table(
     client: MlflowClient, pipeline_run_id: str, show: Display, uri: str, seconds: float, report: str
 ) -> Table:
     """Return the table that is printed after a pipeline that went well; `report` says where its report is."""
     run = client.get_run(pipeline_run_id)
-    runs = {name: client.get_run(run_id) for name, run_id in steps_of(run).items()}
+    runs = {name: client.get_run(run_id) for name, run_id in read_step_runs(run).items()}
     experiment = client.get_experiment(run.info.experiment_id).name
     rows = [
-        *steps_rows(show),
-        *_results(runs),
+        *build_step_rows(show),
+        *_build_result_rows(runs),
         ("pipeline run", f"{pipeline_run_id} in experiment {experiment}"),
         ("report", report),
-        ("look", where_to_look(uri)),
-        *_next(runs),
+        ("look", format_ui_command(uri)),
+        *_build_next_rows(runs),
     ]
-    return two_columns(f"\ndone in {seconds:.1f} s", rows)
+    return make_two_column_table(f"\ndone in {seconds:.1f} s", rows)
 
 
-def steps_of(pipeline: Run) -> dict[str, str]:
+def read_step_runs(pipeline: Run) -> dict[str, str]:
     """Return the run id of each step of a pipeline: made for it, reused, or read."""
     tags = pipeline.data.tags
     return {key.removeprefix(STEP_RUN): run_id for key, run_id in tags.items() if key.startswith(STEP_RUN)}
 
 
-def failed_table(show: Display, seconds: float, report: str) -> Table:
+def build_failed_table(show: Display, seconds: float, report: str) -> Table:
     """Return the table that is printed after a pipeline that failed; the error is printed after it."""
-    return two_columns(f"\nfailed after {seconds:.1f} s", [*steps_rows(show), ("report", report)], "bold red")
+    return make_two_column_table(
+        f"\nfailed after {seconds:.1f} s", [*build_step_rows(show), ("report", report)], "bold red"
+    )
 
 
-def two_columns(title: str, rows: list[tuple[str, str]], style: str = "bold green") -> Table:
+def make_two_column_table(title: str, rows: list[tuple[str, str]], style: str = "bold green") -> Table:
     table = Table.grid(padding=(0, 3))
     table.title = Text(title, style=style)
     table.title_justify = "left"
@@ -85,7 +87,7 @@ def two_columns(title: str, rows: list[tuple[str, str]], style: str = "bold gree
     return table
 
 
-def steps_rows(show: Display) -> list[tuple[str, str]]:
+def build_step_rows(show: Display) -> list[tuple[str, str]]:
     """For every step: ran, reused or failed, and why it ran again."""
     lines = show.lines.values()
     if all(line.state == DONE and not line.why for line in lines):
@@ -96,52 +98,60 @@ def steps_rows(show: Display) -> list[tuple[str, str]]:
     return list(zip_longest(["steps"], rows, fillvalue=""))
 
 
-def _results(runs: dict[str, Run]) -> list[tuple[str, str]]:
+def _build_result_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
     rows = []
     if "evaluate" in runs:
         evaluate = runs["evaluate"].data
-        metrics = [f"{metric_of(name).label} {number(evaluate.metrics.get(f'test_{name}'))}" for name in SHOWN]
+        metrics = [
+            f"{get_metric(name).label} {format_metric(evaluate.metrics.get(f'test_{name}'))}" for name in TABLE_METRICS
+        ]
         rows = [
             ("test metrics", ", ".join(metrics)),
-            ("data set", str(data_set_in(evaluate.tags))),
-            ("verdict", in_words(runs["evaluate"])),
+            ("data set", str(read_data_set(evaluate.tags))),
+            ("verdict", format_verdict(runs["evaluate"])),
         ]
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))
     return rows
 
 
-def where_to_look(uri: str) -> str:
+def format_ui_command(uri: str) -> str:
     if uri == DEFAULT_URI:
         return "make ui"
-    return shown(uri) if uri.startswith("http") else f"mlflow ui --port 5050 --backend-store-uri {quote(shown(uri))}"
+    return (
+        hide_secrets(uri)
+        if uri.startswith("http")
+        else f"mlflow ui --port 5050 --backend-store-uri {quote(hide_secrets(uri))}"
+    )
 
 
-def _next(runs: dict[str, Run]) -> list[tuple[str, str]]:
+def _build_next_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
     if "register" not in runs:
         return []
     name, version = (runs["register"].data.tags[tag] for tag in ("model_name", "model_version"))
     if runs["evaluate"].data.tags[VERDICT] != PASSED:
-        against = f'{make_for("promote", name)} VERSION={version} REASON="..."'
-        return [("next", f"{make_for('models', name)} lists the versions; to overrule the verdict: {against}")]
-    options = "" if name == DEFAULT_MODEL else f" options={as_options([f'model_name={name}'])}"
+        against = f'{format_make_command("promote", name)} VERSION={version} REASON="..."'
+        return [
+            ("next", f"{format_make_command('models', name)} lists the versions; to overrule the verdict: {against}")
+        ]
+    options = "" if name == DEFAULT_MODEL else f" options={quote_options([f'model_name={name}'])}"
     return [
         ("next", f"make serve{options}"),
         ("", f"or mlflow models serve -m {quote(f'models:/{name}@champion')} --env-manager local --port 5001"),
     ]
 
 
-def in_words(evaluate: Run) -> str:
+def format_verdict(evaluate: Run) -> str:
     """Return the verdict, and which rules failed and how."""
     tags = evaluate.data.tags
     reasons = tags.get(REASONS, "")
     return str(tags[VERDICT].replace("_", " ")) + (f": {reasons}" if reasons else "")
 
 
-def expect_accepted(client: MlflowClient, config: Config, done: dict[str, str]) -> None:
+def verify_accepted(client: MlflowClient, config: Config, done: dict[str, str]) -> None:
     """Raise ModelRejected if the gate rejected the model and evaluate.on_reject says that this is a failure."""
     if config.evaluate.on_reject != "fail" or "evaluate" not in done:
         return
     evaluate = client.get_run(done["evaluate"])
     if evaluate.data.tags.get(VERDICT) == REJECTED:
-        raise ModelRejected(f"{in_words(evaluate)}. It is kept as challenger; evaluate.on_reject=warn lets it be")
+        raise ModelRejected(f"{format_verdict(evaluate)}. It is kept as challenger; evaluate.on_reject=warn lets it be")

@@ -18,7 +18,7 @@ from mlflow.utils.environment import _PythonEnv
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_BACKEND, MLFLOW_PROJECT_ENV, MLFLOW_RUN_NAME
 from mlflow.utils.process import ShellCommandException
 
-from pipeline.launch.forkserver import WarmProcess, step_arguments
+from pipeline.launch.forkserver import WarmProcess, parse_step_arguments
 from stepkit.errors import EnvironmentFailed
 from stepkit.processes import Process, end_groups, start_in_session
 
@@ -59,13 +59,13 @@ class Launcher:
         entry_point = project.get_entry_point("main")
         entry_point._validate_parameters(parameters)
         # takes minutes the first time; before the run, which would stay RUNNING meanwhile
-        activate = activation(self.env_manager, project, folder)
+        activate = prepare_environment(self.env_manager, project, folder)
         run_id = get_or_create_run(None, uri, self.experiment_id, uri, None, "main", parameters).info.run_id
         tags = {MLFLOW_PROJECT_ENV: self.env_manager, MLFLOW_PROJECT_BACKEND: BACKEND, MLFLOW_RUN_NAME: name, **tags}
         MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
         command: str = entry_point.compute_command(parameters, None)
-        env = _environment(run_id, self.experiment_id, bool(activate))
-        arguments = step_arguments(command) if self.warm and not activate else None
+        env = _build_environment(run_id, self.experiment_id, bool(activate))
+        arguments = parse_step_arguments(command) if self.warm and not activate else None
         process: Process
         if arguments is None:
             process = start_in_session(["bash", "-c", " && ".join([*activate, command])], log_file, env, folder)
@@ -81,14 +81,14 @@ class Launcher:
         return [step.run_id for step in running]
 
 
-def _environment(run_id: str, experiment_id: str, own: bool) -> dict[str, str]:
+def _build_environment(run_id: str, experiment_id: str, own: bool) -> dict[str, str]:
     """Return the step's variables; without an environment of its own it uses this Python, whatever PATH names."""
     here = "" if own else f"{Path(sys.executable).parent}{os.pathsep}"
     path = here + os.environ.get("PATH", "")
     return {**os.environ, **get_run_env_vars(run_id, experiment_id), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def activation(env_manager: str, project: Project, folder: Path) -> list[str]:
+def prepare_environment(env_manager: str, project: Project, folder: Path) -> list[str]:
     """Make the step's own environment if need be; return the commands that activate it.
 
     Does what MLflow's own back end does, and does there only (mlflow/projects/backend/local.py, version 3.17).

@@ -17,7 +17,7 @@ from multiprocessing import connection, forkserver
 from pathlib import Path
 
 from stepkit.paths import ROOT
-from stepkit.processes import accept_ctrl_c, ctrl_c_deferred, end_with_parent
+from stepkit.processes import accept_ctrl_c, defer_ctrl_c, end_with_parent
 
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 """How the command of every step begins; what follows are the arguments of its run.py."""
@@ -54,7 +54,7 @@ class WarmProcess:
 
 
 @contextmanager
-def gc_paused() -> Iterator[None]:
+def pause_gc() -> Iterator[None]:
     """Leave what is imported meanwhile out of garbage collection: it stays, and to look through it takes long."""
     gc.disable()
     try:
@@ -71,7 +71,7 @@ def warm_up() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     _context.set_forkserver_preload([PRELOADED])
-    with ctrl_c_deferred():  # the server would end in a traceback while it still loads
+    with defer_ctrl_c():  # the server would end in a traceback while it still loads
         forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
@@ -87,7 +87,7 @@ def stop_forkserver() -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def step_arguments(command: str) -> list[str] | None:
+def parse_step_arguments(command: str) -> list[str] | None:
     """Return the arguments of run.py in a step's command; None if the command is of another form."""
     words = shlex.split(command)
     return words[len(COMMAND) :] if words[: len(COMMAND)] == COMMAND else None

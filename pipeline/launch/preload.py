@@ -9,7 +9,7 @@ from importlib import import_module
 # before the import: ONNX Runtime would tell its makers of each graph that it loads
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from pipeline.launch.forkserver import gc_paused
+from pipeline.launch.forkserver import pause_gc
 
 MODULES = (
     "mlflow.pyfunc",
@@ -40,16 +40,16 @@ MODULES = (
 """The heavy imports of all steps; what is not installed is left out. Nothing of a step itself: it is read anew."""
 
 
-def load() -> None:
+def load_modules() -> None:
     """Import all that is heavy, once for all steps."""
-    with gc_paused():
+    with pause_gc():
         for name in MODULES:
             with suppress(ImportError):
                 import_module(name)
-        _remember_packages()
+        _fill_package_cache()
 
 
-def _remember_packages() -> None:
+def _fill_package_cache() -> None:
     """Let MLflow look which package each installed module is of.
 
     It does so whenever a model is logged or loaded, for half a second, and remembers it for the rest of the process.
@@ -60,4 +60,4 @@ def _remember_packages() -> None:
     warn_dependency_requirement_mismatches([f"mlflow=={mlflow.__version__}"])
 
 
-load()
+load_modules()

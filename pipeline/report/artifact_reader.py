@@ -62,7 +62,7 @@ class Reader:
     def _downloaded(self, run: Run, name: str) -> bytes | None:
         # by its place and not by its run, which would be asked for again each time
         address = append_to_uri_path(run.info.artifact_uri, name)
-        with tracking.missing_as():
+        with tracking.handle_missing():
             folder = tempfile.mkdtemp(dir=self.folder)
             return Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)).read_bytes()
         return None

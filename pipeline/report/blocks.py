@@ -17,7 +17,7 @@ GOOD, BAD, WARN, QUIET, CODE = "good", "bad", "warn", "quiet", "code"
 """Kinds of a cell or a paragraph: its outcome, or how it is set."""
 
 Item = TypeVar("Item")
-Several = Annotated[list[Item], Field(max_length=MOST_ITEMS)]
+Items = Annotated[list[Item], Field(max_length=MOST_ITEMS)]
 Words = Annotated[str, Field(max_length=MOST_TEXT)]
 Kind = Annotated[str, Field(pattern=r"^(good|bad|warn|quiet|code|)$")]
 
@@ -50,8 +50,8 @@ class Table:
     """
 
     caption: Words
-    headings: Several[Words]
-    rows: Several[Several[Cell]]
+    headings: Items[Words]
+    rows: Items[Items[Cell]]
     numbers: bool = False
     folded: bool = False
     left_out: Annotated[int, Field(ge=0)] = 0
@@ -90,14 +90,14 @@ class Section:
 
     id: Words
     title: Words
-    blocks: Several[Block] = field(default_factory=list)
+    blocks: Items[Block] = field(default_factory=list)
 
 
-def cells(*texts: str | Cell) -> list[Cell]:
+def make_cells(*texts: str | Cell) -> list[Cell]:
     return [text if isinstance(text, Cell) else Cell(text) for text in texts]
 
 
-def facts(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
+def make_fact_table(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
     """Return a table of names and values, without the empty ones."""
-    rows = [cells(name, value) for name, value in pairs]
+    rows = [make_cells(name, value) for name, value in pairs]
     return Table(caption, ["what", "value"], [row for row in rows if row[1].text])

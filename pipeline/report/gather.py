@@ -15,11 +15,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from pipeline.report.artifact_reader import Reader
-from pipeline.report.schemas import Estimate, Evaluation, Verdict, read_as
-from pipeline.report.step_states import StepShown, states_of
+from pipeline.report.schemas import Estimate, Evaluation, Verdict, parse_as
+from pipeline.report.step_states import StepRow, list_step_rows
 from pipeline.tags import BEST_JOB, CONFIG_ARTIFACT, JOB, STEP_RUN
 from stepkit.errors import BadParameter
-from stepkit.secret_urls import shown
+from stepkit.secret_urls import hide_secrets
 from stepkit.store import tracking
 from stepkit.store.lineage import MODEL_ID, NEWEST_FIRST, PIPELINE, STEP, find_run
 
@@ -49,7 +49,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Found:
+class PipelineResult:
     """Everything that a report is about; what a run lacks is None or empty, with the reason in `lost` or on its step.
 
     Attributes:
@@ -66,7 +66,7 @@ class Found:
     experiment: str
     config: dict[str, Any]
     runs: dict[str, Run | None]
-    steps: list[StepShown]
+    steps: list[StepRow]
     evaluation: Evaluation | None
     verdict: Verdict | None
     checks: list[dict[str, str]]
@@ -88,7 +88,7 @@ class Found:
         return run.data.metrics.get(name) if run else None
 
 
-def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "") -> Found:
+def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "") -> PipelineResult:
     """Gather what is known of a pipeline run.
 
     Args:
@@ -101,44 +101,44 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         MlflowException: the tracking server does not answer.
     """
     reader = Reader(client, folder)
-    run = pipeline_run(client, run_id)
-    runs = reader.runs(_step_ids(run), run.info.experiment_id)
-    config = _config(reader, run)
+    run = get_pipeline_run(client, run_id)
+    runs = reader.runs(_read_step_ids(run), run.info.experiment_id)
+    config = _fetch_config(reader, run)
     evaluate, check_data = runs.get("evaluate"), runs.get("check_data")
     verdict_name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
-    return Found(
+    return PipelineResult(
         run=run,
         experiment=client.get_experiment(run.info.experiment_id).name,
         config=config,
         runs=runs,
-        steps=states_of(reader, run, runs, config),
-        evaluation=_evaluation(reader, evaluate),
-        verdict=read_as(Verdict, reader.json(evaluate, verdict_name), "the verdict", reader.lost),
+        steps=list_step_rows(reader, run, runs, config),
+        evaluation=_fetch_evaluation(reader, evaluate),
+        verdict=parse_as(Verdict, reader.json(evaluate, verdict_name), "the verdict", reader.lost),
         checks=reader.rows(check_data, CHECKS),
         ks=reader.rows(check_data, KS),
-        pictures=_pictures(reader, runs),
-        versions=_versions(reader, runs.get("random_forest")),
-        registered=_registered(client, runs.get("register")),
-        sweep=_sweep(reader, run),
-        base=_base(reader, base_run_id),
+        pictures=_fetch_pictures(reader, runs),
+        versions=_fetch_versions(reader, runs.get("random_forest")),
+        registered=_find_registered(client, runs.get("register")),
+        sweep=_find_sweep(reader, run),
+        base=_find_base(reader, base_run_id),
         lost=reader.lost,
         made=time.time_ns() // 1_000_000,
     )
 
 
-def pipeline_run(client: MlflowClient, run_id: str) -> Run:
+def get_pipeline_run(client: MlflowClient, run_id: str) -> Run:
     """Return the run of a pipeline by its id; a sweep's id means the best job.
 
     Raises:
         BadParameter: there is no such run, or it is another kind of run: the message names the one that was meant.
     """
-    where = shown(mlflow.get_tracking_uri())
-    with tracking.missing_as(lambda _: BadParameter(f"no run '{run_id}' on {where}. The closing table names it.")):
+    where = hide_secrets(mlflow.get_tracking_uri())
+    with tracking.handle_missing(lambda _: BadParameter(f"no run '{run_id}' on {where}. The closing table names it.")):
         run = client.get_run(run_id)
     tags = run.data.tags
     if best := tags.get(BEST_JOB):
         return client.get_run(best)
-    if STEP in tags and not _step_ids(run):
+    if STEP in tags and not _read_step_ids(run):
         above = tags.get(MLFLOW_PARENT_RUN_ID, "")
         hint = f"It was made by the pipeline run {above}." if above else "It was run alone."
         raise BadParameter(f"run {run_id} is one of the step {tags[STEP]}, and not a pipeline's. {hint}")
@@ -149,18 +149,18 @@ def pipeline_run(client: MlflowClient, run_id: str) -> Run:
     return run
 
 
-def _step_ids(run: Run) -> dict[str, str]:
+def _read_step_ids(run: Run) -> dict[str, str]:
     return {key.removeprefix(STEP_RUN): run_id for key, run_id in run.data.tags.items() if key.startswith(STEP_RUN)}
 
 
-def newest_pipeline(client: MlflowClient, experiment_ids: list[str], condition: str) -> Run | None:
+def find_newest_pipeline(client: MlflowClient, experiment_ids: list[str], condition: str) -> Run | None:
     """Return the pipeline run that ended last, of those in some experiments that meet a condition; None without one."""
     chosen = f"{condition} and tags.{PIPELINE} != ''"
     runs = client.search_runs(experiment_ids, chosen, order_by=NEWEST_FIRST) if experiment_ids else []
     return next((run for run in runs if run.data.tags.get(PIPELINE) == run.info.run_id), None)
 
 
-def _config(reader: Reader, run: Run) -> dict[str, Any]:
+def _fetch_config(reader: Reader, run: Run) -> dict[str, Any]:
     text = reader.unlisted(run, CONFIG_ARTIFACT)
     if text is None:
         reader.lost.append(f"{CONFIG_ARTIFACT} of the pipeline's run is not in the artifact store.")
@@ -168,9 +168,9 @@ def _config(reader: Reader, run: Run) -> dict[str, Any]:
     return config
 
 
-def _evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None:
+def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None:
     """Results on the test split; if evaluation.json is lost, what the run has logged as metrics."""
-    found = read_as(Evaluation, reader.json(evaluate, EVALUATION), EVALUATION, reader.lost)
+    found = parse_as(Evaluation, reader.json(evaluate, EVALUATION), EVALUATION, reader.lost)
     if found or evaluate is None:
         return found
     logged = evaluate.data.metrics
@@ -184,7 +184,7 @@ def _evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None:
     return Evaluation(metrics=metrics) if metrics else None
 
 
-def _pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
+def _fetch_pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
     """Each plot in base64; where there is no permutation importance, what the forest says of itself stands for it."""
     found = {name: reader.picture(runs.get("evaluate"), name) for name in PLOTS}
     if not found["importance.png"]:
@@ -192,11 +192,11 @@ def _pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
     return {name: picture for name, picture in found.items() if picture}
 
 
-def _versions(reader: Reader, forest: Run | None) -> list[str]:
+def _fetch_versions(reader: Reader, forest: Run | None) -> list[str]:
     model = forest.data.tags.get(MODEL_ID) if forest else None
     if not model:
         return []
-    with tracking.missing_as(None, yaml.YAMLError, KeyError, TypeError):
+    with tracking.handle_missing(None, yaml.YAMLError, KeyError, TypeError):
         files = reader.client.get_logged_model(model).artifact_location
         file = mlflow.artifacts.download_artifacts(f"{files}/conda.yaml", dst_path=str(reader.folder))
         *conda, pip = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["dependencies"]
@@ -205,33 +205,33 @@ def _versions(reader: Reader, forest: Run | None) -> list[str]:
     return []
 
 
-def _registered(client: MlflowClient, register: Run | None) -> ModelVersion | None:
+def _find_registered(client: MlflowClient, register: Run | None) -> ModelVersion | None:
     tags = register.data.tags if register else {}
     if "model_version" not in tags:
         return None
-    with tracking.missing_as():
+    with tracking.handle_missing():
         return client.get_model_version(tags["model_name"], tags["model_version"])
     return None
 
 
-def _sweep(reader: Reader, run: Run) -> Run | None:
+def _find_sweep(reader: Reader, run: Run) -> Run | None:
     above = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
     return find_run(reader.client, above) if above and JOB in run.data.tags else None
 
 
-def _base(reader: Reader, run_id: str) -> Base | None:
+def _find_base(reader: Reader, run_id: str) -> Base | None:
     """Results of another pipeline; without any metrics its column says "not computed"."""
     if not run_id:
         return None
-    run = pipeline_run(reader.client, run_id)
-    evaluate = find_run(reader.client, _step_ids(run).get("evaluate", ""))
-    evaluation = _evaluation(reader, evaluate)
+    run = get_pipeline_run(reader.client, run_id)
+    evaluate = find_run(reader.client, _read_step_ids(run).get("evaluate", ""))
+    evaluation = _fetch_evaluation(reader, evaluate)
     if evaluation is None:
         reader.lost.append(f"the base run {run.info.run_id} has no metrics of the test split to be held against.")
-    return base_of(run, f"pipeline run {run.info.run_id}", evaluate, evaluation or Evaluation(metrics={}))
+    return make_base(run, f"pipeline run {run.info.run_id}", evaluate, evaluation or Evaluation(metrics={}))
 
 
-def base_of(run: Run, name: str, evaluate: Run | None, evaluation: Evaluation) -> Base:
+def make_base(run: Run, name: str, evaluate: Run | None, evaluation: Evaluation) -> Base:
     """Return the results of a pipeline's run as another pipeline is compared with them."""
     return Base(name, run.data.params.get("data", "unknown"), test_rows(evaluate), evaluation)
 

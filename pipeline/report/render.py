@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.report import escape
 from pipeline.report.blocks import CODE, Cell, Table
-from pipeline.report.format import cut
+from pipeline.report.format import shorten
 from pipeline.report.page import Page
 
 FOLDER = Path(__file__).parent / "templates"
@@ -24,29 +24,29 @@ ROWS = (60, 20, 8, 3)
 """Rows of each table in the Markdown: the first number with which it is short enough."""
 
 
-def as_html(page: Page) -> str:
+def render_html(page: Page) -> str:
     """Return one page without any reference to something outside of it."""
-    return _html().render(page=page)
+    return _load_html_template().render(page=page)
 
 
-def as_markdown(page: Page) -> str:
+def render_markdown(page: Page) -> str:
     """Return at most `MOST_CHARACTERS` of GitHub's Markdown, without pictures; tables that are cut say so."""
-    texts = (_markdown().render(page=page, most=most) for most in ROWS)
+    texts = (_load_markdown_template().render(page=page, most=most) for most in ROWS)
     fits = next((text for text in texts if len(text) <= MOST_CHARACTERS), "")
-    return fits or _markdown().render(page=page.shortened(), most=ROWS[-1])[:MOST_CHARACTERS]
+    return fits or _load_markdown_template().render(page=page.shorten(), most=ROWS[-1])[:MOST_CHARACTERS]
 
 
 @cache
-def _html() -> Template:
-    return _environment(True, _visible).get_template("page.html.j2")
+def _load_html_template() -> Template:
+    return _make_environment(True, _make_visible).get_template("page.html.j2")
 
 
 @cache
-def _markdown() -> Template:
-    return _environment(False, escape.markdown).get_template("report.md.j2")
+def _load_markdown_template() -> Template:
+    return _make_environment(False, escape.escape_markdown).get_template("report.md.j2")
 
 
-def _environment(html: bool, finalize: Callable[[object], object]) -> Environment:
+def _make_environment(html: bool, finalize: Callable[[object], object]) -> Environment:
     """Return the settings of a template; `finalize` escapes everything that the template puts out."""
     settings = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -57,29 +57,33 @@ def _environment(html: bool, finalize: Callable[[object], object]) -> Environmen
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    settings.filters.update(table=markdown_table, fenced=_fenced)
+    settings.filters.update(table=render_markdown_table, fenced=_fence_text)
     return settings
 
 
-def _visible(value: object) -> object:
-    return escape.visible(value) if type(value) is str else value
+def _make_visible(value: object) -> object:
+    return escape.make_visible(value) if type(value) is str else value
 
 
-def _fenced(text: str) -> Markup:
-    return escape.fenced(cut(text, CODE_CHARACTERS))
+def _fence_text(text: str) -> Markup:
+    return escape.fence_text(shorten(text, CODE_CHARACTERS))
 
 
-def markdown_table(table: Table, most: int) -> Markup:
+def render_markdown_table(table: Table, most: int) -> Markup:
     """Return the first `most` rows of a table in GitHub's Markdown."""
     shown = table.first(most)
     line = ["---:" if table.numbers and place else "---" for place in range(len(table.headings))]
-    rows = [list(map(escape.markdown, table.headings)), line, *(list(map(_cell, row)) for row in shown.rows)]
+    rows = [
+        list(map(escape.escape_markdown, table.headings)),
+        line,
+        *(list(map(_render_cell, row)) for row in shown.rows),
+    ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     if shown.left_out:
         lines.append(f"\nand {shown.left_out:,} more, in report.html")
     return Markup("\n".join(lines))
 
 
-def _cell(cell: Cell) -> str:
-    text = escape.markdown(cut(cell.text, CELL_CHARACTERS))
+def _render_cell(cell: Cell) -> str:
+    text = escape.escape_markdown(shorten(cell.text, CELL_CHARACTERS))
     return f"<code>{text}</code>" if text and cell.kind == CODE else text

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stepkit.table.columns import first_problem
+from stepkit.table.columns import format_first_problem
 
 
 class Form(BaseModel):
@@ -87,7 +87,7 @@ class Evaluation(Form):
     importance: list[Importance] = []
     intervals: Intervals | None = None
 
-    def estimate(self, metric: str) -> Estimate:
+    def get_estimate(self, metric: str) -> Estimate:
         return self.metrics.get(metric, Estimate())
 
 
@@ -105,12 +105,12 @@ class Verdict(Form):
     rules: list[Rule]
 
 
-def read_as(form: type[Kind], content: Any, name: str, lost: list[str]) -> Kind | None:
+def parse_as(form: type[Kind], content: Any, name: str, lost: list[str]) -> Kind | None:
     """Return the content of a JSON artifact as a `form`; None, and a sentence in `lost`, if it has another one."""
     if content is None:
         return None
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        lost.append(f"{name} has a form that this report does not know ({first_problem(error)}).")
+        lost.append(f"{name} has a form that this report does not know ({format_first_problem(error)}).")
         return None

@@ -9,17 +9,17 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from pipeline.report.artifact_reader import Reader
-from pipeline.steps import STEPS, Step, chosen_steps
+from pipeline.steps import STEPS, Step, select_steps
 from pipeline.tags import LAST_LINES, LOG_ARTIFACT, WHY
 from stepkit.store.lineage import ERROR, SUMMARY
 
 RAN, REUSED, FAILED, STOPPED, RUNNING = "ran", "reused", "failed", "interrupted", "running"
-READ, NOT_RUN, NOT_ASKED, GONE = "read", "not run", "not asked for", "gone"
+READ, NOT_RUN, NOT_REQUESTED, DELETED = "read", "not run", "not asked for", "gone"
 _BY_STATUS = {"FINISHED": RAN, "FAILED": FAILED, "KILLED": STOPPED}
 
 
 @dataclass(frozen=True)
-class StepShown:
+class StepRow:
     """One row of the table of steps.
 
     Attributes:
@@ -37,47 +37,47 @@ class StepShown:
     error: str = ""
 
 
-def states_of(reader: Reader, run: Run, runs: dict[str, Run | None], config: dict[str, Any]) -> list[StepShown]:
+def list_step_rows(reader: Reader, run: Run, runs: dict[str, Run | None], config: dict[str, Any]) -> list[StepRow]:
     """Every step of the table of steps, in its order."""
-    asked = asked_for(config, runs)
-    return [_shown(reader, run, step, runs, step.name in asked) for step in STEPS]
+    asked = find_requested_steps(config, runs)
+    return [_make_step_row(reader, run, step, runs, step.name in asked) for step in STEPS]
 
 
-def asked_for(config: dict[str, Any], runs: dict[str, Run | None]) -> set[str]:
+def find_requested_steps(config: dict[str, Any], runs: dict[str, Run | None]) -> set[str]:
     """The steps that were to be executed; if that is not known, those that have a run."""
     names = (config.get("main") or {}).get("execute_steps")
-    return {step.name for step in chosen_steps([names] if isinstance(names, str) else names)} if names else {*runs}
+    return {step.name for step in select_steps([names] if isinstance(names, str) else names)} if names else {*runs}
 
 
-def _shown(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], asked: bool) -> StepShown:
+def _make_step_row(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], asked: bool) -> StepRow:
     if step.name not in runs:
-        return StepShown(step.name, NOT_RUN if asked else NOT_ASKED)
+        return StepRow(step.name, NOT_RUN if asked else NOT_REQUESTED)
     run = runs[step.name]
     if run is None:
-        return StepShown(step.name, GONE, said="its run is not on the tracking server any more")
-    state = _state(pipeline, run, asked)
-    return StepShown(
+        return StepRow(step.name, DELETED, said="its run is not on the tracking server any more")
+    state = _get_state(pipeline, run, asked)
+    return StepRow(
         step.name,
         state,
         run.info.run_id,
-        seconds_of(run),
+        compute_seconds(run),
         pipeline.data.tags.get(WHY + step.name, ""),
         run.data.tags.get(SUMMARY, ""),
-        _error(reader, run) if state in (FAILED, STOPPED) else "",
+        _describe_failure(reader, run) if state in (FAILED, STOPPED) else "",
     )
 
 
-def _state(pipeline: Run, run: Run, asked: bool) -> str:
+def _get_state(pipeline: Run, run: Run, asked: bool) -> str:
     if run.data.tags.get(MLFLOW_PARENT_RUN_ID) != pipeline.info.run_id:
         return REUSED if asked else READ
     return _BY_STATUS.get(run.info.status, RUNNING)
 
 
-def seconds_of(run: Run) -> float | None:
+def compute_seconds(run: Run) -> float | None:
     return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None
 
 
-def _error(reader: Reader, run: Run) -> str:
+def _describe_failure(reader: Reader, run: Run) -> str:
     """What the step said; one that crashed or was killed said nothing, so the end of its output has to do."""
     if said := run.data.tags.get(ERROR):
         return str(said)

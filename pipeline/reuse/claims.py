@@ -21,9 +21,9 @@ from stepkit.store import lineage
 ALIVE = "alive"
 """Tag of a job's run that changes as long as its process lives."""
 
-SECONDS_BETWEEN_SIGNS = 5.0
-SECONDS_TO_BE_GONE = 60.0
-SECONDS_BETWEEN_LOOKS = 0.5
+HEARTBEAT_SECONDS = 5.0
+DEAD_AFTER_SECONDS = 60.0
+LOOK_INTERVAL_SECONDS = 0.5
 KEY_LENGTH = 16
 
 
@@ -32,7 +32,7 @@ class FailedElsewhere(Exception):
 
 
 @dataclass
-class Shared:
+class Claims:
     """One job's view on who computes what in its sweep.
 
     Attributes:
@@ -50,17 +50,17 @@ class Shared:
     finished: set[str] = field(default_factory=set)
     signed: float = field(default_factory=time.monotonic)
 
-    def give_sign(self) -> None:
+    def send_heartbeat(self) -> None:
         """Let the others see that this job is alive."""
-        if time.monotonic() - self.signed > SECONDS_BETWEEN_SIGNS:
+        if time.monotonic() - self.signed > HEARTBEAT_SECONDS:
             self.signed = time.monotonic()
             self.client.set_tag(self.own, ALIVE, f"{self.signed}")
 
-    def looked_just_now(self, step: str) -> bool:
+    def has_just_looked(self, step: str) -> bool:
         """Whether it is too early to look again at a step that another job computes."""
-        return time.monotonic() - self.looked.get(step, float("-inf")) < SECONDS_BETWEEN_LOOKS
+        return time.monotonic() - self.looked.get(step, float("-inf")) < LOOK_INTERVAL_SECONDS
 
-    def is_mine(self, step: str, tag: str, key: str) -> bool:
+    def claim_step(self, step: str, tag: str, key: str) -> bool:
         """Whether this job is to compute `step` (its runs have the tag `tag`); if not, another one does, or has.
 
         Raises:
@@ -69,14 +69,14 @@ class Shared:
         self.looked[step] = time.monotonic()
         for attempt in itertools.count(1):
             name = f"{step}.{key[:KEY_LENGTH]}.{attempt}"
-            owner = self._claim(name)
+            owner = self._write_claim(name)
             if owner == self.own:
                 return True
-            if self._is_at_it(owner, name, tag):
+            if self._is_computing(owner, name, tag):
                 return False
         raise AssertionError("unreachable")
 
-    def _claim(self, name: str) -> str:
+    def _write_claim(self, name: str) -> str:
         """Write down that this job computes `name`, unless another has; return who does."""
         try:
             self.client.log_param(self.ledger, name, self.own)
@@ -85,9 +85,9 @@ class Shared:
                 raise
         return str(self.client.get_run(self.ledger).data.params[name])
 
-    def _is_at_it(self, owner: str, name: str, tag: str) -> bool:
+    def _is_computing(self, owner: str, name: str, tag: str) -> bool:
         run = self.client.get_run(owner)
-        found = self._step_run(run, tag)
+        found = self._find_step_run(run, tag)
         if found and found.info.status == "FAILED" and lineage.ERROR in found.data.tags:
             raise FailedElsewhere(found.data.tags[lineage.ERROR])
         if found and found.info.status == "FINISHED":
@@ -95,18 +95,18 @@ class Shared:
             first_time = name not in self.finished
             self.finished.add(name)
             return first_time
-        return run.info.status == "RUNNING" and self._gives_signs(run)
+        return run.info.status == "RUNNING" and self._is_alive(run)
 
-    def _step_run(self, owner: Run, tag: str) -> Run | None:
+    def _find_step_run(self, owner: Run, tag: str) -> Run | None:
         chosen = f"tags.{lineage.STEP} = '{tag}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{owner.info.run_id}'"
         found = self.client.search_runs([owner.info.experiment_id], chosen, max_results=1)
         return found[0] if found else None
 
-    def _gives_signs(self, owner: Run) -> bool:
+    def _is_alive(self, owner: Run) -> bool:
         """By this machine's clock alone: clocks of several machines differ."""
         sign = owner.data.tags.get(ALIVE, "")
         last, since = self.signs.get(owner.info.run_id, (None, 0.0))
         if sign != last:
             self.signs[owner.info.run_id] = (sign, time.monotonic())
             return True
-        return time.monotonic() - since < SECONDS_TO_BE_GONE
+        return time.monotonic() - since < DEAD_AFTER_SECONDS

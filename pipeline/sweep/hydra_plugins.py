@@ -19,7 +19,7 @@ from pipeline.sweep.launch_threads import ThreadsLauncher
 from pipeline.sweep.plugin_settings import GridSettings, PluginSettings, RaySettings, SearchSettings, ThreadsSettings
 from pipeline.sweep.sweep import GridSweeper, OptunaSweeper
 from stepkit.errors import BadParameter
-from stepkit.table.description import expect_yaml
+from stepkit.table.description import verify_yaml
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
@@ -29,7 +29,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
             if path.is_file():
-                expect_yaml(path, Data if config_path.startswith("data/") else None)
+                verify_yaml(path, Data if config_path.startswith("data/") else None)
         except BadParameter as error:
             raise ConfigError(str(error)) from error
         return super().load_config(config_path)
@@ -39,13 +39,13 @@ def register_plugins() -> None:
     """Make our reader, sweepers and launchers known to Hydra; to be called before hydra.main's function."""
     Plugins.instance()  # registers Hydra's own reader, which ours replaces
     SourcesRegistry.instance().types["file"] = FileConfigSource
-    register("hydra/sweeper", "basic", GridSweeper, GridSettings)
-    register("hydra/sweeper", "optuna", OptunaSweeper, SearchSettings)
-    register("hydra/launcher", "ray", RayLauncher, RaySettings)
-    register("hydra/launcher", "threads", ThreadsLauncher, ThreadsSettings)
+    register_plugin("hydra/sweeper", "basic", GridSweeper, GridSettings)
+    register_plugin("hydra/sweeper", "optuna", OptunaSweeper, SearchSettings)
+    register_plugin("hydra/launcher", "ray", RayLauncher, RaySettings)
+    register_plugin("hydra/launcher", "threads", ThreadsLauncher, ThreadsSettings)
 
 
-def register(group: str, name: str, plugin: type[Plugin], settings: type[PluginSettings]) -> None:
+def register_plugin(group: str, name: str, plugin: type[Plugin], settings: type[PluginSettings]) -> None:
     """Let Hydra instantiate a plugin for `group`=`name`.
 
     It is found under the name in its settings. Its own module stays what it is, or it could not be pickled.

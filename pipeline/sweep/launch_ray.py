@@ -20,8 +20,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from pipeline.sweep.plugin_bases import ComposingLauncher
-from pipeline.sweep.plugin_settings import RaySettings, read
-from pipeline.sweep.ray_connection import LOCAL, connect, engine
+from pipeline.sweep.plugin_settings import RaySettings, parse_settings
+from pipeline.sweep.ray_connection import LOCAL, connect, import_ray
 
 SECONDS_TO_END = 15.0
 """How long interrupted jobs may take to end their steps and mark their runs before their workers are killed."""
@@ -49,34 +49,34 @@ class RayLauncher(ComposingLauncher):
         Raises:
             ConfigError: Ray is not installed, the cluster cannot be used, or its workers cannot see the tracking store.
         """
-        settings = read(RaySettings, self.settings, "hydra.launcher")
+        settings = parse_settings(RaySettings, self.settings, "hydra.launcher")
         address = settings.address or os.environ.get("RAY_ADDRESS") or LOCAL
-        ray = engine(address)
-        jobs = self.composed(job_overrides, initial_job_idx)
+        ray = import_ray(address)
+        jobs = self.compose_jobs(job_overrides, initial_job_idx)
         if not ray.is_initialized():  # it is for later batches of the same sweep
             connect(ray, address, settings, jobs[0])
-        tasks = [self._submitted(ray, settings, job) for job in jobs]
+        tasks = [self._submit(ray, settings, job) for job in jobs]
         try:
-            return [self._gathered(ray, task, job) for task, job in zip(tasks, jobs, strict=True)]
+            return [self._gather(ray, task, job) for task, job in zip(tasks, jobs, strict=True)]
         except BaseException:
             _cancel(ray, tasks)
             ray.shutdown()
             raise
 
-    def _submitted(self, ray: Any, settings: RaySettings, job: DictConfig) -> Any:
-        task = ray.remote(run_one).options(
+    def _submit(self, ray: Any, settings: RaySettings, job: DictConfig) -> Any:
+        task = ray.remote(run_remote_job).options(
             name=f"job {job.hydra.job.num}", num_cpus=settings.num_cpus, max_retries=settings.max_retries
         )
         return task.remote(job, self.hydra_context, self.task_function, Singleton.get_state())
 
-    def _gathered(self, ray: Any, task: Any, job: DictConfig) -> JobReturn:
+    def _gather(self, ray: Any, task: Any, job: DictConfig) -> JobReturn:
         """Wait for one job; whatever became of it, the others' results are not touched."""
         try:
             done: JobReturn = ray.get(task)
         except ray.exceptions.RayTaskError as error:  # Hydra could not run it: its code or configuration is unreadable
-            problem = _shown(error.cause or error)
+            problem = _format_error(error.cause or error)
         except ray.exceptions.RayError as error:  # its worker or node is gone
-            problem = _shown(error).splitlines()[0]
+            problem = _format_error(error).splitlines()[0]
         else:
             if done.status != JobStatus.FAILED:
                 return done
@@ -86,7 +86,7 @@ class RayLauncher(ComposingLauncher):
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=math.nan)
 
 
-def run_one(job: DictConfig, context: HydraContext, task_function: TaskFunction, state: Any) -> JobReturn:
+def run_remote_job(job: DictConfig, context: HydraContext, task_function: TaskFunction, state: Any) -> JobReturn:
     """On a worker: become a process of Hydra's, and run one job."""
     setup_globals()
     Singleton.set_state(state)
@@ -100,11 +100,11 @@ def run_one(job: DictConfig, context: HydraContext, task_function: TaskFunction,
     )
     if done.status == JobStatus.FAILED:
         # an exception may not survive the way home; what it says does
-        done.return_value = RuntimeError(_shown(done._return_value))
+        done.return_value = RuntimeError(_format_error(done._return_value))
     return done
 
 
-def _shown(error: BaseException) -> str:
+def _format_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

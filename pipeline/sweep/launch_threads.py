@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 from pipeline.sweep.job import run_job
 from pipeline.sweep.plugin_bases import ComposingLauncher
-from pipeline.sweep.plugin_settings import ThreadsSettings, read
+from pipeline.sweep.plugin_settings import ThreadsSettings, parse_settings
 from stepkit.processes import interrupted
 
 
@@ -28,11 +28,11 @@ class ThreadsLauncher(ComposingLauncher):
         Raises:
             KeyboardInterrupt: passed on after every job has ended its steps.
         """
-        n_jobs = read(ThreadsSettings, self.settings, "hydra.launcher").n_jobs
-        jobs = self.composed(job_overrides, initial_job_idx)
+        n_jobs = parse_settings(ThreadsSettings, self.settings, "hydra.launcher").n_jobs
+        jobs = self.compose_jobs(job_overrides, initial_job_idx)
         at_a_time = n_jobs if n_jobs > 0 else os.cpu_count()  # -1: all cores, as with joblib
         with ThreadPoolExecutor(at_a_time, thread_name_prefix="job") as pool:
-            tasks = [pool.submit(_run, job) for job in jobs]
+            tasks = [pool.submit(_run_composed_job, job) for job in jobs]
             try:
                 wait(tasks, return_when=FIRST_EXCEPTION)
                 return [task.result() for task in tasks]
@@ -44,7 +44,7 @@ class ThreadsLauncher(ComposingLauncher):
                 raise
 
 
-def _run(config: DictConfig) -> JobReturn:
+def _run_composed_job(config: DictConfig) -> JobReturn:
     hydra = config.hydra
     with open_dict(config):
         del config["hydra"]

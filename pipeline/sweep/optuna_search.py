@@ -26,17 +26,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import ConfigError
 from pipeline.sweep.plugin_bases import LaunchingSweeper
 from pipeline.sweep.plugin_settings import SearchSettings
-from pipeline.sweep.search_space import Space, shown, space_of
-from stepkit.paths import sqlite_file, store_address
-from stepkit.secret_urls import shown as shown_url
-from stepkit.secret_urls import shown_in
+from pipeline.sweep.search_space import Space, build_space, describe_distribution
+from stepkit.paths import find_sqlite_file, resolve_store_url
+from stepkit.secret_urls import hide_secrets as shown_url
+from stepkit.secret_urls import hide_secrets_in_text
 
 DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
 RESULTS_FILE = "optimization_results.yaml"
 FIXED, OVERRIDES, ERROR = "fixed", "overrides", "error"
 """What is kept with a study (the overrides that are not swept), with a trial, and with a failed one."""
 
-HOW_JOBS_RUN = (
+EXECUTION_KEYS = (
     "main.mlflow_tracking_url", "main.experiment_name", "main.launcher", "main.reuse", "main.rerun",
 )  # fmt: skip
 """Keys that do not change what a job finds: a study may go on with other values of these."""
@@ -49,7 +49,7 @@ def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
         ConfigError: the storage cannot be opened, or holds a study of this name that searched something else.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    address = storage_of(settings)
+    address = prepare_storage(settings)
     where = shown_url(address) if address else "memory"
     try:
         study = optuna.create_study(
@@ -59,31 +59,33 @@ def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
             load_if_exists=True,
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        reason = shown_in(str(error.__cause__ or error).splitlines()[0], address or "")
+        reason = hide_secrets_in_text(str(error.__cause__ or error).splitlines()[0], address or "")
         raise ConfigError(f"hydra.sweeper.storage: {where} cannot be opened: {reason}") from error
-    _expect_same_search(study, settings.direction, space, where)
-    for trial in _trials(study, TrialState.RUNNING):
+    _verify_same_search(study, settings.direction, space, where)
+    for trial in _list_trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
     return study
 
 
-def storage_of(settings: SearchSettings) -> str | None:
+def prepare_storage(settings: SearchSettings) -> str | None:
     """Return the address of the storage; a file is relative to the repository, wherever the command was typed."""
     address = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
-    if file := sqlite_file(address or ""):
+    if file := find_sqlite_file(address or ""):
         file.parent.mkdir(parents=True, exist_ok=True)
-    return address and store_address(address)
+    return address and resolve_store_url(address)
 
 
-def _trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+def _list_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states or None)
 
 
-def _expect_same_search(study: optuna.Study, direction: str, space: Space, where: str) -> None:
+def _verify_same_search(study: optuna.Study, direction: str, space: Space, where: str) -> None:
     """Raise ConfigError if direction, space or fixed overrides are not those with which the study began."""
-    now = {key: shown(one) for key, one in space.distributions.items()}
-    then = {key: shown(one) for trial in _trials(study) for key, one in trial.distributions.items()} or now
-    fixed = " ".join(sorted(one for one in space.fixed if one.lstrip("+").partition("=")[0] not in HOW_JOBS_RUN))
+    now = {key: describe_distribution(one) for key, one in space.distributions.items()}
+    then = {
+        key: describe_distribution(one) for trial in _list_trials(study) for key, one in trial.distributions.items()
+    } or now
+    fixed = " ".join(sorted(one for one in space.fixed if one.lstrip("+").partition("=")[0] not in EXECUTION_KEYS))
     if FIXED not in study.user_attrs:
         study.set_user_attr(FIXED, fixed)
     compared = [
@@ -118,26 +120,26 @@ class Search:
     failed: list[tuple[int, list[str], str]] = field(default_factory=list)
 
     @staticmethod
-    def begun(sweeper: LaunchingSweeper, settings: SearchSettings, arguments: list[str]) -> Search:
+    def begin(sweeper: LaunchingSweeper, settings: SearchSettings, arguments: list[str]) -> Search:
         """Open the study for the swept overrides of a command.
 
         Raises:
             ConfigError: settings, space, storage or stored study cannot be used.
         """
-        _check(settings)
+        _verify_settings(settings)
         parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
         given = [f"{key}={value}" for key, value in settings.params.items()]
-        space = space_of(parser.parse_overrides([*given, *arguments]))
+        space = build_space(parser.parse_overrides([*given, *arguments]))
         study = open_study(settings, space)
         folder = Path(str(sweeper.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(sweeper.config, folder / "multirun.yaml")  # as Hydra's own sweeper does
-        return Search(sweeper, settings, space, study, folder, len(_trials(study)))
+        return Search(sweeper, settings, space, study, folder, len(_list_trials(study)))
 
     @property
     def complete(self) -> int:
         """How many trials with a value the study has, of this command and of earlier ones."""
-        return len(_trials(self.study, TrialState.COMPLETE))
+        return len(_list_trials(self.study, TrialState.COMPLETE))
 
     @property
     def best_value(self) -> float | None:
@@ -156,32 +158,32 @@ class Search:
         A failed job is a failed trial, and the search goes on; the same command again makes up for it. The best is
         left in the file that hydra-optuna-sweeper leaves.
         """
-        returned = [*self._batches(), *self._best_of_before()]
+        returned = [*self._iter_batches(), *self._rerun_earlier_best()]
         if self.complete:
             best = self.study.best_trial
             found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
             OmegaConf.save(OmegaConf.create(found), self.folder / RESULTS_FILE)
         return returned
 
-    def _batches(self) -> Iterator[Sequence[JobReturn]]:
+    def _iter_batches(self) -> Iterator[Sequence[JobReturn]]:
         """Run as many trials as are lacking at the start, so that a search whose jobs all fail ends too."""
         lacking = self.settings.n_trials - self.complete
         for begin in range(0, lacking, self.settings.n_jobs):
             trials = self._ask(min(self.settings.n_jobs, lacking - begin))
-            jobs = self._launched(trials, is_first=begin == 0)
+            jobs = self._launch(trials, is_first=begin == 0)
             failed = [not self._record(trial, job) for trial, job in zip(trials, jobs, strict=True)]
             yield jobs
             if sum(failed) / len(jobs) > self.settings.max_failure_rate:
                 return
 
-    def _best_of_before(self) -> Iterator[Sequence[JobReturn]]:
+    def _rerun_earlier_best(self) -> Iterator[Sequence[JobReturn]]:
         """Run the study's best trial again if an earlier command found it: what it did then is reused.
 
         So the best job of this command is the best one of the study, and is carried to the end with it.
         """
         if self.complete and self.study.best_trial.number < self.first:
             best = self.study.best_trial
-            yield self.sweeper.launcher.launch([self.space.job(best.params)], initial_job_idx=best.number)
+            yield self.sweeper.launcher.launch([self.space.build_overrides(best.params)], initial_job_idx=best.number)
 
     def _ask(self, size: int) -> list[Trial]:
         """Ask for trials with a seed of their own, so that a search continues as if it had not been interrupted.
@@ -189,13 +191,13 @@ class Search:
         One sampler for the whole search would start again in each process, and propose its first values again.
         """
         sampler = self.settings.sampler
-        seed = seed_of(sampler.seed, len(_trials(self.study)))
+        seed = compute_seed(sampler.seed, len(_list_trials(self.study)))
         self.study.sampler = TPESampler(seed=seed, n_startup_trials=sampler.n_startup_trials)
         return [self.study.ask(self.space.distributions) for _ in range(size)]
 
-    def _launched(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:
+    def _launch(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:
         """Run the jobs of some trials side by side, each with the number of its trial."""
-        overrides = [self.space.job(trial.params) for trial in trials]
+        overrides = [self.space.build_overrides(trial.params) for trial in trials]
         try:
             for trial, own in zip(trials, overrides, strict=True):
                 trial.set_user_attr(OVERRIDES, own)
@@ -209,16 +211,16 @@ class Search:
 
     def _record(self, trial: Trial, job: JobReturn) -> bool:
         """Record with the study what a job returned; return whether it is a value."""
-        value, problem = value_of(job)
+        value, problem = read_value(job)
         if problem:
             trial.set_user_attr(ERROR, problem)
-            self.failed.append((trial.number, self.space.job(trial.params), problem))
+            self.failed.append((trial.number, self.space.build_overrides(trial.params), problem))
         state = TrialState.FAIL if problem else TrialState.COMPLETE
         self.study.tell(trial, value, state, skip_if_finished=True)
         return not problem
 
 
-def _check(settings: SearchSettings) -> None:
+def _verify_settings(settings: SearchSettings) -> None:
     if settings.direction not in ("minimize", "maximize"):
         raise ConfigError(f"hydra.sweeper.direction must be minimize or maximize (found: {settings.direction})")
     for name in ("n_trials", "n_jobs"):
@@ -226,12 +228,12 @@ def _check(settings: SearchSettings) -> None:
             raise ConfigError(f"hydra.sweeper.{name} must be 1 or more (found: {getattr(settings, name)})")
 
 
-def seed_of(seed: int | None, trial: int) -> int | None:
+def compute_seed(seed: int | None, trial: int) -> int | None:
     """Return a trial's own seed, unlike those of the trials of another seed (a sum would not be)."""
     return None if seed is None else int(np.random.SeedSequence((seed, trial)).generate_state(1)[0])
 
 
-def value_of(job: JobReturn) -> tuple[float | None, str]:
+def read_value(job: JobReturn) -> tuple[float | None, str]:
     """Return the objective that a job found, or None and why it found none."""
     result = job._return_value  # return_value would raise what a failed job raised, and print about it
     if job.status != JobStatus.COMPLETED:

@@ -44,14 +44,14 @@ class ComposingLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
 
-    def composed(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
+    def compose_jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
         """Return the configuration of each job, one after the other: Hydra keeps its state once per process."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        return [self._composed(list(overrides), number) for number, overrides in enumerate(job_overrides, first)]
+        return [self._compose_job(list(overrides), number) for number, overrides in enumerate(job_overrides, first)]
 
-    def _composed(self, overrides: list[str], number: int) -> DictConfig:
+    def _compose_job(self, overrides: list[str], number: int) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"

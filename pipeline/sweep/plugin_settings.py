@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from omegaconf import II
 
-from pipeline.config import ConfigError, suggestion
+from pipeline.config import ConfigError, suggest_key
 
 S = TypeVar("S")
 NAMESPACE = "hydra_plugins"
@@ -100,7 +100,7 @@ class ThreadsSettings:
     n_jobs: int = 2
 
 
-def read(kind: type[S], given: Mapping[str, Any], where: str) -> S:
+def parse_settings(kind: type[S], given: Mapping[str, Any], where: str) -> S:
     """Return the settings of a plugin as Hydra hands them over.
 
     Raises:
@@ -109,5 +109,5 @@ def read(kind: type[S], given: Mapping[str, Any], where: str) -> S:
     known = [f"{where}.{one.name}" for one in fields(kind) if not one.name.startswith("_")]  # type: ignore[arg-type]
     for name in given:
         if (key := f"{where}.{name}") not in known:
-            raise ConfigError(f"unknown configuration key '{key}'{suggestion(key, known)}")
+            raise ConfigError(f"unknown configuration key '{key}'{suggest_key(key, known)}")
     return kind(**given)

@@ -15,27 +15,27 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config import ConfigError
 from pipeline.sweep.plugin_settings import RaySettings
 from stepkit.paths import ROOT
-from stepkit.processes import handler_kept
-from stepkit.secret_urls import holds_secret
+from stepkit.processes import restore_handler
+from stepkit.secret_urls import has_secret
 from stepkit.store.tracking import DEFAULT_URI
 
 LOCAL = "local"
 """Ray's own word for a cluster of this machine's that lives as long as the process that starts it."""
 
 CLIENT = "ray://"
-ANSWER_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 
-STAY_HERE = [
+EXCLUDED_PATHS = [
     "/.git", "/.venv", "/mlflow.db*", "/mlruns", "/mlartifacts", "/outputs", "/multirun", "/tests",
     "/.*_cache", "/.hypothesis", "__pycache__",
 ]  # fmt: skip
 """What of the repository no worker needs, in the manner of .gitignore (which Ray heeds too)."""
 
-PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY")
+PASSED_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY")
 """Variables that the workers get as they are here. No passwords: Ray shows them to everyone on the cluster."""
 
 
-def engine(address: str) -> Any:
+def import_ray(address: str) -> Any:
     """Return the module ray, by name: a pipeline does without it. Raises ConfigError if it is not installed."""
     if address == LOCAL:
         # read as Ray is imported. Without it Ray writes a token to ~/.ray, and from then on every cluster that
@@ -61,19 +61,19 @@ def connect(ray: Any, address: str, settings: RaySettings, job: DictConfig) -> N
     """
     more: dict[str, Any] = {"include_dashboard": False}
     if address != LOCAL:
-        expect_shared_tracking(job, address)
-        expect_answer(address)
+        verify_shared_tracking(job, address)
+        verify_listening(address)
         more = {}
-    env = runtime_env(settings, address)
+    env = build_runtime_env(settings, address)
     try:
-        with handler_kept(signal.SIGTERM):  # ray.init replaces it by an exit without an ending
+        with restore_handler(signal.SIGTERM):  # ray.init replaces it by an exit without an ending
             ray.init(address=address, runtime_env=env, logging_level=logging.WARNING, **more)
     except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-        raise ConfigError(_refusal(address, error)) from error
-    expect_room(ray, settings.num_cpus)
+        raise ConfigError(_explain_failure(address, error)) from error
+    verify_cores(ray, settings.num_cpus)
 
 
-def expect_room(ray: Any, num_cpus: float) -> None:
+def verify_cores(ray: Any, num_cpus: float) -> None:
     """Raise ConfigError if no node has the cores of one job: Ray would wait for one silently and for ever."""
     largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
     if num_cpus > largest:
@@ -83,13 +83,13 @@ def expect_room(ray: Any, num_cpus: float) -> None:
         )
 
 
-def expect_answer(address: str) -> None:
+def verify_listening(address: str) -> None:
     """Raise ConfigError if nothing listens at host:port; Ray itself tries for half a minute, and logs all the while."""
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host:  # "auto": Ray looks for a node on this machine
         return
     try:
-        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address} ({error}). Start one (ray start --head --port 6379), "
@@ -97,7 +97,7 @@ def expect_answer(address: str) -> None:
         ) from error
 
 
-def expect_shared_tracking(job: DictConfig, address: str) -> None:
+def verify_shared_tracking(job: DictConfig, address: str) -> None:
     """Raise ConfigError if the tracking store is a file of this machine."""
     announced = OmegaConf.select(job, "hydra.job.env_set.MLFLOW_TRACKING_URI")
     configured = OmegaConf.select(job, "main.mlflow_tracking_url")
@@ -109,24 +109,24 @@ def expect_shared_tracking(job: DictConfig, address: str) -> None:
         )
 
 
-def runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
+def build_runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
     """Return what Ray prepares on each node: variables, and code, which this machine alone has already.
 
     Raises:
         ConfigError: a password would be among it.
     """
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    if holds_secret(variables.get("MLFLOW_TRACKING_URI", "")):
+    variables = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    if has_secret(variables.get("MLFLOW_TRACKING_URI", "")):
         raise ConfigError(
             "MLFLOW_TRACKING_URI holds a password, and Ray shows the variables of its workers to everyone. Leave it "
             "out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, of a database PGPASSWORD, on each node."
         )
     env: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))
-    return {**env, "working_dir": folder, "excludes": STAY_HERE} if folder else env
+    return {**env, "working_dir": folder, "excludes": EXCLUDED_PATHS} if folder else env
 
 
-def _refusal(address: str, error: BaseException) -> str:
+def _explain_failure(address: str, error: BaseException) -> str:
     """Return one line about why the cluster cannot be used."""
     causes = [error]
     while causes[-1].__cause__:

@@ -12,26 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import Sweep as Settings
-from pipeline.execution.summary import in_words, where_to_look
-from pipeline.sweep.job import SECONDS, short_value
+from pipeline.execution.summary import format_ui_command, format_verdict
+from pipeline.sweep.job import SECONDS, shorten_value
 from pipeline.tags import BEST_JOB, JOB, NOTE, OVERRIDES, PLOT_ARTIFACT, TABLE_ARTIFACT
-from stepkit.model.metric_table import metric_of
+from stepkit.model.metric_table import get_metric
 from stepkit.settings.evaluate import VERDICT
-from stepkit.store.lineage import data_set_in
+from stepkit.store.lineage import read_data_set
 
 
-def failed(run: Run) -> bool:
+def has_failed(run: Run) -> bool:
     return bool(run.info.status != "FINISHED")
 
 
-def as_table(jobs: list[Run], settings: Settings) -> pd.DataFrame:
+def build_table(jobs: list[Run], settings: Settings) -> pd.DataFrame:
     """Return one row per job: its number, what was swept, the validation metrics, seconds and status."""
-    keys = swept_keys(jobs)
-    return pd.DataFrame([_row(run, keys, settings) for run in jobs])
+    keys = find_swept_keys(jobs)
+    return pd.DataFrame([_build_row(run, keys, settings) for run in jobs])
 
 
-def _row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
-    given, metrics = _overrides(run), run.data.metrics
+def _build_row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
+    given, metrics = _read_overrides(run), run.data.metrics
     return {
         "job": int(run.data.tags[JOB]),
         **{key: given.get(key, "") for key in keys},
@@ -43,28 +43,30 @@ def _row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
     }
 
 
-def _overrides(run: Run) -> dict[str, str]:
+def _read_overrides(run: Run) -> dict[str, str]:
     parts = [line.partition("=") for line in run.data.tags.get(OVERRIDES, "").splitlines()]
     return {key.lstrip("+~"): value for key, _, value in parts}
 
 
-def swept_keys(jobs: list[Run]) -> list[str]:
+def find_swept_keys(jobs: list[Run]) -> list[str]:
     """Return the keys whose values differ between jobs; all keys if there is only one job."""
-    given = [_overrides(run) for run in jobs]
+    given = [_read_overrides(run) for run in jobs]
     keys = list(dict.fromkeys(key for one in given for key in one))
     return [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in given}) > 1]
 
 
-def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run | None) -> list[str]:
+def publish_results(
+    client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run | None
+) -> list[str]:
     """Log the table; if there is a best job, the plot and its metrics too, so that sweeps can be compared as well.
 
     Returns:
         The names of the artifacts.
     """
-    table, keys = as_table(jobs, settings), swept_keys(jobs)
+    table, keys = build_table(jobs, settings), find_swept_keys(jobs)
     client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
     shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
-    note = as_markdown(shown.assign(**{key: table[key].map(short_value) for key in keys}).rename(columns=short_key))
+    note = to_markdown(shown.assign(**{key: table[key].map(shorten_value) for key in keys}).rename(columns=shorten_key))
     if best is None:
         client.set_tag(run_id, NOTE, f"No best job\n\n{note}")
         return [TABLE_ARTIFACT]
@@ -75,28 +77,28 @@ def publish(client: MlflowClient, run_id: str, settings: Settings, jobs: list[Ru
     if not keys:
         return [TABLE_ARTIFACT]
     worst_first = table.sort_values(settings.metric, ascending=settings.direction == "maximize")
-    _plot(client, run_id, worst_first[worst_first["status"] == "FINISHED"], keys, settings.metric)
+    _log_plot(client, run_id, worst_first[worst_first["status"] == "FINISHED"], keys, settings.metric)
     return [TABLE_ARTIFACT, PLOT_ARTIFACT]
 
 
-def _plot(client: MlflowClient, run_id: str, finished: pd.DataFrame, keys: list[str], metric: str) -> None:
-    from pipeline.sweep.plot import settings_and_metric  # imports matplotlib, which only a sweep needs
+def _log_plot(client: MlflowClient, run_id: str, finished: pd.DataFrame, keys: list[str], metric: str) -> None:
+    from pipeline.sweep.plot import plot_sweep  # imports matplotlib, which only a sweep needs
 
-    figure = settings_and_metric(finished[keys].rename(columns=short_key), finished[metric], "Sweep")
+    figure = plot_sweep(finished[keys].rename(columns=shorten_key), finished[metric], "Sweep")
     client.log_figure(run_id, figure, PLOT_ARTIFACT)
 
 
-def short_key(key: str) -> str:
+def shorten_key(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def as_markdown(table: pd.DataFrame) -> str:
+def to_markdown(table: pd.DataFrame) -> str:
     cells = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def closing(
+def build_sweep_table(
     title: str,
     settings: Settings,
     jobs: list[Run],
@@ -114,34 +116,34 @@ def closing(
         progress: how far a search is.
     """
     table = Table(title=Text(title), title_justify="left", caption_justify="left")
-    keys = swept_keys(jobs)
-    test = f"test {metric_of('roc_auc').label}"
-    for heading in ("job", *map(short_key, keys), settings.metric, test, SECONDS, ""):
+    keys = find_swept_keys(jobs)
+    test = f"test {get_metric('roc_auc').label}"
+    for heading in ("job", *map(shorten_key, keys), settings.metric, test, SECONDS, ""):
         table.add_column(Text(heading), justify="left" if heading == "" else "right")
     sign = -1.0 if settings.direction == "maximize" else 1.0
     for run in sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign)):
-        given, metrics = _overrides(run), run.data.metrics
-        numbers = [_number(metrics.get(name)) for name in (settings.metric, "test_roc_auc")]
-        values = [short_value(given.get(key, "")) for key in keys]
-        cells = [run.data.tags[JOB], *values, *numbers, _number(metrics.get(SECONDS), 1)]
+        given, metrics = _read_overrides(run), run.data.metrics
+        numbers = [_format_number(metrics.get(name)) for name in (settings.metric, "test_roc_auc")]
+        values = [shorten_value(given.get(key, "")) for key in keys]
+        cells = [run.data.tags[JOB], *values, *numbers, _format_number(metrics.get(SECONDS), 1)]
         if best and run.info.run_id == best.info.run_id:
             mark = Text("best", "bold green")
         else:
-            mark = Text("failed" if failed(run) else "", "red")
+            mark = Text("failed" if has_failed(run) else "", "red")
         table.add_row(*map(Text, cells), mark)
     kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
-    where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {where_to_look(uri)}"
+    where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {format_ui_command(uri)}"
     about = [f"report of the best job: {report}"] if report else []
-    table.caption = Text("\n".join([*progress, *_verdict(best), where, *about]))
+    table.caption = Text("\n".join([*progress, *_format_verdict_lines(best), where, *about]))
     return table
 
 
-def _verdict(best: Run | None) -> list[str]:
+def _format_verdict_lines(best: Run | None) -> list[str]:
     """Return the data set, and the verdict on the best job."""
     if best is None or VERDICT not in best.data.tags:
         return []
-    return [f"data set: {data_set_in(best.data.tags)}; best job: {in_words(best)}"]
+    return [f"data set: {read_data_set(best.data.tags)}; best job: {format_verdict(best)}"]
 
 
-def _number(value: float | None, digits: int = 4) -> str:
+def _format_number(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}f}"

@@ -25,15 +25,15 @@ class Space:
     distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     points: dict[str, list[float]] = field(default_factory=dict)
 
-    def job(self, params: dict[str, Any]) -> list[str]:
+    def build_overrides(self, params: dict[str, Any]) -> list[str]:
         """Return the overrides of one job."""
-        return [*self.fixed, *(f"{key}={self._as_typed(key, value)}" for key, value in params.items())]
+        return [*self.fixed, *(f"{key}={self._to_typed_value(key, value)}" for key, value in params.items())]
 
-    def _as_typed(self, key: str, value: Any) -> Any:
+    def _to_typed_value(self, key: str, value: Any) -> Any:
         return min(self.points[key], key=lambda point: abs(point - value)) if key in self.points else value
 
 
-def space_of(overrides: list[Override]) -> Space:
+def build_space(overrides: list[Override]) -> Space:
     """Split overrides into fixed and swept ones; of several with the same key the last one counts.
 
     Raises:
@@ -44,7 +44,7 @@ def space_of(overrides: list[Override]) -> Space:
     for key, override in last.items():
         if override.is_sweep_override():
             try:
-                _add(space, key, override.value())
+                _add_distribution(space, key, override.value())
             except ValueError as error:
                 raise ConfigError(f"{override.input_line} cannot be searched: {error}") from error
     if not space.distributions:
@@ -55,7 +55,7 @@ def space_of(overrides: list[Override]) -> Space:
     return space
 
 
-def _add(space: Space, key: str, value: Any) -> None:
+def _add_distribution(space: Space, key: str, value: Any) -> None:
     if isinstance(value, RangeSweep):
         _add_range(space, key, value)
     elif isinstance(value, IntervalSweep):
@@ -84,7 +84,7 @@ def _add_range(space: Space, key: str, value: RangeSweep) -> None:
     space.points[key] = points
 
 
-def shown(distribution: BaseDistribution) -> str:
+def describe_distribution(distribution: BaseDistribution) -> str:
     """Return in a few words where values come from; distributions that differ have words that differ."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice({','.join(map(str, distribution.choices))})"

@@ -22,31 +22,31 @@ from rich.console import Console
 
 from pipeline.config import Config, ConfigError, Main
 from pipeline.config import Sweep as Settings
-from pipeline.execution.mlflow_run import env_manager_of, open_nested, open_run
-from pipeline.execution.progress import Display, new_console
+from pipeline.execution.mlflow_run import create_nested_run, fetch_env_manager, open_run
+from pipeline.execution.progress import Display, make_console
 from pipeline.execution.runner import StepFailed, run_pipeline
-from pipeline.execution.summary import steps_of
+from pipeline.execution.summary import read_step_runs
 from pipeline.report import at_end
-from pipeline.steps import chosen_steps
-from pipeline.sweep.job import AFTER_THE_CHOICE, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
+from pipeline.steps import select_steps
+from pipeline.sweep.job import BEST_JOB_STEPS, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
 from pipeline.sweep.plugin_bases import LaunchingSweeper
-from pipeline.sweep.plugin_settings import SamplerSettings, SearchSettings, read
-from pipeline.sweep.results import closing, failed, publish
+from pipeline.sweep.plugin_settings import SamplerSettings, SearchSettings, parse_settings
+from pipeline.sweep.results import build_sweep_table, has_failed, publish_results
 from pipeline.tags import CONFIG_ARTIFACT, JOB, OVERRIDES
 from stepkit.errors import StepError
-from stepkit.secret_urls import error_text, holds_secret, holds_secret_in
+from stepkit.secret_urls import format_error, has_secret, has_secret_in_text
 from stepkit.store import tracking
 from stepkit.store.lineage import ERROR, PIPELINE, mark_current
-from stepkit.table.columns import first_problem
+from stepkit.table.columns import format_first_problem
 
 if TYPE_CHECKING:
     from pipeline.sweep.optuna_search import Search
 
-COMMON = ("main.experiment_name", "main.mlflow_tracking_url", "sweep.")
+COMMON_KEYS = ("main.experiment_name", "main.mlflow_tracking_url", "sweep.")
 """Keys, or how they begin, that belong to the sweep and not to its jobs."""
 
-LOST = "its process ended without a word"
-AGAIN = "Run the same sweep again: what is finished is reused."
+LOST_REASON = "its process ended without a word"
+RERUN_HINT = "Run the same sweep again: what is finished is reused."
 
 
 class JobFailed(Exception):
@@ -64,7 +64,7 @@ class Sweep:
     began: float
 
 
-class SweepingUnderARun(LaunchingSweeper):
+class NestedRunSweeper(LaunchingSweeper):
     """Sweeper whose jobs are nested under one run of the sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
@@ -79,7 +79,7 @@ class SweepingUnderARun(LaunchingSweeper):
         return []
 
 
-class GridSweeper(SweepingUnderARun):
+class GridSweeper(NestedRunSweeper):
     """Run a job for every combination of the swept values."""
 
     def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
@@ -91,7 +91,7 @@ class GridSweeper(SweepingUnderARun):
         return list(grid.sweep(arguments))
 
 
-class OptunaSweeper(SweepingUnderARun):
+class OptunaSweeper(NestedRunSweeper):
     """Search the swept overrides with Optuna."""
 
     search: Search | None = None
@@ -99,16 +99,16 @@ class OptunaSweeper(SweepingUnderARun):
     def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from pipeline.sweep.optuna_search import Search  # imports Optuna, which only a search needs
 
-        sampler = read(SamplerSettings, self.settings["sampler"], "hydra.sweeper.sampler")
-        settings = read(SearchSettings, {**self.settings, "sampler": sampler}, "hydra.sweeper")
-        self.search = Search.begun(self, settings, arguments)
+        sampler = parse_settings(SamplerSettings, self.settings["sampler"], "hydra.sweeper.sampler")
+        settings = parse_settings(SearchSettings, {**self.settings, "sampler": sampler}, "hydra.sweeper")
+        self.search = Search.begin(self, settings, arguments)
         return self.search.run()
 
     def progress(self) -> list[str]:
         return [self.search.progress] if self.search else []
 
 
-def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence[JobReturn]]:
+def run_sweep(sweeper: NestedRunSweeper, arguments: list[str]) -> list[Sequence[JobReturn]]:
     """Open the sweep's run, run its jobs, carry the best one to the end, and end the run.
 
     Raises:
@@ -117,13 +117,13 @@ def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence
         BaseExceptionGroup: the error that ended the sweep early, if any, and a JobFailed for each failed job.
     """
     sweep = open_sweep(sweeper.config)
-    announce(sweep, sweeper.config)
+    announce_sweep(sweep, sweeper.config)
     problems, returned = list[BaseException](), list[Sequence[JobReturn]]()
-    with collected(problems):
+    with collect_errors(problems):
         returned = sweeper.run_jobs(arguments)
-    with collected(problems):
+    with collect_errors(problems):
         lost = getattr(sweeper.launcher, "lost", {})  # a RayLauncher's
-        problems += summed_up(sweep, lost, sweeper.progress(), early=bool(problems))
+        problems += summarize_sweep(sweep, lost, sweeper.progress(), early=bool(problems))
     status = "FAILED" if problems else "FINISHED"
     if any(isinstance(error, KeyboardInterrupt) for error in problems):
         status = "KILLED"
@@ -136,12 +136,12 @@ def run_sweep(sweeper: SweepingUnderARun, arguments: list[str]) -> list[Sequence
 
 
 @contextmanager
-def collected(problems: list[BaseException]) -> Iterator[None]:
+def collect_errors(problems: list[BaseException]) -> Iterator[None]:
     """Append what is raised inside to `problems`: Ctrl-C, an unreachable server, a failure of Hydra or Optuna."""
     try:
         yield
     except BaseException as error:
-        tracking.lose_patience(error)
+        tracking.stop_retrying(error)
         problems.append(error)
 
 
@@ -156,39 +156,39 @@ def open_sweep(config: DictConfig) -> Sweep:
         main = Main.model_validate(OmegaConf.to_container(config.main, resolve=True))
         settings = Settings.model_validate(OmegaConf.to_container(config.sweep, resolve=True))
     except ValidationError as error:
-        raise ConfigError(f"configuration key {error.title.lower()}.{first_problem(error)}") from error
-    chosen_steps(main.execute_steps)  # names that are no steps are told before anything runs
-    chosen_steps(main.rerun, "main.rerun")
+        raise ConfigError(f"configuration key {error.title.lower()}.{format_first_problem(error)}") from error
+    select_steps(main.execute_steps)  # names that are no steps are told before anything runs
+    select_steps(main.rerun, "main.rerun")
     overrides = list(map(str, config.hydra.overrides.task))
-    expect_common(overrides)
+    verify_not_swept(overrides)
     console = Console()
     uri, run_id = open_run(main, "sweep", console)
     tags = [RunTag(PIPELINE, run_id), RunTag(OVERRIDES, "\n".join(overrides))]
     MlflowClient().log_batch(run_id, tags=tags)
-    return Sweep(settings, uri, run_id, open_nested(run_id, "shared steps", {}), time.monotonic())
+    return Sweep(settings, uri, run_id, create_nested_run(run_id, "shared steps", {}), time.monotonic())
 
 
-def announce(sweep: Sweep, config: DictConfig) -> None:
+def announce_sweep(sweep: Sweep, config: DictConfig) -> None:
     """Let every job learn of its sweep: each is composed from these overrides, on whichever machine."""
     variables = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
-    if not holds_secret(sweep.uri):  # else it comes from the environment: Hydra writes its overrides into a file
+    if not has_secret(sweep.uri):  # else it comes from the environment: Hydra writes its overrides into a file
         variables["MLFLOW_TRACKING_URI"] = sweep.uri
     config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
 
 
-def expect_common(overrides: list[str]) -> None:
+def verify_not_swept(overrides: list[str]) -> None:
     """Raise ConfigError if a key is swept that all jobs of a sweep have in common."""
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+~")
-        if holds_secret_in(override.input_line or ""):
+        if has_secret_in_text(override.input_line or ""):
             raise ConfigError(
                 f"{key} holds a password, a key or a signature, and MLflow keeps it. Name a variable: env:NAME."
             )
-        if override.is_sweep_override() and key.startswith(COMMON):
+        if override.is_sweep_override() and key.startswith(COMMON_KEYS):
             raise ConfigError(f"{key} cannot be swept: all jobs of a sweep have the same one. Start a sweep for each.")
 
 
-def summed_up(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bool) -> list[JobFailed]:
+def summarize_sweep(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bool) -> list[JobFailed]:
     """Carry the best job to the end unless the sweep ended early; print and log the table of all jobs.
 
     Args:
@@ -198,26 +198,30 @@ def summed_up(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bo
     Returns:
         One error per failed job.
     """
-    client, console = MlflowClient(), new_console()
+    client, console = MlflowClient(), make_console()
     without_run = end_lost_jobs(client, sweep, lost)
-    jobs = jobs_of(client, sweep)
-    failures = [JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST)}") for run in jobs if failed(run)]
+    jobs = fetch_jobs(client, sweep)
+    failures = [
+        JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST_REASON)}") for run in jobs if has_failed(run)
+    ]
     failures += [JobFailed(f"job {number}: {error}") for number, error in without_run.items()]
-    best, report = best_of(jobs, sweep.settings), ""
+    best, report = find_best(jobs, sweep.settings), ""
     if best and not early:
-        for run_id in steps_of(best).values():  # a single step that is run next reads what belongs to the best job
+        for run_id in read_step_runs(
+            best
+        ).values():  # a single step that is run next reads what belongs to the best job
             mark_current(client, run_id)
         failures += finish_best(client, sweep, best)
-        report = at_end.published(client, best.info.run_id)
-        jobs, best = jobs_of(client, sweep), client.get_run(best.info.run_id)
+        report = at_end.publish_report(client, best.info.run_id)
+        jobs, best = fetch_jobs(client, sweep), client.get_run(best.info.run_id)
     if jobs:
-        logged = publish(client, sweep.run_id, sweep.settings, jobs, best)
+        logged = publish_results(client, sweep.run_id, sweep.settings, jobs, best)
         title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
-        console.print(closing(title, sweep.settings, jobs, best, sweep.uri, report, logged, progress))
+        console.print(build_sweep_table(title, sweep.settings, jobs, best, sweep.uri, report, logged, progress))
     return failures
 
 
-def all_jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
+def fetch_all_jobs(client: MlflowClient, sweep: Sweep) -> list[Run]:
     """Return the runs of the sweep's jobs in their order; several of a job that a cluster has started again."""
     experiment = client.get_run(sweep.run_id).info.experiment_id
     chosen = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
@@ -225,30 +229,30 @@ def all_jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
     return sorted(runs, key=lambda run: int(run.data.tags[JOB]))
 
 
-def jobs_of(client: MlflowClient, sweep: Sweep) -> list[Run]:
-    return without_lost_tries(all_jobs_of(client, sweep))
+def fetch_jobs(client: MlflowClient, sweep: Sweep) -> list[Run]:
+    return drop_lost_tries(fetch_all_jobs(client, sweep))
 
 
-def without_lost_tries(jobs: list[Run]) -> list[Run]:
+def drop_lost_tries(jobs: list[Run]) -> list[Run]:
     """Leave out the run of a killed job that a cluster has started again with success."""
-    finished = {run.data.tags[JOB] for run in jobs if not failed(run)}
-    return [run for run in jobs if not failed(run) or run.data.tags[JOB] not in finished]
+    finished = {run.data.tags[JOB] for run in jobs if not has_failed(run)}
+    return [run for run in jobs if not has_failed(run) or run.data.tags[JOB] not in finished]
 
 
 def end_lost_jobs(client: MlflowClient, sweep: Sweep, lost: dict[int, str]) -> dict[int, str]:
     """End the runs of jobs whose processes died, and of their steps; return those of `lost` that never had a run."""
     without_run = dict(lost)
-    for run in all_jobs_of(client, sweep):
-        why = without_run.pop(int(run.data.tags[JOB]), LOST)
+    for run in fetch_all_jobs(client, sweep):
+        why = without_run.pop(int(run.data.tags[JOB]), LOST_REASON)
         if run.info.status == "RUNNING":
-            client.set_tag(run.info.run_id, ERROR, f"{why}. {AGAIN}")
+            client.set_tag(run.info.run_id, ERROR, f"{why}. {RERUN_HINT}")
             below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
             for one in (run, *client.search_runs([run.info.experiment_id], below)):
                 client.set_terminated(one.info.run_id, "KILLED")
     return without_run
 
 
-def best_of(jobs: list[Run], settings: Settings) -> Run | None:
+def find_best(jobs: list[Run], settings: Settings) -> Run | None:
     """Return the finished job with the best validation metric; the first of several equal ones."""
     rated = [run for run in jobs if run.info.status == "FINISHED" and settings.metric in run.data.metrics]
     sign = 1.0 if settings.direction == "maximize" else -1.0
@@ -259,12 +263,12 @@ def finish_best(client: MlflowClient, sweep: Sweep, best: Run) -> list[JobFailed
     """Let the best job's pipeline go on with the steps that waited for the choice; return what went wrong."""
     text = mlflow.artifacts.load_text(f"runs:/{best.info.run_id}/{CONFIG_ARTIFACT}")
     config = Config(**yaml.safe_load(text))
-    names = [step.name for step in chosen_steps(config.main.execute_steps) if step.name in AFTER_THE_CHOICE]
+    names = [step.name for step in select_steps(config.main.execute_steps) if step.name in BEST_JOB_STEPS]
     if not names or sweep.settings.test == "all":
         return []
-    env_manager = env_manager_of(client, sweep.run_id)
+    env_manager = fetch_env_manager(client, sweep.run_id)
     try:
-        run_pipeline(config, best.info.run_id, env_manager, names, Display(None, names), done=steps_of(best))
+        run_pipeline(config, best.info.run_id, env_manager, names, Display(None, names), done=read_step_runs(best))
     except (StepFailed, StepError) as error:
-        return [JobFailed(f"{best.info.run_name}: {error_text(error)}")]
+        return [JobFailed(f"{best.info.run_name}: {format_error(error)}")]
     return []

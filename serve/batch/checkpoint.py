@@ -21,7 +21,7 @@ import pyarrow.csv as pcsv
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from serve.batch.read_chunks import format_of
+from serve.batch.read_chunks import get_format
 from stepkit.errors import BadParameter, TableUnfit
 
 PLAN = "plan.json"
@@ -30,7 +30,7 @@ Plan = dict[str, str]
 """What a run scores, by what, and how: finished chunks are of use to a run with the same plan only."""
 
 
-class Parts:
+class Checkpoint:
     """The folder of finished chunks of one output; it is this process's alone while it is open."""
 
     def __init__(self, output: Path, plan: Plan) -> None:
@@ -42,19 +42,19 @@ class Parts:
         self.output = output
         self.plan = plan
         self.folder = output.with_name(f".{output.name}.parts")
-        self._lock = self._make_and_lock()
-        old = self._old_plan()
+        self._lock = self._create_and_lock()
+        old = self._read_plan()
         self.changed = ", ".join(sorted(key for key in {*old, *plan} if old and old.get(key) != plan.get(key)))
         """The parts of the plan that an earlier run had otherwise, whose chunks are useless now."""
         self.done = self.rows = 0
-        for table in self._finished():
+        for table in self._iter_finished():
             self.done += 1
             self.rows += table.num_rows
-        for path in {*self.folder.glob("*.arrow")} - {self._path(number) for number in range(self.done)}:
+        for path in {*self.folder.glob("*.arrow")} - {self._build_path(number) for number in range(self.done)}:
             path.unlink()
         (self.folder / PLAN).write_text(json.dumps(plan), encoding="utf-8")
 
-    def _make_and_lock(self) -> int:
+    def _create_and_lock(self) -> int:
         """Return the descriptor that holds the lock, until it is closed or this process is killed."""
         try:
             self.folder.mkdir(exist_ok=True)
@@ -73,29 +73,29 @@ class Parts:
             ) from error
         return descriptor
 
-    def _old_plan(self) -> Plan:
+    def _read_plan(self) -> Plan:
         try:
             plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return plan if isinstance(plan, dict) else {}
 
-    def _path(self, number: int) -> Path:
+    def _build_path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.arrow"
 
-    def _finished(self) -> Iterator[pa.Table]:
+    def _iter_finished(self) -> Iterator[pa.Table]:
         """Yield the chunks from the first on, up to one that is missing, damaged, or of another place or plan."""
         for number in itertools.count():
             try:
-                content = self._path(number).read_bytes()
+                content = self._build_path(number).read_bytes()
             except OSError:
                 return
             # before it is parsed: one wrong bit can end the process, or be read as another value
-            if content[:DIGEST_BYTES] != self._digest(number, content[DIGEST_BYTES:]):
+            if content[:DIGEST_BYTES] != self._compute_digest(number, content[DIGEST_BYTES:]):
                 return
             yield feather.read_table(BytesIO(content[DIGEST_BYTES:]))
 
-    def _digest(self, number: int, content: bytes) -> bytes:
+    def _compute_digest(self, number: int, content: bytes) -> bytes:
         """Return the digest of a chunk, of its place, and of the plan that it belongs to."""
         place = json.dumps([self.plan, number], sort_keys=True).encode()
         return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(place).digest()).digest()
@@ -108,12 +108,12 @@ class Parts:
         """
         if not self._is_parquet:
             # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
-            as_csv(
+            to_csv(
                 table if any("binary" in str(kind) for kind in table.schema.types) else table.slice(0, 0), header=True
             )
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
-        self._path(number).write_bytes(self._digest(number, sink.getvalue()) + sink.getvalue())
+        self._build_path(number).write_bytes(self._compute_digest(number, sink.getvalue()) + sink.getvalue())
         self.rows += table.num_rows
 
     def join(self) -> int:
@@ -134,12 +134,12 @@ class Parts:
     def _write(self, file: BinaryIO) -> int:
         rows = 0
         writer: pq.ParquetWriter | None = None
-        for table in self._finished():
+        for table in self._iter_finished():
             if self._is_parquet:
                 writer = writer or pq.ParquetWriter(file, table.schema)
                 writer.write_table(table)
             else:
-                file.write(as_csv(table, header=rows == 0))
+                file.write(to_csv(table, header=rows == 0))
             rows += table.num_rows
         if writer:
             writer.close()
@@ -147,7 +147,7 @@ class Parts:
 
     @property
     def _is_parquet(self) -> bool:
-        return format_of(self.output) == ".parquet"
+        return get_format(self.output) == ".parquet"
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -157,7 +157,7 @@ class Parts:
         os.close(self._lock)
 
 
-def as_csv(table: pa.Table, header: bool) -> bytes:
+def to_csv(table: pa.Table, header: bool) -> bytes:
     """Return the table as CSV, its texts in quotation marks only where one of them needs it.
 
     Raises:
@@ -174,7 +174,7 @@ def as_csv(table: pa.Table, header: bool) -> bytes:
             return sink.getvalue()
     if table.num_columns > 1:
         for name in table.column_names:
-            as_csv(table.select([name]), header)
+            to_csv(table.select([name]), header)
     kinds = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
     raise TableUnfit(
         f"no CSV can hold the column {kinds}: {refused}. Name a Parquet output (-P output=FILE.parquet), or choose "

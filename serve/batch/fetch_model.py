@@ -16,14 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from serve.errors import ProcessLost
-from serve.model.onnx_graph import Described, Graph, open_graph
+from serve.model.onnx_graph import Graph, GraphFile, open_graph
 from stepkit.paths import ROOT
 from stepkit.processes import end_with_parent
-from stepkit.step.exit import one_message
-from stepkit.store.model_address import Registered
+from stepkit.step.exit import exit_on_error
+from stepkit.store.model_address import RegisteredVersion
 
 
-def fetch(address: str) -> tuple[Registered, Graph]:
+def fetch_model(address: str) -> tuple[RegisteredVersion, Graph]:
     """Return the version that an address means, and its graph, which answers as the registered model does.
 
     Raises:
@@ -31,11 +31,11 @@ def fetch(address: str) -> tuple[Registered, Graph]:
         ProcessLost: the process was ended from outside.
     """
     with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:
-        version, described = fetch_apart(address, folder)
+        version, described = fetch_in_subprocess(address, folder)
         return version, open_graph(version.name, version.version, described)
 
 
-def fetch_apart(address: str, folder: str) -> tuple[Registered, Described]:
+def fetch_in_subprocess(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:
     """Call `fetch_here` in a process of its own, which ends with this one."""
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder, str(os.getpid())],
@@ -53,26 +53,26 @@ def fetch_apart(address: str, folder: str) -> tuple[Registered, Described]:
         sys.exit(ended.returncode)
     answer = json.loads(ended.stdout.splitlines()[-1])
     path, names, text, threshold = answer["described"].values()
-    return Registered(**answer["version"]), Described(Path(path), tuple(names), tuple(text), threshold)
+    return RegisteredVersion(**answer["version"]), GraphFile(Path(path), tuple(names), tuple(text), threshold)
 
 
-def fetch_here(address: str, folder: str) -> tuple[Registered, Described]:
+def fetch_and_verify(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:
     """Fetch a version into `folder` and prove it: the only function here that loads MLflow."""
-    from serve.model.servable import described, download, proven, refusing
-    from stepkit.store.registry import registered
+    from serve.model.servable import download_model, load_verified, read_graph_file, reject_on_error
+    from stepkit.store.registry import get_registered_version
 
-    version = registered(address)
-    with refusing(version.version):
-        path = download(version.name, version.version, folder)
-        return version, described(path, proven(version.name, version.version, path).metadata)
+    version = get_registered_version(address)
+    with reject_on_error(version.version):
+        path = download_model(version.name, version.version, folder)
+        return version, read_graph_file(path, load_verified(version.name, version.version, path).metadata)
 
 
 def main() -> None:
     address, folder, parent = sys.argv[1:]
     end_with_parent(parent_id=int(parent))
     gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
-    with one_message():
-        version, described = fetch_here(address, folder)
+    with exit_on_error():
+        version, described = fetch_and_verify(address, folder)
         print(json.dumps({"version": asdict(version), "described": asdict(described)}, default=str))
 
 

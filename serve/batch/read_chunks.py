@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.table.fileformats import MISSING, WRITABLE, csv_header, header_names, numbered_rows, uneven_rows
+from stepkit.table.fileformats import MISSING, WRITABLE, iter_rows, iter_uneven_rows, parse_header, read_csv_header
 
 BLOCK_BYTES = 2**20
 """How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""
 
-CONVERSION = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.+)", re.DOTALL)
-UNEVEN = re.compile(r"Expected \d+ columns, got \d+")
-SHOWN = 60
+CONVERSION_ERROR = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.+)", re.DOTALL)
+UNEVEN_ROW_ERROR = re.compile(r"Expected \d+ columns, got \d+")
+MAX_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnSelection:
     """Which columns of a table are read: the model's numbers and texts, and those that the output keeps."""
 
     numbers: tuple[str, ...]
@@ -38,7 +38,7 @@ class Wanted:
         return list(dict.fromkeys((*self.numbers, *self.texts, *self.kept)))
 
 
-def format_of(path: Path) -> str:
+def get_format(path: Path) -> str:
     """Return ".csv" or ".parquet".
 
     Raises:
@@ -50,7 +50,7 @@ def format_of(path: Path) -> str:
     return ending
 
 
-def header_of(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
     """Return the names of all columns.
 
     Raises:
@@ -58,23 +58,23 @@ def header_of(path: Path) -> list[str]:
     """
     if path.stat().st_size == 0:
         raise TableUnreadable(f"{path} is empty (0 bytes). It needs a header and rows.")
-    if format_of(path) == ".parquet":
-        with _parquet(path) as file:
-            return header_names(file.schema_arrow.names, str(path))
-    return csv_header(path)
+    if get_format(path) == ".parquet":
+        with _open_parquet(path) as file:
+            return parse_header(file.schema_arrow.names, str(path))
+    return read_csv_header(path)
 
 
-def _opened(path: Path) -> TextIO:
+def _open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _iter_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV, header first, each with its first line as an editor counts it."""
-    with _opened(path) as text:
-        yield from numbered_rows(text)
+    with _open_text(path) as text:
+        yield from iter_rows(text)
 
 
-def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
+def verify_columns(path: Path, header: list[str], wanted: ColumnSelection) -> None:
     """Raise TableUnfit unless every wanted column is there."""
     missing = [name for name in wanted.all if name not in header]
     if missing:
@@ -85,7 +85,7 @@ def expect_columns(path: Path, header: list[str], wanted: Wanted) -> None:
         )
 
 
-def chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
+def iter_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
     """Yield tables of `rows` rows (the last may have fewer), each with the share of the file that is read by then.
 
     Numbers are doubles with NaN or null for a gap, and every other column of a CSV is text, as it stands there.
@@ -94,13 +94,13 @@ def chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, fl
         TableUnfit: a value is not of its column's type, or a row is too long or too short; the message has the row.
         TableUnreadable: the file breaks off, or cannot be read on.
     """
-    return (_parquet_chunks if format_of(path) == ".parquet" else _csv_chunks)(path, wanted, rows)
+    return (_iter_parquet_chunks if get_format(path) == ".parquet" else _iter_csv_chunks)(path, wanted, rows)
 
 
-def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
+def _iter_csv_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
     size = path.stat().st_size
     column_types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
-    above, header = next(_rows(path))
+    above, header = next(_iter_rows(path))
     waiting: list[pa.RecordBatch] = []
     with path.open("rb") as file:
         try:
@@ -110,7 +110,7 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Tabl
                 read_options=pcsv.ReadOptions(
                     block_size=BLOCK_BYTES,
                     use_threads=False,
-                    column_names=header_names(header),
+                    column_names=parse_header(header),
                     skip_rows_after_names=above,  # the header, and the blank lines above it
                 ),
                 parse_options=pcsv.ParseOptions(newlines_in_values=True),
@@ -128,35 +128,35 @@ def _csv_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Tabl
                     yield table.slice(start, rows), file.tell() / size
                 waiting = table.slice(end).to_batches()
         except pa.ArrowException as error:
-            raise _unfit(path, error) from error
+            raise _to_table_error(path, error) from error
     if waiting and (left := pa.Table.from_batches(waiting)).num_rows:
         yield left, 1.0
 
 
-def _unfit(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
-    if found := CONVERSION.search(str(error)):
+def _to_table_error(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
+    if found := CONVERSION_ERROR.search(str(error)):
         # Arrow numbers the columns as header_of lists them; of blank lines it counts those above the header
-        name, value = header_of(path)[int(found[1])], found[3].strip()[:SHOWN]
-        above = next(_rows(path))[0] - 1
-        line = next(islice(_rows(path), int(found[2]) - above - 1, None))[0]
+        name, value = read_header(path)[int(found[1])], found[3].strip()[:MAX_SHOWN_CHARACTERS]
+        above = next(_iter_rows(path))[0] - 1
+        line = next(islice(_iter_rows(path), int(found[2]) - above - 1, None))[0]
         return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
-    if UNEVEN.search(str(error)):
-        with _opened(path) as text:
-            for row in uneven_rows(text):
+    if UNEVEN_ROW_ERROR.search(str(error)):
+        with _open_text(path) as text:
+            for row in iter_uneven_rows(text):
                 return TableUnfit(f"{path}, {row}. Correct the line.")
     return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise TableUnreadable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
 
 
-def _parquet_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, float]]:
-    with _parquet(path) as file:
-        _expect_types(path, file.schema_arrow, wanted)
+def _iter_parquet_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    with _open_parquet(path) as file:
+        _verify_types(path, file.schema_arrow, wanted)
         # doubles for the model's numbers; a column that is only kept stays as it is
         fields = [file.schema_arrow.field(name) for name in wanted.all]
         schema = pa.schema([one.with_type(pa.float64()) if one.name in wanted.numbers else one for one in fields])
@@ -169,7 +169,7 @@ def _parquet_chunks(path: Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.
             raise TableUnreadable(f"{path} cannot be read on after row {read:,}: {error}") from error
 
 
-def _expect_types(path: Path, schema: pa.Schema, wanted: Wanted) -> None:
+def _verify_types(path: Path, schema: pa.Schema, wanted: ColumnSelection) -> None:
     for names, kinds, needed in ((wanted.numbers, NUMBERS, "numbers"), (wanted.texts, TEXTS, "text")):
         for name in names:
             kind = schema.field(name).type

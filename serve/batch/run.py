@@ -19,21 +19,21 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import Progress
 
-from serve.batch.checkpoint import Parts, Plan
-from serve.batch.fetch_model import fetch
-from serve.batch.read_chunks import Wanted, chunks, expect_columns, format_of, header_of
+from serve.batch.checkpoint import Checkpoint, Plan
+from serve.batch.fetch_model import fetch_model
+from serve.batch.read_chunks import ColumnSelection, get_format, iter_chunks, read_header, verify_columns
 from serve.errors import ModelRefused
 from serve.model.onnx_graph import Graph, Rows
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
-from stepkit.paths import from_root
-from stepkit.step.exit import one_message
-from stepkit.step.flags import Parser, positive
-from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS, Registered
+from stepkit.paths import resolve_path
+from stepkit.step.exit import exit_on_error
+from stepkit.step.flags import Parser, make_positive_parser
+from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS, RegisteredVersion
 
-ANSWERS = ("probability", "class", "model_version")
-OTHERS, ALL, NONE = "others", "all", "none"
+OUTPUT_COLUMNS = ("probability", "class", "model_version")
+KEEP_OTHERS, KEEP_ALL, KEEP_NONE = "others", "all", "none"
 CHUNK_ROWS = 20_000
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
 """The exit status of a command that Ctrl-C ended."""
 
 
@@ -48,36 +48,41 @@ class Job:
     chunk_rows: int
 
 
-def scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argparse.ArgumentParser:
+def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argparse.ArgumentParser:
     """Return a parser of the flags that batch and Spark share; `source` and `output` describe the two tables."""
     parser = Parser(prog=prog, description=doc)
     parser.add_argument("--input", required=True, help=source)
     parser.add_argument("--output", required=True, help=output)
     parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
     parser.add_argument(
-        "--keep", default=OTHERS, help=f"input columns to copy: {OTHERS} (than the model's), {ALL}, {NONE}, or a,b,c"
+        "--keep",
+        default=KEEP_OTHERS,
+        help=f"input columns to copy: {KEEP_OTHERS} (than the model's), {KEEP_ALL}, {KEEP_NONE}, or a,b,c",
     )
     return parser
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     output = "the table to write: .csv or .parquet; an old one is replaced"
-    parser = scoring_parser("batch", __doc__, "the table to score: .csv or .parquet", output)
+    parser = make_scoring_parser("batch", __doc__, "the table to score: .csv or .parquet", output)
     parser.add_argument(
-        "--chunk_rows", type=positive(int), default=CHUNK_ROWS, help=f"rows that are scored at once ({CHUNK_ROWS})"
+        "--chunk_rows",
+        type=make_positive_parser(int),
+        default=CHUNK_ROWS,
+        help=f"rows that are scored at once ({CHUNK_ROWS})",
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
-    job = Job(Path(from_root(args.input)), Path(from_root(args.output)), args.model, args.keep, args.chunk_rows)
+    args = make_parser().parse_args(argv)
+    job = Job(Path(resolve_path(args.input)), Path(resolve_path(args.output)), args.model, args.keep, args.chunk_rows)
     try:
-        with one_message():
+        with exit_on_error():
             print(run(job), flush=True)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last finished chunk", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(INTERRUPTED_STATUS)
 
 
 def run(job: Job) -> str:
@@ -89,14 +94,14 @@ def run(job: Job) -> str:
         ModelRefused, ProcessLost: the model fails, or the process that loads it was killed.
         SystemExit: the model cannot be loaded, and that has been printed.
     """
-    _expect_places(job)
-    header = header_of(job.source)
-    version, model = fetch(job.model)
-    wanted = Wanted(model.numeric, model.text, kept_columns(job.keep, job.source, header, model.names))
-    expect_columns(job.source, header, wanted)
-    parts = Parts(job.output, _plan(job, version, wanted))
+    _verify_paths(job)
+    header = read_header(job.source)
+    version, model = fetch_model(job.model)
+    wanted = ColumnSelection(model.numeric, model.text, select_kept_columns(job.keep, job.source, header, model.names))
+    verify_columns(job.source, header, wanted)
+    parts = Checkpoint(job.output, _build_plan(job, version, wanted))
     try:
-        return _scored(job, model, wanted, parts)
+        return _score_and_write(job, model, wanted, parts)
     except (TableUnfit, TableUnreadable, ModelRefused):
         parts.remove()
         raise
@@ -109,10 +114,10 @@ def run(job: Job) -> str:
         parts.close()
 
 
-def _expect_places(job: Job) -> None:
+def _verify_paths(job: Job) -> None:
     """See to it that both files can be what they shall be, before anything is loaded."""
     for path in (job.source, job.output):
-        format_of(path)
+        get_format(path)
     if not job.source.is_file():
         raise BadParameter(f"there is no file {job.source}. Name the table to score: -P input=FILE")
     if not job.output.parent.is_dir():
@@ -123,17 +128,19 @@ def _expect_places(job: Job) -> None:
         raise BadParameter(f"input and output are both {job.source}. Name another output: -P output=FILE")
 
 
-def kept_columns(keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
+def select_kept_columns(
+    keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]
+) -> tuple[str, ...]:
     """Return the input's columns that go along to the output, in the input's order or the one that was typed.
 
     Raises:
         BadParameter: one that is not in the input, or has the name of an answer.
     """
-    choices = {OTHERS: [name for name in header if name not in features], ALL: list(header), NONE: []}
+    choices = {KEEP_OTHERS: [name for name in header if name not in features], KEEP_ALL: list(header), KEEP_NONE: []}
     kept = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
     if unknown := [name for name in kept if name not in header]:
         raise BadParameter(f"keep names the column {unknown[0]}, which {source} has not: {', '.join(header)[:300]}.")
-    if taken := [name for name in kept if name in ANSWERS]:
+    if taken := [name for name in kept if name in OUTPUT_COLUMNS]:
         raise BadParameter(
             f"the column {taken[0]} of {source} has the name of one of the answers. Rename it, or leave it out: "
             "-P keep=COLUMN,COLUMN or -P keep=none"
@@ -141,22 +148,22 @@ def kept_columns(keep: str, source: Path | str, header: Sequence[str], features:
     return tuple(kept)
 
 
-def _plan(job: Job, version: Registered, wanted: Wanted) -> Plan:
+def _build_plan(job: Job, version: RegisteredVersion, wanted: ColumnSelection) -> Plan:
     """Return everything on which the output's rows depend. A file that was written to has another time of change."""
     return {
-        "input": _state_of(job.source),
+        "input": _read_file_state(job.source),
         "model version": f"{version.uri} {version.source}",
         "kept columns": ",".join(wanted.kept),
         "chunk_rows": str(job.chunk_rows),
     }
 
 
-def _state_of(path: Path) -> str:
+def _read_file_state(path: Path) -> str:
     stat = path.stat()
     return f"{path} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
+def _score_and_write(job: Job, model: Graph, wanted: ColumnSelection, parts: Checkpoint) -> str:
     """Score what is not scored yet, and write the output."""
     start = time.monotonic()
     before = parts.rows
@@ -167,11 +174,11 @@ def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.source.name, total=1.0)
-        for number, table, share in _answers(job, model, wanted, parts.done):
+        for number, table, share in _iter_scored_chunks(job, model, wanted, parts.done):
             parts.keep(number, table)
             progress.update(task, completed=share, description=f"{job.source.name}: {parts.rows:,} rows")
     # a file that is written to while it is read is two files
-    if _state_of(job.source) != parts.plan["input"]:
+    if _read_file_state(job.source) != parts.plan["input"]:
         raise TableUnfit(f"{job.source} was changed while it was read. Type the same command again.")
     if not parts.rows:
         raise TableUnreadable(f"{job.source} has a header and no rows.")
@@ -182,13 +189,15 @@ def _scored(job: Job, model: Graph, wanted: Wanted, parts: Parts) -> str:
     )
 
 
-def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tuple[int, pa.Table, float]]:
+def _iter_scored_chunks(
+    job: Job, model: Graph, wanted: ColumnSelection, done: int
+) -> Iterator[tuple[int, pa.Table, float]]:
     """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
     cores = os.cpu_count() or 1
     waiting: deque[tuple[int, Future[pa.Table], float]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for number, (table, share) in islice(enumerate(chunks(job.source, wanted, job.chunk_rows)), done, None):
-            waiting.append((number, pool.submit(answer, model, table, wanted.kept), share))
+        for number, (table, share) in islice(enumerate(iter_chunks(job.source, wanted, job.chunk_rows)), done, None):
+            waiting.append((number, pool.submit(score_chunk, model, table, wanted.kept), share))
             if len(waiting) > cores:
                 first, future, read = waiting.popleft()
                 yield first, future.result(), read
@@ -196,7 +205,7 @@ def _answers(job: Job, model: Graph, wanted: Wanted, done: int) -> Iterator[tupl
             yield first, future.result(), read
 
 
-def rows_of(model: Graph, table: pa.Table) -> Rows:
+def to_model_rows(model: Graph, table: pa.Table) -> Rows:
     """Return the model's columns of n rows of `chunks` as arrays."""
     numbers = np.empty((len(model.numeric), table.num_rows))
     for place, name in enumerate(model.numeric):
@@ -205,10 +214,10 @@ def rows_of(model: Graph, table: pa.Table) -> Rows:
     return Rows(model.numeric, numbers, texts, table.num_rows)
 
 
-def answer(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
+def score_chunk(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
     """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
-    scores = model.score(rows_of(model, table))
-    probability, predicted, version = ANSWERS
+    scores = model.score(to_model_rows(model, table))
+    probability, predicted, version = OUTPUT_COLUMNS
     return (
         table.select(list(kept))
         .append_column(probability, pa.array(scores.probability, pa.float64()))

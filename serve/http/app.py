@@ -21,23 +21,23 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from prediction_log.engine import shown_url
+from prediction_log.engine import format_url
 from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
 from serve.http import metrics, openapi
-from serve.http.event_log import note
-from serve.http.feedback import label_from, take
+from serve.http.event_log import log_event
+from serve.http.feedback import parse_label, record_label
 from serve.http.middleware import Guard
 from serve.http.model_follower import Follower
-from serve.http.refusals import refusal
+from serve.http.refusals import make_refusal
 from serve.http.request_body import TYPES, parse_fast, parse_with_mlflow
-from serve.http.request_context import JSON, SMALL_BODY, Call, call_of, media_type_of, read_body
+from serve.http.request_context import JSON, SMALL_BODY, Call, get_call, parse_media_type, read_body
 from serve.http.shadow import Shadow
-from serve.http.shutdown import SUPERVISOR, end_with, is_orphaned_worker
+from serve.http.shutdown import SUPERVISOR_VARIABLE, is_orphaned_worker, stop_with_parent
 from serve.model.microbatch import Batcher
 from serve.model.onnx_graph import Rows, Scores
 from serve.model.servable import Servable
 from serve.run import print_welcome
-from serve.settings import ServeSettings, handed_over, key_from_environment
+from serve.settings import ServeSettings, load_handed_over_settings, read_api_key
 from stepkit.processes import interrupted
 
 FEW_ROWS = 200
@@ -51,7 +51,7 @@ SECONDS_TO_YIELD = 0.0005
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScoredRequest:
     """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
 
     rows: Rows
@@ -78,14 +78,14 @@ class Scorer:
     async def lifespan(self, _: ASGIApp) -> AsyncIterator[None]:
         self.follower.start()
         self.shadow.start()
-        if SUPERVISOR in os.environ:  # other workers may serve: this one takes no request before it can answer
+        if SUPERVISOR_VARIABLE in os.environ:  # other workers may serve: this one takes no request before it can answer
             await asyncio.to_thread(self.follower.wait_for_model)
-        gauges = asyncio.create_task(self._keep_gauges())
-        note("started", pid=os.getpid(), log=shown_url(self.log.engine.url))
+        gauges = asyncio.create_task(self._update_gauges())
+        log_event("started", pid=os.getpid(), log=format_url(self.log.engine.url))
         yield
         gauges.cancel()
         await asyncio.to_thread(self._close)
-        note("stopped", pid=os.getpid(), committed=self.log.stats().committed)
+        log_event("stopped", pid=os.getpid(), committed=self.log.get_stats().committed)
 
     def _close(self) -> None:
         self.follower.stop()
@@ -95,9 +95,9 @@ class Scorer:
         if is_orphaned_worker():
             metrics.remove_folder()
 
-    async def _keep_gauges(self) -> None:
+    async def _update_gauges(self) -> None:
         while True:
-            stats = self.log.stats()
+            stats = self.log.get_stats()
             metrics.log_waiting.set(stats.queued)
             metrics.log_lag.set(stats.lag_seconds)
             metrics.log_not_kept.set(stats.not_kept)
@@ -105,12 +105,12 @@ class Scorer:
 
     async def invocations(self, request: Request) -> Response:
         """Score a table; the answer is sent once it is on record."""
-        call = call_of(request)
+        call = get_call(request)
         if call.model is None:
-            raise refusal("NO_MODEL", reason=self.follower.waiting_for)
+            raise make_refusal("NO_MODEL", reason=self.follower.waiting_for)
         body = await read_body(request, self.settings.max_body_bytes)
-        kind = media_type_of(request.headers.get("content-type"), TYPES)
-        answer = await self._answer(body, kind, call.model, call)
+        kind = parse_media_type(request.headers.get("content-type"), TYPES)
+        answer = await self._score_body(body, kind, call.model, call)
         call.rows = answer.rows.count
         await self._record(answer.predictions, call.fresh)
         self.shadow.offer(answer.rows, answer.predictions)
@@ -118,30 +118,30 @@ class Scorer:
         metrics.observe_scores(call.version, answer.scores.probability)
         return Response(answer.text, media_type=JSON)
 
-    async def _answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
+    async def _score_body(self, body: bytes, kind: str, model: Servable, call: Call) -> ScoredRequest:
         # a small body is read and scored at once (under a millisecond); a larger one holds up no other request
         in_a_thread = partial(asyncio.get_running_loop().run_in_executor, self.large)
         if len(body) <= SMALL_BODY and (rows := parse_fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
             if rows.count <= FEW_ROWS:
-                return self._answer_of(rows, scores, model, call)
-            return await in_a_thread(self._answer_of, rows, scores, model, call)
-        return await in_a_thread(self._read_and_answer, body, kind, model, call)
+                return self._build_scored_request(rows, scores, model, call)
+            return await in_a_thread(self._build_scored_request, rows, scores, model, call)
+        return await in_a_thread(self._read_and_score, body, kind, model, call)
 
-    def _read_and_answer(self, body: bytes, kind: str, model: Servable, call: Call) -> Answer:
+    def _read_and_score(self, body: bytes, kind: str, model: Servable, call: Call) -> ScoredRequest:
         rows = parse_fast(body, kind, model) or parse_with_mlflow(body, kind, model)
-        return self._answer_of(rows, model.score(rows), model, call)
+        return self._build_scored_request(rows, model.score(rows), model, call)
 
-    def _answer_of(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> Answer:
+    def _build_scored_request(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> ScoredRequest:
         now, ms = datetime.now(UTC), call.milliseconds
-        features = rows.features(self.log.redacted)
+        features = rows.to_json(self.log.redacted)
         predictions = [
             Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
             for row, (raw, probability, predicted) in enumerate(
                 zip(features, scores.probability, scores.predicted, strict=True)
             )
         ]
-        return Answer(rows, scores, predictions, as_json(scores))
+        return ScoredRequest(rows, scores, predictions, format_predictions(scores))
 
     async def _record(self, answered: list[Prediction], fresh: bool) -> None:
         """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
@@ -153,12 +153,12 @@ class Scorer:
             self._set_log_trouble("")
             return
         except RequestIdTaken as error:
-            raise refusal("REQUEST_ID_TAKEN", reason=error) from error
+            raise make_refusal("REQUEST_ID_TAKEN", reason=error) from error
         except (LogUnavailable, LogUnfit) as error:
             self._set_log_trouble(str(error))
-            refused = refusal("LOG_UNAVAILABLE")
+            refused = make_refusal("LOG_UNAVAILABLE")
         except ValueError as error:  # this request's own values: nothing is wrong with the log
-            refused = refusal("NOT_RECORDABLE", reason=error)
+            refused = make_refusal("NOT_RECORDABLE", reason=error)
         if self.settings.when_unavailable == "refuse":
             raise refused
         metrics.unrecorded.inc()
@@ -166,17 +166,17 @@ class Scorer:
     def _set_log_trouble(self, trouble: str) -> None:
         """Remember what is wrong with the log for /health, and log when it begins and when it ends."""
         if bool(trouble) != bool(self.log_trouble):
-            note("log_gone" if trouble else "log_back", error=trouble)
+            log_event("log_gone" if trouble else "log_back", error=trouble)
         self.log_trouble = trouble
 
     async def feedback(self, request: Request) -> Response:
         """Take the true label of a row that was answered."""
         body = await read_body(request, self.settings.max_body_bytes)
-        media_type_of(request.headers.get("content-type"), [JSON])
+        parse_media_type(request.headers.get("content-type"), [JSON])
         try:
-            answer = await asyncio.to_thread(take, self.log, label_from(body))
+            answer = await asyncio.to_thread(record_label, self.log, parse_label(body))
         except (LogUnavailable, LogUnfit) as error:
-            raise refusal("LOG_UNAVAILABLE") from error
+            raise make_refusal("LOG_UNAVAILABLE") from error
         return Response(orjson.dumps(answer), media_type=JSON)
 
     async def ping(self, _: Request) -> Response:
@@ -187,7 +187,7 @@ class Scorer:
         """What is served, what was refused and why, whether registry and log answer."""
         state = self.follower.describe()
         served = state["model"] is not None
-        log = {"trouble": self.log_trouble, **asdict(self.log.stats())}
+        log = {"trouble": self.log_trouble, **asdict(self.log.get_stats())}
         shown = {"status": "ok" if served else "waiting", **state, "log": log}
         return Response(orjson.dumps(shown), 200 if served else 503, media_type=JSON)
 
@@ -196,15 +196,15 @@ class Scorer:
         return Response(mlflow.__version__, media_type=JSON)
 
     async def metrics(self, _: Request) -> Response:
-        return Response(await asyncio.to_thread(metrics.exposition), media_type=metrics.CONTENT_TYPE)
+        return Response(await asyncio.to_thread(metrics.format_metrics), media_type=metrics.CONTENT_TYPE)
 
     async def openapi(self, _: Request) -> Response:
-        return Response(orjson.dumps(openapi.document(self.follower.champion)), media_type=JSON)
+        return Response(orjson.dumps(openapi.build_document(self.follower.champion)), media_type=JSON)
 
     async def docs(self, _: Request) -> Response:
-        return HTMLResponse(openapi.page(self.follower.champion))
+        return HTMLResponse(openapi.render_page(self.follower.champion))
 
-    def routes(self) -> list[Route]:
+    def list_routes(self) -> list[Route]:
         return [
             Route("/invocations", self.invocations, methods=["POST"]),
             Route("/ping", self.ping),
@@ -217,29 +217,29 @@ class Scorer:
         ]
 
 
-def as_json(scores: Scores) -> str:
+def format_predictions(scores: Scores) -> str:
     """Return the answer byte for byte as MLflow's server writes it."""
     answers = zip(scores.probability, scores.predicted, strict=True)
     shown = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in answers)
     return f'{{"predictions": [{shown}]}}'
 
 
-async def not_found(*_: object) -> None:
-    raise refusal("NOT_FOUND")
+async def raise_not_found(*_: object) -> None:
+    raise make_refusal("NOT_FOUND")
 
 
-def create() -> ASGIApp:
+def create_app() -> ASGIApp:
     """Return the application for the settings that run.py handed over."""
     sys.setswitchinterval(SECONDS_TO_YIELD)
     # it would print a line for each request with a column too many
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    if supervisor := os.environ.get(SUPERVISOR):
-        end_with(int(supervisor))
+    if supervisor := os.environ.get(SUPERVISOR_VARIABLE):
+        stop_with_parent(int(supervisor))
     if interrupted.is_set():  # in the moment before uvicorn took the signals
         os.kill(os.getpid(), signal.SIGTERM)
-    settings = handed_over()
+    settings = load_handed_over_settings()
     scorer = Scorer(settings)
-    if SUPERVISOR not in os.environ:
+    if SUPERVISOR_VARIABLE not in os.environ:
         print_welcome(settings)
-    router = Router(scorer.routes(), default=not_found, lifespan=scorer.lifespan, redirect_slashes=False)
-    return Guard(router, settings, key_from_environment(), lambda: scorer.follower.champion)
+    router = Router(scorer.list_routes(), default=raise_not_found, lifespan=scorer.lifespan, redirect_slashes=False)
+    return Guard(router, settings, read_api_key(), lambda: scorer.follower.champion)

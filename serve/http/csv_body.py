@@ -10,12 +10,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from serve.http.refusals import bad_request
+from serve.http.refusals import make_bad_request
 from serve.model.servable import Servable
-from stepkit.table.fileformats import MISSING, numbered_rows, uneven_rows
+from stepkit.table.fileformats import MISSING, iter_rows, iter_uneven_rows
 
 
-def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
+def read_csv_table(body: bytes, model: Servable) -> pd.DataFrame:
     """Return a CSV body as a table: in a column of texts only the empty text is missing, as in training.
 
     Raises Refusal (400) for a row or a value that does not fit, MlflowException for a column that occurs twice, and
@@ -23,11 +23,11 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
     """
     text = body.decode("utf-8-sig")
     if "\0" in text:  # pandas would end the value there
-        raise bad_request("the body holds NUL characters. Send the values without them.", "body")
-    for row in uneven_rows(StringIO(text, newline="")):
-        raise bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
-    _, header = next(numbered_rows(StringIO(text, newline="")), (0, []))
-    expect_each_once(header, model)
+        raise make_bad_request("the body holds NUL characters. Send the values without them.", "body")
+    for row in iter_uneven_rows(StringIO(text, newline="")):
+        raise make_bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
+    _, header = next(iter_rows(StringIO(text, newline="")), (0, []))
+    verify_unique_columns(header, model)
     dtypes: dict[Hashable, str] = {name: "string" if name in model.text else "float64" for name in model.names}
     gaps = {name: [""] if name in model.text else MISSING for name in model.names}
     try:
@@ -36,21 +36,21 @@ def csv_table(body: bytes, model: Servable) -> pd.DataFrame:
             float_precision="round_trip",
         )  # fmt: skip
     except ValueError as error:
-        for line, name in _unfit_in_csv(text, model):
-            raise bad_request(f"line {line}, column {name}: not a number. Correct the value.", name) from error
+        for line, name in _iter_unfit_values(text, model):
+            raise make_bad_request(f"line {line}, column {name}: not a number. Correct the value.", name) from error
         raise
 
 
-def expect_each_once(columns: list[str], model: Servable) -> None:
+def verify_unique_columns(columns: list[str], model: Servable) -> None:
     """Raise MlflowException for a column of the model that occurs twice; MLflow's own message would not name it."""
     if twice := {name for name in model.names if columns.count(name) > 1}:
         message = f"column '{min(twice)}' occurs twice in the input. Send it once."
         raise MlflowException(message, INVALID_PARAMETER_VALUE)
 
 
-def _unfit_in_csv(text: str, model: Servable) -> Iterator[tuple[int, str]]:
+def _iter_unfit_values(text: str, model: Servable) -> Iterator[tuple[int, str]]:
     """Yield line and column of each value that is not a number, in the columns of numbers."""
-    rows = numbered_rows(StringIO(text, newline=""))
+    rows = iter_rows(StringIO(text, newline=""))
     _, header = next(rows, (0, []))
     for line, row in rows:
         for name, value in zip(header, row, strict=False):

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 
-def note(event: str, **fields: Any) -> None:
+def log_event(event: str, **fields: Any) -> None:
     """Write one line to standard output; one write each, so that lines of several workers do not mix."""
     line = {"time": datetime.now(UTC), "event": event, **fields}
     with suppress(OSError):  # nobody reads the log any more: no reason to stop answering

@@ -19,7 +19,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from serve.settings import METRICS_FOLDER
+from serve.settings import METRICS_FOLDER_VARIABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -62,9 +62,9 @@ def observe_scores(version: str, probabilities: list[float]) -> None:
     histogram._sum.inc(float(np.sum(probabilities)))
 
 
-def exposition() -> bytes:
+def format_metrics() -> bytes:
     """Return all metrics of all workers in Prometheus' text format."""
-    folder = os.environ.get(METRICS_FOLDER)
+    folder = os.environ.get(METRICS_FOLDER_VARIABLE)
     if not folder:
         return generate_latest(REGISTRY)
     for pid in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_live*.db")}:
@@ -77,5 +77,5 @@ def exposition() -> bytes:
 
 def remove_folder() -> None:
     """Remove the folder of several workers, for a supervisor that cannot do so any more."""
-    if folder := os.environ.get(METRICS_FOLDER):
+    if folder := os.environ.get(METRICS_FOLDER_VARIABLE):
         shutil.rmtree(folder, ignore_errors=True)  # the other workers remove it too

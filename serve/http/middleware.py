@@ -19,28 +19,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from prediction_log.rows import is_request_id
 from serve.errors import ModelFailed
 from serve.http import metrics
-from serve.http.event_log import note
-from serve.http.refusals import Refusal, refusal
-from serve.http.request_context import BODIES_AT_ONCE, CALL, CLIENT_GONE, BodyMemory, Call
+from serve.http.event_log import log_event
+from serve.http.refusals import Refusal, make_refusal
+from serve.http.request_context import BODIES_AT_ONCE, CALL_KEY, CLIENT_GONE, BodyMemory, Call
 from serve.model.servable import Servable
 from serve.settings import ServeSettings
 
-OPEN = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
+OPEN_PATHS = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
 """What is answered without the key; all else needs it, whatever the router makes of the path."""
 
-KNOWN = {"/invocations", "/feedback", "/metrics", *OPEN}
+KNOWN_PATHS = {"/invocations", "/feedback", "/metrics", *OPEN_PATHS}
 MOST_DISCARDED = 8  # the body of a refused request is discarded up to this many times the limit
 SECONDS_OF_SILENCE = 0.5  # a refused client that sends nothing for so long is disconnected
 
 
-def new_id() -> str:
+def make_request_id() -> str:
     """Return a UUID of version 7: ids of one time are next to each other in the log's index."""
     milliseconds = time.time_ns() // 1_000_000
     bits = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(UUID(int=bits))
 
 
-def id_from(header: str) -> str:
+def parse_request_id(header: str) -> str:
     """Return the caller's id if the prediction log takes it and a header can carry it back, else ""."""
     return header if header.isascii() and is_request_id(header) else ""
 
@@ -60,9 +60,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        own_id = id_from(headers.get(b"x-request-id", b"").decode("latin-1"))
-        call = Call(own_id or new_id(), not own_id, scope["path"], scope["method"], self.model(), self.memory)
-        scope[CALL] = call
+        own_id = parse_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        call = Call(own_id or make_request_id(), not own_id, scope["path"], scope["method"], self.model(), self.memory)
+        scope[CALL_KEY] = call
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,36 +73,36 @@ class Guard:
 
         metrics.in_progress.inc()
         try:
-            self._expect_key(headers, call)
+            self._verify_key(headers, call)
             async with asyncio.timeout(self.settings.request_seconds):
                 await self.app(scope, receive, send_marked)
         except ClientDisconnect:
             call.trouble = {"error": "CLIENT_GONE"}
         except Exception as error:  # a client gets an answer to everything; what is our own fault is logged in full
-            await self._refuse(self._refusal(error, call), call, receive, send_marked)
+            await self._refuse(self._to_refusal(error, call), call, receive, send_marked)
         finally:
-            self.memory.give_back(call.body_bytes)
-            _account_for(call)
+            self.memory.release(call.body_bytes)
+            _log_request(call)
 
-    def _expect_key(self, headers: dict[bytes, bytes], call: Call) -> None:
-        if not self.key or call.path in OPEN:
+    def _verify_key(self, headers: dict[bytes, bytes], call: Call) -> None:
+        if not self.key or call.path in OPEN_PATHS:
             return
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         sent = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
         if not hmac.compare_digest(sent, self.key):
-            raise refusal("UNAUTHENTICATED")
+            raise make_refusal("UNAUTHENTICATED")
 
-    def _refusal(self, error: Exception, call: Call) -> Refusal:
+    def _to_refusal(self, error: Exception, call: Call) -> Refusal:
         if isinstance(error, Refusal):
             return error
         if isinstance(error, ModelFailed):
-            return refusal("MODEL_FAILED", reason=error)
+            return make_refusal("MODEL_FAILED", reason=error)
         if isinstance(error, TimeoutError):
             code = "DEADLINE_EXCEEDED" if call.body_complete else "BODY_INCOMPLETE"
-            return refusal(code, seconds=self.settings.request_seconds)
+            return make_refusal(code, seconds=self.settings.request_seconds)
         trace = traceback.format_tb(error.__traceback__)
-        note("fault", request_id=call.request_id, error=type(error).__name__, trace=trace)
-        return refusal("INTERNAL_ERROR")
+        log_event("fault", request_id=call.request_id, error=type(error).__name__, trace=trace)
+        return make_refusal("INTERNAL_ERROR")
 
     async def _refuse(self, refused: Refusal, call: Call, receive: Receive, send: Send) -> None:
         """Answer at once; discard the rest of the body, since most clients listen only after they have sent."""
@@ -129,15 +129,15 @@ class Guard:
         await send({"type": "http.response.body"})
 
 
-def _account_for(call: Call) -> None:
+def _log_request(call: Call) -> None:
     """Count the request and write its log line."""
     metrics.in_progress.dec()
-    path = call.path if call.path in KNOWN else "other"
+    path = call.path if call.path in KNOWN_PATHS else "other"
     metrics.requests.labels(path, str(call.status)).inc()
     metrics.seconds.labels(path).observe(call.milliseconds / 1000)
     if call.trouble:
         metrics.errors.labels(call.trouble["error"]).inc()
-    note(
+    log_event(
         "request",
         request_id=call.request_id,
         method=call.method,

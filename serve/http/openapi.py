@@ -58,11 +58,13 @@ KEYS = {
 }
 
 
-def example_request(model: Servable | None) -> dict[str, Any]:
+def build_example_request(model: Servable | None) -> dict[str, Any]:
     """Return a body that the model answers: two rows of nobody, though of values that its own example has."""
     if model is None:
         return {"dataframe_split": {"columns": [], "data": []}}
-    values = {name: _typical(model.example[name], number % 2 == 1) for number, name in enumerate(model.names)}
+    values = {
+        name: _pick_typical_values(model.example[name], number % 2 == 1) for number, name in enumerate(model.names)
+    }
     made = json.loads(pd.DataFrame(values, dtype=object).to_json(orient="values"))
     clients = json.loads(model.example[list(model.names)].to_json(orient="values"))
     # where nothing can be mixed (one column, one row) it shows gaps, which the model takes too
@@ -70,7 +72,7 @@ def example_request(model: Servable | None) -> dict[str, Any]:
     return {"dataframe_split": {"columns": list(model.names), "data": shown}}
 
 
-def _typical(values: pd.Series, swapped: bool) -> list[Any]:
+def _pick_typical_values(values: pd.Series, swapped: bool) -> list[Any]:
     """The median and the lower quartile of n values (of texts: by the alphabet), or swapped; None where all lack.
 
     Columns that rise together would give rows of the example if all were taken in one order.
@@ -80,7 +82,7 @@ def _typical(values: pd.Series, swapped: bool) -> list[Any]:
     return [ordered[(len(ordered) - 1) * share // 4] if ordered else None for share in shares]
 
 
-def document(model: Servable | None) -> dict[str, Any]:
+def build_document(model: Servable | None) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description of every endpoint."""
     gets = {
         path: {"get": {"summary": what, "responses": {"200": {"description": what}}}} for path, what in GETS.items()
@@ -88,16 +90,20 @@ def document(model: Servable | None) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Scorer", "version": model.version if model else "0"},
-        "paths": {"/invocations": {"post": _invocations(model)}, "/feedback": {"post": _feedback()}, **gets},
+        "paths": {
+            "/invocations": {"post": _describe_invocations(model)},
+            "/feedback": {"post": _describe_feedback()},
+            **gets,
+        },
         "components": {"schemas": {"Refusal": REFUSAL}, "securitySchemes": KEYS},
         "security": [{}, {"bearer": []}, {"key": []}],
     }
 
 
-def _invocations(model: Servable | None) -> dict[str, Any]:
+def _describe_invocations(model: Servable | None) -> dict[str, Any]:
     answer = {"predictions": [{"probability": 0.25, "class": 0}]}
     accepted = {
-        JSON: {"schema": REQUEST, "example": example_request(model)},
+        JSON: {"schema": REQUEST, "example": build_example_request(model)},
         "text/csv": {"schema": TEXT, "example": ",".join(model.names) if model else ""},
     }
     scored = {
@@ -108,22 +114,22 @@ def _invocations(model: Servable | None) -> dict[str, Any]:
         "summary": "score raw rows: dataframe_split, dataframe_records, instances, inputs, or CSV with a header",
         "parameters": [REQUEST_ID],
         "requestBody": {"required": True, "content": accepted},
-        "responses": {"200": scored, **_refusals("400", "401", "409", "413", "415", "500", "503", "504")},
+        "responses": {"200": scored, **_describe_refusals("400", "401", "409", "413", "415", "500", "503", "504")},
     }
 
 
-def _feedback() -> dict[str, Any]:
+def _describe_feedback() -> dict[str, Any]:
     label = {"request_id": "the X-Request-Id of an answer", "row": 0, "label": 1}
     accepted = {JSON: {"schema": Label.model_json_schema(), "example": label}}
     on_record = {"description": "it is on record"}
     return {
         "summary": "the true class of a row that was answered; the same label again changes nothing",
         "requestBody": {"required": True, "content": accepted},
-        "responses": {"200": on_record, **_refusals("400", "401", "404", "413", "415", "503", "504")},
+        "responses": {"200": on_record, **_describe_refusals("400", "401", "404", "413", "415", "503", "504")},
     }
 
 
-def _refusals(*statuses: str) -> dict[str, Any]:
+def _describe_refusals(*statuses: str) -> dict[str, Any]:
     content = {JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     return {status: {"description": REFUSED[status], "content": content} for status in statuses}
 
@@ -153,14 +159,14 @@ document.getElementById("send").onclick = async () => {{
 """
 
 
-def page(model: Servable | None) -> str:
+def render_page(model: Servable | None) -> str:
     """Return /docs as HTML."""
-    paths = document(model)["paths"]
+    paths = build_document(model)["paths"]
     lines = [
         f"<tr><td><code>{method.upper()} {path}</code></td><td>{html.escape(operation['summary'])}</td></tr>"
         for path, operations in paths.items()
         for method, operation in operations.items()
     ]
     served = f"{model.name} version {model.version}" if model else "no model yet"
-    example = html.escape(json.dumps(example_request(model), indent=1))
+    example = html.escape(json.dumps(build_example_request(model), indent=1))
     return PAGE.format(served=html.escape(served), table="".join(lines), example=example)

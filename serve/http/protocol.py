@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from serve.http import metrics
-from serve.http.refusals import Refusal, refusal
-from serve.settings import handed_over
+from serve.http.refusals import Refusal, make_refusal
+from serve.settings import load_handed_over_settings
 
 MOST_HEAD_BYTES = 64 * 1024  # of all that is not a body: request line, headers, trailer. Proxies allow 8 to 32 KiB
 MOST_CONNECTIONS = 2000
@@ -35,12 +35,12 @@ class Connections:
     def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         self.open: set[Any] = state.connections
         self.waiting: dict[Protocol, None] = {}
-        self.most = most_connections()
-        self.seconds = handed_over().request_seconds
+        self.most = compute_connection_limit()
+        self.seconds = load_handed_over_settings().request_seconds
         self._loop = loop
-        self._look()
+        self._expire_connections()
 
-    def wait(self, connection: Protocol) -> None:
+    def mark_waiting(self, connection: Protocol) -> None:
         """Note that a connection waits for its client from now on."""
         self.waiting.pop(connection, None)
         self.waiting[connection] = None
@@ -57,15 +57,15 @@ class Connections:
         self.open.discard(connection)  # abort() reports the loss later, and until then it would count
         connection.transport.abort()
 
-    def _look(self) -> None:
-        self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+    def _expire_connections(self) -> None:
+        self._loop.call_later(SECONDS_BETWEEN_LOOKS, self._expire_connections)
         now = self._loop.time()
         for connection in [*self.open]:
             if connection.deadline < now:
                 connection.expire()
 
 
-def most_connections() -> int:
+def compute_connection_limit() -> int:
     """Return how many connections may be open, so that `SPARE_FILES` descriptors of the process stay free."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
@@ -89,7 +89,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.deadline = self.loop.time() + self.limits.seconds
-        self.limits.wait(self)
+        self.limits.mark_waiting(self)
         self.limits.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,7 +100,7 @@ class Protocol(HttpToolsProtocol):
         self.bytes_without_body += len(data)
         super().data_received(data)
         if self.bytes_without_body > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(refusal("HEAD_TOO_LARGE", limit=MOST_HEAD_BYTES))
+            self._refuse(make_refusal("HEAD_TOO_LARGE", limit=MOST_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_PIPELINED:
@@ -130,7 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.deadline = self.loop.time() + self.limits.seconds + GRACE_SECONDS
-        self.limits.wait(self)
+        self.limits.mark_waiting(self)
         super().on_response_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -139,7 +139,7 @@ class Protocol(HttpToolsProtocol):
     def expire(self) -> None:
         """End a connection that has taken too long; one that sends a head gets a response first."""
         if self.in_head and not self.transport.is_closing():
-            self._refuse(refusal("HEAD_INCOMPLETE", seconds=self.limits.seconds))
+            self._refuse(make_refusal("HEAD_INCOMPLETE", seconds=self.limits.seconds))
             self.deadline = self.loop.time() + GRACE_SECONDS
         else:
             self.limits.close(self)

@@ -40,11 +40,11 @@ class Refusal(Exception):
         return {**shown, "field": self.field} if self.field else shown
 
 
-def refusal(code: str, **values: object) -> Refusal:
+def make_refusal(code: str, **values: object) -> Refusal:
     """Return the refusal of a code of the table, its message filled with `values`."""
     status, field, message = REFUSALS[code]
     return Refusal(status, code, message.format(**values), field)
 
 
-def bad_request(message: str, field: str) -> Refusal:
+def make_bad_request(message: str, field: str) -> Refusal:
     return Refusal(400, "BAD_REQUEST", message, field)

@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
-from serve.http.csv_body import csv_table, expect_each_once, is_number
-from serve.http.refusals import Refusal, bad_request
+from serve.http.csv_body import is_number, read_csv_table, verify_unique_columns
+from serve.http.refusals import Refusal, make_bad_request
 from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
@@ -43,73 +43,73 @@ def parse_fast(body: bytes, kind: str, model: Servable) -> Rows | None:
     try:
         request = orjson.loads(body)
         ((key, data),) = request.items()
-        return _as_rows(_READERS[key](data, model), model)
+        return _to_rows(_READERS[key](data, model), model)
     # not the usual shape, or a number beyond doubles; what is wrong with it, if anything, MLflow's own reader says
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
         return None
 
 
-def _split(data: Any, model: Servable) -> Table:
+def _read_split(data: Any, model: Servable) -> Table:
     rows, columns, index = data["data"], data["columns"], data.get("index")
-    _expect(rows and not data.keys() - {"columns", "data", "index"} and len(set(columns)) == len(columns))
-    _expect({len(row) for row in rows} == {len(columns)})
-    _expect(index is None or (len(index) == len(rows) and set(map(type, index)) == {int}))
+    _require(rows and not data.keys() - {"columns", "data", "index"} and len(set(columns)) == len(columns))
+    _require({len(row) for row in rows} == {len(columns)})
+    _require(index is None or (len(index) == len(rows) and set(map(type, index)) == {int}))
     if tuple(columns) == model.names:
         return list(rows)
     places = [columns.index(name) for name in model.names]
     return [[row[place] for place in places] for row in rows]
 
 
-def _records(data: Any, model: Servable) -> Table:
-    _expect(data and set(map(type, data)) == {dict})
+def _read_records(data: Any, model: Servable) -> Table:
+    _require(data and set(map(type, data)) == {dict})
     return [[row[name] for name in model.names] for row in data]
 
 
-def _instances(data: Any, model: Servable) -> Table:
+def _read_instances(data: Any, model: Servable) -> Table:
     # MLflow converts further columns too, and may fail at it
-    _expect(all(len(row) == len(model.names) for row in data))
-    return _records(data, model)
+    _require(all(len(row) == len(model.names) for row in data))
+    return _read_records(data, model)
 
 
-def _inputs(data: Any, model: Servable) -> Table:
+def _read_inputs(data: Any, model: Servable) -> Table:
     if isinstance(data, list):
-        return _instances(data, model)
+        return _read_instances(data, model)
     columns = [data[name] for name in model.names]
-    _expect(len(data) == len(model.names) and set(map(type, columns)) == {list} and columns[0])
+    _require(len(data) == len(model.names) and set(map(type, columns)) == {list} and columns[0])
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _expect(usual: Any) -> None:
+def _require(usual: Any) -> None:
     if not usual:
         raise ValueError
 
 
 _READERS: dict[str, Callable[[Any, Servable], Table]] = {
-    "dataframe_split": _split,
-    "dataframe_records": _records,
-    "instances": _instances,
-    "inputs": _inputs,
+    "dataframe_split": _read_split,
+    "dataframe_records": _read_records,
+    "instances": _read_instances,
+    "inputs": _read_inputs,
 }
 
 
-def _as_rows(table: Table, model: Servable) -> Rows:
+def _to_rows(table: Table, model: Servable) -> Rows:
     """Return n rows, each with the model's columns in their order, as arrays; raise ValueError for an unfit value."""
     if not model.text:
-        return Rows(model.names, _numbers(table), {}, len(table))
+        return Rows(model.names, _to_numbers(table), {}, len(table))
     columns = dict(zip(model.names, zip(*table, strict=True), strict=True))
-    texts = {name: _texts(columns[name]) for name in model.text}
-    numbers = _numbers([list(columns[name]) for name in model.numeric]).T
+    texts = {name: _to_texts(columns[name]) for name in model.text}
+    numbers = _to_numbers([list(columns[name]) for name in model.numeric]).T
     return Rows(model.numeric, numbers, texts, len(table))
 
 
-def _numbers(table: Table) -> np.ndarray:
+def _to_numbers(table: Table) -> np.ndarray:
     """Return an n x k table as a k x n array of doubles, null as NaN."""
-    _expect(NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))))
+    _require(NUMBER_TYPES.issuperset(map(type, chain.from_iterable(table))))
     return np.array(table, dtype=np.float64).T
 
 
-def _texts(column: tuple[Any, ...]) -> np.ndarray:
-    _expect(TEXT_TYPES.issuperset(map(type, column)))
+def _to_texts(column: tuple[Any, ...]) -> np.ndarray:
+    _require(TEXT_TYPES.issuperset(map(type, column)))
     return np.array([(text or "").rstrip("\0") for text in column], dtype=object)
 
 
@@ -123,10 +123,10 @@ class _Reader:
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
         if isinstance(data, pd.DataFrame):
-            expect_each_once(data.columns.tolist(), self.model)
+            verify_unique_columns(data.columns.tolist(), self.model)
         schema, params_schema = self.metadata.get_input_schema(), self.metadata.get_params_schema()
         table, _ = _validate_prediction_input(data, params, schema, params_schema)
-        self.rows = self.model.rows_of(table)
+        self.rows = self.model.to_rows(table)
         return []
 
 
@@ -139,118 +139,118 @@ def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
     request: Any = body
     try:
         if kind == CSV:
-            reader.predict(csv_table(body, model))
+            reader.predict(read_csv_table(body, model))
         else:
-            request = _json_request(body, model) if kind == JSON else body
+            request = _parse_json_request(body, model) if kind == JSON else body
             scoring_server.invocations(request, kind, reader, model.metadata.get_input_schema())
     except MlflowException as error:
-        message = readable(error.message)
-        field = field_of(message, request, model)
+        message = shorten_message(error.message)
+        field = find_field(message, request, model)
         raise Refusal(error.get_http_status_code(), error.error_code, message, field) from error
     except Refusal:
         raise
     except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-        raise bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
+        raise make_bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
     if reader.rows is None:
-        raise bad_request("the body holds no table.", "body")
-    _expect_whole_texts(reader.rows)
+        raise make_bad_request("the body holds no table.", "body")
+    _verify_whole_texts(reader.rows)
     return reader.rows
 
 
-def _expect_whole_texts(rows: Rows) -> None:
+def _verify_whole_texts(rows: Rows) -> None:
     """Raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
     for name, column in rows.texts.items():
         try:
             "".join(column).encode()
         except UnicodeEncodeError:
             message = f"column {name}: a text holds half a surrogate pair. Send whole characters."
-            raise bad_request(message, name) from None
+            raise make_bad_request(message, name) from None
 
 
-def _json_request(body: bytes, model: Servable) -> Any:
+def _parse_json_request(body: bytes, model: Servable) -> Any:
     """Return a parsed JSON body whose texts and numbers mean the same in every shape; for MLflow, which continues.
 
     MLflow reads a missing text of `instances` and `inputs` as "None", and fails at whole numbers beyond doubles. It
     also rejects a body that is not a JSON object.
     """
     try:
-        request = json.loads(body, parse_int=_whole_number)
+        request = json.loads(body, parse_int=_parse_whole_number)
     except ValueError:
         return body
     if not isinstance(request, dict):
         return body
     for key in _READERS.keys() & request.keys() if model.text else ():
-        _make_texts(request[key], model.text)
+        _convert_texts(request[key], model.text)
     return request
 
 
-def _whole_number(digits: str) -> float:
+def _parse_whole_number(digits: str) -> float:
     return int(digits) if len(digits) < LONGEST_WHOLE_NUMBER else float(digits)
 
 
-def _make_texts(data: Any, names: tuple[str, ...]) -> None:
+def _convert_texts(data: Any, names: tuple[str, ...]) -> None:
     """Turn each value of a text column into a text, in whatever shape it was sent."""
     if isinstance(data, list):
         for row in data:
-            _make_texts(row, names)
+            _convert_texts(row, names)
         return
     if not isinstance(data, dict):
         return
     for name in names & data.keys():
         cells = data[name]
-        data[name] = [_text(cell) for cell in cells] if isinstance(cells, list) else _text(cells)
+        data[name] = [_to_text(cell) for cell in cells] if isinstance(cells, list) else _to_text(cells)
     columns, rows = data.get("columns"), data.get("data")
     if isinstance(columns, list) and isinstance(rows, list):
         places = [place for place, name in enumerate(columns) if name in names]
         for row in rows:
             if isinstance(row, list):
                 for place in places:
-                    row[place : place + 1] = map(_text, row[place : place + 1])
+                    row[place : place + 1] = map(_to_text, row[place : place + 1])
             else:
-                _make_texts(row, names)
+                _convert_texts(row, names)
 
 
-def _text(value: Any) -> Any:
+def _to_text(value: Any) -> Any:
     if value is None or value != value:
         return ""
     return str(value) if isinstance(value, bool | int | float) else value
 
 
 # the part of pandas' message that repeats a value of a row
-_REPEATED = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
+_REPEATED_VALUE = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
 
 
-def readable(message: str) -> str:
+def shorten_message(message: str) -> str:
     """Return MLflow's message without the caller's own data, which it repeats before and after the reason."""
     if message.startswith("Failed to predict data"):
         message = message.partition("\nError: ")[2]
     if message.startswith("Failed to enforce schema of data"):
         message = message.rpartition("Error: ")[2]
     message = message.partition("\nInput: ")[0].partition("IMPORTANT: The MLflow Model")[0]
-    message = _REPEATED.sub("a text is not a number", message)
+    message = _REPEATED_VALUE.sub("a text is not a number", message)
     return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
 
 
-_NAMED = re.compile(
+_FIELD_IN_MESSAGE = re.compile(
     r"missing inputs \[(.+?)\]|convert column (.+?) to type|types for column (.+?)\. |column '(.+?)' occurs twice"
 )
 
 
-def field_of(message: str, request: Any, model: Servable) -> str:
+def find_field(message: str, request: Any, model: Servable) -> str:
     """Return the field to correct: what MLflow's message names, else the first unfit column or key, else "body"."""
-    if named := _NAMED.search(message):
+    if named := _FIELD_IN_MESSAGE.search(message):
         return named[named.lastindex or 0].replace("'", "")
     keys = [key for key in _READERS if isinstance(request, dict) and key in request]
     if len(keys) != 1:
         return "body"
-    for name, values in _columns_of(request[keys[0]]):
+    for name, values in _list_columns(request[keys[0]]):
         if name in model.numeric and not all(map(is_number, values)):
             return name
     return keys[0]
 
 
-def _columns_of(data: Any) -> list[tuple[str, list[Any]]]:
+def _list_columns(data: Any) -> list[tuple[str, list[Any]]]:
     """Return the columns of whatever shape was sent, as far as they can be told."""
     try:
         if isinstance(data, dict) and "data" in data:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from serve.http.refusals import REFUSALS, refusal
+from serve.http.refusals import REFUSALS, make_refusal
 from serve.model.servable import Servable
 
 JSON = "application/json"
-CALL = "scorer.call"
+CALL_KEY = "scorer.call"
 CLIENT_GONE, *_ = REFUSALS["CLIENT_GONE"]
 BODIES_AT_ONCE = 4  # of the largest size, in memory together; further ones wait for one of these to be answered
 SMALL_BODY = 64 * 1024  # bytes; such a body does not wait: a few rows are answered while others send large tables
@@ -27,7 +27,7 @@ class BodyMemory:
         self.patience = patience
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def take(self, size: int) -> None:
+    async def reserve(self, size: int) -> None:
         """Take `size` bytes as soon as they are free; raise Refusal if they are not within `patience` seconds."""
         try:
             async with asyncio.timeout(self.patience):
@@ -35,10 +35,10 @@ class BodyMemory:
                     self._waiting.append(asyncio.get_running_loop().create_future())
                     await self._waiting[-1]
         except TimeoutError:
-            raise refusal("OVERLOADED") from None
+            raise make_refusal("OVERLOADED") from None
         self.free -= size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self.free += size
         for waiting in self._waiting:
             if not waiting.done():
@@ -72,39 +72,39 @@ class Call:
         return (time.perf_counter() - self.arrived) * 1000
 
 
-def call_of(request: Request) -> Call:
-    call: Call = request.scope[CALL]
+def get_call(request: Request) -> Call:
+    call: Call = request.scope[CALL_KEY]
     return call
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the whole body; raise Refusal if it is larger than `limit` bytes, or announced so."""
-    call = call_of(request)
+    call = get_call(request)
     chunks: list[bytes] = []
     size = 0
     announced = int(request.headers.get("content-length", 0))  # the parser takes only digits
     if announced > limit:
-        raise refusal("BODY_TOO_LARGE", limit=limit)
-    await _hold(call, announced)
+        raise make_refusal("BODY_TOO_LARGE", limit=limit)
+    await _reserve_memory(call, announced)
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise refusal("BODY_TOO_LARGE", limit=limit)
+            raise make_refusal("BODY_TOO_LARGE", limit=limit)
         if size > max(call.body_bytes, SMALL_BODY):
-            await _hold(call, limit)  # its size was not announced
+            await _reserve_memory(call, limit)  # its size was not announced
         chunks.append(chunk)
     call.body_complete = True
     return b"".join(chunks)
 
 
-async def _hold(call: Call, size: int) -> None:
+async def _reserve_memory(call: Call, size: int) -> None:
     """Reserve memory for a large body until its request is finished."""
     if size > max(call.body_bytes, SMALL_BODY):
-        await call.memory.take(size)
+        await call.memory.reserve(size)
         call.body_bytes = size
 
 
-def media_type_of(header: str | None, accepted: Collection[str]) -> str:
+def parse_media_type(header: str | None, accepted: Collection[str]) -> str:
     """Return the type of a body in small letters; case, spaces and quotes of the header change nothing.
 
     Raises Refusal (415) where there is no header, or another type, charset or parameter in it.
@@ -114,4 +114,4 @@ def media_type_of(header: str | None, accepted: Collection[str]) -> str:
     if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("charset", "utf8"), ("",)}:
         return kind.strip()
     found = f"'{header[:80]}'" if header else "none"
-    raise refusal("UNSUPPORTED_MEDIA_TYPE", found=found, expected=" or ".join(accepted))
+    raise make_refusal("UNSUPPORTED_MEDIA_TYPE", found=found, expected=" or ".join(accepted))

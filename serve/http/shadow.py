@@ -14,11 +14,11 @@ from typing import Any
 
 from prediction_log.writer import Prediction, PredictionLog
 from serve.http import metrics
-from serve.http.event_log import note
-from serve.model.microbatch import joined
+from serve.http.event_log import log_event
+from serve.model.microbatch import join_rows
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
-from stepkit.errors import reason_without_rows
+from stepkit.errors import explain_without_rows
 
 Job = tuple[Rows, list[Prediction]]
 
@@ -55,7 +55,7 @@ class Shadow:
             if fits:
                 for start in range(0, rows.count, ROWS_AT_ONCE):
                     end = start + ROWS_AT_ONCE
-                    self._jobs.append((rows.part(start, end), answered[start:end]))
+                    self._jobs.append((rows.slice(start, end), answered[start:end]))
                 self._rows += rows.count
                 self._change.notify()
         if not fits:
@@ -73,17 +73,19 @@ class Shadow:
             self._jobs.clear()
 
     def _run(self) -> None:
-        while jobs := self._take():
+        while jobs := self._take_jobs():
             started = time.perf_counter()
             model = self._model()
-            fitting = [(rows, answered) for rows, answered in jobs if model and _has_columns_of(model, rows)]
+            fitting = [(rows, answered) for rows, answered in jobs if model and _has_same_columns(model, rows)]
             metrics.shadow_dropped.inc(sum(rows.count for rows, _ in jobs) - sum(rows.count for rows, _ in fitting))
             if model and fitting:
-                self._score(model, joined([rows for rows, _ in fitting]), [one for _, each in fitting for one in each])
+                self._score(
+                    model, join_rows([rows for rows, _ in fitting]), [one for _, each in fitting for one in each]
+                )
             worked = time.perf_counter() - started
             self._closing.wait(max(SHORTEST_REST_SECONDS, worked * (1 / SHARE_OF_TIME - 1)))
 
-    def _take(self) -> list[Job]:
+    def _take_jobs(self) -> list[Job]:
         """Wait for rows and return as many as are scored together; none at the end."""
         with self._change:
             self._change.wait_for(lambda: self._jobs or self._closing.is_set())
@@ -100,7 +102,7 @@ class Shadow:
         try:
             scores = model.score(rows)
         except Exception as error:  # whatever the graph trips over: the thread must live, and nobody waits for this
-            note("shadow_failed", version=model.version, error=reason_without_rows(error))
+            log_event("shadow_failed", version=model.version, error=explain_without_rows(error))
             return
         metrics.rows.labels(model.version, "shadow").inc(rows.count)
         same: dict[str, Any] = {
@@ -118,9 +120,9 @@ class Shadow:
         try:
             future.result(PATIENCE_SECONDS)  # so no more than one group of these waits among the answers' own
         except Exception as error:
-            note("shadow_unrecorded", rows=rows.count, error=reason_without_rows(error))
+            log_event("shadow_unrecorded", rows=rows.count, error=explain_without_rows(error))
 
 
-def _has_columns_of(model: Servable, rows: Rows) -> bool:
+def _has_same_columns(model: Servable, rows: Rows) -> bool:
     """Whether rows that an earlier champion answered have the columns of this model."""
     return rows.names == model.numeric and set(rows.texts) == set(model.text)

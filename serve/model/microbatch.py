@@ -13,14 +13,14 @@ import numpy as np
 from serve.model.onnx_graph import Rows, Scores
 from serve.model.servable import Servable
 
-Waiting = list[tuple[Rows, asyncio.Future[Scores]]]
+WaitingRequests = list[tuple[Rows, asyncio.Future[Scores]]]
 
 
 class Batcher:
     """Belongs to one event loop; every method is called from it."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[Servable, Waiting]] = {}
+        self._waiting: dict[int, tuple[Servable, WaitingRequests]] = {}
 
     async def score(self, rows: Rows, model: Servable) -> Scores:
         """Return the scores of n rows, computed with those of others that wait for the same model."""
@@ -34,16 +34,16 @@ class Batcher:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for model, together in waiting.values():
-            _score(model, together)
+            _score_requests(model, together)
 
 
-def _score(model: Servable, together: Waiting) -> None:
+def _score_requests(model: Servable, together: WaitingRequests) -> None:
     try:
-        scores = model.score(joined([rows for rows, _ in together]))
+        scores = model.score(join_rows([rows for rows, _ in together]))
     except Exception as error:  # it belongs to those who wait, not to the event loop
         if len(together) > 1:
             for one in together:  # only the request whose rows the model fails at gets the error
-                _score(model, [one])
+                _score_requests(model, [one])
         elif not together[0][1].done():
             together[0][1].set_exception(error)
         return
@@ -55,7 +55,7 @@ def _score(model: Servable, together: Waiting) -> None:
         start = end
 
 
-def joined(tables: list[Rows]) -> Rows:
+def join_rows(tables: list[Rows]) -> Rows:
     """Return the rows of several tables with the same columns as one table."""
     first = tables[0]
     if len(tables) == 1:

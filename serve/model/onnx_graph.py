@@ -13,11 +13,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
-from prediction_log.rows import features_json, features_texts
+from prediction_log.rows import encode_feature_table, encode_features
 from serve.errors import ModelFailed
 
 PROBABILITIES = "probabilities"
-EDGE = 1e-6  # a sum of float32 votes may leave the range from 0 to 1 by its last digits
+MAX_ROUNDING_ERROR = 1e-6  # a sum of float32 votes may leave the range from 0 to 1 by its last digits
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rows:
     texts: dict[str, np.ndarray]
     count: int
 
-    def part(self, start: int, end: int) -> Rows:
+    def slice(self, start: int, end: int) -> Rows:
         """Return the rows from `start` up to, not including, `end`; they share memory with these."""
         texts = {name: column[start:end] for name, column in self.texts.items()}
         return Rows(self.names, self.numbers[:, start:end], texts, min(end, self.count) - start)
@@ -44,11 +44,11 @@ class Rows:
         texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
         return {**dict(zip(self.names, numbers, strict=True)), **texts}
 
-    def features(self, hidden: frozenset[str] = frozenset()) -> list[str]:
+    def to_json(self, hidden: frozenset[str] = frozenset()) -> list[str]:
         """Return the n rows as JSON for the record, with null in place of the hidden columns."""
-        if not self.texts and (rows := features_texts(self.names, self.numbers.T, hidden)):
+        if not self.texts and (rows := encode_feature_table(self.names, self.numbers.T, hidden)):
             return rows
-        return [features_json(row, hidden) for row in self.dictionaries()]
+        return [encode_features(row, hidden) for row in self.dictionaries()]
 
     def dictionaries(self) -> list[dict[str, Any]]:
         """Return the n rows by column; None stands for a missing value."""
@@ -68,7 +68,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Described:
+class GraphFile:
     """What a graph on disk is asked with: its columns, which of them are text, and from where on the class is 1."""
 
     path: Path
@@ -98,7 +98,7 @@ class Graph:
             answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
         except Exception as error:  # ONNX Runtime has a class for each cause, and its messages may repeat values
             raise ModelFailed(f"{self.name} version {self.version} failed: {type(error).__name__}.") from error
-        if not ((answered >= -EDGE) & (answered <= 1 + EDGE)).all():  # nor is NaN
+        if not ((answered >= -MAX_ROUNDING_ERROR) & (answered <= 1 + MAX_ROUNDING_ERROR)).all():  # nor is NaN
             raise ModelFailed(
                 f"{self.name} version {self.version} returned a probability that is not a number from 0 to 1. "
                 "Promote another version."
@@ -107,7 +107,7 @@ class Graph:
         return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
 
 
-def open_graph(name: str, version: str, found: Described) -> Graph:
+def open_graph(name: str, version: str, found: GraphFile) -> Graph:
     """Load a graph; its file is not needed after that."""
     options = onnxruntime.SessionOptions()
     # a row takes 0.03 ms: requests beside each other use the cores better than threads within one

@@ -12,7 +12,7 @@ LONGEST = 200
 FORBIDDEN = re.compile(r"[^\w.\- /]")
 
 
-def metric_name(column: str) -> str:
+def make_metric_name(column: str) -> str:
     """Return a name that MLflow takes and that no other column gets; the column's own name where MLflow takes it.
 
     A name that has to change ends with a digest of the column's name: `rate%` and `rate$` stay distinct, and a column

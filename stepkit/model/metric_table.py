@@ -31,12 +31,12 @@ METRICS = {
 }
 
 
-def metric_of(name: str) -> Metric:
+def get_metric(name: str) -> Metric:
     """Return a metric's row; for a name that is not in the table, one with the name in words."""
     return METRICS.get(name) or Metric(name.replace("_", " "))
 
 
-def number(value: float | None, digits: int = 4, sign: str = "") -> str:
+def format_metric(value: float | None, digits: int = 4, sign: str = "") -> str:
     """Return a metric's value or a difference (sign "+") as text; "not computed" for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return NOT_COMPUTED

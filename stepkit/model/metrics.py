@@ -27,12 +27,12 @@ class Scored:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def of(self, rows: np.ndarray) -> Scored:
+    def select(self, rows: np.ndarray) -> Scored:
         """The rows at these places, or where a mask is true."""
         return Scored(self.labels[rows], self.probability[rows], self.predicted[rows])
 
 
-class Weighable:
+class WeightedMetrics:
     """Scored rows, sorted once, so that the metrics of any weights on them are sums.
 
     Attributes:
@@ -42,14 +42,14 @@ class Weighable:
     def __init__(self, scored: Scored, costs: Costs) -> None:
         order = np.argsort(-scored.probability, kind="stable")
         self.place = np.argsort(order)
-        falling = scored.of(order)
+        falling = scored.select(order)
         self._positive = falling.labels.astype(np.float32)
         self._deviation = falling.probability - falling.labels
         # rows of equal probability cannot be told apart
         self._starts = np.flatnonzero(np.append(True, np.diff(falling.probability) != 0))
-        self._parts = {kind: _parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
+        self._parts = {kind: _compute_parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
 
-    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed.
 
         Counts are exact in the type of the weights: float32 will do up to 16,000,000 rows.
@@ -59,7 +59,7 @@ class Weighable:
         rows = negatives + positives
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
-                **self._ranked(weights, negatives, positives),
+                **self._compute_ranking(weights, negatives, positives),
                 "log_loss": log_loss / rows,
                 "brier_score": squares / rows,
                 "accuracy": right / rows,
@@ -69,7 +69,9 @@ class Weighable:
                 "expected_cost": cost / rows,
             }
 
-    def _ranked(self, weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
+    def _compute_ranking(
+        self, weights: np.ndarray, negatives: np.ndarray, positives: np.ndarray
+    ) -> dict[str, np.ndarray]:
         new_rows, new_hits, deviations = (
             np.add.reduceat(values, self._starts, axis=1)
             for values in (weights, weights * self._positive, weights * self._deviation)
@@ -78,23 +80,27 @@ class Weighable:
         gap = hits * (1 / positives + 1 / negatives).astype(weights.dtype)[:, None]
         gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
         # each negative counts the positives above it, and half of those beside it
-        above = _dots(new_rows, hits) - _dots(new_hits, hits) - _dots(new_rows - new_hits, new_hits) / 2
+        above = (
+            _multiply_rows(new_rows, hits)
+            - _multiply_rows(new_hits, hits)
+            - _multiply_rows(new_rows - new_hits, new_hits) / 2
+        )
         return {
             "roc_auc": above / (positives * negatives),
-            "average_precision": _dots(new_hits, hits / np.maximum(rows, 1))
+            "average_precision": _multiply_rows(new_hits, hits / np.maximum(rows, 1))
             / np.where(negatives > 0, positives, np.nan),
             "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),
-            "calibration_error": _calibration_error(deviations, rows - new_rows / 2, rows[:, -1:]),
+            "calibration_error": _compute_calibration_error(deviations, rows - new_rows / 2, rows[:, -1:]),
         }
 
 
-def _dots(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _multiply_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return (b,) the product of each row of (b, n) with the same row of the other."""
     products: np.ndarray = np.matmul(one[:, None, :], other[:, :, None])
     return products[:, 0, 0].astype(float)
 
 
-def _calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
+def _compute_calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Return (b,) errors; of (b, 1) `total` rows, `above` (b, n) are above the middle of each probability."""
     bins = np.clip((total - above) * CALIBRATION_BINS / total, 0, CALIBRATION_BINS - 1).astype(int)
     bins += np.arange(len(bins))[:, None] * CALIBRATION_BINS
@@ -103,7 +109,7 @@ def _calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndar
     return errors
 
 
-def _parts(scored: Scored, costs: Costs) -> np.ndarray:
+def _compute_parts(scored: Scored, costs: Costs) -> np.ndarray:
     """Return (n, 8): what each row adds to the sums from which the metrics are made."""
     labels, probability, predicted = scored.labels.astype(float), scored.probability, scored.predicted.astype(float)
     safe = np.clip(probability, SMALLEST, 1 - SMALLEST)
@@ -116,12 +122,12 @@ def _parts(scored: Scored, costs: Costs) -> np.ndarray:
             labels == predicted,
             -np.where(labels == 1, np.log(safe), np.log1p(-safe)),
             (probability - labels) ** 2,
-            costs.of(scored.labels, scored.predicted),
+            costs.select(scored.labels, scored.predicted),
         ]
     )
 
 
-def scores(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def compute_metrics(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return the metrics of n scored rows but their cost; NaN where one cannot be computed, as with one class only.
 
     Args:
@@ -129,11 +135,11 @@ def scores(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -
         probability: (n,) of the positive class.
         predicted: (n,) of 0 and 1, the class at the model's threshold.
     """
-    found = Weighable(Scored(labels, probability, predicted), Costs()).metrics(np.ones((1, len(labels))))
+    found = WeightedMetrics(Scored(labels, probability, predicted), Costs()).compute(np.ones((1, len(labels))))
     return {name: float(values[0]) for name, values in found.items() if name != "expected_cost"}
 
 
-def confusion(labels: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
+def count_confusion(labels: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
     """Return the counts tn, fp, fn and tp."""
     counts = np.bincount(2 * np.asarray(labels, dtype=int) + np.asarray(predicted, dtype=int), minlength=4)
     return dict(zip(("tn", "fp", "fn", "tp"), map(int, counts), strict=True))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import metrics
 
-from stepkit.model.statistics import CALIBRATION_BINS, bins_of, calibration_error
+from stepkit.model.statistics import CALIBRATION_BINS, assign_bins, compute_calibration_error
 
 MOST_POINTS = 5000
 MOST_BARS = 20
@@ -24,18 +24,20 @@ ClassNames = tuple[str, str]
 rcParams["text.parse_math"] = False
 
 
-def _figure(height: float = 4.8, **texts: Any) -> tuple[Figure, Axes]:
+def _make_figure(height: float = 4.8, **texts: Any) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.0, height))
     axes = figure.subplots()
     axes.set(**texts)
     return figure, axes
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str, classes: ClassNames = ("0", "1")) -> Figure:
+def plot_confusion_matrix(
+    labels: np.ndarray, predicted: np.ndarray, title: str, classes: ClassNames = ("0", "1")
+) -> Figure:
     """Return shares of each true class, with the counts below them."""
     counts = metrics.confusion_matrix(labels, predicted, labels=[0, 1])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(title=title, xlabel="predicted class", ylabel="true class")
+    figure, axes = _make_figure(title=title, xlabel="predicted class", ylabel="true class")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.1%}\n{counts[row, column]:,}"
@@ -52,9 +54,9 @@ def _plot_curve(axes: Axes, x: np.ndarray, y: np.ndarray, label: str) -> None:
     axes.plot(x[kept], y[kept], label=label)
 
 
-def roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+def plot_roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
-    figure, axes = _figure(title=title, xlabel="false positive rate", ylabel="true positive rate")
+    figure, axes = _make_figure(title=title, xlabel="false positive rate", ylabel="true positive rate")
     area = metrics.roc_auc_score(labels, probability)
     _plot_curve(axes, false_positive, true_positive, f"model (AUC {area:.4f})")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="chance (AUC 0.5)")
@@ -62,9 +64,9 @@ def roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure
     return figure
 
 
-def precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+def plot_precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     precision, recall, _ = metrics.precision_recall_curve(labels, probability)
-    figure, axes = _figure(title=title, xlabel="recall", ylabel="precision", ylim=(0, 1.02))
+    figure, axes = _make_figure(title=title, xlabel="recall", ylabel="precision", ylim=(0, 1.02))
     area = metrics.average_precision_score(labels, probability)
     _plot_curve(axes, recall, precision, f"model (average precision {area:.4f})")
     axes.axhline(labels.mean(), ls="--", color="grey", label=f"share of positives ({labels.mean():.3f})")
@@ -72,26 +74,26 @@ def precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: s
     return figure
 
 
-def calibration(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+def plot_calibration(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
     """Return the share of positives by mean probability per bin; the area of a dot grows with the rows in it."""
-    bins = bins_of(probability)
+    bins = assign_bins(probability)
     rows = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = rows > 0
     mean, share = (np.bincount(bins, of, CALIBRATION_BINS)[filled] / rows[filled] for of in (probability, labels))
-    figure, axes = _figure(title=title, xlabel="mean predicted probability", ylabel="share of positives")
+    figure, axes = _make_figure(title=title, xlabel="mean predicted probability", ylabel="share of positives")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
-    error = calibration_error(labels, probability)
+    error = compute_calibration_error(labels, probability)
     axes.plot(mean, share, "-", color="C0", label=f"model (calibration error {error:.4f})")
     axes.scatter(mean, share, s=20 + 180 * rows[filled] / rows.max(), color="C0")
     axes.legend(loc="upper left")
     return figure
 
 
-def score_distribution(
+def plot_score_distribution(
     labels: np.ndarray, probability: np.ndarray, threshold: float, title: str, classes: ClassNames = ("0", "1")
 ) -> Figure:
     """Return histograms of the probabilities of each class, each with area 1, and the threshold between them."""
-    figure, axes = _figure(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))
+    figure, axes = _make_figure(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))
     for label, color in ((0, "C0"), (1, "C3")):
         of_class = probability[labels == label]
         if len(of_class):
@@ -102,18 +104,18 @@ def score_distribution(
     return figure
 
 
-def feature_importance(importance: pd.Series, title: str) -> Figure:
+def plot_feature_importance(importance: pd.Series, title: str) -> Figure:
     """Return bars for the largest of (k,) importances, the largest on top."""
     top = importance.nlargest(MOST_BARS)[::-1]
-    figure, axes = _figure(0.28 * len(top) + 1.2, title=title, xlabel="importance (share of impurity removed)")
+    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="importance (share of impurity removed)")
     axes.barh([*map(str, top.index)], top.to_numpy())
     return figure
 
 
-def permutation_importance(drops: pd.DataFrame, title: str) -> Figure:
+def plot_permutation_importance(drops: pd.DataFrame, title: str) -> Figure:
     """Return bars with intervals for the largest of k rows of `value`, `low` and `high`, by label, largest on top."""
     top = drops.nlargest(MOST_BARS, "value")[::-1]
-    figure, axes = _figure(0.28 * len(top) + 1.2, title=title, xlabel="loss of AUC when the column is shuffled")
+    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="loss of AUC when the column is shuffled")
     reach = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())
     axes.barh([*map(str, top.index)], top["value"], xerr=reach, error_kw={"lw": 1, "alpha": 0.6})
     axes.axvline(0, color="black", lw=0.8)

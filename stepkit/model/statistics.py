@@ -21,20 +21,20 @@ class Interval:
     low: float
     high: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def standard_error(self, level: float = 0.95) -> float:
+    def compute_standard_error(self, level: float = 0.95) -> float:
         """Return the standard error of which a normal interval at `level` has this width."""
-        return (self.high - self.low) / (2 * _reach(level))
+        return (self.high - self.low) / (2 * _compute_reach(level))
 
 
-def _reach(level: float) -> float:
+def _compute_reach(level: float) -> float:
     """Return how many standard errors the end of a two-sided normal interval is from its middle."""
     return float(stats.norm.ppf((1 + level) / 2))
 
 
-def sidak(alpha: float, tests: int) -> float:
+def compute_sidak_level(alpha: float, tests: int) -> float:
     """Return the level of each of `tests` independent tests whose family-wise level is `alpha`.
 
     Source: Z. Sidak, Rectangular Confidence Regions for the Means of Multivariate Normal Distributions, Journal of
@@ -43,50 +43,50 @@ def sidak(alpha: float, tests: int) -> float:
     return float(-np.expm1(np.log1p(-alpha) / max(tests, 1)))
 
 
-def kolmogorov_smirnov(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+def compute_ks_test(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     """Return distance (0 to 1) and two-sided p-value of two samples (n,) and (m,) without gaps."""
     result = stats.ks_2samp(ours, theirs)
     return float(result.statistic), float(result.pvalue)
 
 
-def total_variation(ours: np.ndarray, theirs: np.ndarray) -> float:
+def compute_total_variation(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Return the share of rows (0 to 1) that would have to change their code; from two (k,) shares of k codes."""
     return float(np.abs(ours - theirs).sum() / 2)
 
 
-def bins_of(probability: np.ndarray) -> np.ndarray:
+def assign_bins(probability: np.ndarray) -> np.ndarray:
     """Return (n,) the calibration bin of each probability, 0 to 9: bins of equally many rows, equal ones together."""
     middle = stats.rankdata(probability) - 0.5
     bins: np.ndarray = (middle * CALIBRATION_BINS / len(probability)).astype(int)
     return bins
 
 
-def calibration_error(labels: np.ndarray, probability: np.ndarray) -> float:
+def compute_calibration_error(labels: np.ndarray, probability: np.ndarray) -> float:
     """Return the expected calibration error: |mean probability - share of positives| per bin, weighted by rows.
 
     Source: Naeini, Cooper, Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015.
     """
-    deviations = np.bincount(bins_of(probability), probability - labels, CALIBRATION_BINS)
+    deviations = np.bincount(assign_bins(probability), probability - labels, CALIBRATION_BINS)
     return float(np.abs(deviations).sum() / len(labels))
 
 
-def auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> Interval:
+def compute_auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> Interval:
     """Return the ROC AUC of (n,) scores with its interval; NaN unless both classes have 2 rows or more.
 
     Source: DeLong, DeLong, Clarke-Pearson, Comparing the Areas under Two or More Correlated Receiver Operating
     Characteristic Curves, Biometrics 44, 1988; by mid-ranks as in Sun, Xu, Fast Implementation of DeLong's Algorithm,
     IEEE Signal Processing Letters 21, 2014.
     """
-    return _normal_interval(*_placements(labels, scores), level)
+    return _compute_normal_interval(*_compute_placements(labels, scores), level)
 
 
-def auc_difference(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> Interval:
+def compute_auc_difference(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, level: float = 0.95) -> Interval:
     """Return the ROC AUC of `ours` minus that of `theirs` on the same n rows, by DeLong's paired interval."""
-    (hits, misses), (their_hits, their_misses) = _placements(labels, ours), _placements(labels, theirs)
-    return _normal_interval(hits - their_hits, misses - their_misses, level)
+    (hits, misses), (their_hits, their_misses) = _compute_placements(labels, ours), _compute_placements(labels, theirs)
+    return _compute_normal_interval(hits - their_hits, misses - their_misses, level)
 
 
-def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compute_placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each positive, the share of negatives below it, and for each negative that of positives above it."""
     above, below = scores[labels == 1], scores[labels == 0]
     ranks = stats.rankdata(np.concatenate([above, below]))
@@ -95,9 +95,9 @@ def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
     return hits, misses
 
 
-def _normal_interval(hits: np.ndarray, misses: np.ndarray, level: float) -> Interval:
+def _compute_normal_interval(hits: np.ndarray, misses: np.ndarray, level: float) -> Interval:
     if min(len(hits), len(misses)) < 2:
         return Interval(np.nan, np.nan, np.nan)
     value = float(hits.mean())
-    reach = _reach(level) * float(np.sqrt(hits.var(ddof=1) / len(hits) + misses.var(ddof=1) / len(misses)))
+    reach = _compute_reach(level) * float(np.sqrt(hits.var(ddof=1) / len(hits) + misses.var(ddof=1) / len(misses)))
     return Interval(value, value - reach, value + reach)

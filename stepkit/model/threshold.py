@@ -9,7 +9,7 @@ import numpy as np
 from stepkit.settings.evaluate import Costs
 
 
-def chosen_threshold(
+def choose_threshold(
     wanted: float | Literal["f1", "cost"], labels: np.ndarray, probability: np.ndarray, costs: Costs
 ) -> float:
     """Return the threshold with the best F1 or the least cost on n rows, or `wanted` itself if it is a number.
@@ -23,16 +23,16 @@ def chosen_threshold(
     """
     if isinstance(wanted, float | int):
         return float(wanted)
-    thresholds, hits, false_alarms = candidates(labels, probability)
+    thresholds, hits, false_alarms = list_thresholds(labels, probability)
     positives = int(labels.sum())
     if wanted == "f1":
         gain = 2 * hits / (hits + false_alarms + positives)
     else:
-        gain = -costs.total(len(labels) - positives - false_alarms, false_alarms, positives - hits, hits)
+        gain = -costs.compute_total(len(labels) - positives - false_alarms, false_alarms, positives - hits, hits)
     return float(thresholds[np.argmax(gain)])
 
 
-def candidates(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def list_thresholds(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return thresholds from the highest down, and the true and the false positives at each.
 
     At the first no row is predicted positive, at the last every row is, unless a probability of 1 or 0 forbids it.

@@ -43,16 +43,16 @@ class Costs(Strict):
     true_positive: float = 0.0
 
     @model_validator(mode="after")
-    def _mistakes_cost(self) -> Self:
+    def _verify_costs(self) -> Self:
         if self.false_positive < self.true_negative or self.false_negative < self.true_positive:
             raise ValueError("a mistake must not cost less than the right answer on the same row")
         return self
 
-    def total(self, tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
+    def compute_total(self, tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
         """Return the cost of so many rows of each kind; numbers or arrays of one shape."""
         return self.true_negative * tn + self.false_positive * fp + self.false_negative * fn + self.true_positive * tp
 
-    def of(self, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    def select(self, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Return (n,) the cost of each row."""
         table = np.array([[self.true_negative, self.false_positive], [self.false_negative, self.true_positive]])
         each: np.ndarray = table[np.asarray(labels, dtype=int), np.asarray(predicted, dtype=int)]

@@ -32,7 +32,7 @@ class Forest(Strict):
     n_jobs: int = -1
 
     @model_validator(mode="after")
-    def _samples_need_bootstrap(self) -> Self:
+    def _verify_forest(self) -> Self:
         if self.max_samples is not None and not self.bootstrap:
             raise ValueError("max_samples needs bootstrap: true")
         if self.n_jobs == 0:

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from stepkit.errors import StepError
-from stepkit.files import disk_problem, file_problem
-from stepkit.secret_urls import error_text
+from stepkit.files import to_disk_error, to_file_error
+from stepkit.secret_urls import format_error
 
 
-def leave(error: StepError, status: int = 1) -> NoReturn:
-    print(error_text(error), file=sys.stderr, flush=True)
+def exit_with_error(error: StepError, status: int = 1) -> NoReturn:
+    print(format_error(error), file=sys.stderr, flush=True)
     sys.exit(status)
 
 
 @contextmanager
-def one_message() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End the process by `leave` where an error is raised inside whose cause is outside of this code."""
     try:
         yield
@@ -29,18 +29,18 @@ def one_message() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if problem := as_step_error(error):
-            leave(problem)
+        if problem := to_step_error(error):
+            exit_with_error(problem)
         raise
 
 
-def as_step_error(error: BaseException) -> StepError | None:
+def to_step_error(error: BaseException) -> StepError | None:
     """Return the error to show for a cause outside of this code (server, store, disk), or None: it is our own."""
     if isinstance(error, StepError):
         return error
     if "mlflow.exceptions" in sys.modules:  # batch scoring loads MLflow in processes of its own only
-        from stepkit.store.tracking import trouble_of
+        from stepkit.store.tracking import to_store_error
 
-        if problem := trouble_of(error, last_resort=True):
+        if problem := to_store_error(error, last_resort=True):
             return problem
-    return disk_problem(error) or (file_problem(error) if isinstance(error, OSError) else None)
+    return to_disk_error(error) or (to_file_error(error) if isinstance(error, OSError) else None)

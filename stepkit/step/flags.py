@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from stepkit.secret_urls import shown_in
+from stepkit.secret_urls import hide_secrets_in_text
 from stepkit.settings.load import DEFAULT_MODEL
 from stepkit.table.columns import Strict
 
@@ -22,7 +22,7 @@ class UnfitName(argparse.ArgumentTypeError, ValueError):
     """A name that MLflow's registry, its filters or a models:/ address cannot hold."""
 
 
-def registered_name(text: str) -> str:
+def parse_model_name(text: str) -> str:
     """Parse the name of a registered model; raise UnfitName if it cannot be one."""
     if found := UNFIT_FOR_A_NAME.search(text):
         raise UnfitName(f"a registered model's name cannot contain {found[0]!r}. Use letters, digits, - and _")
@@ -56,7 +56,7 @@ FLAGS: dict[str, dict[str, object]] = {
     "input_model_step": {"required": True, "help": "step that logged the model"},
     "input_model_run_id": {"default": "", "help": "exact run of the model; empty: the current one"},
     "verdict": {"default": "verdict.json", "help": "artifact with the verdict"},
-    "model_name": {"type": registered_name, "default": DEFAULT_MODEL, "help": "registered model with the champion"},
+    "model_name": {"type": parse_model_name, "default": DEFAULT_MODEL, "help": "registered model with the champion"},
 }
 
 
@@ -87,10 +87,10 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments"):
             close = [near for word in typed for near in difflib.get_close_matches(word, known, n=1)]
             message += f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(sorted(known))}"
-        super().error(shown_in(message))
+        super().error(hide_secrets_in_text(message))
 
 
-def step_parser(doc: str | None, *flags: str) -> Parser:
+def make_step_parser(doc: str | None, *flags: str) -> Parser:
     """Return a parser for `--step` and the shared `flags`, described by a step's docstring."""
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("step", *flags):
@@ -98,7 +98,7 @@ def step_parser(doc: str | None, *flags: str) -> Parser:
     return parser
 
 
-def settings_parser(settings: type[Strict], section: str, prog: str, doc: str | None) -> Parser:
+def make_settings_parser(settings: type[Strict], section: str, prog: str, doc: str | None) -> Parser:
     """Return a parser with a flag for each setting of a project, as text: `settings_of` checks what is typed."""
     empty = f"A flag that is empty has the value of `{section}` in config.yaml; none means null."
     parser = Parser(prog=prog, description=f"{doc} {empty}")
@@ -113,7 +113,7 @@ def add_settings(parser: Parser, settings: type[Strict], *names: str) -> None:
         parser.add_argument(f"--{name}", default="", help=meaning.replace("%", "%%"))
 
 
-def positive(kind: Callable[[str], float], below: float = math.inf) -> Callable[[str], float]:
+def make_positive_parser(kind: Callable[[str], float], below: float = math.inf) -> Callable[[str], float]:
     """Return a parser for numbers of a kind (int or float) above 0, and below a limit."""
 
     def parse(text: str) -> float:
@@ -129,4 +129,4 @@ def positive(kind: Callable[[str], float], below: float = math.inf) -> Callable[
     return parse
 
 
-share = positive(float, below=1.0)
+parse_share = make_positive_parser(float, below=1.0)

@@ -19,9 +19,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from stepkit.errors import StepError
 from stepkit.processes import interrupt_on_signals
-from stepkit.secret_urls import error_text, shown_in
+from stepkit.secret_urls import format_error, hide_secrets_in_text
 from stepkit.step.artifacts import StepRun
-from stepkit.step.exit import as_step_error, leave, one_message
+from stepkit.step.exit import exit_on_error, exit_with_error, to_step_error
 from stepkit.store import lineage, tracking
 from stepkit.store.dead_runs import end_dead_runs, note_process
 
@@ -37,7 +37,7 @@ def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     interrupt_on_signals()
     try:
-        with one_message():
+        with exit_on_error():
             tracking.connect()
             with tempfile.TemporaryDirectory(prefix="step-") as folder, _open_run(args, Path(folder)) as run:
                 yield run
@@ -64,13 +64,13 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
         tracking.end_active_run("KILLED")
         raise
     except BaseException as error:
-        tracking.lose_patience(error)
-        problem = as_step_error(error)
+        tracking.stop_retrying(error)
+        problem = to_step_error(error)
         _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected; the traceback is in the log of this step.")
         if problem:
             if problem is not error and MLFLOW_PARENT_RUN_ID in active.data.tags:
                 traceback.print_exc()  # the pipeline keeps it in the step's log, and shows the message alone
-            leave(problem)
+            exit_with_error(problem)
         raise
     mlflow.end_run()
     lineage.mark_current(client, run.run_id)
@@ -79,8 +79,10 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
 def _fail(run: StepRun, problem: StepError | None, unexpected: str) -> None:
     """Put the message on the run, as tag and description, and end it."""
     with suppress(MlflowException, OSError):
-        run.client.set_tag(run.run_id, lineage.ERROR, (error_text(problem) if problem else shown_in(unexpected))[:5000])
+        run.client.set_tag(
+            run.run_id, lineage.ERROR, (format_error(problem) if problem else hide_secrets_in_text(unexpected))[:5000]
+        )
         if problem:
-            note = f"**{type(problem).__name__}**: {shown_in(str(problem))}"
+            note = f"**{type(problem).__name__}**: {hide_secrets_in_text(str(problem))}"
             run.client.set_tag(run.run_id, "mlflow.note.content", note)
     tracking.end_active_run("FAILED")

@@ -10,7 +10,7 @@ import shlex
 import sys
 
 
-def flags_of(options: str, only: str = "") -> list[str]:
+def to_flags(options: str, only: str = "") -> list[str]:
     """Return one flag for each word, split as a shell splits them; ValueError means a quote that is not closed."""
     return [f"--{word}" for word in shlex.split(options) if not only or word.partition("=")[0] in only.split()]
 
@@ -18,7 +18,7 @@ def flags_of(options: str, only: str = "") -> list[str]:
 if __name__ == "__main__":
     options, only, *command = sys.argv[1:]
     try:
-        command += flags_of(options, only)
+        command += to_flags(options, only)
     except ValueError as error:
         print(f"options: {error} (found: {options}). Put quotes around values with blanks.", file=sys.stderr)
         sys.exit(2)

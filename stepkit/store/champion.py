@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from stepkit.store.lineage import DataSet, data_set_in, data_set_of
-from stepkit.store.tracking import is_refused, missing_as
+from stepkit.store.lineage import DataSet, find_data_set, read_data_set
+from stepkit.store.tracking import handle_missing, is_refused
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -29,12 +29,12 @@ _BY_THE_GATE = re.compile(rf"UTC: champion(?: instead of version \d+)?, by {THE_
 _NONE_YET = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def champion_of(client: MlflowClient, model_name: str) -> ModelVersion | None:
+def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
     """Return the version with the alias `champion`, or None if there is no such model or alias."""
-    return version_by_alias(client, model_name, CHAMPION)
+    return find_version_by_alias(client, model_name, CHAMPION)
 
 
-def version_by_alias(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
+def find_version_by_alias(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
     """Return the version with an alias, None without such a model or alias; raise MlflowException if unknown."""
     try:
         return client.get_model_version_by_alias(model_name, alias)
@@ -52,21 +52,21 @@ def _has_model(client: MlflowClient, model_name: str) -> bool:
         return error.error_code not in _NONE_YET
 
 
-def run_of_version(version: ModelVersion) -> str:
+def find_training_run(version: ModelVersion) -> str:
     """Return the run that trained a version, "" if unknown; for files registered by hand, as their MLmodel notes it."""
     if version.run_id:
         return str(version.run_id)
     from mlflow.models import get_model_info  # takes its time to load, and most versions have a run
 
-    with missing_as(None, Exception):  # a damaged file: each library raises its own
+    with handle_missing(None, Exception):  # a damaged file: each library raises its own
         return str(get_model_info(f"models:/{version.name}/{version.version}").run_id or "")
     return ""
 
 
-def data_set_of_version(client: MlflowClient, version: ModelVersion) -> DataSet:
+def find_version_data_set(client: MlflowClient, version: ModelVersion) -> DataSet:
     """Return the data set of a version: the one that its tags name, else that of its training run."""
-    tagged = data_set_in(version.tags)
-    return tagged if tagged.name else data_set_of(client, run_of_version(version))
+    tagged = read_data_set(version.tags)
+    return tagged if tagged.name else find_data_set(client, find_training_run(version))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class OtherDataSet:
     why_replaceable: str
 
 
-def other_data_set(
+def find_other_data_set(
     client: MlflowClient, champion: ModelVersion, ours: DataSet, asked_for: bool = False
 ) -> OtherDataSet | None:
     """Return how the champion's data set differs from `ours`; None if it does not, or if one of both is unknown.
@@ -85,16 +85,16 @@ def other_data_set(
     Args:
         asked_for: the caller wants to replace a champion of another data set.
     """
-    theirs = data_set_of_version(client, champion)
+    theirs = find_version_data_set(client, champion)
     if not (theirs.name and ours.name) or theirs.name == ours.name:
         return None
     why = "register.replace_data_set is true" if asked_for else ""
-    if not why and theirs.synthetic and not is_by_hand(champion):
+    if not why and theirs.synthetic and not is_promoted_by_hand(champion):
         why = "no row of it is real"
     words = f"the champion (version {champion.version}) is of another data set ({theirs.name}, not {ours.name})"
     return OtherDataSet(words, why)
 
 
-def is_by_hand(champion: ModelVersion) -> bool:
+def is_promoted_by_hand(champion: ModelVersion) -> bool:
     """Return whether a person made it champion: its history does not end with a move by the gate."""
     return not _BY_THE_GATE.search(champion.tags.get(HISTORY, ""))

@@ -18,7 +18,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from stepkit.errors import StoreUnusable, TrackingRefused, TrackingUnreachable
-from stepkit.secret_urls import shown, shown_in
+from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
 log = logging.getLogger("stepkit.store.tracking")
 
@@ -29,7 +29,7 @@ CLOCK_SECONDS = 30.0
 ANOTHER_STORE = "Start it or correct it, or name another: MLFLOW_TRACKING_URI or main.mlflow_tracking_url."
 
 
-def expect_file(file: Path) -> None:
+def verify_file(file: Path) -> None:
     """Raise StoreUnusable unless an SQLite file, or its folder, can be used. MLflow tries for minutes."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,10 @@ def expect_file(file: Path) -> None:
             with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True)) as connection:
                 connection.execute("PRAGMA schema_version")
     except (OSError, sqlite3.Error) as error:
-        raise unusable(file, error) from error
+        raise make_unusable_error(file, error) from error
 
 
-def expect_database(uri: str) -> None:
+def verify_database(uri: str) -> None:
     """Raise TrackingUnreachable unless a database server answers, asked once."""
     from mlflow.store.db.utils import create_sqlalchemy_engine  # takes its time to load, and a server needs none
 
@@ -53,11 +53,11 @@ def expect_database(uri: str) -> None:
         engine.connect().close()
         engine.dispose()
     except Exception as error:  # each driver raises its own
-        reason = shown_in(one_line(of_driver(error) or error), uri)
-        raise TrackingUnreachable(f"the tracking store {shown(uri)}: {reason}. {ANOTHER_STORE}") from error
+        reason = hide_secrets_in_text(to_one_line(find_driver_error(error) or error), uri)
+        raise TrackingUnreachable(f"the tracking store {hide_secrets(uri)}: {reason}. {ANOTHER_STORE}") from error
 
 
-def expect_answer(uri: str) -> None:
+def verify_server(uri: str) -> None:
     """Raise TrackingUnreachable unless a server of MLflow answers; log a warning if its clock differs from ours.
 
     By such clocks it is decided whose run is the newest.
@@ -67,20 +67,22 @@ def expect_answer(uri: str) -> None:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS)
     except requests.RequestException as error:
         raise TrackingUnreachable(
-            f"the tracking server {shown(uri)} does not answer ({type(error).__name__}). {hint}"
+            f"the tracking server {hide_secrets(uri)} does not answer ({type(error).__name__}). {hint}"
         ) from error
     if not answer.ok:
-        raise TrackingUnreachable(f"{shown(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}")
+        raise TrackingUnreachable(
+            f"{hide_secrets(uri)}/health answers {answer.status_code}: no MLflow server there? {hint}"
+        )
     date = answer.headers.get("Date")
     ahead = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
     if abs(ahead) > CLOCK_SECONDS:
         log.warning(
             "the clock of this machine is %.0f s %s that of %s; set both by NTP, or an older run may pass for newest",
-            abs(ahead), "ahead of" if ahead > 0 else "behind", shown(uri),
+            abs(ahead), "ahead of" if ahead > 0 else "behind", hide_secrets(uri),
         )  # fmt: skip
 
 
-def expect_welcome(uri: str) -> None:
+def verify_account(uri: str) -> None:
     """Ask something for which a server with accounts wants to know who asks; any account may ask it."""
     try:
         answer = http_request(
@@ -90,28 +92,28 @@ def expect_welcome(uri: str) -> None:
     except MlflowException:
         return  # it answered a moment ago; whatever is wrong now is told by the call that needs it
     if answer.status_code == HTTPStatus.UNAUTHORIZED:
-        raise refused(uri)
+        raise make_refused_error(uri)
 
 
-def refused(uri: str) -> TrackingRefused:
+def make_refused_error(uri: str) -> TrackingRefused:
     """Return the error to show when the server does not let this account do what it asks."""
     account = os.environ.get("MLFLOW_TRACKING_USERNAME")
     who = f"the account '{account}'" if account else "callers without an account"
     return TrackingRefused(
-        f"the tracking server {shown(uri)} refuses {who}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
+        f"the tracking server {hide_secrets(uri)} refuses {who}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to "
         "those of an account that may write there (in the stack: `pipeline`, its password is in docker/.env)."
     )
 
 
-def unusable(store: Path | str, error: BaseException) -> StoreUnusable:
-    return StoreUnusable(f"the tracking store {store}: {one_line(error)}. {ANOTHER_STORE}")
+def make_unusable_error(store: Path | str, error: BaseException) -> StoreUnusable:
+    return StoreUnusable(f"the tracking store {store}: {to_one_line(error)}. {ANOTHER_STORE}")
 
 
-def of_driver(error: BaseException | None) -> BaseException | None:
+def find_driver_error(error: BaseException | None) -> BaseException | None:
     """Return the driver's error in one of SQLAlchemy, unless it is about a row that is there already."""
     cause = getattr(error, "orig", None)
     return cause if isinstance(cause, BaseException) and type(error).__name__ != "IntegrityError" else None
 
 
-def one_line(error: BaseException) -> str:
+def to_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

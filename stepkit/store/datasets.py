@@ -58,7 +58,7 @@ class TableDataset(PandasDataset):  # type: ignore[misc]  # MLflow does not type
     @property
     def schema(self) -> Schema:
         columns: list[ColSpec | TensorSpec] = [
-            ColSpec(_data_type(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()
+            ColSpec(_to_data_type(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()
         ]
         return Schema(columns)
 
@@ -67,12 +67,12 @@ class TableDataset(PandasDataset):  # type: ignore[misc]  # MLflow does not type
         return {"num_rows": len(self.df), "num_elements": int(self.df.size)}
 
 
-def _data_type(dtype: Any) -> DataType:
+def _to_data_type(dtype: Any) -> DataType:
     types = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "f": DataType.double}
     return types.get(dtype.kind, DataType.string)
 
 
-def as_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> TableDataset:
+def to_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> TableDataset:
     """Describe `table` (n rows) as the dataset `name` that came from `source` (runs:/ID/NAME, URL or path)."""
     try:
         with warnings.catch_warnings():

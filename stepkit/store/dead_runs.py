@@ -10,17 +10,17 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 
-from stepkit.processes import HOST, PID, is_alive, process_tags
-from stepkit.secret_urls import holds_secret
+from stepkit.processes import HOST, PID, is_alive, make_process_tags
+from stepkit.secret_urls import has_secret
 from stepkit.store.lineage import ERROR, find_run
-from stepkit.store.tracking import missing_as
+from stepkit.store.tracking import handle_missing
 
 MOST_RUNS = 1000
 
 
 def note_process(run_id: str) -> None:
     """Name this process on a run as the one that ends it."""
-    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in process_tags().items()])
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in make_process_tags().items()])
 
 
 def end_dead_runs(client: MlflowClient) -> Iterator[str]:
@@ -33,7 +33,7 @@ def end_dead_runs(client: MlflowClient) -> Iterator[str]:
         if alive is False and end_run(client, run):
             yield f"{subject}: ended, its process had died"
         elif alive is None:
-            yield f"{subject}: running on another host ({host}). If that host is removed: {command(run_id)}"
+            yield f"{subject}: running on another host ({host}). If that host is removed: {format_end_command(run_id)}"
 
 
 def end_run(client: MlflowClient, run: Run) -> bool:
@@ -41,16 +41,16 @@ def end_run(client: MlflowClient, run: Run) -> bool:
     found = find_run(client, run.info.run_id)
     if found is None or found.info.status != "RUNNING":
         return False
-    with missing_as():
+    with handle_missing():
         client.set_tag(run.info.run_id, ERROR, "its process died without a message")
         client.set_terminated(run.info.run_id, "KILLED")
         return True
     return False
 
 
-def command(run_id: str) -> str:
+def format_end_command(run_id: str) -> str:
     """Return what to type to end a run, whatever its process does; an address with a secret is left out."""
     uri = mlflow.get_tracking_uri()
-    where = "" if holds_secret(uri) else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+    where = "" if has_secret(uri) else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
     script = f"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')"
     return f"{where}{shlex.quote(sys.executable)} -c {shlex.quote(script)}"

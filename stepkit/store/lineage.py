@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from stepkit.errors import BadParameter, UpstreamMissing
-from stepkit.store.tracking import missing_as
+from stepkit.store.tracking import handle_missing
 
 STEP = "step"
 CURRENT = "current"
@@ -43,15 +43,15 @@ NEWEST_FIRST = ["attributes.end_time DESC", "attributes.start_time DESC"]
 _IS_CURRENT = f"tags.{CURRENT} = 'true' and attributes.status = 'FINISHED'"
 
 
-def current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Run]:
+def list_current_runs(client: MlflowClient, experiment_id: str, step: str) -> list[Run]:
     """Return finished runs of `step` that are marked current, newest first; more than one only for a moment."""
     found = client.search_runs([experiment_id], f"tags.{STEP} = '{step}' and {_IS_CURRENT}", order_by=NEWEST_FIRST)
-    return sorted(found, key=_marked_at, reverse=True)
+    return sorted(found, key=_read_mark_time, reverse=True)
 
 
-def current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
+def get_current_run(client: MlflowClient, experiment_id: str, step: str) -> Run:
     """Return the newest finished current run of `step`; raise UpstreamMissing, with how to make one."""
-    if runs := current_runs(client, experiment_id, step):
+    if runs := list_current_runs(client, experiment_id, step):
         return runs[0]
     name = client.get_experiment(experiment_id).name
     steps = sorted({run.data.tags.get(STEP, "") for run in client.search_runs([experiment_id], _IS_CURRENT)})
@@ -77,35 +77,35 @@ def mark_current(client: MlflowClient, run_id: str) -> None:
     client.set_tag(run_id, CURRENT_SINCE, f"{time.time_ns() // 1_000_000}")
     client.set_tag(run_id, CURRENT, "true")
     run = client.get_run(run_id)
-    marked = current_runs(client, run.info.experiment_id, run.data.tags[STEP])
-    newest = max(marked, key=_marked_at, default=run)
+    marked = list_current_runs(client, run.info.experiment_id, run.data.tags[STEP])
+    newest = max(marked, key=_read_mark_time, default=run)
     for other in marked:
         if other.info.run_id != newest.info.run_id:
             client.set_tag(other.info.run_id, CURRENT, "false")
 
 
-def _marked_at(run: Run) -> tuple[int, str]:
+def _read_mark_time(run: Run) -> tuple[int, str]:
     return int(run.data.tags.get(CURRENT_SINCE, run.info.end_time or 0)), run.info.run_id
 
 
-def inputs_of(run: Run) -> dict[str, str]:
+def read_inputs(run: Run) -> dict[str, str]:
     """Artifact address (runs:/ID/NAME) by artifact name, for everything that `run` has read."""
     return {key.removeprefix(INPUT): value for key, value in run.data.tags.items() if key.startswith(INPUT)}
 
 
-def published_by(run: Run) -> list[str]:
+def list_published(run: Run) -> list[str]:
     """The names of the artifacts that a run has published."""
     return sorted(key.removeprefix(OUTPUT) for key in run.data.tags if key.startswith(OUTPUT))
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run | None:
     """Return a run, or None if the store does not hold it."""
-    with missing_as():
+    with handle_missing():
         return client.get_run(run_id)
     return None
 
 
-def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
+def iter_lineage(client: MlflowClient, run_id: str) -> Iterator[Run]:
     """Yield a run and all runs that it reads from, directly or through others, as far as the store holds them."""
     seen: set[str] = set()
     waiting = [run_id]
@@ -115,34 +115,34 @@ def chain_of(client: MlflowClient, run_id: str) -> Iterator[Run]:
         seen.add(here)
         if run:
             yield run
-            waiting += [run_of(address) for address in inputs_of(run).values()]
+            waiting += [parse_run_id(address) for address in read_inputs(run).values()]
 
 
 def find_upstream(client: MlflowClient, run_id: str, artifact: str) -> str | None:
     """Return the run at or behind `run_id` that published `artifact`, or None."""
-    runs = chain_of(client, run_id)
+    runs = iter_lineage(client, run_id)
     return next((str(run.info.run_id) for run in runs if OUTPUT + artifact in run.data.tags), None)
 
 
-def address_of(run_id: str, artifact: str) -> str:
+def make_artifact_uri(run_id: str, artifact: str) -> str:
     return f"runs:/{run_id}/{artifact}"
 
 
-def run_of(address: str) -> str:
+def parse_run_id(address: str) -> str:
     """The run id in an address such as runs:/ID/data/data_train.csv."""
     return address.removeprefix("runs:/").split("/", 1)[0]
 
 
-def artifact_of(address: str) -> str:
+def parse_artifact_name(address: str) -> str:
     """Return the artifact's name in an address (runs:/ID/NAME); raise BadParameter if it names a run only."""
     if name := address.removeprefix("runs:/").partition("/")[2]:
         return name
     raise BadParameter(f"'{address}' names no artifact of that run. Write runs:/ID/NAME.")
 
 
-def digest_of(client: MlflowClient, address: str) -> str:
+def fetch_digest(client: MlflowClient, address: str) -> str:
     """Return "sha256:..." of an artifact as its run recorded it, or the address itself if it recorded none."""
-    return str(client.get_run(run_of(address)).data.tags.get(OUTPUT + artifact_of(address), address))
+    return str(client.get_run(parse_run_id(address)).data.tags.get(OUTPUT + parse_artifact_name(address), address))
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,13 @@ class DataSet:
         return {DATA_SET: self.name, SYNTHETIC: str(self.synthetic).lower()} if self.name else {}
 
 
-def data_set_in(tags: dict[str, str]) -> DataSet:
+def read_data_set(tags: dict[str, str]) -> DataSet:
     """Return the data set that tags name; `sample` is synthetic, also where an earlier release did not mark it."""
     name = tags.get(DATA_SET, "")
     return DataSet(name, tags.get(SYNTHETIC, str(name == SAMPLE).lower()) == "true")
 
 
-def data_set_of(client: MlflowClient, run_id: str) -> DataSet:
+def find_data_set(client: MlflowClient, run_id: str) -> DataSet:
     """Return the data set of a run: the one that it names itself, else the nearest run behind it that names one."""
-    named = (found for run in chain_of(client, run_id) if (found := data_set_in(run.data.tags)).name)
+    named = (found for run in iter_lineage(client, run_id) if (found := read_data_set(run.data.tags)).name)
     return next(named, DataSet())

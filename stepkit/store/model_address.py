@@ -11,7 +11,7 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<versio
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """One version of a registered model.
 
     Attributes:

@@ -7,9 +7,16 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from stepkit.errors import BadParameter, UpstreamMissing
-from stepkit.paths import from_root
-from stepkit.store.champion import champion_of, other_data_set, run_of_version
-from stepkit.store.lineage import address_of, artifact_of, data_set_of, digest_of, find_upstream, run_of
+from stepkit.paths import resolve_path
+from stepkit.store.champion import find_champion, find_other_data_set, find_training_run
+from stepkit.store.lineage import (
+    fetch_digest,
+    find_data_set,
+    find_upstream,
+    make_artifact_uri,
+    parse_artifact_name,
+    parse_run_id,
+)
 
 NO_REFERENCE = "none"
 """What stands for an address where nothing is to be compared: a retraining after drift differs, and may."""
@@ -21,7 +28,7 @@ WITHOUT_REFERENCE = (
 """The way on where the reference is missing, or where the data differ from it and may."""
 
 
-def reference_address(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
+def find_reference(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
     """Return where the reference is and "", or "" and the reason why there is none.
 
     Args:
@@ -37,26 +44,26 @@ def reference_address(client: MlflowClient, sample: str, reference: str, model_n
         return "", "no reference: it was asked for none"
     if reference.startswith("runs:/"):
         return reference, ""
-    if reference != artifact_of(sample) and Path(from_root(reference)).is_file():
-        return from_root(reference), ""
+    if reference != parse_artifact_name(sample) and Path(resolve_path(reference)).is_file():
+        return resolve_path(reference), ""
     if "://" in reference or Path(reference).is_absolute():
         raise BadParameter(
             f"no reference at '{reference}'. Set data.reference_dataset to an artifact's address (runs:/ID/NAME), or "
             "to the path of a file."
         )
-    champion = champion_of(client, model_name)
+    champion = find_champion(client, model_name)
     if champion is None:
         return "", "no reference: there is no champion yet"
-    if other := other_data_set(client, champion, data_set_of(client, run_of(sample))):
+    if other := find_other_data_set(client, champion, find_data_set(client, parse_run_id(sample))):
         return "", f"no reference: {other.words}"
-    trained_by = run_of_version(champion)
+    trained_by = find_training_run(champion)
     holder = find_upstream(client, trained_by, reference)
     if holder is None:
         raise UpstreamMissing(
             f"the champion (version {champion.version}, run {trained_by or 'unknown'}): its training data "
             f"'{reference}' are not in the store. {WITHOUT_REFERENCE}"
         )
-    address = address_of(holder, reference)
-    if digest_of(client, address) == digest_of(client, sample):
+    address = make_artifact_uri(holder, reference)
+    if fetch_digest(client, address) == fetch_digest(client, sample):
         return "", f"no reference: the champion (version {champion.version}) was trained on this very data"
     return address, ""

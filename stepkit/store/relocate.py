@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from stepkit.paths import ARTIFACTS, artifact_location, artifact_path
+from stepkit.paths import ARTIFACTS, to_artifact_location, to_artifact_path
 
 WAIT_SECONDS = 20.0
 ELSEWHERE = "elsewhere"
@@ -29,7 +29,7 @@ LOCATIONS = [
 ]
 
 
-def settle(store: Path) -> int:
+def relocate_store(store: Path) -> int:
     """Let the locations of a store name `mlruns` next to it, in one transaction; return how many have changed.
 
     New artifacts are always written there. The location of existing artifacts changes only if the same artifacts
@@ -42,13 +42,13 @@ def settle(store: Path) -> int:
     with closing(sqlite3.connect(store, timeout=WAIT_SECONDS)) as connection, connection:
         for select, update in LOCATIONS:
             for row, location, owner in connection.execute(select).fetchall():
-                path = None if not location or location.startswith(here) else artifact_path(location)
-                if path and (place := _new_place(path, owner, store.parent)):
-                    connection.execute(update, (artifact_location(place), row))
+                path = None if not location or location.startswith(here) else to_artifact_path(location)
+                if path and (place := _find_new_path(path, owner, store.parent)):
+                    connection.execute(update, (to_artifact_location(place), row))
         return connection.total_changes
 
 
-def suffix_of(path: Path) -> str:
+def get_artifact_suffix(path: Path) -> str:
     """Return the part of a path behind its last `mlruns`: the ids there differ, so one folder can hold all."""
     parts = path.parts
     if ARTIFACTS in parts:
@@ -56,8 +56,8 @@ def suffix_of(path: Path) -> str:
     return "/".join([ELSEWHERE, *parts[1:]])
 
 
-def _new_place(path: Path, owner: str, folder: Path) -> Path | None:
-    here = folder / ARTIFACTS / suffix_of(path)
+def _find_new_path(path: Path, owner: str, folder: Path) -> Path | None:
+    here = folder / ARTIFACTS / get_artifact_suffix(path)
     if path == here:
         return None
     if here.exists():

@@ -29,16 +29,16 @@ from stepkit.errors import (
     TrackingRefused,
     TrackingUnreachable,
 )
-from stepkit.files import disk_problem
-from stepkit.paths import ROOT, expect_usable, sqlite_address, sqlite_file, store_address
-from stepkit.secret_urls import shown
+from stepkit.files import to_disk_error
+from stepkit.paths import ROOT, find_sqlite_file, make_sqlite_url, resolve_store_url, verify_mlflow_path
+from stepkit.secret_urls import hide_secrets
 from stepkit.store import checks
-from stepkit.store.checks import of_driver
-from stepkit.store.relocate import settle
+from stepkit.store.checks import find_driver_error
+from stepkit.store.relocate import relocate_store
 
 log = logging.getLogger("stepkit.store.tracking")
 
-DEFAULT_URI = sqlite_address(ROOT / "mlflow.db")
+DEFAULT_URI = make_sqlite_url(ROOT / "mlflow.db")
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow tries 7 times, for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow waits 120 for each answer, as often as it retries
@@ -76,10 +76,10 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
         BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
     """
     _prepare_mlflow()
-    refuse_pickles()
+    forbid_pickles()
     given = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    uri = store_address(given)
-    file = sqlite_file(uri)
+    uri = resolve_store_url(given)
+    file = find_sqlite_file(uri)
     launched = not configured and (run_id or "MLFLOW_RUN_ID" in os.environ)
     if launched and file and not file.is_file() and "////" not in given:
         raise BadParameter(
@@ -88,12 +88,12 @@ def connect(configured: str | None = None, run_id: str = "") -> str:
         )
     is_database = "sql" in uri.partition("://")[0]
     if uri.startswith(("http://", "https://")):
-        checks.expect_answer(uri)
-        checks.expect_welcome(uri)
+        checks.verify_server(uri)
+        checks.verify_account(uri)
     elif file:
-        checks.expect_file(file)
+        checks.verify_file(file)
     elif is_database:
-        checks.expect_database(uri)
+        checks.verify_database(uri)
     mlflow.set_tracking_uri(uri)
     if is_database:
         _open_store(uri, file)
@@ -113,33 +113,33 @@ def _prepare_mlflow() -> None:
 def _open_store(uri: str, file: Path | None) -> None:
     """Open a store with `mlruns` next to its file (for another database: in the repository)."""
     folder = file.parent if file else ROOT
-    expect_usable(folder)
-    _open_from(uri, folder)
+    verify_mlflow_path(folder)
+    _open_in_folder(uri, folder)
     if not file:
         return
     if (stray := Path(quote(str(folder)))) != folder:
         with suppress(OSError):  # MLflow's command line makes an empty folder by the encoded name of its own
             os.removedirs(stray)
     try:
-        if moved := settle(file):
+        if moved := relocate_store(file):
             log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
     except sqlite3.Error as error:
-        raise checks.unusable(file, error) from error
+        raise checks.make_unusable_error(file, error) from error
 
 
 @cache
-def _open_from(uri: str, folder: Path) -> None:
+def _open_in_folder(uri: str, folder: Path) -> None:
     """Open a store in `folder`: the working directory of that moment is the place of its artifacts in this process."""
     with _OPENING, chdir(folder):
         MlflowClient(uri)
 
 
-def refuse_pickles() -> None:
+def forbid_pickles() -> None:
     """A pickle in a model runs what it likes when it is loaded; our own models have none."""
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
 
-def lose_patience(error: BaseException) -> None:
+def stop_retrying(error: BaseException) -> None:
     """After a server that is gone, let what is left to do (ending runs) try once instead of waiting again and again."""
     if is_unreachable(error):
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
@@ -153,14 +153,16 @@ def end_active_run(status: str) -> None:
 
 def is_refused(error: BaseException) -> bool:
     """Return whether `error` of an MLflow call says that this account is unknown or may not do that."""
-    return _status_of(error) in _REFUSED or _has_sign(error, TrackingRefused)
+    return _find_status(error) in _REFUSED or _has_sign(error, TrackingRefused)
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Return whether `error` of an MLflow call says that the server is away or in trouble, not: no such thing."""
     if isinstance(error, requests.HTTPError):
-        return (_status_of(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if any(isinstance(cause, _LOST) or _is_line_lost(of_driver(cause)) for cause in (error, error.__cause__)):
+        return (_find_status(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if any(
+        isinstance(cause, _LOST) or _is_connection_lost(find_driver_error(cause)) for cause in (error, error.__cause__)
+    ):
         return True
     return isinstance(error, MlflowException) and _has_sign(error, TrackingUnreachable)
 
@@ -169,18 +171,18 @@ def _has_sign(error: BaseException, kind: type[StepError]) -> bool:
     return any(sign in str(error) for sign in _SIGNS[kind])
 
 
-def _status_of(error: BaseException) -> int | None:
+def _find_status(error: BaseException) -> int | None:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     return error.get_http_status_code() if isinstance(error, MlflowException) else None
 
 
-def _is_line_lost(error: BaseException | None) -> bool:
+def _is_connection_lost(error: BaseException | None) -> bool:
     """Whether an error of psycopg is about the line to PostgreSQL: an answer of the server has an SQLSTATE."""
     return error is not None and getattr(error, "sqlstate", "") is None
 
 
-def through_races(call: Callable[[], object]) -> None:
+def retry_races(call: Callable[[], object]) -> None:
     """Make a call that writes to MLflow's store, again if it is refused, a few times; raise its last MlflowException.
 
     The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
@@ -196,7 +198,7 @@ def through_races(call: Callable[[], object]) -> None:
             time.sleep(random.uniform(0.0, 0.3))
 
 
-def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | None:
+def to_store_error(error: BaseException, last_resort: bool = False) -> StepError | None:
     """Return the error to show if the store or a disk cannot be used, or None: there is no such thing in the store.
 
     Args:
@@ -204,23 +206,23 @@ def trouble_of(error: BaseException, last_resort: bool = False) -> StepError | N
     """
     if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
         return error
-    store = shown(mlflow.get_tracking_uri())
+    store = hide_secrets(mlflow.get_tracking_uri())
     if is_refused(error):
-        return checks.refused(store)
+        return checks.make_refused_error(store)
     if is_unreachable(error):
-        return _out_of_reach(error, store)
-    if cause := of_driver(error) or of_driver(error.__cause__):
-        return checks.unusable(store, cause)
+        return _make_unreachable_error(error, store)
+    if cause := find_driver_error(error) or find_driver_error(error.__cause__):
+        return checks.make_unusable_error(store, cause)
     if last_resort and isinstance(error, MlflowException):
-        reason = checks.one_line(error)
+        reason = checks.to_one_line(error)
         return StoreFailed(f"the tracking store {store}: {reason}. Correct it and run the same command again.")
-    return disk_problem(error)
+    return to_disk_error(error)
 
 
-def _out_of_reach(error: BaseException, server: str) -> StepError:
+def _make_unreachable_error(error: BaseException, server: str) -> StepError:
     if "/mlflow-artifacts/" in str(error):
         with suppress(TrackingUnreachable):  # a server that cannot write a file may hang up before it has read it all
-            checks.expect_answer(mlflow.get_tracking_uri())
+            checks.verify_server(mlflow.get_tracking_uri())
             return ArtifactsNotStored(
                 f"the tracking server {server} could not store an artifact: its disk is full, or it may not write "
                 "there; its log says which. Make room and run the same command again; nothing was marked current."
@@ -232,7 +234,7 @@ def _out_of_reach(error: BaseException, server: str) -> StepError:
 
 
 @contextmanager
-def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
+def handle_missing(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
     """Leave the block where a look-up fails because the thing is missing; raise again if the store cannot be used.
 
     Args:
@@ -243,7 +245,7 @@ def missing_as(problem: Callable[[Exception], Exception] | None = None, *more: t
     try:
         yield
     except kinds as error:
-        if trouble_of(error):
+        if to_store_error(error):
             raise
         if problem:
             raise problem(error) from error

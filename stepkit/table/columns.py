@@ -46,7 +46,7 @@ class Column(Strict):
     slice_by: bool | list[float] = False
 
     @model_validator(mode="after")
-    def _text_is_categorical(self) -> Self:
+    def _verify_role(self) -> Self:
         if self.type == "text" and self.role != "categorical":
             raise ValueError(
                 "a text column must have role: categorical; free text, a name or a date no model takes: remove its line"
@@ -54,7 +54,7 @@ class Column(Strict):
         return self
 
     @model_validator(mode="after")
-    def _slices_are_codes_or_rising_bands(self) -> Self:
+    def _verify_slices(self) -> Self:
         if self.slice_by is True and self.role != "categorical":
             raise ValueError("slice_by: true is for codes; a numeric column takes the limits of its bands: [30, 40]")
         if self.bands and (self.role == "categorical" or sorted(set(self.bands)) != self.bands):
@@ -70,7 +70,7 @@ class Column(Strict):
     def bands(self) -> list[float]:
         return [] if isinstance(self.slice_by, bool) else self.slice_by
 
-    def label_of(self, value: str) -> str:
+    def get_label(self, value: str) -> str:
         """The name of a code for people; the code itself if it has none."""
         return {str(code): text for code, text in self.labels.items()}.get(value, value)
 
@@ -99,7 +99,7 @@ class Columns(Strict):
     columns: dict[str, Column] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _names_are_distinct(self) -> Self:
+    def _verify_names(self) -> Self:
         for name in (self.source_target, self.target, self.id_column):
             if name in self.columns:
                 raise ValueError(f"'{name}' is the target or the id, so it cannot be an input column too")
@@ -136,44 +136,46 @@ class Columns(Strict):
         return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
 
 
-def columns_from(settings: dict[str, Any], where: str) -> Columns:
+def parse_columns(settings: dict[str, Any], where: str) -> Columns:
     """Return the columns of a data set's settings; raise BadParameter that names a wrong key and `where`."""
     if "columns" not in settings:
         raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
     for key in settings.keys() - Columns.model_fields.keys():
         # a data set has keys of other rooms too, and each of those is known to be none of these
-        if (close := _close(str(key), Columns)) and close not in settings:
+        if (close := _find_close_key(str(key), Columns)) and close not in settings:
             raise BadParameter(f"{where}: there is no key '{key}'; did you mean {close}?")
     known = {key: settings[key] for key in Columns.model_fields if key in settings}
     try:
         return Columns(**known)
     except ValueError as error:
-        raise BadParameter(f"{where}: {first_problem(error)}{meant(getattr(error, 'errors', list)())}") from error
+        raise BadParameter(
+            f"{where}: {format_first_problem(error)}{suggest_key(getattr(error, 'errors', list)())}"
+        ) from error
 
 
-def meant(problems: list[Any]) -> str:
+def suggest_key(problems: list[Any]) -> str:
     """Return the known key that a mistyped one, the first of pydantic's problems, may mean; else an empty text."""
     if not problems or problems[0]["type"] != "extra_forbidden":
         return ""
-    close = _close(str(problems[0]["loc"][-1]), Column)
+    close = _find_close_key(str(problems[0]["loc"][-1]), Column)
     return f" (did you mean {close}?)" if close else ""
 
 
-def _close(typed: str, model: type[Strict]) -> str:
+def _find_close_key(typed: str, model: type[Strict]) -> str:
     return next(iter(difflib.get_close_matches(typed, model.model_fields, n=1, cutoff=0.75)), "")
 
 
 def read_columns(path: Path) -> Columns:
     """Return the columns that a YAML file describes; raise BadParameter if it does not, or not rightly."""
     try:
-        return columns_from(_settings_in(path), path.name)
+        return parse_columns(_read_with_defaults(path), path.name)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParameter(f"{path.name} is not YAML: {error}") from error
     except (OSError, TypeError, RecursionError) as error:
         raise BadParameter(f"{path.name}: defaults must be a list of other files next to it ({error}).") from error
 
 
-def _settings_in(path: Path) -> dict[str, Any]:
+def _read_with_defaults(path: Path) -> dict[str, Any]:
     """The settings of a file after those of the files beside it that its `defaults` name, as Hydra composes them."""
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(own, dict):
@@ -181,24 +183,24 @@ def _settings_in(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in own.pop("defaults", []):
         if name != "_self_":
-            settings = _merged(settings, _settings_in(path.with_name(f"{name}.yaml")))
-    return _merged(settings, own)
+            settings = _merge(settings, _read_with_defaults(path.with_name(f"{name}.yaml")))
+    return _merge(settings, own)
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     shared = [key for key in above if isinstance(below.get(key), dict) and isinstance(above[key], dict)]
-    return {**below, **above, **{key: _merged(below[key], above[key]) for key in shared}}
+    return {**below, **above, **{key: _merge(below[key], above[key]) for key in shared}}
 
 
-def first_problem(error: ValueError) -> str:
+def format_first_problem(error: ValueError) -> str:
     """Return one line for the first thing that a pydantic model did not accept: where and why."""
     if not hasattr(error, "errors"):
         return str(error)
-    place, reason = where_and_why(error.errors())
+    place, reason = locate_problem(error.errors())
     return f"{place}: {reason}" if place else reason
 
 
-def where_and_why(problems: list[Any]) -> tuple[str, str]:
+def locate_problem(problems: list[Any]) -> tuple[str, str]:
     """Return the key of the first problem, and what is wrong there; of a choice of types, what each would take."""
     place, same = problems[0]["loc"], problems[:1]
     if place and TYPE_TRIED.match(str(place[-1])):

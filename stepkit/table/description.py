@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
-from stepkit.table.columns import meant, where_and_why
+from stepkit.table.columns import locate_problem, suggest_key
 
 CODES = ("values", "positive", "negative")
 NAMES = ("name", "source_target", "target", "id_column")
@@ -33,7 +33,7 @@ EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 ODD_NUMBER = re.compile(r"[-+]?(0[\dxb_].*|.*\d[:_]\d.*)")
 
 
-def expect_yaml(path: Path, schema: type[BaseModel] | None = None) -> None:
+def verify_yaml(path: Path, schema: type[BaseModel] | None = None) -> None:
     """Check a YAML file, and as a description if there is a `schema`, of which it may have some keys only.
 
     Raises:
@@ -44,16 +44,16 @@ def expect_yaml(path: Path, schema: type[BaseModel] | None = None) -> None:
     try:
         loader = yaml.SafeLoader(raw.decode())
         root = loader.get_single_node()
-        scalars = [*_scalars(root)]
+        scalars = [*_iter_scalars(root)]
         if schema:
-            _expect_as_written(root, scalars)
-            _expect_types(root, loader.construct_document(root), schema)
+            _verify_as_written(root, scalars)
+            _verify_types(root, loader.construct_document(root), schema)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        raise BadParameter(f"{name}: {_explained(error, raw)}.") from error
+        raise BadParameter(f"{name}: {_explain(error, raw)}.") from error
 
 
-def _explained(error: Any, raw: bytes) -> str:
+def _explain(error: Any, raw: bytes) -> str:
     mark = getattr(error, "problem_mark", None)
     position = error.start if isinstance(error, UnicodeDecodeError) else getattr(error, "position", 0)
     number = mark.line if mark else raw[:position].count(b"\n")
@@ -70,7 +70,9 @@ def _explained(error: Any, raw: bytes) -> str:
     return f"line {number + 1}: {problem}"
 
 
-def _scalars(node: yaml.Node | None, key: str = "", column: str = "") -> Iterator[tuple[str, str, yaml.ScalarNode]]:
+def _iter_scalars(
+    node: yaml.Node | None, key: str = "", column: str = ""
+) -> Iterator[tuple[str, str, yaml.ScalarNode]]:
     """Yield (its key, or nothing for a key itself; its column; the node) for each key and value below `node`."""
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
@@ -82,37 +84,37 @@ def _scalars(node: yaml.Node | None, key: str = "", column: str = "") -> Iterato
             lines[name.value] = name.start_mark.line + 1
             within = name.value if key == "columns" else column
             yield "", within, name
-            yield from _scalars(value, name.value, within)
+            yield from _iter_scalars(value, name.value, within)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _scalars(item, key, column)
+            yield from _iter_scalars(item, key, column)
     elif isinstance(node, yaml.ScalarNode):
         yield key, column, node
 
 
-def _expect_as_written(root: yaml.Node | None, scalars: list[tuple[str, str, yaml.ScalarNode]]) -> None:
+def _verify_as_written(root: yaml.Node | None, scalars: list[tuple[str, str, yaml.ScalarNode]]) -> None:
     if not isinstance(root, yaml.MappingNode):
         found = "a list" if isinstance(root, yaml.SequenceNode) else "one value" if root else "an empty file"
         _reject(root, f"a description is a mapping of keys to values (found {found})")
     texts = {column for key, column, node in scalars if (key, node.value) == ("type", "text")}
     for key, column, node in scalars:
-        if problem := _misread(key, node, column in texts):
+        if problem := _explain_misreading(key, node, column in texts):
             _reject(node, f"column '{column}': {problem}" if column else f"{key}: {problem}")
 
 
-def _expect_types(root: Any, settings: dict[str, Any], schema: type[BaseModel]) -> None:
+def _verify_types(root: Any, settings: dict[str, Any], schema: type[BaseModel]) -> None:
     try:
         schema.model_validate({key: settings[key] for key in schema.model_fields.keys() & settings.keys()})
     except ValidationError as error:
         # a key may be missing here: another file of `defaults` or config.yaml has it
         found = [one for one in error.errors() if one["type"] != "missing" and "${" not in str(one["input"])]
         if found:
-            place, why = where_and_why(found)
+            place, why = locate_problem(found)
             quotes = ". Write it in quotes" if found[0]["type"] == "string_type" else ""
-            _reject(_node_at(root, found[0]["loc"]), f"{place}: {why}{meant(found)}{quotes}")
+            _reject(_find_node(root, found[0]["loc"]), f"{place}: {why}{suggest_key(found)}{quotes}")
 
 
-def _misread(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
+def _explain_misreading(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
     """Return the reason why a name or a code is not read as it is written, or an empty text."""
     is_code = key in ("", *CODES)
     if ("${" in node.value or node.value == "???") and (is_code or key in NAMES):
@@ -132,7 +134,7 @@ def _misread(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
     return ""
 
 
-def _node_at(node: yaml.Node, keys: tuple[Any, ...]) -> yaml.Node:
+def _find_node(node: yaml.Node, keys: tuple[Any, ...]) -> yaml.Node:
     """Return the node at the end of a path of keys, or the last one on the way that is in the file."""
     for part in keys:
         if isinstance(node, yaml.MappingNode):

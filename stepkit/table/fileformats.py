@@ -57,16 +57,16 @@ class Row(NamedTuple):
 csv.field_size_limit(2**31 - 1)
 
 
-def uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
+def iter_uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
     """Yield each row of a CSV that pandas would shift, cut or fill up without a word (`lines` as for numbered_rows)."""
     expected = 0
-    for row in numbered_rows(lines):
+    for row in iter_rows(lines):
         expected = expected or len(row.fields)
         if len(row.fields) != expected:
             yield UnevenRow(row.line, len(row.fields), expected)
 
 
-def numbered_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
+def iter_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
     """Yield the rows that are not blank, as pandas does, of lines with their ends (a file opened with newline="")."""
     reader = csv.reader(lines, delimiter=delimiter)
     end = 0
@@ -76,29 +76,29 @@ def numbered_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
             yield Row(line, fields)
 
 
-def ending_of(path: Path) -> str:
+def get_suffix(path: Path) -> str:
     ending = path.suffix.lower()
     if ending in READABLE:
         return ending
     raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
 
 
-def header_names(cells: Iterable[object], file: str = "the table") -> list[str]:
+def parse_header(cells: Iterable[object], file: str = "the table") -> list[str]:
     """Return the column names in a header, `Unnamed: N` for an empty one; raise TableUnreadable if one occurs twice."""
-    names = [_name_in(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
+    names = [_to_name(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
     name = next((name for name, times in Counter(names).items() if times > 1), None)
     if name is not None:
         raise TableUnreadable(f"{file}: the header has the column '{name}' more than once. Rename all but one of them.")
     return names
 
 
-def _name_in(cell: object) -> str:
+def _to_name(cell: object) -> str:
     if isinstance(cell, float):  # a spreadsheet holds an empty cell as NaN, and a year as a number
         return "" if cell != cell else str(cell).removesuffix(".0")
     return "" if cell is None else str(cell)
 
 
-def csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
+def read_csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
     """Return the column names of a CSV.
 
     Args:
@@ -114,28 +114,28 @@ def csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
         if re.match(beginning, start, re.DOTALL):
             remedy = "" if kind.endswith(".") else f". Save the table in one of the formats {', '.join(READABLE)}."
             raise TableUnreadable(f"{path.name} is {kind}{remedy}")
-    rows = _first_rows(path, ",")
+    rows = _read_first_rows(path, ",")
     if not rows:
         raise TableUnreadable(f"{path.name} cannot be read as CSV: it has blank lines only.")
-    _expect_commas(path, rows)
-    _expect_header_first(path, rows, set(wanted))
+    _verify_commas(path, rows)
+    _verify_header_first(path, rows, set(wanted))
     if re.search("[\ud800-\udfff]", "".join(rows[0].fields)):
         raise TableUnreadable(
             f"{path.name} is not UTF-8 text: its header has other bytes. Save it as UTF-8 and try again."
         )
-    return header_names(rows[0].fields, path.name)
+    return parse_header(rows[0].fields, path.name)
 
 
-def _first_rows(path: Path, delimiter: str) -> list[Row]:
+def _read_first_rows(path: Path, delimiter: str) -> list[Row]:
     """Return the first rows that are not blank."""
     # a byte that is not UTF-8 is reported with its place where the rows are read
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        return list(islice(numbered_rows(lines, delimiter), HEADER_LINES))
+        return list(islice(iter_rows(lines, delimiter), HEADER_LINES))
 
 
-def _expect_commas(path: Path, rows: Sequence[Row]) -> None:
+def _verify_commas(path: Path, rows: Sequence[Row]) -> None:
     for delimiter, name in DELIMITERS.items():
-        split = _first_rows(path, delimiter)
+        split = _read_first_rows(path, delimiter)
         # notes above the header contain no delimiter
         first = next((place for place, row in enumerate(split) if len(row.fields) > 1), len(split))
         widths = {len(row.fields) for row in split[first : first + 2]}
@@ -149,7 +149,7 @@ def _expect_commas(path: Path, rows: Sequence[Row]) -> None:
             )
 
 
-def _expect_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> None:
+def _verify_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> None:
     first, width = rows[0], len(rows[0].fields)
     if wanted and wanted <= set(first.fields):
         return
@@ -163,10 +163,10 @@ def _expect_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> N
             )
 
 
-def expect_even_rows(path: Path) -> None:
+def verify_even_rows(path: Path) -> None:
     """Raise TableUnreadable unless each row of a CSV has as many fields as its header."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        uneven = list(islice(uneven_rows(lines), 4))
+        uneven = list(islice(iter_uneven_rows(lines), 4))
     if uneven:
         more = " (and more such lines)" if uneven[3:] else ""
         raise TableUnreadable(

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from stepkit.errors import TableUnfit
 
 
-def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_table(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (the larger part, the part of share `size`), both with the rows shuffled by `random_seed`.
 
     Args:
@@ -22,7 +22,9 @@ def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> 
     """
     if len(table) < 2:
         raise TableUnfit(f"{len(table)} rows are too few to split into {1 - size:g} and {size:g}. Get more rows.")
-    by, values = _strata(table, size, stratify) if stratify else (np.zeros(len(table), dtype=np.int8), pd.Index([""]))
+    by, values = (
+        _find_strata(table, size, stratify) if stratify else (np.zeros(len(table), dtype=np.int8), pd.Index([""]))
+    )
     first, second, first_by, second_by = train_test_split(
         table, by, test_size=size, stratify=by if stratify else None, random_state=random_seed
     )
@@ -36,7 +38,7 @@ def split(table: pd.DataFrame, size: float, stratify: str, random_seed: int) -> 
     return first, second
 
 
-def _strata(table: pd.DataFrame, size: float, stratify: str) -> tuple[np.ndarray, pd.Index]:
+def _find_strata(table: pd.DataFrame, size: float, stratify: str) -> tuple[np.ndarray, pd.Index]:
     """Return for each of n rows the place of its value among the sorted values, and these; a gap is a value too."""
     if stratify not in table.columns:
         raise TableUnfit(f"cannot stratify by '{stratify}': the columns are {', '.join(map(str, table.columns))}.")

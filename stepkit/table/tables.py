@@ -18,16 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepkit.errors import TableUnfit, TableUnreadable
-from stepkit.files import sha256_of as sha256_of
+from stepkit.files import compute_sha256 as compute_sha256
 from stepkit.table.columns import Columns
 from stepkit.table.fileformats import (
     HEADER_LINES,
     MISSING,
     WRITABLE,
-    csv_header,
-    ending_of,
-    expect_even_rows,
-    header_names,
+    get_suffix,
+    parse_header,
+    read_csv_header,
+    verify_even_rows,
 )
 
 
@@ -43,7 +43,7 @@ def read_table(path: Path, text: Collection[str] = (), header: Collection[str] =
         TableUnreadable: no known ending, empty, no cells, no rows, another format or encoding, cut off, a column name
             that occurs twice, a row with more or fewer fields than the header.
     """
-    ending = ending_of(path)
+    ending = get_suffix(path)
     if path.stat().st_size == 0:
         raise TableUnreadable(f"{path.name} is empty (0 bytes). Ask the source for the file again.")
     if ending == ".parquet":
@@ -73,8 +73,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def _read_csv(path: Path, text: Collection[str], wanted: Collection[str]) -> pd.DataFrame:
-    names = csv_header(path, wanted)
-    expect_even_rows(path)
+    names = read_csv_header(path, wanted)
+    verify_even_rows(path)
     try:
         return _parse(path, names, text, header=0)
     except UnicodeDecodeError as error:
@@ -109,7 +109,7 @@ def _parse(source: Path | io.StringIO, names: list[str], text: Collection[str], 
 
 def _read_parquet(path: Path, text: Collection[str]) -> pd.DataFrame:
     try:
-        header_names(pq.read_schema(path).names, path.name)
+        parse_header(pq.read_schema(path).names, path.name)
         arrow = pq.read_table(path, partitioning=None, pre_buffer=False)
         # in a large file each column stands in pieces, is put together alone, and its pieces go at once; a column of
         # one piece would stay Arrow's memory, which nobody may write to
@@ -119,14 +119,14 @@ def _read_parquet(path: Path, text: Collection[str]) -> pd.DataFrame:
         raise TableUnreadable(f"{path.name} cannot be read as Parquet: {str(error).strip()}") from error
     if any(table.index.names):
         table = table.reset_index()
-    return _as_csv(table, path, text)
+    return _to_csv_columns(table, path, text)
 
 
 def _read_excel(path: Path, text: Collection[str], wanted: Collection[str]) -> pd.DataFrame:
     try:
         with pd.ExcelFile(path) as book:
             name, top = _find_header(book, path, set(wanted))
-            sheet = _sheet(book, name)
+            sheet = _read_sheet(book, name)
     except TableUnreadable:
         raise
     except Exception as error:  # xlrd raises whatever its parser trips over: CompDocError, struct.error, IndexError
@@ -135,10 +135,10 @@ def _read_excel(path: Path, text: Collection[str], wanted: Collection[str]) -> p
         raise TableUnreadable(f"{path.name} cannot be read as a spreadsheet: {cause}") from error
     table = sheet.iloc[top + 1 :].dropna(how="all").reset_index(drop=True)
     table.columns = pd.Index(sheet.iloc[top])
-    return _as_csv(table.infer_objects(), path, text)
+    return _to_csv_columns(table.infer_objects(), path, text)
 
 
-def _sheet(book: pd.ExcelFile, name: str, rows: int | None = None) -> pd.DataFrame:
+def _read_sheet(book: pd.ExcelFile, name: str, rows: int | None = None) -> pd.DataFrame:
     # as objects, or pandas turns a column of texts such as 010 into numbers
     sheet: pd.DataFrame = book.parse(name, nrows=rows, header=None, dtype=object, na_values=[""], keep_default_na=False)
     return sheet
@@ -148,7 +148,7 @@ def _find_header(book: pd.ExcelFile, path: Path, wanted: set[str]) -> tuple[str,
     """Return the sheet and its row with most of the wanted names, else the first row; hidden sheets do not count."""
     places: list[tuple[int, int, str, int]] = []
     for name in [str(name) for name in book.sheet_names if _is_visible(book, str(name))]:
-        for row, cells in _sheet(book, name, HEADER_LINES).iterrows():
+        for row, cells in _read_sheet(book, name, HEADER_LINES).iterrows():
             found = len({str(cell) for cell in cells} & wanted)
             places.append((found, cells.notna().sum() if found else 0, name, int(str(row))))
     if not places:
@@ -168,35 +168,35 @@ def _is_visible(book: pd.ExcelFile, name: str) -> bool:
     return bool(book.book.sheet_by_name(name).visibility == 0 if old else book.book[name].sheet_state == "visible")
 
 
-def _as_csv(table: pd.DataFrame, path: Path, text: Collection[str]) -> pd.DataFrame:
+def _to_csv_columns(table: pd.DataFrame, path: Path, text: Collection[str]) -> pd.DataFrame:
     """Return a typed table with the columns that reading it from a CSV would give."""
-    table.columns = pd.Index(header_names(table.columns, path.name))
+    table.columns = pd.Index(parse_header(table.columns, path.name))
     for name in table.columns:
         values = table[name]
         if name in text:
-            texts = plain(values) if values.dtype.kind in "iuf" else _texts_of(values)
+            texts = to_plain_text(values) if values.dtype.kind in "iuf" else _to_texts(values)
             table[name] = texts.where(texts != "")
         elif values.dtype.kind not in "iuf" and not pd.api.types.is_bool_dtype(values):
-            table[name] = _parsed(_texts_of(values))
+            table[name] = _parse_texts(_to_texts(values))
     return table
 
 
-def _texts_of(values: pd.Series) -> pd.Series:
+def _to_texts(values: pd.Series) -> pd.Series:
     if pd.api.types.infer_dtype(values, skipna=True) == "string":
         return values
     # pandas leaves the time out where it is midnight in each row
-    texts = values.astype(str) if values.dtype.kind == "M" else values.map(_text, na_action="ignore")
+    texts = values.astype(str) if values.dtype.kind == "M" else values.map(_to_text, na_action="ignore")
     return texts.astype("string").where(values.notna())
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     if not isinstance(value, bytes):
         return str(value)
     text = value.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else repr(value)
 
 
-def _parsed(texts: pd.Series) -> pd.Series:
+def _parse_texts(texts: pd.Series) -> pd.Series:
     """Return n texts as the numbers, booleans, texts or missing values that they are in a CSV."""
     places, distinct = pd.factorize(texts)
     lines = pd.Series(distinct, dtype="string").to_csv(header=False, index=False, quoting=csv.QUOTE_ALL)
@@ -206,25 +206,27 @@ def _parsed(texts: pd.Series) -> pd.Series:
     return pd.Series(parsed.reindex(places).array, index=texts.index, name=texts.name)
 
 
-def with_column(table: pd.DataFrame, name: str, values: Any) -> pd.DataFrame:
+def add_column(table: pd.DataFrame, name: str, values: Any) -> pd.DataFrame:
     """Return `table` with the column `name` added or replaced; unlike DataFrame.assign, any name works ("self" too)."""
     changed = table.copy(deep=False)
     changed[name] = values
     return changed
 
 
-def as_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def to_model_input(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return doubles, and texts whose gaps are the empty text; raise TableUnfit if a number is something else."""
-    taken = {name: _texts(table[name]) if name in columns.text else _doubles(table[name]) for name in columns.names}
+    taken = {
+        name: _fill_texts(table[name]) if name in columns.text else _to_doubles(table[name]) for name in columns.names
+    }
     # each column is a fresh copy already
     return pd.DataFrame(taken, index=table.index, copy=False)
 
 
-def _texts(values: pd.Series) -> pd.Series:
+def _fill_texts(values: pd.Series) -> pd.Series:
     return values.astype(object).where(values.notna(), "").astype(str)
 
 
-def _doubles(values: pd.Series) -> pd.Series:
+def _to_doubles(values: pd.Series) -> pd.Series:
     try:
         return values.astype(float)
     except (ValueError, TypeError) as error:
@@ -233,18 +235,20 @@ def _doubles(values: pd.Series) -> pd.Series:
         ) from error
 
 
-def plain(values: pd.Series) -> pd.Series:
+def to_plain_text(values: pd.Series) -> pd.Series:
     """Return n values as text, whole numbers without a fraction: 1.0 and 1 are the same code; gaps stay gaps."""
     if pd.api.types.infer_dtype(values, skipna=True) == "decimal":
         values = values.astype(float)
     if values.dtype == object:
         # 1 and True are equal in there, and yet not the same text
-        return _plain(values)
+        return _strip_fraction(values)
     # a column of codes holds millions of rows and a few dozen values
     places, distinct = pd.factorize(values)
-    texts = _plain(pd.Series(distinct + 0.0 if values.dtype.kind == "f" else distinct))  # -0.0 and 0.0 are equal too
+    texts = _strip_fraction(
+        pd.Series(distinct + 0.0 if values.dtype.kind == "f" else distinct)
+    )  # -0.0 and 0.0 are equal too
     return pd.Series(texts.array.take(places, allow_fill=True), index=values.index, name=values.name)
 
 
-def _plain(values: pd.Series) -> pd.Series:
+def _strip_fraction(values: pd.Series) -> pd.Series:
     return values.astype("string").str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)

@@ -17,10 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from pipeline.config import ConfigError
-from pipeline.sweep.hydra_plugins import register, register_plugins
+from pipeline.sweep.hydra_plugins import register_plugin, register_plugins
 from pipeline.sweep.launch_ray import RayLauncher
 from pipeline.sweep.plugin_settings import GridSettings, SearchSettings
-from pipeline.sweep.sweep import GridSweeper, OptunaSweeper, SweepingUnderARun
+from pipeline.sweep.sweep import GridSweeper, NestedRunSweeper, OptunaSweeper
 from stepkit.processes import interrupt_on_signals
 
 CHILD = ["sleep", "86399.5"]
@@ -80,7 +80,7 @@ def value(config: DictConfig) -> float:
     return float(job(config)["x"])
 
 
-def jobs_and_lost(sweeper: SweepingUnderARun, arguments: list[str]) -> dict[str, Any]:
+def jobs_and_lost(sweeper: NestedRunSweeper, arguments: list[str]) -> dict[str, Any]:
     """Run the jobs without a pipeline around them; return what came back, and why some gave nothing."""
     found = [job.return_value for batch in sweeper.run_jobs(arguments) for job in batch]
     assert isinstance(sweeper.launcher, RayLauncher)
@@ -100,8 +100,8 @@ class Search(OptunaSweeper):
 def main() -> int:
     """Run a sweep; print what came back as the last line."""
     register_plugins()
-    register("hydra/sweeper", "basic", Grid, GridSettings)
-    register("hydra/sweeper", "optuna", Search, SearchSettings)
+    register_plugin("hydra/sweeper", "basic", Grid, GridSettings)
+    register_plugin("hydra/sweeper", "optuna", Search, SearchSettings)
     interrupt_on_signals()
     ConfigStore.instance().store("app", CONFIG)
     overrides = sys.argv[1:]

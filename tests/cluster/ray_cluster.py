@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from tests.support.servers import wait_until
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
@@ -96,7 +96,7 @@ def ray_cluster() -> Iterator[RayCluster]:
     """Start a head and a worker, each with one core, and end both."""
     pytest.importorskip("ray", reason="Ray is not installed: make cluster")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    port, client_port = str(free_port()), str(free_port())
+    port, client_port = str(find_free_port()), str(find_free_port())
     address = f"{HEAD}:{port}"
     cluster = RayCluster(address, f"ray://{HEAD}:{client_port}", token, apart=bool(can_unshare()))
     head = ["--head", "--port", port, "--ray-client-server-port", client_port, "--include-dashboard", "false"]

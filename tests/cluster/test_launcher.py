@@ -20,13 +20,13 @@ import pytest
 
 from pipeline.config import ConfigError
 from pipeline.sweep.launch_ray import SECONDS_TO_END
-from pipeline.sweep.ray_connection import engine
+from pipeline.sweep.ray_connection import import_ray
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from stepkit.store.tracking import DEFAULT_URI
 from tests.cluster.cluster_app import CHILD
 from tests.cluster.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
-from tests.conftest import command_env, run_command
+from tests.conftest import make_command_env, run_command
 from tests.support.servers import wait_until
 
 APP = [sys.executable, str(ROOT / "tests" / "cluster" / "cluster_app.py"), "hydra/launcher=ray"]
@@ -107,7 +107,7 @@ def test_a_search_goes_on_after_a_killed_worker(ray: RayCluster, tmp_path: Path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_jobs_wherever_they_run(ray: RayCluster, tmp_path: Path, number: signal.Signals) -> None:
     words, variables = start("x=1,2,3", "hangs=true", RAY_ADDRESS=ray.address, **ray.env)
-    process = subprocess.Popen(words, cwd=tmp_path, env=command_env(**variables), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, cwd=tmp_path, env=make_command_env(**variables), stdout=subprocess.DEVNULL)
     wait_until(lambda: len(children()) == 2, "both nodes run a job")
     began = time.monotonic()
     process.send_signal(number)
@@ -137,7 +137,7 @@ def test_what_a_cluster_does_not_allow_is_refused(ray: RayCluster, tmp_path: Pat
     "uri", ["", DEFAULT_URI, "file:///tmp/mlruns", "mlruns"], ids=["usable", "sqlite", "file", "path"]
 )
 def test_a_missing_cluster_or_a_store_that_it_cannot_see_is_told_soon_and_in_one_line(tmp_path: Path, uri: str) -> None:
-    began, address = time.monotonic(), f"127.0.0.1:{free_port()}"
+    began, address = time.monotonic(), f"127.0.0.1:{find_free_port()}"
     tracked = [f"+main.mlflow_tracking_url='{uri}'"] if uri else []
     ended = sweep(tmp_path, f"hydra.launcher.address={address}", "x=1,2", *tracked)
     said = f"cannot see {uri}. Start a tracking server" if uri else "no Ray cluster answers at 127.0.0.1:"
@@ -149,7 +149,7 @@ def test_a_missing_cluster_or_a_store_that_it_cannot_see_is_told_soon_and_in_one
 def test_a_missing_engine_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python itself marks a module that cannot be imported
     with pytest.raises(ConfigError, match="install the cluster engines: make cluster"):
-        engine("127.0.0.1:1")
+        import_ray("127.0.0.1:1")
 
 
 def test_without_an_address_a_ray_of_this_machine_is_begun_and_ended(tmp_path: Path) -> None:

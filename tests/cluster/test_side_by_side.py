@@ -13,9 +13,15 @@ import pytest
 
 from stepkit.paths import ROOT
 from stepkit.step.artifacts import StepRun
-from stepkit.store.lineage import inputs_of, run_of
-from tests.conftest import Experiment, command_env, new_experiment
-from tests.support.pipelines import PipelineRuns, pipelines_in, small_forest, small_table, start_pipeline
+from stepkit.store.lineage import parse_run_id, read_inputs
+from tests.conftest import Experiment, create_experiment, make_command_env
+from tests.support.pipelines import (
+    PipelineRuns,
+    list_pipelines,
+    make_pipeline_command,
+    make_small_forest,
+    write_small_table,
+)
 
 SEEDS = (1, 2)
 
@@ -23,7 +29,7 @@ SEEDS = (1, 2)
 @pytest.fixture(scope="module")
 def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("side by side", tmp_path_factory.mktemp("side"))
+    return create_experiment("side by side", tmp_path_factory.mktemp("side"))
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +37,19 @@ def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> di
     """Both pipelines, by seed; each has a table and a seed of its own."""
     folder = tmp_path_factory.mktemp("tables")
     commands = [
-        start_pipeline(place, f"data.file_url={small_table(folder, seed)}", f"main.random_seed={seed}", *small_forest())
+        make_pipeline_command(
+            place, f"data.file_url={write_small_table(folder, seed)}", f"main.random_seed={seed}", *make_small_forest()
+        )
         for seed in SEEDS
     ]
     started = [
-        subprocess.Popen(command, cwd=ROOT, env=command_env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.Popen(command, cwd=ROOT, env=make_command_env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for command in commands
     ]
     for process in started:
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output.decode()
-    found = {int(one.parent.data.params["random_seed"]): one for one in pipelines_in(place)}
+    found = {int(one.parent.data.params["random_seed"]): one for one in list_pipelines(place)}
     assert set(found) == set(SEEDS)
     return found
 
@@ -52,7 +60,7 @@ def test_every_input_seed_and_version_is_of_the_same_pipeline(
     for seed, pipeline in pipelines.items():
         own = {run.info.run_id for run in pipeline.steps.values()}
         for name, run in pipeline.steps.items():
-            read = {run_of(address) for address in inputs_of(run).values()}
+            read = {parse_run_id(address) for address in read_inputs(run).values()}
             assert read <= own, name
             assert read or name == "download"
             assert run.data.params.get("random_seed", str(seed)) == str(seed)
@@ -66,7 +74,7 @@ def test_each_table_went_through_its_own_pipeline(
     place: Experiment, pipelines: dict[int, PipelineRuns], tmp_path: Path
 ) -> None:
     for seed, pipeline in pipelines.items():
-        raw = pd.read_csv(small_table(tmp_path, seed)).drop(columns="ID")
+        raw = pd.read_csv(write_small_table(tmp_path, seed)).drop(columns="ID")
         train = pipeline.table(place, "segregate", "data/data_train.csv")
         known = set(raw.astype(float).itertuples(index=False, name=None))
         assert set(train.astype(float).itertuples(index=False, name=None)) <= known

@@ -11,12 +11,12 @@ import pyspark
 import pytest
 
 from serve.batch.run import main as batch
-from serve.batch.spark import expect_engine
 from serve.batch.spark import main as spark
+from serve.batch.spark import verify_engine
 from serve.errors import EngineMissing
-from serve.model.servable import EQUAL
+from serve.model.servable import MAX_DIFFERENCE
 from tests.conftest import run_command
-from tests.support.trained_champion import Champion, clients_with_gaps, two_versions
+from tests.support.trained_champion import Champion, make_clients_with_gaps, register_two_versions
 
 ROWS = 600
 PARTS = 2
@@ -25,12 +25,12 @@ MASTER = "local-cluster[2,1,1024]"
 
 @pytest.fixture(scope="module")
 def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("spark", tmp_path_factory.mktemp("champion"))
+    return register_two_versions("spark", tmp_path_factory.mktemp("champion"))
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return clients_with_gaps(ROWS, seed=4)
+    return make_clients_with_gaps(ROWS, seed=4)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_two_workers_answer_as_batch_does(
     batch(["--input", str(whole), "--output", str(scored), "--model", model])
     ours, theirs = read(output), pd.read_csv(scored, dtype={"ID": str})
     assert ours.columns.tolist() == theirs.columns.tolist() == ["ID", "probability", "class", "model_version"]
-    assert np.abs(ours["probability"] - theirs["probability"]).max() < EQUAL
+    assert np.abs(ours["probability"] - theirs["probability"]).max() < MAX_DIFFERENCE
     assert ours.drop(columns="probability").equals(theirs.drop(columns="probability"))
 
 
@@ -142,11 +142,11 @@ def test_places_are_looked_at_before_spark_starts(
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"there is no java in JAVA_HOME .*Install Java 17"):
-        expect_engine("local[1]")
+        verify_engine("local[1]")
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match="there is no java on PATH"):
-        expect_engine("local[1]")
+        verify_engine("local[1]")
     monkeypatch.setitem(sys.modules, "pyspark", None)  # what Python's import system takes for "not installed"
     with pytest.raises(EngineMissing, match="make cluster"):
-        expect_engine("local[1]")
+        verify_engine("local[1]")

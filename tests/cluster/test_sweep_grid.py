@@ -13,13 +13,13 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline.tags import STEP_RUN
-from tests.conftest import Experiment, new_experiment, run_command
-from tests.support.pipelines import small_table, start_pipeline
-from tests.support.sweep_runs import FOREST, PREPARING, children, the_sweep
+from tests.conftest import Experiment, create_experiment, run_command
+from tests.support.pipelines import make_pipeline_command, write_small_table
+from tests.support.sweep_runs import FOREST, PREPARING, get_sweep, list_jobs
 
 
 def place_for(name: str, factory: pytest.TempPathFactory) -> Experiment:
-    return new_experiment(name, factory.mktemp(re.sub(r"\W", "", name)))
+    return create_experiment(name, factory.mktemp(re.sub(r"\W", "", name)))
 
 
 class TestGrid:
@@ -34,7 +34,7 @@ class TestGrid:
     @pytest.fixture(scope="class")
     @classmethod
     def swept(cls, place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-        table = small_table(tmp_path_factory.mktemp("table"))
+        table = write_small_table(tmp_path_factory.mktemp("table"))
         points = f"{FOREST}.n_estimators=10,15 {FOREST}.max_depth=3,5,-1"
         options = f"-m {points} data.file_url={table} register.model_name={place.id_name}"
         where = ["--env-manager", "local", "--experiment-name", place.name]
@@ -43,10 +43,10 @@ class TestGrid:
     @pytest.fixture(scope="class")
     @classmethod
     def jobs(cls, place: Experiment, swept: object) -> list[Run]:
-        return children(place, the_sweep(place))
+        return list_jobs(place, get_sweep(place))
 
     def test_a_job_per_point_is_nested_under_the_launching_run(self, place: Experiment, jobs: list[Run]) -> None:
-        assert the_sweep(place).data.tags["mlflow.source.type"] == "PROJECT"
+        assert get_sweep(place).data.tags["mlflow.source.type"] == "PROJECT"
         points = {
             tuple(job.data.params.get(f"swept.{FOREST}.{key}") for key in ("n_estimators", "max_depth")) for job in jobs
         }
@@ -72,10 +72,10 @@ class TestGrid:
         best = max(
             (job for job in jobs if job.info.status == "FINISHED"), key=lambda job: job.data.metrics["val_roc_auc"]
         )
-        assert the_sweep(place).data.tags["best_job"] == best.info.run_id
+        assert get_sweep(place).data.tags["best_job"] == best.info.run_id
         (evaluate,) = place.runs("evaluate")
         assert evaluate.data.tags["mlflow.parentRunId"] == best.info.run_id
-        assert the_sweep(place).data.metrics["test_roc_auc"] == evaluate.data.metrics["test_roc_auc"]
+        assert get_sweep(place).data.metrics["test_roc_auc"] == evaluate.data.metrics["test_roc_auc"]
         champion = place.client.get_model_version_by_alias(place.id_name, "champion")
         assert champion.run_id == best.data.tags[STEP_RUN + "random_forest"]
         others = [job for job in jobs if job.info.run_id != best.info.run_id]
@@ -87,7 +87,7 @@ class TestGrid:
         holders = [
             job for job in jobs if "report.html" in {one.path for one in place.client.list_artifacts(job.info.run_id)}
         ]
-        assert [job.info.run_id for job in holders] == [the_sweep(place).data.tags["best_job"]]
+        assert [job.info.run_id for job in holders] == [get_sweep(place).data.tags["best_job"]]
         assert "report of the best job" in swept.stdout
         text = Path(place.client.download_artifacts(holders[0].info.run_id, "report.md")).read_text(encoding="utf-8")
         command = next(line for line in text.splitlines() if line.startswith("mlflow run ."))
@@ -98,7 +98,7 @@ class TestGrid:
     def test_table_and_plot_lie_with_the_sweeps_run(
         self, place: Experiment, swept: subprocess.CompletedProcess[str], jobs: list[Run]
     ) -> None:
-        sweep = the_sweep(place)
+        sweep = get_sweep(place)
         table = pd.read_csv(place.client.download_artifacts(sweep.info.run_id, "sweep.csv"))
         assert list(table["run_id"]) == [job.info.run_id for job in jobs]
         assert list(table["status"]).count("FAILED") == 2
@@ -111,7 +111,7 @@ class TestGrid:
         trained = len(place.runs("random_forest"))
         source = place.runs("download")[0].data.tags["source_url"]
         options = [f"{FOREST}.n_estimators=10,15", f"{FOREST}.max_depth=3,5", f"data.file_url={source}"]
-        again = run_command(*start_pipeline(place, "-m", *options))
+        again = run_command(*make_pipeline_command(place, "-m", *options))
         assert again.returncode == 0, again.stdout + again.stderr
         assert len(place.runs("random_forest")) == trained
         assert len(place.runs("evaluate")) == 1
@@ -119,7 +119,7 @@ class TestGrid:
 
 
 def test_a_sweep_whose_jobs_all_fail_leaves_its_table_and_names_no_plot(experiment: Experiment) -> None:
-    ended = run_command(*start_pipeline(experiment, "-m", f"{FOREST}.max_depth=-1,-2"))
+    ended = run_command(*make_pipeline_command(experiment, "-m", f"{FOREST}.max_depth=-1,-2"))
     assert ended.returncode == 1
     (sweep,) = [run for run in experiment.client.search_runs([experiment.id]) if run.info.run_name == "sweep"]
     assert [one.path for one in experiment.client.list_artifacts(sweep.info.run_id)] == ["sweep.csv"]

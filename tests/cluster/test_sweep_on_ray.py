@@ -14,12 +14,12 @@ from mlflow.entities import Run
 
 from pipeline.tags import STEP_RUN
 from stepkit.paths import ROOT
-from stepkit.store.lineage import inputs_of, run_of
+from stepkit.store.lineage import parse_run_id, read_inputs
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
-from tests.conftest import Experiment, command_env, run_command
+from tests.conftest import Experiment, make_command_env, run_command
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import small_table, start_pipeline
-from tests.support.servers import MlflowServer, mlflow_server, wait_until
+from tests.support.pipelines import make_pipeline_command, write_small_table
+from tests.support.servers import MlflowServer, start_mlflow_server, wait_until
 
 FOREST = "random_forest_pipeline.random_forest"
 TREES = (5, 6, 7, 8)
@@ -34,7 +34,7 @@ def ray() -> Iterator[RayCluster]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     folder = tmp_path_factory.mktemp("server")
-    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as started:
+    with start_mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as started:
         yield started
 
 
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The table on a web server, the only place where every node can read it."""
     with FaultyServer() as server:
-        server.files["clients.csv"] = small_table(tmp_path_factory.mktemp("table")).read_bytes()
+        server.files["clients.csv"] = write_small_table(tmp_path_factory.mktemp("table")).read_bytes()
         yield server.url("etag/clients.csv")
 
 
@@ -58,7 +58,7 @@ def place(server: MlflowServer, request: pytest.FixtureRequest) -> Iterator[Expe
 
 def sweep(place: Experiment, ray: RayCluster, source: str, trees: str) -> list[str]:
     on = ["hydra/launcher=ray", f"hydra.launcher.address={ray.address}"]
-    return start_pipeline(place, "-m", *on, f"data.file_url={source}", f"{FOREST}.n_estimators={trees}")
+    return make_pipeline_command(place, "-m", *on, f"data.file_url={source}", f"{FOREST}.n_estimators={trees}")
 
 
 def env_of(server: MlflowServer, ray: RayCluster) -> dict[str, str]:
@@ -81,7 +81,9 @@ def test_a_sweep_on_two_nodes_that_share_no_disk(
     trainings = [place.client.get_run(job.data.tags[STEP_RUN + "random_forest"]) for job in jobs]
     for job, training in zip(jobs, trainings, strict=True):
         assert training.data.tags["mlflow.parentRunId"] == job.info.run_id
-        assert {run_of(address) for address in inputs_of(training).values()} == {job.data.tags[STEP_RUN + "segregate"]}
+        assert {parse_run_id(address) for address in read_inputs(training).values()} == {
+            job.data.tags[STEP_RUN + "segregate"]
+        }
         assert training.info.artifact_uri.startswith("mlflow-artifacts:")
     # each node unpacked the code in a folder of its own, and none of them is this one
     folders = {Path(training.data.tags["mlflow.source.name"]) for training in trainings}
@@ -95,7 +97,7 @@ def test_a_killed_worker_loses_only_its_job_which_the_next_sweep_makes_up_for(
 ) -> None:
     command = sweep(place, ray, source, "9,4000")
     process = subprocess.Popen(
-        command, cwd=ROOT, env=command_env(**env_of(server, ray)), text=True,
+        command, cwd=ROOT, env=make_command_env(**env_of(server, ray)), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_until(lambda: len(place.runs("random_forest")) == 2 or process.poll() is not None, "both jobs train")

@@ -13,12 +13,12 @@ from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.tags import STEP_RUN
 from random_forest.export import TRUSTED_TYPES
-from stepkit.store.lineage import inputs_of, run_of
-from tests.conftest import Experiment, new_experiment, run_command
-from tests.support.ctrl_c import SWEEPS, expect_ended_sweep
+from stepkit.store.lineage import parse_run_id, read_inputs
+from tests.conftest import Experiment, create_experiment, run_command
+from tests.support.ctrl_c import SWEEPS, verify_ended_sweep
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import small_table, start_pipeline
-from tests.support.sweep_runs import FOREST, PREPARING, children, step_of, the_sweep
+from tests.support.pipelines import make_pipeline_command, write_small_table
+from tests.support.sweep_runs import FOREST, PREPARING, get_step_run, get_sweep, list_jobs
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
@@ -28,19 +28,19 @@ QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
 @pytest.fixture(scope="module")
 def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("parallel sweep", tmp_path_factory.mktemp("sweep"))
+    return create_experiment("parallel sweep", tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture(scope="module")
 def jobs(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    table = small_table(tmp_path_factory.mktemp("table"), rows=600)
+    table = write_small_table(tmp_path_factory.mktemp("table"), rows=600)
     steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest,evaluate]"
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3", "sweep.test=all"]
     points = [f"{FOREST}.n_estimators=range(1,{JOBS + 1})", f"{FOREST}.max_depth=3"]
-    command = start_pipeline(place, "-m", *parallel, *points, f"data.file_url={table}", steps, *QUICK)
+    command = make_pipeline_command(place, "-m", *parallel, *points, f"data.file_url={table}", steps, *QUICK)
     swept = run_command(*command, timeout=1000)
     assert swept.returncode == 0, swept.stdout + swept.stderr
-    return children(place, the_sweep(place))
+    return list_jobs(place, get_sweep(place))
 
 
 def test_every_job_ended_well_under_its_own_number(jobs: list[Run]) -> None:
@@ -58,9 +58,9 @@ def test_shared_steps_ran_once_although_jobs_began_together(place: Experiment, j
 
 def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(place: Experiment, jobs: list[Run]) -> None:
     for job in jobs:
-        training, judging = (step_of(place, job, name) for name in ("random_forest", "evaluate"))
+        training, judging = (get_step_run(place, job, name) for name in ("random_forest", "evaluate"))
         assert training.data.tags["mlflow.parentRunId"] == judging.data.tags["mlflow.parentRunId"] == job.info.run_id
-        read = {run_of(address) for address in inputs_of(judging).values()}
+        read = {parse_run_id(address) for address in read_inputs(judging).values()}
         assert read == {training.info.run_id, job.data.tags[STEP_RUN + "segregate"]}
         forest = forest_of(place, training)
         assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
@@ -68,7 +68,7 @@ def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(place
 
 @pytest.mark.parametrize("way", SWEEPS)
 def test_ctrl_c_ends_every_job_of_a_sweep(way: str, experiment: Experiment, faulty_server: FaultyServer) -> None:
-    expect_ended_sweep(way, experiment, faulty_server)
+    verify_ended_sweep(way, experiment, faulty_server)
 
 
 def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:

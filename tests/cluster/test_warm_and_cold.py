@@ -18,15 +18,15 @@ from pipeline.execution.runner import StepFailed
 from pipeline.steps import STEPS
 from stepkit.paths import ROOT
 from stepkit.store.lineage import OUTPUT
-from tests.conftest import Experiment, command_env, new_experiment
+from tests.conftest import Experiment, create_experiment, make_command_env
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import (
     PipelineRuns,
-    pipelines_in,
+    list_pipelines,
+    make_pipeline_command,
+    make_small_forest,
     run_here,
-    small_forest,
-    small_table,
-    start_pipeline,
+    write_small_table,
 )
 from tests.support.servers import wait_until
 
@@ -36,7 +36,7 @@ WAYS = ("warm", "subprocess")
 @pytest.fixture(scope="module")
 def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("launchers", tmp_path_factory.mktemp("launchers"))
+    return create_experiment("launchers", tmp_path_factory.mktemp("launchers"))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def pipelines(
     place: Experiment, scratches: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, PipelineRuns]:
     """The same pipeline in both ways, without registering: the second would find the champion of the first."""
-    table = small_table(tmp_path_factory.mktemp("table"))
+    table = write_small_table(tmp_path_factory.mktemp("table"))
     steps = ",".join(step.name for step in STEPS if step.name != "register")
     for way in WAYS:
         options = [f"data.file_url={table}", f"main.launcher={way}", f"main.execute_steps=[{steps}]"]
@@ -58,9 +58,9 @@ def pipelines(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(scratches[way]))
             patch.setattr(tempfile, "tempdir", None)
-            ended = run_here(place, *options, *small_forest())
+            ended = run_here(place, *options, *make_small_forest())
         assert ended.error is None, ended.said
-    return dict(zip(WAYS, pipelines_in(place), strict=True))
+    return dict(zip(WAYS, list_pipelines(place), strict=True))
 
 
 VERDICTS = {"verdict.json", "evaluation.json"}
@@ -118,7 +118,7 @@ def test_a_step_that_fails_gives_its_message(way: str, experiment: Experiment, t
     ended = run_here(experiment, f"data.file_url={broken}", f"main.launcher={way}")
     assert isinstance(ended.error, StepFailed)
     assert "is empty (0 bytes)" in str(ended.error)
-    (pipeline,) = pipelines_in(experiment)
+    (pipeline,) = list_pipelines(experiment)
     assert pipeline.steps["download"].info.status == "FAILED"
 
 
@@ -128,9 +128,9 @@ def test_steps_end_when_the_pipelines_process_is_killed(
     """kill -9 leaves the main process no time to end or remove anything; its warm steps notice by themselves."""
     faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
     url = faulty_server.url("stall/clients.csv")
-    command = start_pipeline(experiment, f"data.file_url={url}", "download.stall_seconds=600")
+    command = make_pipeline_command(experiment, f"data.file_url={url}", "download.stall_seconds=600")
     assert command[0] == sys.executable
-    process = subprocess.Popen(command, cwd=ROOT, env=command_env(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=make_command_env(TMPDIR=str(tmp_path)), stdout=subprocess.DEVNULL)
     wait_until(lambda: faulty_server.asked["stall/clients.csv"] > 0, "the download has begun")
     running = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import checked
+from pipeline.config import parse_config
 from stepkit.paths import ROOT
-from tests.support.repo import files, name_of
-from tests.support.small_data import composed
+from tests.support.repo import get_name, list_files
+from tests.support.small_data import compose_config
 
 DATA_SETS = sorted(path.stem for path in (ROOT / "data").glob("*.yaml"))
 SAMPLE = ROOT / "data" / "sample.csv.gz"
@@ -22,30 +22,30 @@ MACHINE_PATH = re.compile(r"(file://|(?<![\w.:/~>}-]))/(" + "|".join(MACHINE_FOL
 needs_sample = pytest.mark.skipif(not SAMPLE.is_file(), reason="the sample is not made yet: mlflow run ./simulate")
 
 
-def content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
     """A file's bytes, unpacked if it is a .gz."""
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
-def files_with(row: bytes, among: list[Path]) -> list[Path]:
+def find_files_with(row: bytes, among: list[Path]) -> list[Path]:
     """The files that hold a table's row, whatever stands before and after its values."""
-    return [path for path in among if row in content(path)]
+    return [path for path in among if row in read_content(path)]
 
 
-def text_of(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """A file's text, or None if it holds none."""
     raw = path.read_bytes()
     return None if b"\0" in raw[:8192] else raw.decode("utf-8", errors="replace")
 
 
-def machine_paths(text: str) -> list[str]:
+def find_machine_paths(text: str) -> list[str]:
     """The lines that name a folder of some one machine."""
     return [line.strip() for line in text.splitlines() if MACHINE_PATH.search(line)]
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_a_described_data_set_can_be_chosen(name: str) -> None:
-    data = checked(composed(f"data={name}")).data
+    data = parse_config(compose_config(f"data={name}")).data
     assert data.name == name
     assert data.description
     assert data.stratify in (None, data.target, *data.names)
@@ -53,7 +53,7 @@ def test_a_described_data_set_can_be_chosen(name: str) -> None:
 
 
 def test_the_default_data_set_lies_in_the_repository() -> None:
-    assert checked(composed()).data.file_url == f"data/{SAMPLE.name}"
+    assert parse_config(compose_config()).data.file_url == f"data/{SAMPLE.name}"
 
 
 @needs_sample
@@ -63,7 +63,7 @@ def test_the_sample_is_small() -> None:
 
 @needs_sample
 def test_the_sample_has_the_described_columns() -> None:
-    data = checked(composed("data=sample")).data
+    data = parse_config(compose_config("data=sample")).data
     with gzip.open(SAMPLE, "rt", encoding="utf-8") as file:
         header = file.readline().strip().split(",")
     assert set(header) == {*data.names, data.source_target, data.id_column}
@@ -71,7 +71,7 @@ def test_the_sample_has_the_described_columns() -> None:
 
 def test_the_sample_says_that_it_is_synthetic() -> None:
     assert "synthetic" in (ROOT / "data" / "sample.yaml").read_text(encoding="utf-8").lower()
-    assert "synthetic" in checked(composed("data=sample")).data.description.lower()
+    assert "synthetic" in parse_config(compose_config("data=sample")).data.description.lower()
 
 
 def test_no_row_of_the_real_data_is_in_the_repository(real_data: Path) -> None:
@@ -80,7 +80,7 @@ def test_no_row_of_the_real_data_is_in_the_repository(real_data: Path) -> None:
     (first,) = rows
     values = first.split(b",", 1)[1]
     assert values.count(b",") >= 20
-    assert [name_of(path) for path in files_with(values, list(files()))] == []
+    assert [get_name(path) for path in find_files_with(values, list(list_files()))] == []
 
 
 def test_a_row_is_found_in_plain_and_in_packed_files(tmp_path: Path) -> None:
@@ -88,21 +88,23 @@ def test_a_row_is_found_in_plain_and_in_packed_files(tmp_path: Path) -> None:
     plain.write_bytes(b"ID,a,b\n9,20000,2\n")
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     other.write_bytes(b"ID,a,b\n9,20001,2\n")
-    assert files_with(b"20000,2", [plain, packed, other]) == [plain, packed]
+    assert find_files_with(b"20000,2", [plain, packed, other]) == [plain, packed]
 
 
 def test_no_text_names_a_folder_of_one_machine() -> None:
     # an image has folders of its own, which are the same on every machine
-    outside = [path for path in files() if not name_of(path).startswith("docker/")]
-    found = {name_of(path): lines for path in outside if (text := text_of(path)) and (lines := machine_paths(text))}
+    outside = [path for path in list_files() if not get_name(path).startswith("docker/")]
+    found = {
+        get_name(path): lines for path in outside if (text := read_text(path)) and (lines := find_machine_paths(text))
+    }
     assert found == {}
 
 
 @pytest.mark.parametrize("folder", MACHINE_FOLDERS)
 def test_a_machines_folder_is_found_in_a_text_and_an_address_is_not(folder: str) -> None:
     path = f"/{folder}/someone"
-    assert machine_paths(f"see {path}/data.csv\nnothing here") == [f"see {path}/data.csv"]
-    assert machine_paths(f"open('{path}')") == [f"open('{path}')"]
-    assert machine_paths(f"file://{path}") == [f"file://{path}"]
-    assert machine_paths(f"https://example.org{path}") == []
-    assert machine_paths(f"/{folder}/") == []
+    assert find_machine_paths(f"see {path}/data.csv\nnothing here") == [f"see {path}/data.csv"]
+    assert find_machine_paths(f"open('{path}')") == [f"open('{path}')"]
+    assert find_machine_paths(f"file://{path}") == [f"file://{path}"]
+    assert find_machine_paths(f"https://example.org{path}") == []
+    assert find_machine_paths(f"/{folder}/") == []

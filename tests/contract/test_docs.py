@@ -9,17 +9,17 @@ from textwrap import dedent
 import pytest
 
 from docs.make_reference import PAGE, page
-from pipeline.config import checked
+from pipeline.config import parse_config
 from pipeline.steps import BY_NAME, Step
 from stepkit.paths import ROOT
-from tests.support.repo import PROJECT_FOLDERS, files
-from tests.support.small_data import composed
+from tests.support.repo import PROJECT_FOLDERS, list_files
+from tests.support.small_data import compose_config
 
-PAGES = sorted(path for path in files() if path.suffix == ".md")
-LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")
+PAGES = sorted(path for path in list_files() if path.suffix == ".md")
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:|\.\./\.\./actions/)([^)\s]+)\)")
 
 
-def anchors(path: Path) -> set[str]:
+def list_anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -30,7 +30,9 @@ def test_the_reference_is_what_the_schema_and_the_projects_say() -> None:
 
 
 def test_the_picture_has_each_folder_and_an_arrow_for_all_that_a_step_reads_or_waits_for() -> None:
-    (picture,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (picture,) = re.findall(
+        r"```mermaid\n(.*?)```", (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     arrows = {("-->", source, step.name) for step in BY_NAME.values() for source in step.reads.values()}
     arrows |= {("-.->", source, step.name) for step in BY_NAME.values() for source in step.after}
     drawn = re.findall(r"^  (\w+) (-->|-\.->) (\w+)$", picture, re.MULTILINE)
@@ -45,7 +47,7 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
         there = (path.parent / place).resolve() if place else path
         assert there.exists(), target
         if anchor and there.suffix == ".md":
-            assert anchor in anchors(there), target
+            assert anchor in list_anchors(there), target
 
 
 def test_the_row_that_a_new_step_adds_is_a_row_of_the_table_of_steps() -> None:
@@ -54,7 +56,7 @@ def test_the_row_that_a_new_step_adds_is_a_row_of_the_table_of_steps() -> None:
     (step,) = eval(f"[{dedent(row)}]", {"Step": Step})  # among the rows, as it is when it is pasted into STEPS
     assert isinstance(step, Step)
     assert set(step.reads.values()) <= set(BY_NAME)
-    assert step.parameters(checked(composed()), "runs:/x/y")["input_artifact"] == "preprocessed_data.csv"
+    assert step.parameters(parse_config(compose_config()), "runs:/x/y")["input_artifact"] == "preprocessed_data.csv"
 
 
 def test_every_page_is_listed() -> None:

@@ -37,12 +37,12 @@ REQUIRED = {
 EVERY = [(folder, name) for folder, programs in PROGRAMS.items() for name in programs]
 
 
-def entries(folder: str) -> dict[str, Any]:
+def read_entries(folder: str) -> dict[str, Any]:
     found: dict[str, Any] = read_yaml(ROOT / folder / "MLproject")["entry_points"]
     return found
 
 
-def start_of(folder: str, name: str) -> list[str]:
+def make_start_command(folder: str, name: str) -> list[str]:
     """The words that start a program beside MLproject, or a module below it."""
     module = PROGRAMS[folder][name]
     program = [f"{name}.py"] if module == f"{folder}.{name}" else ["-m", module]
@@ -51,17 +51,17 @@ def start_of(folder: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("folder", PROGRAMS)
 def test_every_entry_point_is_known(folder: str) -> None:
-    assert set(entries(folder)) == {"main", *PROGRAMS[folder]}
+    assert set(read_entries(folder)) == {"main", *PROGRAMS[folder]}
 
 
 def test_no_other_folder_has_further_entry_points() -> None:
-    others = {path.parent.name for path in ROOT.glob("*/MLproject") if len(entries(path.parent.name)) > 1}
+    others = {path.parent.name for path in ROOT.glob("*/MLproject") if len(read_entries(path.parent.name)) > 1}
     assert others == set(PROGRAMS)
 
 
 @pytest.mark.parametrize(("folder", "name"), EVERY)
 def test_the_command_hands_every_parameter_on(folder: str, name: str) -> None:
-    entry, start = entries(folder)[name], start_of(folder, name)
+    entry, start = read_entries(folder)[name], make_start_command(folder, name)
     words = shlex.split(entry["command"])
     assert words[: len(start)] == start
     handed = words[len(start) :]
@@ -77,16 +77,16 @@ def test_the_root_can_make_a_report_with_the_flags_and_defaults_of_its_program()
     assert dict(zip(handed[::2], handed[1::2], strict=True)) == {
         f"--{one}": f"{{{one}}}" for one in found["parameters"]
     }
-    parser: argparse.ArgumentParser = importlib.import_module("pipeline.report.__main__").parser()
+    parser: argparse.ArgumentParser = importlib.import_module("pipeline.report.__main__").make_parser()
     flags = {action.dest: action.default for action in parser._actions if action.dest != "help"}
     assert flags == {name: kind["default"] for name, kind in found["parameters"].items()}
 
 
 @pytest.mark.parametrize(("folder", "name"), [one for one in EVERY if one[1] in REQUIRED])
 def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> None:
-    parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).parser()
+    parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).make_parser()
     flags = {action.dest: action for action in parser._actions if action.dest != "help"}
-    parameters = entries(folder)[name]["parameters"]
+    parameters = read_entries(folder)[name]["parameters"]
     undeclared = set(flags) - set(parameters)
     assert set(parameters) <= set(flags)
     assert undeclared <= set(Monitoring.model_fields), "MLflow hands a parameter on that a project does not declare"

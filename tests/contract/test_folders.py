@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stepkit.paths import ROOT
-from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, code, functions, name_of, tree_of
+from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, get_name, iter_functions, list_code, parse_tree
 
 LONGEST_FUNCTION = 40
 
@@ -26,7 +26,7 @@ def test_the_root_holds_the_four_files_to_read_first(name: str) -> None:
 
 def test_no_folder_is_a_regular_package() -> None:
     """A regular package named docker or evaluate would shadow an installed one."""
-    assert [name_of(path) for path in code() if path.name == "__init__.py"] == []
+    assert [get_name(path) for path in list_code() if path.name == "__init__.py"] == []
 
 
 def test_every_folder_with_a_project_is_known() -> None:
@@ -36,31 +36,31 @@ def test_every_folder_with_a_project_is_known() -> None:
 
 def test_no_function_is_longer_than_a_screen() -> None:
     lengths = {
-        f"{name_of(path)}:{function.name}": (function.end_lineno or 0) - function.lineno + 1
-        for path in code()
-        for function in functions(tree_of(path))
+        f"{get_name(path)}:{function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in list_code()
+        for function in iter_functions(parse_tree(path))
     }
     assert lengths
     assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    modules = [*code(), *(ROOT / "tests").rglob("*.py")]
+    modules = [*list_code(), *(ROOT / "tests").rglob("*.py")]
     public = [path for path in modules if not path.name.startswith("_")]
-    assert [name_of(path) for path in public if not ast.get_docstring(tree_of(path))] == []
+    assert [get_name(path) for path in public if not ast.get_docstring(parse_tree(path))] == []
 
 
 def test_every_function_is_typed() -> None:
     untyped = [
-        f"{name_of(path)}:{function.lineno} {function.name}"
-        for path in code()
-        for function in functions(tree_of(path))
+        f"{get_name(path)}:{function.lineno} {function.name}"
+        for path in list_code()
+        for function in iter_functions(parse_tree(path))
         if function.returns is None
     ]
     assert untyped == []
 
 
 def test_the_code_is_found(tmp_path: Path) -> None:
-    names = {name_of(path) for path in code()}
+    names = {get_name(path) for path in list_code()}
     assert {"main.py", "stepkit/table/tables.py", "pipeline/steps.py", "preprocess/run.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", ".venv/", "mlruns/"))]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stepkit.paths import ROOT
-from tests.support.imports import circle_in, module_graph, room_graph, room_of
-from tests.support.repo import STEP_FOLDERS, code, first_parts, imported_by, name_of, tree_of
+from tests.support.imports import build_module_graph, build_room_graph, find_circle, get_room
+from tests.support.repo import STEP_FOLDERS, get_first_parts, get_name, list_code, list_imports, parse_tree
 
 ALLOWED = {
     **{folder: {folder, "stepkit"} for folder in STEP_FOLDERS},
@@ -48,55 +48,57 @@ OURS = {
 }
 
 
-def part_of(path: Path) -> str:
+def get_part(path: Path) -> str:
     """The folder of the map that a file belongs to; a file of the root stands for itself."""
     return path.relative_to(ROOT).parts[0]
 
 
-def imports_of(part: str) -> dict[str, set[str]]:
+def list_part_imports(part: str) -> dict[str, set[str]]:
     """For each file of a part, which parts of the repository it imports."""
-    return {name_of(path): first_parts(imported_by(path)) & OURS for path in code() if part_of(path) == part}
+    return {
+        get_name(path): get_first_parts(list_imports(path)) & OURS for path in list_code() if get_part(path) == part
+    }
 
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_a_part_imports_only_what_the_map_allows(part: str) -> None:
-    found = imports_of(part)
+    found = list_part_imports(part)
     assert found, f"no code in {part}"
     assert {file: wrong for file, parts in found.items() if (wrong := parts - ALLOWED[part])} == {}
 
 
 def test_nothing_imports_main() -> None:
-    everything = [*code(), *(ROOT / "tests").rglob("*.py")]
-    assert [name_of(path) for path in everything if "main" in first_parts(imported_by(path))] == []
+    everything = [*list_code(), *(ROOT / "tests").rglob("*.py")]
+    assert [get_name(path) for path in everything if "main" in get_first_parts(list_imports(path))] == []
 
 
 def test_only_the_command_line_starts_hydra() -> None:
     started = [
-        name_of(path)
-        for path in code()
-        if any(isinstance(node, ast.Import) and node.names[0].name == "hydra" for node in ast.walk(tree_of(path)))
-        or "hydra.main" in imported_by(path)
+        get_name(path)
+        for path in list_code()
+        if any(isinstance(node, ast.Import) and node.names[0].name == "hydra" for node in ast.walk(parse_tree(path)))
+        or "hydra.main" in list_imports(path)
     ]
     assert started == ["pipeline/cli.py"]
 
 
 @pytest.mark.parametrize("part", [*STEP_FOLDERS, "stepkit", "pipeline", "simulate"])
 def test_airflow_is_not_imported(part: str) -> None:
-    files = [path for path in code() if part_of(path) == part]
-    assert [name_of(path) for path in files if "airflow" in first_parts(imported_by(path))] == []
+    files = [path for path in list_code() if get_part(path) == part]
+    assert [get_name(path) for path in files if "airflow" in get_first_parts(list_imports(path))] == []
 
 
 def test_only_dags_import_airflow() -> None:
-    importing = [name_of(path) for path in code() if "airflow" in first_parts(imported_by(path))]
+    importing = [get_name(path) for path in list_code() if "airflow" in get_first_parts(list_imports(path))]
     assert importing
     assert [name for name in importing if not name.startswith("drift/dags/")] == []
 
 
-def loaded_by(path: Path) -> set[str]:
+def list_loaded_packages(path: Path) -> set[str]:
     """The packages that a module imports when it is loaded, and not in a function."""
     return {
         name.partition(".")[0]
-        for node in tree_of(path).body
+        for node in parse_tree(path).body
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
@@ -105,7 +107,7 @@ def loaded_by(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", sorted((ROOT / "drift" / "dags").glob("*.py")), ids=lambda path: path.name)
 def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None:
     """The scheduler reads these files again and again; and Airflow's environment has nothing of the project's."""
-    assert loaded_by(path) - {*sys.stdlib_module_names} <= {"airflow", "project"}
+    assert list_loaded_packages(path) - {*sys.stdlib_module_names} <= {"airflow", "project"}
 
 
 @pytest.mark.slow
@@ -117,27 +119,27 @@ def test_batch_scores_without_mlflow_and_pandas() -> None:
 
 
 def test_the_exported_predictor_imports_nothing_of_the_repository() -> None:
-    assert first_parts(imported_by(ROOT / "random_forest" / "predictor.py")) & OURS == set()
+    assert get_first_parts(list_imports(ROOT / "random_forest" / "predictor.py")) & OURS == set()
 
 
 def test_no_module_and_no_room_is_in_a_circle_of_imports() -> None:
-    modules = module_graph()
+    modules = build_module_graph()
     assert len(modules) > 100
-    assert circle_in(modules) == []
-    assert circle_in(room_graph(modules)) == []
+    assert find_circle(modules) == []
+    assert find_circle(build_room_graph(modules)) == []
 
 
 def test_a_circle_of_imports_is_found() -> None:
-    assert set(circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+    assert set(find_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
 def test_a_room_has_at_most_15_modules() -> None:
-    rooms = Counter(room_of(module) for module in module_graph())
+    rooms = Counter(get_room(module) for module in build_module_graph())
     assert {room: modules for room, modules in rooms.items() if modules > MOST_MODULES} == {}
 
 
 def test_one_module_handles_signals_and_it_needs_python_alone() -> None:
     """Airflow's environment, the loop and the steps share it."""
-    handling = [name_of(path) for path in code() if "signal.signal(" in path.read_text()]
+    handling = [get_name(path) for path in list_code() if "signal.signal(" in path.read_text()]
     assert handling == ["stepkit/processes.py"]
-    assert loaded_by(ROOT / "stepkit" / "processes.py") <= {*sys.stdlib_module_names}
+    assert list_loaded_packages(ROOT / "stepkit" / "processes.py") <= {*sys.stdlib_module_names}

@@ -18,8 +18,8 @@ from mlflow.projects import kubernetes as backend
 from mlflow.projects.utils import get_entry_point_command
 
 from stepkit.paths import ROOT
-from tests.contract.test_pins import distributions_of, locked
-from tests.support.repo import STEP_FOLDERS, first_parts, imported_by
+from tests.contract.test_pins import find_distributions, read_lock
+from tests.support.repo import STEP_FOLDERS, get_first_parts, list_imports
 
 FOLDER = ROOT / "docker" / "kubernetes"
 DIGEST = "sha256:" + "0" * 64
@@ -31,15 +31,15 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def parsed() -> dict[str, Any]:
+def parse_backend() -> dict[str, Any]:
     """backend.json as MLflow's own parser takes it."""
     config: dict[str, Any] = _parse_kubernetes_config(json.loads((FOLDER / "backend.json").read_text()))
     return config
 
 
-def rendered(entry: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def render_job(entry: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("KUBE_MLFLOW_TRACKING_URI", "http://mlflow:7755")
-    config = parsed()
+    config = parse_backend()
     project = load_project(str(FOLDER))
     command = backend._get_run_command(get_entry_point_command(project, entry, parameters, None))
     image = f"{config['repository-uri']}:abc1234"
@@ -64,7 +64,7 @@ def test_a_job_goes_to_the_cluster_that_kubectl_speaks_to(monkeypatch: pytest.Mo
     # Kubernetes' client reads KUBECONFIG when it is imported, which it was
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
     monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
-    backend._load_kube_context(context=parsed().get("kube-context", None))  # as mlflow.projects calls it
+    backend._load_kube_context(context=parse_backend().get("kube-context", None))  # as mlflow.projects calls it
     assert kubernetes.client.Configuration.get_default_copy().host == clusters["production"]
 
 
@@ -73,14 +73,14 @@ def test_what_mlflow_needs_for_a_cluster_is_locked_or_named_with_what_installs_i
     page = (ROOT / "docs" / "stack.md").read_text()
     (words,) = re.findall(r"uv pip install .* --constraint requirements/test\.lock ([^#\n]+)", page)
     named = set(words.split())
-    assert named <= set(locked(ROOT / "requirements" / "test.lock"))
-    modules = first_parts(imported_by(Path(backend.__file__))) - sys.stdlib_module_names
-    provided = {*locked(ROOT / "requirements" / "run.lock"), *named}
-    assert {module for module in modules if not distributions_of(module) & provided} == set()
+    assert named <= set(read_lock(ROOT / "requirements" / "test.lock"))
+    modules = get_first_parts(list_imports(Path(backend.__file__))) - sys.stdlib_module_names
+    provided = {*read_lock(ROOT / "requirements" / "run.lock"), *named}
+    assert {module for module in modules if not find_distributions(module) & provided} == set()
 
 
 def test_mlflow_fills_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = rendered("step", {"step": "preprocess"}, monkeypatch)
+    job = render_job("step", {"step": "preprocess"}, monkeypatch)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry.example.org/credit-default/steps:abc1234@{DIGEST}"
     assert "{replaced" not in json.dumps(job)
@@ -92,7 +92,7 @@ def test_mlflow_fills_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_job_has_only_fields_that_kubernetes_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by the models of Kubernetes' client, which drop what they do not know, and written again."""
-    job = rendered("main", {}, monkeypatch)
+    job = render_job("main", {}, monkeypatch)
 
     client = kubernetes.client.ApiClient()
     read = client.deserialize(json.dumps(job), "V1Job", "application/json")
@@ -100,7 +100,7 @@ def test_the_job_has_only_fields_that_kubernetes_knows(monkeypatch: pytest.Monke
 
 
 def test_the_job_has_no_rights_and_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    pod = rendered("main", {}, monkeypatch)["spec"]["template"]["spec"]
+    pod = render_job("main", {}, monkeypatch)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert not pod["automountServiceAccountToken"]
@@ -111,7 +111,7 @@ def test_the_job_has_no_rights_and_limits(monkeypatch: pytest.MonkeyPatch) -> No
     assert all("valueFrom" in one for one in secrets)
 
 
-def ran(job: dict[str, Any], tmp_path: Path) -> list[str]:
+def run_job(job: dict[str, Any], tmp_path: Path) -> list[str]:
     """Run the job's command as a container would, with programs that say what they were given; return their words."""
     program = tmp_path / "mlflow"
     program.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
@@ -125,12 +125,18 @@ def ran(job: dict[str, Any], tmp_path: Path) -> list[str]:
 
 def test_options_reach_the_pipeline_as_they_were_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     options = "data=uci main.execute_steps=[download,preprocess] main.experiment_name='a b'"
-    job = rendered("main", {"hydra_options": options}, monkeypatch)
-    assert ran(job, tmp_path) == ["/srv/project/main.py", "--hydra_options", options]
+    job = render_job("main", {"hydra_options": options}, monkeypatch)
+    assert run_job(job, tmp_path) == ["/srv/project/main.py", "--hydra_options", options]
 
 
 def test_options_reach_a_step_as_they_were_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     options = "-P artifact_name=raw_data.csv -P artifact_description='as it came'"
-    job = rendered("step", {"step": STEP_FOLDERS[0], "options": options}, monkeypatch)
+    job = render_job("step", {"step": STEP_FOLDERS[0], "options": options}, monkeypatch)
     start = ["run", f"/srv/project/{STEP_FOLDERS[0]}", "--env-manager", "local", "--run-id", "r1"]
-    assert ran(job, tmp_path) == [*start, "-P", "artifact_name=raw_data.csv", "-P", "artifact_description=as it came"]
+    assert run_job(job, tmp_path) == [
+        *start,
+        "-P",
+        "artifact_name=raw_data.csv",
+        "-P",
+        "artifact_description=as it came",
+    ]

@@ -17,12 +17,12 @@ from packaging.utils import canonicalize_name
 from stepkit.paths import ROOT
 from tests.support.repo import (
     PROJECT_FOLDERS,
-    code,
-    file_of,
-    first_parts,
-    imported_by,
-    name_of,
-    reached_from,
+    find_file,
+    find_reachable,
+    get_first_parts,
+    get_name,
+    list_code,
+    list_imports,
     read_yaml,
 )
 
@@ -39,35 +39,35 @@ BY_HAND = {"simulate/fit.py", "drift/airflow_standalone.py"}
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[\w,.-]+\])?==([^\s;\\]+)", flags=re.MULTILINE)
 
 
-def environment(folder: str) -> dict[str, Any]:
+def read_environment(folder: str) -> dict[str, Any]:
     loaded: dict[str, Any] = read_yaml(ROOT / folder / "conda.yml")
     return loaded
 
 
-def pip_lines(folder: str) -> list[str]:
+def read_pip_lines(folder: str) -> list[str]:
     """What pip installs in a step's environment."""
-    (pip,) = [entry["pip"] for entry in environment(folder)["dependencies"] if isinstance(entry, dict)]
+    (pip,) = [entry["pip"] for entry in read_environment(folder)["dependencies"] if isinstance(entry, dict)]
     return list(pip)
 
 
 @cache
-def pins(folder: str) -> dict[str, str]:
-    return exact_versions(pip_lines(folder))
+def read_pins(folder: str) -> dict[str, str]:
+    return parse_exact_versions(read_pip_lines(folder))
 
 
-def exact_versions(lines: list[str]) -> dict[str, str]:
+def parse_exact_versions(lines: list[str]) -> dict[str, str]:
     return {canonicalize_name(match[1]): match[3] for line in lines if (match := EXACT.match(line))}
 
 
 @cache
-def pinned_inputs() -> dict[str, str]:
+def read_pinned_inputs() -> dict[str, str]:
     """Exact versions in requirements/*.in; ranges are left to the lock."""
     lines = [line.partition("#")[0].strip() for path in INPUTS for line in path.read_text().splitlines()]
-    return exact_versions(lines)
+    return parse_exact_versions(lines)
 
 
 @cache
-def locked(lock: Path) -> dict[str, set[str]]:
+def read_lock(lock: Path) -> dict[str, set[str]]:
     """The versions of each package in a lock: one, or one for each Python that it is resolved for."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(LOCKED, lock.read_text()):
@@ -76,27 +76,27 @@ def locked(lock: Path) -> dict[str, set[str]]:
 
 
 @cache
-def brought_by(line: str) -> frozenset[str]:
+def list_installed_with(line: str) -> frozenset[str]:
     """The distributions that installing a requirement installs, itself among them, by what is installed here."""
     seen: set[tuple[str, str]] = set()
-    waiting = wanted_names(Requirement(line))
+    waiting = list_required_names(Requirement(line))
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in seen:
             continue
         seen.add((name, extra))
         try:
-            wanted = requirements_of(name)
+            wanted = list_requirements(name)
         except PackageNotFoundError:
             continue
         for one in wanted:
             if one.marker is None or one.marker.evaluate({"extra": extra}):
-                waiting += wanted_names(one)
+                waiting += list_required_names(one)
     return frozenset(name for name, _ in seen)
 
 
 @cache
-def requirements_of(name: str) -> tuple[Requirement, ...]:
+def list_requirements(name: str) -> tuple[Requirement, ...]:
     """What an installed distribution asks for.
 
     Raises:
@@ -105,48 +105,52 @@ def requirements_of(name: str) -> tuple[Requirement, ...]:
     return tuple(Requirement(one) for one in requires(name) or [])
 
 
-def wanted_names(requirement: Requirement) -> list[tuple[str, str]]:
+def list_required_names(requirement: Requirement) -> list[tuple[str, str]]:
     """A requirement's name, plain and with each of its extras."""
     return [(canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras)]
 
 
-def third_party(paths: set[Path]) -> dict[str, str]:
+def find_third_party(paths: set[Path]) -> dict[str, str]:
     """Imported modules that are neither Python's nor the repository's, with a file that imports each."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()} | {path.stem for path in ROOT.glob("*.py")}
     return {
-        module: name_of(path)
+        module: get_name(path)
         for path in paths
-        for module in first_parts(imported_by(path))
+        for module in get_first_parts(list_imports(path))
         if module not in sys.stdlib_module_names and module not in folders
     }
 
 
-def code_of(folder: str) -> set[Path]:
+def find_project_code(folder: str) -> set[Path]:
     """The files that a project runs: its own and what they reach of the repository."""
     own = [ROOT / "main.py"] if folder == "." else [*(ROOT / folder).glob("*.py")]
-    return reached_from(*(path for path in own if name_of(path) not in BY_HAND))
+    return find_reachable(*(path for path in own if get_name(path) not in BY_HAND))
 
 
 @cache
-def distributions_of(module: str) -> frozenset[str]:
+def find_distributions(module: str) -> frozenset[str]:
     """The distributions that may provide a module, by what is installed here."""
-    return frozenset(canonicalize_name(name) for name in installed().get(module, [module]))
+    return frozenset(canonicalize_name(name) for name in map_installed_modules().get(module, [module]))
 
 
 @cache
-def installed() -> Mapping[str, list[str]]:
+def map_installed_modules() -> Mapping[str, list[str]]:
     """The distributions of each module that is installed here; to look through them all takes long."""
     return packages_distributions()
 
 
-def lacking(paths: set[Path], provided: Collection[str]) -> dict[str, str]:
+def find_lacking(paths: set[Path], provided: Collection[str]) -> dict[str, str]:
     """Imported modules that none of the `provided` distributions has, each with a file that imports it."""
-    return {module: where for module, where in third_party(paths).items() if not distributions_of(module) & {*provided}}
+    return {
+        module: where
+        for module, where in find_third_party(paths).items()
+        if not find_distributions(module) & {*provided}
+    }
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_conda_takes_the_environment(folder: str) -> None:
-    loaded = environment(folder)
+    loaded = read_environment(folder)
     assert set(loaded) == {"name", "channels", "dependencies"}
     assert loaded["channels"] == ["conda-forge"]
     plain = [entry for entry in loaded["dependencies"] if isinstance(entry, str)]
@@ -156,29 +160,29 @@ def test_conda_takes_the_environment(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", PROJECT_FOLDERS)
 def test_an_environment_is_named_after_its_folder(folder: str) -> None:
-    assert environment(folder)["name"] == folder
+    assert read_environment(folder)["name"] == folder
 
 
 def test_every_environment_has_the_same_python() -> None:
-    pythons = {entry for folder in FOLDERS for entry in environment(folder)["dependencies"] if "python=" in entry}
+    pythons = {entry for folder in FOLDERS for entry in read_environment(folder)["dependencies"] if "python=" in entry}
     assert len(pythons) == 1
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_package_of_an_environment_has_one_exact_version(folder: str) -> None:
-    assert [line for line in pip_lines(folder) if not EXACT.match(line)] == []
-    assert len(pins(folder)) == len(pip_lines(folder)), "a package stands twice"
+    assert [line for line in read_pip_lines(folder) if not EXACT.match(line)] == []
+    assert len(read_pins(folder)) == len(read_pip_lines(folder)), "a package stands twice"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_environment_agrees_with_the_requirements(folder: str) -> None:
-    expected = pinned_inputs()
-    assert {name: version for name, version in pins(folder).items() if expected.get(name) != version} == {}
+    expected = read_pinned_inputs()
+    assert {name: version for name, version in read_pins(folder).items() if expected.get(name) != version} == {}
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_the_lock_agrees_with_the_requirements(lock: Path) -> None:
-    found, expected = locked(lock), pinned_inputs()
+    found, expected = read_lock(lock), read_pinned_inputs()
     assert {
         name: versions for name, versions in found.items() if name in expected and versions != {expected[name]}
     } == {}
@@ -189,13 +193,13 @@ def test_a_lock_holds_everything_that_its_requirements_name(path: Path) -> None:
     lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
     wanted = {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("-")}
     assert wanted
-    assert wanted <= set(locked(path.with_suffix(".lock")))
+    assert wanted <= set(read_lock(path.with_suffix(".lock")))
 
 
 def test_locks_that_share_a_package_share_its_version() -> None:
-    main = locked(REQUIREMENTS / "drift.lock")
-    test = locked(REQUIREMENTS / "test.lock")
-    assert locked(REQUIREMENTS / "run.lock").items() <= main.items()
+    main = read_lock(REQUIREMENTS / "drift.lock")
+    test = read_lock(REQUIREMENTS / "test.lock")
+    assert read_lock(REQUIREMENTS / "run.lock").items() <= main.items()
     assert {name: version for name, version in main.items() if test.get(name) != version} == {}
 
 
@@ -203,7 +207,7 @@ def test_locks_that_share_a_package_share_its_version() -> None:
 def test_every_package_of_a_lock_has_hashes(lock: Path) -> None:
     entries = re.split(r"^(?=\S)", re.sub(r"^\s*#.*\n", "", lock.read_text(), flags=re.MULTILINE), flags=re.MULTILINE)
     packages = [entry for entry in entries if entry.strip()]
-    assert len(packages) == sum(map(len, locked(lock).values()))
+    assert len(packages) == sum(map(len, read_lock(lock).values()))
     bare = [entry.splitlines()[0] for entry in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)]
     assert bare == []
 
@@ -216,37 +220,39 @@ def test_requirements_name_no_address(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_environment_provides_every_module_that_its_code_reaches(folder: str) -> None:
-    provided = {name for line in pip_lines(folder) for name in brought_by(line)}
-    assert lacking(code_of(folder), provided) == {}
+    provided = {name for line in read_pip_lines(folder) for name in list_installed_with(line)}
+    assert find_lacking(find_project_code(folder), provided) == {}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environment_too(folder: str) -> None:
     """Else a dependency of mlflow brings it, in whichever version is newest on that day."""
-    wanted = {name for module in third_party(code_of(folder)) for name in distributions_of(module)}
-    assert (wanted & set(pinned_inputs())) - set(pins(folder)) == set()
+    wanted = {name for module in find_third_party(find_project_code(folder)) for name in find_distributions(module)}
+    assert (wanted & set(read_pinned_inputs())) - set(read_pins(folder)) == set()
 
 
 def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
     # monitoring and Airflow have environments of their own, benchmarks that of the tests
     elsewhere = ("drift/", "benchmarks/", "docker/preflight.py")
-    ours = {path for path in code() if not name_of(path).startswith(elsewhere)}
-    assert lacking(ours, locked(REQUIREMENTS / "run.lock")) == {}
+    ours = {path for path in list_code() if not get_name(path).startswith(elsewhere)}
+    assert find_lacking(ours, read_lock(REQUIREMENTS / "run.lock")) == {}
 
 
 def test_the_lock_for_monitoring_provides_every_module_of_its_code() -> None:
     apart = ("drift/dags/", *BY_HAND)
-    theirs = [path for path in code() if name_of(path).startswith("drift/") and not name_of(path).startswith(apart)]
-    assert lacking(reached_from(*theirs), locked(REQUIREMENTS / "drift.lock")) == {}
+    theirs = [
+        path for path in list_code() if get_name(path).startswith("drift/") and not get_name(path).startswith(apart)
+    ]
+    assert find_lacking(find_reachable(*theirs), read_lock(REQUIREMENTS / "drift.lock")) == {}
 
 
 def test_the_lock_for_testing_provides_every_module_of_benchmarks() -> None:
-    theirs = {path for path in code() if name_of(path).startswith("benchmarks/")}
+    theirs = {path for path in list_code() if get_name(path).startswith("benchmarks/")}
     # what is measured and not taken in stands in no lock
-    assert set(lacking(theirs, locked(REQUIREMENTS / "test.lock"))) <= {"sklearnex", "daal4py"}
+    assert set(find_lacking(theirs, read_lock(REQUIREMENTS / "test.lock"))) <= {"sklearnex", "daal4py"}
 
 
 def test_reaching_goes_through_stepkit() -> None:
-    reached = {name_of(path) for path in reached_from(ROOT / "preprocess" / "run.py")}
+    reached = {get_name(path) for path in find_reachable(ROOT / "preprocess" / "run.py")}
     assert {"preprocess/run.py", "stepkit/step/run.py", "stepkit/table/tables.py"} <= reached
-    assert file_of("pandas") is None
+    assert find_file("pandas") is None

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from mlflow.projects.utils import load_project
 
-from pipeline.config import Config, checked
+from pipeline.config import Config, parse_config
 from pipeline.steps import BY_NAME, STEPS, Step
 from stepkit.paths import ROOT
-from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, project
-from tests.support.small_data import composed
+from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, read_project
+from tests.support.small_data import compose_config
 
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
 
@@ -87,15 +87,15 @@ NOT_THE_DEFAULT = {"sha256", "dataset", "model_config", "evaluate_config"}
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return checked(composed())
+    return parse_config(compose_config())
 
 
-def flags_of(folder: str) -> dict[str, argparse.Action]:
-    parser: argparse.ArgumentParser = importlib.import_module(f"{folder}.run").parser()
+def read_flags(folder: str) -> dict[str, argparse.Action]:
+    parser: argparse.ArgumentParser = importlib.import_module(f"{folder}.run").make_parser()
     return {action.dest: action for action in parser._actions if action.dest != "help"}
 
 
-def same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Whether two values of a configuration mean the same: 0.3, "0.3" and "0.30" do."""
     try:
         return float(one) == float(other)
@@ -111,99 +111,99 @@ def test_mlflow_accepts_the_project_under_the_name_of_its_folder(folder: str) ->
 
 
 def test_the_root_project_needs_no_parameter() -> None:
-    root = project(".")
+    root = read_project(".")
     assert root.defaults == {"hydra_options": ""}
     assert shlex.split(root.command) == ["python", "main.py", "--hydra_options", "{hydra_options}"]
 
 
 @pytest.mark.parametrize("folder", STEP_FOLDERS)
 def test_a_step_takes_the_flags_that_its_mlproject_names(folder: str) -> None:
-    assert set(flags_of(folder)) == set(project(folder).parameters)
+    assert set(read_flags(folder)) == set(read_project(folder).parameters)
 
 
 @pytest.mark.parametrize("folder", PROJECT_FOLDERS)
 def test_the_command_hands_every_parameter_on_under_its_name(folder: str) -> None:
-    words = shlex.split(project(folder).command)
+    words = shlex.split(read_project(folder).command)
     handed = words[words.index("run.py") + 1 :]
     assert dict(zip(handed[::2], handed[1::2], strict=True)) == {
-        f"--{name}": f"{{{name}}}" for name in project(folder).parameters
+        f"--{name}": f"{{{name}}}" for name in read_project(folder).parameters
     }
 
 
 @pytest.mark.parametrize("folder", PROJECT_FOLDERS)
 def test_the_command_finds_stepkit_above_and_nothing_in_the_working_directory(folder: str) -> None:
-    assert shlex.split(project(folder).command)[: len(COMMAND)] == COMMAND
+    assert shlex.split(read_project(folder).command)[: len(COMMAND)] == COMMAND
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_the_pipeline_passes_only_parameters_that_the_step_has(step: Step, config: Config) -> None:
     passed = {"step", *step.parameters(config, "runs:/1f"), *step.reads}
-    assert passed <= set(project(step.name).parameters)
+    assert passed <= set(read_project(step.name).parameters)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_the_pipeline_passes_the_exact_run_of_everything_that_is_read(step: Step) -> None:
-    run_ids = {name for name in project(step.name).parameters if name.endswith("run_id")}
+    run_ids = {name for name in read_project(step.name).parameters if name.endswith("run_id")}
     assert set(step.reads) == run_ids
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_the_pipeline_leaves_no_parameter_to_its_default(step: Step, config: Config) -> None:
     passed = {"step", *step.parameters(config, "runs:/1f"), *step.reads}
-    assert set(project(step.name).parameters) - passed == set()
+    assert set(read_project(step.name).parameters) - passed == set()
 
 
 @pytest.mark.parametrize("folder", PROMISED)
 def test_the_promised_command_can_be_typed(folder: str) -> None:
-    assert set(PROMISED[folder]) <= set(project(folder).parameters)
+    assert set(PROMISED[folder]) <= set(read_project(folder).parameters)
 
 
 @pytest.mark.parametrize("folder", PROMISED)
 def test_the_promised_command_needs_no_other_parameter(folder: str) -> None:
-    required = set(project(folder).parameters) - set(project(folder).defaults)
+    required = set(read_project(folder).parameters) - set(read_project(folder).defaults)
     assert required <= set(PROMISED[folder])
 
 
 @pytest.mark.parametrize("folder", PROMISED_VALUES)
 def test_a_parameter_left_out_means_what_the_promised_command_says(folder: str) -> None:
-    defaults = project(folder).defaults
+    defaults = read_project(folder).defaults
     assert {name: defaults[name] for name in PROMISED_VALUES[folder]} == PROMISED_VALUES[folder]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
 def test_a_lone_step_and_the_pipeline_have_the_same_defaults(step: Step, config: Config) -> None:
-    defaults = project(step.name).defaults
+    defaults = read_project(step.name).defaults
     passed = {"step": step.run_name, **step.parameters(config, "runs:/1f")}
     differing = {
         name: (defaults[name], value)
         for name, value in passed.items()
-        if name in defaults and name not in NOT_THE_DEFAULT and not same(defaults[name], value)
+        if name in defaults and name not in NOT_THE_DEFAULT and not is_same(defaults[name], value)
     }
     assert differing == {}
 
 
 @pytest.mark.parametrize("folder", STEP_FOLDERS)
 def test_a_flag_and_its_parameter_have_the_same_default(folder: str) -> None:
-    defaults = project(folder).defaults
+    defaults = read_project(folder).defaults
     # descriptions are for people: a flag has none of its own
-    flags = {name: flag for name, flag in flags_of(folder).items() if name != "artifact_description"}
+    flags = {name: flag for name, flag in read_flags(folder).items() if name != "artifact_description"}
     differing = {
         name: (defaults.get(name), flag.default)
         for name, flag in flags.items()
-        if not flag.required and flag.default != "" and not same(defaults.get(name), flag.default)
+        if not flag.required and flag.default != "" and not is_same(defaults.get(name), flag.default)
     }
     assert differing == {}
 
 
 @pytest.mark.parametrize("folder", STEP_FOLDERS)
 def test_a_parameter_without_a_default_is_a_required_flag(folder: str) -> None:
-    without = set(project(folder).parameters) - set(project(folder).defaults)
-    assert [name for name in without if not flags_of(folder)[name].required] == []
+    without = set(read_project(folder).parameters) - set(read_project(folder).defaults)
+    assert [name for name in without if not read_flags(folder)[name].required] == []
 
 
 @pytest.mark.parametrize("folder", PROJECT_FOLDERS)
 def test_no_default_is_null_which_mlflow_takes_for_missing(folder: str) -> None:
-    assert [name for name, value in project(folder).defaults.items() if value is None] == []
+    assert [name for name, value in read_project(folder).defaults.items() if value is None] == []
 
 
 @pytest.mark.parametrize("folder", STEP_FOLDERS)
@@ -214,4 +214,4 @@ def test_a_step_says_what_it_turns_into_what(folder: str) -> None:
 
 def test_the_names_of_a_step_are_one() -> None:
     assert [name for name in BY_NAME if not (ROOT / name / "run.py").is_file()] == []
-    assert [name for name in BY_NAME if project(name).defaults["step"] != BY_NAME[name].run_name] == []
+    assert [name for name in BY_NAME if read_project(name).defaults["step"] != BY_NAME[name].run_name] == []

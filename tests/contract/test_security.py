@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stepkit.paths import ROOT
-from tests.support.repo import code, first_parts, imported_by, name_of, tree_of
+from tests.support.repo import get_first_parts, get_name, list_code, list_imports, parse_tree
 
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
 """Modules whose loaders run code that the file brings."""
@@ -33,7 +33,7 @@ FIXED = {
 Finder = Callable[[ast.Module], list[str]]
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+def iter_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     """Every call with the last part of its name: `connection.execute(...)` is execute."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -42,10 +42,10 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
             yield name, node
 
 
-def unsafe_loads(tree: ast.Module) -> list[str]:
+def find_unsafe_loads(tree: ast.Module) -> list[str]:
     """Calls that unpickle, or read YAML with a loader that makes objects."""
     found = []
-    for name, call in calls(tree):
+    for name, call in iter_calls(tree):
         words = {word.arg: word.value for word in call.keywords}
         allowed = words.get("allow_pickle")
         if name in LOADERS or (isinstance(allowed, ast.Constant) and allowed.value):
@@ -57,10 +57,10 @@ def unsafe_loads(tree: ast.Module) -> list[str]:
     return found
 
 
-def built_statements(tree: ast.Module) -> list[str]:
+def find_built_statements(tree: ast.Module) -> list[str]:
     """SQL that is put together from parts: f-strings, +, %, format, join; {} stands for a part."""
-    firsts = [call.args[0] for name, call in calls(tree) if name in STATEMENTS and call.args]
-    return [shape(first) for first in firsts if is_built(first)]
+    firsts = [call.args[0] for name, call in iter_calls(tree) if name in STATEMENTS and call.args]
+    return [format_statement(first) for first in firsts if is_built(first)]
 
 
 def is_built(node: ast.expr) -> bool:
@@ -71,34 +71,34 @@ def is_built(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "join")
 
 
-def shape(node: ast.expr) -> str:
+def format_statement(node: ast.expr) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
     return ast.unparse(node)
 
 
-def hits(finder: Finder) -> dict[str, list[str]]:
-    return {name_of(path): found for path in code() if (found := finder(tree_of(path)))}
+def find_hits(finder: Finder) -> dict[str, list[str]]:
+    return {get_name(path): found for path in list_code() if (found := finder(parse_tree(path)))}
 
 
 def uses_sql(path: Path) -> bool:
-    return bool(first_parts(imported_by(path)) & {"sqlalchemy", "sqlite3", "psycopg", "alembic"})
+    return bool(get_first_parts(list_imports(path)) & {"sqlalchemy", "sqlite3", "psycopg", "alembic"})
 
 
 def test_no_module_that_unpickles_is_imported() -> None:
-    paths = [path for path in code() if not name_of(path).startswith("benchmarks/")]
-    found = {name_of(path): wrong for path in paths if (wrong := first_parts(imported_by(path)) & RUNS_CODE)}
+    paths = [path for path in list_code() if not get_name(path).startswith("benchmarks/")]
+    found = {get_name(path): wrong for path in paths if (wrong := get_first_parts(list_imports(path)) & RUNS_CODE)}
     assert found == {}
 
 
 def test_nothing_is_loaded_that_can_run_code() -> None:
-    assert hits(unsafe_loads) == {}
+    assert find_hits(find_unsafe_loads) == {}
 
 
 def test_sql_is_never_built_from_text() -> None:
-    asking = [path for path in code() if uses_sql(path)]
+    asking = [path for path in list_code() if uses_sql(path)]
     assert len(asking) > 5
-    found = {name_of(path): set(built_statements(tree_of(path))) for path in asking}
+    found = {get_name(path): set(find_built_statements(parse_tree(path))) for path in asking}
     assert {name: wrong for name, one in found.items() if (wrong := one - FIXED.get(name, set()))} == {}
 
 
@@ -114,7 +114,7 @@ def test_sql_is_never_built_from_text() -> None:
     ],
 )
 def test_a_statement_built_from_text_would_be_found(line: str) -> None:
-    assert len(built_statements(ast.parse(line))) == 1
+    assert len(find_built_statements(ast.parse(line))) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_statement_built_from_text_would_be_found(line: str) -> None:
     ],
 )
 def test_a_statement_with_parameters_is_fine(line: str) -> None:
-    assert built_statements(ast.parse(line)) == []
+    assert find_built_statements(ast.parse(line)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,20 +134,20 @@ def test_a_statement_with_parameters_is_fine(line: str) -> None:
     ["pd.read_pickle(path)", "np.load(path, allow_pickle=True)", "yaml.load(text, yaml.Loader)", "yaml.unsafe_load(x)"],
 )
 def test_an_unsafe_load_would_be_found(line: str) -> None:
-    assert len(unsafe_loads(ast.parse(line))) == 1
+    assert len(find_unsafe_loads(ast.parse(line))) == 1
 
 
 def test_a_safe_load_is_fine() -> None:
-    assert unsafe_loads(ast.parse("yaml.load(text, yaml.CSafeLoader); np.load(path); yaml.safe_load(x)")) == []
+    assert find_unsafe_loads(ast.parse("yaml.load(text, yaml.CSafeLoader); np.load(path); yaml.safe_load(x)")) == []
 
 
 def imports_onnxruntime(path: Path) -> bool:
-    if "onnxruntime" not in path.read_text(encoding="utf-8") or name_of(path).startswith("benchmarks/"):
+    if "onnxruntime" not in path.read_text(encoding="utf-8") or get_name(path).startswith("benchmarks/"):
         return False
-    return path == ROOT / "pipeline" / "preloaded.py" or "onnxruntime" in imported_by(path)  # the former by name
+    return path == ROOT / "pipeline" / "preloaded.py" or "onnxruntime" in list_imports(path)  # the former by name
 
 
-def folder_after(program: str, folder: Path) -> list[str]:
+def list_files_left_by(program: str, folder: Path) -> list[str]:
     """What a program leaves in its folder for temporary files. ONNX Runtime tells nothing in CI by itself."""
     env = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**env, "TMPDIR": str(folder)}, check=True)
@@ -155,12 +155,12 @@ def folder_after(program: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [*filter(imports_onnxruntime, code())], ids=name_of)
+@pytest.mark.parametrize("path", [*filter(imports_onnxruntime, list_code())], ids=get_name)
 def test_onnx_runtime_tells_its_makers_nothing(path: Path, tmp_path: Path) -> None:
-    module = name_of(path).removesuffix(".py").replace("/", ".")
-    assert folder_after(f"import sys, {module}; assert 'onnxruntime' in sys.modules", tmp_path) == []
+    module = get_name(path).removesuffix(".py").replace("/", ".")
+    assert list_files_left_by(f"import sys, {module}; assert 'onnxruntime' in sys.modules", tmp_path) == []
 
 
 @pytest.mark.slow
 def test_onnx_runtime_by_itself_would_leave_a_trace_of_its_telling(tmp_path: Path) -> None:
-    assert folder_after("import onnxruntime", tmp_path) == [".ses"]
+    assert list_files_left_by("import onnxruntime", tmp_path) == [".ses"]

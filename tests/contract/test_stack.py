@@ -19,7 +19,7 @@ from stepkit.paths import ROOT
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services
 from tests.stack.stack import filled_env, secrets_of
-from tests.support.repo import STEP_FOLDERS, files, name_of, read_yaml
+from tests.support.repo import STEP_FOLDERS, get_name, list_files, read_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -192,17 +192,17 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 def test_images_hold_the_code_and_nothing_private() -> None:
     """By the rules of docker's own client for what it sends to the engine."""
-    sent = sent_from(ROOT)
+    sent = list_sent_files(ROOT)
     private = [path for path in sent if re.search(r"(^|/)(\.git|\.venv|tests|backups|mlruns)(/|$)|\.env|\.db$", path)]
     assert private == []
-    needed = {name_of(path) for path in files() if path.suffix == ".py" and name_of(path).split("/")[0] in
+    needed = {get_name(path) for path in list_files() if path.suffix == ".py" and get_name(path).split("/")[0] in
               {*STEP_FOLDERS, "stepkit", "pipeline", "serve", "prediction_log", "backup", "main.py"}}  # fmt: skip
     assert needed - sent == set()
 
 
 def test_images_hold_nothing_that_git_ignores(tmp_path: Path) -> None:
     """Runs, predictions, reports and passwords lie in the folder of whoever builds an image."""
-    ignored = [path for line in patterns_of(ROOT / ".gitignore") for path in paths_of(line)]
+    ignored = [path for line in read_patterns(ROOT / ".gitignore") for path in list_ignored_paths(line)]
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     known = subprocess.run(["git", "check-ignore", "--", *ignored], cwd=tmp_path, capture_output=True, text=True)
@@ -210,14 +210,14 @@ def test_images_hold_nothing_that_git_ignores(tmp_path: Path) -> None:
     for name in [*ignored, ".uv-cache/x/1", "mlruns.before-2026/1", "docker/.env~", "main.py"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert sent_from(tmp_path) == {"main.py"}
+    assert list_sent_files(tmp_path) == {"main.py"}
 
 
-def patterns_of(path: Path) -> list[str]:
+def read_patterns(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
 
 
-def paths_of(line: str) -> list[str]:
+def list_ignored_paths(line: str) -> list[str]:
     """Files that a line of .gitignore is about; one that names no folder on the way holds in every folder."""
     names = [line.replace("*", star) for star in STARS] if "*" in line else [line]
     files = [f"{name}held/1" if name.endswith("/") else name for name in names]
@@ -225,9 +225,9 @@ def paths_of(line: str) -> list[str]:
     return [f"{folder}{file}" for folder in (["", "prediction_log/"] if anywhere else [""]) for file in files]
 
 
-def sent_from(folder: Path) -> set[str]:
+def list_sent_files(folder: Path) -> set[str]:
     """The files of a folder that a build of the images may read."""
-    sent = docker.utils.build.exclude_paths(str(folder), patterns_of(IGNORED), dockerfile="docker/Dockerfile")
+    sent = docker.utils.build.exclude_paths(str(folder), read_patterns(IGNORED), dockerfile="docker/Dockerfile")
     return {path for path in sent if (folder / path).is_file()}
 
 

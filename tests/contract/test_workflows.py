@@ -26,28 +26,28 @@ WRITES = {
 RUNS_ANYONES_CODE = ("ci.yml", "ml-pipeline.yml")
 
 
-def text(path: Path) -> str:
+def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def jobs(path: Path) -> dict[str, dict[str, Any]]:
+def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = read_yaml(path)["jobs"]
     return found
 
 
-def made_by(step: dict[str, Any]) -> list[str]:
+def list_make_targets(step: dict[str, Any]) -> list[str]:
     """What a step asks make for: verbs, and files as .venv/run.stamp."""
     lines = [line.partition("#")[0] for line in step.get("run", "").splitlines() if line.startswith("make ")]
     return [word for line in lines for word in line.split()[1:] if "=" not in word]
 
 
-def stamps_of(target: str) -> set[str]:
+def list_stamps(target: str) -> set[str]:
     """The environments that a target of the Makefile installs, if they are not there yet."""
     needed = re.search(rf"^{re.escape(target)}:([^#\n]*)", MAKEFILE, re.MULTILINE)
     return {word for word in [target, *(needed[1].split() if needed else [])] if word.endswith("stamp")}
 
 
-def events(path: Path) -> dict[str, Any]:
+def read_events(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = read_yaml(path)[True]  # YAML 1.1 reads the key `on` as true
     return found
 
@@ -58,7 +58,7 @@ def test_the_workflows_are_these() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_pinned_by_its_commit_and_says_its_version(path: Path) -> None:
-    lines = [line.strip().removeprefix("- ") for line in text(path).splitlines() if "uses:" in line]
+    lines = [line.strip().removeprefix("- ") for line in read_text(path).splitlines() if "uses:" in line]
     assert lines
     assert [line for line in lines if not PINNED.fullmatch(line)] == []
 
@@ -66,7 +66,7 @@ def test_every_action_is_pinned_by_its_commit_and_says_its_version(path: Path) -
 def test_an_action_has_one_version_everywhere() -> None:
     pins: dict[str, set[str]] = {}
     for path in WORKFLOWS:
-        for action, version in re.findall(r"uses: (\S+)@(\S+ # \S+)", text(path)):
+        for action, version in re.findall(r"uses: (\S+)@(\S+ # \S+)", read_text(path)):
             pins.setdefault("/".join(action.split("/")[:2]), set()).add(version)
     assert len(pins) > 5
     assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
@@ -75,14 +75,14 @@ def test_an_action_has_one_version_everywhere() -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_job_has_the_least_rights(path: Path) -> None:
     assert read_yaml(path)["permissions"] == {}
-    for job in jobs(path).values():
+    for job in read_jobs(path).values():
         written = {name for name, right in job["permissions"].items() if right == "write"}
         assert written <= WRITES.get(path.name, set())
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_checkout_leaves_the_token_behind_and_every_job_has_an_end(path: Path) -> None:
-    for job in jobs(path).values():
+    for job in read_jobs(path).values():
         assert job["timeout-minutes"] <= 60
         checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
         assert [step for step in checkouts if step["with"]["persist-credentials"] is not False] == []
@@ -90,8 +90,8 @@ def test_no_checkout_leaves_the_token_behind_and_every_job_has_an_end(path: Path
 
 @pytest.mark.parametrize("name", RUNS_ANYONES_CODE)
 def test_a_forks_code_meets_no_secret(name: str) -> None:
-    source = text(FOLDER / name)
-    assert "pull_request" in events(FOLDER / name)
+    source = read_text(FOLDER / name)
+    assert "pull_request" in read_events(FOLDER / name)
     assert "pull_request_target" not in source
     assert "secrets." not in source
     assert "token" not in source.replace("persist-credentials", "")
@@ -101,20 +101,20 @@ def test_a_forks_code_meets_no_secret(name: str) -> None:
 def test_only_the_workflows_that_run_no_forks_code_have_secrets_or_rights() -> None:
     for path in WORKFLOWS:
         if path.name not in RUNS_ANYONES_CODE:
-            assert not {"pull_request", "pull_request_target"} & set(events(path))
+            assert not {"pull_request", "pull_request_target"} & set(read_events(path))
 
 
 def test_the_job_that_comments_runs_the_code_of_the_default_branch_only() -> None:
-    (job,) = jobs(FOLDER / "report.yml").values()
+    (job,) = read_jobs(FOLDER / "report.yml").values()
     checkout = next(step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@"))
     assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
-    assert "head_sha" not in text(FOLDER / "report.yml")
+    assert "head_sha" not in read_text(FOLDER / "report.yml")
     assert [step["run"] for step in job["steps"] if "env" in step] == ["make ci-comment"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_make_verb_of_a_workflow_is_one_of_the_makefile(path: Path) -> None:
-    words = [word for job in jobs(path).values() for step in job["steps"] for word in made_by(step)]
+    words = [word for job in read_jobs(path).values() for step in job["steps"] for word in list_make_targets(step)]
     verbs = {word for word in words if not word.startswith(".")}
     assert verbs
     assert {verb for verb in verbs if not re.search(rf"^{verb}:", MAKEFILE, re.MULTILINE)} == set()
@@ -123,29 +123,29 @@ def test_every_make_verb_of_a_workflow_is_one_of_the_makefile(path: Path) -> Non
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_package_is_installed_by_a_step_that_has_secrets(path: Path) -> None:
     """What installs a package may run its code; so an earlier step, without them, makes all that make would make."""
-    for job in jobs(path).values():
+    for job in read_jobs(path).values():
         installed: set[str] = set()
         for step in job["steps"]:
-            stamps = {stamp for target in made_by(step) for stamp in stamps_of(target)}
+            stamps = {stamp for target in list_make_targets(step) for stamp in list_stamps(target)}
             if re.search(r"secrets\.|github\.token", str([job.get("env"), step.get("env")])):
                 assert stamps <= installed, step["run"]
             installed |= stamps
 
 
 def test_the_stamps_of_a_verb_are_its_prerequisites() -> None:
-    assert stamps_of("loop") == {".venv/drift.stamp", ".venv-airflow/stamp"}
-    assert stamps_of(".venv/run.stamp") == {".venv/run.stamp"}
-    assert stamps_of("image") == set()
+    assert list_stamps("loop") == {".venv/drift.stamp", ".venv-airflow/stamp"}
+    assert list_stamps(".venv/run.stamp") == {".venv/run.stamp"}
+    assert list_stamps("image") == set()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_expression_stands_in_a_script(path: Path) -> None:
-    scripts = [step.get("run", "") for job in jobs(path).values() for step in job["steps"]]
+    scripts = [step.get("run", "") for job in read_jobs(path).values() for step in job["steps"]]
     assert [script for script in scripts if "${{" in script] == []
 
 
 def test_the_tests_run_on_every_python_from_the_oldest_one_supported() -> None:
-    versions = jobs(FOLDER / "ci.yml")["test"]["strategy"]["matrix"]["python"]
+    versions = read_jobs(FOLDER / "ci.yml")["test"]["strategy"]["matrix"]["python"]
     assert versions[0] == "3.11"
     assert "sys.version_info < (3, 11)" in MAKEFILE
     minors = [int(version.split(".")[1]) for version in versions]

@@ -17,13 +17,13 @@ from requests import HTTPError
 
 from loop.airflow_client import Scheduler
 from loop.webhook_receiver import Receiver
-from simulate.drifts import traffic
-from simulate.traffic import send
-from stepkit.processes import free_port
+from simulate.drifts import simulate_traffic
+from simulate.traffic import send_traffic
+from stepkit.processes import find_free_port
 from tests.conftest import run_command
 from tests.support.airflow import PATIENCE, Airflow
-from tests.support.pipelines import small_forest, small_table
-from tests.support.scoring_servers import log_url, scorer
+from tests.support.pipelines import make_small_forest, write_small_table
+from tests.support.scoring_servers import make_log_url, start_scorer
 from tests.support.servers import wait_until
 
 MODEL = "credit_default"
@@ -61,8 +61,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     client = MlflowClient(tracking_uri=store)
     for name in ("drift", "training"):
         client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
-    options = " ".join(["main.experiment_name=training", *small_forest()])
-    table = small_table(folder, rows=3000)
+    options = " ".join(["main.experiment_name=training", *make_small_forest()])
+    table = write_small_table(folder, rows=3000)
     with Receiver() as receiver:
         made = run_command("python", "main.py", f"data.file_url={table}", *options.split(), MLFLOW_TRACKING_URI=store)
         assert made.returncode == 0, made.stderr
@@ -70,7 +70,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         airflow = Airflow(
             tmp_path_factory.mktemp("airflow"),
             MLFLOW_TRACKING_URI=store,
-            PREDICTION_LOG_URL=log_url(folder),
+            PREDICTION_LOG_URL=make_log_url(folder),
             AIRFLOW_CONN_DRIFT_ALERTS=json.dumps({"conn_type": "generic", "password": receiver.address}),
             DRIFT_ALERTS_JOURNAL=f"sqlite:///{folder / 'alerts.db'}",
             DRIFT_RETRIES="0",
@@ -89,10 +89,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 def ask(folder: Path, store: str) -> dict[str, dict[str, Any]]:
     """Send two windows of clients to a scorer, one as in training and one with other limits; return their times."""
     windows = {}
-    with scorer(folder, MODEL, env={"MLFLOW_TRACKING_URI": store}) as server:
+    with start_scorer(folder, MODEL, env={"MLFLOW_TRACKING_URI": store}) as server:
         for seed, (drift, rows) in enumerate(ROWS.items(), start=1):
             began = datetime.now(UTC).isoformat()
-            send(server.url, traffic(rows, seed, drift), batch=100, labels=drift == "limits")
+            send_traffic(server.url, simulate_traffic(rows, seed, drift), batch=100, labels=drift == "limits")
             windows[drift] = {"window_from": began, "window_to": datetime.now(UTC).isoformat()}
     return windows
 
@@ -107,7 +107,7 @@ def test_drift_is_told_and_asks_for_a_retraining_once_however_often_the_window_i
         ended = played.airflow.test("drift_monitoring", conf)
         assert ended.returncode == 0, output(ended)
     (report,) = played.reports("limits")
-    assert played.receiver.titles() == [f"Drift: {MODEL} version 1, retraining begins"]
+    assert played.receiver.list_titles() == [f"Drift: {MODEL} version 1, retraining begins"]
     assert report.info.run_id in played.receiver.received[0]["message"]
     assert "LIMIT_BAL" in played.receiver.received[0]["message"]
     (extra,) = [json.loads(text) for (text,) in played.airflow.rows("select extra from asset_event")]
@@ -132,20 +132,20 @@ def test_retraining_says_on_run_and_version_why_it_was_made(played: Played) -> N
     pipeline = played.client.get_run(version.tags["pipeline_run_id"])
     assert pipeline.data.tags["because.reason"] == version.tags["because.reason"]
     assert version.tags["data_source"].endswith(".parquet")
-    assert "version 2" in played.receiver.titles()[-1]
-    assert played.receiver.titles()[-1].startswith("Retrained")
+    assert "version 2" in played.receiver.list_titles()[-1]
+    assert played.receiver.list_titles()[-1].startswith("Retrained")
 
 
 def test_monitoring_that_fails_is_told_and_so_is_that_it_works_again(played: Played) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{find_free_port()}"
     down = {"MLFLOW_TRACKING_URI": nowhere, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     ended = played.airflow.test("drift_monitoring", played.windows["none"], **down)
     assert ended.returncode != 0
-    assert played.receiver.titles()[-1] == "drift_monitoring failed: report"
+    assert played.receiver.list_titles()[-1] == "drift_monitoring failed: report"
     assert "Connection refused" in played.receiver.received[-1]["message"]
     ended = played.airflow.test("drift_monitoring", played.windows["none"])
     assert ended.returncode == 0, output(ended)
-    assert "drift_monitoring works again" in played.receiver.titles()[-2:]
+    assert "drift_monitoring works again" in played.receiver.list_titles()[-2:]
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +180,14 @@ def test_airflow_killed_in_the_middle_of_a_task_ends_it_after_a_restart(played: 
 
     def is_reporting() -> bool:
         """Unpausing has begun a scheduled run too, which may go first."""
-        running = api.states("drift_monitoring", run).get("report") == "running"
+        running = api.get_task_states("drift_monitoring", run).get("report") == "running"
         return running and any("run ./drift" in one for one in airflow.commands("scheduler"))
 
     wait_until(is_reporting, "the report", PATIENCE)
     airflow.kill("scheduler")
-    assert api.states("drift_monitoring", run)["report"] == "running"
+    assert api.get_task_states("drift_monitoring", run)["report"] == "running"
     airflow.start("scheduler")
-    assert api.finished("drift_monitoring", run) == "success"
+    assert api.wait_for_end("drift_monitoring", run) == "success"
     assert len(played.reports("none")) == len(before) + 1
     assert len(played.receiver.received) == told
 
@@ -196,9 +196,9 @@ def test_two_runs_for_one_window_at_the_same_moment_make_one_comparison(played: 
     before, told = played.reports("limits"), len(played.receiver.received)
     options = {"min_rows": 100}  # another comparison than those of other tests
     runs = [api.trigger("drift_monitoring", **played.windows["limits"], options=options) for _ in range(2)]
-    assert [api.finished("drift_monitoring", run) for run in runs] == ["success", "success"]
+    assert [api.wait_for_end("drift_monitoring", run) for run in runs] == ["success", "success"]
     assert len(played.reports("limits")) == len(before) + 1
-    titles = played.receiver.titles()[told:]
+    titles = played.receiver.list_titles()[told:]
     assert len(titles) == len(set(titles))
 
 
@@ -215,7 +215,7 @@ def backfill(played: Played, api: Scheduler) -> Callable[..., str]:
         assert made.returncode == 0, output(made)
         (run,) = [run for run in api.runs("drift_monitoring") if run["dag_run_id"] not in before]
         assert run["run_type"] == "backfill"
-        assert api.finished("drift_monitoring", run["dag_run_id"]) == "success"
+        assert api.wait_for_end("drift_monitoring", run["dag_run_id"]) == "success"
         return str(run["dag_run_id"])
 
     return call
@@ -225,7 +225,7 @@ def test_a_backfill_reports_on_past_windows_and_tells_nobody(
     played: Played, api: Scheduler, backfill: Callable[..., str]
 ) -> None:
     told = len(played.receiver.received)
-    states = api.states("drift_monitoring", backfill("2026-11-01"))
+    states = api.get_task_states("drift_monitoring", backfill("2026-11-01"))
     assert (states["report"], states["alert"]) == ("success", "skipped")
     reported = {run.data.tags.get("window_from") for run in played.runs("drift")}
     assert "2026-11-01T00:00:00+00:00" in reported
@@ -235,19 +235,21 @@ def test_a_backfill_reports_on_past_windows_and_tells_nobody(
 def test_a_backfill_over_a_drifted_window_retrains_nothing(
     played: Played, api: Scheduler, backfill: Callable[..., str]
 ) -> None:
-    told, asked = len(played.receiver.received), len(api.asset_events())
+    told, asked = len(played.receiver.received), len(api.list_asset_events())
     options = {**RETRAIN_AT_ONCE, "min_rows": 110}  # another comparison than those of other tests
-    states = api.states("drift_monitoring", backfill("2026-11-02", **played.windows["limits"], options=options))
+    states = api.get_task_states(
+        "drift_monitoring", backfill("2026-11-02", **played.windows["limits"], options=options)
+    )
     assert (states["report"], states["alert"], states["drift_confirmed"]) == ("success", "skipped", "skipped")
     assert played.reports("limits")[-1].data.tags["decision"] == "retrain"
-    assert (len(played.receiver.received), len(api.asset_events())) == (told, asked)
+    assert (len(played.receiver.received), len(api.list_asset_events())) == (told, asked)
 
 
 def test_a_retraining_that_waits_for_its_turn_holds_no_other_request_up(played: Played, api: Scheduler) -> None:
     """Airflow 3.3 cannot show an asset event while a run that it made has not begun (apache/airflow#71360)."""
     airflow = played.airflow
     waiting = api.trigger("retraining")
-    assert api.state("retraining", waiting) == "queued"
+    assert api.get_state("retraining", waiting) == "queued"
     ((earlier,),) = airflow.rows("select max(id) from asset_event")
     airflow.rows(f"insert into dagrun_asset_event select id, {earlier} from dag_run where run_id = '{waiting}'")
     with pytest.raises(HTTPError, match="500 Internal Server Error"):
@@ -256,6 +258,6 @@ def test_a_retraining_that_waits_for_its_turn_holds_no_other_request_up(played: 
     began, ended = (datetime.fromisoformat(played.windows["limits"][end]) for end in ("window_from", "window_to"))
     longer = {"window_from": began.isoformat(), "window_to": (ended + timedelta(seconds=1)).isoformat()}
     run = api.trigger("drift_monitoring", **longer, options=RETRAIN_AT_ONCE)
-    assert api.finished("drift_monitoring", run) == "success"
-    assert api.states("drift_monitoring", run)["drift_confirmed"] == "success"
+    assert api.wait_for_end("drift_monitoring", run) == "success"
+    assert api.get_task_states("drift_monitoring", run)["drift_confirmed"] == "success"
     assert airflow.rows(f"select source_run_id from asset_event where id > {earlier}") == [(run,)]

@@ -14,9 +14,9 @@ from mlflow.entities import Run
 
 from drift.history import KEY, NUMBER
 from stepkit.paths import ROOT
-from tests.conftest import command_env, new_experiment
-from tests.support.monitored_champion import WatchedModel, watched_model
-from tests.support.servers import MlflowServer, mlflow_server, wait_until
+from tests.conftest import create_experiment, make_command_env
+from tests.support.monitored_champion import WatchedModel, create_watched_model
+from tests.support.servers import MlflowServer, start_mlflow_server, wait_until
 
 SECONDS = 300.0
 EXPERIMENT = "at_once"
@@ -55,13 +55,13 @@ Begin = Callable[[str], Comparing]
 @pytest.fixture(scope="module")
 def model(store: str, tmp_path_factory: pytest.TempPathFactory) -> WatchedModel:
     folder = tmp_path_factory.mktemp("watched")
-    return watched_model(new_experiment(EXPERIMENT, folder), folder)
+    return create_watched_model(create_experiment(EXPERIMENT, folder), folder)
 
 
 @pytest.fixture(scope="module")
 def server(store: str, model: WatchedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server before the store: a client that stands still in the middle of a request holds nobody else up."""
-    with mlflow_server(store, tmp_path_factory.mktemp("server")) as started:
+    with start_mlflow_server(store, tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
@@ -77,7 +77,7 @@ def begin(server: MlflowServer, model: WatchedModel) -> Iterator[Begin]:
     def call(current: str) -> Comparing:
         before = set(known())
         given = {"reference": model.address, "log_url": model.log_url, "current": current}
-        env = command_env(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=EXPERIMENT, PYTHONPATH=str(ROOT))
+        env = make_command_env(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=EXPERIMENT, PYTHONPATH=str(ROOT))
         process = subprocess.Popen(
             [sys.executable, "-P", "run.py", *(word for name, value in given.items() for word in (f"--{name}", value))],
             cwd=ROOT / "drift", env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ import requests
 from stepkit.paths import ROOT
 from tests.stack.sandbox import Sandbox, network_of
 from tests.stack.services import Service, services
-from tests.support.servers import postgres_binary
+from tests.support.servers import find_postgres_binary
 
 SECONDS_TO_HEALTH = 240.0
 DATA = "/var/lib/postgresql/data"
@@ -144,9 +144,9 @@ class Stack:
         if self._as_postgres(service, ["test", "-e", f"{DATA}/PG_VERSION"], check=False).returncode == 0:
             return
         words = "--no-sync -E UTF8 --locale=C.UTF-8 -U postgres --auth-local=trust --auth-host=scram-sha-256"
-        init = f"{postgres_binary('initdb')} {words} --pwfile=/tmp/password -D {DATA}"
+        init = f"{find_postgres_binary('initdb')} {words} --pwfile=/tmp/password -D {DATA}"
         self._as_postgres(service, ["sh", "-c", f'printf %s "$POSTGRES_PASSWORD" > /tmp/password; exec {init}'])
-        control = f"{postgres_binary('pg_ctl')} -D {DATA} -w -s"
+        control = f"{find_postgres_binary('pg_ctl')} -D {DATA} -w -s"
         script = "/docker-entrypoint-initdb.d/databases.sh"
         start = f"{control} -o '-h \"\"' start"
         first = f"{start}; PGHOST=/var/run/postgresql {script}; status=$?; {control} stop; exit $status"
@@ -164,7 +164,7 @@ class Stack:
 
 def _server() -> list[str]:
     """PostgreSQL's image listens on every address; a server of a distribution does not unless it is told to."""
-    return [postgres_binary("postgres"), "-D", DATA, "-c", "listen_addresses=*", "-F"]
+    return [find_postgres_binary("postgres"), "-D", DATA, "-c", "listen_addresses=*", "-F"]
 
 
 def ended(process: subprocess.Popen[bytes], by: Callable[[psutil.Process], None] = psutil.Process.kill) -> int:

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from simulate.clients import clients
+from simulate.clients import simulate_clients
 from tests.stack.stack import Stack
 from tests.support.servers import wait_until
 
@@ -30,7 +30,7 @@ def key(stack: Stack) -> dict[str, str]:
 
 
 def rows(count: int, seed: int = 5) -> dict[str, object]:
-    table = clients(count, seed).drop(columns=["ID", "default payment next month"]).astype(float)
+    table = simulate_clients(count, seed).drop(columns=["ID", "default payment next month"]).astype(float)
     request: dict[str, object] = json.loads(table.to_json(orient="split", index=False))
     return {"dataframe_split": request}
 

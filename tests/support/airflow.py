@@ -15,9 +15,9 @@ import psutil
 
 from drift import airflow_standalone
 from loop.airflow_client import Scheduler
-from loop.scenario import answer_of
+from loop.scenario import fetch
 from stepkit.paths import ROOT
-from stepkit.processes import free_port, start_in_session
+from stepkit.processes import find_free_port, start_in_session
 from tests.support.servers import wait_until
 
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
@@ -30,9 +30,9 @@ class Airflow:
     def __init__(self, folder: Path, **env: str) -> None:
         assert PYTHON.is_file(), "no Airflow: type make .venv-airflow/stamp"
         self.folder = folder
-        self.port = free_port()
+        self.port = find_free_port()
         programs = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
-        self.env = {**airflow_standalone.environment(folder, self.port), "PATH": programs, **env}
+        self.env = {**airflow_standalone.build_environment(folder, self.port), "PATH": programs, **env}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -58,21 +58,21 @@ class Airflow:
         """Start the API, and log in."""
         self.start("api-server")
         address = f"http://127.0.0.1:{self.port}"
-        wait_until(lambda: answer_of(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
-        passwords = json.loads((self.folder / airflow_standalone.PASSWORDS).read_text())
+        wait_until(lambda: fetch(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
+        passwords = json.loads((self.folder / airflow_standalone.PASSWORDS_NAME).read_text())
         return Scheduler(address, airflow_standalone.USER, passwords[airflow_standalone.USER])
 
     def commands(self, part: str) -> list[str]:
         """The command lines of everything that runs in the session of a part."""
         found = []
-        for one in airflow_standalone.session_of(self._processes[part].pid):
+        for one in airflow_standalone.list_session(self._processes[part].pid):
             with suppress(psutil.Error):  # it has ended since
                 found.append(" ".join(one.cmdline()))
         return found
 
     def kill(self, part: str) -> None:
         """Kill a part with all that it has started, as a machine does that loses its power."""
-        for one in airflow_standalone.session_of(self._processes[part].pid):
+        for one in airflow_standalone.list_session(self._processes[part].pid):
             with suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGKILL)
         self._processes.pop(part).wait(10)

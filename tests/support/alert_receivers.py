@@ -36,12 +36,12 @@ class Services:
     env: dict[str, str]
     posts: list[Post] = field(default_factory=list)
 
-    def to(self, host: str) -> list[Post]:
+    def list_posts(self, host: str) -> list[Post]:
         return [post for post in self.posts if post.host == host]
 
 
 @contextmanager
-def alert_services(folder: Path) -> Iterator[Services]:
+def run_alert_services(folder: Path) -> Iterator[Services]:
     """Run the proxy."""
     certificate = folder / "services.pem"
     names = ",".join(f"DNS:{host}" for host in ANSWERS)

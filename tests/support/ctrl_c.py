@@ -9,9 +9,9 @@ import subprocess
 import psutil
 
 from stepkit.paths import ROOT
-from tests.conftest import Experiment, command_env
+from tests.conftest import Experiment, make_command_env
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import start_pipeline
+from tests.support.pipelines import make_pipeline_command
 from tests.support.servers import wait_until
 
 PATH = "stall/clients.csv"
@@ -21,13 +21,13 @@ SWEEPS = {
 }
 
 
-def command(way: str, experiment: Experiment, url: str) -> list[str]:
+def make_command(way: str, experiment: Experiment, url: str) -> list[str]:
     options = [f"data.file_url={url}", "download.stall_seconds=600"]
     if way in SWEEPS:
         swept = "random_forest_pipeline.random_forest.n_estimators=10,11"
-        return start_pipeline(experiment, *SWEEPS[way], swept, *options)
+        return make_pipeline_command(experiment, *SWEEPS[way], swept, *options)
     if way == "python main.py":
-        return start_pipeline(experiment, *options)
+        return make_pipeline_command(experiment, *options)
     where = ["--env-manager", "local", "--experiment-name", experiment.name]
     return ["mlflow", "run", ".", *where, "-P", f"hydra_options={' '.join(options)}"]
 
@@ -38,7 +38,7 @@ def interrupt(words: list[str], server: FaultyServer) -> tuple[int, str, list[ps
     The command gets a session of its own, as a terminal gives it, so that the signal reaches its foreground group.
     """
     process = subprocess.Popen(
-        words, cwd=ROOT, env=command_env(), text=True, start_new_session=True,
+        words, cwd=ROOT, env=make_command_env(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -53,10 +53,10 @@ def interrupt(words: list[str], server: FaultyServer) -> tuple[int, str, list[ps
     return process.returncode, errors, running
 
 
-def expect_ended_sweep(way: str, experiment: Experiment, server: FaultyServer) -> None:
+def verify_ended_sweep(way: str, experiment: Experiment, server: FaultyServer) -> None:
     """Interrupt a sweep and see that every job's children end and every run is marked."""
     server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
-    status, errors, running = interrupt(command(way, experiment, server.url(PATH)), server)
+    status, errors, running = interrupt(make_command(way, experiment, server.url(PATH)), server)
     assert status == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors

@@ -33,7 +33,7 @@ RESULT: dict[str, Any] = {
 }
 
 
-def result(action: str = "alert", *, day: int = 1, alarm: bool = True, **more: Any) -> dict[str, Any]:
+def make_result(action: str = "alert", *, day: int = 1, alarm: bool = True, **more: Any) -> dict[str, Any]:
     """A result for the window of one day of November 2026."""
     made = copy.deepcopy({**RESULT, **more})
     made["decision"]["action"] = action

@@ -32,14 +32,14 @@ def install(folder: Path) -> Path:
 
 
 @contextmanager
-def changed(file: Path) -> Iterator[dict[str, Any]]:
+def change_state(file: Path) -> Iterator[dict[str, Any]]:
     """Give the state to be read and changed."""
     state = json.loads(file.read_text(encoding="utf-8"))
     yield state
     file.write_text(json.dumps(state), encoding="utf-8")
 
 
-def add(state: dict[str, Any], thread: str, body: str, author: str = BOT) -> dict[str, Any]:
+def add_comment(state: dict[str, Any], thread: str, body: str, author: str = BOT) -> dict[str, Any]:
     number = sum(map(len, state["comments"].values())) + 1
     one = {"id": number, "body": body, "user": {"login": author}, "html_url": f"https://github.com/{thread}#{number}"}
     state["comments"].setdefault(thread, []).append(one)
@@ -64,7 +64,7 @@ def answer(state: dict[str, Any], args: argparse.Namespace) -> Any:
     if len(body) > LONGEST_BODY:
         return "gh: Validation Failed: body is too long (HTTP 422)"
     if args.method == "POST" and re.fullmatch(r"(issues/\d+|commits/[0-9a-f]{40})/comments", path):
-        return add(state, path, body)
+        return add_comment(state, path, body)
     kind, _, number = path.rpartition("comments/")
     for thread, kept in state["comments"].items():
         for one in kept:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--paginate", action="store_true")
     parser.add_argument("--slurp", action="store_true")
     parser.add_argument("-f", "--raw-field", dest="field", action="append", default=[])
-    with changed(Path(os.environ[STATE])) as state:
+    with change_state(Path(os.environ[STATE])) as state:
         found = answer(state, parser.parse_args())
     if isinstance(found, str):
         sys.exit(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.launch.forkserver import WarmProcess, warm_up
-from tests.conftest import command_env
+from tests.conftest import make_command_env
 
 SECONDS = 300
 SECONDS_TO_END = 30
@@ -29,14 +29,14 @@ class Script:
 
 
 @contextmanager
-def warm_script(code: str, *words: str) -> Iterator[Script]:
+def start_warm_script(code: str, *words: str) -> Iterator[Script]:
     """Start `code` with `words` as its arguments; whatever is left of it is killed with the `with`."""
     with TemporaryDirectory(prefix="script-") as folder:
         Path(folder, "run.py").write_text(code)
         output = Path(folder, "output.txt")
         output.touch()
         warm_up()
-        process = WarmProcess(list(words), folder, command_env(), output)
+        process = WarmProcess(list(words), folder, make_command_env(), output)
         try:
             yield Script(process, output)
         finally:
@@ -47,5 +47,5 @@ def warm_script(code: str, *words: str) -> Iterator[Script]:
 
 def run_warm(code: str, *words: str) -> tuple[int | None, str]:
     """Run a script to its end; return its exit status and what it wrote."""
-    with warm_script(code, *words) as script:
+    with start_warm_script(code, *words) as script:
         return script.process.wait(SECONDS), script.said

@@ -45,10 +45,10 @@ class Page(HTMLParser):
     def all(self, *names: str) -> list[Element]:
         return [one for one in self.elements if one.name in names]
 
-    def text_of(self, name: str, **attributes: str) -> str:
+    def get_text(self, name: str, **attributes: str) -> str:
         """Return the text of the only element of this name with these attributes."""
         (found,) = [one for one in self.all(name) if attributes.items() <= one.attributes.items()]
         return " ".join(found.text.split())
 
-    def section(self, id_: str) -> str:
-        return self.text_of("section", id=id_)
+    def get_section(self, id_: str) -> str:
+        return self.get_text("section", id=id_)

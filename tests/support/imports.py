@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from tests.support.repo import code, file_of, imported_by, name_of
+from tests.support.repo import find_file, get_name, list_code, list_imports
 
 Graph = Mapping[str, set[str]]
 
 
-def module_graph() -> dict[str, set[str]]:
+def build_module_graph() -> dict[str, set[str]]:
     """Return the modules of the product that each module imports."""
     return {
-        name_of(path): {name_of(file) for module in imported_by(path) if (file := file_of(module)) and file != path}
-        for path in code()
+        get_name(path): {
+            get_name(file) for module in list_imports(path) if (file := find_file(module)) and file != path
+        }
+        for path in list_code()
     }
 
 
-def room_of(module: str) -> str:
+def get_room(module: str) -> str:
     """Return the folder of a module."""
     return module.rpartition("/")[0]
 
 
-def room_graph(modules: Graph) -> dict[str, set[str]]:
+def build_room_graph(modules: Graph) -> dict[str, set[str]]:
     """Return the rooms that each room imports from, without the rooms above and below it."""
     rooms: dict[str, set[str]] = {}
     for module, imported in modules.items():
-        room = room_of(module)
-        others = {room_of(other) for other in imported}
+        room = get_room(module)
+        others = {get_room(other) for other in imported}
         apart = {
             other for other in others if not f"{room}/".startswith(f"{other}/") and not other.startswith(f"{room}/")
         }
@@ -36,7 +38,7 @@ def room_graph(modules: Graph) -> dict[str, set[str]]:
     return rooms
 
 
-def circle_in(graph: Graph) -> list[str]:
+def find_circle(graph: Graph) -> list[str]:
     """Return one circle of imports, or an empty list."""
     try:
         TopologicalSorter(graph).prepare()
@@ -47,19 +49,19 @@ def circle_in(graph: Graph) -> list[str]:
 
 def main() -> None:
     """Print the modules, arrows and a circle of each top-level folder, then those of the rooms."""
-    modules = module_graph()
+    modules = build_module_graph()
     for folder in sorted({name.split("/")[0] for name in modules}):
         inside = {
             name: {to for to in modules[name] if to.split("/")[0] == folder}
             for name in modules
             if name.split("/")[0] == folder
         }
-        _show(folder, inside)
-    _show("rooms", room_graph(modules))
+        _print_graph(folder, inside)
+    _print_graph("rooms", build_room_graph(modules))
 
 
-def _show(name: str, graph: Graph) -> None:
-    circle = " -> ".join(circle_in(graph)) or "none"
+def _print_graph(name: str, graph: Graph) -> None:
+    circle = " -> ".join(find_circle(graph)) or "none"
     print(f"{name:<16}{len(graph):>4} nodes{sum(map(len, graph.values())):>5} arrows  circle: {circle}")
 
 

@@ -19,7 +19,7 @@ AT_ONCE = 16
 ROWS = 2
 
 
-def prediction(request_id: str, row: int = 0) -> Prediction:
+def make_prediction(request_id: str, row: int = 0) -> Prediction:
     features: dict[str, float | str | None] = {"AGE": 24.0 + row, "job": "cook", "LIMIT_BAL": None}
     return Prediction(request_id, row, datetime.now(UTC), "credit", "3", False, features, 0.25, 0, 1.5)
 
@@ -30,7 +30,7 @@ def write(url: str, prefix: str, how_many: int) -> None:
     waiting: deque[tuple[str, Future[None]]] = deque()
     for number in range(how_many):
         name = f"{prefix}-{number}"
-        waiting.append((name, log.submit([prediction(name, row) for row in range(ROWS)])))
+        waiting.append((name, log.submit([make_prediction(name, row) for row in range(ROWS)])))
         if len(waiting) >= AT_ONCE:
             acknowledge(*waiting.popleft())
     for name, future in waiting:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
+def measure_peak_bytes(call: Callable[[], object]) -> int:
     """Return the bytes that Python, NumPy and pandas hold at the height of `call`."""
     tracemalloc.start()
     try:
@@ -18,5 +18,5 @@ def peak_bytes(call: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def bytes_of(table: pd.DataFrame) -> int:
+def count_bytes(table: pd.DataFrame) -> int:
     return int(table.memory_usage(index=False, deep=True).sum())

@@ -12,16 +12,16 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
-from prediction_log.labels import give_feedback
+from prediction_log.labels import write_labels
 from prediction_log.rows import Prediction
 from prediction_log.settings import LogSettings
 from prediction_log.writer import PredictionLog
-from simulate.drifts import traffic
+from simulate.drifts import simulate_traffic
 from stepkit.paths import ROOT
 from stepkit.table.columns import read_columns
-from stepkit.table.tables import as_model_input
+from stepkit.table.tables import to_model_input
 from tests.conftest import Experiment
-from tests.support.pipelines import run_here, small_forest, small_table
+from tests.support.pipelines import make_small_forest, run_here, write_small_table
 
 START = (datetime.now(UTC) - timedelta(days=20)).replace(hour=0, minute=0, second=0, microsecond=0)
 ROWS = 600
@@ -40,22 +40,22 @@ class WatchedModel:
 
     def serve(self, hour: int, drift: str = "none", rows: int = ROWS, labels: bool = True, **changed: object) -> str:
         """Answer simulated clients at an hour, record that with their labels, and return the window's address."""
-        table = traffic(rows, 100 + hour, drift).assign(**changed)  # type: ignore[arg-type]  # a value for a column
+        table = simulate_traffic(rows, 100 + hour, drift).assign(**changed)  # type: ignore[arg-type]  # a value for a column
         return self.record(START + timedelta(hours=hour), table, labels)
 
     def record(self, start: datetime, table: pd.DataFrame, labels: bool = True) -> str:
-        inputs = as_model_input(table, COLUMNS)
+        inputs = to_model_input(table, COLUMNS)
         answers = pd.DataFrame(self.model.predict(inputs))
         ids = [uuid.uuid4().hex for _ in range(len(table))]
         log = PredictionLog.open(self.log_url, LogSettings())
-        log.submit(list(self._predictions(start, ids, inputs, answers["probability"].tolist()))).result(60)
+        log.submit(list(self._make_predictions(start, ids, inputs, answers["probability"].tolist()))).result(60)
         log.close(30)
         if labels:
             known = zip(ids, table[COLUMNS.source_target].tolist(), strict=True)
-            give_feedback(self.log_url, [(one, 0, int(label)) for one, label in known])
-        return window(start, start + timedelta(hours=1))
+            write_labels(self.log_url, [(one, 0, int(label)) for one, label in known])
+        return format_window(start, start + timedelta(hours=1))
 
-    def _predictions(
+    def _make_predictions(
         self, start: datetime, ids: list[str], inputs: pd.DataFrame, scores: list[float]
     ) -> Iterator[Prediction]:
         """One request of one row a second."""
@@ -69,13 +69,13 @@ class WatchedModel:
         return f"models:/{self.name}@champion"
 
 
-def window(start: datetime, end: datetime) -> str:
+def format_window(start: datetime, end: datetime) -> str:
     return f"log:?from={start.isoformat()}&to={end.isoformat()}"
 
 
-def watched_model(experiment: Experiment, folder: Path) -> WatchedModel:
+def create_watched_model(experiment: Experiment, folder: Path) -> WatchedModel:
     """Run a small pipeline and begin a log beside it."""
-    table = small_table(folder, rows=TRAINING_ROWS)
-    run_here(experiment, f"data.file_url={table}", "data.sha256=[]", *small_forest())
+    table = write_small_table(folder, rows=TRAINING_ROWS)
+    run_here(experiment, f"data.file_url={table}", "data.sha256=[]", *make_small_forest())
     model = mlflow.pyfunc.load_model(f"models:/{experiment.id_name}@champion")
     return WatchedModel(experiment, experiment.id_name, f"sqlite:///{folder / 'predictions.db'}", model)

@@ -13,33 +13,33 @@ import pandas as pd
 from mlflow.entities import Run
 from rich.console import Console
 
-from pipeline.config import checked
+from pipeline.config import parse_config
 from pipeline.execution.runner import StepFailed
 from pipeline.execution.single import run_single
 from pipeline.launch.forkserver import warm_up
 from pipeline.tags import OVERRIDES, STEP_RUN
-from simulate.clients import clients
+from simulate.clients import simulate_clients
 from stepkit.errors import StepError
 from tests.conftest import Experiment, run_command
-from tests.support.small_data import composed
+from tests.support.small_data import compose_config
 
 SMALL_ROWS = 1500
 NEWEST = ["attributes.start_time DESC"]
 
 
-def small_table(folder: Path, seed: int = 1, rows: int = SMALL_ROWS) -> Path:
+def write_small_table(folder: Path, seed: int = 1, rows: int = SMALL_ROWS) -> Path:
     """Write a small table of synthetic clients; a pipeline on it takes little more than its start-up times."""
     path = folder / f"clients_{seed}.csv"
-    clients(rows, seed).to_csv(path, index=False)
+    simulate_clients(rows, seed).to_csv(path, index=False)
     return path
 
 
-def small_forest() -> list[str]:
+def make_small_forest() -> list[str]:
     settings = {"n_estimators": 10, "max_depth": 5}
     return [f"random_forest_pipeline.random_forest.{key}={value}" for key, value in settings.items()]
 
 
-def start_pipeline(experiment: Experiment, *options: str, model_name: str = "") -> list[str]:
+def make_pipeline_command(experiment: Experiment, *options: str, model_name: str = "") -> list[str]:
     """Return the command of a pipeline in `experiment` that registers a model of its own name."""
     name = model_name or experiment.id_name
     return [
@@ -48,7 +48,7 @@ def start_pipeline(experiment: Experiment, *options: str, model_name: str = "") 
 
 
 def run_pipeline(experiment: Experiment, *options: str) -> subprocess.CompletedProcess[str]:
-    return run_command(*start_pipeline(experiment, *options))
+    return run_command(*make_pipeline_command(experiment, *options))
 
 
 @dataclass
@@ -65,25 +65,25 @@ class PipelineRuns:
         return pd.read_csv(self.artifact(experiment, step, name))
 
 
-def pipelines_in(experiment: Experiment) -> list[PipelineRuns]:
+def list_pipelines(experiment: Experiment) -> list[PipelineRuns]:
     """Every pipeline of an experiment with the runs of its steps, made for it or reused; oldest first."""
     runs = experiment.client.search_runs([experiment.id], order_by=["attributes.start_time ASC"])
-    parents = [run for run in runs if "config/config.yaml" in artifacts_of(experiment, run)]
-    return [pipeline_of(experiment, parent.info.run_id) for parent in parents]
+    parents = [run for run in runs if "config/config.yaml" in list_artifacts(experiment, run)]
+    return [get_pipeline(experiment, parent.info.run_id) for parent in parents]
 
 
-def artifacts_of(experiment: Experiment, run: Run) -> list[str]:
+def list_artifacts(experiment: Experiment, run: Run) -> list[str]:
     return [entry.path for entry in experiment.client.list_artifacts(run.info.run_id, "config")]
 
 
-def pipeline_of(experiment: Experiment, run_id: str) -> PipelineRuns:
+def get_pipeline(experiment: Experiment, run_id: str) -> PipelineRuns:
     parent = experiment.client.get_run(run_id)
     steps = {key.removeprefix(STEP_RUN): run for key, run in parent.data.tags.items() if key.startswith(STEP_RUN)}
     return PipelineRuns(parent, {name: experiment.client.get_run(run) for name, run in steps.items()})
 
 
 @dataclass
-class Here:
+class PipelineResult:
     """A pipeline that ran in this process: what it printed, its runs, and the error that ended it, if any."""
 
     said: str
@@ -97,13 +97,13 @@ class Here:
         return {name: f"{state} {why}".strip() for name, state, why in lines}
 
 
-def run_here(experiment: Experiment, *options: str) -> Here:
+def run_here(experiment: Experiment, *options: str) -> PipelineResult:
     """Run a pipeline in this process, which spares the start of a Python that has to load everything first."""
     warm_up()  # the steps of all tests of this process start from the one that has the libraries loaded
     name = [] if any("register.model_name" in option for option in options) else [experiment.id_name]
     registered = [f"register.model_name={one}" for one in name]
     given = [f"main.experiment_name='{experiment.name}'", *registered, *options]
-    config = checked(composed(*given))
+    config = parse_config(compose_config(*given))
     console = Console(file=io.StringIO(), width=200)
     error = None
     try:
@@ -114,4 +114,4 @@ def run_here(experiment: Experiment, *options: str) -> Here:
         [experiment.id], f"tags.{OVERRIDES} LIKE '%'", order_by=NEWEST, max_results=1
     )
     assert isinstance(console.file, io.StringIO)
-    return Here(console.file.getvalue(), pipeline_of(experiment, newest[0].info.run_id), error)
+    return PipelineResult(console.file.getvalue(), get_pipeline(experiment, newest[0].info.run_id), error)

@@ -14,10 +14,10 @@ from sqlalchemy import make_url
 
 from prediction_log.settings import LogSettings
 from prediction_log.writer import PredictionLog
-from tests.support.log_writer_process import prediction
+from tests.support.log_writer_process import make_prediction
 
 
-def new_database(uri: str) -> str:
+def create_database(uri: str) -> str:
     name = f"log_{uuid.uuid4().hex}"
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -25,7 +25,7 @@ def new_database(uri: str) -> str:
 
 
 @contextmanager
-def opened(url: str, **settings: Any) -> Iterator[PredictionLog]:
+def open_log(url: str, **settings: Any) -> Iterator[PredictionLog]:
     log = PredictionLog.open(url, LogSettings(**settings))
     try:
         yield log
@@ -33,7 +33,7 @@ def opened(url: str, **settings: Any) -> Iterator[PredictionLog]:
         log.close(5)
 
 
-def asked(url: str, statement: str) -> list[tuple[Any, ...]]:
+def query_database(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Ask the database by a connection that has nothing to do with the code under test."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(str(make_url(url).database))) as connection:
@@ -42,10 +42,10 @@ def asked(url: str, statement: str) -> list[tuple[Any, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-def ids(url: str) -> Counter[str]:
-    return Counter(name for (name,) in asked(url, "SELECT request_id FROM predictions"))
+def count_ids(url: str) -> Counter[str]:
+    return Counter(name for (name,) in query_database(url, "SELECT request_id FROM predictions"))
 
 
-def write(log: PredictionLog, *names: str) -> None:
-    for future in [log.submit([prediction(name)]) for name in names]:
+def write_predictions(log: PredictionLog, *names: str) -> None:
+    for future in [log.submit([make_prediction(name)]) for name in names]:
         future.result(20)

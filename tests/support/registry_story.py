@@ -16,7 +16,7 @@ import yaml
 from mlflow.entities import Run
 
 from stepkit.step.artifacts import StepRun
-from tests.conftest import Experiment, defaults_of
+from tests.conftest import Experiment, read_defaults
 
 SPLIT = {"artifact_name": "preprocessed_data.csv", "input_artifact": "raw_data.csv"}
 
@@ -34,7 +34,7 @@ class Line:
         They take half the time of a small table, and nobody looks at them here.
         """
         mlflow.set_experiment(self.experiment.name)
-        given = {**defaults_of(step), **flags}
+        given = {**read_defaults(step), **flags}
         words = [word for flag, value in given.items() for word in (f"--{flag}", str(value))]
         with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
             patch.setattr(StepRun, "publish_figure", lambda *_: None)
@@ -86,5 +86,5 @@ class Line:
         return found
 
 
-def failed_rules(verdict: dict[str, Any]) -> dict[str, str]:
+def select_failed_rules(verdict: dict[str, Any]) -> dict[str, str]:
     return {rule["name"]: rule["reason"] for rule in verdict["rules"] if not rule["passed"]}

@@ -24,7 +24,7 @@ PROJECT_FOLDERS = tuple(
 
 
 @cache
-def files() -> tuple[Path, ...]:
+def list_files() -> tuple[Path, ...]:
     """Every file that git tracks or would track (new ones too, so that a fault is seen before it is committed)."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
@@ -32,45 +32,45 @@ def files() -> tuple[Path, ...]:
 
 
 @cache
-def code() -> tuple[Path, ...]:
+def list_code() -> tuple[Path, ...]:
     """Every Python file of the repository, without the tests."""
     found = [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")]
     return tuple(sorted(path for path in found if path.relative_to(ROOT).parts[0] not in {"tests", *NOT_OURS}))
 
 
-def name_of(path: Path) -> str:
+def get_name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
 @cache
-def tree_of(path: Path) -> ast.Module:
+def parse_tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 @cache
-def imported_by(path: Path) -> frozenset[str]:
+def list_imports(path: Path) -> frozenset[str]:
     """Every module that a file names in an import, wherever it stands: `from a import b` gives a and a.b."""
     found: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(parse_tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name_of(path)}:{node.lineno} imports relatively"
+            assert node.level == 0, f"{get_name(path)}:{node.lineno} imports relatively"
             found |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
     return frozenset(found)
 
 
-def first_parts(modules: frozenset[str]) -> set[str]:
+def get_first_parts(modules: frozenset[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-def file_of(module: str) -> Path | None:
+def find_file(module: str) -> Path | None:
     """The file of a module of this repository, or None for any other."""
     path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     return path if path.is_file() else None
 
 
-def reached_from(*start: Path) -> set[Path]:
+def find_reachable(*start: Path) -> set[Path]:
     """The files of this repository that `start` imports, directly or through others, and `start` itself."""
     seen: set[Path] = set()
     waiting = list(start)
@@ -78,7 +78,7 @@ def reached_from(*start: Path) -> set[Path]:
         here = waiting.pop()
         if here not in seen:
             seen.add(here)
-            waiting += [path for module in imported_by(here) if (path := file_of(module))]
+            waiting += [path for module in list_imports(here) if (path := find_file(module))]
     return seen
 
 
@@ -98,7 +98,7 @@ class Project:
 
 
 @cache
-def project(folder: str) -> Project:
+def read_project(folder: str) -> Project:
     loaded = read_yaml(ROOT / folder / "MLproject")
     entry = loaded["entry_points"]["main"]
     return Project(loaded["name"], entry["parameters"], entry["command"])
@@ -108,5 +108,5 @@ def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def iter_functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))

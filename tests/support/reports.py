@@ -7,21 +7,23 @@ from typing import Any
 
 from mlflow.entities import Param, Run, RunData, RunInfo
 
-from pipeline.report.blocks import CODE, GOOD, Cell, Code, Figure, Section, Table, Text, cells
-from pipeline.report.gather import Found
+from pipeline.report.blocks import CODE, GOOD, Cell, Code, Figure, Section, Table, Text, make_cells
+from pipeline.report.gather import PipelineResult
 from pipeline.report.page import Page, Tile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HOSTILE = "`a` | **b** | #1 ~c~ @octocat https://x.io www.x.io <img src=x> [here](http://x.io) \u202eabc"
 
 
-def page(*blocks: Table | Text | Code) -> Page:
+def make_page(*blocks: Table | Text | Code) -> Page:
     """A report of a failure, whose texts try to be more than texts."""
     steps = Table(
-        "Steps of the pipeline", ["step", "state"], [cells(Cell("download", CODE), "ran"), cells("check_data", HOSTILE)]
+        "Steps of the pipeline",
+        ["step", "state"],
+        [make_cells(Cell("download", CODE), "ran"), make_cells("check_data", HOSTILE)],
     )
-    metrics = Table("Metrics", ["metric", "this model"], [cells("ROC AUC", Cell("0.7775", GOOD))], numbers=True)
-    folded = Table("Columns", ["column"], [cells("AGE")], folded=True)
+    metrics = Table("Metrics", ["metric", "this model"], [make_cells("ROC AUC", Cell("0.7775", GOOD))], numbers=True)
+    folded = Table("Columns", ["column"], [make_cells("AGE")], folded=True)
     return Page(
         title="Run report: credit_default version 4",
         kind="bad",
@@ -40,13 +42,13 @@ def page(*blocks: Table | Text | Code) -> Page:
     )
 
 
-def found(**changes: Any) -> Found:
+def make_found(**changes: Any) -> PipelineResult:
     """What a report is made from, with nothing but `changes`."""
-    nothing: dict[str, Any] = {field.name: None for field in fields(Found)}
-    return Found(**{**nothing, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
+    nothing: dict[str, Any] = {field.name: None for field in fields(PipelineResult)}
+    return PipelineResult(**{**nothing, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
 
 
-def run(data: str) -> Run:
+def make_run(data: str) -> Run:
     """The run of a pipeline on this data set."""
     info = RunInfo("1f", "0", "someone", "FINISHED", 0, 1, "active")
     return Run(info, RunData(params=[Param("data", data)]))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support.servers import postgres, postgres_binary, wait_until
+from tests.support.servers import find_postgres_binary, start_postgres, wait_until
 
 RESTARTED: list[subprocess.Popen[bytes]] = []
 
 
 @contextmanager
-def stopped(uri: str, how: signal.Signals) -> Iterator[None]:
+def stop_for_a_while(uri: str, how: signal.Signals) -> Iterator[None]:
     """Stop a PostgreSQL that tests.servers.postgres started, and start it again at the end."""
     with psycopg.connect(uri) as connection:
         (found,) = connection.execute("SHOW data_directory").fetchone() or ("",)
@@ -29,12 +29,12 @@ def stopped(uri: str, how: signal.Signals) -> Iterator[None]:
     wait_until(lambda: not (data / "postmaster.pid").exists(), "PostgreSQL is down")
     yield
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([postgres_binary("postgres"), *words[1:]], cwd=data.parent, user=owner, **quiet)  # type: ignore[call-overload]  # its overloads know no **
+    process = subprocess.Popen([find_postgres_binary("postgres"), *words[1:]], cwd=data.parent, user=owner, **quiet)  # type: ignore[call-overload]  # its overloads know no **
     RESTARTED.append(process)
-    wait_until(lambda: answers(uri), "PostgreSQL is up again")
+    wait_until(lambda: is_answering(uri), "PostgreSQL is up again")
 
 
-def answers(uri: str) -> bool:
+def is_answering(uri: str) -> bool:
     try:
         psycopg.connect(uri, connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -43,9 +43,9 @@ def answers(uri: str) -> bool:
 
 
 @contextmanager
-def postgres_to_stop() -> Iterator[str]:
+def start_postgres_to_stop() -> Iterator[str]:
     """Start a PostgreSQL of its own, for `stopped`."""
-    with postgres() as uri:
+    with start_postgres() as uri:
         try:
             yield uri
         finally:

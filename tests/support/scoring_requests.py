@@ -21,42 +21,42 @@ class Case:
     content_type: str | None = JSON
 
 
-def split(rows: list[Row]) -> Any:
+def to_split(rows: list[Row]) -> Any:
     return {"dataframe_split": {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}}
 
 
-def records(rows: list[Row]) -> Any:
+def to_records(rows: list[Row]) -> Any:
     return {"dataframe_records": rows}
 
 
-def instances(rows: list[Row]) -> Any:
+def to_instances(rows: list[Row]) -> Any:
     return {"instances": rows}
 
 
-def inputs(rows: list[Row]) -> Any:
+def to_inputs(rows: list[Row]) -> Any:
     return {"inputs": {name: [row[name] for row in rows] for name in rows[0]}}
 
 
-def csv(rows: list[Row]) -> str:
+def to_csv(rows: list[Row]) -> str:
     lines = [rows[0], *(("" if value is None else str(value) for value in row.values()) for row in rows)]
     return "".join(f"{','.join(line)}\n" for line in lines)
 
 
 FORMATS: dict[str, Callable[[list[Row]], Any]] = {
-    "split": split, "records": records, "instances": instances, "inputs": inputs,
-    "inputs_list": lambda rows: {"inputs": rows}, "csv": csv,
+    "split": to_split, "records": to_records, "instances": to_instances, "inputs": to_inputs,
+    "inputs_list": lambda rows: {"inputs": rows}, "csv": to_csv,
 }  # fmt: skip
 
 
-def encoded(name: str, made: Any) -> Case:
+def encode_case(name: str, made: Any) -> Case:
     return Case(name, made.encode(), CSV) if isinstance(made, str) else Case(name, json.dumps(made).encode())
 
 
-def without(row: Row, name: str) -> Row:
+def drop_value(row: Row, name: str) -> Row:
     return {key: value for key, value in row.items() if key != name}
 
 
-def tables(row: Row) -> dict[str, list[Row]]:
+def make_tables(row: Row) -> dict[str, list[Row]]:
     """Tables that every format can hold: the common shapes, then one value after the other that is unusual."""
     five = [{**row, "AGE": 20.0 + 10 * one} for one in range(5)]
     values = {
@@ -74,8 +74,8 @@ def tables(row: Row) -> dict[str, list[Row]]:
         "other_order": [dict(sorted(row.items(), reverse=True))],
         "extra_number": [{**row, "more": 1.5}],
         "extra_text": [{"more": "x", **row}],
-        "missing_column": [without(row, "AGE")],
-        "missing_two_columns": [without(without(row, "AGE"), "SEX")],
+        "missing_column": [drop_value(row, "AGE")],
+        "missing_two_columns": [drop_value(drop_value(row, "AGE"), "SEX")],
         "only_a_stranger": [{"more": 1.0}],
         **{f"age_{name}": [{**row, "AGE": value}] for name, value in values.items()},
         **{f"second_row_{name}": [row, {**row, "SEX": values[name]}] for name in ("null", "text", "true", "list")},
@@ -83,15 +83,17 @@ def tables(row: Row) -> dict[str, list[Row]]:
     }
 
 
-def cases(row: Row) -> list[Case]:
+def make_cases(row: Row) -> list[Case]:
     """Every table in every format, then what only some formats can get wrong."""
     both = [
-        encoded(f"{name}-{table}", form(rows)) for table, rows in tables(row).items() for name, form in FORMATS.items()
+        encode_case(f"{name}-{table}", form(rows))
+        for table, rows in make_tables(row).items()
+        for name, form in FORMATS.items()
     ]
-    return [*both, *_shapes(row), *_texts(row), *_content_types(row)]
+    return [*both, *_iter_shapes(row), *_iter_texts(row), *_iter_content_types(row)]
 
 
-def _shapes(row: Row) -> Iterator[Case]:
+def _iter_shapes(row: Row) -> Iterator[Case]:
     names, values = list(row), list(row.values())
     shapes: dict[str, Any] = {
         "empty_split": {"dataframe_split": {"columns": names, "data": []}},
@@ -118,13 +120,13 @@ def _shapes(row: Row) -> Iterator[Case]:
         "records_of_an_object": {"dataframe_records": row},
         "records_of_a_text": {"dataframe_records": "abc"},
         "records_of_lists": {"dataframe_records": [values]},
-        "records_with_different_keys": {"dataframe_records": [row, without(row, "AGE")]},
+        "records_with_different_keys": {"dataframe_records": [row, drop_value(row, "AGE")]},
         "records_with_more_keys": {"dataframe_records": [row, {**row, "more": 1}]},
         "empty_instances": {"instances": []},
         "instances_of_lists": {"instances": [values]},
         "instances_of_an_object": {"instances": {name: [value] for name, value in row.items()}},
         "instances_of_a_number": {"instances": 5},
-        "instances_with_different_keys": {"instances": [row, without(row, "AGE")]},
+        "instances_with_different_keys": {"instances": [row, drop_value(row, "AGE")]},
         "empty_inputs": {"inputs": {}},
         "empty_columns": {"inputs": {name: [] for name in names}},
         "inputs_of_scalars": {"inputs": row},
@@ -132,25 +134,25 @@ def _shapes(row: Row) -> Iterator[Case]:
         "inputs_of_a_text": {"inputs": "abc"},
         "inputs_of_unequal_length": {"inputs": {**{name: [1.0, 2.0] for name in names}, "AGE": [1.0]}},
         "inputs_of_nested_lists": {"inputs": {name: [[value]] for name, value in row.items()}},
-        "two_formats": {**records([row]), **instances([row])},
+        "two_formats": {**to_records([row]), **to_instances([row])},
         "no_format": {"rows": [row]},
         "nothing": {},
-        "format_and_a_stranger": {**split([row]), "more": 1},
-        "instances_and_a_stranger": {**instances([row]), "more": 1},
-        "with_params": {**split([row]), "params": {"a": 1}},
-        "with_wrong_params": {**split([row]), "params": [1]},
-        "with_signature_name": {**instances([row]), "signature_name": "x"},
+        "format_and_a_stranger": {**to_split([row]), "more": 1},
+        "instances_and_a_stranger": {**to_instances([row]), "more": 1},
+        "with_params": {**to_split([row]), "params": {"a": 1}},
+        "with_wrong_params": {**to_split([row]), "params": [1]},
+        "with_signature_name": {**to_instances([row]), "signature_name": "x"},
         "list": [row],
         "number": 5,
         "null": None,
         "chat": {"messages": []},
     }
-    yield from (encoded(name, shape) for name, shape in shapes.items())
+    yield from (encode_case(name, shape) for name, shape in shapes.items())
 
 
-def _texts(row: Row) -> Iterator[Case]:
-    good = json.dumps(split([row]))
-    names, line = csv([row]).splitlines()
+def _iter_texts(row: Row) -> Iterator[Case]:
+    good = json.dumps(to_split([row]))
+    names, line = to_csv([row]).splitlines()
     of_json = {
         "empty_body": b"",
         "broken_json": good[:-5].encode(),
@@ -160,7 +162,7 @@ def _texts(row: Row) -> Iterator[Case]:
         "json_in_utf_16": good.encode("utf-16"),
         "json_with_a_byte_order_mark": good.encode("utf-8-sig"),
         "json_with_a_number_beyond_doubles": good.replace("24.0", "1e999").encode(),
-        "json_with_a_double_key": f'{{"dataframe_records": 1, {json.dumps(records([row]))[1:]}'.encode(),
+        "json_with_a_double_key": f'{{"dataframe_records": 1, {json.dumps(to_records([row]))[1:]}'.encode(),
         "json_deeply_nested": (b'{"dataframe_records": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         "json_nested_within_reason": (b'{"dataframe_records": ' + b"[" * 500 + b"]" * 500 + b"}"),
         "json_that_is_csv": f"{names}\n{line}\n".encode(),
@@ -181,8 +183,8 @@ def _texts(row: Row) -> Iterator[Case]:
     yield Case("parquet_that_is_none", b"PAR1", "application/vnd.apache.parquet")
 
 
-def _content_types(row: Row) -> Iterator[Case]:
-    body = json.dumps(split([row])).encode()
+def _iter_content_types(row: Row) -> Iterator[Case]:
+    body = json.dumps(to_split([row])).encode()
     kinds: dict[str, str | None] = {
         "utf_8": "application/json; charset=utf-8",
         "utf_8_in_capitals": "application/json;charset=UTF-8",

@@ -19,8 +19,8 @@ import requests
 from pipeline.launch.forkserver import WarmProcess, warm_up
 from prediction_log.read import read_log
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
-from tests.conftest import command_env
+from stepkit.processes import find_free_port
+from tests.conftest import make_command_env
 from tests.support.servers import wait_until
 
 
@@ -55,7 +55,7 @@ class Server:
         except requests.ConnectionError:
             return False
 
-    def has_said(self, event: str) -> bool:
+    def has_logged(self, event: str) -> bool:
         """Whether it has logged an event, and answers: what follows the registry may log before anyone can ask."""
         with suppress(requests.ConnectionError):
             return self.get("/ping") is not None and bool(self.events(event))
@@ -91,18 +91,20 @@ class Server:
 
 
 @contextmanager
-def _serving(command: list[str], cwd: Path, output: Path, port: int, wait: bool = True, **env: str) -> Iterator[Server]:
+def _run_server(
+    command: list[str], cwd: Path, output: Path, port: int, wait: bool = True, **env: str
+) -> Iterator[Server]:
     """Start a command in a process group of its own, and yield it once it answers; ended with the context."""
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=command_env(**env)
+            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=make_command_env(**env)
         )
-    with _ended(process, output, port, wait) as server:
+    with _end_on_exit(process, output, port, wait) as server:
         yield server
 
 
 @contextmanager
-def _ended(
+def _end_on_exit(
     process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int, wait: bool = True
 ) -> Iterator[Server]:
     server = Server(process, output, port)
@@ -114,12 +116,12 @@ def _ended(
         server.kill()
 
 
-def _settings(folder: Path, model: str, port: int, chosen: dict[str, Any]) -> dict[str, Any]:
-    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": log_url(folder), **chosen}
+def _make_settings(folder: Path, model: str, port: int, chosen: dict[str, Any]) -> dict[str, Any]:
+    return {"model_name": model, "port": port, "poll_seconds": 0.2, "log_url": make_log_url(folder), **chosen}
 
 
 @contextmanager
-def scorer(
+def start_scorer(
     folder: Path, model: str, *, wait: bool = True, cold: bool = False, env: dict[str, str] | None = None, **flags: Any
 ) -> Iterator[Server]:
     """Run serve/run.py as `mlflow run ./serve` does; its log is predictions.db in `folder`.
@@ -128,62 +130,64 @@ def scorer(
     for which Python imports MLflow. `cold` starts `python run.py` instead, for what is about the start. Several workers
     are started so too: they start from the command that started the scorer.
     """
-    port = free_port()
+    port = find_free_port()
     output = folder / f"scorer-{port}.log"
-    words = [word for key, value in _settings(folder, model, port, flags).items() for word in (f"--{key}", str(value))]
+    words = [
+        word for key, value in _make_settings(folder, model, port, flags).items() for word in (f"--{key}", str(value))
+    ]
     if cold or "workers" in flags:
         command = [sys.executable, "-P", "run.py", *words]
-        with _serving(command, ROOT / "serve", output, port, wait, PYTHONPATH="..", **(env or {})) as server:
+        with _run_server(command, ROOT / "serve", output, port, wait, PYTHONPATH="..", **(env or {})) as server:
             yield server
     else:
         warm_up()
         output.touch()
-        process = WarmProcess(words, str(ROOT / "serve"), command_env(**(env or {})), output)
-        with _ended(process, output, port, wait) as server:
+        process = WarmProcess(words, str(ROOT / "serve"), make_command_env(**(env or {})), output)
+        with _end_on_exit(process, output, port, wait) as server:
             yield server
 
 
 @contextmanager
-def scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
+def start_scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
     """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
-    port = free_port()
-    options = [f"-P{key}={value}" for key, value in _settings(folder, model, port, parameters).items()]
+    port = find_free_port()
+    options = [f"-P{key}={value}" for key, value in _make_settings(folder, model, port, parameters).items()]
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local", *options]
-    with _serving(command, folder, folder / f"mlflow-run-{port}.log", port) as server:
+    with _run_server(command, folder, folder / f"mlflow-run-{port}.log", port) as server:
         yield server
 
 
 @contextmanager
-def scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
+def start_scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
     """Start `make serve`, without the installation before it; the process of the server is that of make."""
-    port = free_port()
-    typed = " ".join(f"{key}={value}" for key, value in _settings(folder, model, port, options).items())
+    port = find_free_port()
+    typed = " ".join(f"{key}={value}" for key, value in _make_settings(folder, model, port, options).items())
     command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={typed}"]
-    with _serving(command, ROOT, folder / f"make-{port}.log", port) as server:
+    with _run_server(command, ROOT, folder / f"make-{port}.log", port) as server:
         yield server
 
 
 @contextmanager
-def stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
+def start_stock_server(folder: Path, model_uri: str) -> Iterator[Server]:
     """Start `mlflow models serve`."""
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"]
     command += ["--port", str(port), "--host", "127.0.0.1"]
-    with _serving(command, folder, folder / f"stock-{port}.log", port) as server:
+    with _run_server(command, folder, folder / f"stock-{port}.log", port) as server:
         yield server
 
 
-def log_url(folder: Path) -> str:
+def make_log_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'predictions.db'}"
 
 
-def logged(folder: Path, request_id: str) -> pd.DataFrame:
+def read_logged_rows(folder: Path, request_id: str) -> pd.DataFrame:
     """What the log of a scorer in `folder` holds of one request, its shadow's rows too."""
-    everything = read_log(log_url(folder), shadow=None)
+    everything = read_log(make_log_url(folder), shadow=None)
     return everything[everything["request_id"] == request_id].sort_values("row").reset_index(drop=True)
 
 
-def metric(server: Server, name: str) -> float:
+def read_metric(server: Server, name: str) -> float:
     """A metric by its name and labels as /metrics shows them; 0 for one that is not there yet."""
     lines = [line for line in server.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
     return float(lines[0].rpartition(" ")[2]) if lines else 0.0

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import requests
 
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 
 POSTGRES_USER = "tester"
 SECONDS_TO_START = 300.0
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECOND
         time.sleep(0.1)
 
 
-def postgres_binary(name: str) -> str:
+def find_postgres_binary(name: str) -> str:
     """Return the path of a PostgreSQL program; skip the test, saying why, where there is none."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     found = str(debian[0]) if debian else shutil.which(name)
@@ -73,12 +73,12 @@ class LoopbackServer:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
+def start_postgres() -> Iterator[str]:
     """Start a PostgreSQL of its own and yield the URI of an empty database."""
-    initdb, server = postgres_binary("initdb"), postgres_binary("postgres")
+    initdb, server = find_postgres_binary("initdb"), find_postgres_binary("postgres")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    owner = _unprivileged(folder)
-    data, port = folder / "data", free_port()
+    owner = _make_unprivileged(folder)
+    data, port = folder / "data", find_free_port()
     subprocess.run(
         [initdb, "-D", data, "-U", POSTGRES_USER, "--auth=trust", "--no-sync"],
         check=True, capture_output=True, cwd=folder, user=owner,
@@ -89,7 +89,7 @@ def postgres() -> Iterator[str]:
     )
     uri = f"postgresql://{POSTGRES_USER}@127.0.0.1:{port}/postgres"
     try:
-        wait_until(lambda: _answers(uri), "PostgreSQL accepts connections")
+        wait_until(lambda: _is_answering(uri), "PostgreSQL accepts connections")
         yield uri
     finally:
         process.send_signal(signal.SIGINT)  # its "fast shutdown": clients are sent away
@@ -97,7 +97,7 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _unprivileged(folder: Path) -> str | int | None:
+def _make_unprivileged(folder: Path) -> str | int | None:
     """PostgreSQL refuses to run as root: give the folder to another account and return it."""
     if os.geteuid() != 0:
         return None
@@ -107,7 +107,7 @@ def _unprivileged(folder: Path) -> str | int | None:
     return owner
 
 
-def _answers(uri: str) -> bool:
+def _is_answering(uri: str) -> bool:
     try:
         psycopg.connect(uri).close()
     except psycopg.OperationalError:
@@ -120,7 +120,7 @@ class MlflowServer:
 
     def __init__(self, backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = find_free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         stored = ["--backend-store-uri", backend_uri, "--artifacts-destination", str(folder / "served")]
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
@@ -149,7 +149,7 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(
+def start_mlflow_server(
     backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str
 ) -> Iterator[MlflowServer]:
     """Start `mlflow server`, with further options and environment; `under` is a program that starts it (prlimit)."""

@@ -37,7 +37,7 @@ LOANS = Columns(
 """Texts, fractions and a target in words: what another table may look like."""
 
 
-def clients() -> pd.DataFrame:
+def make_clients() -> pd.DataFrame:
     """Four clean rows as preprocess publishes them for `CLIENTS`."""
     return pd.DataFrame(
         {
@@ -49,7 +49,7 @@ def clients() -> pd.DataFrame:
     )
 
 
-def composed(*overrides: str) -> DictConfig:
+def compose_config(*overrides: str) -> DictConfig:
     """Compose the real configuration with `overrides`, as main.py does."""
     register_plugins()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT)):

@@ -11,16 +11,16 @@ FOREST = "random_forest_pipeline.random_forest"
 PREPARING = ("download", "preprocess", "check_data", "segregate")
 
 
-def children(experiment: Experiment, parent: Run) -> list[Run]:
+def list_jobs(experiment: Experiment, parent: Run) -> list[Run]:
     chosen = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     found = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
     return sorted(found, key=lambda run: int(run.data.tags["job"]))
 
 
-def the_sweep(experiment: Experiment) -> Run:
+def get_sweep(experiment: Experiment) -> Run:
     (sweep,) = experiment.client.search_runs([experiment.id], "tags.best_job != ''")
     return sweep
 
 
-def step_of(experiment: Experiment, job: Run, name: str) -> Run:
+def get_step_run(experiment: Experiment, job: Run, name: str) -> Run:
     return experiment.client.get_run(job.data.tags[STEP_RUN + name])

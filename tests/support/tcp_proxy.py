@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 
 
 class TcpProxy:
@@ -15,7 +15,7 @@ class TcpProxy:
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.target = target
-        self.port = port or free_port()
+        self.port = port or find_free_port()
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:

@@ -9,23 +9,23 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from preprocess.run import tidy
-from random_forest.export import export
-from random_forest.pipeline import build
-from simulate.clients import clients
+from preprocess.run import clean_table
+from random_forest.export import export_model
+from random_forest.pipeline import build_pipeline
+from simulate.clients import simulate_clients
 from stepkit.paths import ROOT
 from stepkit.settings.model import Forest, ModelSettings
 from stepkit.table.columns import read_columns
-from stepkit.table.tables import as_model_input
-from tests.conftest import Experiment, new_experiment
+from stepkit.table.tables import to_model_input
+from tests.conftest import Experiment, create_experiment
 
 ROWS = 600
 DEPTHS = (5, 3)
 
 
-def clients_with_gaps(rows: int, seed: int) -> pd.DataFrame:
+def make_clients_with_gaps(rows: int, seed: int) -> pd.DataFrame:
     """Clients as a person has them to be scored: ids with leading zeros, ages missing, no target."""
-    made = clients(rows, seed)
+    made = simulate_clients(rows, seed)
     made["ID"] = [f"{number:06d}" for number in range(len(made))]
     made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
     return made.drop(columns="default payment next month")
@@ -47,20 +47,20 @@ class Champion:
         self.experiment.client.set_registered_model_alias(self.name, alias, version)
 
 
-def two_versions(name: str, folder: Path) -> Champion:
+def register_two_versions(name: str, folder: Path) -> Champion:
     """Register two forests of different depth in an experiment of this name."""
-    experiment = new_experiment(name, folder)
+    experiment = create_experiment(name, folder)
     mlflow.set_experiment(name)
     columns = read_columns(ROOT / "data" / "uci.yaml")
-    table = tidy(clients(ROWS, seed=1), columns)
-    rows = as_model_input(table, columns)
+    table = clean_table(simulate_clients(ROWS, seed=1), columns)
+    rows = to_model_input(table, columns)
     for depth in DEPTHS:
         settings = ModelSettings(random_forest=Forest(n_estimators=10, max_depth=depth, n_jobs=1))
-        fitted = build(settings, columns, 1).fit(rows, table[columns.target])
+        fitted = build_pipeline(settings, columns, 1).fit(rows, table[columns.target])
         files = folder / f"depth-{depth}"
         files.mkdir()
         with mlflow.start_run():
-            info, _ = export(fitted, settings, columns, table, files, "model_export")
+            info, _ = export_model(fitted, settings, columns, table, files, "model_export")
         mlflow.register_model(info.model_uri, experiment.id_name)
     champion = Champion(
         experiment, experiment.id_name, {str(name): float(value) for name, value in rows.iloc[0].items()}

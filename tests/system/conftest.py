@@ -16,11 +16,11 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline import cli
-from simulate.clients import clients
-from tests.conftest import STEP_TAGS, Ended, Experiment
-from tests.support.pipelines import start_pipeline
-from tests.support.prediction_logs import new_database
-from tests.support.servers import postgres
+from simulate.clients import simulate_clients
+from tests.conftest import STEP_TAGS, Experiment, StepResult
+from tests.support.pipelines import make_pipeline_command
+from tests.support.prediction_logs import create_database
+from tests.support.servers import start_postgres
 
 ROWS = 300
 
@@ -28,13 +28,13 @@ ROWS = 300
 @pytest.fixture(scope="session")
 def few_clients() -> pd.DataFrame:
     """A few hundred synthetic clients as a source has them: ID, 23 columns, `default payment next month`."""
-    return clients(ROWS, seed=8)  # one without repeated rows
+    return simulate_clients(ROWS, seed=8)  # one without repeated rows
 
 
 @pytest.fixture(scope="session")
 def log_server() -> Iterator[str]:
     """The URI of a PostgreSQL for prediction logs; one per worker, since each log gets a database of its own."""
-    with postgres() as uri:
+    with start_postgres() as uri:
         yield uri
 
 
@@ -43,7 +43,7 @@ def log_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a prediction log that is not there yet: a new file, and a new database on a server."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'log.db'}"
-    return new_database(request.getfixturevalue("log_server"))
+    return create_database(request.getfixturevalue("log_server"))
 
 
 @pytest.fixture
@@ -52,17 +52,19 @@ def log_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ended]]:
+def main_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., StepResult]]:
     """Type `python main.py` in this process, for what needs none of its own: main_here(experiment, "data=3")."""
     tracked = mlflow.get_tracking_uri()
     heeding = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def call(experiment: Experiment, *options: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", start_pipeline(experiment, *options)[1:])
+    def call(experiment: Experiment, *options: str) -> StepResult:
+        monkeypatch.setattr(sys, "argv", make_pipeline_command(experiment, *options)[1:])
         capsys.readouterr()
         status = cli.main()
         said = capsys.readouterr()
-        return Ended(status, said.err, said.out)
+        return StepResult(status, said.err, said.out)
 
     yield call
     mlflow.set_tracking_uri(tracked)
@@ -71,13 +73,13 @@ def main_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     logging.getLogger().handlers.clear()  # Hydra's, of this test's own standard output
 
 
-def artifacts(experiment: Experiment) -> dict[str, bytes]:
+def read_artifacts(experiment: Experiment) -> dict[str, bytes]:
     """Every file below the experiment's artifact folder, by its path there."""
     location = Path(unquote(urlsplit(experiment.client.get_experiment(experiment.id).artifact_location).path))
     return {str(path.relative_to(location)): path.read_bytes() for path in location.rglob("*") if path.is_file()}
 
 
-def marks(experiment: Experiment) -> dict[str, tuple[str, str]]:
+def read_marks(experiment: Experiment) -> dict[str, tuple[str, str]]:
     """Status and `current` tag of every run of the experiment, by run id."""
     runs = experiment.client.search_runs([experiment.id])
     return {run.info.run_id: (run.info.status, run.data.tags.get("current", "")) for run in runs}
@@ -93,7 +95,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def refuse(experiment: Experiment, run_step: Callable[..., Ended], scratch: Path) -> Callable[..., Run]:
+def refuse(experiment: Experiment, run_step: Callable[..., StepResult], scratch: Path) -> Callable[..., Run]:
     """Run a step that must fail, and see that it does so cleanly: refuse("download", "DownloadFailed", "404", ...).
 
     The words are those that the message must have. `publishes` names the artifacts that the failed run may hold.
@@ -105,12 +107,12 @@ def refuse(experiment: Experiment, run_step: Callable[..., Ended], scratch: Path
     ) -> Run:
         tag = str(flags.get("step", STEP_TAGS.get(step, step)))
         assert first or len(experiment.current(tag)) == 1, f"the test needs an older current run of {tag}"
-        runs, files, temporary = marks(experiment), artifacts(experiment), set(scratch.iterdir())
+        runs, files, temporary = read_marks(experiment), read_artifacts(experiment), set(scratch.iterdir())
 
         ended = run_step(step, **flags)
 
         assert ended.status == 1
-        (run_id,) = marks(experiment).keys() - runs.keys()
+        (run_id,) = read_marks(experiment).keys() - runs.keys()
         run = experiment.client.get_run(run_id)
         assert run.info.status == "FAILED"
         assert ended.message == run.data.tags["error"]
@@ -118,12 +120,12 @@ def refuse(experiment: Experiment, run_step: Callable[..., Ended], scratch: Path
         assert [word for word in words if word not in ended.message] == [], ended.message
         assert "Traceback" not in ended.log + ended.message
         assert "current" not in run.data.tags
-        assert {key: value for key, value in marks(experiment).items() if key != run_id} == runs
+        assert {key: value for key, value in read_marks(experiment).items() if key != run_id} == runs
         own = f"{run_id}/artifacts/"
-        assert artifacts(experiment) == files | {
-            name: body for name, body in artifacts(experiment).items() if name.startswith(own)
+        assert read_artifacts(experiment) == files | {
+            name: body for name, body in read_artifacts(experiment).items() if name.startswith(own)
         }
-        assert {name.removeprefix(own) for name in artifacts(experiment).keys() - files.keys()} == set(publishes)
+        assert {name.removeprefix(own) for name in read_artifacts(experiment).keys() - files.keys()} == set(publishes)
         assert set(scratch.iterdir()) == temporary
         return run
 

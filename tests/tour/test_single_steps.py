@@ -14,8 +14,8 @@ from mlflow.cli import cli
 
 from pipeline.steps import BY_NAME
 from stepkit.paths import ROOT
-from tests.conftest import Experiment, new_experiment
-from tests.support.pipelines import small_table
+from tests.conftest import Experiment, create_experiment
+from tests.support.pipelines import write_small_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("### One step")[1].split("\n## ")[0]
@@ -41,8 +41,8 @@ def typed(store: str, env_manager: str, tmp_path_factory: pytest.TempPathFactory
     """An experiment in which every command was typed, one after the other."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp(env_manager)
-    experiment = new_experiment(f"typed {env_manager}", folder)
-    table = small_table(folder)
+    experiment = create_experiment(f"typed {env_manager}", folder)
+    table = write_small_table(folder)
     for line in COMMANDS:
         type_command(line, experiment, env_manager, table)
     return experiment
@@ -85,8 +85,8 @@ def test_step_of_a_git_clone_runs(store: str, tmp_path: Path) -> None:
     made = subprocess.run(["git", "clone", "--quiet", ROOT, clone], capture_output=True)
     if made.returncode:
         pytest.skip("this checkout is no git repository")
-    experiment = new_experiment(f"clone {tmp_path.name}", tmp_path)
-    table = small_table(tmp_path)
+    experiment = create_experiment(f"clone {tmp_path.name}", tmp_path)
+    table = write_small_table(tmp_path)
     for line in COMMANDS[:2]:
         type_command(line.replace("./", f"{clone}#"), experiment, "local", table)
     (run,) = experiment.current("preprocess")

@@ -17,7 +17,7 @@ import psutil
 import requests
 
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from tests.conftest import REAL_DATA
 from tests.support.servers import wait_until
 from tests.tour import plan
@@ -107,7 +107,7 @@ class Tourist:
     def port(self, command: Command, written: str) -> int:
         """A free port for one that the README writes; the scorer's stays while it is up."""
         name = written if command.section in ("Serve it", "Watch it") else f"{command.section} {written}"
-        return self.ports.setdefault(name, free_port())
+        return self.ports.setdefault(name, find_free_port())
 
     def newest_pipeline(self) -> str:
         """The run id that the last `make run` showed; to ask the store would keep it open, which a restore refuses."""

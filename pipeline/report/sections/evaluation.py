@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Cell, Figure, Section, Table, Text, cells
-from pipeline.report.format import count, interval
-from pipeline.report.gather import Found
+from pipeline.report.blocks import QUIET, WARN, Cell, Figure, Section, Table, Text, make_cells
+from pipeline.report.format import format_count, format_interval
+from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation, Slice
-from stepkit.model.metric_table import metric_of, number
+from stepkit.model.metric_table import format_metric, get_metric
 
-IN_SLICES = ("roc_auc", "recall", "precision", "calibration_error")
+SLICE_METRICS = ("roc_auc", "recall", "precision", "calibration_error")
 """The metrics that are shown of each slice, and compared between the groups of a column."""
 
 CAPTIONS = {
@@ -22,44 +22,46 @@ CAPTIONS = {
 }
 
 
-def plots_section(found: Found) -> Section:
+def make_plots_section(found: PipelineResult) -> Section:
     return Section(
-        "plots", "Plots", [Figure(CAPTIONS[name], _alt(found, name), png) for name, png in found.pictures.items()]
+        "plots",
+        "Plots",
+        [Figure(CAPTIONS[name], _describe_plot(found, name), png) for name, png in found.pictures.items()],
     )
 
 
-def _alt(found: Found, name: str) -> str:
+def _describe_plot(found: PipelineResult, name: str) -> str:
     """What a plot shows, in words and with its figures, for readers who do not see it."""
     evaluation = found.evaluation or Evaluation(metrics={})
     value = {
-        "roc_curve.png": f"area under the curve {number(evaluation.estimate('roc_auc').value)}",
-        "precision_recall.png": f"average precision {number(evaluation.estimate('average_precision').value)}",
-        "calibration.png": f"Brier score {number(evaluation.estimate('brier_score').value)}",
+        "roc_curve.png": f"area under the curve {format_metric(evaluation.get_estimate('roc_auc').value)}",
+        "precision_recall.png": f"average precision {format_metric(evaluation.get_estimate('average_precision').value)}",
+        "calibration.png": f"Brier score {format_metric(evaluation.get_estimate('brier_score').value)}",
         "confusion_matrix.png": "shares of each true class, and counts",
         "score_distribution.png": "probabilities that the model gave to each true class",
     }.get(name, "the columns that matter most, the first on top")
     return f"{CAPTIONS[name]}: {value}"
 
 
-def slices_section(found: Found) -> Section:
+def make_slices_section(found: PipelineResult) -> Section:
     if not found.evaluation or not found.evaluation.slices:
         return Section("slices", "Slices")
     slices, worst = found.evaluation.slices, found.evaluation.worst_slice
-    names = [name for name in IN_SLICES if any(name in one.metrics for one in slices)]
+    names = [name for name in SLICE_METRICS if any(name in one.metrics for one in slices)]
     headings = ["slice", "rows", "positives"]
     for name in names:
-        headings += [metric_of(name).label, *(["interval"] if has_intervals(slices, name) else [])]
-    rows = [_slice_row(one, names, slices, worst) for one in slices]
+        headings += [get_metric(name).label, *(["interval"] if has_intervals(slices, name) else [])]
+    rows = [_make_slice_row(one, names, slices, worst) for one in slices]
     said = Text(f"The worst slice is {worst.label}.", WARN) if worst else Text("No slice is named as the worst.")
     return Section("slices", "Slices", [said, Table("Slices", headings, rows, numbers=True)])
 
 
-def importance_section(found: Found) -> Section:
+def make_importance_section(found: PipelineResult) -> Section:
     title = "What each column is worth"
     if not found.evaluation or not found.evaluation.importance:
         return Section("importance", title)
     rows = [
-        cells(one.label, number(one.value), Cell(interval(one.low, one.high), QUIET))
+        make_cells(one.label, format_metric(one.value), Cell(format_interval(one.low, one.high), QUIET))
         for one in found.evaluation.importance
     ]
     said = "How much ROC AUC is lost on the test split when the values of one column are shuffled among the rows."
@@ -68,15 +70,15 @@ def importance_section(found: Found) -> Section:
 
 
 def has_intervals(slices: list[Slice], name: str) -> bool:
-    return any(interval(one.low, one.high) for each in slices if (one := each.metrics.get(name)))
+    return any(format_interval(one.low, one.high) for each in slices if (one := each.metrics.get(name)))
 
 
-def _slice_row(one: Slice, names: list[str], slices: list[Slice], worst: Slice | None) -> list[Cell]:
+def _make_slice_row(one: Slice, names: list[str], slices: list[Slice], worst: Slice | None) -> list[Cell]:
     is_worst = worst is not None and one.label == worst.label
-    row = cells(Cell(one.label, WARN if is_worst else ""), count(one.rows), count(one.positives))
+    row = make_cells(Cell(one.label, WARN if is_worst else ""), format_count(one.rows), format_count(one.positives))
     for name in names:
         found = one.metrics.get(name, Estimate())
-        row.append(Cell(number(found.value), QUIET if found.value is None else ""))
+        row.append(Cell(format_metric(found.value), QUIET if found.value is None else ""))
         if has_intervals(slices, name):
-            row.append(Cell(interval(found.low, found.high), QUIET))
+            row.append(Cell(format_interval(found.low, found.high), QUIET))
     return row

@@ -5,37 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pipeline.report.blocks import BAD, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, cells
-from pipeline.report.format import count, difference, interval
-from pipeline.report.gather import Base, Found, test_rows
+from pipeline.report.blocks import BAD, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, make_cells
+from pipeline.report.format import format_count, format_difference, format_interval
+from pipeline.report.gather import Base, PipelineResult, test_rows
 from pipeline.report.schemas import Champion, Confusion, Cost, Estimate, Estimates, Evaluation
-from pipeline.report.sections.data import data_settings
-from stepkit.model.metric_table import NOT_COMPUTED, metric_of, number
+from pipeline.report.sections.data import get_data_settings
+from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 
 Column = tuple[str, Callable[[str], Cell]]
 """Its heading, and the cell of each metric."""
 
 
-def champion_of(found: Found) -> Champion | None:
+def find_champion(found: PipelineResult) -> Champion | None:
     """The champion and its metrics on the same rows, if the model was compared with one."""
     champion = found.evaluation.champion if found.evaluation else None
     return champion if champion and champion.metrics else None
 
 
-def why_not_compared(found: Found) -> str:
+def explain_no_comparison(found: PipelineResult) -> str:
     champion = found.evaluation.champion if found.evaluation else None
     return (champion and champion.reason_not_compared) or "there was no champion to compare with"
 
 
-def differences_of(found: Found) -> Estimates:
+def get_differences(found: PipelineResult) -> Estimates:
     """This model minus the champion."""
-    return found.evaluation.difference if found.evaluation and champion_of(found) else {}
+    return found.evaluation.difference if found.evaluation and find_champion(found) else {}
 
 
-def plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates:
+def compute_plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates:
     """Ours minus theirs; without the calibration error, unless both were computed with the same kind of bins."""
     same_bins = ours.calibration_bins is not None and ours.calibration_bins == theirs.calibration_bins
-    both = {name: (one.value, theirs.estimate(name).value) for name, one in ours.metrics.items()}
+    both = {name: (one.value, theirs.get_estimate(name).value) for name, one in ours.metrics.items()}
     return {
         name: Estimate(value=our - their)
         for name, (our, their) in both.items()
@@ -43,31 +43,31 @@ def plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates:
     }
 
 
-def metrics_section(found: Found) -> Section:
-    return Section("metrics", "Metrics on the test split", _blocks(found))
+def make_metrics_section(found: PipelineResult) -> Section:
+    return Section("metrics", "Metrics on the test split", _make_blocks(found))
 
 
-def _blocks(found: Found) -> list[Block]:
+def _make_blocks(found: PipelineResult) -> list[Block]:
     evaluation = found.evaluation
     if evaluation is None:
         missing = "has not run, so nothing is known of how good the model is on the test split"
         return [Text(f"The step evaluate {'left no metrics' if 'evaluate' in found.runs else missing}.", WARN)]
-    classes = class_names(found)
+    classes = get_class_names(found)
     blocks: list[Block] = [
-        Text(_how_measured(evaluation, classes[1]), QUIET),
-        _metrics_table(found, evaluation),
-        Text(_about_champion(found), QUIET),
+        Text(_describe_measurement(evaluation, classes[1]), QUIET),
+        _make_metrics_table(found, evaluation),
+        Text(_describe_champion(found), QUIET),
     ]
     if found.base:
-        blocks.append(Text(_about_base(found, found.base), QUIET))
+        blocks.append(Text(_describe_base(found, found.base), QUIET))
     if evaluation.confusion:
-        blocks.append(confusion_table(evaluation.confusion, classes))
+        blocks.append(make_confusion_table(evaluation.confusion, classes))
     if evaluation.cost:
-        blocks.append(Text(_about_cost(evaluation.cost)))
+        blocks.append(Text(_describe_cost(evaluation.cost)))
     return blocks
 
 
-def _how_measured(evaluation: Evaluation, positive: str) -> str:
+def _describe_measurement(evaluation: Evaluation, positive: str) -> str:
     parts = []
     if evaluation.rows is not None:
         positives = f", {evaluation.positives:,} of them positive (class {positive})" if evaluation.positives else ""
@@ -81,16 +81,16 @@ def _how_measured(evaluation: Evaluation, positive: str) -> str:
     return " ".join([*parts, how])
 
 
-def _about_champion(found: Found) -> str:
-    theirs = champion_of(found)
+def _describe_champion(found: PipelineResult) -> str:
+    theirs = find_champion(found)
     if theirs is None:
-        return f"Not compared with a champion: {why_not_compared(found)}."
+        return f"Not compared with a champion: {explain_no_comparison(found)}."
     left_out = f"; {theirs.rows_excluded:,} that it was trained on are left out" if theirs.rows_excluded else ""
     unknown = "; it may have been trained on some of them" if theirs.rows_unknown else ""
     return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
 
 
-def _about_base(found: Found, base: Base) -> str:
+def _describe_base(found: PipelineResult, base: Base) -> str:
     ours = test_rows(found.runs.get("evaluate"))
     rows = "on other test rows, so that the difference is of models and rows"
     if not ours or not base.test_rows:
@@ -100,89 +100,96 @@ def _about_base(found: Found, base: Base) -> str:
     return f"Base: {base.name}, {rows}. Its difference is plain, without an interval."
 
 
-def _about_cost(cost: Cost) -> str:
-    each = ", ".join(f"{metric_of(name).label}: {plain(value)}" for name, value in cost.matrix.items())
-    return f"Mistakes cost {number(cost.per_row)} per row, {cost.total:,.0f} in all ({each}), by evaluate.costs."
+def _describe_cost(cost: Cost) -> str:
+    each = ", ".join(f"{get_metric(name).label}: {format_plain(value)}" for name, value in cost.matrix.items())
+    return f"Mistakes cost {format_metric(cost.per_row)} per row, {cost.total:,.0f} in all ({each}), by evaluate.costs."
 
 
-def _metrics_table(found: Found, evaluation: Evaluation) -> Table:
-    columns = _values("this model", evaluation.metrics)
-    if theirs := champion_of(found):
-        differences = differences_of(found)
-        columns += _values(f"champion (version {theirs.version})", theirs.metrics)
-        columns += [("difference", lambda name: _difference(name, differences)), *_intervals(differences)]
+def _make_metrics_table(found: PipelineResult, evaluation: Evaluation) -> Table:
+    columns = _make_value_columns("this model", evaluation.metrics)
+    if theirs := find_champion(found):
+        differences = get_differences(found)
+        columns += _make_value_columns(f"champion (version {theirs.version})", theirs.metrics)
+        columns += [
+            ("difference", lambda name: _make_difference_cell(name, differences)),
+            *_make_interval_columns(differences),
+        ]
     if found.base:
         base = found.base.evaluation
-        plain_ones = plain_differences(evaluation, base)
-        columns += _values("base", base.metrics)
-        columns.append(("difference to base", lambda name: _plain_difference(name, plain_ones)))
-    rows = [[Cell(_label(name)), *(cell(name) for _, cell in columns)] for name in evaluation.metrics]
+        plain_ones = compute_plain_differences(evaluation, base)
+        columns += _make_value_columns("base", base.metrics)
+        columns.append(("difference to base", lambda name: _make_plain_difference_cell(name, plain_ones)))
+    rows = [[Cell(_format_label(name)), *(cell(name) for _, cell in columns)] for name in evaluation.metrics]
     return Table("Metrics", ["metric", *(heading for heading, _ in columns)], rows, numbers=True)
 
 
-def _label(name: str) -> str:
-    metric = metric_of(name)
+def _format_label(name: str) -> str:
+    metric = get_metric(name)
     return f"{metric.label}{' (less is better)' if metric.lower_is_better else ''}"
 
 
-def _values(heading: str, estimates: Estimates) -> list[Column]:
-    values: Column = (heading, lambda name: Cell(number(estimates.get(name, Estimate()).value)))
-    return [values, *_intervals(estimates)]
+def _make_value_columns(heading: str, estimates: Estimates) -> list[Column]:
+    values: Column = (heading, lambda name: Cell(format_metric(estimates.get(name, Estimate()).value)))
+    return [values, *_make_interval_columns(estimates)]
 
 
-def _intervals(estimates: Estimates) -> list[Column]:
+def _make_interval_columns(estimates: Estimates) -> list[Column]:
     def cell(name: str) -> Cell:
         one = estimates.get(name, Estimate())
-        return Cell(interval(one.low, one.high), QUIET)
+        return Cell(format_interval(one.low, one.high), QUIET)
 
     return [("interval", cell)] if any(cell(name).text for name in estimates) else []
 
 
-def _difference(name: str, estimates: Estimates) -> Cell:
+def _make_difference_cell(name: str, estimates: Estimates) -> Cell:
     one = estimates.get(name, Estimate())
-    return Cell(difference(one.value), tendency(name, one))
+    return Cell(format_difference(one.value), judge_difference(name, one))
 
 
-def _plain_difference(name: str, estimates: Estimates) -> Cell:
+def _make_plain_difference_cell(name: str, estimates: Estimates) -> Cell:
     """A difference without an interval: which direction it has is a word, and no colour."""
     if name not in estimates:
         return Cell("not compared", QUIET)
     value = estimates[name].value or 0.0
-    if not _is_seen(value):
-        return Cell(difference(value))
-    return Cell(f"{difference(value)} {'better' if (value < 0) == metric_of(name).lower_is_better else 'worse'}")
+    if not _is_visible(value):
+        return Cell(format_difference(value))
+    return Cell(
+        f"{format_difference(value)} {'better' if (value < 0) == get_metric(name).lower_is_better else 'worse'}"
+    )
 
 
-def _is_seen(value: float | None) -> bool:
-    return value is not None and bool(difference(value).strip("+-0."))
+def _is_visible(value: float | None) -> bool:
+    return value is not None and bool(format_difference(value).strip("+-0."))
 
 
-def tendency(name: str, one: Estimate) -> str:
+def judge_difference(name: str, one: Estimate) -> str:
     """GOOD or BAD if the whole interval of a difference is on one side of 0; "" if it is not, or has none."""
-    if not _is_seen(one.value) or one.low is None or one.high is None or one.low <= 0 <= one.high:
+    if not _is_visible(one.value) or one.low is None or one.high is None or one.low <= 0 <= one.high:
         return ""
-    return GOOD if (one.low > 0) != metric_of(name).lower_is_better else BAD
+    return GOOD if (one.low > 0) != get_metric(name).lower_is_better else BAD
 
 
-def class_names(found: Found) -> tuple[str, str]:
+def get_class_names(found: PipelineResult) -> tuple[str, str]:
     """The target's own values in the source: that of class 0, that of class 1."""
-    settings = data_settings(found)
+    settings = get_data_settings(found)
     return str(settings.get("negative", 0)), str(settings.get("positive", 1))
 
 
-def confusion_table(found: Confusion, classes: tuple[str, str]) -> Table:
+def make_confusion_table(found: Confusion, classes: tuple[str, str]) -> Table:
     negative, positive = classes
     rows = [
-        cells(f"true class {name}", _with_share(no, no + yes), _with_share(yes, no + yes), count(no + yes))
+        make_cells(
+            f"true class {name}", _format_share(no, no + yes), _format_share(yes, no + yes), format_count(no + yes)
+        )
         for name, no, yes in ((negative, found.tn, found.fp), (positive, found.fn, found.tp))
     ]
     headings = ["", f"predicted {negative}", f"predicted {positive}", "rows"]
     return Table("Confusion matrix", headings, rows, numbers=True)
 
 
-def _with_share(part: int, whole: int) -> str:
+def _format_share(part: int, whole: int) -> str:
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
 
 
-def plain(value: float | None, missing: str = NOT_COMPUTED) -> str:
+def format_plain(value: float | None, missing: str = NOT_COMPUTED) -> str:
     return missing if value is None or not math.isfinite(value) else f"{value:.4g}"

@@ -5,13 +5,13 @@ After Mitchell et al.: Model Cards for Model Reporting, FAT* 2019.
 
 from __future__ import annotations
 
-from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, cells, facts
-from pipeline.report.format import count, interval, plural
-from pipeline.report.gather import Found
+from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, make_cells, make_fact_table
+from pipeline.report.format import format_count, format_interval, pluralize
+from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Slice
-from pipeline.report.sections.data import NOT_STATED, data_settings, description_of, unstated
-from pipeline.report.sections.evaluation import IN_SLICES
-from stepkit.model.metric_table import NOT_COMPUTED, metric_of, number
+from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
+from pipeline.report.sections.evaluation import SLICE_METRICS
+from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
 
 NOT_FOR_DECISIONS = (
@@ -24,35 +24,35 @@ FURTHER_LIMITS = (
 )
 
 
-def card_section(found: Found) -> Section:
+def make_card_section(found: PipelineResult) -> Section:
     if "random_forest" not in found.runs:
         return Section("card", "Model card", [Text("There is no model card: no model was trained in this run.")])
-    limits = data_settings(found).get("limits")
+    limits = get_data_settings(found).get("limits")
     stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
-    model = facts("Model", _model_facts(found))
-    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_fairness(found), *stated, Text(FURTHER_LIMITS)]
+    model = make_fact_table("Model", _list_model_facts(found))
+    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_make_fairness_blocks(found), *stated, Text(FURTHER_LIMITS)]
     return Section("card", "Model card", blocks)
 
 
-def _model_facts(found: Found) -> list[tuple[str, str | Cell]]:
-    settings = data_settings(found)
+def _list_model_facts(found: PipelineResult) -> list[tuple[str, str | Cell]]:
+    settings = get_data_settings(found)
     target, positive = settings.get("target", "the target"), settings.get("positive", 1)
     source = settings.get("source_target")
     called = f" ('{source}' in the source)" if source and source != target else ""
     return [
         ("purpose", f"Estimates the probability that {target}{called} is {positive}, and the class at its threshold."),
-        ("kind", _kind(found)),
+        ("kind", _describe_kind(found)),
         ("input", "Raw rows of the data set; missing values and codes that it has never seen are legal."),
-        ("trained on", description_of(found)),
-        ("rows", _rows(found)),
+        ("trained on", get_description(found)),
+        ("rows", _describe_rows(found)),
         ("licence of the data", str(settings.get("licence") or NOT_STATED)),
-        ("to fill in", unstated(found)),
-        ("how good", _how_good(found)),
+        ("to fill in", list_unstated(found)),
+        ("how good", _describe_quality(found)),
         ("validation", found.tag("random_forest", SUMMARY)),
     ]
 
 
-def _kind(found: Found) -> str:
+def _describe_kind(found: PipelineResult) -> str:
     forest = (found.config.get("random_forest_pipeline") or {}).get("random_forest")
     if not forest:
         return "Random forest within a scikit-learn pipeline, answered by ONNX."
@@ -64,48 +64,48 @@ def _kind(found: Found) -> str:
     )
 
 
-def _rows(found: Found) -> str:
+def _describe_rows(found: PipelineResult) -> str:
     run = found.runs.get("segregate")
     root = run.data.params.get("artifact_root", "data") if run else ""
     train, test = (found.metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
-    return f"{count(train)} to train and validate, {count(test)} to test" if train and test else ""
+    return f"{format_count(train)} to train and validate, {format_count(test)} to test" if train and test else ""
 
 
-def _how_good(found: Found) -> str:
+def _describe_quality(found: PipelineResult) -> str:
     if found.evaluation is None:
         return "not known: it was not evaluated in this run"
-    auc = found.evaluation.estimate("roc_auc")
-    span = interval(auc.low, auc.high)
-    return f"test ROC AUC {number(auc.value)}{f' ({span})' if span else ', no interval computed'}"
+    auc = found.evaluation.get_estimate("roc_auc")
+    span = format_interval(auc.low, auc.high)
+    return f"test ROC AUC {format_metric(auc.value)}{f' ({span})' if span else ', no interval computed'}"
 
 
-def _fairness(found: Found) -> list[Block]:
+def _make_fairness_blocks(found: PipelineResult) -> list[Block]:
     """For each column with slices, how far its groups are apart."""
     slices = found.evaluation.slices if found.evaluation else []
     if not slices:
         return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
-    names = [name for name in IN_SLICES if any(name in one.metrics for one in slices)]
-    large = [one for one in slices if is_large(one, found)]
+    names = [name for name in SLICE_METRICS if any(name in one.metrics for one in slices)]
+    large = [one for one in slices if is_large_enough(one, found)]
     rows = [
-        cells(column, *(_spread([one for one in large if one.column == column], name) for name in names))
+        make_cells(column, *(_format_spread([one for one in large if one.column == column], name) for name in names))
         for column in sorted({one.column for one in large})
     ]
-    headings = ["column", *(metric_of(name).label for name in names)]
+    headings = ["column", *(get_metric(name).label for name in names)]
     table = Table("Fairness: lowest to highest group", headings, rows)
     hint = "Groups differ by chance too, small ones most: see the intervals under Slices before reading a gap into it."
     left_out = len(slices) - len(large)
-    small = f" Not among them: {plural(left_out, 'group')} too small to be judged." if left_out else ""
+    small = f" Not among them: {pluralize(left_out, 'group')} too small to be judged." if left_out else ""
     return [table, Text(hint + small)]
 
 
-def is_large(one: Slice, found: Found) -> bool:
+def is_large_enough(one: Slice, found: PipelineResult) -> bool:
     """Whether a group is large enough for the gate to judge (evaluate.slices of the run's configuration)."""
     wanted = (found.config.get("evaluate") or {}).get("slices") or {}
     fewest = min(one.positives, one.rows - one.positives)
     return bool(one.rows >= wanted.get("min_rows", 0) and fewest >= wanted.get("min_positives", 0))
 
 
-def _spread(group: list[Slice], name: str) -> str:
+def _format_spread(group: list[Slice], name: str) -> str:
     """ "0.7500 (Sex: male) to 0.7700 (Sex: female)"; groups in which it cannot be computed are counted."""
     values = [(one.metrics.get(name, Estimate()).value, one.label) for one in group]
     known = [(value, label) for value, label in values if value is not None]
@@ -114,4 +114,4 @@ def _spread(group: list[Slice], name: str) -> str:
     (low, lowest), (high, highest) = min(known), max(known)
     missing = len(group) - len(known)
     more = f"; not computed in {missing}" if missing else ""
-    return f"{number(low, 3)} ({lowest}) to {number(high, 3)} ({highest}){more}"
+    return f"{format_metric(low, 3)} ({lowest}) to {format_metric(high, 3)} ({highest}){more}"

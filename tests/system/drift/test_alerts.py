@@ -14,8 +14,8 @@ import pytest
 from drift.alerts.run import main
 from loop.webhook_receiver import Receiver
 from tests.conftest import run_command
-from tests.support.alert_receivers import Services, alert_services
-from tests.support.drift_results import result
+from tests.support.alert_receivers import Services, run_alert_services
+from tests.support.drift_results import make_result
 
 SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7xx/"
 PAGERDUTY = f"pagerduty://{'i' * 32}@{'a' * 20}/"
@@ -32,7 +32,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
-    with alert_services(tmp_path) as started:
+    with run_alert_services(tmp_path) as started:
         for name, value in started.env.items():
             monkeypatch.setenv(name, value)
         yield started
@@ -58,8 +58,8 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_a_webhook_gets_the_message_once_however_often_the_task_runs(receiver: Receiver, tell: Tell) -> None:
-    assert "delivered" in tell(result(), receiver.address)
-    assert "told before" in tell(result(), receiver.address)
+    assert "delivered" in tell(make_result(), receiver.address)
+    assert "told before" in tell(make_result(), receiver.address)
     (message,) = receiver.received
     assert message["title"] == "Drift: credit_default version 3, look at it"
     assert message["type"] == "warning"
@@ -69,15 +69,15 @@ def test_a_webhook_gets_the_message_once_however_often_the_task_runs(receiver: R
 
 def test_the_end_of_the_drift_is_told(receiver: Receiver, tell: Tell) -> None:
     for one in (
-        result("nothing", day=1, alarm=False),
-        result("alert", day=2),
-        result("nothing", day=3),
-        result("retrain", day=4),
-        result("nothing", day=5, alarm=False),
-        result("nothing", day=6, alarm=False),
+        make_result("nothing", day=1, alarm=False),
+        make_result("alert", day=2),
+        make_result("nothing", day=3),
+        make_result("retrain", day=4),
+        make_result("nothing", day=5, alarm=False),
+        make_result("nothing", day=6, alarm=False),
     ):
         tell(one, receiver.address)
-    assert receiver.titles() == [
+    assert receiver.list_titles() == [
         "Drift: credit_default version 3, look at it",
         "Drift: credit_default version 3, retraining begins",
         "No more drift: credit_default version 3",
@@ -91,26 +91,26 @@ def test_a_failure_that_goes_on_is_told_once_until_it_is_mended(receiver: Receiv
     story: list[tuple[str, dict[str, Any]]] = [("failure", failed), ("failure", failed), ("success", works)]
     for hour, (kind, facts) in enumerate(story):
         tell({**facts, "dag_run": f"r{hour}", "at": f"2026-11-24T1{hour}:00:00Z"}, receiver.address, kind=kind)
-    assert receiver.titles() == ["drift_monitoring failed: report", "drift_monitoring works again"]
+    assert receiver.list_titles() == ["drift_monitoring failed: report", "drift_monitoring works again"]
 
 
 def test_a_second_try_goes_only_where_the_first_did_not_arrive(receiver: Receiver, tell: Tell) -> None:
     with Receiver() as down:
         down.refusing = True
-        first = tell(result(), receiver.address, down.address)
+        first = tell(make_result(), receiver.address, down.address)
         assert "NotDelivered: 1 of 2 addresses" in first
         assert first.endswith("1")
         down.refusing = False
-        assert "delivered" in tell(result(), receiver.address, down.address)
+        assert "delivered" in tell(make_result(), receiver.address, down.address)
         assert (len(receiver.received), len(down.received)) == (1, 1)
 
 
 def test_slack_gets_its_payload_and_its_secret_is_neither_printed_nor_kept(
     services: Services, tell: Tell, tmp_path: Path
 ) -> None:
-    said = tell(result(), SLACK)
+    said = tell(make_result(), SLACK)
     assert "delivered" in said
-    (post,) = services.to("hooks.slack.com")
+    (post,) = services.list_posts("hooks.slack.com")
     assert post.path == "/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7xx"
     (attachment,) = post.body["attachments"]
     assert attachment["title"] == "Drift: credit_default version 3, look at it"
@@ -120,9 +120,9 @@ def test_slack_gets_its_payload_and_its_secret_is_neither_printed_nor_kept(
 
 
 def test_pagerduty_gets_an_incident_and_its_end(services: Services, tell: Tell) -> None:
-    tell(result("retrain", day=1), PAGERDUTY)
-    tell(result("nothing", day=2, alarm=False), PAGERDUTY)
-    began, ended = services.to("events.pagerduty.com")
+    tell(make_result("retrain", day=1), PAGERDUTY)
+    tell(make_result("nothing", day=2, alarm=False), PAGERDUTY)
+    began, ended = services.list_posts("events.pagerduty.com")
     assert began.path == "/v2/enqueue"
     assert began.body["event_action"] == "trigger"
     assert began.body["payload"]["severity"] == "critical"
@@ -134,10 +134,10 @@ def test_pagerduty_gets_an_incident_and_its_end(services: Services, tell: Tell) 
 def test_without_an_address_the_message_is_printed_and_told_to_the_first_that_is_named(
     receiver: Receiver, tell: Tell
 ) -> None:
-    said = tell(result())
+    said = tell(make_result())
     assert "LIMIT_BAL" in said
     assert "nobody is told" in said
-    assert "delivered" in tell(result(), receiver.address)
+    assert "delivered" in tell(make_result(), receiver.address)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_an_address_or_a_journal_that_cannot_be_used_is_one_message_without_secr
 ) -> None:
     if journal:
         monkeypatch.setenv("DRIFT_ALERTS_JOURNAL", journal)
-    said = tell(result(), address)
+    said = tell(make_result(), address)
     assert message in said
     assert "hook-with-a-secret" not in said
     assert said.endswith("1")
 
 
 def test_the_command_as_a_scheduler_calls_it(receiver: Receiver, tmp_path: Path) -> None:
-    event = json.dumps({"kind": "window", "facts": result()})
+    event = json.dumps({"kind": "window", "facts": make_result()})
     ended = run_command(
         "bash", "-c", f"echo '{event}' | python -P -m drift.alerts.run", PYTHONPATH=".", DRIFT_ALERTS=receiver.address,
         DRIFT_ALERTS_JOURNAL=f"sqlite:///{tmp_path / 'alerts.db'}",

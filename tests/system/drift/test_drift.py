@@ -20,14 +20,14 @@ from plotly.offline import get_plotlyjs
 from drift import history, labelled, page
 from drift import replay as replay_project
 from drift.compare.sources import watched
-from prediction_log.labels import give_feedback
+from prediction_log.labels import write_labels
 from prediction_log.read import read_log
-from simulate.drifts import traffic
+from simulate.drifts import simulate_traffic
 from stepkit.errors import StepError
-from stepkit.store.lineage import run_of
-from tests.conftest import Ended, Experiment, new_experiment
-from tests.support.monitored_champion import COLUMNS, ROWS, START, WatchedModel, watched_model, window
-from tests.support.pipelines import run_here, small_forest
+from stepkit.store.lineage import parse_run_id
+from tests.conftest import Experiment, StepResult, create_experiment
+from tests.support.monitored_champion import COLUMNS, ROWS, START, WatchedModel, create_watched_model, format_window
+from tests.support.pipelines import make_small_forest, run_here
 
 Look = Callable[..., dict[str, Any]]
 ONE_OF_ONE = {"confirm": 1, "of_windows": 1, "retrain_min_rows": 500}
@@ -36,7 +36,7 @@ ONE_OF_ONE = {"confirm": 1, "of_windows": 1, "retrain_min_rows": 500}
 @pytest.fixture(scope="module")
 def model(store: str, tmp_path_factory: pytest.TempPathFactory) -> WatchedModel:
     folder = tmp_path_factory.mktemp("watched")
-    return watched_model(new_experiment("watched", folder), folder)
+    return create_watched_model(create_experiment("watched", folder), folder)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,13 @@ def windows(model: WatchedModel) -> dict[str, str]:
         "honest": model.serve(0),
         "drifted": model.serve(1, "age"),
         "few": model.serve(2, rows=50),
-        "empty": window(empty, empty + timedelta(hours=1)),
+        "empty": format_window(empty, empty + timedelta(hours=1)),
     }
 
 
 @pytest.fixture
-def run_drift(run_step: Callable[..., Ended], model: WatchedModel) -> Callable[..., Ended]:
-    def call(current: str, **settings: object) -> Ended:
+def run_drift(run_step: Callable[..., StepResult], model: WatchedModel) -> Callable[..., StepResult]:
+    def call(current: str, **settings: object) -> StepResult:
         given = {"reference": model.address, "log_url": model.log_url, "current": current, **settings}
         return run_step("drift", **given)
 
@@ -73,7 +73,7 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def look(run_drift: Callable[..., Ended], tmp_path: Path) -> Look:
+def look(run_drift: Callable[..., StepResult], tmp_path: Path) -> Look:
     """Compare a window, and return the drift.json that was written to the path that was asked for."""
 
     def call(current: str, **settings: object) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_an_honest_window_is_quiet_and_everything_is_on_its_run(
     html = Path(mlflow.artifacts.download_artifacts(found["report"])).read_text()
     assert "LIMIT_BAL" in html
     assert "Dataset Drift is NOT detected" in html
-    assert (history.pages_of(model.name) / "drift_report.html").read_text() == html
+    assert (history.get_page_folder(model.name) / "drift_report.html").read_text() == html
 
 
 def test_a_drifted_window_says_what_moved_and_retrains(look: Look, windows: dict[str, str]) -> None:
@@ -150,7 +150,7 @@ def test_a_label_that_was_put_right_makes_it_another_window(look: Look, model: W
     first = look(address)
     began = START + timedelta(hours=13)
     asked = read_log(model.log_url, start=began, end=began + timedelta(hours=1), labels=True).iloc[0]
-    counts = give_feedback(model.log_url, [(asked.request_id, asked.row, 1 - int(asked.label))])
+    counts = write_labels(model.log_url, [(asked.request_id, asked.row, 1 - int(asked.label))])
     second = look(address)
     assert counts.changed == 1
     assert second["run_id"] != first["run_id"]
@@ -180,7 +180,7 @@ def test_a_window_that_says_nothing_is_not_judged(
 
 def test_broken_columns_of_a_file_end_in_a_clear_state(look: Look, tmp_path: Path) -> None:
     """A column gone, a new one, a constant one, one without any value: one window, each named for what it is."""
-    table = traffic(ROWS, 7).assign(BILL_AMT1=3, AGE=np.nan, region="north").drop(columns=["PAY_AMT6"])
+    table = simulate_traffic(ROWS, 7).assign(BILL_AMT1=3, AGE=np.nan, region="north").drop(columns=["PAY_AMT6"])
     path = tmp_path / "broken.csv"
     table.to_csv(path, index=False)
     found = look(str(path))
@@ -197,7 +197,7 @@ ODD_NAMES = ("self", "a//b", "rate%", "rate$", "index", "prediction")
 
 @pytest.mark.parametrize("tests", ["evidently", "sized"])
 def test_one_broken_column_stops_no_other_whatever_they_are_called(
-    run_step: Callable[..., Ended], experiment: Experiment, tmp_path: Path, tests: str
+    run_step: Callable[..., StepResult], experiment: Experiment, tmp_path: Path, tests: str
 ) -> None:
     random = np.random.default_rng(3)
     reference = pd.DataFrame({name: random.normal(size=300) for name in (*ODD_NAMES, "words", "empty", "endless")})
@@ -222,7 +222,7 @@ def test_one_broken_column_stops_no_other_whatever_they_are_called(
 
 @pytest.mark.usefixtures("no_page")
 def test_text_in_a_column_of_numbers_is_named_where_a_model_is_watched(look: Look, tmp_path: Path) -> None:
-    table = traffic(ROWS, 7).astype({"AGE": object})
+    table = simulate_traffic(ROWS, 7).astype({"AGE": object})
     table.loc[7, "AGE"] = "unknown"
     table.to_csv(tmp_path / "words.csv", index=False)
     found = look(str(tmp_path / "words.csv"))
@@ -233,7 +233,7 @@ def test_text_in_a_column_of_numbers_is_named_where_a_model_is_watched(look: Loo
 @pytest.mark.usefixtures("no_page")
 def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedModel) -> None:
     address = model.serve(10, rows=60, labels=False)
-    counts = give_feedback(model.log_url, [("nobody", 0, 1)])
+    counts = write_labels(model.log_url, [("nobody", 0, 1)])
     found = look(address)
     assert counts.unknown == [("nobody", 0)]
     assert (found["window"]["rows"], found["window"]["labelled"]) == (60, 0)
@@ -242,9 +242,9 @@ def test_labels_for_unknown_requests_change_nothing(look: Look, model: WatchedMo
 @pytest.mark.usefixtures("no_page")
 def test_rows_from_the_future_are_left_out_and_told(look: Look, model: WatchedModel) -> None:
     start = datetime.now(UTC) - timedelta(seconds=ROWS - 100)
-    model.record(start, traffic(ROWS, 11).iloc[: ROWS - 100])
-    model.record(datetime.now(UTC) + timedelta(hours=2), traffic(20, 12))
-    found = look(window(start, start + timedelta(days=1)))
+    model.record(start, simulate_traffic(ROWS, 11).iloc[: ROWS - 100])
+    model.record(datetime.now(UTC) + timedelta(hours=2), simulate_traffic(20, 12))
+    found = look(format_window(start, start + timedelta(days=1)))
     assert (found["window"]["rows"], found["window"]["future_rows"]) == (ROWS - 100, 20)
     assert "clock" in alarms(found)
 
@@ -261,7 +261,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("current", REFUSED)
 def test_an_input_that_cannot_be_used_is_one_message(
-    run_drift: Callable[..., Ended],
+    run_drift: Callable[..., StepResult],
     experiment: Experiment,
     model: WatchedModel,
     windows: dict[str, str],
@@ -276,7 +276,7 @@ def test_an_input_that_cannot_be_used_is_one_message(
 
 
 def test_an_address_with_a_password_is_refused_and_not_kept(
-    run_drift: Callable[..., Ended], experiment: Experiment
+    run_drift: Callable[..., StepResult], experiment: Experiment
 ) -> None:
     ended = run_drift("log:?rows=5", log_url="postgresql://me:hidden@127.0.0.1/none")
     assert ended.message.startswith("SecretInAddress: log_url holds a password")
@@ -285,7 +285,7 @@ def test_an_address_with_a_password_is_refused_and_not_kept(
 
 
 def test_without_evidently_it_is_one_message_and_no_run(
-    run_drift: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    run_drift: Callable[..., StepResult], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drift.run.find_spec", lambda name: None)
     ended = run_drift("log:?rows=5")
@@ -294,9 +294,9 @@ def test_without_evidently_it_is_one_message_and_no_run(
 
 
 def test_training_data_that_were_deleted_are_one_message(
-    run_drift: Callable[..., Ended], windows: dict[str, str], model: WatchedModel, tmp_path: Path
+    run_drift: Callable[..., StepResult], windows: dict[str, str], model: WatchedModel, tmp_path: Path
 ) -> None:
-    run_id = run_of(watched(model.experiment.client, model.address).train_address)
+    run_id = parse_run_id(watched(model.experiment.client, model.address).train_address)
     stored = str(model.experiment.client.get_run(run_id).info.artifact_uri).removeprefix("file://")
     train = Path(stored, "data", "data_train.csv")
     moved = shutil.move(train, tmp_path / "kept.csv")
@@ -306,7 +306,7 @@ def test_training_data_that_were_deleted_are_one_message(
 
 
 def test_a_version_without_training_data_is_one_message(
-    run_drift: Callable[..., Ended], model: WatchedModel, windows: dict[str, str]
+    run_drift: Callable[..., StepResult], model: WatchedModel, windows: dict[str, str]
 ) -> None:
     client = model.experiment.client
     name = f"{model.name}_bare"
@@ -322,16 +322,16 @@ def test_labelled_rows_train_a_model(
     model: WatchedModel, windows: dict[str, str], tmp_path: Path, experiment: Experiment
 ) -> None:
     output = tmp_path / "labelled.parquet"
-    said = labelled.export(given_to_export(model, output, labelled_min_rows="1000"))
+    said = labelled.write_labelled(given_to_export(model, output, labelled_min_rows="1000"))
     table = pd.read_parquet(output)
     assert f"{len(table):,} of" in said
     assert list(table) == [COLUMNS.id_column, *COLUMNS.names, COLUMNS.source_target]
     assert set(table[COLUMNS.source_target]) == {0, 1}
-    honest = traffic(ROWS, 100).drop(columns=["ID"])
+    honest = simulate_traffic(ROWS, 100).drop(columns=["ID"])
     first = table.drop(columns=["ID"]).iloc[:ROWS].astype(float)
     pd.testing.assert_frame_equal(first[list(honest)], honest.astype(float))
     steps = "main.execute_steps=[download,preprocess,check_data,segregate,random_forest]"
-    trained = run_here(experiment, f"data.file_url={output}", "data.sha256=[]", steps, *small_forest())
+    trained = run_here(experiment, f"data.file_url={output}", "data.sha256=[]", steps, *make_small_forest())
     assert trained.error is None
     assert trained.runs.steps["random_forest"].data.tags["model_id"]
 
@@ -340,11 +340,11 @@ def test_what_another_model_answered_is_no_part_of_a_window_and_trains_no_model(
     look: Look, model: WatchedModel, tmp_path: Path
 ) -> None:
     start = START + timedelta(hours=15)
-    address = model.record(start, traffic(60, 16))
-    replace(model, name="another").record(start, traffic(70, 17))
+    address = model.record(start, simulate_traffic(60, 16))
+    replace(model, name="another").record(start, simulate_traffic(70, 17))
     assert look(address)["window"]["rows"] == 60
     hour = {"from": start.isoformat(), "to": (start + timedelta(hours=1)).isoformat()}
-    said = labelled.export(given_to_export(model, tmp_path / "labelled.csv", labelled_min_rows="50", **hour))
+    said = labelled.write_labelled(given_to_export(model, tmp_path / "labelled.csv", labelled_min_rows="50", **hour))
     assert "60 of 60 rows have a label" in said
 
 
@@ -358,7 +358,7 @@ def test_too_few_labels_are_refused_and_nothing_is_written(
 ) -> None:
     output = tmp_path / "labelled.parquet"
     with pytest.raises(StepError, match="1,000,000 are needed"):
-        labelled.export(given_to_export(model, output, labelled_min_rows="1000000"))
+        labelled.write_labelled(given_to_export(model, output, labelled_min_rows="1000000"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -368,9 +368,9 @@ def test_the_page_and_the_replay_show_every_window(
     for name in ("empty", "few"):
         look(windows[name])
     look(windows["few"], min_rows=40)
-    path = page.write(experiment.name, model.name, tmp_path / "page.html")
+    path = page.write_page(experiment.name, model.name, tmp_path / "page.html")
     text = path.read_text()
-    assert page.write(experiment.name, model.name, None) == history.pages_of(model.name) / "index.html"
+    assert page.write_page(experiment.name, model.name, None) == history.get_page_folder(model.name) / "index.html"
     assert "2 windows" in text
     assert "http" not in text.replace(get_plotlyjs(), "").replace("http://www.w3.org", "")
     policy = [word for key, value in ONE_OF_ONE.items() for word in (f"--{key}", str(value))]

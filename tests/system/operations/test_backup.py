@@ -21,10 +21,10 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from stepkit.paths import ROOT, sqlite_address
-from stepkit.store.relocate import settle
-from tests.support.prediction_logs import asked, ids, new_database, opened, write
-from tests.support.servers import postgres_binary, wait_until
+from stepkit.paths import ROOT, make_sqlite_url
+from stepkit.store.relocate import relocate_store
+from tests.support.prediction_logs import count_ids, create_database, open_log, query_database, write_predictions
+from tests.support.servers import find_postgres_binary, wait_until
 
 RUNS = 3
 
@@ -42,17 +42,17 @@ class Place:
         """Take over runs made elsewhere, so that no process has this database open; write a few predictions."""
         shutil.copy(runs / "mlflow.db", self.tracking)
         shutil.copytree(runs / "mlruns", self.artifacts)
-        settle(self.tracking)
-        with opened(self.log) as log:
-            write(log, "a", "b", "c")
+        relocate_store(self.tracking)
+        with open_log(self.log) as log:
+            write_predictions(log, "a", "b", "c")
 
     def command(self, *words: str, root: Path = ROOT, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the program with a Python that has nothing installed, as in the container."""
-        databases = f"predictions={self.log} mlflow={sqlite_address(self.tracking)}"
+        databases = f"predictions={self.log} mlflow={make_sqlite_url(self.tracking)}"
         given = ["--databases", databases, "--artifacts", str(self.artifacts)]
         code = f"import sys; sys.path[:0] = [{str(root)!r}]; import backup.run as r; r.main()"
         bare = [sys.executable, "-I", "-S", "-c", code]
-        binaries = Path(postgres_binary("pg_dump")).parent
+        binaries = Path(find_postgres_binary("pg_dump")).parent
         env = {"PATH": f"{binaries}:/usr/bin:/bin"}
         return subprocess.run([*bare, *given, *words], capture_output=True, text=True, env=env, timeout=120, **options)
 
@@ -75,7 +75,7 @@ class Place:
 
     def state(self) -> tuple[object, ...]:
         """Everything that a restore brings back: rows of the runs, artifacts, predictions."""
-        return self.rows(), self.digests(), ids(self.log)
+        return self.rows(), self.digests(), count_ids(self.log)
 
     def wipe(self) -> None:
         self.tracking.unlink()
@@ -143,7 +143,7 @@ def test_what_was_wiped_comes_back_to_the_last_row_and_byte(place: Place) -> Non
     place.wipe()
     assert "restored predictions, mlflow and 3 artifacts" in place.restore(saved)
     assert place.state() == before
-    assert asked(place.log, "SELECT version_num FROM prediction_log_version") == [("2",)]
+    assert query_database(place.log, "SELECT version_num FROM prediction_log_version") == [("2",)]
 
 
 def test_a_backup_made_amid_writing_lacks_nothing_that_it_speaks_of(files_only: Place) -> None:
@@ -246,7 +246,7 @@ def test_a_backup_that_fails_leaves_nothing_behind(files_only: Place) -> None:
 
 
 def test_a_wrong_password_is_told_with_the_variable_to_set(files_only: Place, log_server: str) -> None:
-    files_only.log = new_database(log_server).replace("tester@", "nobody_here:secret@")
+    files_only.log = create_database(log_server).replace("tester@", "nobody_here:secret@")
     told = files_only.save_in_vain()
     assert "PGPASSWORD is its password" in told
     assert "secret" not in told
@@ -270,8 +270,8 @@ def lies_aside(place: Place) -> list[Path]:
 
 def test_a_restore_that_cannot_write_a_database_changes_nothing(files_only: Place) -> None:
     saved = files_only.save()
-    with opened(files_only.log) as log:
-        write(log, "later")
+    with open_log(files_only.log) as log:
+        write_predictions(log, "later")
     next(files_only.artifacts.rglob("result.json")).write_text("later")
     before = files_only.state()
     (files_only.folder / "file").touch()
@@ -294,9 +294,9 @@ def test_a_restore_that_cannot_write_the_artifacts_says_why_and_puts_them_back(f
 def test_a_restore_that_fails_after_one_into_postgresql_says_what_was_replaced_and_where_the_old_lies(
     made_runs: Path, tmp_path: Path, log_server: str
 ) -> None:
-    place = Place(tmp_path, new_database(log_server))
+    place = Place(tmp_path, create_database(log_server))
     place.fill(made_runs)
-    forbidden = new_database(log_server)
+    forbidden = create_database(log_server)
     with psycopg.connect(forbidden, autocommit=True) as connection:
         connection.execute("CREATE TABLE things (n integer)")
         make_guest(connection)
@@ -320,7 +320,7 @@ def test_a_restore_that_postgresql_refuses_puts_everything_back(
     made_runs: Path, tmp_path: Path, log_server: str
 ) -> None:
     """Its owner alone may drop a schema; everything else is restored by then."""
-    place = Place(tmp_path, new_database(log_server))
+    place = Place(tmp_path, create_database(log_server))
     place.fill(made_runs)
     saved = place.save()
     with psycopg.connect(place.log, autocommit=True) as connection:
@@ -351,17 +351,17 @@ def save_as_configured(root: Path) -> str:
 
 def test_what_the_configuration_names_is_saved(made_runs: Path, tmp_path: Path) -> None:
     place = installation(made_runs, tmp_path)
-    with opened(place.log) as log:
-        write(log, "a")
+    with open_log(place.log) as log:
+        write_predictions(log, "a")
     folder = Path(save_as_configured(tmp_path).split(": ")[0])
-    assert asked(f"sqlite:///{folder / 'predictions.sqlite'}", "SELECT count(*) FROM predictions") == [(1,)]
-    assert asked(f"sqlite:///{folder / 'mlflow.sqlite'}", "SELECT count(*) FROM runs") == [(RUNS,)]
+    assert query_database(f"sqlite:///{folder / 'predictions.sqlite'}", "SELECT count(*) FROM predictions") == [(1,)]
+    assert query_database(f"sqlite:///{folder / 'mlflow.sqlite'}", "SELECT count(*) FROM runs") == [(RUNS,)]
 
 
 def test_artifacts_are_restored_next_to_the_store_wherever_that_is(champion: Path, tmp_path: Path) -> None:
     away = tmp_path / "away"
     shutil.copytree(champion, away)
-    settle(away / "mlflow.db")
+    relocate_store(away / "mlflow.db")
     databases = ["--databases", f"mlflow=sqlite:///{away / 'mlflow.db'}", "--artifacts", ""]
     place = Place(away, "")
     saved = Path(place.command(*databases, "save", "--to", str(tmp_path)).stdout.split(": ")[0])
@@ -415,10 +415,10 @@ def test_artifacts_on_a_server_are_missing_unless_they_are_said_to_have_a_backup
 @pytest.mark.parametrize("name", ["set #1", "a?b", "5%23", "feature%2Fx", "it's ü; x&y"])
 def test_a_backup_is_whole_whatever_the_path_contains(made_runs: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    place = Place(tmp_path / name, sqlite_address(tmp_path / name / "log.db"))
+    place = Place(tmp_path / name, make_sqlite_url(tmp_path / name / "log.db"))
     shutil.copy(made_runs / "mlflow.db", place.tracking)  # its artifacts are elsewhere
     saved = place.save()
-    assert asked(f"sqlite:///{saved / 'mlflow.sqlite'}".replace("%", "%25").replace("?", "%3F"),
+    assert query_database(f"sqlite:///{saved / 'mlflow.sqlite'}".replace("%", "%25").replace("?", "%3F"),
                  "SELECT count(*) FROM runs") == [(RUNS,)]  # fmt: skip
     assert len(list((saved / "artifacts").rglob("result.json"))) == RUNS
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -458,7 +458,7 @@ def test_a_champion_that_was_restored_elsewhere_loads_from_there(with_champion: 
     assert "the champion m version 1 loads" in place.restore(saved)
     locations = "SELECT artifact_location FROM experiments WHERE experiment_id = 1 UNION ALL "
     locations += "SELECT storage_location FROM model_versions"
-    assert all(str(place.artifacts) in one for (one,) in asked(f"sqlite:///{place.tracking}", locations))
+    assert all(str(place.artifacts) in one for (one,) in query_database(f"sqlite:///{place.tracking}", locations))
 
 
 def test_a_restore_whose_champion_does_not_load_is_undone(with_champion: tuple[Place, Path]) -> None:

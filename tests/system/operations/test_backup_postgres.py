@@ -12,8 +12,8 @@ import pytest
 
 from backup.databases import restore_postgres, save_database
 from backup.errors import SourceUnreadable
-from tests.support.prediction_logs import asked, new_database
-from tests.support.servers import postgres_binary
+from tests.support.prediction_logs import create_database, query_database
+from tests.support.servers import find_postgres_binary
 
 ROWS = 20_000
 TEXT = 500
@@ -24,24 +24,24 @@ COUNT = "SELECT count(*) FROM things"
 
 @pytest.fixture(autouse=True)
 def programs_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{Path(postgres_binary('pg_dump')).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{Path(find_postgres_binary('pg_dump')).parent}:/usr/bin:/bin")
 
 
 @pytest.fixture(scope="module")
 def dump(log_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    address, file = new_database(log_server), tmp_path_factory.mktemp("dump") / "things.pgdump"
+    address, file = create_database(log_server), tmp_path_factory.mktemp("dump") / "things.pgdump"
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute("CREATE TABLE things (n integer, t text)")
         rows = "INSERT INTO things SELECT n, md5(n::text) || repeat('x', %s) FROM generate_series(1, %s) AS n"
         connection.execute(rows, (TEXT, ROWS))
-    subprocess.run([postgres_binary("pg_dump"), "--format=custom", f"--file={file}", address], check=True)
+    subprocess.run([find_postgres_binary("pg_dump"), "--format=custom", f"--file={file}", address], check=True)
     return file
 
 
 @pytest.fixture
 def target(log_server: str) -> str:
     """A database that holds something already."""
-    address = new_database(log_server)
+    address = create_database(log_server)
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute("CREATE TABLE things AS SELECT 'old' AS t")
     return address
@@ -54,7 +54,7 @@ def test_a_restore_does_not_hold_the_dump_in_memory(dump: Path, target: str) -> 
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert asked(target, COUNT) == [(ROWS,)]
+    assert query_database(target, COUNT) == [(ROWS,)]
     assert peak < ROWS * TEXT / 10
 
 
@@ -63,7 +63,7 @@ def test_a_dump_that_breaks_off_changes_nothing(dump: Path, target: str, tmp_pat
     broken.write_bytes(dump.read_bytes()[: dump.stat().st_size // 2])
     with pytest.raises(SourceUnreadable, match="pg_restore: error"):
         restore_postgres(broken, target)
-    assert asked(target, "SELECT t FROM things") == [("old",)]
+    assert query_database(target, "SELECT t FROM things") == [("old",)]
 
 
 def test_a_statement_that_is_refused_in_the_middle_changes_nothing(dump: Path, target: str) -> None:
@@ -76,7 +76,7 @@ def test_a_statement_that_is_refused_in_the_middle_changes_nothing(dump: Path, t
                            "EXECUTE FUNCTION guard.refuse()")  # fmt: skip
     with pytest.raises(SourceUnreadable, match="no new tables here"):
         restore_postgres(dump, target)
-    assert asked(target, "SELECT t FROM things") == [("old",)]
+    assert query_database(target, "SELECT t FROM things") == [("old",)]
 
 
 @pytest.mark.parametrize("missing", ["pg_restore", "psql"])
@@ -85,12 +85,12 @@ def test_a_program_that_is_not_on_this_machine_is_named_and_nothing_changes(
 ) -> None:
     (tmp_path / "bin").mkdir()
     for name in {"pg_restore", "psql", "sh"} - {missing}:
-        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or postgres_binary(name))
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or find_postgres_binary(name))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert shutil.which(missing) is None
     with pytest.raises(SourceUnreadable, match=rf"{missing}: .*not found.*client programs are installed"):
         restore_postgres(dump, target)
-    assert asked(target, "SELECT t FROM things") == [("old",)]
+    assert query_database(target, "SELECT t FROM things") == [("old",)]
 
 
 def test_a_password_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from ci import post
 from ci.comment import MARKER
-from ci.summary import MOST_BYTES, as_json, summary_of
+from ci.summary import MOST_BYTES, make_summary, to_json
 from tests.support import fake_gh
-from tests.support.reports import COMMIT, page
+from tests.support.reports import COMMIT, make_page
 
 TOKEN = "ghs_never_to_be_seen"
 BRANCH = "better-forest"
@@ -47,7 +47,7 @@ class Job:
         self.monkeypatch.setenv("GITHUB_EVENT_PATH", str(self.folder / "event.json"))
 
     def set(self, **changes: Any) -> None:
-        with fake_gh.changed(self.state) as content:
+        with fake_gh.change_state(self.state) as content:
             content.update(changes)
 
     def known(self, key: str) -> Any:
@@ -63,7 +63,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
     monkeypatch.setenv(fake_gh.STATE, str(state))
     monkeypatch.setattr(post, "PAUSES", (0.0, 0.0))
-    (tmp_path / "summary.json").write_text(as_json(summary_of(page())), encoding="utf-8")
+    (tmp_path / "summary.json").write_text(to_json(make_summary(make_page())), encoding="utf-8")
     job = Job(tmp_path, state, monkeypatch, capsys)
     job.event()
     return job
@@ -87,8 +87,8 @@ def test_a_run_is_told_on_its_commit_and_on_its_pull_request(job: Job) -> None:
 def test_told_again_the_same_comments_are_updated(job: Job) -> None:
     job.set(pulls=[pull(7)])
     job.post()
-    later = summary_of(replace(page(), outcome="Passed now"))
-    (job.folder / "summary.json").write_text(as_json(later), encoding="utf-8")
+    later = make_summary(replace(make_page(), outcome="Passed now"))
+    (job.folder / "summary.json").write_text(to_json(later), encoding="utf-8")
     for methods in ({"GET", "PATCH"}, {"GET"}):
         job.set(asked=[])
         assert job.post()[0] == 0
@@ -122,11 +122,11 @@ def test_a_deleted_branch_is_no_error(job: Job) -> None:
 
 
 def test_the_comment_is_found_behind_a_hundred_others_and_nobody_elses_is_touched(job: Job) -> None:
-    with fake_gh.changed(job.state) as content:
+    with fake_gh.change_state(job.state) as content:
         for number in range(230):
-            fake_gh.add(content, COMMIT_COMMENTS, f"remark {number}", author="someone")
-        fake_gh.add(content, COMMIT_COMMENTS, f"{MARKER} copied", author="someone")
-        fake_gh.add(content, COMMIT_COMMENTS, f"{MARKER} old")
+            fake_gh.add_comment(content, COMMIT_COMMENTS, f"remark {number}", author="someone")
+        fake_gh.add_comment(content, COMMIT_COMMENTS, f"{MARKER} copied", author="someone")
+        fake_gh.add_comment(content, COMMIT_COMMENTS, f"{MARKER} old")
     assert job.post()[0] == 0
     bodies = [one["body"] for one in job.known("comments")[COMMIT_COMMENTS]]
     assert len(bodies) == 232

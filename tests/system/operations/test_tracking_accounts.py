@@ -19,12 +19,12 @@ from mlflow.server import get_app_client
 from werkzeug.security import generate_password_hash
 
 from pipeline.launch.forkserver import warm_up
-from simulate.clients import clients
+from simulate.clients import simulate_clients
 from stepkit.errors import TrackingRefused
 from stepkit.store import tracking
-from stepkit.store.champion import version_by_alias
-from tests.conftest import Ended, Experiment
-from tests.support.servers import IMPATIENT, LoopbackServer, MlflowServer, mlflow_server
+from stepkit.store.champion import find_version_by_alias
+from tests.conftest import Experiment, StepResult
+from tests.support.servers import IMPATIENT, LoopbackServer, MlflowServer, start_mlflow_server
 
 PASSWORD = "a-password-for-this-test"
 LARGEST_FILE = 3 * 2**20
@@ -49,7 +49,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     under = (prlimit, f"--fsize={LARGEST_FILE}")
-    with mlflow_server(
+    with start_mlflow_server(
         f"sqlite:///{folder}/server.db", folder, "--app-name=basic-auth", under=under, **given
     ) as server:
         check_passwords_quickly(folder / "auth.db")
@@ -87,11 +87,11 @@ def test_a_wrong_password_is_refused_before_any_work(account: MlflowServer, monk
 def test_a_reader_learns_that_there_is_no_champion_yet(account: MlflowServer) -> None:
     """MLflow says "permission denied" to this question; what is meant is: no such model."""
     tracking.connect(account.uri)
-    assert version_by_alias(MlflowClient(), "not_there_yet", "champion") is None
+    assert find_version_by_alias(MlflowClient(), "not_there_yet", "champion") is None
 
 
 def test_a_reader_may_not_write_and_is_told_so(
-    account: MlflowServer, experiment: Experiment, main_here: Callable[..., Ended]
+    account: MlflowServer, experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     ended = main_here(experiment, f"main.mlflow_tracking_url={account.uri}", "main.experiment_name=Default")
     assert ended.status == 1
@@ -100,14 +100,14 @@ def test_a_reader_may_not_write_and_is_told_so(
 
 
 def test_a_full_artifact_store_is_told_and_nothing_is_current(
-    guarded: MlflowServer, experiment: Experiment, main_here: Callable[..., Ended], tmp_path: Path,
+    guarded: MlflowServer, experiment: Experiment, main_here: Callable[..., StepResult], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
     for name, text in {**IMPATIENT, **account}.items():
         monkeypatch.setenv(name, text)
     table = tmp_path / "large.csv"
-    clients(45_000, seed=3).to_csv(table, index=False)
+    simulate_clients(45_000, seed=3).to_csv(table, index=False)
     assert table.stat().st_size > LARGEST_FILE
     warm_up()
     where = [f"main.mlflow_tracking_url={guarded.uri}", "main.experiment_name=full"]

@@ -14,34 +14,34 @@ import pytest
 from mlflow import MlflowClient
 
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
-from tests.conftest import Ended, Experiment, command_env, run_command
-from tests.support.pipelines import small_forest, small_table
-from tests.support.servers import IMPATIENT, MlflowServer, mlflow_server, postgres, wait_until
+from stepkit.processes import find_free_port
+from tests.conftest import Experiment, StepResult, make_command_env, run_command
+from tests.support.pipelines import make_small_forest, write_small_table
+from tests.support.servers import IMPATIENT, MlflowServer, start_mlflow_server, start_postgres, wait_until
 
 EXPERIMENT = "through the server"
 
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    with postgres() as uri:
+    with start_postgres() as uri:
         yield uri
 
 
 @pytest.fixture(scope="module")
 def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    with mlflow_server(database, tmp_path_factory.mktemp("server")) as running:
+    with start_mlflow_server(database, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_table(tmp_path_factory.mktemp("table"))
+    return write_small_table(tmp_path_factory.mktemp("table"))
 
 
 def options(server_uri: str, table: Path) -> list[str]:
     where = [f"main.mlflow_tracking_url={server_uri}", f"main.experiment_name='{EXPERIMENT}'"]
-    return ["python", "main.py", *where, f"data.file_url={table}", *small_forest()]
+    return ["python", "main.py", *where, f"data.file_url={table}", *make_small_forest()]
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def test_model_is_served_from_the_servers_registry(
 
 
 def test_server_that_does_not_answer_at_the_start_is_one_clear_message(
-    experiment: Experiment, main_here: Callable[..., Ended]
+    experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
+    uri = f"http://127.0.0.1:{find_free_port()}"
     ended = main_here(experiment, f"main.mlflow_tracking_url={uri}")
     assert ended.status == 1
     assert f"the tracking server {uri} does not answer" in ended.message
@@ -105,7 +105,7 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     chosen = "tags.step = 'download_data' and tags.current = 'true'"
     before = [run.info.run_id for run in client.search_runs([experiment.experiment_id], chosen)]
     process = subprocess.Popen(
-        [*options(server.uri, table), "main.reuse=false"], cwd=ROOT, env=command_env(**IMPATIENT), text=True,
+        [*options(server.uri, table), "main.reuse=false"], cwd=ROOT, env=make_command_env(**IMPATIENT), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_until(lambda: len(client.search_runs([experiment.experiment_id], "tags.step = 'download_data'")) > 1, "a step")

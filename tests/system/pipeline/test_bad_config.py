@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import PAGES, page_about
+from pipeline.cli import PAGES, choose_help_page
 from pipeline.execution.runner import StepFailed
-from tests.conftest import Ended, Experiment, run_command
-from tests.support.pipelines import run_here, small_table
+from tests.conftest import Experiment, StepResult, run_command
+from tests.support.pipelines import run_here, write_small_table
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from tests.support.pipelines import run_here, small_table
     ],
 )
 def test_wrong_option_is_one_line_and_nothing_runs(
-    option: str, said: str, experiment: Experiment, main_here: Callable[..., Ended]
+    option: str, said: str, experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     ended = main_here(experiment, option)
     assert ended.status == 2
@@ -44,7 +44,7 @@ def test_mlflow_run_with_a_wrong_option_leaves_a_failed_run(experiment: Experime
 
 
 def test_deleted_experiment_is_named_with_the_command_that_restores_it(
-    experiment: Experiment, main_here: Callable[..., Ended]
+    experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     experiment.client.delete_experiment(experiment.id)
     ended = main_here(experiment)
@@ -62,13 +62,13 @@ def test_step_that_was_never_run_is_named_with_the_command_that_runs_it(experime
 
 
 def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Experiment, tmp_path: Path) -> None:
-    table = small_table(tmp_path)
+    table = write_small_table(tmp_path)
     table.write_text(table.read_text().replace("LIMIT_BAL", "LIMIT"))
     here = run_here(experiment, f"data.file_url={table}")
     assert isinstance(here.error, StepFailed)
     assert str(here.error).startswith("TableUnfit: ")
     assert "lacks 1 of 24 columns: LIMIT_BAL" in str(here.error)
-    assert page_about(str(here.error)) == PAGES["TableUnfit"]
+    assert choose_help_page(str(here.error)) == PAGES["TableUnfit"]
     pipeline = here.runs
     assert pipeline.parent.info.status == "FAILED"
     assert "LIMIT_BAL" in pipeline.parent.data.tags["error"]

@@ -20,11 +20,11 @@ import pytest
 from mlflow.entities import Run
 
 from download import fetch
-from tests.conftest import Ended, Experiment, new_experiment
+from tests.conftest import Experiment, StepResult, create_experiment
 from tests.support.faulty_http_server import FaultyServer
-from tests.system.conftest import artifacts
+from tests.system.conftest import read_artifacts
 
-RunStep = Callable[..., Ended]
+RunStep = Callable[..., StepResult]
 Refuse = Callable[..., Run]
 Put = Callable[[str, bytes], Path]
 Good = dict[str, tuple[str, bytes]]
@@ -35,7 +35,7 @@ STALL_SECONDS = 0.5
 @pytest.fixture(scope="module")
 def experiment(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("bad downloads", tmp_path_factory.mktemp("bad_downloads"))
+    return create_experiment("bad downloads", tmp_path_factory.mktemp("bad_downloads"))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def published(experiment: Experiment) -> bytes:
     """The raw data of the one current download."""
     (run,) = experiment.current("download")
     assert run.info.status == "FINISHED"
-    return artifacts(experiment)[f"{run.info.run_id}/artifacts/raw_data.csv"]
+    return read_artifacts(experiment)[f"{run.info.run_id}/artifacts/raw_data.csv"]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -19,10 +19,10 @@ from mlflow.entities import Run
 
 from stepkit.paths import ROOT
 from stepkit.store.lineage import DAMAGED
-from tests.conftest import Ended, Experiment, new_experiment
-from tests.system.conftest import artifacts, marks
+from tests.conftest import Experiment, StepResult, create_experiment
+from tests.system.conftest import read_artifacts, read_marks
 
-RunStep = Callable[..., Ended]
+RunStep = Callable[..., StepResult]
 Refuse = Callable[..., Run]
 Have = Callable[[str], Run]
 Bring = Callable[..., None]
@@ -39,7 +39,7 @@ FAST = {"random_forest": {"n_estimators": 5, "n_jobs": 1}}
 @pytest.fixture(scope="module")
 def experiment(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("bad tables", tmp_path_factory.mktemp("bad_tables"))
+    return create_experiment("bad tables", tmp_path_factory.mktemp("bad_tables"))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def spoiled(table: pd.DataFrame, column: str, values: dict[int, object]) -> pd.D
 
 
 def artifact(experiment: Experiment, run: Run, name: str) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(artifacts(experiment)[f"{run.info.run_id}/artifacts/{name}"]))
+    return pd.read_csv(io.BytesIO(read_artifacts(experiment)[f"{run.info.run_id}/artifacts/{name}"]))
 
 
 def path_of(run: Run, name: str) -> Path:
@@ -294,12 +294,12 @@ def test_a_flag_that_names_nothing_is_refused_with_what_there_is(
 def test_wrong_parameter_is_refused_before_a_run_is_opened(
     run_step: RunStep, experiment: Experiment, step: str, flag: str, value: str, words: str
 ) -> None:
-    before = marks(experiment)
+    before = read_marks(experiment)
     ended = run_step(step, **{flag: value})
     assert ended.status == 2
     assert f"argument --{flag}" in ended.message
     assert words in ended.message
-    assert marks(experiment) == before
+    assert read_marks(experiment) == before
 
 
 # Upstream

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from mlflow.entities import Run
 
-from pipeline.steps import chosen_steps
+from pipeline.steps import select_steps
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_step_in_an_empty_experiment_names_the_command_that_makes_its_input(
 ) -> None:
     run = refuse(step, "UpstreamMissing", "no finished", "Run that step first", first=True)
     (named,) = re.findall(r"main\.execute_steps=(\w+)", run.data.tags["error"])
-    assert [one.name for one in chosen_steps([named])] == [upstream]
+    assert [one.name for one in select_steps([named])] == [upstream]

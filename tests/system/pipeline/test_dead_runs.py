@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 
 from stepkit.paths import ROOT
-from stepkit.processes import HOST, PID, STARTED, process_tags
+from stepkit.processes import HOST, PID, STARTED, make_process_tags
 from stepkit.store.dead_runs import end_dead_runs
-from tests.conftest import Experiment, command_env
-from tests.support.ctrl_c import PATH, command
+from tests.conftest import Experiment, make_command_env
+from tests.support.ctrl_c import PATH, make_command
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import run_here, small_table
+from tests.support.pipelines import run_here, write_small_table
 from tests.support.servers import wait_until
 
 
@@ -24,7 +24,7 @@ def status_of(experiment: Experiment, run_id: str) -> str:
 
 
 def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experiment) -> None:
-    here = process_tags()
+    here = make_process_tags()
     cases = {
         "alive": (here, "RUNNING"),
         "dead": ({**here, STARTED: "1"}, "KILLED"),
@@ -41,7 +41,7 @@ def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experime
     (line,) = said["elsewhere"]
     assert "another host (removed)" in line
     printed = line.split("host is removed: ")[1]
-    ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=command_env(), capture_output=True, text=True)
+    ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=make_command_env(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert status_of(experiment, runs["elsewhere"]) == "KILLED"
     for name in ("alive", "earlier release"):
@@ -52,8 +52,10 @@ def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
     experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
 ) -> None:
     faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
-    words = command("python main.py", experiment, faulty_server.url(PATH))
-    process = subprocess.Popen(words, cwd=ROOT, env=command_env(), start_new_session=True, stdout=subprocess.DEVNULL)
+    words = make_command("python main.py", experiment, faulty_server.url(PATH))
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=make_command_env(), start_new_session=True, stdout=subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: faulty_server.asked[PATH] > 0 or process.poll() is not None, "the download has begun")
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -69,7 +71,7 @@ def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
     killed = {run.info.run_name: run for run in experiment.client.search_runs([experiment.id])}
     assert {run.info.status for run in killed.values()} == {"RUNNING"}
     assert killed["download_data"].data.tags[PID] != killed["pipeline"].data.tags[PID], "a step names its own process"
-    table = small_table(tmp_path, rows=300)
+    table = write_small_table(tmp_path, rows=300)
     following = run_here(experiment, f"data.file_url={table}", "main.execute_steps=download")
     assert not following.error
     for run in killed.values():

@@ -13,10 +13,10 @@ import pytest
 from sklearn import datasets
 
 from download.describe import main as describe
-from simulate.loans import loans
+from simulate.loans import simulate_loans
 from stepkit.table.columns import Columns, read_columns
-from tests.conftest import Ended, Experiment, new_experiment
-from tests.support.pipelines import PipelineRuns, run_here, small_forest
+from tests.conftest import Experiment, StepResult, create_experiment
+from tests.support.pipelines import PipelineRuns, make_small_forest, run_here
 
 INCOME = 'income, "net" €'
 
@@ -46,7 +46,7 @@ def odd() -> pd.DataFrame:
 
 
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str, list[str], float]] = {
-    "loans": (lambda: loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
+    "loans": (lambda: simulate_loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
     "breast_cancer": (breast_cancer, "target", [], 0.95),
     "wine": (wine, "target", [], 0.9),
     "odd": (odd, "outcome", [], 0.8),
@@ -77,8 +77,8 @@ def brought(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest
         ["--file_url", str(folder / f"{name}.csv"), "--target", target, "--output", str(folder / f"data/{name}.yaml")]
     )
     mlflow.set_tracking_uri(store)
-    place = new_experiment(f"described {name}", folder)
-    here = run_here(place, f"hydra.searchpath=[file://{folder}]", f"data={name}", *small_forest())
+    place = create_experiment(f"described {name}", folder)
+    here = run_here(place, f"hydra.searchpath=[file://{folder}]", f"data={name}", *make_small_forest())
     assert here.error is None, here.said
     columns = read_columns(folder / f"data/{name}.yaml")
     return Brought(pd.read_csv(folder / f"{name}.csv"), columns, place, here.runs, left_out, least)
@@ -106,7 +106,7 @@ def test_classes_become_0_and_1(brought: Brought) -> None:
 
 
 def test_unknown_data_set_is_named_with_those_that_exist(
-    experiment: Experiment, main_here: Callable[..., Ended]
+    experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     ended = main_here(experiment, "data=loans")
     assert ended.status == 2

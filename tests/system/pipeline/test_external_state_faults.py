@@ -18,9 +18,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 import download.run
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from stepkit.step.run import step_run
-from tests.conftest import Ended, Experiment, run_command
+from tests.conftest import Experiment, StepResult, run_command
 
 SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
 
@@ -33,7 +33,7 @@ def walled(experiment: Experiment, tmp_path: Path) -> Experiment:
     return Experiment(name, client.create_experiment(name, (tmp_path / "plain" / "artifacts").as_uri()), client)
 
 
-def expect_one_message(ended: Ended, *words: str) -> None:
+def expect_one_message(ended: StepResult, *words: str) -> None:
     assert ended.status == 1
     assert [word for word in words if word not in ended.message] == [], ended.message
     assert "Traceback" not in ended.log + ended.message
@@ -42,7 +42,11 @@ def expect_one_message(ended: Ended, *words: str) -> None:
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_artifacts_that_cannot_be_written_end_a_command_with_the_folder_and_the_fix(
-    alone: bool, walled: Experiment, tmp_path: Path, main_here: Callable[..., Ended], run_step: Callable[..., Ended]
+    alone: bool,
+    walled: Experiment,
+    tmp_path: Path,
+    main_here: Callable[..., StepResult],
+    run_step: Callable[..., StepResult],
 ) -> None:
     if alone:
         mlflow.set_experiment(walled.name)
@@ -69,7 +73,7 @@ def test_the_traceback_of_an_outside_fault_is_in_the_log_of_a_pipelines_step(
 
 
 def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
-    run_step: Callable[..., Ended], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    run_step: Callable[..., StepResult], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(download.run, "expect_digest")
     with pytest.raises(NameError):
@@ -82,14 +86,14 @@ def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
 def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    code = "from stepkit.step.exit import one_message\nwith one_message(): print('x' * 100_000)"
+    code = "from stepkit.step.exit import exit_on_error\nwith exit_on_error(): print('x' * 100_000)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
-    uri = f"http://me:XqSECRETqX@127.0.0.1:{free_port()}"
+    uri = f"http://me:XqSECRETqX@127.0.0.1:{find_free_port()}"
     ended = run_command("make", "--old-file=.venv/run.stamp", "run", MLFLOW_TRACKING_URI=uri)
     said = ended.stdout + ended.stderr
     assert ended.returncode == 2
@@ -109,7 +113,7 @@ def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
     ids=["a tab", "an open bracket", "not UTF-8"],
 )
 def test_a_data_set_that_is_not_yaml_is_named_with_exit_status_2(
-    fault: bytes, reason: str, tmp_path: Path, experiment: Experiment, main_here: Callable[..., Ended]
+    fault: bytes, reason: str, tmp_path: Path, experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "broken.yaml").write_bytes(fault)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Experiment
-from tests.support.ctrl_c import PATH, command, interrupt
+from tests.support.ctrl_c import PATH, interrupt, make_command
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import pipelines_in
+from tests.support.pipelines import list_pipelines
 from tests.support.servers import wait_until
 
 
@@ -16,12 +16,12 @@ def test_ctrl_c_ends_every_process_and_marks_the_runs(
     way: str, experiment: Experiment, faulty_server: FaultyServer
 ) -> None:
     faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
-    status, errors, running = interrupt(command(way, experiment, faulty_server.url(PATH)), faulty_server)
+    status, errors, running = interrupt(make_command(way, experiment, faulty_server.url(PATH)), faulty_server)
     assert status not in (0, None)
     assert "interrupted" in errors
     assert running
     wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
-    (pipeline,) = pipelines_in(experiment)
+    (pipeline,) = list_pipelines(experiment)
     assert pipeline.steps["download"].info.status in ("KILLED", "FAILED")
     assert pipeline.parent.info.status in ("KILLED", "FAILED")
     assert not experiment.current("download")

@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.launch.backend import Launcher
-from stepkit.paths import ROOT, sqlite_address
+from stepkit.paths import ROOT, make_sqlite_url
 from stepkit.store import tracking
-from tests.support.prediction_logs import asked
+from tests.support.prediction_logs import query_database
 
 HOSTILE = "set #1/it's a?b ü; x&y"
 
@@ -44,8 +44,8 @@ def test_the_first_command_makes_store_and_artifacts_in_the_root_of_a_checkout(t
     # the spelling of MLflow's command line
     ended = command_in(root, {"MLFLOW_TRACKING_URI": f"sqlite:///{encoded}/mlflow.db"})
     assert "no registered model" in ended.stderr
-    store = sqlite_address(root / "mlflow.db")
-    assert asked(store, "SELECT artifact_location FROM experiments") == [(f"{root}/mlruns/0",)]
+    store = make_sqlite_url(root / "mlflow.db")
+    assert query_database(store, "SELECT artifact_location FROM experiments") == [(f"{root}/mlruns/0",)]
     assert {path.name for path in root.iterdir()} == {"stepkit", "register", "mlflow.db"}
     assert [path.name for path in tmp_path.iterdir()] == ["set #1"]
 
@@ -61,15 +61,15 @@ def test_a_path_with_a_percent_sign_is_rejected_by_the_first_command(tmp_path: P
 def test_a_moved_store_is_used_in_its_new_place_and_the_old_one_stays_away(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new #2"
     old.mkdir()
-    tracking.connect(sqlite_address(old / "mlflow.db"))
+    tracking.connect(make_sqlite_url(old / "mlflow.db"))
     experiment = MlflowClient().create_experiment("e")
     done = MlflowClient().create_run(experiment).info.run_id
     MlflowClient().log_text(done, "text", "a.txt")
     MlflowClient().set_terminated(done)
     old.rename(new)
     # `mlflow run` makes its run before it starts any code of the project
-    begun = MlflowClient(sqlite_address(new / "mlflow.db")).create_run(experiment).info.run_id
-    tracking.connect(sqlite_address(new / "mlflow.db"))
+    begun = MlflowClient(make_sqlite_url(new / "mlflow.db")).create_run(experiment).info.run_id
+    tracking.connect(make_sqlite_url(new / "mlflow.db"))
     for run in (begun, MlflowClient().create_run(experiment).info.run_id):
         MlflowClient().log_text(run, "text", "b.txt")
         assert (new / "mlruns" / experiment / run / "artifacts" / "b.txt").is_file()
@@ -81,7 +81,7 @@ def test_a_step_starts_in_a_folder_with_a_special_name(tmp_path: Path) -> None:
     folder = tmp_path / HOSTILE / "step"
     folder.mkdir(parents=True)
     (folder / "MLproject").write_text("name: s\nentry_points:\n  main:\n    command: pwd > place\n")
-    tracking.connect(sqlite_address(tmp_path / "mlflow.db"))
+    tracking.connect(make_sqlite_url(tmp_path / "mlflow.db"))
     step = Launcher("0", "local", warm=False).launch(folder, {}, "s", tmp_path / "log", {})
     assert step.process.wait() == 0, (tmp_path / "log").read_text()
     assert (folder / "place").read_text().strip() == str(folder)

@@ -15,8 +15,8 @@ import pytest
 from prediction_log.read import read_log
 from stepkit.paths import ROOT
 from tests.conftest import run_command
-from tests.support.scoring_servers import Server, log_url, scorer
-from tests.support.trained_champion import Champion, two_versions
+from tests.support.scoring_servers import Server, make_log_url, start_scorer
+from tests.support.trained_champion import Champion, register_two_versions
 
 NOTEBOOK = ROOT / "serve" / "real_time_inference.ipynb"
 ASKED_IN_NOTEBOOK = 1 + 7 + 7 + 200
@@ -36,13 +36,13 @@ print(json.dumps([names[name] for name in sys.argv[2:]], default=int))
 
 @pytest.fixture(scope="module")
 def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("examples", tmp_path_factory.mktemp("champion"))
+    return register_two_versions("examples", tmp_path_factory.mktemp("champion"))
 
 
 @pytest.fixture(scope="module")
 def running(champion: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     folder = tmp_path_factory.mktemp("running")
-    with scorer(folder, champion.name) as server:
+    with start_scorer(folder, champion.name) as server:
         yield server, folder
 
 
@@ -55,7 +55,7 @@ def test_the_cells_of_the_notebook_run_and_are_on_record(running: tuple[Server, 
     assert ended.returncode == 0, ended.stderr
     prediction, request_id, answers, told = json.loads(ended.stdout)
     assert told == ["new", "repeated"]
-    kept = read_log(log_url(folder), labels=True)
+    kept = read_log(make_log_url(folder), labels=True)
     first = kept[kept["request_id"] == request_id]
     assert first[["probability", "predicted", "label"]].to_numpy().tolist() == [[*prediction.values(), 0]]
     assert len(kept) == ASKED_IN_NOTEBOOK

@@ -18,16 +18,16 @@ from mlflow.pyfunc import PyFuncModel
 from pipeline.steps import STEPS
 from random_forest.export import TRUSTED_TYPES
 from stepkit.paths import ROOT
-from tests.conftest import Experiment, new_experiment, run_command
+from tests.conftest import Experiment, create_experiment, run_command
 from tests.support.forkserver_script import run_warm
-from tests.support.pipelines import PipelineRuns, pipelines_in, run_here
+from tests.support.pipelines import PipelineRuns, list_pipelines, run_here
 
 MODEL = "credit_default_real"
 
 
 @pytest.fixture(scope="module")
 def place(store: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    return new_experiment("real data", tmp_path_factory.mktemp("real"))
+    return create_experiment("real data", tmp_path_factory.mktemp("real"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def first(place: Experiment, real_data: Path) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def run(place: Experiment, first: subprocess.CompletedProcess[str]) -> PipelineRuns:
     assert first.returncode == 0, first.stdout + first.stderr
-    return pipelines_in(place)[0]
+    return list_pipelines(place)[0]
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,16 @@ from mlflow.entities import Run, RunTag
 
 from pipeline.launch.forkserver import warm_up
 from pipeline.report.__main__ import main
-from pipeline.report.at_end import published
-from pipeline.report.publish import made
+from pipeline.report.at_end import publish_report
+from pipeline.report.publish import render_report
 from pipeline.report.render import MOST_CHARACTERS
 from stepkit.errors import BadParameter
-from stepkit.processes import free_port
-from stepkit.store.lineage import OUTPUT, SIZE, published_by
-from stepkit.table.tables import sha256_of
-from tests.conftest import Experiment, new_experiment
+from stepkit.processes import find_free_port
+from stepkit.store.lineage import OUTPUT, SIZE, list_published
+from stepkit.table.tables import compute_sha256
+from tests.conftest import Experiment, create_experiment
 from tests.support.html_pages import Page
-from tests.support.pipelines import Here, run_here, small_forest, small_table
+from tests.support.pipelines import PipelineResult, make_small_forest, run_here, write_small_table
 from tests.system.pipeline.test_reuse import file_of
 
 GFM = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -42,29 +42,29 @@ NASTY_LINE = " ".join(NASTY.split())
 def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     warm_up()  # as main.py does: three pipelines follow
     mlflow.set_tracking_uri(store)
-    return new_experiment("reports", tmp_path_factory.mktemp("reports"))
+    return create_experiment("reports", tmp_path_factory.mktemp("reports"))
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_table(tmp_path_factory.mktemp("table"))
+    return write_small_table(tmp_path_factory.mktemp("table"))
 
 
 @pytest.fixture(scope="module")
-def first(place: Experiment, table: Path) -> Here:
-    return run_here(place, f"data.file_url={table}", *small_forest())
+def first(place: Experiment, table: Path) -> PipelineResult:
+    return run_here(place, f"data.file_url={table}", *make_small_forest())
 
 
 @pytest.fixture(scope="module")
-def second(place: Experiment, table: Path, first: Here) -> Here:
+def second(place: Experiment, table: Path, first: PipelineResult) -> PipelineResult:
     """Another forest on the same splits, held against the champion that the first became."""
     deeper = "random_forest_pipeline.random_forest.max_depth=3"
-    return run_here(place, f"data.file_url={table}", *small_forest(), deeper)
+    return run_here(place, f"data.file_url={table}", *make_small_forest(), deeper)
 
 
 @pytest.fixture(scope="module")
-def failed(place: Experiment, table: Path, first: Here) -> Here:
-    return run_here(place, f"data.file_url={table}", *small_forest(), "data.columns.AGE.max=30")
+def failed(place: Experiment, table: Path, first: PipelineResult) -> PipelineResult:
+    return run_here(place, f"data.file_url={table}", *make_small_forest(), "data.columns.AGE.max=30")
 
 
 def texts_of(run: Run) -> tuple[Page, str]:
@@ -73,24 +73,24 @@ def texts_of(run: Run) -> tuple[Page, str]:
     return Page(page), markdown
 
 
-def evaluated(here: Here, name: str = "evaluation.json") -> Any:
+def evaluated(here: PipelineResult, name: str = "evaluation.json") -> Any:
     return json.loads(file_of(here.runs.steps["evaluate"], name).read_text())
 
 
 def anew(place: Experiment, run: Run, base: str = "") -> tuple[Page, str]:
-    _, files = made(place.client, run.info.run_id, base)
+    _, files = render_report(place.client, run.info.run_id, base)
     return Page(files["report.html"]), files["report.md"]
 
 
-def test_every_pipeline_leaves_a_report_and_names_it(first: Here) -> None:
+def test_every_pipeline_leaves_a_report_and_names_it(first: PipelineResult) -> None:
     assert not first.error
     assert str(file_of(first.runs.parent, "report.html")) in first.said
     page, markdown = texts_of(first.runs.parent)
     registered = first.runs.steps["register"].data.tags
     title = f"Run report: {registered['model_name']} version {registered['model_version']}"
-    assert page.text_of("h1") == page.text_of("title") == title
+    assert page.get_text("h1") == page.get_text("title") == title
     assert markdown.startswith(f"## {title}\n\n**✅ Passed the gate")
-    assert "Passed the gate" in page.text_of("header")
+    assert "Passed the gate" in page.get_text("header")
 
 
 @pytest.mark.parametrize("which", ["first", "second", "failed"])
@@ -104,7 +104,7 @@ def test_nothing_on_the_page_is_loaded_from_elsewhere(which: str, request: pytes
     assert {one[1:] for one in referring if one.startswith("#")} <= set(ids)
     assert page.all(*LOADING) == []
     assert not [name for name, _ in attributes if name.startswith("on")]
-    assert not re.search(r"url\(|@import|expression", page.text_of("style"))
+    assert not re.search(r"url\(|@import|expression", page.get_text("style"))
     (policy,) = [one for one in page.all("meta") if "http-equiv" in one.attributes]
     assert policy.attributes["content"].startswith("default-src 'none'")
 
@@ -123,22 +123,22 @@ def test_the_page_can_be_read_by_everyone(which: str, request: pytest.FixtureReq
     assert all(len(one.attributes.get("alt", "")) > 15 for one in page.all("img"))
 
 
-def test_the_metrics_stand_with_their_intervals_beside_the_champions(second: Here) -> None:
+def test_the_metrics_stand_with_their_intervals_beside_the_champions(second: PipelineResult) -> None:
     found = evaluated(second)
     page, markdown = texts_of(second.runs.parent)
     for part in (found["metrics"], found["champion"]["metrics"], found["difference"]):
         auc = part["roc_auc"]
-        for text in (page.section("metrics"), markdown):
+        for text in (page.get_section("metrics"), markdown):
             assert f"{auc['value']:.4f}" in text
             assert f"{auc['low']:.4f} to {auc['high']:.4f}" in text
     assert f"champion (version {found['champion']['version']})" in markdown
 
 
-def test_confusion_slices_and_gate_are_those_of_the_run(second: Here) -> None:
+def test_confusion_slices_and_gate_are_those_of_the_run(second: PipelineResult) -> None:
     found = evaluated(second)
     verdict = evaluated(second, "verdict.json")
     page, markdown = texts_of(second.runs.parent)
-    for text in (" ".join(GFM.render(markdown).split()), page.text_of("main")):
+    for text in (" ".join(GFM.render(markdown).split()), page.get_text("main")):
         for count in found["confusion"].values():
             assert f"{count:,} (" in text
         for one in found["slices"]:
@@ -148,7 +148,7 @@ def test_confusion_slices_and_gate_are_those_of_the_run(second: Here) -> None:
     assert rows == [(rule["name"], "passed" if rule["passed"] else "failed") for rule in verdict["rules"]]
 
 
-def test_the_table_of_steps_tells_ran_from_reused_and_why(second: Here) -> None:
+def test_the_table_of_steps_tells_ran_from_reused_and_why(second: PipelineResult) -> None:
     _, markdown = texts_of(second.runs.parent)
     assert states_of(markdown) == ["reused"] * 4 + ["ran"] * 3
     assert "random_forest.max_depth 5 -&#62; 3" in markdown
@@ -159,57 +159,57 @@ def states_of(markdown: str) -> list[str]:
     return re.findall(r"^\| <code>\w+</code> \| ([a-z ]+) \|", steps, re.MULTILINE)
 
 
-def test_every_plot_is_in_the_page(first: Here) -> None:
+def test_every_plot_is_in_the_page(first: PipelineResult) -> None:
     page, markdown = texts_of(first.runs.parent)
-    names = [name for name in published_by(first.runs.steps["evaluate"]) if name.endswith(".png")]
+    names = [name for name in list_published(first.runs.steps["evaluate"]) if name.endswith(".png")]
     assert len(page.all("img")) == len(names) >= 6
     assert "<img" not in GFM.render(markdown)
 
 
-def test_the_model_card_says_whose_data_they_are_and_what_they_are_not_for(first: Here) -> None:
+def test_the_model_card_says_whose_data_they_are_and_what_they_are_not_for(first: PipelineResult) -> None:
     page, markdown = texts_of(first.runs.parent)
     config = yaml.safe_load(file_of(first.runs.parent, "config/config.yaml").read_text(encoding="utf-8"))
-    for text in (page.section("card"), " ".join(markdown.split("### Model card")[1].split("### ")[0].split())):
+    for text in (page.get_section("card"), " ".join(markdown.split("### Model card")[1].split("### ")[0].split())):
         assert "Not for decisions about a person" in text
         assert config["data"]["licence"] in text
         assert " ".join(config["data"]["limits"].split()) in text
         assert "SEX" in text
 
 
-def test_lineage_names_runs_digests_and_commit(first: Here) -> None:
+def test_lineage_names_runs_digests_and_commit(first: PipelineResult) -> None:
     page, _ = texts_of(first.runs.parent)
-    text = page.section("lineage")
+    text = page.get_section("lineage")
     for run in (first.runs.parent, *first.runs.steps.values()):
         assert run.info.run_id in text
     for run in first.runs.steps.values():
-        assert all(run.data.tags[OUTPUT + name] in text for name in published_by(run))
+        assert all(run.data.tags[OUTPUT + name] in text for name in list_published(run))
     assert first.runs.steps["download"].data.tags["mlflow.source.git.commit"] in text
     assert f"mlflow=={mlflow.__version__}" in text
 
 
-def test_what_was_given_can_be_typed_again(second: Here) -> None:
+def test_what_was_given_can_be_typed_again(second: PipelineResult) -> None:
     _, markdown = texts_of(second.runs.parent)
     (line,) = [line for line in markdown.splitlines() if line.startswith("mlflow run .")]
     assert "random_forest_pipeline.random_forest.max_depth=3" in line
     assert "git checkout" in markdown
 
 
-def test_a_failed_run_says_first_what_failed_and_why(failed: Here) -> None:
+def test_a_failed_run_says_first_what_failed_and_why(failed: PipelineResult) -> None:
     assert failed.error
     assert "report.html" in failed.said
     page, markdown = texts_of(failed.runs.parent)
-    for text in (page.text_of("header"), markdown):
+    for text in (page.get_text("header"), markdown):
         assert "Failed at check_data" in text
         assert "AGE: range" in text
         assert "Passed the gate" not in text
     assert markdown.index("AGE: range") < markdown.index("### Steps")
     assert states_of(markdown) == ["ran", "ran", "failed", "ran", *["not run"] * 3]
-    assert "has not run" in page.section("metrics")
-    assert "1 failed" in page.section("data")
+    assert "has not run" in page.get_section("metrics")
+    assert "1 failed" in page.get_section("data")
 
 
 def test_the_report_is_made_anew_from_the_tracking_server_alone(
-    place: Experiment, first: Here, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Experiment, first: PipelineResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = first.runs.parent.info.run_id
     main(["--run_id", run_id, "--output", str(tmp_path)])
@@ -223,23 +223,23 @@ def without_moment(markdown: str) -> str:
     return re.sub(r"Made .*|\(now .*\)", "", markdown)
 
 
-def test_a_base_run_stands_beside(place: Experiment, first: Here, second: Here) -> None:
+def test_a_base_run_stands_beside(place: Experiment, first: PipelineResult, second: PipelineResult) -> None:
     page, markdown = anew(place, second.runs.parent, base=first.runs.parent.info.run_id)
     base, ours = (evaluated(here)["metrics"]["roc_auc"]["value"] for here in (first, second))
-    assert "difference to base" in page.section("metrics")
-    for text in (page.section("metrics"), markdown):
+    assert "difference to base" in page.get_section("metrics")
+    for text in (page.get_section("metrics"), markdown):
         assert f"{base:.4f}" in text
         assert f"{ours - base:+.4f}" in text
     assert "on the same test rows" in markdown
 
 
-def test_a_base_run_without_metrics_is_said(place: Experiment, second: Here, failed: Here) -> None:
+def test_a_base_run_without_metrics_is_said(place: Experiment, second: PipelineResult, failed: PipelineResult) -> None:
     _, markdown = anew(place, second.runs.parent, base=failed.runs.parent.info.run_id)
     assert f"the base run {failed.runs.parent.info.run_id} has no metrics of the test split" in markdown
 
 
 @pytest.fixture
-def evaluate(second: Here, tmp_path: Path) -> Iterator[Run]:
+def evaluate(second: PipelineResult, tmp_path: Path) -> Iterator[Run]:
     """The run of evaluate; its files and those of the pipeline's run may be spoiled: they are put back afterwards."""
     folders = [file_of(run, "") for run in (second.runs.parent, second.runs.steps["evaluate"])]
     for number, folder in enumerate(folders):
@@ -250,17 +250,17 @@ def evaluate(second: Here, tmp_path: Path) -> Iterator[Run]:
         shutil.copytree(tmp_path / str(number), folder)
 
 
-def test_a_verdict_that_is_gone_is_no_passed_verdict(place: Experiment, second: Here, evaluate: Run) -> None:
+def test_a_verdict_that_is_gone_is_no_passed_verdict(place: Experiment, second: PipelineResult, evaluate: Run) -> None:
     file_of(evaluate, "verdict.json").unlink()
     page, markdown = anew(place, second.runs.parent)
-    for text in (page.text_of("header"), markdown):
+    for text in (page.get_text("header"), markdown):
         assert "verdict.json of evaluate" in text
         assert "not in the artifact store any more" in text
         assert "Passed" not in text
-    assert "The verdict cannot be shown" in page.section("gate")
+    assert "The verdict cannot be shown" in page.get_section("gate")
 
 
-def test_an_altered_evaluation_is_not_shown(place: Experiment, second: Here, evaluate: Run) -> None:
+def test_an_altered_evaluation_is_not_shown(place: Experiment, second: PipelineResult, evaluate: Run) -> None:
     file = file_of(evaluate, "evaluation.json")
     file.write_text(file.read_text().replace('"value": 0.', '"value": 0.9'))
     page, markdown = anew(place, second.runs.parent)
@@ -268,15 +268,15 @@ def test_an_altered_evaluation_is_not_shown(place: Experiment, second: Here, eva
     assert "another sha256" in markdown
     # what the run has logged as metrics is still to be had, intervals too
     auc = evaluate.data.metrics["test_roc_auc"]
-    assert f"{auc:.4f}" in page.section("metrics")
+    assert f"{auc:.4f}" in page.get_section("metrics")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": "none"}', "{}", '{"metrics": {"roc_auc": null}}'])
-def test_a_form_that_is_not_known_is_said(place: Experiment, second: Here, evaluate: Run, text: str) -> None:
+def test_a_form_that_is_not_known_is_said(place: Experiment, second: PipelineResult, evaluate: Run, text: str) -> None:
     file = file_of(evaluate, "evaluation.json")
     before = evaluate.data.tags[OUTPUT + "evaluation.json"]
     file.write_text(text)
-    place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", f"sha256:{sha256_of(file)}")
+    place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", f"sha256:{compute_sha256(file)}")
     try:
         _, markdown = anew(place, second.runs.parent)
     finally:
@@ -284,13 +284,15 @@ def test_a_form_that_is_not_known_is_said(place: Experiment, second: Here, evalu
     assert "evaluation.json" in markdown.split("### ")[0]
 
 
-def test_when_everything_is_gone_there_is_still_a_page(place: Experiment, second: Here, evaluate: Run) -> None:
+def test_when_everything_is_gone_there_is_still_a_page(
+    place: Experiment, second: PipelineResult, evaluate: Run
+) -> None:
     for run in (second.runs.parent, evaluate):
         shutil.rmtree(file_of(run, ""))
         file_of(run, "").mkdir()
     page, markdown = anew(place, second.runs.parent)
     assert "config/config.yaml of the pipeline's run is not in the artifact store" in markdown
-    assert "evaluate" in page.section("steps")
+    assert "evaluate" in page.get_section("steps")
 
 
 def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], parent: str = "", status: str = "") -> Run:
@@ -300,7 +302,7 @@ def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], paren
     for name, text in texts.items():
         place.client.log_text(run.info.run_id, text, name)
         file = file_of(run, name)
-        tags = {OUTPUT + name: f"sha256:{sha256_of(file)}", SIZE + name: str(file.stat().st_size)}
+        tags = {OUTPUT + name: f"sha256:{compute_sha256(file)}", SIZE + name: str(file.stat().st_size)}
         place.client.log_batch(run.info.run_id, tags=[RunTag(*pair) for pair in tags.items()])
     place.client.set_terminated(run.info.run_id, status or "FINISHED")
     return place.client.get_run(run.info.run_id)
@@ -342,12 +344,12 @@ def nasty(place: Experiment) -> Run:
     return forged_pipeline(place)
 
 
-def test_nasty_names_and_messages_do_not_become_markup(place: Experiment, first: Here, nasty: Run) -> None:
+def test_nasty_names_and_messages_do_not_become_markup(place: Experiment, first: PipelineResult, nasty: Run) -> None:
     page, markdown = anew(place, nasty)
     harmless, _ = texts_of(first.runs.parent)
     assert (page.misplaced, page.open) == ([], [])
     assert {one.name for one in page.elements} <= {one.name for one in harmless.elements} | {"pre", "li", "ul"}
-    assert page.text_of("header").count(NASTY_LINE) >= 1
+    assert page.get_text("header").count(NASTY_LINE) >= 1
     rendered = GFM.render(markdown)
     allowed = {"details", "summary", "code"}
     written = set(re.findall(r"<(\w+)", rendered)) - {
@@ -365,7 +367,7 @@ def test_the_markdown_fits_into_a_comment_and_keeps_what_matters(place: Experime
     assert len(markdown) <= MOST_CHARACTERS
     assert "Failed at check_data" in markdown
     assert "more, in report.html" in markdown
-    assert page.section("slices").count(NASTY_LINE) >= 600
+    assert page.get_section("slices").count(NASTY_LINE) >= 600
 
 
 def test_a_run_that_noted_nothing_is_said_to_have_noted_nothing(place: Experiment) -> None:
@@ -373,28 +375,28 @@ def test_a_run_that_noted_nothing_is_said_to_have_noted_nothing(place: Experimen
     place.client.set_tag(run.info.run_id, "pipeline_run_id", run.info.run_id)
     page, markdown = anew(place, run)
     assert "the server is gone" in markdown.split("### ")[0]
-    assert "names none of its steps" in page.section("steps")
-    assert "did not note what it was given" in page.section("again")
+    assert "names none of its steps" in page.get_section("steps")
+    assert "did not note what it was given" in page.get_section("again")
 
 
-def test_a_step_run_that_is_gone_is_said(place: Experiment, second: Here) -> None:
+def test_a_step_run_that_is_gone_is_said(place: Experiment, second: PipelineResult) -> None:
     run_id = second.runs.steps["evaluate"].info.run_id
     place.client.delete_run(run_id)
     try:
         page, markdown = anew(place, second.runs.parent)
     finally:
         place.client.restore_run(run_id)
-    assert "gone" in page.section("steps")
+    assert "gone" in page.get_section("steps")
     assert "its run is not on the tracking server any more" in markdown
     assert "Passed" not in markdown.split("### ")[0]
 
 
 def test_other_runs_are_refused_and_the_right_one_is_named(
-    place: Experiment, first: Here, capsys: pytest.CaptureFixture[str]
+    place: Experiment, first: PipelineResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = first.runs.steps["evaluate"].info.run_id
     with pytest.raises(BadParameter, match=first.runs.parent.info.run_id):
-        made(place.client, step)
+        render_report(place.client, step)
     with pytest.raises(SystemExit, match="1"):
         main(["--run_id", "nothing"])
     told = capsys.readouterr().err
@@ -404,6 +406,6 @@ def test_other_runs_are_refused_and_the_right_one_is_named(
 
 def test_a_server_that_is_gone_spoils_the_report_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    said = published(MlflowClient(f"http://127.0.0.1:{free_port()}"), "1f")
+    said = publish_report(MlflowClient(f"http://127.0.0.1:{find_free_port()}"), "1f")
     assert said.startswith("not made (TrackingUnreachable: ")
     assert said.endswith("try again: make report run=1f")

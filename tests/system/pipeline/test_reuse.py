@@ -14,16 +14,16 @@ import pytest
 from mlflow.entities import Run
 from rich.console import Console
 
-from pipeline.config import checked
+from pipeline.config import parse_config
 from pipeline.execution.runner import StepFailed
 from pipeline.execution.single import run_single
-from pipeline.reuse.decide import _losses, why_not_intact
+from pipeline.reuse.decide import _iter_losses, explain_not_intact
 from pipeline.steps import STEPS
-from stepkit.processes import free_port
-from tests.conftest import Experiment, new_experiment
+from stepkit.processes import find_free_port
+from tests.conftest import Experiment, create_experiment
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import Here, pipelines_in, run_here, small_forest, small_table
-from tests.support.small_data import composed
+from tests.support.pipelines import PipelineResult, list_pipelines, make_small_forest, run_here, write_small_table
+from tests.support.small_data import compose_config
 
 ALL = [step.name for step in STEPS]
 
@@ -31,26 +31,26 @@ ALL = [step.name for step in STEPS]
 @pytest.fixture(scope="module")
 def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     mlflow.set_tracking_uri(store)
-    return new_experiment("reuse", tmp_path_factory.mktemp("reuse"))
+    return create_experiment("reuse", tmp_path_factory.mktemp("reuse"))
 
 
 @pytest.fixture(scope="module")
-def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Here]:
+def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PipelineResult]:
     """Run the pipeline on one small table, in one experiment: each test finds what those before it left."""
-    table = small_table(tmp_path_factory.mktemp("table"))
+    table = write_small_table(tmp_path_factory.mktemp("table"))
 
-    def call(*options: str) -> Here:
-        return run_here(place, f"data.file_url={table}", *small_forest(), *options)
+    def call(*options: str) -> PipelineResult:
+        return run_here(place, f"data.file_url={table}", *make_small_forest(), *options)
 
     return call
 
 
 @pytest.fixture(scope="module")
-def first(run: Callable[..., Here]) -> Here:
+def first(run: Callable[..., PipelineResult]) -> PipelineResult:
     return run()
 
 
-def run_ids(here: Here) -> dict[str, str]:
+def run_ids(here: PipelineResult) -> dict[str, str]:
     return {name: one.info.run_id for name, one in here.runs.steps.items()}
 
 
@@ -63,7 +63,9 @@ def file_of_model(place: Experiment, run: Run) -> Path:
     return Path(unquote(urlsplit(location).path))
 
 
-def test_nothing_changed_nothing_runs(place: Experiment, run: Callable[..., Here], first: Here) -> None:
+def test_nothing_changed_nothing_runs(
+    place: Experiment, run: Callable[..., PipelineResult], first: PipelineResult
+) -> None:
     assert not first.error
     assert set(first.runs.steps) == set(ALL)
     assert "7 ran" in first.said
@@ -77,7 +79,7 @@ def test_nothing_changed_nothing_runs(place: Experiment, run: Callable[..., Here
 
 
 def test_a_version_that_lost_its_alias_is_registered_again(
-    run: Callable[..., Here], place: Experiment, first: Here
+    run: Callable[..., PipelineResult], place: Experiment, first: PipelineResult
 ) -> None:
     place.client.delete_registered_model_alias(place.id_name, "champion")
     after = run().states
@@ -87,7 +89,7 @@ def test_a_version_that_lost_its_alias_is_registered_again(
 
 
 def test_another_parameter_runs_its_step_and_those_that_read_its_output(
-    run: Callable[..., Here], place: Experiment, first: Here
+    run: Callable[..., PipelineResult], place: Experiment, first: PipelineResult
 ) -> None:
     smaller = run("data.test_size=0.2", f"main.execute_steps=[{','.join(ALL[:-1])}]")
     states = smaller.states
@@ -126,7 +128,7 @@ def alter_one_byte(path: Path) -> None:
     ids=["deleted", "truncated", "altered", "link"],
 )
 def test_a_lost_artifact_is_made_anew(
-    run: Callable[..., Here], first: Here, damage: Callable[[Path], object], why: str
+    run: Callable[..., PipelineResult], first: PipelineResult, damage: Callable[[Path], object], why: str
 ) -> None:
     steps = "main.execute_steps=[download,preprocess,segregate]"
     path = file_of(run(steps).runs.steps["preprocess"], "preprocessed_data.csv")
@@ -138,7 +140,9 @@ def test_a_lost_artifact_is_made_anew(
     assert mended.states["segregate"] == "reused", "the artifact is the same as before"
 
 
-def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place: Experiment, first: Here) -> None:
+def test_a_lost_model_is_trained_and_judged_anew(
+    run: Callable[..., PipelineResult], place: Experiment, first: PipelineResult
+) -> None:
     (file_of_model(place, first.runs.steps["random_forest"]) / "artifacts" / "model.onnx").unlink()
     mended = run()
     assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
@@ -158,24 +162,24 @@ def test_a_lost_model_is_trained_and_judged_anew(run: Callable[..., Here], place
 )
 @pytest.mark.parametrize("name", ["artifacts/model.onnx", "MLmodel"])
 def test_a_model_is_intact_only_if_each_file_is_the_one_that_was_logged(
-    place: Experiment, first: Here, tmp_path: Path, damage: Callable[[Path], object], words: str, name: str
+    place: Experiment, first: PipelineResult, tmp_path: Path, damage: Callable[[Path], object], words: str, name: str
 ) -> None:
     run = place.current("random_forest")[0]
     folder = file_of_model(place, run)
-    assert why_not_intact(place.client, run) == ""
+    assert explain_not_intact(place.client, run) == ""
     kept = shutil.copytree(folder, tmp_path / "kept")
     damage(folder / name)
     try:
         expected = words.format(name, parent=name.rpartition("artifacts/")[1])
-        assert f"its artifact {expected}" in [f"{problem}" for problem in _losses(place.client, run)]
+        assert f"its artifact {expected}" in [f"{problem}" for problem in _iter_losses(place.client, run)]
     finally:
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
-    assert why_not_intact(place.client, run) == ""
+    assert explain_not_intact(place.client, run) == ""
 
 
 def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
-    run: Callable[..., Here], first: Here
+    run: Callable[..., PipelineResult], first: PipelineResult
 ) -> None:
     steps = "main.execute_steps=[download,preprocess,segregate]"
     other = run("data.name=other", steps)
@@ -187,7 +191,9 @@ def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
     run(steps)
 
 
-def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(run: Callable[..., Here], first: Here) -> None:
+def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(
+    run: Callable[..., PipelineResult], first: PipelineResult
+) -> None:
     failed = run("data.val_size=0.4", "random_forest_pipeline.features.numeric=[NO_SUCH]")
     assert failed.error
     assert "NO_SUCH" in str(failed.error)
@@ -198,7 +204,9 @@ def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(run: Callable[...,
     assert "val_size 0.3 -> 0.4" in mended.states["random_forest"]
 
 
-def test_reuse_can_be_turned_off_for_all_or_for_one_step(run: Callable[..., Here], first: Here) -> None:
+def test_reuse_can_be_turned_off_for_all_or_for_one_step(
+    run: Callable[..., PipelineResult], first: PipelineResult
+) -> None:
     steps = "main.execute_steps=[download,preprocess]"
     off = run("main.reuse=false", steps)
     assert off.states == dict.fromkeys(("download", "preprocess"), "ran main.reuse is false")
@@ -210,7 +218,7 @@ def test_reuse_can_be_turned_off_for_all_or_for_one_step(run: Callable[..., Here
 def test_a_download_is_reused_while_the_server_names_the_same_version(
     behaviour: str, experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
 ) -> None:
-    faulty_server.files["clients.csv"] = small_table(tmp_path, rows=300).read_bytes()
+    faulty_server.files["clients.csv"] = write_small_table(tmp_path, rows=300).read_bytes()
     path = f"{behaviour}/clients.csv"
     options = [f"data.file_url={faulty_server.url(path)}", "main.execute_steps=[download,preprocess]"]
     run_here(experiment, *options)
@@ -220,22 +228,24 @@ def test_a_download_is_reused_while_the_server_names_the_same_version(
         return
     assert again == {"download": "reused", "preprocess": "reused"}
     assert faulty_server.asked[path] == 1
-    faulty_server.files["clients.csv"] = small_table(tmp_path, seed=2, rows=301).read_bytes()
+    faulty_server.files["clients.csv"] = write_small_table(tmp_path, seed=2, rows=301).read_bytes()
     changed = run_here(experiment, *options).states
     assert changed["download"].startswith("ran source ")
     assert changed["preprocess"] == "ran output of download changed"
 
 
 def test_a_changed_file_on_disk_is_downloaded_again(experiment: Experiment, tmp_path: Path) -> None:
-    table = small_table(tmp_path, rows=300)
+    table = write_small_table(tmp_path, rows=300)
     options = [f"data.file_url={table}", "main.execute_steps=download"]
     run_here(experiment, *options)
-    table.write_bytes(small_table(tmp_path, seed=5, rows=300).read_bytes())
+    table.write_bytes(write_small_table(tmp_path, seed=5, rows=300).read_bytes())
     assert run_here(experiment, *options).states == {"download": "ran source changed"}
 
 
 @pytest.mark.parametrize("reference", ["runs:/" + "0" * 32 + "/x.csv", "runs:/" + "0" * 32])
-def test_a_mistyped_reference_is_told_by_check_data(run: Callable[..., Here], first: Here, reference: str) -> None:
+def test_a_mistyped_reference_is_told_by_check_data(
+    run: Callable[..., PipelineResult], first: PipelineResult, reference: str
+) -> None:
     failed = run(f"data.reference_dataset={reference}", "main.execute_steps=[download,preprocess,check_data]")
     assert isinstance(failed.error, StepFailed)
     assert "0" * 32 in str(failed.error)
@@ -247,20 +257,20 @@ def test_artifacts_on_a_store_that_does_not_answer_cannot_be_reused(
     """The run is still known to the tracking server; what it has published is out of reach."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     client = mlflow.MlflowClient(store)
-    away = f"mlflow-artifacts://127.0.0.1:{free_port()}/away"
+    away = f"mlflow-artifacts://127.0.0.1:{find_free_port()}/away"
     experiment = client.create_experiment("artifacts away", artifact_location=away)
     run = client.create_run(experiment, tags={"size.raw_data.csv": "10", "output.raw_data.csv": "sha256:1f"})
-    problem = why_not_intact(client, client.get_run(run.info.run_id))
+    problem = explain_not_intact(client, client.get_run(run.info.run_id))
     assert problem.startswith("its artifacts cannot be listed (")
 
 
 def test_two_pipelines_that_compute_the_same_at_once_both_end_well(experiment: Experiment, tmp_path: Path) -> None:
-    where = [f"main.experiment_name='{experiment.name}'", f"data.file_url={small_table(tmp_path, rows=300)}"]
-    config = checked(composed(*where, "main.execute_steps=[download,preprocess,segregate]"))
+    where = [f"main.experiment_name='{experiment.name}'", f"data.file_url={write_small_table(tmp_path, rows=300)}"]
+    config = parse_config(compose_config(*where, "main.execute_steps=[download,preprocess,segregate]"))
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(run_single, config, Console(file=io.StringIO())) for _ in range(2)]
     assert [one.exception() for one in both] == [None, None]
-    pipelines = pipelines_in(experiment)
+    pipelines = list_pipelines(experiment)
     assert len(pipelines) == 2
     for pipeline in pipelines:
         assert {run.info.status for run in pipeline.steps.values()} == {"FINISHED"}

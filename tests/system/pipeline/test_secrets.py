@@ -10,17 +10,17 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from ci.report import COMMENT, SUMMARY, files_about
+from ci.report import COMMENT, SUMMARY, make_files
 from pipeline.report.gather import gather
 from prediction_log.read import read_log
-from simulate.clients import clients
-from tests.conftest import Ended, Experiment, new_experiment
+from simulate.clients import simulate_clients
+from tests.conftest import Experiment, StepResult, create_experiment
 from tests.support.faulty_http_server import FaultyServer
-from tests.support.pipelines import SMALL_ROWS, Here, run_here, small_forest
-from tests.support.prediction_logs import new_database
+from tests.support.pipelines import SMALL_ROWS, PipelineResult, make_small_forest, run_here
+from tests.support.prediction_logs import create_database
 from tests.support.reports import COMMIT
-from tests.support.scoring_requests import split
-from tests.support.scoring_servers import scorer
+from tests.support.scoring_requests import to_split
+from tests.support.scoring_servers import start_scorer
 
 MARK = "XqSECRETqX"
 KEY = f"{MARK}-scorer"
@@ -32,13 +32,13 @@ UNHEARD_OF = 987654321.25
 def secrets(log_server: str) -> Iterator[dict[str, str]]:
     """The environment's secrets: keys, passwords, and a signed address of the data at a real server."""
     with pytest.MonkeyPatch.context() as patch, FaultyServer() as server:
-        server.files["clients.csv"] = clients(SMALL_ROWS, seed=4).to_csv(index=False).encode()
+        server.files["clients.csv"] = simulate_clients(SMALL_ROWS, seed=4).to_csv(index=False).encode()
         values = {
             "AWS_SECRET_ACCESS_KEY": f"{MARK}-aws",
             "MLFLOW_TRACKING_USERNAME": "someone",
             "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow",
             "SCORER_API_KEY": KEY,
-            "PREDICTION_LOG_URL": f"{new_database(log_server).replace('@', f':{MARK}/log@', 1)}?sslpassword={MARK}-ssl",
+            "PREDICTION_LOG_URL": f"{create_database(log_server).replace('@', f':{MARK}/log@', 1)}?sslpassword={MARK}-ssl",
             "DATA_URL": f"{server.url('good/clients.csv')}?X-Amz-Signature={MARK}-signed",
             "NO_DATA_URL": f"{server.url('forbidden/clients.csv')}?part={MARK}-signed",
             "CUT_DATA_URL": f"{server.url('cut/clients.csv')}?part={MARK}-signed",
@@ -53,7 +53,7 @@ class Ran:
     """What a pipeline and a scorer left and said."""
 
     place: Experiment
-    pipeline: Here
+    pipeline: PipelineResult
     folder: Path
     said: str
 
@@ -68,15 +68,15 @@ class Ran:
 def ran(store: str, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ran:
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("secrets")
-    place = new_experiment("secrets", folder)
-    pipeline = run_here(place, "data.file_url='env:DATA_URL'", *small_forest())
+    place = create_experiment("secrets", folder)
+    pipeline = run_here(place, "data.file_url='env:DATA_URL'", *make_small_forest())
     assert pipeline.error is None
     row = {**first_row(pipeline, place), "LIMIT_BAL": UNHEARD_OF}
-    with scorer(folder, place.id_name, log_url="", env=secrets) as server:
+    with start_scorer(folder, place.id_name, log_url="", env=secrets) as server:
         answers = [
-            server.score(split([row]), **{"X-API-Key": KEY}),
-            server.score(split([row]), **{"X-API-Key": f"{KEY}-wrong"}),
-            server.score(split([{**row, "AGE": "old"}]), **{"X-API-Key": KEY}),
+            server.score(to_split([row]), **{"X-API-Key": KEY}),
+            server.score(to_split([row]), **{"X-API-Key": f"{KEY}-wrong"}),
+            server.score(to_split([{**row, "AGE": "old"}]), **{"X-API-Key": KEY}),
             *(server.get(path) for path in ("/metrics", "/health", "/version", "/openapi.json")),
         ]
         assert server.end() == 0
@@ -85,7 +85,7 @@ def ran(store: str, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFa
     return Ran(place, pipeline, folder, said)
 
 
-def first_row(pipeline: Here, place: Experiment) -> dict[str, float]:
+def first_row(pipeline: PipelineResult, place: Experiment) -> dict[str, float]:
     table = pipeline.runs.table(place, "segregate", "data/data_test.csv").drop(columns="default")
     return {str(name): float(value) for name, value in table.iloc[0].items()}
 
@@ -127,7 +127,7 @@ def test_the_scorers_log_lines_hold_no_value_of_a_row(ran: Ran) -> None:
 )
 @pytest.mark.usefixtures("experiment", "secrets")
 def test_a_download_that_fails_names_the_address_without_its_query(
-    run_step: Callable[..., Ended], tmp_path: Path, variable: str, words: str
+    run_step: Callable[..., StepResult], tmp_path: Path, variable: str, words: str
 ) -> None:
     ended = run_step("download", file_url=f"env:{variable}", attempts=1)
     assert ended.status == 1
@@ -137,7 +137,7 @@ def test_a_download_that_fails_names_the_address_without_its_query(
 
 
 def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path) -> None:
-    files = files_about(gather(MlflowClient(), ran.pipeline.runs.parent.info.run_id, tmp_path), COMMIT)
+    files = make_files(gather(MlflowClient(), ran.pipeline.runs.parent.info.run_id, tmp_path), COMMIT)
     auc = ran.pipeline.runs.steps["evaluate"].data.metrics["test_roc_auc"]
     for words in ("**✅ Passed the gate", f"| ROC AUC | {auc:.4f} |", "| sample (synthetic) |", "Data checks: "):
         assert words in files[COMMENT]

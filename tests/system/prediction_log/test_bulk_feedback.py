@@ -9,16 +9,16 @@ import pytest
 from prediction_log.labels import main
 from prediction_log.read import read_log
 from tests.conftest import run_command
-from tests.support.log_writer_process import prediction
-from tests.support.prediction_logs import opened
+from tests.support.log_writer_process import make_prediction
+from tests.support.prediction_logs import open_log
 
 
 def test_labels_are_taken_from_a_file_and_what_is_not_taken_is_named(
     store: str, log_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log_at, labels = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
-    with opened(log_at) as log:
-        log.submit([prediction("a", row) for row in range(2)]).result(20)
+    with open_log(log_at) as log:
+        log.submit([make_prediction("a", row) for row in range(2)]).result(20)
     labels.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
     with pytest.raises(SystemExit, match="1"):
         main(["--log_url", log_at, "--input", str(labels)])

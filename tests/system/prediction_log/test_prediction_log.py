@@ -17,15 +17,15 @@ import pandas as pd
 import pytest
 
 from prediction_log.engine import open_engine
-from prediction_log.insert import Taken, commit
-from prediction_log.labels import give_feedback
+from prediction_log.insert import IdConflict, commit
+from prediction_log.labels import write_labels
 from prediction_log.read import read_log
-from prediction_log.rows import Prediction, rows_of
+from prediction_log.rows import Prediction, to_log_rows
 from prediction_log.schema import HEAD, VERSION_TABLE
 from prediction_log.writer import LogUnavailable, PredictionLog, RequestIdTaken
 from stepkit.paths import ROOT
-from tests.support.log_writer_process import prediction
-from tests.support.prediction_logs import asked, ids, new_database, opened, write
+from tests.support.log_writer_process import make_prediction
+from tests.support.prediction_logs import count_ids, create_database, open_log, query_database, write_predictions
 
 WRITER = ROOT / "tests" / "support" / "log_writer_process.py"
 KILLS, ACKNOWLEDGED_BEFORE_A_KILL = 5, 60
@@ -60,10 +60,10 @@ def test_a_future_is_resolved_after_its_rows_can_be_seen_by_others(log_at: str) 
     seen: list[int] = []
 
     def look(_: Future[None]) -> None:
-        seen.append(asked(log_at, "SELECT count(*) FROM predictions WHERE request_id = 'b'")[0][0])
+        seen.append(query_database(log_at, "SELECT count(*) FROM predictions WHERE request_id = 'b'")[0][0])
 
-    with opened(log_at) as log:
-        future = log.submit([prediction("b", row) for row in range(3)])
+    with open_log(log_at) as log:
+        future = log.submit([make_prediction("b", row) for row in range(3)])
         future.add_done_callback(look)
         assert future.result(20) is None
     assert seen == [3]
@@ -72,13 +72,13 @@ def test_a_future_is_resolved_after_its_rows_can_be_seen_by_others(log_at: str) 
 def test_what_is_submitted_is_what_is_read_in_one_call(log_at: str) -> None:
     begin = datetime(2026, 3, 1, tzinfo=UTC)
     given = [
-        prediction(f"r{i}")._replace(time=begin + timedelta(minutes=i), model_version=str(i % 2), probability=i / 10,
+        make_prediction(f"r{i}")._replace(time=begin + timedelta(minutes=i), model_version=str(i % 2), probability=i / 10,
                 predicted=int(i >= 5), features={"AGE": float(i) or None, "job": "cook" if i else None, "TOP": 1e300})
         for i in range(10)
     ]  # fmt: skip
-    with opened(log_at) as log:
+    with open_log(log_at) as log:
         log.submit([*given, given[3]._replace(shadow=True, probability=0.9)]).result(20)
-    give_feedback(log_at, [("r3", 0, 1)])
+    write_labels(log_at, [("r3", 0, 1)])
     expected = pd.DataFrame(
         {
             "request_id": [one.request_id for one in given],
@@ -109,8 +109,8 @@ def test_what_is_submitted_is_what_is_read_in_one_call(log_at: str) -> None:
 def test_many_rows_are_read_in_parts_and_in_their_order(log_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prediction_log.read.ROWS_AT_ONCE", 7)
     log_at, begin = f"sqlite:///{log_file}", datetime(2026, 3, 1, tzinfo=UTC)
-    with opened(log_at) as log:
-        rows = [prediction("r", row)._replace(time=begin + timedelta(seconds=row)) for row in range(50)]
+    with open_log(log_at) as log:
+        rows = [make_prediction("r", row)._replace(time=begin + timedelta(seconds=row)) for row in range(50)]
         # a column that is of numbers in one part and of texts in another
         log.submit([one._replace(features={"a": "x" if one.row > 40 else 1.0}) for one in rows]).result(20)
     assert read_log(log_at)["row"].tolist() == list(range(50))
@@ -128,7 +128,7 @@ def test_every_acknowledged_prediction_of_killed_processes_is_on_record_once(log
                 heard[pid] += 1
                 if heard[pid] == ACKNOWLEDGED_BEFORE_A_KILL:
                     os.kill(pid, signal.SIGKILL)
-    found = ids(log_at)
+    found = count_ids(log_at)
     assert len(printed) >= KILLS * 2 * ACKNOWLEDGED_BEFORE_A_KILL
     assert {name: found[name] for name in printed if found[name] != 2} == {}  # each has two rows
 
@@ -136,60 +136,65 @@ def test_every_acknowledged_prediction_of_killed_processes_is_on_record_once(log
 def test_processes_that_open_a_new_log_at_once_make_it_once(log_at: str) -> None:
     with writers(log_at) as process:
         assert len([*tell(process, "3 a b c d")]) == 12
-    assert len(ids(log_at)) == 12
-    assert asked(log_at, f"SELECT version_num FROM {VERSION_TABLE}") == [(HEAD,)]
+    assert len(count_ids(log_at)) == 12
+    assert query_database(log_at, f"SELECT version_num FROM {VERSION_TABLE}") == [(HEAD,)]
 
 
 def test_the_same_request_again_is_acknowledged_and_not_doubled(log_at: str) -> None:
-    huge = prediction("huge")._replace(features={"AGE": 1e300})
-    with opened(log_at) as log:
-        write(log, "a", "a", "b")
+    huge = make_prediction("huge")._replace(features={"AGE": 1e300})
+    with open_log(log_at) as log:
+        write_predictions(log, "a", "a", "b")
         for _ in range(2):
-            write(log, "a")
+            write_predictions(log, "a")
             log.submit([huge]).result(20)
-        assert log.stats().failed == 0
-    assert ids(log_at) == {"a": 1, "b": 1, "huge": 1}
+        assert log.get_stats().failed == 0
+    assert count_ids(log_at) == {"a": 1, "b": 1, "huge": 1}
 
 
 def test_another_request_with_a_taken_id_is_refused_and_its_neighbours_are_not(log_at: str) -> None:
-    with opened(log_at) as log:
-        write(log, "a")
-        other = [prediction("a", row)._replace(features={"AGE": 99.0}) for row in range(2)]
-        futures = [log.submit([prediction("b")]), log.submit(other), log.submit([prediction("c")])]
+    with open_log(log_at) as log:
+        write_predictions(log, "a")
+        other = [make_prediction("a", row)._replace(features={"AGE": 99.0}) for row in range(2)]
+        futures = [log.submit([make_prediction("b")]), log.submit(other), log.submit([make_prediction("c")])]
         with pytest.raises(RequestIdTaken, match="request id 'a' stands in the prediction log with other rows"):
             futures[1].result(20)
         assert [futures[0].result(20), futures[2].result(20)] == [None, None]
         # the same id under another version, or as a shadow, is the same request
-        log.submit([prediction("a")._replace(model_version="4"), prediction("a")._replace(shadow=True)]).result(20)
-    assert ids(log_at) == {"a": 3, "b": 1, "c": 1}
+        log.submit(
+            [make_prediction("a")._replace(model_version="4"), make_prediction("a")._replace(shadow=True)]
+        ).result(20)
+    assert count_ids(log_at) == {"a": 3, "b": 1, "c": 1}
 
 
 def test_other_rows_are_refused_under_the_id_of_a_request_that_another_version_answered(log_at: str) -> None:
     def answered_by_4(name: str, age: float, **more: float) -> Prediction:
-        return prediction(name)._replace(model_version="4", features={"AGE": age, **more})
+        return make_prediction(name)._replace(model_version="4", features={"AGE": age, **more})
 
-    with opened(log_at) as log:
-        write(log, "a", "b")
+    with open_log(log_at) as log:
+        write_predictions(log, "a", "b")
         futures = [log.submit([answered_by_4("a", 25.0)]), log.submit([answered_by_4("b", 24.0, more=1.0)])]
         with pytest.raises(RequestIdTaken, match="request id 'a'"):
             futures[0].result(20)
         futures[1].result(20)
-    assert ids(log_at) == {"a": 1, "b": 2}
+    assert count_ids(log_at) == {"a": 1, "b": 2}
     # both at once, while the champion changes: nobody can say which came first
-    together = [rows_of([one], frozenset()) for one in (prediction("c"), answered_by_4("c", 25.0), prediction("d"))]
+    together = [
+        to_log_rows([one], frozenset())
+        for one in (make_prediction("c"), answered_by_4("c", 25.0), make_prediction("d"))
+    ]
     engine = open_engine(log_at)
-    with pytest.raises(Taken) as taken:
+    with pytest.raises(IdConflict) as taken:
         commit(engine, together)
     assert taken.value.positions == {0, 1}
     engine.dispose()
-    assert ids(log_at) == {"a": 1, "b": 2}
+    assert count_ids(log_at) == {"a": 1, "b": 2}
 
 
 def test_more_or_fewer_rows_under_an_id_on_record_are_refused(log_at: str) -> None:
     def some(name: str, rows: int) -> list[Prediction]:
-        return [prediction(name, row) for row in range(rows)]
+        return [make_prediction(name, row) for row in range(rows)]
 
-    with opened(log_at) as log:
+    with open_log(log_at) as log:
         log.submit(some("a", 2)).result(20)
         for rows in (1, 3):
             with pytest.raises(RequestIdTaken, match="request id 'a'"):
@@ -199,31 +204,31 @@ def test_more_or_fewer_rows_under_an_id_on_record_are_refused(log_at: str) -> No
         log.submit(some("a", 2)).result(20)
         # a shadow may have had no time for all rows
         log.submit([one._replace(shadow=True) for one in some("a", 1)]).result(20)
-    assert ids(log_at) == {"a": 3}
+    assert count_ids(log_at) == {"a": 3}
 
 
 def test_what_the_database_refuses_harms_no_other_and_is_not_repeated(log_server: str) -> None:
-    log_at = new_database(log_server)
-    with opened(log_at) as log:
+    log_at = create_database(log_server)
+    with open_log(log_at) as log:
         with log.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE predictions ADD CHECK (probability > 0.1)")
-        wrong = prediction("b")._replace(model_name="\0"), prediction("c")._replace(probability=0.05)
-        futures = [log.submit([one]) for one in (prediction("a"), *wrong)]
+        wrong = make_prediction("b")._replace(model_name="\0"), make_prediction("c")._replace(probability=0.05)
+        futures = [log.submit([one]) for one in (make_prediction("a"), *wrong)]
         assert futures[0].result(20) is None
         with pytest.raises(ValueError, match="cannot be put on record"):
             futures[1].result(20)
         with pytest.raises(ValueError, match="violates check constraint") as refused:
             futures[2].result(20)
         assert "cook" not in str(refused.value)
-        assert (log.stats().committed, log.stats().failed) == (1, 2)
-    assert set(ids(log_at)) == {"a"}
+        assert (log.get_stats().committed, log.get_stats().failed) == (1, 2)
+    assert set(count_ids(log_at)) == {"a"}
 
 
 def test_closing_writes_what_waits_and_then_takes_no_more(log_at: str) -> None:
     log = PredictionLog.open(log_at)
-    futures = [log.submit([prediction(f"r{i}")]) for i in range(300)]
+    futures = [log.submit([make_prediction(f"r{i}")]) for i in range(300)]
     log.close(20)
     assert [future.done() for future in futures] == [True] * 300
-    assert len(ids(log_at)) == 300
+    assert len(count_ids(log_at)) == 300
     with pytest.raises(LogUnavailable, match="is closed"):
-        log.submit([prediction("late")]).result(1)
+        log.submit([make_prediction("late")]).result(1)

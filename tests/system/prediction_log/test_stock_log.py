@@ -19,13 +19,13 @@ import pytest
 import requests
 
 from prediction_log.read import read_log
-from random_forest.export import export
-from random_forest.pipeline import build
-from stepkit.processes import free_port
+from random_forest.export import export_model
+from random_forest.pipeline import build_pipeline
+from stepkit.processes import find_free_port
 from stepkit.settings.model import Forest, ModelSettings
 from stepkit.table.columns import Column, Columns
-from stepkit.table.tables import as_model_input
-from tests.conftest import Experiment, command_env, run_command
+from stepkit.table.tables import to_model_input
+from tests.conftest import Experiment, make_command_env, run_command
 from tests.support.servers import wait_until
 
 COLUMNS = Columns(
@@ -45,11 +45,11 @@ ASKED: Any = {
 def model(experiment: Experiment, tmp_path: Path) -> str:
     """The address of version 1 of a registered model."""
     settings = ModelSettings(random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
-    fitted = build(settings, COLUMNS, 1).fit(as_model_input(ROWS, COLUMNS), ROWS["default"])
+    fitted = build_pipeline(settings, COLUMNS, 1).fit(to_model_input(ROWS, COLUMNS), ROWS["default"])
     folder = tmp_path / "export"
     folder.mkdir()
     with mlflow.start_run():
-        info, _ = export(fitted, settings, COLUMNS, ROWS, folder, "model_export")
+        info, _ = export_model(fitted, settings, COLUMNS, ROWS, folder, "model_export")
     mlflow.register_model(info.model_uri, experiment.id_name)
     return f"models:/{experiment.id_name}/1"
 
@@ -57,11 +57,11 @@ def model(experiment: Experiment, tmp_path: Path) -> str:
 @contextmanager
 def served(model: str, folder: Path, **env: str) -> Iterator[str]:
     """Serve a model by `mlflow models serve`, from a folder where nothing of the repository lies."""
-    port = free_port()
+    port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=folder, env=command_env(**env), stdout=log, stderr=log,
+            [*command, "--port", str(port)], cwd=folder, env=make_command_env(**env), stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:
@@ -116,7 +116,7 @@ def test_only_what_mlflow_serves_or_predicts_is_recorded(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'log.db'}"
     monkeypatch.setenv("PREDICTION_LOG_URL", url)
-    rows = as_model_input(ROWS, COLUMNS)[["job", "AGE", "LIMIT_BAL"]]
+    rows = to_model_input(ROWS, COLUMNS)[["job", "AGE", "LIMIT_BAL"]]
     path = list(sys.path)
     assert len(mlflow.pyfunc.load_model(model).predict(rows)) == 10
     assert sys.path == path

@@ -19,9 +19,9 @@ from stepkit.paths import ROOT
 from stepkit.step.run import step_run
 from stepkit.store.lineage import find_upstream
 from stepkit.table.columns import read_columns
-from tests.conftest import new_experiment
-from tests.support.pipelines import small_table
-from tests.support.registry_story import Line, failed_rules
+from tests.conftest import create_experiment
+from tests.support.pipelines import write_small_table
+from tests.support.registry_story import Line, select_failed_rules
 
 GONE = "0" * 32
 """The id of a run that no store holds."""
@@ -34,40 +34,40 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A champion, and a challenger to be judged."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("faults")
-    found = Line(new_experiment("champion faults", folder), folder)
-    found.split(small_table(folder))
+    found = Line(create_experiment("champion faults", folder), folder)
+    found.split(write_small_table(folder))
     found.version(**FOREST)
     assert found.aliases == {"challenger": 1, "champion": 1}
     found.train(**{**FOREST, "n_estimators": 11})
     return found
 
 
-def why_rejected(line: Line, judged: Run) -> str:
+def explain_rejection(line: Line, judged: Run) -> str:
     """See that the step ended well, and that the only rule that failed is the comparison; return what it says."""
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
     verdict, found = line.json(judged, "verdict.json"), line.json(judged, "evaluation.json")
     assert (verdict["passed"], verdict["outcome"], verdict["champion_metrics"]) == (False, "rejected", None)
-    (reason,) = failed_rules(verdict).values()
+    (reason,) = select_failed_rules(verdict).values()
     assert found["champion"]["reason_not_compared"] in reason
     assert (found["champion"]["metrics"], found["difference"]) == ({}, {})
     return reason
 
 
-def path_of(address: str | None) -> Path:
+def to_path(address: str | None) -> Path:
     return Path(unquote(urlsplit(str(address)).path))
 
 
-def files_of_model(line: Line, run: Run) -> Path:
+def find_model_folder(line: Line, run: Run) -> Path:
     """Return the folder of the model that a run logged."""
-    return path_of(line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location)
+    return to_path(line.experiment.client.get_logged_model(run.data.tags["model_id"]).artifact_location)
 
 
-def champions_run(line: Line) -> Run:
+def get_champion_run(line: Line) -> Run:
     return line.experiment.client.get_run(str(line.experiment.client.get_model_version(line.name, "1").run_id))
 
 
 @contextmanager
-def replaced(file: Path, content: bytes | None) -> Iterator[None]:
+def replace_content(file: Path, content: bytes | None) -> Iterator[None]:
     """Give a file another content, or none, for a while."""
     whole = file.read_bytes()
     file.unlink()
@@ -81,18 +81,18 @@ def replaced(file: Path, content: bytes | None) -> Iterator[None]:
 
 @pytest.mark.parametrize(("file", "size"), [("MLmodel", None), ("model.onnx", 1000)], ids=["deleted", "cut off"])
 def test_a_champion_with_a_damaged_file_is_no_pass_and_no_crash(line: Line, file: str, size: int | None) -> None:
-    damaged = next(files_of_model(line, champions_run(line)).rglob(file))
-    with replaced(damaged, damaged.read_bytes()[:size] if size else None):
-        reason = why_rejected(line, line.evaluate())
+    damaged = next(find_model_folder(line, get_champion_run(line)).rglob(file))
+    with replace_content(damaged, damaged.read_bytes()[:size] if size else None):
+        reason = explain_rejection(line, line.evaluate())
     assert "not compared with the champion (version 1)" in reason
     assert "cannot be loaded" in reason
 
 
 def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) -> None:
     run = line.experiment.current("random_forest")[0]
-    graph = next(files_of_model(line, run).rglob("model.onnx"))
+    graph = next(find_model_folder(line, run).rglob("model.onnx"))
     whole = graph.read_bytes()
-    with replaced(graph, whole[:-1] + bytes([whole[-1] ^ 1])):
+    with replace_content(graph, whole[:-1] + bytes([whole[-1] ^ 1])):
         judged = line.evaluate()
     line.experiment.client.delete_tag(run.info.run_id, "damaged")
     assert judged.info.status == "FAILED"
@@ -100,7 +100,7 @@ def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) 
     assert "artifacts/model.onnx was altered. Run random_forest again." in judged.data.tags["error"]
 
 
-def compared_with_unknown(line: Line, judged: Run) -> str:
+def explain_unknown_rows(line: Line, judged: Run) -> str:
     """See that the champion was compared on all rows, and return what the verdict says of those that it may know."""
     found = line.json(judged, "evaluation.json")
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
@@ -115,8 +115,8 @@ def compared_with_unknown(line: Line, judged: Run) -> str:
 def test_a_champion_whose_training_rows_are_gone_is_compared_on_all_rows_of_another_split(line: Line) -> None:
     known = line.experiment.current("segregate")[0]
     line.call("segregate", random_seed=9)
-    with replaced(path_of(known.info.artifact_uri) / "data" / "data_train.csv", None):
-        assert "data/data_train.csv is missing or altered" in compared_with_unknown(line, line.evaluate())
+    with replace_content(to_path(known.info.artifact_uri) / "data" / "data_train.csv", None):
+        assert "data/data_train.csv is missing or altered" in explain_unknown_rows(line, line.evaluate())
     line.call("segregate")
 
 
@@ -139,9 +139,9 @@ def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_s
     uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text(encoding="utf-8"))
     uci["columns"].pop("AGE")
     (tmp_path / "uci.yaml").write_text(yaml.safe_dump(uci))
-    line.split(small_table(tmp_path, seed=5), str(tmp_path / "uci.yaml"))
+    line.split(write_small_table(tmp_path, seed=5), str(tmp_path / "uci.yaml"))
     line.train(**FOREST)
-    assert "another signature: it takes AGE" in why_rejected(line, line.evaluate())
+    assert "another signature: it takes AGE" in explain_rejection(line, line.evaluate())
     names = {"input_data_run_id": before[0].info.run_id, "input_model_run_id": before[1].info.run_id}
     assert line.evaluate(**names).info.status == "FINISHED"
 
@@ -150,7 +150,7 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
     """As when the bundled sample is followed by a table of one's own, whose columns the champion does not know."""
     uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text(encoding="utf-8"))
     (tmp_path / "ours.yaml").write_text(yaml.safe_dump({**uci, "name": "ours"}))
-    line.split(small_table(tmp_path, seed=5), str(tmp_path / "ours.yaml"))
+    line.split(write_small_table(tmp_path, seed=5), str(tmp_path / "ours.yaml"))
     line.call("check_data", model_name=line.name)
     said = "the champion (version 1) is of another data set (uci, not ours)"
     assert said in line.experiment.current("check_data")[0].data.tags["summary"]
@@ -159,8 +159,8 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
     assert line.json(judged, "evaluation.json")["champion"]["reason_not_compared"] == said
     verdict = line.json(judged, "verdict.json")
     assert (verdict["outcome"], verdict["data_set"]) == ("rejected", "ours")
-    assert list(failed_rules(verdict)) == ["data_set"]
-    assert "register.replace_data_set=true" in failed_rules(verdict)["data_set"]
+    assert list(select_failed_rules(verdict)) == ["data_set"]
+    assert "register.replace_data_set=true" in select_failed_rules(verdict)["data_set"]
 
     asked_for = line.evaluate(replace_data_set="true")
     assert asked_for.data.tags["verdict"] == "passed"
@@ -183,7 +183,7 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
 @pytest.fixture
 def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
     """Register the champion's files by hand, with a run id in their MLmodel and on the version, as champion."""
-    client, source = line.experiment.client, files_of_model(line, champions_run(line))
+    client, source = line.experiment.client, find_model_folder(line, get_champion_run(line))
 
     def register(noted: str, run_id: str) -> None:
         folder = Path(shutil.copytree(source, tmp_path / "copied"))
@@ -199,7 +199,7 @@ def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
 def test_files_registered_by_hand_are_compared_by_the_lineage_that_they_note(
     line: Line, by_hand: Callable[[str, str], None]
 ) -> None:
-    line.split(small_table(line.folder, seed=6))
+    line.split(write_small_table(line.folder, seed=6))
     line.train(**FOREST)
     by_hand("", "")
     line.call("check_data", model_name=line.name)
@@ -213,7 +213,7 @@ def test_a_champion_without_lineage_is_compared_and_what_is_unknown_is_said(
     line: Line, by_hand: Callable[[str, str], None], noted: str, run_id: str
 ) -> None:
     by_hand(noted, run_id)
-    assert f"its training run ({GONE})" in compared_with_unknown(line, line.evaluate())
+    assert f"its training run ({GONE})" in explain_unknown_rows(line, line.evaluate())
     checked = line.call("check_data", model_name=line.name)
     assert checked.info.status == "FAILED"
     assert "data.reference_dataset=none" in checked.data.tags["error"]
@@ -222,9 +222,9 @@ def test_a_champion_without_lineage_is_compared_and_what_is_unknown_is_said(
 
 def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
     client = line.experiment.client
-    behind = find_upstream(client, champions_run(line).info.run_id, "preprocessed_data.csv")
-    line.split(small_table(line.folder, seed=7))
-    with replaced(path_of(client.get_run(str(behind)).info.artifact_uri) / "preprocessed_data.csv", None):
+    behind = find_upstream(client, get_champion_run(line).info.run_id, "preprocessed_data.csv")
+    line.split(write_small_table(line.folder, seed=7))
+    with replace_content(to_path(client.get_run(str(behind)).info.artifact_uri) / "preprocessed_data.csv", None):
         checked = line.call("check_data", model_name=line.name)
     assert checked.info.status == "FAILED"
     assert "ArtifactMissing: the reference: " in checked.data.tags["error"]
@@ -232,7 +232,7 @@ def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
 
 
 def test_a_model_is_registered_when_the_run_of_its_download_was_deleted_for_good(line: Line) -> None:
-    line.split(small_table(line.folder, seed=8))
+    line.split(write_small_table(line.folder, seed=8))
     line.train(**FOREST)
     line.evaluate()
     client = line.experiment.client
@@ -252,14 +252,14 @@ def test_a_test_split_of_one_class_is_rejected_with_what_could_not_be_computed(l
     test = line.table(run, "data/data_test.csv")
     mlflow.set_experiment(line.experiment.name)
     with step_run(argparse.Namespace(step=f"class_{label}")) as published:
-        published.describe(columns)
+        published.set_columns(columns)
         published.publish_table(test[test["default"] == label], "data/data_test.csv")
     judged = line.evaluate(input_data_step=f"class_{label}")
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
     found, verdict = line.json(judged, "evaluation.json"), line.json(judged, "verdict.json")
     assert found["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
     assert found["metrics"]["brier_score"]["value"] > 0
-    assert "AUC not computed" in failed_rules(verdict)["roc_auc"]
+    assert "AUC not computed" in select_failed_rules(verdict)["roc_auc"]
     assert verdict["outcome"] == "rejected"
     line.register()
     newest = line.aliases["challenger"]

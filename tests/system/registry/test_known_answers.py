@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from check_data.checks import Checked, run_checks
-from preprocess.run import tidy
+from check_data.checks import DataChecks, run_checks
+from preprocess.run import clean_table
 from stepkit.paths import ROOT
 from stepkit.table.columns import Columns, read_columns
 
@@ -20,23 +20,23 @@ def columns() -> Columns:
 
 @pytest.fixture(scope="module")
 def clients(real_data: Path, columns: Columns) -> pd.DataFrame:
-    return tidy(pd.read_csv(real_data), columns)
+    return clean_table(pd.read_csv(real_data), columns)
 
 
-def failed(sample: pd.DataFrame, reference: pd.DataFrame, columns: Columns) -> list[str]:
+def list_failed_checks(sample: pd.DataFrame, reference: pd.DataFrame, columns: Columns) -> list[str]:
     """The names of the checks that fail, and see that all others ran."""
-    checked = run_checks(Checked(sample, columns, reference, "", ks_alpha=0.05))
+    checked = run_checks(DataChecks(sample, columns, reference, "", ks_alpha=0.05))
     assert len(checked.results) == len(columns.numeric)
     assert {outcome["outcome"] for outcome in checked.outcomes} <= {"passed", "failed"}
     return [failure["check"] for failure in checked.failures]
 
 
 def test_a_sample_against_itself_passes(clients: pd.DataFrame, columns: Columns) -> None:
-    assert failed(clients, clients, columns) == []
+    assert list_failed_checks(clients, clients, columns) == []
 
 
 def test_the_first_200_rows_against_the_rest_fail_naming_the_columns(clients: pd.DataFrame, columns: Columns) -> None:
-    assert failed(clients.head(200), clients.iloc[200:], columns) == [
+    assert list_failed_checks(clients.head(200), clients.iloc[200:], columns) == [
         "PAY_AMT2: distribution",
         "PAY_AMT3: distribution",
     ]
@@ -45,4 +45,4 @@ def test_the_first_200_rows_against_the_rest_fail_naming_the_columns(clients: pd
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_half_against_the_other_passes(clients: pd.DataFrame, columns: Columns, seed: int) -> None:
     half = clients.sample(frac=0.5, random_state=seed)
-    assert failed(half, clients.drop(half.index), columns) == []
+    assert list_failed_checks(half, clients.drop(half.index), columns) == []

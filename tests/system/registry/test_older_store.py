@@ -20,9 +20,9 @@ import pytest
 
 from prediction_log.read import read_log
 from stepkit.paths import ROOT
-from tests.conftest import command_env
+from tests.conftest import make_command_env
 from tests.support.monitored_champion import COLUMNS
-from tests.support.scoring_servers import Server, log_url, logged, scorer, stock_server
+from tests.support.scoring_servers import Server, make_log_url, read_logged_rows, start_scorer, start_stock_server
 from tests.support.servers import wait_until
 
 PIPELINE, BASE = "921d7b2bf1124708b64e4f44fa366a87", "48b0de44dd5d4ca2a6a81e1645ada42f"
@@ -102,11 +102,11 @@ class OldStore:
     def env(self) -> dict[str, str]:
         return {
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}",
-            "PREDICTION_LOG_URL": log_url(self.folder),
+            "PREDICTION_LOG_URL": make_log_url(self.folder),
         }
 
     def run(self, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        env = command_env(PYTHONPATH=str(ROOT), **self.env)
+        env = make_command_env(PYTHONPATH=str(ROOT), **self.env)
         ended = subprocess.run([sys.executable, *words], cwd=cwd, env=env, text=True, capture_output=True, timeout=300)
         assert ended.returncode == 0, ended.stderr
         return ended
@@ -122,21 +122,21 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> OldStore:
 
 @pytest.fixture(scope="module")
 def server(old: OldStore) -> Iterator[Server]:
-    with scorer(old.folder, "credit_default", env=old.env) as server:
+    with start_scorer(old.folder, "credit_default", env=old.env) as server:
         yield server
 
 
-def probabilities(server: Server, request_id: str) -> Any:
+def read_probabilities(server: Server, request_id: str) -> Any:
     answer = server.score(REQUEST, **{"X-Request-Id": request_id})
     assert answer.ok, answer.text
     return [row["probability"] for row in answer.json()["predictions"]]
 
 
 def test_its_champion_answers_as_before_and_its_log_goes_on(old: OldStore, server: Server) -> None:
-    assert len(read_log(log_url(old.folder))) == ROWS_OF_THE_LOG
-    before = logged(old.folder, "asked-of-2")
-    assert probabilities(server, "again") == pytest.approx(ANSWERS["2"], abs=1e-12)
-    again = logged(old.folder, "again")
+    assert len(read_log(make_log_url(old.folder))) == ROWS_OF_THE_LOG
+    before = read_logged_rows(old.folder, "asked-of-2")
+    assert read_probabilities(server, "again") == pytest.approx(ANSWERS["2"], abs=1e-12)
+    again = read_logged_rows(old.folder, "again")
     same = ["model_version", "probability", "predicted", *COLUMNS.names]
     assert again[same].equals(before[same])
 
@@ -160,10 +160,10 @@ def test_its_log_is_compared_with_its_training_data(old: OldStore, tmp_path: Pat
 def test_its_model_writes_the_log_from_mlflows_own_server(old: OldStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in old.env.items():
         monkeypatch.setenv(name, value)
-    with stock_server(old.folder, "models:/credit_default/1") as stock:
+    with start_stock_server(old.folder, "models:/credit_default/1") as stock:
         answer = stock.score(REQUEST)
     assert [row["probability"] for row in answer.json()["predictions"]] == pytest.approx(ANSWERS["1"], abs=1e-12)
-    newest = read_log(log_url(old.folder)).query("model_version == '1'")
+    newest = read_log(make_log_url(old.folder)).query("model_version == '1'")
     assert newest["probability"].tolist() == pytest.approx(ANSWERS["1"], abs=1e-12)
 
 
@@ -171,4 +171,4 @@ def test_its_champion_is_rolled_back_under_a_running_scorer(old: OldStore, serve
     assert server.serves("2")
     old.run("-P", "rollback.py", "--reason", "the older one", "--model_name", "credit_default", cwd=ROOT / "register")
     wait_until(lambda: server.serves("1"), "the scorer serves version 1")
-    assert probabilities(server, "asked-of-1") == pytest.approx(ANSWERS["1"], abs=1e-12)
+    assert read_probabilities(server, "asked-of-1") == pytest.approx(ANSWERS["1"], abs=1e-12)

@@ -24,11 +24,11 @@ from register.models import main as models
 from register.promote import main as promote
 from register.rollback import main as rollback
 from stepkit.errors import ChampionMoved
-from stepkit.processes import process_tags
-from stepkit.step.flags import registered_name
-from tests.conftest import new_experiment, run_command
-from tests.support.pipelines import small_table
-from tests.support.registry_story import Line, failed_rules
+from stepkit.processes import make_process_tags
+from stepkit.step.flags import parse_model_name
+from tests.conftest import create_experiment, run_command
+from tests.support.pipelines import write_small_table
+from tests.support.registry_story import Line, select_failed_rules
 
 ROWS = 5000
 STUMP = {"n_estimators": 1, "max_depth": 1}
@@ -43,8 +43,8 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A split table, nothing trained yet."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("registry")
-    found = Line(new_experiment("registry", folder), folder)
-    found.split(small_table(folder, rows=ROWS))
+    found = Line(create_experiment("registry", folder), folder)
+    found.split(write_small_table(folder, rows=ROWS))
     return found
 
 
@@ -55,7 +55,7 @@ def story(line: Line) -> Story:
     for name, forest in (("first", STUMP), ("equal", STUMP), ("better", FOREST), ("worse", STUMP)):
         judged = line.version(**forest)
         found[name] = (judged, line.aliases)
-    shuffled = pd.read_csv(small_table(line.folder, rows=ROWS))
+    shuffled = pd.read_csv(write_small_table(line.folder, rows=ROWS))
     target = "default payment next month"
     shuffled[target] = np.random.default_rng(1).permutation(shuffled[target])
     shuffled.to_csv(line.folder / "shuffled.csv", index=False)
@@ -86,7 +86,7 @@ def test_the_champion_moves_to_a_better_model_only(
 
 def test_a_model_trained_on_shuffled_labels_breaks_the_floor_too(line: Line, story: Story) -> None:
     found = line.json(story["shuffled"][0], "verdict.json")
-    assert {"roc_auc", "not_worse_than_champion"} <= set(failed_rules(found))
+    assert {"roc_auc", "not_worse_than_champion"} <= set(select_failed_rules(found))
 
 
 def test_an_equal_model_differs_by_nothing_and_is_not_called_better(line: Line, story: Story) -> None:
@@ -94,7 +94,7 @@ def test_an_equal_model_differs_by_nothing_and_is_not_called_better(line: Line, 
     assert found["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert found["calibration_bins"] == "equal_mass"
     assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
-    assert list(failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
+    assert list(select_failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
 
 
 def test_a_version_says_why_it_is_not_champion(line: Line, story: Story) -> None:
@@ -132,7 +132,7 @@ def move(line: Line, version: str, by_hand: bool = False) -> str:
     return before
 
 
-def claims(line: Line) -> list[str]:
+def list_claims(line: Line) -> list[str]:
     return [tag for tag in line.experiment.client.get_registered_model(line.name).tags if tag.startswith(CLAIM)]
 
 
@@ -184,7 +184,7 @@ def test_of_many_who_move_the_champion_at_once_one_does_and_the_others_are_told(
         moved = [*filter(None, threads.map(move_to, {"1", "2", "3", "4", "5"} - {before}))]
     assert len(moved) == 1
     assert {"champion": int(moved[0]), "previous": int(before)}.items() <= line.aliases.items()
-    assert claims(line) == []
+    assert list_claims(line) == []
     move(line, before)
 
 
@@ -193,7 +193,7 @@ def test_the_claim_of_a_process_that_died_stops_nobody_for_ever(line: Line, stor
     before = move(line, "2")
     assert line.aliases["previous"] == int(before)
     move(line, before)
-    assert claims(line) == []
+    assert list_claims(line) == []
 
 
 def test_the_claim_of_a_living_process_holds_however_old_it_is(
@@ -201,7 +201,7 @@ def test_the_claim_of_a_living_process_holds_however_old_it_is(
 ) -> None:
     client, before = line.experiment.client, line.aliases
     monkeypatch.setattr(champion_alias, "TRIES", 1)
-    client.set_registered_model_tag(line.name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **process_tags()}))
+    client.set_registered_model_tag(line.name, f"{CLAIM}slow", json.dumps({"since": "1000.0", **make_process_tags()}))
     with pytest.raises(ChampionMoved):
         move(line, "2")
     assert line.aliases == before
@@ -229,7 +229,7 @@ def test_a_move_that_was_killed_halfway_leaves_a_way_back_at_once(line: Line, st
     assert line.aliases == {**before, "champion": version}, "the move was killed between its two aliases"
     rollback(["--model_name", name, "--reason", "back"])
     assert line.aliases == {**before, "previous": version}
-    assert claims(line) == []
+    assert list_claims(line) == []
     client.set_registered_model_alias(name, "previous", str(before["previous"]))
 
 
@@ -251,7 +251,7 @@ def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
         move_champion(client, name, "4", str(before["champion"]), Move("a person", "x", by_hand=True))
     done = {**before, "champion": 4, "previous": before["champion"]}
     assert line.aliases == (before if fails_at == "champion" else done)
-    assert claims(line) == []
+    assert list_claims(line) == []
     monkeypatch.undo()
     for alias in ("champion", "previous"):
         client.set_registered_model_alias(name, alias, str(before[alias]))
@@ -262,7 +262,7 @@ def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
     for sign in string.punctuation + " \t\n\0":
         for name in (f"{sign}a", f"a{sign}", f"a{sign}b"):
             with suppress(ValueError):
-                kept.append(registered_name(name))
+                kept.append(parse_model_name(name))
     assert {"a b", "a-b", "a_b", "a+b", "a@b", "a.b"} < {*kept}
     for name in kept:
         client.create_registered_model(name)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.scoring_servers import Server, scorer
-from tests.support.trained_champion import Champion, two_versions
+from tests.support.scoring_servers import Server, start_scorer
+from tests.support.trained_champion import Champion, register_two_versions
 
 
 @pytest.fixture(scope="module")
 def versions(store: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Champion:
-    return two_versions(request.module.__name__.rpartition(".")[2], tmp_path_factory.mktemp("trained"))
+    return register_two_versions(request.module.__name__.rpartition(".")[2], tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def trained(versions: Champion) -> Champion:
 def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A scorer for tests that leave its model as it is; nothing that they send is a fault of its own."""
     versions.promote("1")
-    with scorer(tmp_path_factory.mktemp("running"), versions.name) as server:
+    with start_scorer(tmp_path_factory.mktemp("running"), versions.name) as server:
         yield server
         assert server.score(versions.split()).ok
         assert not server.events("fault")

@@ -17,18 +17,18 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.measuring import cost_of
+from benchmarks.measuring import measure_cost
 from serve.batch import fetch_model
-from serve.batch.checkpoint import Parts
-from serve.batch.run import INTERRUPTED, main
-from serve.model.servable import EQUAL
+from serve.batch.checkpoint import Checkpoint
+from serve.batch.run import INTERRUPTED_STATUS, main
+from serve.model.servable import MAX_DIFFERENCE
 from stepkit.paths import ROOT
 from stepkit.table.columns import read_columns
-from stepkit.table.tables import as_model_input
-from tests.conftest import Ended, command_env, run_command
-from tests.support.forkserver_script import warm_script
+from stepkit.table.tables import to_model_input
+from tests.conftest import StepResult, make_command_env, run_command
+from tests.support.forkserver_script import start_warm_script
 from tests.support.servers import wait_until
-from tests.support.trained_champion import Champion, clients_with_gaps, two_versions
+from tests.support.trained_champion import Champion, make_clients_with_gaps, register_two_versions
 
 ROWS = 500
 CHUNK_ROWS = 100
@@ -36,12 +36,12 @@ MANY_COPIES = 60
 """How often the table is repeated where a run shall be killed in its middle."""
 
 FEATURES = read_columns(ROOT / "data" / "uci.yaml")
-Score = Callable[..., Ended]
+Score = Callable[..., StepResult]
 
 
 @pytest.fixture(scope="module")
 def champion(store: str, tmp_path_factory: pytest.TempPathFactory) -> Champion:
-    return two_versions("batch-scoring", tmp_path_factory.mktemp("champion"))
+    return register_two_versions("batch-scoring", tmp_path_factory.mktemp("champion"))
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def first_is_champion(champion: Champion) -> None:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return clients_with_gaps(ROWS, seed=3)
+    return make_clients_with_gaps(ROWS, seed=3)
 
 
 @pytest.fixture
@@ -71,16 +71,16 @@ def long_source(table: pd.DataFrame, tmp_path: Path) -> Path:
 @pytest.fixture
 def score(champion: Champion, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Score:
     """Run the entry point in this process, which has MLflow loaded and needs no other to fetch the model."""
-    monkeypatch.setattr(fetch_model, "fetch_apart", fetch_model.fetch_here)
+    monkeypatch.setattr(fetch_model, "fetch_in_subprocess", fetch_model.fetch_and_verify)
 
-    def call(**flags: object) -> Ended:
+    def call(**flags: object) -> StepResult:
         status = 0
         try:
             main(words_of(champion, **flags))
         except SystemExit as ended:
             status = int(ended.code or 0)
         said = capfd.readouterr()
-        return Ended(status, said.err.strip(), said.out)
+        return StepResult(status, said.err.strip(), said.out)
 
     return call
 
@@ -93,13 +93,13 @@ def words_of(champion: Champion, **flags: object) -> list[str]:
 def expected(champion: Champion, table: pd.DataFrame, version: str = "1") -> pd.DataFrame:
     """What the registered model itself answers, under MLflow."""
     model = mlflow.pyfunc.load_model(f"models:/{champion.name}/{version}")
-    answers: pd.DataFrame = model.predict(as_model_input(table, FEATURES))
+    answers: pd.DataFrame = model.predict(to_model_input(table, FEATURES))
     return answers
 
 
 def expect_answers(answered: pd.DataFrame, wanted: pd.DataFrame) -> None:
     assert len(answered) == len(wanted)
-    assert np.abs(answered["probability"].to_numpy() - wanted["probability"].to_numpy()).max() < EQUAL
+    assert np.abs(answered["probability"].to_numpy() - wanted["probability"].to_numpy()).max() < MAX_DIFFERENCE
     assert answered["class"].tolist() == wanted["class"].tolist()
 
 
@@ -165,7 +165,7 @@ def test_columns_may_stand_in_any_order_and_the_kept_ones_are_chosen(
 
 WARM = """
 from serve.batch import fetch_model, run
-fetch_model.fetch_apart = fetch_model.fetch_here
+fetch_model.fetch_in_subprocess = fetch_model.fetch_and_verify
 run.main()
 """
 """The entry point, in a process that has MLflow loaded."""
@@ -176,7 +176,7 @@ BATCH = (sys.executable, "-P", "-m", "serve.batch.run")
 def kill_in_the_middle(champion: Champion, source: Path, output: Path) -> None:
     """Start a run of many chunks, and kill it when some of them are finished."""
     parts = output.with_name(f".{output.name}.parts")
-    with warm_script(WARM, *words_of(champion, input=source, output=output)) as script:
+    with start_warm_script(WARM, *words_of(champion, input=source, output=output)) as script:
         process = script.process
         wait_until(
             lambda: (parts / "00000003.arrow").exists() or process.poll() is not None, "some chunks are finished"
@@ -223,7 +223,7 @@ def test_after_a_changed_input_or_a_new_champion_a_run_starts_anew(
 
 def test_two_runs_never_write_one_output(score: Score, source: Path, tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
-    other = Parts(output, {"input": "another"})
+    other = Checkpoint(output, {"input": "another"})
     ended = score(input=source, output=output)
     assert ended.status == 1
     assert ended.message.startswith("BadParameter: another process writes")
@@ -250,7 +250,9 @@ def test_a_full_disk_costs_no_finished_chunk(
     words = words_of(champion, input=long_source, output=output, keep="all")
     # a file that may not grow on fails as on a disk that is full; the whole output needs more than the chunks
     ended = run_command("prlimit", f"--fsize={2**20}", *BATCH, *words, cwd=ROOT / "serve", PYTHONPATH="..")
-    expect_refusal(Ended(ended.returncode, ended.stderr.strip()), "BadParameter", "cannot be written", "it goes on")
+    expect_refusal(
+        StepResult(ended.returncode, ended.stderr.strip()), "BadParameter", "cannot be written", "it goes on"
+    )
     assert not output.exists()
     ended_well = score(input=long_source, output=output, keep="all")
     assert "going on after row 30,000: 300 chunks are finished already" in ended_well.log
@@ -295,7 +297,7 @@ def test_a_bad_csv_is_refused_and_leaves_nothing(score: Score, table: pd.DataFra
     assert listing(tmp_path) == {source.name}
 
 
-def expect_refusal(ended: Ended, *words: str) -> None:
+def expect_refusal(ended: StepResult, *words: str) -> None:
     assert ended.status == 1
     assert [word for word in words if word not in ended.message] == [], ended.message
     assert "Traceback" not in ended.message
@@ -358,13 +360,18 @@ def test_a_bad_parameter_is_refused_and_leaves_nothing(
 def test_a_registry_that_is_gone_is_named(champion: Champion, source: Path, tmp_path: Path) -> None:
     words = words_of(champion, input=source, output=tmp_path / "scored.csv")
     ended = run_command(*BATCH, *words, PYTHONPATH="..", MLFLOW_TRACKING_URI="http://127.0.0.1:9", cwd=ROOT / "serve")
-    expect_refusal(Ended(ended.returncode, ended.stderr.strip()), "TrackingUnreachable", "http://127.0.0.1:9")
+    expect_refusal(StepResult(ended.returncode, ended.stderr.strip()), "TrackingUnreachable", "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
     ("to", "by", "status", "message"),
     [
-        ("group", signal.SIGINT, INTERRUPTED, "interrupted; the same command goes on after the last finished chunk"),
+        (
+            "group",
+            signal.SIGINT,
+            INTERRUPTED_STATUS,
+            "interrupted; the same command goes on after the last finished chunk",
+        ),
         ("batch", signal.SIGTERM, -signal.SIGTERM, ""),
         ("batch", signal.SIGKILL, -signal.SIGKILL, ""),
         ("fetch", signal.SIGKILL, 1, r"ProcessLost: .* status -9 and no answer. It was killed, .* memory is short: .*"),
@@ -377,7 +384,7 @@ def test_a_signal_while_the_model_is_fetched_leaves_no_process(
 ) -> None:
     command = [*BATCH, *words_of(champion, input=source, output=tmp_path / "scored.csv")]
     (tmp_path / "temporary").mkdir()
-    env = command_env(PYTHONPATH="..", TMPDIR=str(tmp_path / "temporary"))
+    env = make_command_env(PYTHONPATH="..", TMPDIR=str(tmp_path / "temporary"))
     process = subprocess.Popen(
         command, cwd=ROOT / "serve", env=env, stderr=subprocess.PIPE, text=True, process_group=0,
     )  # fmt: skip
@@ -397,13 +404,15 @@ def test_a_signal_while_the_model_is_fetched_leaves_no_process(
 def test_memory_does_not_grow_with_the_table(champion: Champion, source: Path, tmp_path: Path) -> None:
     header, *rows = source.read_text().splitlines(keepends=True)
     output = tmp_path / "scored.csv"
-    environment = command_env(PYTHONPATH="..", MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system")  # MLproject's
+    environment = make_command_env(
+        PYTHONPATH="..", MALLOC_ARENA_MAX="1", ARROW_DEFAULT_MEMORY_POOL="system"
+    )  # MLproject's
     peaks = []
     for copies in (400, 1_000):  # both more than is read ahead
         large = tmp_path / "large.csv"
         large.write_text(header + "".join(rows) * copies)
         command = [*BATCH, *words_of(champion, input=large, output=output, chunk_rows=10_000)]
-        peaks.append(cost_of(command, ROOT / "serve", environment, tmp_path / "output.txt").peak_kb / 1024)
+        peaks.append(measure_cost(command, ROOT / "serve", environment, tmp_path / "output.txt").peak_kb / 1024)
         assert sum(1 for _ in output.open()) == ROWS * copies + 1
     in_memory = ROWS * 600 * 23 * 8 / 2**20
     assert peaks[1] - peaks[0] < in_memory / 2, f"{peaks} MB"

@@ -23,9 +23,9 @@ import requests
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.load import drive, post
-from tests.support.scoring_requests import CSV, FORMATS, JSON, csv, split
-from tests.support.scoring_servers import Server, scorer
+from benchmarks.load import build_post, drive
+from tests.support.scoring_requests import CSV, FORMATS, JSON, to_csv, to_split
+from tests.support.scoring_servers import Server, start_scorer
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion
 
@@ -44,7 +44,7 @@ MOST_GROWTH = 0.15
 
 
 def asking(trained: Champion, rows: int = ROWS) -> bytes:
-    return json.dumps(split([trained.row] * rows)).encode()
+    return json.dumps(to_split([trained.row] * rows)).encode()
 
 
 def header(head: bytes, name: str) -> str:
@@ -60,8 +60,8 @@ def answers_until_killed(trained: Champion, folder: Path, enough: int) -> list[s
     def note(head: bytes, _: bytes) -> None:
         answered.append(header(head, "x-request-id"))
 
-    with scorer(folder, trained.name) as server, ThreadPoolExecutor(1) as pool:
-        request = post(server.url, asking(trained))
+    with start_scorer(folder, trained.name) as server, ThreadPoolExecutor(1) as pool:
+        request = build_post(server.url, asking(trained))
         load = pool.submit(drive, server.url, request, CONNECTIONS, lambda: False, note)
         wait_until(lambda: load.done() or len(answered) >= enough, f"{enough} answers")
         os.kill(server.process.pid, signal.SIGKILL)
@@ -86,8 +86,8 @@ def test_no_answer_fails_or_mixes_versions_while_champions_change(trained: Champ
     def note(head: bytes, body: bytes) -> None:
         seen.update([(header(head, "x-model-version"), body)])
 
-    with scorer(tmp_path, trained.name, poll_seconds=0.05) as server, ThreadPoolExecutor(1) as pool:
-        request = post(server.url, asking(trained))
+    with start_scorer(tmp_path, trained.name, poll_seconds=0.05) as server, ThreadPoolExecutor(1) as pool:
+        request = build_post(server.url, asking(trained))
         load = pool.submit(drive, server.url, request, CONNECTIONS, lambda: bool(stop), note)
         try:
             for swap in range(SWAPS):
@@ -122,7 +122,7 @@ def tables(row: dict[str, float]) -> st.SearchStrategy[list[dict[str, Any]]]:
 
 def encoded(name: str, rows: list[dict[str, Any]]) -> tuple[bytes, str]:
     if name == "csv":
-        return csv(rows).encode("utf-8", "replace"), CSV
+        return to_csv(rows).encode("utf-8", "replace"), CSV
     alike = [{key: row.get(key) for key in rows[0]} for row in rows]
     return json.dumps(FORMATS[name](alike if name in ("inputs", "split") else rows)).encode(), JSON
 
@@ -184,8 +184,8 @@ def connections(server: Server, how_many: int, sends: bytes) -> Iterator[list[so
 def test_idle_slow_and_deaf_clients_stop_nobody(trained: Champion, running: Server) -> None:
     process = psutil.Process(running.process.pid)
     before = process.num_fds()
-    whole = post(running.url, asking(trained))
-    large = post(running.url, asking(trained, LARGE_ANSWER_ROWS))
+    whole = build_post(running.url, asking(trained))
+    large = build_post(running.url, asking(trained, LARGE_ANSWER_ROWS))
     with (
         connections(running, IDLE, b""),
         connections(running, SLOW, whole[:20]) as amid_headers,

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-from tests.support.scoring_servers import Server, scorer
+from tests.support.scoring_servers import Server, start_scorer
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion
 
@@ -27,7 +27,7 @@ def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A scorer that may open few files and gives a request two seconds."""
     versions.promote("1")
     folder = tmp_path_factory.mktemp("running")
-    with scorer(folder, versions.name, wait=False, request_seconds=REQUEST_SECONDS) as server:
+    with start_scorer(folder, versions.name, wait=False, request_seconds=REQUEST_SECONDS) as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         wait_until(server.is_ready, f"the scorer answers; see {server.output}")
         yield server

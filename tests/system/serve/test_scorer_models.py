@@ -17,15 +17,15 @@ from mlflow.types import ColSpec, DataType, Schema
 from prediction_log.read import read_log
 from random_forest.export import FILES
 from random_forest.graph import PROBABILITIES
-from serve.batch.fetch_model import fetch_here
+from serve.batch.fetch_model import fetch_and_verify
 from serve.errors import ModelFailed, ModelRefused
-from serve.model.servable import load
+from serve.model.servable import load_servable
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from stepkit.store import tracking
-from tests.support.scoring_requests import split
-from tests.support.scoring_servers import Server, log_url, logged, metric, scorer
-from tests.support.servers import mlflow_server, wait_until
+from tests.support.scoring_requests import to_split
+from tests.support.scoring_servers import Server, make_log_url, read_logged_rows, read_metric, start_scorer
+from tests.support.servers import start_mlflow_server, wait_until
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.trained_champion import Champion
 
@@ -94,11 +94,11 @@ def test_a_pickled_model_is_refused_unopened(
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
     monkeypatch.setattr("serve.model.servable._example", lambda metadata, path: pd.DataFrame([trained.row]))
     with pytest.raises(ModelRefused, match="pickle"):
-        load(trained.name, version)
+        load_servable(trained.name, version)
     assert not sprung.exists()
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     with pytest.raises(ModelRefused):
-        load(trained.name, version)
+        load_servable(trained.name, version)
     assert sprung.exists(), "the trap is none"
 
 
@@ -119,15 +119,15 @@ def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
     version = logged_again(trained, str(code))
     tracking.connect()
     with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
-        load(trained.name, version)
+        load_servable(trained.name, version)
     # batch scores without MLflow, and not without that proof
     with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
-        fetch_here(f"models:/{trained.name}/{version}", str(tmp_path))
+        fetch_and_verify(f"models:/{trained.name}/{version}", str(tmp_path))
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
     bad = {bad_signature(trained): "another signature", broken(trained, tmp_path / "broken"): "cannot be loaded"}
-    with scorer(tmp_path, trained.name) as server:
+    with start_scorer(tmp_path, trained.name) as server:
         for version, reason in bad.items():
             trained.promote(version)
             wait_until(lambda version=version: refused(server, version), f"version {version} is refused")  # type: ignore[misc]
@@ -169,8 +169,8 @@ def with_another_example(trained: Champion, folder: Path, secret: float) -> str:
 
 @pytest.mark.parametrize("factor", [float("nan"), 20.0, -3.0])
 def test_a_model_that_fails_is_not_answered_with(trained: Champion, tmp_path: Path, factor: float) -> None:
-    model = load(trained.name, failing(trained, tmp_path, factor))
-    good, bad = (model.rows_of(pd.DataFrame([{**trained.row, "AGE": age}])) for age in (24.0, 200.0))
+    model = load_servable(trained.name, failing(trained, tmp_path, factor))
+    good, bad = (model.to_rows(pd.DataFrame([{**trained.row, "AGE": age}])) for age in (24.0, 200.0))
     assert 0 <= model.score(good).probability[0] <= 1
     with pytest.raises(ModelFailed, match=f"version {model.version} returned a probability that is not a number from"):
         model.score(bad)
@@ -182,17 +182,17 @@ def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
     version = failing(trained, tmp_path / "failing", float("nan"))
     hidden = with_another_example(trained, tmp_path / "example", 16180339.5)
     trained.promote(version)
-    with scorer(tmp_path, trained.name, when_unavailable="answer") as server:
+    with start_scorer(tmp_path, trained.name, when_unavailable="answer") as server:
         odd = {**trained.row, "AGE": 27182.5}
         for rows in ([odd], [trained.row, odd]):
-            answer = server.score(split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
+            answer = server.score(to_split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
             assert (answer.status_code, answer.json()["error_code"]) == (500, "MODEL_FAILED")
             assert f"{trained.name} version {version}" in answer.json()["message"]
         assert server.score(trained.split(), **{"X-Request-Id": "fine"}).ok
         trained.promote(hidden)
         wait_until(lambda: refused(server, hidden), f"version {hidden} is refused")
         shown = server.get("/health").text + server.output.read_text()
-    kept = read_log(log_url(tmp_path))
+    kept = read_log(make_log_url(tmp_path))
     assert kept["request_id"].tolist() == ["fine"]
     assert f"version {hidden} cannot score its input example" in shown
     assert "missing inputs ['AGE']" in shown
@@ -205,8 +205,8 @@ def refused(server: Server, version: str) -> bool:
 
 
 def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
-        wait_until(lambda: server.has_said("model_refused"), "the model is refused")
+    with start_scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
+        wait_until(lambda: server.has_logged("model_refused"), "the model is refused")
         assert server.get("/ping").status_code == 503
         answer = server.score(trained.split())
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
@@ -216,12 +216,12 @@ def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Pat
 
 def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: Path) -> None:
     trained.promote("2", "candidate")
-    with scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
+    with start_scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
         wait_until(lambda: server.health()["shadow"] is not None, "the shadow is loaded")
         answer = server.score(trained.split())
         request_id = answer.headers["X-Request-Id"]
-        wait_until(lambda: len(logged(tmp_path, request_id)) == 2, "both are on record")
-        kept = {shadow: read_log(log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
+        wait_until(lambda: len(read_logged_rows(tmp_path, request_id)) == 2, "both are on record")
+        kept = {shadow: read_log(make_log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
         assert {shadow: list(one["model_version"]) for shadow, one in kept.items()} == {False: ["1"], True: ["2"]}
         assert list(kept[False]["probability"]) == [answer.json()["predictions"][0]["probability"]]
 
@@ -229,20 +229,20 @@ def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: P
 def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_again(
     trained: Champion, store: str, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = find_free_port()
     env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with (
-        mlflow_server(store, tmp_path) as registry,
-        scorer(tmp_path, trained.name, wait=False, env=env) as server,
+        start_mlflow_server(store, tmp_path) as registry,
+        start_scorer(tmp_path, trained.name, wait=False, env=env) as server,
     ):
-        wait_until(lambda: server.has_said("waiting"), "it says that it waits")
+        wait_until(lambda: server.has_logged("waiting"), "it says that it waits")
         assert "registry" in server.health()["waiting_for"]
         assert server.score(trained.split()).status_code == 503
         with TcpProxy(registry.port, port):
             wait_until(server.is_ready, "it serves once the registry is there")
         wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
         assert server.score(trained.split()).ok
-        assert metric(server, "scorer_registry_up") == 0
+        assert read_metric(server, "scorer_registry_up") == 0
         trained.promote("2")
         with TcpProxy(registry.port, port):
             wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")

@@ -17,9 +17,17 @@ import psutil
 import pytest
 
 from prediction_log.read import read_log
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from tests.conftest import run_command
-from tests.support.scoring_servers import Server, log_url, logged, metric, scorer, scorer_by_make, scorer_by_mlflow
+from tests.support.scoring_servers import (
+    Server,
+    make_log_url,
+    read_logged_rows,
+    read_metric,
+    start_scorer,
+    start_scorer_by_make,
+    start_scorer_by_mlflow,
+)
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion
 
@@ -29,7 +37,7 @@ MODELS = 'scorer_model_workers{role="champion",version="1"}'
 
 
 def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, max_body_mb=1, env={"SCORER_API_KEY": "hush"}) as server:
+    with start_scorer(tmp_path, trained.name, max_body_mb=1, env={"SCORER_API_KEY": "hush"}) as server:
         assert server.score(trained.split()).status_code == 401
         assert server.score(trained.split(), **{"X-API-Key": "wrong"}).status_code == 401
         assert server.score(trained.split(), Authorization="Bearer hush").status_code == 200
@@ -48,7 +56,7 @@ def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
 
 
 def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, max_body_mb=1) as server:
+    with start_scorer(tmp_path, trained.name, max_body_mb=1) as server:
         for path in ("/invocations", "/feedback"):
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {2**21}"
             with server.connect() as client:
@@ -58,29 +66,29 @@ def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(traine
 
 
 def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name) as server:
+    with start_scorer(tmp_path, trained.name) as server:
         with server.connect() as gone:
             gone.sendall(UNFINISHED)
         counted = 'scorer_requests_total{path="/invocations",status="499"}'
-        wait_until(lambda: metric(server, counted) == 1, "it is counted")
-        assert metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
+        wait_until(lambda: read_metric(server, counted) == 1, "it is counted")
+        assert read_metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
         assert server.health()["log"]["committed"] == 0
 
 
 @pytest.fixture(scope="module")
 def two_workers(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with scorer(tmp_path_factory.mktemp("two"), versions.name, workers=2) as server:
-        wait_until(lambda: metric(server, MODELS) == 2, "both have a model")
+    with start_scorer(tmp_path_factory.mktemp("two"), versions.name, workers=2) as server:
+        wait_until(lambda: read_metric(server, MODELS) == 2, "both have a model")
         yield server
 
 
 def test_two_workers_add_up(two_workers: Server, trained: Champion) -> None:
     for _ in range(40):
         assert two_workers.score(trained.split(2)).ok
-    assert metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
-    assert metric(two_workers, ROWS) == 80
-    assert metric(two_workers, 'scorer_score_count{version="1"}') == 80
-    assert len(read_log(log_url(two_workers.folder))) == 80
+    assert read_metric(two_workers, 'scorer_requests_total{path="/invocations",status="200"}') == 40
+    assert read_metric(two_workers, ROWS) == 80
+    assert read_metric(two_workers, 'scorer_score_count{version="1"}') == 80
+    assert len(read_log(make_log_url(two_workers.folder))) == 80
 
 
 def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, trained: Champion, store: str) -> None:
@@ -102,21 +110,21 @@ def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, 
 
 
 def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
+    with start_scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
         large = pool.submit(server.score, trained.split(20_000), **{"X-Request-Id": "last-one"})
         wait_until(lambda: has_begun(server), "the request has arrived")
         assert server.end() == 0
         assert len(large.result().json()["predictions"]) == 20_000
-    assert len(logged(tmp_path, "last-one")) == 20_000
+    assert len(read_logged_rows(tmp_path, "last-one")) == 20_000
 
 
 def has_begun(server: Server) -> bool:
     # the request that asks is one of those in progress
-    return metric(server, "scorer_requests_in_progress") >= 2 or metric(server, ROWS) > 0
+    return read_metric(server, "scorer_requests_in_progress") >= 2 or read_metric(server, ROWS) > 0
 
 
 def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, wait=False, cold=True) as server:
+    with start_scorer(tmp_path, trained.name, wait=False, cold=True) as server:
         wait_until(lambda: catches_sigterm(server.process.pid), "it has begun to start")
         assert server.end() == 0
         assert "Traceback" not in server.output.read_text()
@@ -125,9 +133,7 @@ def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> 
 def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -> None:
     """dataclasses are made by exec(): Python ends by SIGINT if a KeyboardInterrupt left one, though it was handled."""
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
-    code = (
-        f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{free_port()}'])"
-    )
+    code = f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{find_free_port()}'])"
     assert run_command(sys.executable, "-c", code).returncode == 0
 
 
@@ -137,8 +143,8 @@ def test_a_stop_that_falls_into_a_destructor_is_heeded(workers: int, tmp_path: P
     code = (
         "import os, signal\nfrom serve import run\n"
         "class Dropped:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
-        "run.expect_free = lambda *_: Dropped() and None\n"
-        f"run.main(['--port', '{free_port()}', '--workers', '{workers}', '--log_url', '{log_url(tmp_path)}'])"
+        "run.verify_port_is_free = lambda *_: Dropped() and None\n"
+        f"run.main(['--port', '{find_free_port()}', '--workers', '{workers}', '--log_url', '{make_log_url(tmp_path)}'])"
     )
     ended = run_command(sys.executable, "-c", code, timeout=100)
     assert "Exception ignored in" in ended.stderr, "the test loses no interrupt"
@@ -155,26 +161,26 @@ def catches_sigterm(pid: int) -> bool:
 def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
     trained: Champion, tmp_path: Path, workers: int, how: signal.Signals
 ) -> None:
-    with scorer_by_mlflow(tmp_path, trained.name, workers=workers) as server:
+    with start_scorer_by_mlflow(tmp_path, trained.name, workers=workers) as server:
         wait_until(lambda: len(server.events("model_taken")) == workers, "every worker has a model")
         assert server.score(trained.split()).ok
         running = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, how)
         wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
         assert len(server.events("stopped")) == workers
-    assert len(read_log(log_url(tmp_path))) == 1
+    assert len(read_log(make_log_url(tmp_path))) == 1
 
 
 def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champion, tmp_path: Path) -> None:
     folder = tmp_path / "a&b"  # as an address of PostgreSQL may have it, between its parameters
     folder.mkdir()
-    with scorer_by_make(folder, trained.name, redact="AGE,SEX") as server:
+    with start_scorer_by_make(folder, trained.name, redact="AGE,SEX") as server:
         assert server.score(trained.split()).ok
         (started,) = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, signal.SIGTERM)
         wait_until(lambda: not lives(started), "the scorer has ended")
         assert len(server.events("stopped")) == 1
-    kept = read_log(log_url(folder))
+    kept = read_log(make_log_url(folder))
     assert len(kept) == 1
     assert kept[["AGE", "SEX"]].isna().all(axis=None)
 
@@ -192,7 +198,7 @@ def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with (
-        scorer(tmp_path, trained.name, workers=2, env={"TMPDIR": str(scratch)}) as server,
+        start_scorer(tmp_path, trained.name, workers=2, env={"TMPDIR": str(scratch)}) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         wait_until(lambda: len(server.events("model_taken")) == 2, "both workers have a model")
@@ -203,5 +209,5 @@ def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
         assert len(large.result().json()["predictions"]) == 20_000
         wait_until(lambda: not any(lives(one) for one in workers), "both workers have ended")
         assert [len(server.events(event)) for event in ("parent_gone", "stopped")] == [2, 2]
-    assert len(logged(tmp_path, "last-one")) == 20_000
+    assert len(read_logged_rows(tmp_path, "last-one")) == 20_000
     assert list(scratch.glob("scorer-*")) == []

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from serve.model.servable import load
-from tests.support.scoring_requests import Case, cases, split
-from tests.support.scoring_servers import Server, stock_server
+from serve.model.servable import load_servable
+from tests.support.scoring_requests import Case, make_cases, to_split
+from tests.support.scoring_servers import Server, start_stock_server
 from tests.support.trained_champion import Champion
 
 ALLOWED = {
@@ -25,7 +25,7 @@ ALLOWED = {
 
 @pytest.fixture(scope="module")
 def stock(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with stock_server(tmp_path_factory.mktemp("stock"), f"models:/{versions.name}/1") as server:
+    with start_stock_server(tmp_path_factory.mktemp("stock"), f"models:/{versions.name}/1") as server:
         yield server
 
 
@@ -44,7 +44,7 @@ def differences(case: Case, theirs: requests.Response, ours: requests.Response) 
 def test_the_same_request_gets_the_same_answer_as_from_mlflow(
     trained: Champion, stock: Server, running: Server
 ) -> None:
-    sent = cases({**trained.row, "AGE": 24.0})
+    sent = make_cases({**trained.row, "AGE": 24.0})
     assert len(sent) >= 200
     found = []
     for case in sent:
@@ -65,7 +65,7 @@ def test_the_other_pages_of_the_protocol_answer_alike(stock: Server, running: Se
 def test_ten_megabytes_are_answered_as_by_mlflow_or_refused_as_too_large(
     trained: Champion, stock: Server, running: Server
 ) -> None:
-    body = json.dumps(split([{**trained.row, "x": "y" * 10 * 2**20}])).encode()
+    body = json.dumps(to_split([{**trained.row, "x": "y" * 10 * 2**20}])).encode()
     assert stock.post("/invocations", body).status_code == 200
     assert running.post("/invocations", body).status_code == 413
     assert len(running.score(trained.split(20_000)).json()["predictions"]) == 20_000
@@ -75,7 +75,7 @@ def test_the_docs_hold_an_example_that_works_and_is_no_client(trained: Champion,
     body = running.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]
     example = body["content"]["application/json"]["example"]
     assert len(running.score(example).json()["predictions"]) == 2
-    of_clients = load(trained.name, "1").example[example["dataframe_split"]["columns"]].to_numpy().tolist()
+    of_clients = load_servable(trained.name, "1").example[example["dataframe_split"]["columns"]].to_numpy().tolist()
     assert [row for row in example["dataframe_split"]["data"] if row in of_clients] == [], "a row of a client"
     page = running.get("/docs").text
     assert "dataframe_split" in page

@@ -18,23 +18,23 @@ import pytest
 import requests
 
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 from tests.conftest import run_command
-from tests.support.prediction_logs import ids
-from tests.support.restartable_postgres import postgres_to_stop, stopped
-from tests.support.scoring_requests import CSV, csv, inputs, instances, records, split
-from tests.support.scoring_servers import Server, logged, metric, scorer
+from tests.support.prediction_logs import count_ids
+from tests.support.restartable_postgres import start_postgres_to_stop, stop_for_a_while
+from tests.support.scoring_requests import CSV, to_csv, to_inputs, to_instances, to_records, to_split
+from tests.support.scoring_servers import Server, read_logged_rows, read_metric, start_scorer
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion
 
 
-@pytest.mark.parametrize("made", [split, records, instances, inputs, csv])
+@pytest.mark.parametrize("made", [to_split, to_records, to_instances, to_inputs, to_csv])
 def test_the_log_holds_what_was_asked_and_what_was_answered(trained: Champion, running: Server, made: Any) -> None:
     rows = [{**trained.row, "AGE": None}, {**trained.row, "SEX": 99.0}]
     table = made(rows)
     body = table.encode() if isinstance(table, str) else json.dumps(table).encode()
     answer = running.post("/invocations", body, CSV if isinstance(table, str) else "application/json")
-    kept = logged(running.folder, answer.headers["X-Request-Id"])
+    kept = read_logged_rows(running.folder, answer.headers["X-Request-Id"])
     assert [{"probability": row.probability, "class": row.predicted} for row in kept.itertuples()] == (
         answer.json()["predictions"]
     )
@@ -46,18 +46,18 @@ def test_the_log_holds_what_was_asked_and_what_was_answered(trained: Champion, r
 def test_a_request_id_is_kept_if_it_is_well_formed(trained: Champion, running: Server) -> None:
     good = running.score(trained.split(), **{"X-Request-Id": "order-4711.a"})
     assert good.headers["X-Request-Id"] == "order-4711.a"
-    assert len(logged(running.folder, "order-4711.a")) == 1
+    assert len(read_logged_rows(running.folder, "order-4711.a")) == 1
     for wrong in ("x" * 201, "caf\u00e9", "a\tb"):
         bad = running.score(trained.split(), **{"X-Request-Id": wrong})
         assert bad.ok
-        assert len(logged(running.folder, bad.headers["X-Request-Id"])) == 1
+        assert len(read_logged_rows(running.folder, bad.headers["X-Request-Id"])) == 1
         assert bad.headers["X-Request-Id"] != wrong
 
 
 def test_an_id_that_stands_on_record_with_other_rows_is_refused(trained: Champion, running: Server) -> None:
     again = {"X-Request-Id": "asked-twice"}
     assert [running.score(trained.split(), **again).status_code for _ in range(2)] == [200, 200]
-    other = running.score(split([{**trained.row, "AGE": 77.0}]), **again)
+    other = running.score(to_split([{**trained.row, "AGE": 77.0}]), **again)
     assert (other.status_code, other.json()["field"]) == (409, "X-Request-Id")
 
 
@@ -93,11 +93,11 @@ def test_fields_of_a_trailer_are_not_headers(trained: Champion, running: Server)
             start = b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + head
             client.sendall(start + b"\r\n%x\r\n%s\r\n0\r\n%s\r\n" % (len(body), body, trailer))
             assert client.recv(4096).startswith(b"HTTP/1.1 " + status)
-    assert logged(running.folder, "of-the-trailer").empty
+    assert read_logged_rows(running.folder, "of-the-trailer").empty
 
 
 def test_each_request_leaves_one_line_without_its_values(trained: Champion, running: Server) -> None:
-    request_id = running.score(split([{**trained.row, "AGE": 123456.5}])).headers["X-Request-Id"]
+    request_id = running.score(to_split([{**trained.row, "AGE": 123456.5}])).headers["X-Request-Id"]
     wait_until(lambda: any(line["request_id"] == request_id for line in running.events("request")), "the line", 10)
     (line,) = [line for line in running.events("request") if line["request_id"] == request_id]
     assert (line["status"], line["rows"], line["path"]) == (200, 1, "/invocations")
@@ -105,32 +105,32 @@ def test_each_request_leaves_one_line_without_its_values(trained: Champion, runn
 
 
 def test_what_is_redacted_is_not_recorded(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, redact="[AGE, 'PAY_0']") as server:
+    with start_scorer(tmp_path, trained.name, redact="[AGE, 'PAY_0']") as server:
         answers = {rows: server.score(trained.split(rows)) for rows in (1, 20)}
         same_id = {"X-Request-Id": "one"}
         first, second = (
-            server.score(split([{**trained.row, "PAY_0": value}]), **same_id).status_code for value in (-1.0, 8.0)
+            server.score(to_split([{**trained.row, "PAY_0": value}]), **same_id).status_code for value in (-1.0, 8.0)
         )
     assert (first, second) == (200, 409)
     for rows, answer in answers.items():
-        kept = logged(tmp_path, answer.headers["X-Request-Id"])
+        kept = read_logged_rows(tmp_path, answer.headers["X-Request-Id"])
         assert kept[["AGE", "PAY_0"]].isna().to_numpy().all()
         assert kept["SEX"].tolist() == [trained.row["SEX"]] * rows
 
 
 def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, redact="AGE,AEG", wait=False) as server:
-        wait_until(lambda: server.has_said("model_refused"), "the model is refused")
+    with start_scorer(tmp_path, trained.name, redact="AGE,AEG", wait=False) as server:
+        wait_until(lambda: server.has_logged("model_refused"), "the model is refused")
         assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
         answer = server.score(trained.split())
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
         assert "redact names AEG" in server.health()["waiting_for"]
-    assert logged(tmp_path, answer.headers["X-Request-Id"]).empty
+    assert read_logged_rows(tmp_path, answer.headers["X-Request-Id"]).empty
 
 
 @pytest.mark.parametrize(("policy", "status"), [("refuse", 503), ("answer", 200)])
 def test_without_a_log_the_policy_decides(trained: Champion, tmp_path: Path, policy: str, status: int) -> None:
-    with scorer(tmp_path, trained.name, when_unavailable=policy) as server:
+    with start_scorer(tmp_path, trained.name, when_unavailable=policy) as server:
         assert server.score(trained.split()).ok
         with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
@@ -138,24 +138,24 @@ def test_without_a_log_the_policy_decides(trained: Champion, tmp_path: Path, pol
             assert answer.status_code == status
             assert status == 200 or answer.json()["error_code"] == "LOG_UNAVAILABLE"
             assert "locked" in server.health()["log"]["trouble"]
-        assert metric(server, "scorer_unrecorded_answers_total") == (status == 200)
+        assert read_metric(server, "scorer_unrecorded_answers_total") == (status == 200)
         wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
 
 
 def test_an_answer_that_takes_too_long_is_given_up_with_504(trained: Champion, tmp_path: Path) -> None:
-    with scorer(tmp_path, trained.name, request_seconds=1) as server:
+    with start_scorer(tmp_path, trained.name, request_seconds=1) as server:
         assert server.score(trained.split()).ok
         with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             late = server.score(trained.split())
         assert (late.status_code, late.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
-        assert metric(server, 'scorer_requests_total{path="/invocations",status="504"}') == 1
+        assert read_metric(server, 'scorer_requests_total{path="/invocations",status="504"}') == 1
         wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
 
 
 @pytest.mark.parametrize(("address", "workers"), [("sqlite:///README.md", "1"), ("mysql://nowhere/log", "2")])
 def test_a_log_that_cannot_be_is_one_line(address: str, workers: str) -> None:
-    flags = ["--log_url", address, "--workers", workers, "--port", str(free_port())]
+    flags = ["--log_url", address, "--workers", workers, "--port", str(find_free_port())]
     ended = run_command(sys.executable, "-P", "run.py", *flags, cwd=ROOT / "serve", PYTHONPATH="..")
     assert ended.returncode == 2
     assert ended.stderr.startswith("Log")
@@ -163,7 +163,7 @@ def test_a_log_that_cannot_be_is_one_line(address: str, workers: str) -> None:
 
 
 def test_a_postgresql_that_is_started_anew_loses_nothing_that_was_answered(trained: Champion, tmp_path: Path) -> None:
-    with postgres_to_stop() as uri, scorer(tmp_path, trained.name, log_url=uri) as server:
+    with start_postgres_to_stop() as uri, start_scorer(tmp_path, trained.name, log_url=uri) as server:
         answered: list[str] = []
         statuses: Counter[int] = Counter()
         stop = threading.Event()
@@ -179,7 +179,7 @@ def test_a_postgresql_that_is_started_anew_loses_nothing_that_was_answered(train
             asking = [pool.submit(ask) for _ in range(2)]
             try:
                 wait_until(lambda: len(answered) >= 20, "it answers")
-                with stopped(uri, signal.SIGINT):
+                with stop_for_a_while(uri, signal.SIGINT):
                     wait_until(lambda: statuses[503] > 0, "it refuses what cannot be put on record")
                     assert "cannot be used" in server.health()["log"]["trouble"]
                 before = len(answered)
@@ -191,5 +191,5 @@ def test_a_postgresql_that_is_started_anew_loses_nothing_that_was_answered(train
         assert set(statuses) == {200, 503}
         assert server.health()["log"]["trouble"] == ""
         assert [len(server.events(event)) for event in ("log_gone", "log_back")] == [1, 1]
-        found = ids(uri)
+        found = count_ids(uri)
     assert {name: found[name] for name in answered if found[name] != 1} == {}

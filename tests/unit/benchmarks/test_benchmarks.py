@@ -18,7 +18,7 @@ import pytest
 from mlflow.entities import Run
 
 from benchmarks import plain, serving, speed
-from benchmarks.load import Load, drive_for, length_of, post
+from benchmarks.load import Load, build_post, drive_for, parse_length
 from benchmarks.measuring import (
     Comparison,
     Goal,
@@ -26,17 +26,17 @@ from benchmarks.measuring import (
     Result,
     Side,
     Store,
-    command_line,
-    cost_of,
-    publish,
+    make_benchmark_parser,
+    measure_cost,
     take_turns,
+    write_results,
 )
-from benchmarks.size import as_reference, folder_of, watched
-from benchmarks.speed import Bench, chosen_data
-from preprocess.run import tidy
+from benchmarks.size import drop_repeated_clients, get_folder, watch_memory
+from benchmarks.speed import Bench, choose_data
+from preprocess.run import clean_table
 from stepkit.paths import ROOT
 from stepkit.table.columns import read_columns
-from tests.support.repo import first_parts, imported_by, reached_from, read_yaml
+from tests.support.repo import find_reachable, get_first_parts, list_imports, read_yaml
 from tests.support.small_data import CLIENTS
 
 AT_LEAST = Goal("a", "something", ("slow", "fast"), 3.0, at_least=True)
@@ -61,7 +61,9 @@ def test_the_median_ratio_of_the_turns_is_judged_if_the_goal_has_a_target(
 
 def test_the_table_shows_both_sides_in_their_unit_and_the_note(tmp_path: Path) -> None:
     rate = Goal("r", "requests a second", ("ours", "theirs"), 2, at_least=True, unit="/s")
-    publish([Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)]), Result(rate, [(3201.4, 60.32)])], tmp_path / "t.md", "where")
+    write_results(
+        [Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)]), Result(rate, [(3201.4, 60.32)])], tmp_path / "t.md", "where"
+    )
     header, rule, first, second, *rest = (tmp_path / "t.md").read_text().splitlines()
     assert first == "| something | slow: 7.00 s | fast: 2.50 s | 3.00 (2.00 to 4.00) | at least 3 | yes |"
     assert "| ours: 3,201 /s | theirs: 60.32 /s |" in second
@@ -102,7 +104,7 @@ def test_every_goal_has_a_key_of_its_own_by_which_it_is_chosen(
     keys: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert keys == sorted(set(keys))
-    flags = command_line(None, keys, "results.md")
+    flags = make_benchmark_parser(None, keys, "results.md")
     assert flags.parse_args([]).only == keys
     assert flags.parse_args(["--only", "a,d"]).only == ["a", "d"]
     with pytest.raises(SystemExit):
@@ -111,9 +113,9 @@ def test_every_goal_has_a_key_of_its_own_by_which_it_is_chosen(
 
 
 def test_the_length_of_an_answer_is_in_its_head() -> None:
-    assert length_of(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\nx: y\r\n\r\n") == 12
+    assert parse_length(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\nx: y\r\n\r\n") == 12
     with pytest.raises(ValueError, match="without Content-Length"):
-        length_of(b"HTTP/1.1 200 OK\r\n\r\n")
+        parse_length(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 @contextmanager
@@ -138,11 +140,11 @@ def answering(answer: bytes) -> Iterator[str]:
 
 def test_a_load_counts_answers_by_status_and_connections_that_break() -> None:
     with answering(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}") as url:
-        load = drive_for(0.2, url, post(url, b"{}"), 3)
+        load = drive_for(0.2, url, build_post(url, b"{}"), 3)
     assert load.statuses[503] == len(load.milliseconds) > 3
     assert (load.lost, load.is_flawless) == (0, False)
     with answering(b"") as url:
-        load = drive_for(0.2, url, post(url, b"{}"), 3)
+        load = drive_for(0.2, url, build_post(url, b"{}"), 3)
     assert (load.lost, load.milliseconds, load.is_flawless) == (3, [], False)
 
 
@@ -152,7 +154,7 @@ def test_what_is_read_off_a_load() -> None:
 
 
 def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) -> None:
-    bench, about = chosen_data(tmp_path / "missing.csv")
+    bench, about = choose_data(tmp_path / "missing.csv")
     assert "sample" in about
     fitting, validation, test = plain.prepare(bench.table, read_columns(ROOT / "data" / "sample.yaml"), tmp_path)
     assert len(fitting.table) > len(test.table) > len(validation.table) > 1000
@@ -160,7 +162,9 @@ def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) 
 
 def test_the_plain_script_loads_no_tracking() -> None:
     reached = {
-        name for path in reached_from(ROOT / "benchmarks" / "plain.py") for name in first_parts(imported_by(path))
+        name
+        for path in find_reachable(ROOT / "benchmarks" / "plain.py")
+        for name in get_first_parts(list_imports(path))
     }
     assert "sklearn" in reached
     assert "mlflow" not in reached
@@ -176,7 +180,7 @@ def test_the_plain_script_tidies_as_preprocess_does() -> None:
             CLIENTS.source_target: [0, 0, 1],
         }
     )
-    pd.testing.assert_frame_equal(plain.tidy(raw, CLIENTS), tidy(raw, CLIENTS), check_dtype=False)
+    pd.testing.assert_frame_equal(plain.clean_table(raw, CLIENTS), clean_table(raw, CLIENTS), check_dtype=False)
 
 
 def test_the_empty_project_has_the_pins_of_the_root() -> None:
@@ -191,7 +195,7 @@ def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_meas
 
     def peak(code: str) -> float:
         command = [sys.executable, "-I", "-S", "-c", code]
-        return cost_of(command, tmp_path, os.environ, tmp_path / "output.txt").peak_kb * 1024
+        return measure_cost(command, tmp_path, os.environ, tmp_path / "output.txt").peak_kb * 1024
 
     assert len(filled) > peak("held = b'x' * (100 * 2**20)") > 100 * 2**20 > peak("pass")
     with pytest.raises(MeasurementFailed, match="status 3"):
@@ -203,20 +207,20 @@ HOLD_100_MB = "import os, sys, time; os.chdir(sys.argv[1]); held = b'x' * 100_00
 
 @pytest.mark.slow
 def test_the_memory_of_a_process_belongs_to_the_folder_that_it_runs_in(tmp_path: Path) -> None:
-    peaks = watched([sys.executable, "-c", HOLD_100_MB, str(ROOT / "download")], os.environ, tmp_path / "out")
+    peaks = watch_memory([sys.executable, "-c", HOLD_100_MB, str(ROOT / "download")], os.environ, tmp_path / "out")
     assert 0.1 < peaks["download"] < 0.2
     assert peaks["pipeline"] > 0.1
     with pytest.raises(MeasurementFailed, match=r"status 3:\nno rows"):
-        watched([sys.executable, "-c", "print('no rows'); exit(3)"], os.environ, tmp_path / "out")
+        watch_memory([sys.executable, "-c", "print('no rows'); exit(3)"], os.environ, tmp_path / "out")
 
 
 @pytest.mark.parametrize("source", ["there/main/download", "there/main#download", "git@host:a/main.git#download"])
 def test_a_step_is_called_after_its_folder(source: str) -> None:
     run = SimpleNamespace(data=SimpleNamespace(tags={"mlflow.source.name": source}))
-    assert folder_of(cast(Run, run)) == "download"
+    assert get_folder(cast(Run, run)) == "download"
 
 
 def test_the_reference_holds_each_client_once(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pd.DataFrame({"ID": [1, 2, 3], "AGE": [24, 24, 57]}).to_parquet(path)
-    assert pd.read_parquet(as_reference(path))["AGE"].tolist() == [24, 57]
+    assert pd.read_parquet(drop_repeated_clients(path))["AGE"].tolist() == [24, 57]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from drift.alerts.dedup import Event, State, Told, why_silent
+from drift.alerts.dedup import Event, SentMessage, State, explain_silence
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -16,8 +16,8 @@ def event(state: State = "alarm", key: str = "w2", day: int = 2, level: int = 1,
     return Event("drift", state, key, until, "title", "body", level, may_repeat)
 
 
-def told(state: State = "alarm", key: str = "w1", day: int = 1, level: int = 1, hours_ago: float = 1) -> Told:
-    return Told(state, key, datetime(2026, 11, day, tzinfo=UTC), NOON - timedelta(hours=hours_ago), level)
+def told(state: State = "alarm", key: str = "w1", day: int = 1, level: int = 1, hours_ago: float = 1) -> SentMessage:
+    return SentMessage(state, key, datetime(2026, 11, day, tzinfo=UTC), NOON - timedelta(hours=hours_ago), level)
 
 
 CASES = {
@@ -48,7 +48,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("what", "before", "why"), CASES.values(), ids=CASES)
-def test_an_event_is_told_or_silent(what: Event, before: list[Told], why: str) -> None:
-    found = why_silent(what, before, NOON, timedelta(hours=6))
+def test_an_event_is_told_or_silent(what: Event, before: list[SentMessage], why: str) -> None:
+    found = explain_silence(what, before, NOON, timedelta(hours=6))
     assert found.startswith(why)
     assert bool(found) == bool(why)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drift.compare.column_tests import NOTHING, Compared, compare, is_coded
+from drift.compare.column_tests import NO_TEST, ColumnComparison, compare_column, is_coded
 from drift.compare.quality import faults
 from stepkit.table.columns import Column, Columns
 
@@ -22,8 +22,8 @@ def codes(rows: int, *chances: float) -> pd.Series:
     return pd.Series(RANDOM.choice(len(chances), rows, p=chances)).astype(float)
 
 
-def compared(before: pd.Series, now: pd.Series, coded: bool = False) -> Compared:
-    return compare("column", before, now, coded, LEVEL, EFFECT)
+def compared(before: pd.Series, now: pd.Series, coded: bool = False) -> ColumnComparison:
+    return compare_column("column", before, now, coded, LEVEL, EFFECT)
 
 
 def test_equal_populations_do_not_drift() -> None:
@@ -66,7 +66,7 @@ def test_a_constant_column_and_one_without_values_do_not_drift(coded: bool) -> N
     same = pd.Series(np.ones(500))
     assert not compared(same, same, coded).drifted
     empty = compared(normal(500), pd.Series(np.full(500, np.nan)), coded)
-    assert (empty.test, empty.drifted) == (NOTHING, False)
+    assert (empty.test, empty.drifted) == (NO_TEST, False)
 
 
 def test_gaps_are_left_out_of_the_comparison() -> None:

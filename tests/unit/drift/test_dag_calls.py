@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
-from drift.compare.sources import log_window
+from drift.compare.sources import parse_window
 from drift.dags import project
-from pipeline.config import checked, split_options
-from stepkit.commands import hydra_value
-from tests.support.drift_results import result
+from pipeline.config import parse_config, split_options
+from stepkit.commands import quote_for_hydra
+from tests.support.drift_results import make_result
 from tests.support.servers import wait_until
-from tests.support.small_data import composed
+from tests.support.small_data import compose_config
 
 pytestmark = pytest.mark.slow
 
@@ -29,23 +29,25 @@ DAY = (datetime(2026, 11, 22, 6, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=U
 @pytest.fixture(autouse=True)
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The project's Python is this one; there is no Airflow here to ask for a variable."""
-    monkeypatch.setattr(project, "setting", lambda name, default="": default)
-    monkeypatch.setattr(project, "python", lambda: Path(sys.executable))
+    monkeypatch.setattr(project, "get_variable", lambda name, default="": default)
+    monkeypatch.setattr(project, "get_python", lambda: Path(sys.executable))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
 
 
 def window(**typed: Any) -> str:
-    return project.window_of(typed, *DAY, NOW)
+    return project.choose_window(typed, *DAY, NOW)
 
 
 def test_a_window_is_typed_or_the_data_interval_or_the_last_day() -> None:
     assert window() == "log:?from=2026-11-22T06:00:00Z&to=2026-11-23T06:00:00Z"
     assert window(rows=500) == "log:?rows=500"
     for nothing in (None, NOW):
-        assert project.window_of({}, nothing, nothing, NOW) == "log:?from=2026-11-23T06:00:00Z&to=2026-11-24T06:00:00Z"
+        assert (
+            project.choose_window({}, nothing, nothing, NOW) == "log:?from=2026-11-23T06:00:00Z&to=2026-11-24T06:00:00Z"
+        )
     typed = window(window_from="2026-11-01T00:00:00+01:00", window_to="2026-11-02T00:00:00Z")
     assert typed == "log:?from=2026-10-31T23:00:00Z&to=2026-11-02T00:00:00Z"
-    assert log_window(typed).start == datetime(2026, 10, 31, 23, tzinfo=UTC), "drift reads it as it was meant"
+    assert parse_window(typed).start == datetime(2026, 10, 31, 23, tzinfo=UTC), "drift reads it as it was meant"
 
 
 @pytest.mark.parametrize(
@@ -67,23 +69,26 @@ def test_half_a_window_or_one_that_runs_backwards_is_refused(typed: dict[str, st
     ["drift_share, score_drift: 2 of 3", 'it\'s "x" {a: b} [c] #d, e=f', "50 % & more; ~", "${main.random_seed} a\\b"],
 )
 def test_a_reason_reaches_the_configuration_as_it_was_written(reason: str) -> None:
-    options = split_options(["--hydra_options", shlex.quote(f"main.because.reason={hydra_value(reason)}")])
-    assert checked(composed(*options)).main.because.reason == reason
+    options = split_options(["--hydra_options", shlex.quote(f"main.because.reason={quote_for_hydra(reason)}")])
+    assert parse_config(compose_config(*options)).main.because.reason == reason
 
 
 def test_what_travels_between_tasks_is_small() -> None:
-    assert project.small(result(columns=[{"column": "AGE"}] * 23, quality=[], details={"much": "more"})) == result()
+    assert (
+        project.drop_details(make_result(columns=[{"column": "AGE"}] * 23, quality=[], details={"much": "more"}))
+        == make_result()
+    )
 
 
 def test_a_command_that_fails_is_named_with_its_last_words() -> None:
     with pytest.raises(RuntimeError, match="ended with 3:\nno server"):
-        project._call([sys.executable, "-c", "import sys; print('no server'); sys.exit(3)"])
+        project._run_command([sys.executable, "-c", "import sys; print('no server'); sys.exit(3)"])
 
 
 def test_a_command_gets_what_is_said_to_it_and_nothing_of_airflows_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/of/airflow")
     code = "import os, sys; print(sys.stdin.read(), os.environ.get('PYTHONPATH'))"
-    assert project._call([sys.executable, "-c", code], said="hello") == "hello None\n"
+    assert project._run_command([sys.executable, "-c", code], said="hello") == "hello None\n"
 
 
 def test_a_command_that_is_interrupted_ends_with_all_that_it_has_started_whatever_their_groups() -> None:
@@ -91,16 +96,18 @@ def test_a_command_that_is_interrupted_ends_with_all_that_it_has_started_whateve
     parent = psutil.Popen([sys.executable, "-c", code])
     wait_until(lambda: bool(parent.children()), "the child has started")
     tree = [parent, *parent.children()]
-    project._end_tree(parent.pid)
+    project._stop_tree(parent.pid)
     assert psutil.wait_procs(tree, timeout=10)[1] == []
 
 
 def test_a_second_command_of_a_name_waits_for_the_first_even_if_its_task_is_gone(tmp_path: Path) -> None:
-    with project._alone("report") as lock:
+    with project._hold_lock("report") as lock:
         first = subprocess.Popen(
             [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[lock]
         )
-    waiting = "import sys; from drift.dags import project\nwith project._alone('report'): print('my turn', flush=True)"
+    waiting = (
+        "import sys; from drift.dags import project\nwith project._hold_lock('report'): print('my turn', flush=True)"
+    )
     second = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True, cwd=project.ROOT)
     with pytest.raises(subprocess.TimeoutExpired):
         second.wait(1)
@@ -113,5 +120,5 @@ def test_the_newest_of_those_that_asked_is_the_reason() -> None:
         {"drift_run_id": "a", "reason": "old", "window": "w1"},
         {"drift_run_id": "b", "reason": "new", "window": "w2"},
     ]
-    assert project.because(asked, "by hand") == {"drift_run_id": "b", "reason": "new"}
-    assert project.because([], "by hand") == {"reason": "by hand"}
+    assert project.explain_retraining(asked, "by hand") == {"drift_run_id": "b", "reason": "new"}
+    assert project.explain_retraining([], "by hand") == {"reason": "by hand"}

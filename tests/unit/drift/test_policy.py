@@ -9,7 +9,7 @@ import pytest
 
 from drift.history import NO_MODEL
 from drift.policy import Decision, Observation, decide
-from drift.replay import replay, watched_name
+from drift.replay import get_watched_name, replay
 from stepkit.settings.drift import Policy
 
 POLICY = Policy(confirm=2, of_windows=3, cooldown_hours=24, retrain_cap=2, cap_days=30, alert_cooldown_hours=6)
@@ -124,4 +124,4 @@ def test_an_impossible_policy_is_refused(changes: dict[str, object], message: st
     ],
 )
 def test_page_and_replay_are_of_the_model_that_drift_watches(model_name: str, reference: str, expected: str) -> None:
-    assert watched_name(model_name, reference) == expected
+    assert get_watched_name(model_name, reference) == expected

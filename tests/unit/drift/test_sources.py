@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drift.compare.sources import LogWindow, log_window
+from drift.compare.sources import LogWindow, parse_window
 from stepkit.errors import BadParameter
 
 
@@ -30,7 +30,7 @@ def hour(number: int) -> datetime:
     ids=lambda value: str(value)[:40],
 )
 def test_an_address_of_the_log_is_a_window(address: str, window: LogWindow) -> None:
-    assert log_window(address) == window
+    assert parse_window(address) == window
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_an_address_of_the_log_is_a_window(address: str, window: LogWindow) -> N
 )
 def test_what_means_nothing_is_refused(address: str, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
-        log_window(address)
+        parse_window(address)

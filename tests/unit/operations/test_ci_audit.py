@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ci.audit import NOT_AUDITED, judged
+from ci.audit import NOT_AUDITED, judge_audit
 
 LOCK = Path("requirements/run.lock")
 CLEAN = {"name": "pandas", "version": "2.3.3", "vulns": []}
@@ -22,17 +22,17 @@ def ended(*packages: dict[str, Any]) -> CompletedProcess[str]:
 
 
 def test_packages_without_advisories_are_fine() -> None:
-    assert judged(LOCK, ended(CLEAN)) == (0, "requirements/run.lock: no known vulnerability in 1 packages")
+    assert judge_audit(LOCK, ended(CLEAN)) == (0, "requirements/run.lock: no known vulnerability in 1 packages")
 
 
 def test_a_vulnerability_is_named_with_what_mends_it() -> None:
-    status, said = judged(LOCK, ended(CLEAN, HIT, UNKNOWN))
+    status, said = judge_audit(LOCK, ended(CLEAN, HIT, UNKNOWN))
     assert status == 1
     assert "pandas 2.3.3: PYSEC-1, fixed in 2.3.4" in said
 
 
 def test_packages_that_the_service_does_not_know_are_not_audited() -> None:
-    status, said = judged(LOCK, ended(CLEAN, UNKNOWN))
+    status, said = judge_audit(LOCK, ended(CLEAN, UNKNOWN))
     assert status == NOT_AUDITED
     assert "NOT AUDITED" in said
     assert "numpy" in said
@@ -40,7 +40,7 @@ def test_packages_that_the_service_does_not_know_are_not_audited() -> None:
 
 @pytest.mark.parametrize("error", ["ServiceError: ConnectionError: Max retries exceeded with url", "Traceback ...", ""])
 def test_no_answer_is_not_audited(error: str) -> None:
-    status, said = judged(LOCK, CompletedProcess([], 1, "", error))
+    status, said = judge_audit(LOCK, CompletedProcess([], 1, "", error))
     assert status == NOT_AUDITED
     assert "NOT AUDITED" in said
     assert ("cannot be reached" in said) == ("ConnectionError" in error)

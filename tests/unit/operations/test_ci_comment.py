@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from check_data.checks import Checked, run_checks
-from check_data.run import complaint
-from ci.comment import MARKER, Place, comment
-from ci.report import as_base, with_base
-from ci.summary import MOST_BYTES, ReportFailed, Summary, as_json, read_form, summary_of, without_rows
-from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT, Code, Table, cells
+from check_data.checks import DataChecks, run_checks
+from check_data.run import format_failures
+from ci.comment import MARKER, Place, render_comment
+from ci.report import add_base, make_main_base
+from ci.summary import MOST_BYTES, ReportFailed, Summary, make_summary, read_form, remove_rows, to_json
+from pipeline.report.blocks import MOST_ITEMS, MOST_TEXT, Code, Table, make_cells
 from pipeline.report.gather import Base
 from pipeline.report.schemas import Estimate, Evaluation
-from pipeline.report.sections.metrics import metrics_section
+from pipeline.report.sections.metrics import make_metrics_section
 from stepkit.model.metric_table import METRICS
 from stepkit.settings.evaluate import Metric
-from tests.support.reports import COMMIT, found, page, run
-from tests.support.small_data import CLIENTS, clients
+from tests.support.reports import COMMIT, make_found, make_page, make_run
+from tests.support.small_data import CLIENTS, make_clients
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comment.md"
 PLACE = Place(COMMIT, "https://github.com/someone/credit/actions/runs/42", from_fork=True)
@@ -38,19 +38,19 @@ def base(theirs: Evaluation, data: str = "uci") -> Base:
 
 def difference(ours: Evaluation, theirs: Evaluation) -> str:
     """The last cell of the first metric's row: the difference to main."""
-    blocks = metrics_section(found(evaluation=ours, base=base(theirs))).blocks
+    blocks = make_metrics_section(make_found(evaluation=ours, base=base(theirs))).blocks
     (table,) = [block for block in blocks if isinstance(block, Table)]
     return table.rows[0][-1].text
 
 
 def test_the_comment_on_a_failure_in_a_fork() -> None:
-    assert comment(summary_of(page()), PLACE) == GOLDEN.read_text(encoding="utf-8")
+    assert render_comment(make_summary(make_page()), PLACE) == GOLDEN.read_text(encoding="utf-8")
 
 
 def test_the_comment_survives_the_way_to_the_job_that_posts_it(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
-    file.write_text(as_json(summary_of(page())), encoding="utf-8")
-    assert read_form(Summary, file, MOST_BYTES) == summary_of(page())
+    file.write_text(to_json(make_summary(make_page())), encoding="utf-8")
+    assert read_form(Summary, file, MOST_BYTES) == make_summary(make_page())
 
 
 def test_every_metric_has_its_row_in_the_table_of_metrics() -> None:
@@ -81,42 +81,42 @@ def test_calibration_errors_are_compared_only_over_the_same_bins(
 
 
 def test_a_comment_without_results_of_main_says_so() -> None:
-    alone = with_base(found(run=run("uci")), None)
+    alone = add_base(make_found(run=make_run("uci")), None)
     assert (alone.base, alone.lost) == (None, ["nothing to compare with: no run of main is in the cache."])
 
 
 def test_results_on_other_data_are_not_compared() -> None:
-    other = with_base(found(run=run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
+    other = add_base(make_found(run=make_run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
     assert other.base is None
     assert other.lost == ["nothing to compare with: main's last run is on other data (sample)."]
 
 
 def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
-    left = as_base(found(run=run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
+    left = make_main_base(make_found(run=make_run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
     file = tmp_path / "base.json"
-    file.write_text(as_json(left), encoding="utf-8")
-    assert with_base(found(run=run("uci")), read_form(Base, file)).base == left
+    file.write_text(to_json(left), encoding="utf-8")
+    assert add_base(make_found(run=make_run("uci")), read_form(Base, file)).base == left
     assert left is not None
     assert left.name == "main 0123456789"
 
 
 def test_the_longest_report_fits_into_a_comment() -> None:
     words = "<" * 2 * MOST_TEXT
-    table = Table(words, [words] * 20, [cells(*[words] * 20)] * 2 * MOST_ITEMS)
-    longest = replace(page(table), failures=[Code(words, words)] * 9, lost=[words] * 9)
-    body = comment(summary_of(longest), PLACE)
+    table = Table(words, [words] * 20, [make_cells(*[words] * 20)] * 2 * MOST_ITEMS)
+    longest = replace(make_page(table), failures=[Code(words, words)] * 9, lost=[words] * 9)
+    body = render_comment(make_summary(longest), PLACE)
     assert 50_000 < len(body) <= LONGEST_COMMENT
     assert body.startswith(MARKER)
     assert "Computed by the code of a fork" in body.partition("##")[0]
 
 
 def test_rows_that_do_not_fit_are_counted() -> None:
-    table = Table("T", ["n"], [cells(str(number)) for number in range(MOST_ITEMS + 50)])
-    (steps, *_) = summary_of(page(table)).page.sections
+    table = Table("T", ["n"], [make_cells(str(number)) for number in range(MOST_ITEMS + 50)])
+    (steps, *_) = make_summary(make_page(table)).page.sections
     shown = steps.blocks[1]
     assert isinstance(shown, Table)
     assert len(shown.rows) + shown.left_out == MOST_ITEMS + 50
-    assert f"and {shown.left_out} more, in report.html" in comment(summary_of(page(table)), PLACE)
+    assert f"and {shown.left_out} more, in report.html" in render_comment(make_summary(make_page(table)), PLACE)
 
 
 TABLE = {"block": "table", "caption": "T", "headings": [], "rows": []}
@@ -134,7 +134,7 @@ TABLE = {"block": "table", "caption": "T", "headings": [], "rows": []}
     ],
 )
 def test_a_report_beyond_the_bounds_is_not_read(change: dict[str, object], words: str, tmp_path: Path) -> None:
-    written = json.loads(as_json(summary_of(page())))
+    written = json.loads(to_json(make_summary(make_page())))
     file = tmp_path / "summary.json"
     file.write_text(json.dumps({**written, "page": {**written["page"], **change}}), encoding="utf-8")
     with pytest.raises(ReportFailed, match=words):
@@ -142,8 +142,8 @@ def test_a_report_beyond_the_bounds_is_not_read(change: dict[str, object], words
 
 
 def test_a_comment_shows_no_row_of_the_data() -> None:
-    message = complaint(run_checks(Checked(clients().replace(57, 777), CLIENTS, None, "", 0.05)))
+    message = format_failures(run_checks(DataChecks(make_clients().replace(57, 777), CLIENTS, None, "", 0.05)))
     assert "AGE range    777" in message.partition("example rows")[2]
-    assert without_rows(message).startswith("1 of ")
-    assert "AGE range    777" not in without_rows(message)
-    assert "AGE 777" not in comment(summary_of(page()), PLACE)
+    assert remove_rows(message).startswith("1 of ")
+    assert "AGE range    777" not in remove_rows(message)
+    assert "AGE 777" not in render_comment(make_summary(make_page()), PLACE)

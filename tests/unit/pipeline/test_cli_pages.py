@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cli import FAULTS_PAGE, PAGES, SETTINGS_PAGE, page_about
+from pipeline.cli import FAULTS_PAGE, PAGES, SETTINGS_PAGE, choose_help_page
 from stepkit import errors
 from stepkit.paths import ROOT
 
@@ -24,4 +24,4 @@ def test_every_page_is_there_and_every_kind_with_a_page_is_an_error_of_a_step() 
     ],
 )
 def test_the_page_goes_by_the_kind_of_the_message(text: str, page: str) -> None:
-    assert page_about(text) == page
+    assert choose_help_page(text) == page

@@ -9,26 +9,26 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from pipeline.config import ConfigError, checked, explain, readable, split_options
-from pipeline.reuse.fingerprint import flat
+from pipeline.config import ConfigError, explain_error, parse_config, quote_override, split_options
+from pipeline.reuse.fingerprint import flatten
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
 from stepkit.settings.evaluate import Evaluation, read_evaluation
-from tests.support.small_data import composed
+from tests.support.small_data import compose_config
 
 
 def complaint(*overrides: str) -> str:
     """What a person reads after `overrides` that Hydra or the schema does not take; it must be one line."""
     with pytest.raises((ConfigError, HydraException)) as caught:
-        checked(composed(*overrides))
+        parse_config(compose_config(*overrides))
     error = caught.value
-    text = explain(error) if isinstance(error, HydraException) else str(error)
+    text = explain_error(error) if isinstance(error, HydraException) else str(error)
     assert "\n" not in text
     return text
 
 
 def test_the_repositorys_configuration_is_valid_and_the_real_data_set_one_override_away() -> None:
-    sample, real = checked(composed()), checked(composed("data=uci")).data
+    sample, real = parse_config(compose_config()), parse_config(compose_config("data=uci")).data
     assert (sample.data.name, sample.data.stratify, sample.data.target) == ("sample", "default", "default")
     assert sample.main.execute_steps == ["all"]
     assert sample.random_forest_pipeline.random_forest.max_depth == 13
@@ -61,7 +61,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("overrides", [PUBLIC, ["data.stratify=null"]], ids=["values", "null"])
 def test_the_public_keys_can_be_set(overrides: list[str]) -> None:
-    whole = OmegaConf.create(checked(composed(*overrides)).model_dump(by_alias=True))
+    whole = OmegaConf.create(parse_config(compose_config(*overrides)).model_dump(by_alias=True))
     for override in overrides:
         key, value = override.split("=", 1)
         found = str(OmegaConf.select(whole, key))
@@ -69,7 +69,7 @@ def test_the_public_keys_can_be_set(overrides: list[str]) -> None:
 
 
 def test_one_step_and_one_digest_need_no_list() -> None:
-    config = checked(composed("main.execute_steps=evaluate", "data.sha256=abc"))
+    config = parse_config(compose_config("main.execute_steps=evaluate", "data.sha256=abc"))
     assert (config.main.execute_steps, config.data.sha256) == (["evaluate"], ["abc"])
 
 
@@ -147,7 +147,7 @@ def test_what_hydra_cannot_compose_is_one_line_that_names_it(override: str, word
 def test_a_known_key_that_stands_in_no_file_yet_can_be_added_with_a_plus_sign() -> None:
     key = "random_forest_pipeline.random_forest.max_leaf_nodes"
     assert f"+{key}" in complaint(f"{key}=4")
-    assert checked(composed(f"+{key}=4")).random_forest_pipeline.random_forest.max_leaf_nodes == 4
+    assert parse_config(compose_config(f"+{key}=4")).random_forest_pipeline.random_forest.max_leaf_nodes == 4
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_known_key_that_stands_in_no_file_yet_can_be_added_with_a_plus_sign() 
     ],
 )
 def test_a_value_that_hydra_cannot_read_is_a_text(typed: str, read: str) -> None:
-    assert readable(typed) == read
+    assert quote_override(typed) == read
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_options_with_an_open_quote_are_refused() -> None:
 
 def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
     """A key that is left out means the same; and a lone step reads this very file."""
-    assert read_evaluation(ROOT / "config.yaml") == Evaluation() == checked(composed()).evaluate
+    assert read_evaluation(ROOT / "config.yaml") == Evaluation() == parse_config(compose_config()).evaluate
     written = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["evaluate"]
-    assert flat(written, depth=2).keys() == flat(Evaluation().model_dump(), depth=2).keys()
+    assert flatten(written, depth=2).keys() == flatten(Evaluation().model_dump(), depth=2).keys()
 
 
 @pytest.mark.parametrize(

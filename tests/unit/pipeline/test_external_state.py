@@ -9,16 +9,16 @@ import fsspec
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import checked
-from pipeline.external_state import StepContext, source
-from tests.support.small_data import composed
+from pipeline.config import parse_config
+from pipeline.external_state import StepContext, describe_source
+from tests.support.small_data import compose_config
 
 pytestmark = pytest.mark.slow
 
 
 def version_of(url: str) -> str:
-    config = checked(composed(f"data.file_url={url}"))
-    return source(StepContext(MlflowClient("sqlite://"), config, "0", {}))["source"]
+    config = parse_config(compose_config(f"data.file_url={url}"))
+    return describe_source(StepContext(MlflowClient("sqlite://"), config, "0", {}))["source"]
 
 
 def test_a_file_is_known_by_its_digest(tmp_path: Path) -> None:

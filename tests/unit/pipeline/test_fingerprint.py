@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.reuse import fingerprint
-from pipeline.reuse.fingerprint import code_parts, differences, flat, key_of
+from pipeline.reuse.fingerprint import compute_code_parts, compute_key, describe_differences, flatten
 from pipeline.steps import BY_NAME
 from stepkit.paths import ROOT
 
@@ -31,17 +31,17 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for cached in (fingerprint._reached_from, fingerprint._imported_by, fingerprint._file_digest):
+    for cached in (fingerprint._find_reached_files, fingerprint._find_imported_files, fingerprint._compute_file_digest):
         cached.cache_clear()
 
 
 def changed_by(copy: Path, step: str, file: str, text: str, *packed: str) -> list[str]:
     """What is said of `step` after `text` was appended to a file."""
-    before = code_parts(step, *packed)
+    before = compute_code_parts(step, *packed)
     with (copy / file).open("a", encoding="utf-8", newline="") as target:
         target.write(text)
     forget()
-    return differences(before, code_parts(step, *packed))
+    return describe_differences(before, compute_code_parts(step, *packed))
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_what_is_packed_into_the_model_counts(copy: Path) -> None:
 
 
 def test_a_new_import_brings_its_file_in_and_line_ends_do_not_count(copy: Path) -> None:
-    path, before = copy / "preprocess" / "run.py", code_parts("preprocess")
+    path, before = copy / "preprocess" / "run.py", compute_code_parts("preprocess")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     forget()
-    assert code_parts("preprocess") == before
+    assert compute_code_parts("preprocess") == before
     said = changed_by(copy, "preprocess", "preprocess/run.py", "\nfrom stepkit.table import split\n")
     assert said == ["preprocess/run.py changed", "stepkit/table/split.py is new"]
 
@@ -100,7 +100,7 @@ def test_differences_are_said_in_words() -> None:
         "parameter:new": "1",
     }
     del now["code:stepkit/table/tables.py"]
-    assert differences(before, now) == [
+    assert describe_differences(before, now) == [
         "output of segregate changed",
         "stepkit/table/tables.py is gone",
         "champion none -> version 3",
@@ -112,13 +112,13 @@ def test_differences_are_said_in_words() -> None:
 
 def test_what_lies_outside_is_not_part_of_the_key() -> None:
     parts = {"parameter:test_size": "0.3", "outside:champion": "none"}
-    assert key_of(parts) == key_of({**parts, "outside:champion": "version 3"})
-    assert key_of(parts) != key_of({**parts, "parameter:test_size": "0.30"})
+    assert compute_key(parts) == compute_key({**parts, "outside:champion": "version 3"})
+    assert compute_key(parts) != compute_key({**parts, "parameter:test_size": "0.30"})
 
 
 def test_settings_are_named_one_by_one_to_the_second_level() -> None:
     settings = {"threshold": 0.5, "random_forest": {"max_depth": 13, "options": {"b": 1, "a": None}}}
-    assert flat(settings) == {
+    assert flatten(settings) == {
         "threshold": "0.5",
         "random_forest.max_depth": "13",
         "random_forest.options": '{"a": null, "b": 1}',
@@ -140,7 +140,7 @@ def switching_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("switching_threads")
 def test_jobs_in_threads_may_look_at_code_at_the_same_moment() -> None:
     files = sorted((ROOT / "pipeline").glob("*.py")) * 3
-    look = fingerprint._imported_by.__wrapped__  # not what another job has found
+    look = fingerprint._find_imported_files.__wrapped__  # not what another job has found
     with ThreadPoolExecutor(4) as pool:
         looks = [pool.submit(lambda: [look(file) for file in files]) for _ in range(4)]
     assert len({len(one.result()) for one in looks}) == 1

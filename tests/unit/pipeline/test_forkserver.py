@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch.forkserver import WarmProcess, gc_paused, stop_forkserver, warm_up
+from pipeline.launch.forkserver import WarmProcess, pause_gc, stop_forkserver, warm_up
 
 
 def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on_even_if_it_is_interrupted() -> None:
     before = gc.get_freeze_count()
     kept: list[list[int]] = []
-    with suppress(KeyboardInterrupt), gc_paused():
+    with suppress(KeyboardInterrupt), pause_gc():
         kept += [[] for _ in range(1000)]
         assert not gc.isenabled()
         raise KeyboardInterrupt

@@ -18,8 +18,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from pipeline.config import ConfigError
-from pipeline.sweep.hydra_plugins import register, register_plugins
-from pipeline.sweep.optuna_search import Search, storage_of
+from pipeline.sweep.hydra_plugins import register_plugin, register_plugins
+from pipeline.sweep.optuna_search import Search, prepare_storage
 from pipeline.sweep.plugin_settings import SearchSettings
 from pipeline.sweep.sweep import OptunaSweeper
 from stepkit.paths import ROOT
@@ -54,7 +54,7 @@ def jobs() -> list[dict[str, Any]]:
 def sweep(tmp_path: Path, jobs: list[dict[str, Any]]) -> Iterator[Sweep]:
     """Run a sweep as `python main.py -m hydra/sweeper=optuna ...` does: sweep(task, "x=interval(0,2)", ...)."""
     register_plugins()
-    register("hydra/sweeper", "optuna", SearchOnly, SearchSettings)
+    register_plugin("hydra/sweeper", "optuna", SearchOnly, SearchSettings)
     hydra_settings = {"output_subdir": None, "sweep": {"dir": str(tmp_path), "subdir": "."}}
     ConfigStore.instance().store("search", {**MASTER, "hydra": hydra_settings})
 
@@ -301,7 +301,7 @@ def test_params_of_a_file_are_swept_and_the_command_line_wins(sweep: Sweep, jobs
 def test_a_study_with_a_name_is_kept_in_the_repository_and_one_without_in_memory(
     settings: dict[str, str], address: str | None
 ) -> None:
-    assert storage_of(SearchSettings(**settings)) == address  # type: ignore[arg-type]  # no number is among them
+    assert prepare_storage(SearchSettings(**settings)) == address  # type: ignore[arg-type]  # no number is among them
 
 
 def test_jobs_have_the_numbers_of_their_trials(sweep: Sweep, tmp_path: Path) -> None:

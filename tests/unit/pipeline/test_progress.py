@@ -15,9 +15,9 @@ LONG = "[bold]" + "x" * 200
 def test_without_a_terminal_each_change_of_state_is_one_plain_line_as_it_is() -> None:
     output = io.StringIO()
     display = Display(Console(file=output, width=60), ["preprocess", "check_data", "segregate"])
-    with display.shown():
+    with display.show_live():
         display.start("preprocess")
-        display.say("preprocess", "not shown: only the last word is")
+        display.update("preprocess", "not shown: only the last word is")
         display.end("preprocess", DONE, LONG)
         display.start("check_data")
         display.skip_waiting()
@@ -35,7 +35,7 @@ def test_on_a_terminal_every_step_has_its_line_and_the_last_that_it_said() -> No
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
     display = Display(console, ["preprocess", "segregate"])
     display.start("preprocess")
-    display.say("preprocess", "reading 30,000 rows")
+    display.update("preprocess", "reading 30,000 rows")
     with console.capture() as captured:
         console.print(display)
     first, second, *_ = re.sub(r"\x1b\[[0-9;]*m", "", captured.get()).splitlines()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.runner import is_ready, last_lines
-from pipeline.launch.forkserver import step_arguments
-from pipeline.steps import chosen_steps
+from pipeline.execution.runner import is_ready, read_last_lines
+from pipeline.launch.forkserver import parse_step_arguments
+from pipeline.steps import select_steps
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ from pipeline.steps import chosen_steps
 def test_a_step_is_ready_when_what_it_reads_or_waits_for_is_done(
     executed: list[str], done: list[str], ready: list[str]
 ) -> None:
-    steps, runs = chosen_steps(executed), dict.fromkeys(done, "1f")
+    steps, runs = select_steps(executed), dict.fromkeys(done, "1f")
     assert [step.name for step in steps if step.name not in done and is_ready(step, steps, runs)] == ready
 
 
 def test_arguments_are_taken_from_a_steps_command_as_the_shell_would() -> None:
     command = "PYTHONPATH=.. python -P run.py --step preprocess --artifact_description 'two words' --input_run_id ''"
     words = ["--step", "preprocess", "--artifact_description", "two words", "--input_run_id", ""]
-    assert step_arguments(command) == words
-    assert step_arguments("python other.py") is None, "left to the shell"
+    assert parse_step_arguments(command) == words
+    assert parse_step_arguments("python other.py") is None, "left to the shell"
 
 
 def test_of_a_crash_the_last_line_is_shown_and_not_its_traceback(
@@ -41,6 +41,6 @@ def test_of_a_crash_the_last_line_is_shown_and_not_its_traceback(
     monkeypatch.setenv("DATA_URL", "http://me:XqSECRETqX@127.0.0.1/a.csv")
     log = tmp_path / "step.log"
     log.write_text('reading\nTraceback (most recent call last):\n  File "run.py", line 1\nKeyError: XqSECRETqX\n')
-    assert last_lines(log) == "KeyError: ***"
+    assert read_last_lines(log) == "KeyError: ***"
     log.write_text("reading\nSegmentation fault\n")
-    assert last_lines(log) == "reading\nSegmentation fault"
+    assert read_last_lines(log) == "reading\nSegmentation fault"

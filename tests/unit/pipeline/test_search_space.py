@@ -7,11 +7,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.config import ConfigError
-from pipeline.sweep.search_space import space_of
+from pipeline.sweep.search_space import build_space
 
 
 def distribution(override: str) -> BaseDistribution:
-    (found,) = space_of(OverridesParser.create().parse_overrides([override])).distributions.values()
+    (found,) = build_space(OverridesParser.create().parse_overrides([override])).distributions.values()
     return found
 
 
@@ -62,12 +62,12 @@ def test_what_cannot_be_searched_is_refused_in_one_line(override: str, said: str
 
 def test_fixed_overrides_go_to_every_job_as_typed_and_the_last_of_a_key_counts() -> None:
     parsed = OverridesParser.create().parse_overrides(["a=1", "b='x y'", "c=choice(p,q)", "~d", "a=2"])
-    assert space_of(parsed).job({"c": "q"}) == ["a=2", "b='x y'", "~d", "c=q"]
+    assert build_space(parsed).build_overrides({"c": "q"}) == ["a=2", "b='x y'", "~d", "c=q"]
 
 
 def test_a_point_of_a_float_range_is_written_as_hydra_writes_it() -> None:
     override = OverridesParser.create().parse_override("a=range(0.1,0.5,0.1)")
-    space = space_of([override])
-    assert [space.job({"a": value}) for value in (0.1, 0.2, 0.3, 0.4)] == [
+    space = build_space([override])
+    assert [space.build_overrides({"a": value}) for value in (0.1, 0.2, 0.3, 0.4)] == [
         [f"a={value}"] for value in override.sweep_string_iterator()
     ]

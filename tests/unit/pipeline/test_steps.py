@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import ConfigError, checked
-from pipeline.reuse.decide import why_off
-from pipeline.steps import BY_NAME, STEPS, Step, chosen_steps
-from tests.support.small_data import composed
+from pipeline.config import ConfigError, parse_config
+from pipeline.reuse.decide import explain_reuse_off
+from pipeline.steps import BY_NAME, STEPS, Step, select_steps
+from tests.support.small_data import compose_config
 
 ORDER = ["download", "preprocess", "check_data", "segregate", "random_forest", "evaluate", "register"]
 
 
 def parameters(*overrides: str) -> dict[str, dict[str, str]]:
     """The parameters of each step under a configuration."""
-    config = checked(composed(*overrides))
+    config = parse_config(compose_config(*overrides))
     return {name: step.parameters(config, "runs:/1f") for name, step in BY_NAME.items()}
 
 
@@ -38,9 +38,9 @@ def test_a_step_reads_and_waits_only_for_earlier_ones(step: Step) -> None:
     ],
 )
 def test_chosen_steps_run_in_the_order_of_the_table_whatever_names_them(names: list[str], steps: list[str]) -> None:
-    assert [step.name for step in chosen_steps(names)] == steps
-    main = checked(composed(f"main.rerun={names}")).main
-    assert [step.name for step in STEPS if why_off(main, step) == "main.rerun names it"] == steps
+    assert [step.name for step in select_steps(names)] == steps
+    main = parse_config(compose_config(f"main.rerun={names}")).main
+    assert [step.name for step in STEPS if explain_reuse_off(main, step) == "main.rerun names it"] == steps
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_chosen_steps_run_in_the_order_of_the_table_whatever_names_them(names: l
 )
 def test_an_unknown_step_is_reported_with_its_key_and_all_steps(name: str, suggestion: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        chosen_steps(["download", name], "main.rerun")
+        select_steps(["download", name], "main.rerun")
     assert str(caught.value) == f"main.rerun: unknown step '{name}'{suggestion} (steps: all, {', '.join(ORDER)})"
 
 

@@ -13,17 +13,17 @@ from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from pipeline.config import Config, ConfigError, checked
+from pipeline.config import Config, ConfigError, parse_config
 from pipeline.config import Sweep as Settings
-from pipeline.sweep.job import objective_of, short, steps_of_job
-from pipeline.sweep.plot import settings_and_metric
+from pipeline.sweep.job import read_objective, select_job_steps, shorten_override
+from pipeline.sweep.plot import plot_sweep
 from pipeline.sweep.plugin_settings import RaySettings
-from pipeline.sweep.ray_connection import runtime_env
-from pipeline.sweep.results import as_markdown, as_table, closing, publish, swept_keys
-from pipeline.sweep.sweep import Sweep, announce, best_of, expect_common, without_lost_tries
+from pipeline.sweep.ray_connection import build_runtime_env
+from pipeline.sweep.results import build_sweep_table, build_table, find_swept_keys, publish_results, to_markdown
+from pipeline.sweep.sweep import Sweep, announce_sweep, drop_lost_tries, find_best, verify_not_swept
 from pipeline.tags import BEST_JOB
 from tests.conftest import Experiment
-from tests.support.small_data import composed
+from tests.support.small_data import compose_config
 
 SETTINGS = Settings(metric="val_roc_auc", direction="maximize", test="best")
 FOREST = "random_forest_pipeline.random_forest"
@@ -36,7 +36,7 @@ def job(number: int, overrides: str, status: str = "FINISHED", **metrics: float)
 
 
 def config_of(*overrides: str) -> Config:
-    return checked(composed(*overrides))
+    return parse_config(compose_config(*overrides))
 
 
 JOBS = [
@@ -58,19 +58,19 @@ JOBS = [
 def test_the_best_job_is_the_first_finished_one_with_the_best_metric(
     jobs: list[Run], metric: Any, direction: Any, best: str
 ) -> None:
-    found = best_of(jobs, Settings(metric=metric, direction=direction, test="best"))
+    found = find_best(jobs, Settings(metric=metric, direction=direction, test="best"))
     assert found
     assert found.data.tags["job"] == best
-    assert best_of([JOBS[2]], SETTINGS) is None
+    assert find_best([JOBS[2]], SETTINGS) is None
 
 
 def test_only_what_differs_was_swept() -> None:
-    assert swept_keys(JOBS) == [f"{FOREST}.max_depth"]
-    assert swept_keys(JOBS[:1]) == [f"{FOREST}.max_depth", f"{FOREST}.n_estimators"]
+    assert find_swept_keys(JOBS) == [f"{FOREST}.max_depth"]
+    assert find_swept_keys(JOBS[:1]) == [f"{FOREST}.max_depth", f"{FOREST}.n_estimators"]
 
 
 def test_the_table_has_a_row_per_job_with_its_own_values() -> None:
-    table = as_table(JOBS, SETTINGS)
+    table = build_table(JOBS, SETTINGS)
     assert list(table["job"]) == [0, 1, 2, 3]
     assert list(table[f"{FOREST}.max_depth"]) == ["5", "7", "9", "11"]
     assert pd.isna(table["val_roc_auc"]).tolist() == [False, False, True, False]
@@ -78,7 +78,7 @@ def test_the_table_has_a_row_per_job_with_its_own_values() -> None:
 
 
 def test_the_table_can_be_pasted_into_a_page() -> None:
-    lines = as_markdown(pd.DataFrame({"job": [1], "max_depth": ["7"], "val_roc_auc": [0.75]})).splitlines()
+    lines = to_markdown(pd.DataFrame({"job": [1], "max_depth": ["7"], "val_roc_auc": [0.75]})).splitlines()
     assert lines == ["| job | max_depth | val_roc_auc |", "| --- | --- | --- |", "| 1 | 7 | 0.7500 |"]
 
 
@@ -87,47 +87,47 @@ def test_the_table_can_be_pasted_into_a_page() -> None:
     [(f"{FOREST}.max_depth=7", "max_depth=7"), ("data=uci", "data=uci"), ("+data.sha256=x", "sha256=x")],
 )
 def test_an_override_is_shown_by_the_end_of_its_key(override: str, shown: str) -> None:
-    assert short(override) == shown
+    assert shorten_override(override) == shown
 
 
 def test_jobs_leave_the_test_split_to_the_best_one() -> None:
-    assert steps_of_job(config_of())[-1] == "random_forest"
-    assert steps_of_job(config_of("sweep.test=all"))[-2:] == ["evaluate", "register"]
-    assert steps_of_job(config_of("main.execute_steps=[evaluate]")) == ["evaluate"]
+    assert select_job_steps(config_of())[-1] == "random_forest"
+    assert select_job_steps(config_of("sweep.test=all"))[-2:] == ["evaluate", "register"]
+    assert select_job_steps(config_of("main.execute_steps=[evaluate]")) == ["evaluate"]
 
 
 def test_an_unknown_metric_is_told_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"no metric 'val_rocauc' was logged\. Known: val_log_loss, val_roc_auc"):
-        objective_of(JOBS[0], "val_rocauc", ["random_forest"])
-    assert math.isnan(objective_of(JOBS[2], "val_roc_auc", ["preprocess"]))
+        read_objective(JOBS[0], "val_rocauc", ["random_forest"])
+    assert math.isnan(read_objective(JOBS[2], "val_roc_auc", ["preprocess"]))
 
 
 @pytest.mark.parametrize("override", ["main.experiment_name=a,b", "sweep.metric=val_f1,val_recall"])
 def test_what_all_jobs_have_in_common_cannot_be_swept(override: str) -> None:
     with pytest.raises(ConfigError, match="cannot be swept"):
-        expect_common(["data.val_size=0.2,0.3", override])
-    expect_common(["main.experiment_name=a", "data.val_size=0.2,0.3"])
+        verify_not_swept(["data.val_size=0.2,0.3", override])
+    verify_not_swept(["main.experiment_name=a", "data.val_size=0.2,0.3"])
 
 
 def test_a_swept_address_with_a_secret_is_rejected_before_the_sweep_has_a_run() -> None:
     with pytest.raises(ConfigError, match=r"data\.file_url holds a password") as ended:
-        expect_common(["data.file_url='http://svc:SEC/RET@127.0.0.1:9/a.csv',data/sample.csv.gz"])
+        verify_not_swept(["data.file_url='http://svc:SEC/RET@127.0.0.1:9/a.csv',data/sample.csv.gz"])
     assert "RET" not in str(ended.value)
 
 
 def test_a_job_that_a_cluster_began_again_counts_once() -> None:
     again = job(2, "", val_roc_auc=0.7)
-    assert without_lost_tries([*JOBS[:3], again]) == [*JOBS[:2], again]
-    assert without_lost_tries(JOBS) == JOBS
+    assert drop_lost_tries([*JOBS[:3], again]) == [*JOBS[:2], again]
+    assert drop_lost_tries(JOBS) == JOBS
 
 
 def test_one_setting_is_drawn_as_points_and_several_as_lines() -> None:
     settings = pd.DataFrame({"max_depth": ["5", "7", "9"], "max_features": ["sqrt", "log2", "sqrt"]})
     metric = pd.Series([0.70, 0.75, 0.72], name="val_roc_auc")
-    (axes,) = settings_and_metric(settings[["max_depth"]], metric, "Sweep").axes
+    (axes,) = plot_sweep(settings[["max_depth"]], metric, "Sweep").axes
     assert np.asarray(axes.lines[0].get_xdata()).tolist() == [5, 7, 9]
     assert axes.lines[0].get_linestyle() == "None"
-    (axes,) = settings_and_metric(settings, metric, "Sweep").axes
+    (axes,) = plot_sweep(settings, metric, "Sweep").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["max_depth", "max_features", "val_roc_auc"]
     assert np.asarray(axes.lines[1].get_ydata()).tolist() == pytest.approx([0.5, 0.0, 1.0])
 
@@ -147,9 +147,11 @@ def test_the_end_of_a_sweep_names_what_lies_with_its_run_and_nothing_else(
     jobs: list[Run], best: Run | None, logged: list[str], experiment: Experiment
 ) -> None:
     run_id = experiment.client.create_run(experiment.id).info.run_id
-    names = publish(experiment.client, run_id, SETTINGS, jobs, best)
+    names = publish_results(experiment.client, run_id, SETTINGS, jobs, best)
     assert names == logged == [one.path for one in experiment.client.list_artifacts(run_id)]
-    said = str(closing("sweep", SETTINGS, jobs, best, "sqlite:///x.db", "", names, ["study s: 1 of 2"]).caption)
+    said = str(
+        build_sweep_table("sweep", SETTINGS, jobs, best, "sqlite:///x.db", "", names, ["study s: 1 of 2"]).caption
+    )
     assert [name for name in ("study s: 1 of 2", "sweep.csv", "sweep.png") if name in said] == [
         "study s: 1 of 2",
         *logged,
@@ -167,7 +169,7 @@ def test_the_end_of_a_sweep_names_the_data_set_and_why_the_best_job_is_not_champ
     }
     best = job(1, f"{FOREST}.max_depth=7", val_roc_auc=0.75)
     judged = Run(best.info, RunData([], [], [RunTag(*tag) for tag in {**best.data.tags, **said}.items()]))
-    shown = str(closing("sweep", SETTINGS, [judged], judged, "sqlite:///x.db", "", [], []).caption)
+    shown = str(build_sweep_table("sweep", SETTINGS, [judged], judged, "sqlite:///x.db", "", [], []).caption)
     assert "data set: a; best job: rejected: the champion [version 1] is of another data set" in shown
 
 
@@ -175,7 +177,7 @@ def test_the_end_of_a_sweep_names_the_data_set_and_why_the_best_job_is_not_champ
 def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_password(uri: str, tells: int) -> None:
     """What they are told by Hydra, Hydra writes into a file."""
     config = OmegaConf.create({"hydra": {"overrides": {"hydra": []}}})
-    announce(Sweep(SETTINGS, uri, "1f", "2e", 0.0), config)
+    announce_sweep(Sweep(SETTINGS, uri, "1f", "2e", 0.0), config)
     told = list(config.hydra.overrides.hydra)
     assert sum(uri in one for one in told) == tells
     assert len(told) == 2 + tells
@@ -184,15 +186,19 @@ def test_the_jobs_are_told_of_the_tracking_server_unless_its_address_holds_a_pas
 def test_ray_is_not_handed_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:XqSECRETqX@127.0.0.1:9")
     with pytest.raises(ConfigError, match="on each node") as caught:
-        runtime_env(RaySettings(), "ray://127.0.0.1:1")
+        build_runtime_env(RaySettings(), "ray://127.0.0.1:1")
     assert "SECRET" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert runtime_env(RaySettings(), "ray://127.0.0.1:1")["env_vars"]["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+    assert (
+        build_runtime_env(RaySettings(), "ray://127.0.0.1:1")["env_vars"]["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+    )
 
 
 @pytest.mark.parametrize("value", ["[x]", "[/b]", "[bold red]y", "[link=http://x]"])
 def test_a_swept_value_is_text_and_not_markup(value: str) -> None:
     jobs = [job(number, f"main.because.reason={text}", val_roc_auc=0.7) for number, text in enumerate([value, "z"])]
     text = io.StringIO()
-    Console(file=text, width=200).print(closing(f"sweep {value}", SETTINGS, jobs, None, value, f"at {value}", [], []))
+    Console(file=text, width=200).print(
+        build_sweep_table(f"sweep {value}", SETTINGS, jobs, None, value, f"at {value}", [], [])
+    )
     assert text.getvalue().count(value) == 4

@@ -23,14 +23,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from prediction_log.engine import open_engine
 from prediction_log.errors import FeedbackUnfit, LogUnfit
-from prediction_log.labels import labels_in
-from prediction_log.mlflow_recorder import Recorder, names_of, settings_from_environment
-from prediction_log.read import features_table
-from prediction_log.rows import Prediction, features_json, features_texts, is_kept, kept_of, rows_of
-from prediction_log.schema import HEAD, KNOWN, MIGRATIONS
+from prediction_log.labels import parse_labels
+from prediction_log.mlflow_recorder import Recorder, read_environment_settings, read_name_and_version
+from prediction_log.read import parse_features
+from prediction_log.rows import (
+    Prediction,
+    encode_feature_table,
+    encode_features,
+    is_in_sample,
+    select_sample,
+    to_log_rows,
+)
+from prediction_log.schema import HEAD, KNOWN_VERSIONS, MIGRATIONS
 from prediction_log.settings import LogSettings
 from prediction_log.writer import PredictionLog
-from stepkit.processes import free_port
+from stepkit.processes import find_free_port
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ONE = Prediction("r-1", 0, NOON, "credit", "3", False, {"AGE": 24.0, "SEX": 2.0, "job": "cook"}, 0.25, 0, 1.5)
@@ -40,14 +47,14 @@ TEXTS = st.text(st.characters(), max_size=8)
 
 def test_a_row_holds_what_the_prediction_says_in_utc() -> None:
     tokyo = ONE._replace(time=NOON.astimezone(timezone(timedelta(hours=9))))
-    (row,) = rows_of([tokyo])
+    (row,) = to_log_rows([tokyo])
     assert row.time == NOON
     assert row.time.tzinfo is UTC
     assert json.loads(str(row.features)) == ONE.features
 
 
 def test_redacted_columns_are_null_and_the_others_are_not_touched() -> None:
-    (row,) = rows_of([ONE], frozenset({"AGE", "not there"}))
+    (row,) = to_log_rows([ONE], frozenset({"AGE", "not there"}))
     assert json.loads(str(row.features)) == {"AGE": None, "SEX": 2.0, "job": "cook"}
     assert ONE.features == {"AGE": 24.0, "SEX": 2.0, "job": "cook"}
 
@@ -66,14 +73,14 @@ def test_redacted_columns_are_null_and_the_others_are_not_touched() -> None:
     ids=["nan", "infinity", "minus infinity", "NUL", "half a pair", "a whole pair", "written out"],
 )
 def test_values_that_databases_refuse_are_replaced(value: float | str, stored: str | None) -> None:
-    assert json.loads(features_json({"a": value, "b": 1.0})) == {"a": stored, "b": 1.0}
+    assert json.loads(encode_features({"a": value, "b": 1.0})) == {"a": stored, "b": 1.0}
 
 
 def test_the_quick_way_and_the_exact_way_to_json_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[dict[str, float | str | None]] = [{"a": 1e300, "b": "\u00e9\U0001f600"}, {"a": None}, {"a": "null"}, {}]
-    quick = [json.loads(features_json(row)) for row in rows]
+    quick = [json.loads(encode_features(row)) for row in rows]
     monkeypatch.setattr("prediction_log.rows._dumps", None)
-    assert quick == [json.loads(features_json(row)) for row in rows] == rows
+    assert quick == [json.loads(encode_features(row)) for row in rows] == rows
 
 
 NUMBERS = st.floats(allow_infinity=False)
@@ -86,9 +93,9 @@ def test_a_table_of_numbers_becomes_the_texts_of_its_rows(
 ) -> None:
     names = ("AGE", "100 %s, \u00e9", 'a "b":')
     rows: list[dict[str, float | str | None]] = [dict(zip(names, map(written, row), strict=True)) for row in table]
-    texts = features_texts(names, np.array(table), frozenset(hidden))
+    texts = encode_feature_table(names, np.array(table), frozenset(hidden))
     assert [json.loads(text) for text in texts or []] == [
-        json.loads(features_json(row, frozenset(hidden))) for row in rows
+        json.loads(encode_features(row, frozenset(hidden))) for row in rows
     ]
 
 
@@ -102,12 +109,12 @@ def written(number: float) -> float | None:
     ids=["NUL in a name", "half a pair in a name", "infinity", "minus infinity", "no rows"],
 )
 def test_an_odd_table_is_written_row_by_row(name: str, table: list[list[float]]) -> None:
-    assert features_texts((name, "b"), np.array(table)) is None
+    assert encode_feature_table((name, "b"), np.array(table)) is None
 
 
 @given(st.dictionaries(TEXTS, st.none() | st.floats() | TEXTS, max_size=5))
 def test_any_features_become_json_that_both_databases_take(features: dict[str, float | str | None]) -> None:
-    text = features_json(features)
+    text = encode_features(features)
     again = json.loads(text, parse_constant=pytest.fail)
     text.encode("utf-8")
     assert not [value for item in again.items() for value in item if isinstance(value, str) and "\0" in value]
@@ -127,20 +134,20 @@ def test_any_features_become_json_that_both_databases_take(features: dict[str, f
 )
 def test_a_prediction_that_cannot_be_written_is_named(wrong: Prediction, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rows_of([ONE, wrong])
+        to_log_rows([ONE, wrong])
 
 
 def test_the_sample_is_of_the_size_that_was_asked_for_and_the_same_everywhere() -> None:
-    kept = {rate: {f"r{i}" for i in range(4000) if is_kept(f"r{i}", rate)} for rate in (0.0, 0.1, 0.5, 1.0)}
+    kept = {rate: {f"r{i}" for i in range(4000) if is_in_sample(f"r{i}", rate)} for rate in (0.0, 0.1, 0.5, 1.0)}
     assert {rate: round(len(ids) / 4000, 1) for rate, ids in kept.items()} == {0.0: 0.0, 0.1: 0.1, 0.5: 0.5, 1.0: 1.0}
     assert kept[0.1] < kept[0.5]
-    assert not is_kept("r1", 0.5)  # a known answer: another machine or version must decide alike
-    assert is_kept("r0", 0.5)
+    assert not is_in_sample("r1", 0.5)  # a known answer: another machine or version must decide alike
+    assert is_in_sample("r0", 0.5)
 
 
 def test_the_rows_of_a_request_share_its_fate() -> None:
     rows = [ONE._replace(request_id=f"r{i}", row=row) for i in range(50) for row in range(3)]
-    kept = kept_of(rows, 0.5)
+    kept = select_sample(rows, 0.5)
     assert 0 < len(kept) < len(rows)
     assert {row.request_id for row in kept}.isdisjoint({row.request_id for row in rows if row not in kept})
 
@@ -191,7 +198,7 @@ def test_an_address_of_no_log_is_refused_in_words(url: str, message: str) -> Non
 )
 def test_a_value_that_no_server_can_take_is_not_waited_for(options: str) -> None:
     with pytest.raises(LogUnfit, match="an option that PostgreSQL rejects"):
-        PredictionLog.open(f"postgresql://svc@127.0.0.1:{free_port()}/x?{options}", must_answer=False)
+        PredictionLog.open(f"postgresql://svc@127.0.0.1:{find_free_port()}/x?{options}", must_answer=False)
 
 
 def test_a_file_that_is_no_log_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -227,7 +234,7 @@ def test_the_known_schema_versions_are_those_that_migrations_make() -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_current_head() == HEAD
-    assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN)
+    assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN_VERSIONS)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +250,13 @@ def test_the_known_schema_versions_are_those_that_migrations_make() -> None:
     ids=["gaps", "like a time", "infinity", "infinity and numbers", "mixed", "none"],
 )
 def test_features_become_columns(texts: list[str], expected: dict[str, list[object]]) -> None:
-    assert features_table(tuple(texts)).to_pydict() == expected
+    assert parse_features(tuple(texts)).to_pydict() == expected
 
 
 def test_labels_are_read_and_wrong_lines_named() -> None:
     problems: list[str] = []
     text = "row,request_id,label\n0,a,1\n1,a,0.0\n,b,1\n0,,1\n0,c,yes\n-1,d,1\n2,e,\n"
-    assert list(labels_in(StringIO(text), problems)) == [("a", 0, 1), ("a", 1, 0)]
+    assert list(parse_labels(StringIO(text), problems)) == [("a", 0, 1), ("a", 1, 0)]
     assert problems == [
         "line 4: row '' is not a number from 0",
         "line 5: no request_id",
@@ -257,7 +264,7 @@ def test_labels_are_read_and_wrong_lines_named() -> None:
         "line 7: row '-1' is not a number from 0",
         "line 8: label '' is not 0 or 1",
     ]
-    assert list(labels_in(StringIO("request_id,label\na,1\n"), [])) == [("a", 0, 1)]
+    assert list(parse_labels(StringIO("request_id,label\na,1\n"), [])) == [("a", 0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -265,22 +272,22 @@ def test_labels_are_read_and_wrong_lines_named() -> None:
 )
 def test_a_table_without_the_columns_is_refused(text: str, missing: str) -> None:
     with pytest.raises(FeedbackUnfit, match=f"no column {missing}"):
-        list(labels_in(StringIO(text), []))
+        list(parse_labels(StringIO(text), []))
 
 
 def test_a_model_is_named_by_the_registry_or_by_itself(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("model_id: m-1\nrun_id: r\n")
-    assert names_of(tmp_path) == (tmp_path.name, "m-1")
+    assert read_name_and_version(tmp_path) == (tmp_path.name, "m-1")
     (tmp_path / "registered_model_meta").write_text("model_name: credit_default\nmodel_version: '7'\n")
-    assert names_of(tmp_path) == ("credit_default", "7")
+    assert read_name_and_version(tmp_path) == ("credit_default", "7")
 
 
 def test_settings_of_the_environment_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICTION_LOG_SETTINGS", "")
-    assert settings_from_environment() == LogSettings()
+    assert read_environment_settings() == LogSettings()
     monkeypatch.setenv("PREDICTION_LOG_SETTINGS", '{"redacted": ["AGE"]}')
     with pytest.raises(LogUnfit, match="PREDICTION_LOG_SETTINGS: redacted: Extra inputs"):
-        settings_from_environment()
+        read_environment_settings()
 
 
 def test_a_stock_server_answers_nothing_with_a_redacted_column_that_the_model_lacks(
@@ -292,5 +299,5 @@ def test_a_stock_server_answers_nothing_with_a_redacted_column_that_the_model_la
     recorder = Recorder(tmp_path)
     with pytest.raises(MlflowException, match=r"redact names AEG, which is not a column of the model \(AGE\)"):
         recorder.record(pd.DataFrame({"AGE": [24.0]}), [0.25], [0], 0.0)
-    assert recorder.log.stats().committed == 0
+    assert recorder.log.get_stats().committed == 0
     recorder.log.close()

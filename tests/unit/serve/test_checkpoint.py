@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from serve.batch.checkpoint import Parts
+from serve.batch.checkpoint import Checkpoint
 from stepkit.errors import BadParameter, TableUnfit
 
 PLAN = {"input": "clients.csv", "model version": "3"}
@@ -25,7 +25,7 @@ def chunk(number: int) -> pa.Table:
 
 def scored(output: Path) -> tuple[int, bytes]:
     """Run to the end as batch does; return how many chunks were there already, and the output."""
-    parts = Parts(output, PLAN)
+    parts = Checkpoint(output, PLAN)
     done = parts.done
     for number in range(done, CHUNKS):
         parts.keep(number, chunk(number))
@@ -38,7 +38,7 @@ def scored(output: Path) -> tuple[int, bytes]:
 
 def broken_off(output: Path) -> list[Path]:
     """Keep all chunks, and end without the output; return the files of the chunks."""
-    parts = Parts(output, PLAN)
+    parts = Checkpoint(output, PLAN)
     for number in range(CHUNKS):
         parts.keep(number, chunk(number))
     parts.close()
@@ -53,7 +53,7 @@ def flip(path: Path, place: float) -> None:
 
 
 def take_from_another_plan(path: Path) -> None:
-    other = Parts(path.parent.with_name("other.csv"), {**PLAN, "model version": "4"})
+    other = Checkpoint(path.parent.with_name("other.csv"), {**PLAN, "model version": "4"})
     other.keep(1, chunk(9))
     other.close()
     shutil.copy(other.folder / path.name, path)
@@ -90,7 +90,7 @@ def test_intact_chunks_are_used_again_even_if_the_file_of_the_plan_is_damaged(pl
 def test_chunks_of_another_plan_are_removed_and_the_difference_is_named(tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
     chunks = broken_off(output)
-    parts = Parts(output, {**PLAN, "model version": "4"})
+    parts = Checkpoint(output, {**PLAN, "model version": "4"})
     assert (parts.done, parts.rows, parts.changed) == (0, 0, "model version")
     assert not any(path.exists() for path in chunks)
     parts.close()
@@ -99,7 +99,7 @@ def test_chunks_of_another_plan_are_removed_and_the_difference_is_named(tmp_path
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_the_output_is_the_chunks_in_their_order(ending: str, tmp_path: Path) -> None:
     output = tmp_path / f"out{ending}"
-    parts = Parts(output, PLAN)
+    parts = Checkpoint(output, PLAN)
     for number in (1, 0):
         parts.keep(number, pa.table({"a": [number * 2, number * 2 + 1]}))
     assert parts.join() == 4
@@ -109,7 +109,7 @@ def test_the_output_is_the_chunks_in_their_order(ending: str, tmp_path: Path) ->
 
 
 def test_bytes_that_are_no_text_are_named_by_the_first_chunk_that_has_them(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "out.csv", PLAN)
+    parts = Checkpoint(tmp_path / "out.csv", PLAN)
     parts.keep(0, pa.table({"a": [1], "b": [b"text"]}))
     with pytest.raises(TableUnfit, match=r"column b \(binary\)"):
         parts.keep(1, pa.table({"a": [2], "b": [b'"\xff']}))
@@ -119,7 +119,7 @@ def test_bytes_that_are_no_text_are_named_by_the_first_chunk_that_has_them(tmp_p
 def test_a_chunk_that_is_damaged_before_the_end_makes_no_shorter_output(tmp_path: Path) -> None:
     output = tmp_path / "scored.csv"
     broken_off(output)
-    parts = Parts(output, PLAN)
+    parts = Checkpoint(output, PLAN)
     flip(parts.folder / "00000001.arrow", 0.5)
     with pytest.raises(BadParameter, match="damaged meanwhile"):
         parts.join()

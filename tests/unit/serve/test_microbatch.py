@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from serve.model.microbatch import Batcher, joined
+from serve.model.microbatch import Batcher, join_rows
 from serve.model.onnx_graph import Rows, Scores
 from serve.model.servable import Servable
 
@@ -64,5 +64,5 @@ def test_an_error_reaches_only_the_request_whose_rows_cause_it() -> None:
 def test_joined_tables_keep_their_texts() -> None:
     first = Rows(("a",), np.array([[1.0]]), {"t": np.array(["x"], dtype=object)}, 1)
     second = Rows(("a",), np.array([[2.0, 3.0]]), {"t": np.array(["y", ""], dtype=object)}, 2)
-    both = joined([first, second])
+    both = join_rows([first, second])
     assert both.dictionaries() == [{"a": 1.0, "t": "x"}, {"a": 2.0, "t": "y"}, {"a": 3.0, "t": None}]

@@ -11,12 +11,12 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from random_forest.export import signature_of
+from random_forest.export import make_signature
 from serve.http import last_model
 from serve.http.model_follower import Follower
-from serve.http.shutdown import SUPERVISOR
-from serve.settings import METRICS_FOLDER, ServeSettings
-from stepkit.processes import free_port
+from serve.http.shutdown import SUPERVISOR_VARIABLE
+from serve.settings import METRICS_FOLDER_VARIABLE, ServeSettings
+from stepkit.processes import find_free_port
 from tests.support.servers import wait_until
 
 
@@ -27,7 +27,7 @@ def model_that_raises(error: str, folder: Path, module: str) -> Path:
     (folder / "settings.json").write_text(json.dumps({"columns": ["AGE"], "text": [], "threshold": 0.5}))
     files = {name: {"path": f"{name}.json"} for name in ("settings", "onnx")}
     flavor = {"loader_module": module, "code": "code", "artifacts": files}
-    signature = signature_of(["AGE"], []).to_dict()
+    signature = make_signature(["AGE"], []).to_dict()
     (folder / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor}, "signature": signature}))
     return folder
 
@@ -35,7 +35,7 @@ def model_that_raises(error: str, folder: Path, module: str) -> Path:
 @pytest.fixture
 def no_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     yield
@@ -65,7 +65,7 @@ def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(
     client.create_model_version("secretive", str(files))
     client.set_registered_model_alias("secretive", "champion", "1")
     follower = Follower(ServeSettings(model_name="secretive"))
-    follower.look()
+    follower.poll_once()
     assert [one["version"] for one in follower.describe()["refused"]] == ["1"]
     shown = str(follower.describe()) + capfd.readouterr().out
     assert "no model at https://store/model" in shown
@@ -76,10 +76,10 @@ def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(
 def test_the_follower_outlives_a_failure_to_load_the_copy_of_another_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(SUPERVISOR, "1")
-    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
+    monkeypatch.setenv(SUPERVISOR_VARIABLE, "1")
+    monkeypatch.setenv(METRICS_FOLDER_VARIABLE, str(tmp_path))
     error = "requests.ConnectionError('the line is lost')"
-    last_model.keep("1", model_that_raises(error, tmp_path / "model", "loses_the_line"))
+    last_model.save_copy("1", model_that_raises(error, tmp_path / "model", "loses_the_line"))
     follower = Follower(ServeSettings(model_name="m"))
-    follower.look()
+    follower.poll_once()
     assert "the line is lost" in follower.describe()["waiting_for"]

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from mlflow.exceptions import MlflowException
 
-from serve.batch.run import rows_of
+from serve.batch.run import to_model_rows
 from serve.errors import ModelRefused
 from serve.model.onnx_graph import Graph
 from serve.model.servable import Servable
-from stepkit.errors import reason_without_rows
+from stepkit.errors import explain_without_rows
 
 TEXTS = ["a", None, "ü", ""]
 KINDS = {
@@ -29,7 +29,7 @@ KINDS = {
 def test_gaps_are_nan_and_the_empty_text(kind: str) -> None:
     graph = asked_with(Graph)
     numbers = pa.array([1.5, None, float("nan"), -0.0])
-    rows = rows_of(graph, pa.table({"KIND": KINDS[kind], "OTHER": numbers, "AGE": numbers}))
+    rows = to_model_rows(graph, pa.table({"KIND": KINDS[kind], "OTHER": numbers, "AGE": numbers}))
     assert rows.names == ("AGE",)
     assert np.array_equal(rows.numbers, [[1.5, np.nan, np.nan, 0.0]], equal_nan=True)
     assert rows.texts["KIND"].tolist() == ["a", "", "ü", ""]
@@ -39,7 +39,10 @@ def test_gaps_are_nan_and_the_empty_text(kind: str) -> None:
 def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
     table = pd.DataFrame({"AGE": [1.0, np.nan, 3.0], "KIND": ["x", None, "y"]})
     pieces = pa.concat_tables([pa.Table.from_pandas(table.iloc[:1]), pa.Table.from_pandas(table.iloc[1:])])
-    ours, theirs = rows_of(asked_with(Graph), pieces), asked_with(Servable, metadata=None, example=None).rows_of(table)
+    ours, theirs = (
+        to_model_rows(asked_with(Graph), pieces),
+        asked_with(Servable, metadata=None, example=None).to_rows(table),
+    )
     assert np.array_equal(ours.numbers, theirs.numbers, equal_nan=True)
     assert ours.texts["KIND"].tolist() == theirs.texts["KIND"].tolist()
 
@@ -57,7 +60,7 @@ def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
     ],
 )
 def test_a_reason_repeats_no_value_of_a_row(error: Exception, reason: str) -> None:
-    assert reason_without_rows(error) == reason
+    assert explain_without_rows(error) == reason
 
 
 def asked_with(kind: Any, **more: Any) -> Any:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from serve.batch import read_chunks as reading
-from serve.batch.checkpoint import as_csv
-from serve.batch.read_chunks import Wanted, chunks, header_of
-from serve.batch.run import kept_columns, parser
+from serve.batch.checkpoint import to_csv
+from serve.batch.read_chunks import ColumnSelection, iter_chunks, read_header
+from serve.batch.run import make_parser, select_kept_columns
 from stepkit.errors import BadParameter, TableUnfit
 from stepkit.table.tables import read_table
 
-WANTED = Wanted(("a", "b"), ("t",), ("id", "a"))
+WANTED = ColumnSelection(("a", "b"), ("t",), ("id", "a"))
 TABLE = pd.DataFrame({"id": ["01", "02", "03", "04", "05"], "t": list("vwxyz"), "b": [1.5, 2, 3, 4, 5], "a": range(5)})
 
 
@@ -33,7 +33,7 @@ def test_chunks_have_the_asked_rows_whatever_is_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, block: int, rows: int
 ) -> None:
     monkeypatch.setattr(reading, "BLOCK_BYTES", block)
-    read, shares = zip(*chunks(written(tmp_path, ending), WANTED, rows), strict=True)
+    read, shares = zip(*iter_chunks(written(tmp_path, ending), WANTED, rows), strict=True)
     assert list(shares) == sorted(shares)
     assert shares[-1] == 1.0
     assert [table.num_rows for table in read[:-1]] == [rows] * (len(read) - 1)
@@ -47,16 +47,16 @@ def test_chunks_have_the_asked_rows_whatever_is_read_at_once(
 def test_a_gap_is_missing_in_a_number_and_as_it_stands_in_a_text(tmp_path: Path, gap: str) -> None:
     path = tmp_path / "table.csv"
     path.write_text(f"t,b,a,id\n{gap},{gap},1,7\n")
-    ((table, _),) = chunks(path, WANTED, 10)
+    ((table, _),) = iter_chunks(path, WANTED, 10)
     assert table.to_pylist() == [{"a": 1.0, "b": None, "t": gap, "id": "7"}]
 
 
 def test_a_quoted_line_break_is_part_of_its_value(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text('t,b,a,id\n"x\ny",1,1,"7,""8"\n')
-    ((table, _),) = chunks(path, WANTED, 10)
+    ((table, _),) = iter_chunks(path, WANTED, 10)
     assert table.to_pylist()[0]["t"] == "x\ny"
-    assert as_csv(table.select(["id", "a"]), header=True) == b'"id","a"\n"7,""8",1\n'
+    assert to_csv(table.select(["id", "a"]), header=True) == b'"id","a"\n"7,""8",1\n'
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
@@ -78,7 +78,7 @@ def test_a_refusal_names_the_line_that_an_editor_shows(
     path = tmp_path / "table.csv"
     path.write_bytes(end.join([*lines, ""]).encode())
     with pytest.raises(TableUnfit, match=re.escape(message)):
-        list(chunks(path, WANTED, 10))
+        list(iter_chunks(path, WANTED, 10))
 
 
 @pytest.mark.parametrize(
@@ -93,35 +93,35 @@ def test_a_refusal_names_the_line_that_an_editor_shows(
 def test_a_header_is_read_as_in_training(tmp_path: Path, header: str, names: list[str]) -> None:
     path = tmp_path / "table.csv"
     path.write_text(f"{header}\n{','.join(str(place) for place in range(len(names)))}\n")
-    assert header_of(path) == names == read_table(path).columns.tolist()
-    ((table, _),) = chunks(path, Wanted(tuple(names), (), ()), 10)
+    assert read_header(path) == names == read_table(path).columns.tolist()
+    ((table, _),) = iter_chunks(path, ColumnSelection(tuple(names), (), ()), 10)
     assert table.to_pylist() == [{name: float(place) for place, name in enumerate(names)}]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     TABLE.to_csv(path, index=False, encoding="utf-8-sig")
-    assert header_of(path) == TABLE.columns.tolist()
-    ((table, _),) = chunks(path, WANTED, 10)
+    assert read_header(path) == TABLE.columns.tolist()
+    ((table, _),) = iter_chunks(path, WANTED, 10)
     assert table.num_rows == len(TABLE)
 
 
 def test_texts_are_quoted_only_where_they_need_it() -> None:
-    assert as_csv(pa.table({"id": ["01", ""], "p": [0.25, 1e-9]}), header=True) == b"id,p\n01,0.25\n,1e-9\n"
-    assert as_csv(pa.table({"id": ["a,b"], "p": [0.25]}), header=False) == b'"a,b",0.25\n'
+    assert to_csv(pa.table({"id": ["01", ""], "p": [0.25, 1e-9]}), header=True) == b"id,p\n01,0.25\n,1e-9\n"
+    assert to_csv(pa.table({"id": ["a,b"], "p": [0.25]}), header=False) == b'"a,b",0.25\n'
 
 
 def test_what_is_kept() -> None:
     header = ["ID", "AGE", "note"]
-    assert kept_columns("others", "t.csv", header, ["AGE"]) == ("ID", "note")
-    assert kept_columns("note, ID", "t.csv", header, ["AGE"]) == ("note", "ID")
-    assert kept_columns("ID, AGE,ID", "t.csv", header, ["AGE"]) == ("ID", "AGE")
-    assert kept_columns("none", "t.csv", header, ["AGE"]) == ()
+    assert select_kept_columns("others", "t.csv", header, ["AGE"]) == ("ID", "note")
+    assert select_kept_columns("note, ID", "t.csv", header, ["AGE"]) == ("note", "ID")
+    assert select_kept_columns("ID, AGE,ID", "t.csv", header, ["AGE"]) == ("ID", "AGE")
+    assert select_kept_columns("none", "t.csv", header, ["AGE"]) == ()
     with pytest.raises(BadParameter, match="the column class"):
-        kept_columns("all", "t.csv", ["class"], [])
+        select_kept_columns("all", "t.csv", ["class"], [])
 
 
 def test_a_chunk_has_at_least_one_row(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parser().parse_args(["--input", "a.csv", "--output", "b.csv", "--chunk_rows", "0"])
+        make_parser().parse_args(["--input", "a.csv", "--output", "b.csv", "--chunk_rows", "0"])
     assert "chunk_rows" in capsys.readouterr().err

@@ -16,10 +16,10 @@ from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]  # it has no stubs
 
-from random_forest.export import signature_of
-from random_forest.predictor import as_inputs
-from serve.batch.read_chunks import Wanted, chunks
-from serve.batch.run import rows_of
+from random_forest.export import make_signature
+from random_forest.predictor import to_inputs
+from serve.batch.read_chunks import ColumnSelection, iter_chunks
+from serve.batch.run import to_model_rows
 from serve.http.refusals import Refusal
 from serve.http.request_body import CSV, parse_fast, parse_with_mlflow
 from serve.http.request_context import JSON
@@ -32,7 +32,7 @@ ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}
 
 def servable(names: list[str], text: list[str]) -> Servable:
     """A version of a model as far as reading goes: its columns and its signature, without a graph."""
-    metadata = Model(signature=signature_of(names, text))
+    metadata = Model(signature=make_signature(names, text))
     return Servable("m", "1", tuple(names), tuple(text), 0.5, None, metadata, pd.DataFrame([ROW]))
 
 
@@ -206,10 +206,10 @@ def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tm
     ours = parse_with_mlflow(text.encode(), CSV, TEXTS)
     file = tmp_path / "table.csv"
     file.write_text(text)
-    trained = TEXTS.rows_of(read_table(file, text=["CITY"]))
-    ((table, _),) = chunks(file, Wanted(TEXTS.numeric, TEXTS.text, ()), 9)
+    trained = TEXTS.to_rows(read_table(file, text=["CITY"]))
+    ((table, _),) = iter_chunks(file, ColumnSelection(TEXTS.numeric, TEXTS.text, ()), 9)
     assert same(ours, trained)
-    assert same(ours, rows_of(TEXTS, table))
+    assert same(ours, to_model_rows(TEXTS, table))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ class Stock:
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
         schemas = self.metadata.get_input_schema(), self.metadata.get_params_schema()
         table, _ = _validate_prediction_input(data, params, *schemas)
-        self.inputs = as_inputs(table, list(self.model.names), list(self.model.text))
+        self.inputs = to_inputs(table, list(self.model.names), list(self.model.text))
         return []
 
 

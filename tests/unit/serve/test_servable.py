@@ -22,15 +22,15 @@ from prediction_log.rows import Prediction
 from serve.errors import AddressUnusable
 from serve.http import metrics, openapi
 from serve.http.app import Scorer
-from serve.http.feedback import label_from
-from serve.http.middleware import Guard, id_from, new_id
-from serve.http.refusals import Refusal, refusal
-from serve.http.request_context import media_type_of
-from serve.run import expect_free, main, welcome
-from serve.settings import ServeSettings, key_from_environment, settings_from
+from serve.http.feedback import parse_label
+from serve.http.middleware import Guard, make_request_id, parse_request_id
+from serve.http.refusals import Refusal, make_refusal
+from serve.http.request_context import parse_media_type
+from serve.run import format_welcome, main, verify_port_is_free
+from serve.settings import ServeSettings, load_settings, read_api_key
 from stepkit.errors import BadParameter
 from stepkit.settings.drift import Monitoring
-from stepkit.settings.load import settings_of
+from stepkit.settings.load import resolve_settings
 
 
 def config(folder: Path, text: str) -> Path:
@@ -42,10 +42,10 @@ def config(folder: Path, text: str) -> Path:
 def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp_path: Path) -> None:
     file = config(tmp_path, "serve: {port: 6000, workers: 3, keep_days: 30, redact: [AGE], shadow_alias: candidate}")
     typed = {"port": "", "workers": "2", "keep_days": "none", "redact": "", "max_body_mb": "0.5"}
-    settings = settings_from(typed, file)
+    settings = load_settings(typed, file)
     assert (settings.port, settings.workers, settings.max_body_bytes) == (6000, 2, 2**19)
     assert (settings.log.keep_days, settings.log.redact, settings.shadow_alias) == (None, ["AGE"], "candidate")
-    nothing = settings_from({"redact": "none", "shadow_alias": "none"}, file)
+    nothing = load_settings({"redact": "none", "shadow_alias": "none"}, file)
     assert (nothing.log.redact, nothing.shadow_alias) == ([], "")
 
 
@@ -62,9 +62,9 @@ def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp
     ],
 )
 def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: list[str], tmp_path: Path) -> None:
-    assert settings_from({"redact": typed}, config(tmp_path, "")).redact == names
+    assert load_settings({"redact": typed}, config(tmp_path, "")).redact == names
     signals = {"alert_signals": "[missing, 'clock']"}
-    assert settings_of(Monitoring, "drift", signals, config(tmp_path, "")).alert_signals == ["missing", "clock"]
+    assert resolve_settings(Monitoring, "drift", signals, config(tmp_path, "")).alert_signals == ["missing", "clock"]
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: l
 def test_the_model_is_the_one_that_register_writes_unless_another_is_named(
     text: str, name: str, tmp_path: Path
 ) -> None:
-    assert settings_from({}, config(tmp_path, text)) == ServeSettings(model_name=name)
-    assert settings_from({}, tmp_path / "missing.yaml").model_name == "credit_default"
+    assert load_settings({}, config(tmp_path, text)) == ServeSettings(model_name=name)
+    assert load_settings({}, tmp_path / "missing.yaml").model_name == "credit_default"
 
 
 @pytest.mark.parametrize(("key", "value"), [("port", "x"), ("sample_rate", "2"), ("workers", "0"), ("more", "1")])
 def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=f"^-P {key}: "):
-        settings_from({key: value})
+        load_settings({key: value})
     with pytest.raises(BadParameter, match=rf"^config\.yaml: serve\.{key}: ") as caught:
-        settings_from({}, config(tmp_path, f"serve: {{{key}: {value}}}"))
+        load_settings({}, config(tmp_path, f"serve: {{{key}: {value}}}"))
     assert "\n" not in str(caught.value)
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value
 )
 def test_a_config_yaml_of_another_shape_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=rf"^{message}.*$"):
-        settings_from({}, config(tmp_path, text))
+        load_settings({}, config(tmp_path, text))
 
 
 def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,19 +131,19 @@ def test_a_key_that_no_client_can_send_ends_the_start(
 @pytest.mark.parametrize("key", ["", "hush", "two words", "schl\u00fcssel"])
 def test_any_other_key_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORER_API_KEY", key)
-    assert key_from_environment() == key
+    assert read_api_key() == key
 
 
 @pytest.mark.parametrize("parameter", ["", ";", "; charset=utf8", ' ; Charset="UTF-8"'])
 @pytest.mark.parametrize("kind", ["application/json", " APPLICATION/Json"])
 def test_the_spelling_of_a_media_type_changes_nothing(kind: str, parameter: str) -> None:
-    assert media_type_of(kind + parameter, ["text/csv", "application/json"]) == "application/json"
+    assert parse_media_type(kind + parameter, ["text/csv", "application/json"]) == "application/json"
 
 
 @pytest.mark.parametrize("header", [None, "", "text/plain", "application/json; charset=latin-1", "text/csv; v=1"])
 def test_another_media_type_is_refused_by_name(header: str | None) -> None:
     with pytest.raises(Refusal, match="expected text/csv or application/json") as caught:
-        media_type_of(header, ["text/csv", "application/json"])
+        parse_media_type(header, ["text/csv", "application/json"])
     assert (caught.value.status, caught.value.field) == (415, "Content-Type")
 
 
@@ -151,13 +151,13 @@ def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
         with pytest.raises(AddressUnusable, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .* -P port=5001"):
-            expect_free("127.0.0.1", port)
-    expect_free("127.0.0.1", port)
+            verify_port_is_free("127.0.0.1", port)
+    verify_port_is_free("127.0.0.1", port)
 
 
 def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
     before = time.time_ns() // 1_000_000
-    made = [UUID(new_id()) for _ in range(100)]
+    made = [UUID(make_request_id()) for _ in range(100)]
     after = time.time_ns() // 1_000_000
     assert {one.version for one in made} == {7}
     assert len(set(made)) == 100
@@ -166,13 +166,15 @@ def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
 
 @pytest.mark.parametrize("kept", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
 def test_only_a_well_formed_id_is_kept(kept: str) -> None:
-    assert id_from(kept) == kept
-    assert {id_from(other) for other in ("", f"{kept}é", f"{kept}\n", f"{kept}\0", kept.ljust(201, "x"))} == {""}
+    assert parse_request_id(kept) == kept
+    assert {parse_request_id(other) for other in ("", f"{kept}é", f"{kept}\n", f"{kept}\0", kept.ljust(201, "x"))} == {
+        ""
+    }
 
 
 def test_a_client_that_may_try_again_is_told_when() -> None:
     async def busy(*_: object) -> Any:
-        raise refusal("OVERLOADED")
+        raise make_refusal("OVERLOADED")
 
     sent: list[Any] = []
 
@@ -189,7 +191,7 @@ def test_many_scores_are_counted_as_one_by_one() -> None:
     metrics.observe_scores("many", values)
     for value in values:
         metrics.observe_scores("single", [value])
-    shown = metrics.exposition().decode().splitlines()
+    shown = metrics.format_metrics().decode().splitlines()
     lines = [line for line in shown if "_sum" not in line]
     many, single = ([line for line in lines if f'version="{name}"' in line] for name in ("many", "single"))
     assert [line.replace("many", "single") for line in many] == single != []
@@ -210,18 +212,18 @@ def test_many_scores_are_counted_as_one_by_one() -> None:
 )
 def test_feedback_that_does_not_fit_names_its_field(body: bytes, field: str) -> None:
     with pytest.raises(Refusal) as caught:
-        label_from(body)
+        parse_label(body)
     assert (caught.value.status, caught.value.field) == (400, field)
 
 
 def test_a_whole_number_may_be_written_with_a_fraction_as_in_json_schema() -> None:
-    label = label_from(b'{"request_id": "a", "label": 1.0, "row": 3.0}')
+    label = parse_label(b'{"request_id": "a", "label": 1.0, "row": 3.0}')
     assert (label.label, label.row) == (1, 3)
 
 
 def test_the_docs_can_be_shown_before_there_is_a_model() -> None:
-    assert "no model yet" in openapi.page(None)
-    assert openapi.document(None)["paths"]["/invocations"]["post"]["requestBody"]["required"]
+    assert "no model yet" in openapi.render_page(None)
+    assert openapi.build_document(None)["paths"]["/invocations"]["post"]["requestBody"]["required"]
 
 
 RISING = pd.DataFrame({name: [1.0, 2.0, 3.0, 4.0, 5.0] for name in ("AGE", "LIMIT_BAL", "BILL_AMT1")})
@@ -230,7 +232,7 @@ RISING = pd.DataFrame({name: [1.0, 2.0, 3.0, 4.0, 5.0] for name in ("AGE", "LIMI
 @pytest.mark.parametrize("clients", [RISING, RISING[["AGE"]], RISING.head(1)], ids=["rising", "one column", "one row"])
 def test_the_example_of_the_docs_is_no_client_even_where_columns_rise_together(clients: pd.DataFrame) -> None:
     model: Any = SimpleNamespace(example=clients, names=tuple(clients))
-    shown = openapi.example_request(model)["dataframe_split"]
+    shown = openapi.build_example_request(model)["dataframe_split"]
     assert shown["columns"] == list(clients)
     assert [row for row in shown["data"] if row in clients.to_numpy().tolist()] == []
     assert (shown["data"] == [[None] * len(clients.columns)] * 2) == (clients is not RISING)
@@ -257,9 +259,9 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
 )
 def test_a_scorer_begins_with_what_a_person_wants_to_know(host: str, url: str) -> None:
     settings = ServeSettings(host=host, port=5001, model_name="Bob's loans")
-    text = welcome(settings, with_key=False)
+    text = format_welcome(settings, with_key=False)
     assert all(part in text for part in (f"{url}/docs", f"curl {url}/invocations", "Ctrl-C"))
     (download,) = re.findall(r"try +(mlflow artifacts .*)", text)
     assert "models:/Bob's loans@champion/serving_input_example.json" in shlex.split(download)
     assert "Authorization" not in text
-    assert '-H "Authorization: Bearer $SCORER_API_KEY"' in welcome(settings, with_key=True)
+    assert '-H "Authorization: Bearer $SCORER_API_KEY"' in format_welcome(settings, with_key=True)

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from benchmarks.sample_fidelity import AUC_RANGE, distance_rows, forest_auc
+from benchmarks.sample_fidelity import AUC_RANGE, build_distance_rows, compute_forest_auc
 from simulate import run
-from simulate.clients import chunks, clients
+from simulate.clients import iter_client_chunks, simulate_clients
 from simulate.figures import BILLS, COLUMNS, PAYMENTS, STATUSES, TARGET
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ REAL = ROOT.parent / "shared" / "data" / "default_of_credit_card_clients.csv"
 
 @pytest.fixture(scope="module")
 def sample() -> pd.DataFrame:
-    return clients(rows=30_000, seed=42)
+    return simulate_clients(rows=30_000, seed=42)
 
 
 def write(target: Path, rows: int) -> bytes:
@@ -43,22 +43,24 @@ def test_seed_42_reproduces_the_committed_sample(sample: pd.DataFrame) -> None:
 
 
 def test_more_rows_of_a_seed_begin_with_the_same_clients_and_another_seed_has_others(sample: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(clients(7, seed=42), sample.head(7))
-    assert not clients(100, seed=1).equals(clients(100, seed=2))
+    pd.testing.assert_frame_equal(simulate_clients(7, seed=42), sample.head(7))
+    assert not simulate_clients(100, seed=1).equals(simulate_clients(100, seed=2))
 
 
 def test_chunks_are_bounded_differ_and_number_clients_on() -> None:
-    tables = list(chunks(250, seed=3, chunk_rows=100))
+    tables = list(iter_client_chunks(250, seed=3, chunk_rows=100))
     assert [len(table) for table in tables] == [100, 100, 50]
     whole = pd.concat(tables, ignore_index=True)
     assert whole["ID"].tolist() == list(range(1, 251))
     assert not tables[0].drop(columns="ID").equals(tables[1].drop(columns="ID"))
-    pd.testing.assert_frame_equal(pd.concat(chunks(150, seed=3, chunk_rows=100), ignore_index=True), whole.head(150))
+    pd.testing.assert_frame_equal(
+        pd.concat(iter_client_chunks(150, seed=3, chunk_rows=100), ignore_index=True), whole.head(150)
+    )
 
 
 def test_no_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="ask for at least 1 row"):
-        clients(0, seed=1)
+        simulate_clients(0, seed=1)
 
 
 def test_columns_and_codes_are_those_of_the_real_table_in_whole_numbers(sample: pd.DataFrame) -> None:
@@ -98,12 +100,12 @@ def test_columns_depend_on_each_other_as_in_the_real_table(sample: pd.DataFrame)
 @pytest.mark.slow
 def test_a_forest_learns_the_target_as_well_as_the_real_one(sample: pd.DataFrame) -> None:
     low, high = AUC_RANGE
-    assert low < forest_auc(sample) < high
+    assert low < compute_forest_auc(sample) < high
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"the real table is not at {REAL}")
 def test_every_column_is_distributed_like_the_real_one(sample: pd.DataFrame) -> None:
-    rows = distance_rows(sample, pd.read_csv(REAL))
+    rows = build_distance_rows(sample, pd.read_csv(REAL))
     assert len(rows) == len(COLUMNS) - 2
     assert [name for name, *_, is_ok in rows if not is_ok] == []
 
@@ -120,7 +122,7 @@ def test_the_sample_holds_no_client_of_the_real_table(sample: pd.DataFrame) -> N
 def test_every_format_holds_the_same_clients_and_one_header_in_the_same_bytes(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "chunks", lambda rows, seed: chunks(rows, seed, chunk_rows=100))
+    monkeypatch.setattr(run, "iter_client_chunks", lambda rows, seed: iter_client_chunks(rows, seed, chunk_rows=100))
     first = write(tmp_path / name, rows=250)
     assert write(tmp_path / f"other_{name}", rows=250) == first
     content = io.BytesIO(first)
@@ -128,12 +130,12 @@ def test_every_format_holds_the_same_clients_and_one_header_in_the_same_bytes(
         written = pd.read_parquet(content)
     else:
         written = pd.read_csv(content, compression="gzip" if name.endswith(".gz") else None)
-    pd.testing.assert_frame_equal(written, pd.concat(chunks(250, 42, chunk_rows=100), ignore_index=True))
+    pd.testing.assert_frame_equal(written, pd.concat(iter_client_chunks(250, 42, chunk_rows=100), ignore_index=True))
 
 
 def test_a_relative_output_is_relative_to_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run.target_path("data/sample.csv.gz") == SAMPLE
+    assert run.parse_target_path("data/sample.csv.gz") == SAMPLE
 
 
 @pytest.mark.parametrize(

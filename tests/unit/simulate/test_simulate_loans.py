@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from simulate.loans import PURPOSES, loans, main
+from simulate.loans import PURPOSES, main, simulate_loans
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
@@ -24,7 +24,7 @@ def test_every_ending_holds_the_same_table(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"loans.{ending}"
     main(["--rows", "200", "--output", str(file)])
     read = pd.read_parquet(file) if ending == "parquet" else pd.read_csv(file, keep_default_na=False, na_values=[""])
-    made = loans(200, 42)
+    made = simulate_loans(200, 42)
     assert list(read.columns) == list(made.columns)
     assert set(read["purpose"].dropna()) == set(PURPOSES)
     assert read["outcome"].tolist() == made["outcome"].tolist()
@@ -32,7 +32,7 @@ def test_every_ending_holds_the_same_table(tmp_path: Path, ending: str) -> None:
 
 
 def test_purpose_and_delays_tell_of_the_outcome_and_the_region_does_not() -> None:
-    table = loans(20_000, 3)
+    table = simulate_loans(20_000, 3)
     lost = table["outcome"] == "lost"
     assert 0.2 < lost.mean() < 0.3
     by_purpose = lost.groupby(table["purpose"]).mean()

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from check_data.checks import Checked, run_checks
-from preprocess.run import expect_columns, tidy
-from random_forest.export import largest_difference
+from check_data.checks import DataChecks, run_checks
+from preprocess.run import clean_table, verify_columns
+from random_forest.export import compute_largest_difference
 from random_forest.graph import to_graph
-from random_forest.pipeline import build, features_of, importances
+from random_forest.pipeline import build_pipeline, compute_importances, select_features
 from stepkit.settings.model import Forest, ModelSettings
 from stepkit.table.columns import Column, Columns, read_columns
-from stepkit.table.labels import expect_labels, labels_of
-from stepkit.table.split import split
-from stepkit.table.tables import as_model_input, read_table, write_table
+from stepkit.table.labels import get_labels, verify_labels
+from stepkit.table.split import split_table
+from stepkit.table.tables import read_table, to_model_input, write_table
 
 SETTINGS = ModelSettings(random_forest=Forest(n_estimators=3, max_depth=3, n_jobs=1))
 GROUPS = {
@@ -33,7 +33,7 @@ GROUPS = {
 ROWS = 60
 
 
-def columns_called(names: list[str], target: str) -> Columns:
+def make_columns(names: list[str], target: str) -> Columns:
     kinds = [
         Column(type="float", max_missing=1.0),
         Column(role="categorical", values=[1, 2]),
@@ -43,7 +43,7 @@ def columns_called(names: list[str], target: str) -> Columns:
     return Columns(source_target=target, target=target, columns=described)
 
 
-def raw(columns: Columns) -> pd.DataFrame:
+def make_raw_table(columns: Columns) -> pd.DataFrame:
     random = np.random.default_rng(1)
     kinds = {
         "float": random.normal(size=ROWS),
@@ -59,21 +59,21 @@ def raw(columns: Columns) -> pd.DataFrame:
 def test_a_table_with_such_names_is_prepared_checked_split_fitted_and_exported(
     tmp_path: Path, group: str, target: str
 ) -> None:
-    columns = columns_called([name for name in GROUPS[group] if name != target], target)
+    columns = make_columns([name for name in GROUPS[group] if name != target], target)
     (tmp_path / "columns.yaml").write_text(columns.to_yaml(), encoding="utf-8")
     assert read_columns(tmp_path / "columns.yaml") == columns
-    write_table(raw(columns), tmp_path / "raw.csv")
+    write_table(make_raw_table(columns), tmp_path / "raw.csv")
     table = read_table(tmp_path / "raw.csv", text=columns.text)
-    expect_columns(table, columns, "raw.csv")
-    clean = tidy(table, columns)
+    verify_columns(table, columns, "raw.csv")
+    clean = clean_table(table, columns)
     assert list(clean) == [*columns.names, target]
     if target == "late":  # the checks take half a second
-        assert run_checks(Checked(clean, columns, clean, "", 0.05)).failures == []
-    expect_labels(clean, target)
-    train, rest = split(clean, 0.3, target, 42)
-    model = build(SETTINGS, columns, 42).fit(as_model_input(train, columns), labels_of(train, target))
-    assert len(importances(model)) >= len(columns.names)
-    inputs = features_of(SETTINGS.features, columns)
+        assert run_checks(DataChecks(clean, columns, clean, "", 0.05)).failures == []
+    verify_labels(clean, target)
+    train, rest = split_table(clean, 0.3, target, 42)
+    model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(train, columns), get_labels(train, target))
+    assert len(compute_importances(model)) >= len(columns.names)
+    inputs = select_features(SETTINGS.features, columns)
     graph = tmp_path / "model.onnx"
     graph.write_bytes(to_graph(model, inputs, columns.text).SerializeToString())
-    assert largest_difference(model, graph, as_model_input(rest, columns), inputs, columns.text) < 1e-6
+    assert compute_largest_difference(model, graph, to_model_input(rest, columns), inputs, columns.text) < 1e-6

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import ConfigError, checked
+from pipeline.config import ConfigError, parse_config
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
-from stepkit.table.columns import Column, Columns, columns_from, read_columns
-from stepkit.table.description import expect_yaml
-from tests.support.small_data import CLIENTS, LOANS, composed
+from stepkit.table.columns import Column, Columns, parse_columns, read_columns
+from stepkit.table.description import verify_yaml
+from tests.support.small_data import CLIENTS, LOANS, compose_config
 
 SETTINGS: dict[str, Any] = {"source_target": "y", "target": "default", "columns": {"AGE": {}}}
 
@@ -35,7 +35,7 @@ def test_a_description_written_beside_a_table_is_read_back_equal(tmp_path: Path,
 
 
 def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> None:
-    assert columns_from({**SETTINGS, "file_url": "data.csv", "test_size": 0.3}, "x.yaml").names == ["AGE"]
+    assert parse_columns({**SETTINGS, "file_url": "data.csv", "test_size": 0.3}, "x.yaml").names == ["AGE"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
 )
 def test_a_wrong_description_is_one_line_that_names_file_and_key(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadParameter, match=message) as caught:
-        columns_from({**SETTINGS, **change}, "x.yaml")
+        parse_columns({**SETTINGS, **change}, "x.yaml")
     assert "\n" not in str(caught.value)
 
 
@@ -84,26 +84,26 @@ HEAD = "name: x\nsource_target: y\ntarget: y\ncolumns:\n"
 FIRST = "  first: {}\n"
 
 
-def complaint(tmp_path: Path, content: str | bytes) -> str:
+def get_message(tmp_path: Path, content: str | bytes) -> str:
     file = tmp_path / "x.yaml"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(BadParameter) as caught:
-        expect_yaml(file, Columns)
+        verify_yaml(file, Columns)
     text = str(caught.value)
     assert "\n" not in text
     return text.removeprefix(f"{file}: ")
 
 
-def accept(tmp_path: Path, content: str) -> None:
+def verify_accepted(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.yaml").write_text(content, encoding="utf-8")
-    expect_yaml(tmp_path / "x.yaml", Columns)
+    verify_yaml(tmp_path / "x.yaml", Columns)
 
 
 TEXT, INTEGER = "type: text, role: categorical", "type: integer"
 NUMBERS = "010 007 0x1F 0b1 1:30 12:30:45 1_000 1e5 1E5 1.5e5 2e+3 .inf .nan"
 
 
-def column(values: str, kind: str = TEXT) -> str:
+def make_column(values: str, kind: str = TEXT) -> str:
     return f"{HEAD}{FIRST}  country: {{{kind}, values: [{values}]}}\n"
 
 
@@ -120,7 +120,7 @@ def test_codes_that_yaml_reads_as_other_values_are_named_with_line_column_and_qu
     tmp_path: Path, kind: str, codes: str, read: str
 ) -> None:
     for code in codes.split():
-        told = complaint(tmp_path, column(f"1, {code}", kind))
+        told = get_message(tmp_path, make_column(f"1, {code}", kind))
         assert told.startswith(f"line 6: column 'country': {code} is read as {read}. Write ")
         assert f'in quotes, "{code}", a number' in told or f'in quotes: "{code}".' in told
 
@@ -136,7 +136,7 @@ def test_codes_that_yaml_reads_as_other_values_are_named_with_line_column_and_qu
     ],
 )
 def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str, kind: str) -> None:
-    accept(tmp_path, column(values, kind))
+    verify_accepted(tmp_path, make_column(values, kind))
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str, k
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, line: str, words: str) -> None:
-    assert complaint(tmp_path, f"{HEAD}{line}\n").startswith(words)
+    assert get_message(tmp_path, f"{HEAD}{line}\n").startswith(words)
 
 
 def test_references_are_legal_where_they_name_no_column_and_no_value(tmp_path: Path) -> None:
-    accept(tmp_path, f"stratify: ${{data.target}}\n{HEAD}  c: {{role: categorical, slice_by: true}}\n")
-    assert complaint(tmp_path, "source_target: late ${HOME}\n").startswith("line 1: source_target: late ${HOME}")
+    verify_accepted(tmp_path, f"stratify: ${{data.target}}\n{HEAD}  c: {{role: categorical, slice_by: true}}\n")
+    assert get_message(tmp_path, "source_target: late ${HOME}\n").startswith("line 1: source_target: late ${HOME}")
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_references_are_legal_where_they_name_no_column_and_no_value(tmp_path: P
     ids=["empty", "list", "text", "latin-1", "utf-16", "zero byte", "two documents"],
 )
 def test_a_file_of_another_form_is_named(tmp_path: Path, content: bytes, words: str) -> None:
-    assert re.match(words, complaint(tmp_path, content))
+    assert re.match(words, get_message(tmp_path, content))
 
 
 @pytest.mark.parametrize("name", ["sample", "uci"])
 def test_the_described_data_sets_are_as_written(name: str) -> None:
-    expect_yaml(ROOT / "data" / f"{name}.yaml", Columns)
+    verify_yaml(ROOT / "data" / f"{name}.yaml", Columns)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,6 @@ def test_the_pipeline_reads_a_description_by_the_same_rules(tmp_path: Path, line
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mine.yaml").write_text(f"{HEAD}{FIRST}{line}\n")
     with pytest.raises(ConfigError) as caught:
-        checked(composed("data=mine", f"hydra.searchpath=[file://{tmp_path}]"))
+        parse_config(compose_config("data=mine", f"hydra.searchpath=[file://{tmp_path}]"))
     assert str(caught.value).startswith(f"{tmp_path}/data/mine.yaml: line 6: ")
     assert words in str(caught.value)

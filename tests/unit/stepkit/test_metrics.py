@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from stepkit.model.metrics import Scored, Weighable, confusion, scores
-from stepkit.model.statistics import calibration_error
+from stepkit.model.metrics import Scored, WeightedMetrics, compute_metrics, count_confusion
+from stepkit.model.statistics import compute_calibration_error
 from stepkit.settings.evaluate import Costs
 
 LABELS = np.array([0, 0, 1, 1])
@@ -17,7 +17,7 @@ PROBABILITY = np.array([0.1, 0.4, 0.35, 0.8])
 
 
 def test_scores_of_four_rows_are_as_computed_by_hand() -> None:
-    found = scores(LABELS, PROBABILITY, PROBABILITY >= 0.5)
+    found = compute_metrics(LABELS, PROBABILITY, PROBABILITY >= 0.5)
     assert found == {
         "ks_statistic": pytest.approx(1 / 2),  # at 0.8: one of two positives, no negative
         "calibration_error": pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4),  # each row has a bin of its own
@@ -33,12 +33,12 @@ def test_scores_of_four_rows_are_as_computed_by_hand() -> None:
 
 
 def test_precision_is_0_and_no_warning_when_no_row_is_predicted_positive() -> None:
-    found = scores(LABELS, PROBABILITY, PROBABILITY >= 0.9)
+    found = compute_metrics(LABELS, PROBABILITY, PROBABILITY >= 0.9)
     assert (found["precision"], found["recall"], found["f1"]) == (0.0, 0.0, 0.0)
 
 
 def test_scores_are_plain_numbers_for_json_and_mlflow() -> None:
-    assert {type(value) for value in scores(LABELS, PROBABILITY, PROBABILITY >= 0.5).values()} == {float}
+    assert {type(value) for value in compute_metrics(LABELS, PROBABILITY, PROBABILITY >= 0.5).values()} == {float}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -46,12 +46,12 @@ def test_figures_of_weighted_rows_are_those_of_the_plain_functions(seed: int) ->
     """Weights stand for rows that occur several times; equal probabilities are frequent."""
     random = np.random.default_rng(seed)
     labels, probability, times = random.integers(0, 2, 300), random.random(300).round(2), random.integers(0, 4, 300)
-    rows = Weighable(Scored(labels, probability, probability >= 0.5), Costs())
+    rows = WeightedMetrics(Scored(labels, probability, probability >= 0.5), Costs())
     weights = np.zeros(300)
     weights[rows.place] = times
-    found = {name: float(value[0]) for name, value in rows.metrics(weights[None]).items()}
+    found = {name: float(value[0]) for name, value in rows.compute(weights[None]).items()}
     labels, probability = np.repeat(labels, times), np.repeat(probability, times)
-    assert found["calibration_error"] == pytest.approx(calibration_error(labels, probability))
+    assert found["calibration_error"] == pytest.approx(compute_calibration_error(labels, probability))
     assert found["ks_statistic"] == pytest.approx(
         ks_2samp(probability[labels == 1], probability[labels == 0]).statistic
     )
@@ -60,13 +60,13 @@ def test_figures_of_weighted_rows_are_those_of_the_plain_functions(seed: int) ->
 def test_costs_are_counted_by_hand() -> None:
     costs = Costs(true_negative=0, false_positive=2, false_negative=7, true_positive=1)
     labels, predicted = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 1, 0, 1, 1])
-    assert confusion(labels, predicted) == {"tn": 1, "fp": 2, "fn": 1, "tp": 2}
-    assert costs.of(labels, predicted).tolist() == [0, 2, 2, 7, 1, 1]
-    assert costs.total(1, 2, 1, 2) == 13
+    assert count_confusion(labels, predicted) == {"tn": 1, "fp": 2, "fn": 1, "tp": 2}
+    assert costs.select(labels, predicted).tolist() == [0, 2, 2, 7, 1, 1]
+    assert costs.compute_total(1, 2, 1, 2) == 13
 
 
 @pytest.mark.parametrize(("label", "undefined"), [(0, {"recall", "f1"}), (1, set[str]())])
 def test_with_one_class_only_what_needs_both_is_not_a_number(label: int, undefined: set[str]) -> None:
-    found = scores(np.full(4, label), PROBABILITY, PROBABILITY >= 0.5)
+    found = compute_metrics(np.full(4, label), PROBABILITY, PROBABILITY >= 0.5)
     missing = {name for name, value in found.items() if np.isnan(value)}
     assert missing == {"roc_auc", "average_precision", "ks_statistic"} | undefined

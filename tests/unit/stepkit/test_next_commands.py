@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from drift.compare.sources import Watched
-from drift.run import retraining
-from pipeline.config import checked, split_options
-from pipeline.report.sections.lineage import _env_manager
+from drift.compare.sources import WatchedVersion
+from drift.run import format_retraining_commands
+from pipeline.config import parse_config, split_options
+from pipeline.report.sections.lineage import _get_env_manager
 from stepkit.paths import ROOT
-from stepkit.store.model_address import Registered
+from stepkit.store.model_address import RegisteredVersion
 from stepkit.table.columns import read_columns
-from tests.support.small_data import composed
+from tests.support.small_data import compose_config
 
 
 def test_a_retrain_decision_names_commands_that_train_on_drifted_rows() -> None:
     columns = read_columns(ROOT / "data" / "sample.yaml")
-    labelled, train = retraining(Watched(Registered("Bob (1)", "3", ""), columns, "", ""))
+    labelled, train = format_retraining_commands(WatchedVersion(RegisteredVersion("Bob (1)", "3", ""), columns, "", ""))
     assert shlex.split(labelled)[-2:] == ["-P", "model_name=Bob (1)"]
     words = split_options(["--hydra_options", shlex.split(train)[-1].removeprefix("hydra_options=")])
-    config = checked(composed(*words))
+    config = parse_config(compose_config(*words))
     assert (config.data.file_url, config.data.sha256, config.data.reference_dataset) == (
         "outputs/labelled.parquet",
         [],
@@ -41,4 +41,4 @@ def test_the_environment_manager_is_always_known(own: dict[str, str], of_the_swe
         return SimpleNamespace(data=SimpleNamespace(tags=tags))
 
     found: Any = SimpleNamespace(run=run(own.get("env")), sweep=run(of_the_sweep) if of_the_sweep else None)
-    assert _env_manager(found) == said
+    assert _get_env_manager(found) == said

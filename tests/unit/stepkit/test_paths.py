@@ -16,14 +16,14 @@ from sqlalchemy import make_url
 from stepkit.errors import BadParameter
 from stepkit.paths import (
     ROOT,
-    artifact_location,
-    artifact_path,
-    expect_usable,
-    sqlite_address,
-    sqlite_file,
-    store_address,
+    find_sqlite_file,
+    make_sqlite_url,
+    resolve_store_url,
+    to_artifact_location,
+    to_artifact_path,
+    verify_mlflow_path,
 )
-from stepkit.store.relocate import settle
+from stepkit.store.relocate import relocate_store
 
 NAMES = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="/\0\n\r"), min_size=1), min_size=1, max_size=3
@@ -34,15 +34,15 @@ ODD = st.sampled_from(["set #1", "a?b", "5%", "feature%2Fx", "5%23", "a b", "ü"
 
 @given(PATHS | ODD.map(lambda name: Path("/none") / name))
 def test_the_address_of_a_file_leads_sqlalchemy_to_that_file(path: Path) -> None:
-    assert make_url(sqlite_address(path)).database == str(path)
-    assert sqlite_file(sqlite_address(path)) == path
-    assert store_address(sqlite_address(path)) == sqlite_address(path)
+    assert make_url(make_sqlite_url(path)).database == str(path)
+    assert find_sqlite_file(make_sqlite_url(path)) == path
+    assert resolve_store_url(make_sqlite_url(path)) == make_sqlite_url(path)
 
 
 @given(PATHS | ODD.map(lambda name: Path("/none") / name))
 def test_the_location_of_artifacts_leads_mlflow_to_that_folder(path: Path) -> None:
-    location = artifact_location(path)
-    assert artifact_path(location) == path
+    location = to_artifact_location(path)
+    assert to_artifact_path(location) == path
     assert local_file_uri_to_path(location) == str(path)
 
 
@@ -60,18 +60,18 @@ def test_the_location_of_artifacts_leads_mlflow_to_that_folder(path: Path) -> No
     ],
 )
 def test_a_store_has_one_spelling(given_address: str, expected: str) -> None:
-    assert store_address(given_address) == expected
+    assert resolve_store_url(given_address) == expected
 
 
 @pytest.mark.parametrize("location", ["", "s3://bucket/1", "mlflow-artifacts:/1", "models:/m-1", "runs:/1/a"])
 def test_a_location_that_is_not_on_this_machine_has_no_path(location: str) -> None:
-    assert artifact_path(location) is None
+    assert to_artifact_path(location) is None
 
 
 @pytest.mark.parametrize("name", ["5%", "feature%2Fx"])
 def test_a_path_that_mlflow_misreads_is_rejected(name: str) -> None:
     with pytest.raises(BadParameter, match=f"{re.escape(name)}: MLflow cannot use a path with '%'"):
-        expect_usable(Path("/srv") / name)
+        verify_mlflow_path(Path("/srv") / name)
 
 
 TABLES = """
@@ -82,7 +82,7 @@ CREATE TABLE model_versions (name TEXT, storage_location TEXT, source TEXT);"""
 RUN, MODEL = "1/run/artifacts", "1/models/m/artifacts"
 
 
-def store_at(folder: Path, root: str, status: str = "FINISHED") -> Path:
+def create_store(folder: Path, root: str, status: str = "FINISHED") -> Path:
     """A store in `folder` that names artifacts below `root`."""
     folder.mkdir(exist_ok=True)
     store = folder / "mlflow.db"
@@ -95,7 +95,7 @@ def store_at(folder: Path, root: str, status: str = "FINISHED") -> Path:
     return store
 
 
-def named_by(store: Path) -> list[str]:
+def list_locations(store: Path) -> list[str]:
     """The locations of experiment, run, model and version."""
     statement = """SELECT artifact_location FROM experiments UNION ALL SELECT artifact_uri FROM runs
         UNION ALL SELECT artifact_location FROM logged_models UNION ALL SELECT storage_location FROM model_versions"""
@@ -103,7 +103,7 @@ def named_by(store: Path) -> list[str]:
         return [location for (location,) in connection.execute(statement)]
 
 
-def below(root: Path | str) -> list[str]:
+def make_locations(root: Path | str) -> list[str]:
     return [f"{root}/1", f"{root}/{RUN}", f"{root}/{MODEL}", f"{root}/{MODEL}"]
 
 
@@ -118,42 +118,45 @@ def test_a_store_that_was_moved_or_copied_names_its_new_place(tmp_path: Path, fo
     make_artifacts(tmp_path / folder / "mlruns")
     if copied:
         make_artifacts(tmp_path / "old" / "mlruns")
-    store = store_at(tmp_path / folder, str(tmp_path / "old" / "mlruns"))
-    assert settle(store) == 4
-    assert named_by(store) == below(tmp_path / folder / "mlruns")
-    assert settle(store) == 0
+    store = create_store(tmp_path / folder, str(tmp_path / "old" / "mlruns"))
+    assert relocate_store(store) == 4
+    assert list_locations(store) == make_locations(tmp_path / folder / "mlruns")
+    assert relocate_store(store) == 0
 
 
 def test_a_location_that_mlflow_decodes_is_written_encoded(tmp_path: Path) -> None:
     make_artifacts(tmp_path / "f%2Fx" / "mlruns")
-    store = store_at(tmp_path / "f%2Fx", "/gone/mlruns")
-    settle(store)
-    assert named_by(store) == below((tmp_path / "f%2Fx" / "mlruns").as_uri())
+    store = create_store(tmp_path / "f%2Fx", "/gone/mlruns")
+    relocate_store(store)
+    assert list_locations(store) == make_locations((tmp_path / "f%2Fx" / "mlruns").as_uri())
 
 
 def test_artifacts_that_earlier_code_left_in_a_step_stay_and_new_ones_do_not_go_there(tmp_path: Path) -> None:
     step = tmp_path / "here" / "serve"
     make_artifacts(step / "mlruns")
     (step / "MLproject").touch()
-    store = store_at(tmp_path / "here", str(step / "mlruns"))
-    assert settle(store) == 1
-    assert named_by(store) == [f"{tmp_path}/here/mlruns/1", *below(step / "mlruns")[1:]]
+    store = create_store(tmp_path / "here", str(step / "mlruns"))
+    assert relocate_store(store) == 1
+    assert list_locations(store) == [f"{tmp_path}/here/mlruns/1", *make_locations(step / "mlruns")[1:]]
 
 
 def test_they_are_found_after_a_move_too(tmp_path: Path) -> None:
     make_artifacts(tmp_path / "new" / "serve" / "mlruns")
-    store = store_at(tmp_path / "new", "/gone/serve/mlruns")
-    settle(store)
-    assert named_by(store) == [f"{tmp_path}/new/mlruns/1", *below(tmp_path / "new" / "serve" / "mlruns")[1:]]
+    store = create_store(tmp_path / "new", "/gone/serve/mlruns")
+    relocate_store(store)
+    assert list_locations(store) == [
+        f"{tmp_path}/new/mlruns/1",
+        *make_locations(tmp_path / "new" / "serve" / "mlruns")[1:],
+    ]
 
 
 def test_a_run_that_is_about_to_write_does_not_recreate_the_old_place(tmp_path: Path) -> None:
-    store = store_at(tmp_path / "new", "/gone/mlruns", status="RUNNING")
-    settle(store)
-    assert named_by(store)[:2] == below(tmp_path / "new" / "mlruns")[:2]
+    store = create_store(tmp_path / "new", "/gone/mlruns", status="RUNNING")
+    relocate_store(store)
+    assert list_locations(store)[:2] == make_locations(tmp_path / "new" / "mlruns")[:2]
 
 
 @pytest.mark.parametrize("root", ["s3://bucket/mlruns", "mlflow-artifacts:/", "{folder}/mine"])
 def test_locations_on_a_server_or_in_a_folder_of_the_users_choice_stay(tmp_path: Path, root: str) -> None:
     make_artifacts(tmp_path / "mine")
-    assert settle(store_at(tmp_path / "new", root.format(folder=tmp_path))) == 0
+    assert relocate_store(create_store(tmp_path / "new", root.format(folder=tmp_path))) == 0

@@ -16,12 +16,12 @@ from stepkit.processes import (
     HOST,
     PID,
     STARTED,
-    ctrl_c_deferred,
+    defer_ctrl_c,
     end_groups,
     is_alive,
-    process_tags,
+    make_process_tags,
+    read_start_time,
     start_in_session,
-    started_at,
 )
 from tests.support.servers import wait_until
 
@@ -35,11 +35,11 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_this_process_lives() -> None:
-    assert is_alive(process_tags()) is True
+    assert is_alive(make_process_tags()) is True
 
 
 def test_a_killed_process_is_dead_also_before_its_parent_has_seen_it(child: subprocess.Popen[bytes]) -> None:
-    tags = {**process_tags(), PID: str(child.pid), STARTED: started_at(child.pid)}
+    tags = {**make_process_tags(), PID: str(child.pid), STARTED: read_start_time(child.pid)}
     assert is_alive(tags) is True
     child.send_signal(signal.SIGKILL)
     wait_until(lambda: is_alive(tags) is False, "the killed process counts as dead")
@@ -48,10 +48,12 @@ def test_a_killed_process_is_dead_also_before_its_parent_has_seen_it(child: subp
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_it(child: subprocess.Popen[bytes]) -> None:
-    assert is_alive({**process_tags(), PID: str(child.pid), STARTED: "1"}) is False
+    assert is_alive({**make_process_tags(), PID: str(child.pid), STARTED: "1"}) is False
 
 
-@pytest.mark.parametrize("tags", [{}, {**process_tags(), HOST: "elsewhere 1f"}, {**process_tags(), PID: ""}], ids=len)
+@pytest.mark.parametrize(
+    "tags", [{}, {**make_process_tags(), HOST: "elsewhere 1f"}, {**make_process_tags(), PID: ""}], ids=len
+)
 def test_of_other_hosts_and_of_runs_without_tags_nothing_is_known(tags: dict[str, str]) -> None:
     assert is_alive(tags) is None
 
@@ -85,7 +87,7 @@ def test_a_group_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
     wait_until(lambda: log_file.read_text().endswith("\n"), "the child has started")
     end_groups([leader], seconds=0.2)
     assert leader.returncode == -signal.SIGKILL
-    wait_until(lambda: not started_at(int(log_file.read_text())), "the child is killed too", 10)
+    wait_until(lambda: not read_start_time(int(log_file.read_text())), "the child is killed too", 10)
 
 
 ORPHAN = '''
@@ -114,7 +116,7 @@ def test_ctrl_c_while_a_child_starts_is_handled_afterwards_and_ignored_by_the_ch
     started = []
 
     def start() -> None:
-        with ctrl_c_deferred():
+        with defer_ctrl_c():
             os.kill(os.getpid(), signal.SIGINT)
             started.append(subprocess.Popen(["sleep", "600"]))
 

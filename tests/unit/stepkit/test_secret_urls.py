@@ -12,12 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from download.run import parser
-from pipeline.config import ConfigError, checked
+from download.run import make_parser
+from pipeline.config import ConfigError, parse_config
 from serve.run import main as start_scorer
 from stepkit.errors import BadParameter, SecretInAddress
-from stepkit.secret_urls import expect_no_secret, holds_secret, opened, recorded, shown, shown_in
-from tests.support.small_data import composed
+from stepkit.secret_urls import (
+    has_secret,
+    hide_secrets,
+    hide_secrets_in_text,
+    resolve_url,
+    to_recorded_url,
+    verify_no_secret,
+)
+from tests.support.small_data import compose_config
 
 SECRET = "Hush0815"
 SIGNED = f"https://bucket.s3.amazonaws.com/clients.csv?X-Amz-Date=1&X-Amz-Signature={SECRET}"
@@ -73,24 +80,24 @@ PLAIN = [
 
 @pytest.mark.parametrize("one", HOLDING)
 def test_an_address_with_a_secret_is_refused_and_shown_without_it(one: str) -> None:
-    assert holds_secret(one)
+    assert has_secret(one)
     with pytest.raises(SecretInAddress, match="holds a password, a key or a signature") as refused:
-        expect_no_secret(one, "file_url", "Do otherwise.")
-    for text in (str(refused.value), shown(one), shown_in(f"cannot reach {one}, sorry: '{one}'")):
+        verify_no_secret(one, "file_url", "Do otherwise.")
+    for text in (str(refused.value), hide_secrets(one), hide_secrets_in_text(f"cannot reach {one}, sorry: '{one}'")):
         assert SECRET not in text
-    assert shown(one).startswith(one.partition(":")[0])
+    assert hide_secrets(one).startswith(one.partition(":")[0])
 
 
 @pytest.mark.parametrize("one", PLAIN)
 def test_any_other_address_is_taken_as_it_is(one: str) -> None:
-    assert not holds_secret(one)
-    assert expect_no_secret(one, "file_url", "") == one
+    assert not has_secret(one)
+    assert verify_no_secret(one, "file_url", "") == one
 
 
 def test_what_is_shown_names_the_place() -> None:
-    assert shown(SIGNED) == "https://bucket.s3.amazonaws.com/clients.csv"
-    assert shown("https://me@example.org/a?version=3") == "https://example.org/a?version=3"
-    assert shown_in("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"
+    assert hide_secrets(SIGNED) == "https://bucket.s3.amazonaws.com/clients.csv"
+    assert hide_secrets("https://me@example.org/a?version=3") == "https://example.org/a?version=3"
+    assert hide_secrets_in_text("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"
 
 
 START, END = "Xq1Z", "Zq2X"
@@ -104,11 +111,11 @@ LIKE_A_PORT = re.compile(r"\d{1,5}([/?#\s]|[,.;:)\]}>])")
 """How a password begins that cannot be told from a port in the middle of a text."""
 
 
-def leaks(text: str) -> bool:
+def is_leaking(text: str) -> bool:
     return START in text or END in text
 
 
-def texts_with(address: str) -> list[str]:
+def make_texts(address: str) -> list[str]:
     """An address as libraries, lists and logs repeat it."""
     encoded = quote(address, safe="")
     whole = [address, f"cannot reach {address}, sorry", f"url={address} is bad\nnext line", f"({address})"]
@@ -119,11 +126,11 @@ def texts_with(address: str) -> list[str]:
 @given(SCHEMES, USERS, PASSWORDS)
 def test_no_password_survives_in_any_form_of_an_address(scheme: str, user: str, password: str) -> None:
     address = f"{scheme}://{user}:{password}@127.0.0.1:9/x"
-    assert holds_secret(address)
-    assert not leaks(shown(address))
-    for text in texts_with(address):
-        assert not leaks(shown_in(text, address)), text
-        assert LIKE_A_PORT.match(password) or not leaks(shown_in(text)), text
+    assert has_secret(address)
+    assert not is_leaking(hide_secrets(address))
+    for text in make_texts(address):
+        assert not is_leaking(hide_secrets_in_text(text, address)), text
+        assert LIKE_A_PORT.match(password) or not is_leaking(hide_secrets_in_text(text)), text
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,12 +138,12 @@ def test_no_password_survives_in_any_form_of_an_address(scheme: str, user: str, 
 def test_no_secret_parameter_survives(name: str, value: str) -> None:
     for written in (value, quote(value, safe="")):
         address = f"postgresql://svc@127.0.0.1:9/x?a=1&{name}={written}"
-        assert holds_secret(address)
-        assert not leaks(shown(address))
+        assert has_secret(address)
+        assert not is_leaking(hide_secrets(address))
         cut = f"Max retries exceeded with url: /x?a=1&{name}={written} (Caused by X)"
         for text in (address, f"cannot reach {address}, sorry", repr([address]), cut):
-            assert not leaks(shown_in(text, address)), text
-            assert written == value or not leaks(shown_in(text)), text
+            assert not is_leaking(hide_secrets_in_text(text, address)), text
+            assert written == value or not is_leaking(hide_secrets_in_text(text)), text
 
 
 def test_secrets_of_the_environment_are_found_however_a_library_repeats_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +151,9 @@ def test_secrets_of_the_environment_are_found_however_a_library_repeats_them(mon
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}proxy@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"{SECRET}-mlflow")
     for text in (f"invalid port 'SEC/{SECRET}'", f"password {SECRET}proxy refused", f"{{'auth': '{SECRET}-mlflow'}}"):
-        assert SECRET not in shown_in(text)
+        assert SECRET not in hide_secrets_in_text(text)
     monkeypatch.setenv("PWD", "/folder/checkout")
-    assert shown_in("in /folder/checkout/config.yaml") == "in /folder/checkout/config.yaml"
+    assert hide_secrets_in_text("in /folder/checkout/config.yaml") == "in /folder/checkout/config.yaml"
 
 
 @pytest.mark.parametrize(
@@ -159,24 +166,24 @@ def test_secrets_of_the_environment_are_found_however_a_library_repeats_them(mon
     ],
 )
 def test_a_text_without_a_secret_stays_as_it_is(text: str) -> None:
-    assert shown_in(text) == text
+    assert hide_secrets_in_text(text) == text
 
 
 def test_a_variable_stands_for_its_address_and_no_query_is_kept_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_URL", SIGNED)
-    assert opened("env:DATA_URL") == SIGNED
-    assert recorded("env:DATA_URL") == "https://bucket.s3.amazonaws.com/clients.csv"
-    assert opened("data/sample.csv.gz") == recorded("data/sample.csv.gz") == "data/sample.csv.gz"
+    assert resolve_url("env:DATA_URL") == SIGNED
+    assert to_recorded_url("env:DATA_URL") == "https://bucket.s3.amazonaws.com/clients.csv"
+    assert resolve_url("data/sample.csv.gz") == to_recorded_url("data/sample.csv.gz") == "data/sample.csv.gz"
     monkeypatch.setenv("DATA_URL", f"https://example.org/clients.csv?whatever={SECRET}")
-    assert recorded("env:DATA_URL") == "https://example.org/clients.csv"
+    assert to_recorded_url("env:DATA_URL") == "https://example.org/clients.csv"
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATA_URL", raising=False)
     with pytest.raises(BadParameter, match="variable DATA_URL is not set"):
-        opened("env:DATA_URL")
+        resolve_url("env:DATA_URL")
     with pytest.raises(BadParameter, match="names no environment variable"):
-        opened("env:DATA URL")
+        resolve_url("env:DATA URL")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_the_configuration_refuses_a_secret_without_repeating_it(key: str, value: str, instead: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        checked(composed(f"{key}='{value}'"))
+        parse_config(compose_config(f"{key}='{value}'"))
     assert key in str(refused.value)
     assert instead in str(refused.value)
     assert SECRET not in str(refused.value)
@@ -200,7 +207,7 @@ def test_the_configuration_refuses_a_secret_without_repeating_it(key: str, value
 
 def test_a_lone_step_refuses_it_before_its_run_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args(["--step", "download_data", "--artifact_name", "raw.csv", "--file_url", SIGNED])
+        make_parser().parse_args(["--step", "download_data", "--artifact_name", "raw.csv", "--file_url", SIGNED])
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert "argument --file_url: file_url holds a password, a key or a signature" in said
@@ -221,5 +228,5 @@ def test_the_scorer_refuses_it(one: str, capsys: pytest.CaptureFixture[str], mon
 def test_a_long_word_takes_no_longer_per_character_than_a_short_one() -> None:
     """As in the log of a step that prints encoded bytes; the square of its length would be hours."""
     began = time.perf_counter()
-    assert shown_in("a" * 300_000) == "a" * 300_000
+    assert hide_secrets_in_text("a" * 300_000) == "a" * 300_000
     assert time.perf_counter() - began < 30

@@ -6,38 +6,40 @@ import pandas as pd
 import pytest
 
 from stepkit.errors import TableUnfit
-from stepkit.table.split import split
-from tests.support.memory import bytes_of, peak_bytes
+from stepkit.table.split import split_table
+from tests.support.memory import count_bytes, measure_peak_bytes
 
 
-def table(positive: int, negative: int) -> pd.DataFrame:
+def make_table(positive: int, negative: int) -> pd.DataFrame:
     return pd.DataFrame({"row": range(positive + negative), "default": [1] * positive + [0] * negative})
 
 
 def test_every_row_goes_to_one_part_of_the_wanted_size_and_both_keep_the_shares() -> None:
-    first, second = split(table(20, 80), 0.3, "default", 42)
+    first, second = split_table(make_table(20, 80), 0.3, "default", 42)
     assert (len(first), len(second)) == (70, 30)
     assert sorted([*first["row"], *second["row"]]) == list(range(100))
     assert first["default"].mean() == second["default"].mean() == 0.2
-    both = table(20, 80).assign(SEX=[1, 2] * 50)
-    assert split(both, 0.3, "SEX", 1)[1]["SEX"].value_counts().to_dict() == {1: 15, 2: 15}, "not only the target's"
+    both = make_table(20, 80).assign(SEX=[1, 2] * 50)
+    assert split_table(both, 0.3, "SEX", 1)[1]["SEX"].value_counts().to_dict() == {1: 15, 2: 15}, (
+        "not only the target's"
+    )
 
 
 def test_without_stratification_the_split_is_a_plain_random_one() -> None:
-    shares = {split(table(20, 80), 0.3, "", seed)[1]["default"].mean() for seed in range(5)}
+    shares = {split_table(make_table(20, 80), 0.3, "", seed)[1]["default"].mean() for seed in range(5)}
     assert len(shares) > 1
 
 
 def test_the_same_seed_gives_the_same_parts_and_another_seed_others() -> None:
-    one, again, other = (split(table(20, 80), 0.3, "default", seed)[1]["row"].tolist() for seed in (7, 7, 8))
+    one, again, other = (split_table(make_table(20, 80), 0.3, "default", seed)[1]["row"].tolist() for seed in (7, 7, 8))
     assert one == again
     assert one != other
 
 
 def test_the_callers_table_is_untouched() -> None:
-    whole = table(5, 5)
+    whole = make_table(5, 5)
     before = whole.copy(deep=True)
-    for part in split(whole, 0.3, "default", 42):
+    for part in split_table(whole, 0.3, "default", 42):
         part.loc[:, "row"] = -1
     pd.testing.assert_frame_equal(whole, before)
 
@@ -54,21 +56,21 @@ def test_the_callers_table_is_untouched() -> None:
 )
 def test_a_table_that_cannot_be_split_says_why(positive: int, negative: int, size: float, by: str, words: str) -> None:
     with pytest.raises(TableUnfit, match=words):
-        split(table(positive, negative), size, by, 42)
+        split_table(make_table(positive, negative), size, by, 42)
 
 
 def test_gaps_of_the_stratified_column_are_a_value_of_their_own() -> None:
     for gap in (None, float("nan")):
-        gappy = table(20, 80).assign(town=pd.Series(["Bonn", "Trier", gap, gap] * 25, dtype=object))
-        first, second = split(gappy, 0.3, "town", 1)
+        gappy = make_table(20, 80).assign(town=pd.Series(["Bonn", "Trier", gap, gap] * 25, dtype=object))
+        first, second = split_table(gappy, 0.3, "town", 1)
         assert second["town"].isna().sum() == 15
         assert len(first) == 70
 
 
 def test_a_seed_gives_the_rows_that_it_has_always_given() -> None:
-    assert split(table(5, 15), 0.3, "default", 42)[1]["row"].tolist() == [9, 4, 15, 8, 17, 12]
+    assert split_table(make_table(5, 15), 0.3, "default", 42)[1]["row"].tolist() == [9, 4, 15, 8, 17, 12]
 
 
 def test_the_two_parts_are_all_that_a_split_makes() -> None:
-    whole = table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
-    assert peak_bytes(lambda: split(whole, 0.3, "default", 42)) < 1.6 * bytes_of(whole)
+    whole = make_table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
+    assert measure_peak_bytes(lambda: split_table(whole, 0.3, "default", 42)) < 1.6 * count_bytes(whole)

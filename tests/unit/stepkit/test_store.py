@@ -23,13 +23,13 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from stepkit.errors import BadParameter, StepError, StoreUnusable, TrackingRefused, TrackingUnreachable
 from stepkit.paths import ROOT
-from stepkit.processes import free_port
-from stepkit.step.exit import as_step_error
+from stepkit.processes import find_free_port
+from stepkit.step.exit import to_step_error
 from stepkit.store import checks
-from stepkit.store.lineage import address_of, artifact_of, inputs_of, run_of
-from stepkit.store.model_files import differences, digests_in
-from stepkit.store.reference import reference_address
-from stepkit.store.tracking import _SIGNS, connect, is_refused, is_unreachable, missing_as, trouble_of
+from stepkit.store.lineage import make_artifact_uri, parse_artifact_name, parse_run_id, read_inputs
+from stepkit.store.model_files import compare_digests, compute_digests
+from stepkit.store.reference import find_reference
+from stepkit.store.tracking import _SIGNS, connect, handle_missing, is_refused, is_unreachable, to_store_error
 from tests.conftest import Experiment
 from tests.support.servers import LoopbackServer
 
@@ -112,12 +112,12 @@ def test_the_error_of_each_driver_says_whether_the_store_is_in_trouble(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     databases = {
         "sqlite": f"sqlite:///{tmp_path}/none/x.db",
-        "postgresql": f"postgresql://me@127.0.0.1:{free_port()}/mlflow",
-        "nobody": f"http://127.0.0.1:{free_port()}",
+        "postgresql": f"postgresql://me@127.0.0.1:{find_free_port()}/mlflow",
+        "nobody": f"http://127.0.0.1:{find_free_port()}",
     }
     with LoopbackServer(Answer) as server, pytest.raises((MlflowException, OSError)) as ended:
         ask(databases.get(place, f"{server.address}/{place}"))
-    assert type(trouble_of(ended.value)) is (kind or type(None))
+    assert type(to_store_error(ended.value)) is (kind or type(None))
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_database_file_that_cannot_be_used_is_named_at_once(name: str, words: 
 
 @pytest.mark.usefixtures("untouched")
 def test_a_database_server_that_is_down_is_named_at_once_without_its_password() -> None:
-    uri = f"postgresql://me:XqSECRET/qX@127.0.0.1:{free_port()}/mlflow"
+    uri = f"postgresql://me:XqSECRET/qX@127.0.0.1:{find_free_port()}/mlflow"
     with pytest.raises(TrackingUnreachable, match="name another") as ended:
         connect(uri)
     assert "127.0.0.1" in str(ended.value)
@@ -181,15 +181,15 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest
         connect(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def of_mlflow(cause: Exception) -> MlflowException:
+def make_mlflow_error(cause: Exception) -> MlflowException:
     """MLflow's error about an error of a database."""
     error = MlflowException(str(cause), TEMPORARILY_UNAVAILABLE)
     error.__cause__ = cause
     return error
 
 
-LOCKED = of_mlflow(OperationalError("UPDATE runs", None, sqlite3.OperationalError("database is locked")))
-TWICE = of_mlflow(IntegrityError("INSERT", None, sqlite3.IntegrityError("UNIQUE constraint failed")))
+LOCKED = make_mlflow_error(OperationalError("UPDATE runs", None, sqlite3.OperationalError("database is locked")))
+TWICE = make_mlflow_error(IntegrityError("INSERT", None, sqlite3.IntegrityError("UNIQUE constraint failed")))
 FULL = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
 
 
@@ -207,7 +207,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
     ids=str,
 )
 def test_a_cause_outside_of_this_code_is_one_message_with_a_way_out(error: Exception, words: str) -> None:
-    problem = as_step_error(error)
+    problem = to_step_error(error)
     assert isinstance(problem, StepError)
     text = f"{type(problem).__name__}: {problem}"
     assert [word for word in words.split() if word not in text] == [], text
@@ -216,22 +216,22 @@ def test_a_cause_outside_of_this_code_is_one_message_with_a_way_out(error: Excep
 
 @pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), OSError("x")], ids=repr)
 def test_an_error_of_our_own_stays_what_it_is(error: Exception) -> None:
-    assert as_step_error(error) is None
+    assert to_step_error(error) is None
 
 
 @pytest.mark.parametrize("error", [LOCKED, FULL, requests.ConnectionError("x"), TrackingUnreachable("x")], ids=repr)
 def test_a_store_in_trouble_never_means_that_a_thing_is_missing(error: Exception) -> None:
-    with pytest.raises(type(error)) as ended, missing_as(lambda _: BadParameter("no such run"), StepError):
+    with pytest.raises(type(error)) as ended, handle_missing(lambda _: BadParameter("no such run"), StepError):
         raise error
     assert ended.value is error
 
 
 @pytest.mark.parametrize("error", [MlflowException("Run '1f' not found"), FileNotFoundError("a.csv"), TWICE], ids=repr)
 def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Exception) -> None:
-    assert trouble_of(error) is None
-    with missing_as():
+    assert to_store_error(error) is None
+    with handle_missing():
         raise error
-    with pytest.raises(BadParameter, match="no such run"), missing_as(lambda _: BadParameter("no such run")):
+    with pytest.raises(BadParameter, match="no such run"), handle_missing(lambda _: BadParameter("no such run")):
         raise error
 
 
@@ -245,23 +245,23 @@ def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Except
 )
 def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
-    said = str(trouble_of(error))
+    said = str(to_store_error(error))
     assert "http://127.0.0.1:9" in said
     assert "SECRET" not in said
 
 
 @pytest.mark.parametrize("artifact", ["raw_data.csv", "data/data_train.csv"])
 def test_an_address_gives_back_the_run_and_the_artifact(artifact: str) -> None:
-    address = address_of("1f", artifact)
+    address = make_artifact_uri("1f", artifact)
     assert address == f"runs:/1f/{artifact}"
-    assert (run_of(address), artifact_of(address)) == ("1f", artifact)
+    assert (parse_run_id(address), parse_artifact_name(address)) == ("1f", artifact)
 
 
 def test_inputs_are_the_input_tags_by_artifact() -> None:
     tags = {"input.data/data_train.csv": "runs:/2e/data/data_train.csv", "output.x": "sha256:0", "step": "s"}
     info = RunInfo("1f", "0", "someone", "FINISHED", 1, 2, "active")
     run = Run(info, RunData(tags=[RunTag(key, value) for key, value in tags.items()]))
-    assert inputs_of(run) == {"data/data_train.csv": "runs:/2e/data/data_train.csv"}
+    assert read_inputs(run) == {"data/data_train.csv": "runs:/2e/data/data_train.csv"}
 
 
 def test_files_that_loading_adds_do_not_count_wherever_the_model_is(tmp_path: Path) -> None:
@@ -270,11 +270,11 @@ def test_files_that_loading_adds_do_not_count_wherever_the_model_is(tmp_path: Pa
     (folder / "MLmodel").write_text("a")
     (folder / "code" / "__pycache__" / "a.pyc").write_text("b")
     (folder / "code" / "a.py").symlink_to(folder / "MLmodel")
-    before = digests_in(folder)
+    before = compute_digests(folder)
     assert before.keys() == {"MLmodel", "code/a.py"}
     (folder / "MLmodel").write_text("c")
     (folder / "new").touch()
-    assert differences(before, digests_in(folder)) == ["MLmodel was altered", "new was added"]
+    assert compare_digests(before, compute_digests(folder)) == ["MLmodel was altered", "new was added"]
 
 
 NO_CHAMPION = ("", "no reference: there is no champion yet")
@@ -296,7 +296,7 @@ def test_a_file_that_is_called_like_the_sample_does_not_replace_the_champions_da
     run = experiment.client.create_run(experiment.id).info.run_id
 
     def found(reference: str, sample: str = "preprocessed_data.csv") -> tuple[str, str]:
-        return reference_address(experiment.client, f"runs:/{run}/{sample}", reference, experiment.id_name)
+        return find_reference(experiment.client, f"runs:/{run}/{sample}", reference, experiment.id_name)
 
     assert found("preprocessed_data.csv") == NO_CHAMPION
     assert found("pinned.csv") == (str(root / "pinned.csv"), "")

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 
 from stepkit.errors import TableUnfit, TableUnreadable
 from stepkit.table.columns import Columns
-from stepkit.table.fileformats import csv_header, expect_even_rows, header_names, uneven_rows
-from stepkit.table.labels import expect_labels, known_labels, labels_of
-from stepkit.table.tables import as_model_input, plain, read_table, sha256_of, with_column, write_table
-from tests.support.memory import bytes_of, peak_bytes
-from tests.support.small_data import CLIENTS, LOANS, clients
+from stepkit.table.fileformats import iter_uneven_rows, parse_header, read_csv_header, verify_even_rows
+from stepkit.table.labels import get_labels, to_known_labels, verify_labels
+from stepkit.table.tables import add_column, compute_sha256, read_table, to_model_input, to_plain_text, write_table
+from tests.support.memory import count_bytes, measure_peak_bytes
+from tests.support.small_data import CLIENTS, LOANS, make_clients
 
 
-def uneven(text: str) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in uneven_rows(io.StringIO(text, newline=""))]
+def list_uneven_rows(text: str) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in iter_uneven_rows(io.StringIO(text, newline=""))]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
@@ -50,22 +50,22 @@ def uneven(text: str) -> list[tuple[int, ...]]:
 def test_each_row_of_another_length_is_found_with_its_line(
     rows: list[str], found: list[tuple[int, ...]], end: str
 ) -> None:
-    assert uneven(end.join(rows)) == found
-    assert uneven(end.join(rows) + end) == found
+    assert list_uneven_rows(end.join(rows)) == found
+    assert list_uneven_rows(end.join(rows) + end) == found
 
 
 def test_a_field_may_be_longer_than_pythons_own_limit() -> None:
-    assert uneven(f"a,b\n{'x' * 200_000},1\n1\n") == [(3, 1, 2)]
+    assert list_uneven_rows(f"a,b\n{'x' * 200_000},1\n1\n") == [(3, 1, 2)]
 
 
 @given(st.lists(st.lists(st.text('ab", \n', max_size=3), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_a_table_that_pandas_wrote_is_even_and_one_field_more_is_not(cells: list[list[str]]) -> None:
     text = pd.DataFrame(cells, dtype="string").fillna("x").to_csv(index=False)
-    assert uneven(text) == []
-    assert len(uneven(text.rstrip("\n") + ",\n")) == 1
+    assert list_uneven_rows(text) == []
+    assert len(list_uneven_rows(text.rstrip("\n") + ",\n")) == 1
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_content(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
@@ -80,7 +80,7 @@ def written(path: Path, content: str | bytes) -> Path:
     ],
 )
 def test_an_empty_header_is_named_by_its_place(cells: list[object], names: list[str]) -> None:
-    assert header_names(cells, "t.csv") == names
+    assert parse_header(cells, "t.csv") == names
 
 
 @pytest.mark.parametrize("cells", [["a", "b", "a"], ["", "Unnamed: 0"], [2019, "2019"]])
@@ -88,10 +88,10 @@ def test_a_name_that_occurs_twice_is_refused(cells: list[object]) -> None:
     with pytest.raises(
         TableUnreadable, match=r"t\.csv: the header has the column '(a|Unnamed: 0|2019)' more than once"
     ):
-        header_names(cells, "t.csv")
+        parse_header(cells, "t.csv")
 
 
-def sqlite_file() -> bytes:
+def make_sqlite_file() -> bytes:
     with closing(sqlite3.connect(":memory:")) as base:
         base.execute("CREATE TABLE t (a)")
         return base.serialize()
@@ -110,7 +110,7 @@ FORMATS = [
     (b"PAR1\0\0\0", "a table or document of another format"),
     (b"PK\x03\x04\0\0", "an archive"),
     (gzip.compress(b"a,b"), "an archive"),
-    (sqlite_file(), "an SQLite database"),
+    (make_sqlite_file(), "an SQLite database"),
 ]
 
 
@@ -119,12 +119,12 @@ FORMATS = [
 )
 def test_another_format_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
     with pytest.raises(TableUnreadable, match=rf"t\.csv is {kind}"):
-        csv_header(written(tmp_path / "t.csv", content))
+        read_csv_header(write_content(tmp_path / "t.csv", content))
 
 
 @pytest.mark.parametrize("header", ["ORC,par1", "[x],b", "{x},y", "Rar!,PK", "<x>,y", "BZh,Obj", "version,b", "a;b,c"])
 def test_a_header_that_begins_like_another_format_is_a_header(tmp_path: Path, header: str) -> None:
-    assert csv_header(written(tmp_path / "t.csv", f"{header}\n1,2\n")) == header.split(",")
+    assert read_csv_header(write_content(tmp_path / "t.csv", f"{header}\n1,2\n")) == header.split(",")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_header_that_begins_like_another_format_is_a_header(tmp_path: Path, he
 )
 def test_another_delimiter_is_named(tmp_path: Path, content: str, words: str) -> None:
     with pytest.raises(TableUnreadable, match=words):
-        csv_header(written(tmp_path / "t.csv", content))
+        read_csv_header(write_content(tmp_path / "t.csv", content))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_another_delimiter_is_named(tmp_path: Path, content: str, words: str) ->
     ["id,list,x\n1,a;b;c;d,2\n2,e;f;g;h,3\n", '"a;b;c",d\n1,2\n', '"a\tb",c\n"1\t2",3\n', "a\nb\nc\n"],
 )
 def test_a_delimiter_within_fields_is_text(tmp_path: Path, content: str) -> None:
-    csv_header(written(tmp_path / "t.csv", content))
+    read_csv_header(write_content(tmp_path / "t.csv", content))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_delimiter_within_fields_is_text(tmp_path: Path, content: str) -> None
 )
 def test_a_header_below_other_lines_is_pointed_out(tmp_path: Path, content: str, wanted: list[str], line: int) -> None:
     with pytest.raises(TableUnreadable, match=rf"line {line} seems to be the header .*late\), not line 1"):
-        csv_header(written(tmp_path / "t.csv", content), wanted)
+        read_csv_header(write_content(tmp_path / "t.csv", content), wanted)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_header_below_other_lines_is_pointed_out(tmp_path: Path, content: str,
 )
 def test_an_uneven_row_is_refused_with_its_line(tmp_path: Path, rows: list[str], words: str) -> None:
     with pytest.raises(TableUnreadable, match=words):
-        expect_even_rows(written(tmp_path / "t.csv", "\n".join(["a,b", *rows])))
+        verify_even_rows(write_content(tmp_path / "t.csv", "\n".join(["a,b", *rows])))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -193,7 +193,7 @@ def test_a_csv_is_written_with_unix_line_ends_and_no_index(tmp_path: Path) -> No
 
 def test_another_ending_cannot_be_written_and_the_message_names_those_that_can(tmp_path: Path) -> None:
     with pytest.raises(TableUnreadable, match=r"'t\.xlsx' must end with one of \.csv, \.parquet"):
-        write_table(clients(), tmp_path / "t.xlsx")
+        write_table(make_clients(), tmp_path / "t.xlsx")
 
 
 def test_a_spreadsheet_is_read_from_its_header_row_on(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_the_header_row_is_the_first_that_holds_most_of_the_names(
 
 
 def test_text_columns_keep_zeros_and_words_that_are_gaps_elsewhere(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv", "branch,amount\n007,None\n010,2\nNone,3\n,4\n")
+    path = write_content(tmp_path / "t.csv", "branch,amount\n007,None\n010,2\nNone,3\n,4\n")
     table = read_table(path, text=["branch"])
     assert table["branch"].tolist()[:3] == ["007", "010", "None"]
     assert table["branch"].isna().tolist() == [False, False, False, True]
@@ -242,7 +242,7 @@ def test_text_columns_keep_zeros_and_words_that_are_gaps_elsewhere(tmp_path: Pat
 def test_a_byte_order_mark_is_no_part_of_a_name_and_one_column_is_a_table(
     tmp_path: Path, content: str, names: list[str]
 ) -> None:
-    assert list(read_table(written(tmp_path / "t.csv", content))) == names
+    assert list(read_table(write_content(tmp_path / "t.csv", content))) == names
 
 
 OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
@@ -255,8 +255,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "ragged.csv": (b"ID,AGE\n1,2\n1,2,3,4\n", r", line 3: 4 fields where the header has 2\. "),
     "cut.csv": (b'ID,AGE\n1,"2', "cannot be read as CSV"),
     "text.parquet": (b"ID,AGE\n1,2\n", "cannot be read as Parquet"),
-    "cut.parquet": (clients().to_parquet()[:-20], "cannot be read as Parquet"),
-    "none.parquet": (clients().head(0).to_parquet(), "has a header and no rows"),
+    "cut.parquet": (make_clients().to_parquet()[:-20], "cannot be read as Parquet"),
+    "none.parquet": (make_clients().head(0).to_parquet(), "has a header and no rows"),
     "text.xlsx": (b"ID,AGE\n1,2\n", "cannot be read as a spreadsheet"),
     "cut.xlsx": (b"PK\x03\x04 and no more", "cannot be read as a spreadsheet"),
     "cut.xls": (OLD_WORKBOOK, "cannot be read as a spreadsheet"),
@@ -269,18 +269,18 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 def test_what_is_no_table_is_refused_by_name_and_reason(tmp_path: Path, name: str) -> None:
     content, message = UNREADABLE[name]
     with pytest.raises(TableUnreadable, match=f"{re.escape(name)}.*{message}"):
-        read_table(written(tmp_path / name, content))
+        read_table(write_content(tmp_path / name, content))
 
 
 def test_the_digest_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
-    assert sha256_of(written(tmp_path / "t.csv", "abc")) == (
+    assert compute_sha256(write_content(tmp_path / "t.csv", "abc")) == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
 
 
 def test_model_input_is_doubles_and_texts_in_the_described_order() -> None:
     raw = pd.DataFrame({"default": [1, 0], "branch": ["007", None], "purpose": [pd.NA, "car"], "amount": [1, None]})
-    taken = as_model_input(raw, LOANS)
+    taken = to_model_input(raw, LOANS)
     assert list(taken) == ["amount", "purpose", "branch"]
     assert taken["amount"].dtype == np.float64
     assert taken["amount"].isna().tolist() == [False, True]
@@ -289,9 +289,9 @@ def test_model_input_is_doubles_and_texts_in_the_described_order() -> None:
 
 
 def test_model_input_takes_whole_numbers_with_gaps() -> None:
-    table = clients().astype({"AGE": "Int64"})
+    table = make_clients().astype({"AGE": "Int64"})
     table.loc[1, "AGE"] = pd.NA
-    taken = as_model_input(table, CLIENTS)
+    taken = to_model_input(table, CLIENTS)
     assert set(taken.dtypes) == {np.dtype(float)}
     assert taken["AGE"].isna().tolist() == [False, True, False, False]
 
@@ -299,7 +299,7 @@ def test_model_input_takes_whole_numbers_with_gaps() -> None:
 def test_model_input_leaves_the_callers_table_untouched() -> None:
     raw = pd.DataFrame({"amount": [1, 2], "purpose": [None, "car"], "branch": ["1", "2"]})
     before = raw.copy(deep=True)
-    taken = as_model_input(raw.loc[[1, 0]], LOANS)
+    taken = to_model_input(raw.loc[[1, 0]], LOANS)
     taken.loc[:, "amount"] = 99.0
     pd.testing.assert_frame_equal(raw, before)
     assert taken.index.tolist() == [1, 0], "the row numbers of a split"
@@ -324,14 +324,14 @@ def test_a_parquet_file_comes_back_with_its_types_and_may_be_changed(tmp_path: P
 
 
 def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
-    write_table(clients(), tmp_path / "year=2005" / "t.parquet")
-    assert list(read_table(tmp_path / "year=2005" / "t.parquet")) == list(clients())
+    write_table(make_clients(), tmp_path / "year=2005" / "t.parquet")
+    assert list(read_table(tmp_path / "year=2005" / "t.parquet")) == list(make_clients())
 
 
 def test_model_input_copies_each_column_once() -> None:
-    table = pd.concat([clients()] * 25_000, ignore_index=True)
-    taken = as_model_input(table, CLIENTS)
-    assert peak_bytes(lambda: as_model_input(table, CLIENTS)) < 1.2 * bytes_of(taken)
+    table = pd.concat([make_clients()] * 25_000, ignore_index=True)
+    taken = to_model_input(table, CLIENTS)
+    assert measure_peak_bytes(lambda: to_model_input(table, CLIENTS)) < 1.2 * count_bytes(taken)
 
 
 @pytest.mark.parametrize(
@@ -351,19 +351,19 @@ def test_model_input_copies_each_column_once() -> None:
     ids=range(10),
 )
 def test_plain_values_are_texts_without_a_fraction_of_zero(values: pd.Series, texts: list[str | None]) -> None:
-    found = plain(values)
+    found = to_plain_text(values)
     assert found.dtype == "string"
     assert [None if pd.isna(text) else text for text in found] == texts
 
 
 def test_plain_values_keep_row_numbers_and_name() -> None:
-    found = plain(pd.Series([1.0, 2.0], index=[7, 3], name="SEX"))
+    found = to_plain_text(pd.Series([1.0, 2.0], index=[7, 3], name="SEX"))
     assert (found.index.tolist(), found.name) == ([7, 3], "SEX")
 
 
 def test_plain_makes_a_text_of_each_code_once_not_of_each_row() -> None:
     codes = pd.Series([1.0, 2.0, 3.0, None] * 25_000)
-    assert len({id(text) for text in plain(codes)}) == 4
+    assert len({id(text) for text in to_plain_text(codes)}) == 4
 
 
 def test_a_typed_file_is_read_as_the_same_table_saved_as_csv(tmp_path: Path) -> None:
@@ -468,18 +468,18 @@ def test_any_text_comes_back_from_a_csv(tmp_path: Path, text: str) -> None:
 
 def test_a_column_of_any_name_is_replaced_and_the_table_itself_is_not_changed() -> None:
     table = pd.DataFrame({"self": [1, 2], "other": [3, 4]})
-    changed = with_column(table, "self", np.array([5, 6]))
+    changed = add_column(table, "self", np.array([5, 6]))
     assert changed.to_dict("list") == {"self": [5, 6], "other": [3, 4]}
     assert table["self"].tolist() == [1, 2]
 
 
-def labelled(*values: object) -> pd.DataFrame:
+def make_labelled_table(*values: object) -> pd.DataFrame:
     return pd.DataFrame({"late": list(values)})
 
 
-@pytest.mark.parametrize("read", [expect_labels, labels_of])
+@pytest.mark.parametrize("read", [verify_labels, get_labels])
 def test_rows_without_a_label_are_counted_and_named_with_a_way_on(read: object) -> None:
-    rows = labelled(1, None, 0, None, *[1, None] * 4)
+    rows = make_labelled_table(1, None, 0, None, *[1, None] * 4)
     with pytest.raises(TableUnfit) as caught:
         read(rows, "late")  # type: ignore[operator]
     text = str(caught.value)
@@ -489,20 +489,20 @@ def test_rows_without_a_label_are_counted_and_named_with_a_way_on(read: object) 
 
 def test_one_row_without_a_label_is_one_row() -> None:
     with pytest.raises(TableUnfit, match=r"1 of 3 rows have no label: row 2, counted from 0"):
-        expect_labels(labelled("a", "b", None), "late")
+        verify_labels(make_labelled_table("a", "b", None), "late")
 
 
 @pytest.mark.parametrize(
     "values", [[0, 1], [0.0, 1.0], ["0", "1"], ["1.00", "0.00"], pd.array([0, 1], "Int64")], ids=str
 )
 def test_numbers_of_any_type_are_labels(values: list[object]) -> None:
-    assert sorted(labels_of(pd.DataFrame({"late": values}), "late").tolist()) == [0, 1]
+    assert sorted(get_labels(pd.DataFrame({"late": values}), "late").tolist()) == [0, 1]
 
 
 @pytest.mark.parametrize(("values", "held"), [([0, 1, 2], "0, 1, 2"), ([0, 0], "0"), (["no", 0, 1], "0, 1, no")])
 def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], held: str) -> None:
     with pytest.raises(TableUnfit, match=rf"'late' must hold both 0 and 1, and holds: {held}\."):
-        labels_of(labelled(*values), "late")
+        get_labels(make_labelled_table(*values), "late")
 
 
 SAME_NAME = LOANS.model_copy(update={"target": "repaid"})
@@ -521,5 +521,5 @@ FLAGS = SAME_NAME.model_copy(update={"negative": "false", "positive": "true"})
     ids=["before", "after", "before, one name", "after, one name", "booleans"],
 )
 def test_the_labels_of_a_window_are_known_before_and_after_preprocess(columns: Columns, values: pd.Series) -> None:
-    assert known_labels(values, columns).tolist()[:2] == [0, 1]
-    assert np.isnan(known_labels(values, columns)[2:]).all()
+    assert to_known_labels(values, columns).tolist()[:2] == [0, 1]
+    assert np.isnan(to_known_labels(values, columns)[2:]).all()

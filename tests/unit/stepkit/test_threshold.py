@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from stepkit.model.threshold import chosen_threshold
+from stepkit.model.threshold import choose_threshold
 from stepkit.settings.evaluate import Costs
 
 LABELS = np.array([0, 0, 1, 0, 1, 1])
@@ -15,18 +15,18 @@ COSTS = Costs(false_positive=1, false_negative=5)
 
 
 def test_a_number_is_taken_as_it_is() -> None:
-    assert chosen_threshold(0.3, LABELS, PROBABILITY, COSTS) == 0.3
+    assert choose_threshold(0.3, LABELS, PROBABILITY, COSTS) == 0.3
 
 
 def test_the_best_f1_lies_half_way_between_two_probabilities() -> None:
     """From 0.3 on: 3 of 3 found with 1 false alarm, F1 6/7; from 0.6 on: 2 of 3 and none, F1 4/5."""
-    assert chosen_threshold("f1", LABELS, PROBABILITY, COSTS) == pytest.approx(0.25)
+    assert choose_threshold("f1", LABELS, PROBABILITY, COSTS) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(("false_negative", "threshold"), [(5, 0.25), (0.4, 0.5), (0.0, 0.95)])
 def test_the_dearer_a_miss_the_lower_the_threshold(false_negative: float, threshold: float) -> None:
     costs = Costs(false_positive=1, false_negative=false_negative)
-    assert chosen_threshold("cost", LABELS, PROBABILITY, costs) == pytest.approx(threshold)
+    assert choose_threshold("cost", LABELS, PROBABILITY, costs) == pytest.approx(threshold)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -36,15 +36,15 @@ def test_no_other_threshold_is_better(seed: int, decimals: int) -> None:
     labels = random.integers(0, 2, 60)
     probability = np.clip(random.normal(0.3 + 0.2 * labels, 0.25), 0, 1).round(decimals)
     tried = [*np.unique(probability), 1.1]  # between two of them every threshold gives the same classes
-    best_f1 = chosen_threshold("f1", labels, probability, COSTS)
+    best_f1 = choose_threshold("f1", labels, probability, COSTS)
     assert f1_score(labels, probability >= best_f1) >= max(f1_score(labels, probability >= one) for one in tried)
-    cheapest = chosen_threshold("cost", labels, probability, COSTS)
-    costs = [COSTS.of(labels, probability >= one).sum() for one in (cheapest, *tried)]
+    cheapest = choose_threshold("cost", labels, probability, COSTS)
+    costs = [COSTS.select(labels, probability >= one).sum() for one in (cheapest, *tried)]
     assert costs[0] == min(costs)
 
 
 @pytest.mark.parametrize("probability", [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0], [0.5, 0.5]], ids=str)
 def test_the_threshold_lies_between_0_and_1_whatever_the_probabilities(probability: list[float]) -> None:
     for wanted in ("f1", "cost"):
-        chosen = chosen_threshold(wanted, np.array([0, 1]), np.array(probability), COSTS)  # type: ignore[arg-type]  # mypy widens the words
+        chosen = choose_threshold(wanted, np.array([0, 1]), np.array(probability), COSTS)  # type: ignore[arg-type]  # mypy widens the words
         assert 0 < chosen < 1

@@ -5,30 +5,30 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from check_data.checks import Checked, run_checks
-from check_data.data_tests import ks_test, shown
-from check_data.run import complaint, summary
+from check_data.checks import DataChecks, run_checks
+from check_data.data_tests import format_values, make_ks_result
+from check_data.run import format_failures, format_summary
 from stepkit.paths import ROOT
 from stepkit.table.columns import Column, Columns
-from tests.support.small_data import CLIENTS, clients
+from tests.support.small_data import CLIENTS, make_clients
 
 pytestmark = pytest.mark.slow
 
 
-def check(sample: pd.DataFrame, reference: pd.DataFrame | None = None, columns: Columns = CLIENTS) -> Checked:
-    return run_checks(Checked(sample, columns, reference, "no champion yet", 0.05))
+def check(sample: pd.DataFrame, reference: pd.DataFrame | None = None, columns: Columns = CLIENTS) -> DataChecks:
+    return run_checks(DataChecks(sample, columns, reference, "no champion yet", 0.05))
 
 
 @pytest.fixture(scope="module")
-def broken() -> Checked:
+def broken() -> DataChecks:
     """One sample in which each rule is broken once."""
     columns = {"LIMIT_BAL": [20000, 0, 90000, 120000], "SEX": [1, 2, 3, 1], "AGE": ["24", "old", None, "45"]}
     return check(pd.DataFrame({**columns, "default": [1, 0, 2, 1]}))
 
 
 def test_a_clean_sample_like_its_reference_passes_every_test_and_stays_as_it_is() -> None:
-    sample = clients()
-    checked = check(sample, clients())
+    sample = make_clients()
+    checked = check(sample, make_clients())
     assert {outcome["outcome"] for outcome in checked.outcomes} == {"passed"}
     rules = ("type", "known values", "range", "missing")
     named = {f"{column}: {rule}" for column in CLIENTS.names for rule in rules}
@@ -36,23 +36,23 @@ def test_a_clean_sample_like_its_reference_passes_every_test_and_stays_as_it_is(
     assert {outcome["check"] for outcome in checked.outcomes} == {"columns", "target classes"} | named | distributions
     assert sorted(result.column for result in checked.results) == ["AGE", "LIMIT_BAL"]
     assert checked.offending_rows.empty
-    pd.testing.assert_frame_equal(sample, clients())
+    pd.testing.assert_frame_equal(sample, make_clients())
 
 
 def test_without_a_reference_ks_is_skipped_for_the_reason_given_and_the_rest_runs() -> None:
-    checked = check(clients())
+    checked = check(make_clients())
     skipped = [outcome["detail"] for outcome in checked.outcomes if outcome["outcome"] == "skipped"]
     assert (skipped, checked.failures, checked.results) == (["no champion yet"] * 2, [], [])
-    assert summary(checked) == "14 data checks passed; KS skipped: no champion yet"
+    assert format_summary(checked) == "14 data checks passed; KS skipped: no champion yet"
 
 
-def details(checked: Checked, expected: dict[str, str]) -> dict[str, str]:
+def details(checked: DataChecks, expected: dict[str, str]) -> dict[str, str]:
     """Return the details of the failures, each cut to the length of the expected one."""
     found = {failure["check"]: failure["detail"] for failure in checked.failures}
     return {name: detail[: len(expected.get(name, detail))] for name, detail in found.items()}
 
 
-def test_a_broken_rule_is_named_with_its_column_values_and_rows(broken: Checked) -> None:
+def test_a_broken_rule_is_named_with_its_column_values_and_rows(broken: DataChecks) -> None:
     expected = {
         "LIMIT_BAL: range": "1 of 4 rows: 0 (1x); row 1",
         "SEX: known values": "1 of 4 rows: 3 (1x); row 2",
@@ -63,7 +63,7 @@ def test_a_broken_rule_is_named_with_its_column_values_and_rows(broken: Checked)
     assert details(broken, expected) == expected
 
 
-WITHOUT_LABEL = clients().assign(default=pd.Series([1, None, 0, None], dtype="Int64"))
+WITHOUT_LABEL = make_clients().assign(default=pd.Series([1, None, 0, None], dtype="Int64"))
 NO_LABEL = (
     "2 rows are neither 0 nor 1: missing (2x); column default, rows 1, 3. Fill in their labels or remove these rows"
 )
@@ -73,10 +73,10 @@ NO_LABEL = (
     ("sample", "expected"),
     [
         (WITHOUT_LABEL, {"target classes": NO_LABEL}),
-        (clients().assign(default=0), {"target classes": "only one class is present: 0"}),
-        (clients().assign(HEIGHT=180), {"columns": "not described: HEIGHT"}),
+        (make_clients().assign(default=0), {"target classes": "only one class is present: 0"}),
+        (make_clients().assign(HEIGHT=180), {"columns": "not described: HEIGHT"}),
         (
-            clients().drop(columns="AGE").assign(SEX=[1, 2, 9, 1]),
+            make_clients().drop(columns="AGE").assign(SEX=[1, 2, 9, 1]),
             {"columns": "missing: AGE", "SEX: known values": "1 of"},
         ),
     ],
@@ -88,10 +88,10 @@ def test_a_broken_table_is_named_and_the_rest_is_still_tested(sample: pd.DataFra
 
 def test_a_missing_target_is_a_failure_not_a_crash() -> None:
     expected = {"columns": "missing: default"}
-    assert expected.items() <= details(check(clients().drop(columns="default")), expected).items()
+    assert expected.items() <= details(check(make_clients().drop(columns="default")), expected).items()
 
 
-def test_example_rows_come_with_row_number_column_rule_and_value(broken: Checked) -> None:
+def test_example_rows_come_with_row_number_column_rule_and_value(broken: DataChecks) -> None:
     rows = broken.offending_rows[["column", "rule", "row", "value"]].itertuples(index=False, name=None)
     assert sorted((*where, "gap" if pd.isna(value) else value) for *where, value in rows) == [
         ("AGE", "missing", 2, "gap"),
@@ -102,8 +102,8 @@ def test_example_rows_come_with_row_number_column_rule_and_value(broken: Checked
     ]
 
 
-def test_the_complaint_names_each_failure_and_shows_example_rows(broken: Checked) -> None:
-    text = complaint(broken)
+def test_the_complaint_names_each_failure_and_shows_example_rows(broken: DataChecks) -> None:
+    text = format_failures(broken)
     assert text.startswith("5 of 16 data checks failed\n")
     words = ("LIMIT_BAL", "SEX", "AGE", "target classes", "old", "example rows")
     assert [word for word in words if word not in text] == []
@@ -128,43 +128,43 @@ def series(*values: object) -> pd.Series:
 def test_columns_are_compared_by_their_numbers(
     sample: pd.Series, reference: pd.Series, rows: tuple[int, int], statistic: float, p_value: float
 ) -> None:
-    found = ks_test(sample, reference, 0.05)
+    found = make_ks_result(sample, reference, 0.05)
     assert (found.column, found.sample_rows, found.reference_rows, found.alpha) == ("AGE", *rows, 0.05)
     assert (found.statistic, found.p_value) == pytest.approx((statistic, p_value))
     assert found.differs is (p_value < 0.05)
 
 
 def test_each_of_many_columns_is_tested_at_sidaks_level() -> None:
-    checked = run_checks(Checked(clients(), CLIENTS, clients(), "", 0.19))
+    checked = run_checks(DataChecks(make_clients(), CLIENTS, make_clients(), "", 0.19))
     assert {result.column: result.alpha for result in checked.results} == pytest.approx({"AGE": 0.1, "LIMIT_BAL": 0.1})
 
 
 def test_another_distribution_is_named_with_statistic_level_and_the_way_out_of_the_recipe_for_a_retraining() -> None:
     way_out = "data.reference_dataset=none"
-    sample = pd.concat([clients()] * 10, ignore_index=True)
+    sample = pd.concat([make_clients()] * 10, ignore_index=True)
     checked = check(sample.assign(AGE=sample["AGE"] + 40), sample)
     expected = {"AGE: distribution": "differs from the reference: KS 1.0000, p "}
     assert details(checked, expected) == expected
-    assert f"below {1 - 0.95**0.5:.2e}" in complaint(checked)
-    assert way_out in complaint(checked)
-    assert way_out not in complaint(check(clients().replace(57, 777)))
+    assert f"below {1 - 0.95**0.5:.2e}" in format_failures(checked)
+    assert way_out in format_failures(checked)
+    assert way_out not in format_failures(check(make_clients().replace(57, 777)))
     recipes = (ROOT / "docs" / "monitor.md").read_text(encoding="utf-8").splitlines()
     assert all(way_out in line for line in recipes if "data.file_url=outputs/labelled" in line)
 
 
 def test_a_reference_without_a_column_is_a_failure() -> None:
     expected = {"AGE: distribution": "Failed: the column is missing from the sample or the reference"}
-    assert details(check(clients(), clients().drop(columns="AGE")), expected) == expected
+    assert details(check(make_clients(), make_clients().drop(columns="AGE")), expected) == expected
 
 
 def test_at_most_twenty_example_rows_are_shown_for_a_broken_rule() -> None:
-    sample = pd.concat([clients()] * 10, ignore_index=True).assign(AGE=7)
+    sample = pd.concat([make_clients()] * 10, ignore_index=True).assign(AGE=7)
     assert len(check(sample).offending_rows) == 20
 
 
 def test_values_are_shown_with_their_counts_and_blanks_the_commonest_first() -> None:
-    assert shown(pd.Series(["yes ", "no"])) == "'yes ' (1x), no (1x)"
-    text = shown(pd.Series([9, 9, 8, None, 7, 6, 5]), most=2)
+    assert format_values(pd.Series(["yes ", "no"])) == "'yes ' (1x), no (1x)"
+    text = format_values(pd.Series([9, 9, 8, None, 7, 6, 5]), most=2)
     assert (text.startswith("9 (2x), "), text.endswith(" and 4 others")) == (True, True)
 
 

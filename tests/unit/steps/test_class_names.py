@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.report.schemas import Confusion
-from pipeline.report.sections.metrics import confusion_table
+from pipeline.report.sections.metrics import make_confusion_table
 from stepkit.model import plots
 from stepkit.table.columns import Column, Columns
 
@@ -18,12 +18,12 @@ PROBABILITY = np.array([0.1, 0.6, 0.4, 0.9])
 def test_a_plot_names_the_classes_of_the_source(negative: str | int, positive: str | int) -> None:
     target = {"source_target": "y", "target": "y", "negative": negative, "positive": positive}
     names = Columns(**target, columns={"x": Column()}).class_names
-    matrix = plots.confusion_matrix(LABELS, PROBABILITY > 0.5, "", names)
+    matrix = plots.plot_confusion_matrix(LABELS, PROBABILITY > 0.5, "", names)
     matrix.canvas.draw()
     (axes,) = matrix.axes
     ticks = [[tick.get_text() for tick in axis] for axis in (axes.get_xticklabels(), axes.get_yticklabels())]
     assert ticks == [[str(negative), str(positive)]] * 2
-    (axes,) = plots.score_distribution(LABELS, PROBABILITY, 0.5, "", names).axes
+    (axes,) = plots.plot_score_distribution(LABELS, PROBABILITY, 0.5, "", names).axes
     legend = axes.get_legend()
     assert legend
     shown = [text.get_text() for text in legend.get_texts()]
@@ -31,6 +31,6 @@ def test_a_plot_names_the_classes_of_the_source(negative: str | int, positive: s
 
 
 def test_the_report_names_the_classes_of_the_source() -> None:
-    table = confusion_table(Confusion(tn=1, fp=2, fn=3, tp=4), ("good", "bad"))
+    table = make_confusion_table(Confusion(tn=1, fp=2, fn=3, tp=4), ("good", "bad"))
     assert table.headings[1:3] == ["predicted good", "predicted bad"]
     assert [row[0].text for row in table.rows] == ["true class good", "true class bad"]

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from check_data.checks import Checked, run_checks
-from download.describe import as_yaml, main, name_of
-from download.draft import Choices, classes_of, describe, draft, has_leading_zeros, identifier_of
-from preprocess.run import tidy
+from check_data.checks import DataChecks, run_checks
+from download.describe import format_yaml, main, make_name
+from download.draft import Choices, choose_classes, describe_column, draft_settings, find_identifier, has_leading_zeros
+from preprocess.run import clean_table
 from stepkit.errors import TableUnfit
-from stepkit.table.columns import Columns, columns_from, read_columns
+from stepkit.table.columns import Columns, parse_columns, read_columns
 from stepkit.table.tables import read_table
 
 TABLE = pd.DataFrame(
@@ -42,8 +42,8 @@ def choices(**more: str) -> Choices:
 
 
 def test_a_draft_describes_target_id_and_columns() -> None:
-    found = draft(TABLE, choices(), "loans.csv")
-    columns = columns_from(found, "draft")
+    found = draft_settings(TABLE, choices(), "loans.csv")
+    columns = parse_columns(found, "draft")
     classes = (columns.negative, columns.positive)
     assert (columns.id_column, columns.target, classes) == ("loan", "outcome", ("repaid", "lost"))
     assert columns.names == ["purpose", "income", "children", "balance"]
@@ -61,8 +61,8 @@ def test_a_draft_describes_target_id_and_columns() -> None:
 
 
 def test_what_is_written_reads_back_as_it_was_meant() -> None:
-    found = draft(TABLE, choices(), "loans.csv")
-    text = as_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
+    found = draft_settings(TABLE, choices(), "loans.csv")
+    text = format_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
     assert yaml.safe_load(text) == found
     assert "  # left out, it has no values: empty" in text.splitlines()
     assert '  # left out, 99 different texts, more than 50: "town\\n1": {type: text, role: categorical}' in text
@@ -81,13 +81,13 @@ def test_what_is_written_reads_back_as_it_was_meant() -> None:
     ],
 )
 def test_the_class_that_becomes_1(values: list[object], positive: str, expected: tuple[object, object]) -> None:
-    assert classes_of(pd.Series(values, name="t"), positive) == expected
+    assert choose_classes(pd.Series(values, name="t"), positive) == expected
 
 
 @pytest.mark.parametrize(("values", "positive"), [(["a", "a"], ""), (["a", "b", "c"], ""), (["a", "b"], "c")])
 def test_a_target_without_two_classes_is_refused_by_name(values: list[str], positive: str) -> None:
     with pytest.raises(TableUnfit, match="column 't'"):
-        classes_of(pd.Series(values, name="t"), positive)
+        choose_classes(pd.Series(values, name="t"), positive)
 
 
 def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like_booleans_and_gaps(
@@ -105,8 +105,8 @@ def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like
     assert columns.columns["fence"].values == ["None", "wood"]
     assert columns.columns["leased"].values == ["false", "true"]
     assert columns.columns["dogs"].values == [1, 2]
-    sample = tidy(read_table(tmp_path / "plots.csv", text=columns.text), columns)
-    assert run_checks(Checked(sample, columns, None, "none yet", 0.05)).failures == []
+    sample = clean_table(read_table(tmp_path / "plots.csv", text=columns.text), columns)
+    assert run_checks(DataChecks(sample, columns, None, "none yet", 0.05)).failures == []
 
 
 def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
@@ -131,9 +131,9 @@ def test_a_number_with_a_zero_in_front_is_no_code_for_that(values: list[str]) ->
 
 def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
     table = pd.DataFrame({"income": [1.0, 2.0, 3.0], "customerId": [7, 8, 9], "t": [0, 1, 0]})
-    assert identifier_of(table, "t") == "customerId"
-    assert identifier_of(table[["income", "t"]], "t") == ""
-    assert identifier_of(pd.DataFrame({"NOx no": [1.5, 2.0, 3.25], "t": [0, 1, 0]}), "t") == ""
+    assert find_identifier(table, "t") == "customerId"
+    assert find_identifier(table[["income", "t"]], "t") == ""
+    assert find_identifier(pd.DataFrame({"NOx no": [1.5, 2.0, 3.25], "t": [0, 1, 0]}), "t") == ""
 
 
 def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,8 +197,8 @@ def test_a_column_that_counts_the_rows_is_not_an_input(tmp_path: Path, name: str
 def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
     parts = [row * 3 for row in range(120)]
     for name, is_input in (("rownames", False), ("Unnamed: 0", False), ("distance", True)):
-        assert bool(describe(pd.Series(parts, name=name))) == is_input
-    assert describe(pd.Series([18, 19, 21, 22, 25], name="age")) != {}
+        assert bool(describe_column(pd.Series(parts, name=name))) == is_input
+    assert describe_column(pd.Series([18, 19, 21, 22, 25], name="age")) != {}
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
 )
 def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(classes: str) -> None:
     one, zero = classes.split()
-    assert str(classes_of(pd.Series([one, one, zero], name="t"), "")[1]) == one
+    assert str(choose_classes(pd.Series([one, one, zero], name="t"), "")[1]) == one
 
 
 @pytest.mark.parametrize("rows", [["1", "1", "2"], ["a", "a", "b"], ["bad", "bad", "poor"]])
 def test_of_two_words_that_do_not_tell_the_rarer_is_class_1(rows: list[str]) -> None:
-    assert str(classes_of(pd.Series(rows, name="t"), "")[1]) == rows[-1]
+    assert str(choose_classes(pd.Series(rows, name="t"), "")[1]) == rows[-1]
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ def test_of_two_words_that_do_not_tell_the_rarer_is_class_1(rows: list[str]) -> 
 def test_a_last_row_with_totals_or_a_note_is_pointed_out(last: dict[str, object]) -> None:
     table = pd.concat([loans().assign(town="Bonn"), pd.DataFrame([last])], ignore_index=True)
     with pytest.raises(TableUnfit, match=f"the last row is not a row of data: .*{last['town']}.*Delete it"):
-        draft(table, choices(target="late"), "loans.csv")
+        draft_settings(table, choices(target="late"), "loans.csv")
 
 
 def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
     table = loans().assign(town="Bonn")
     table.loc[119, "town"] = "Total"
     table.loc[118, "late"] = None
-    assert draft(table, choices(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
+    assert draft_settings(table, choices(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
     ],
 )
 def test_a_data_set_gets_a_name_that_the_printed_command_can_hold(file: str, name: str) -> None:
-    assert name_of(file) == name
+    assert make_name(file) == name
     override = OverridesParser.create().parse_override(f"data={name}")
     assert override.value() == name
     assert isinstance(override.value(), str)
@@ -300,9 +300,9 @@ def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pyte
 def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
     table = loans()
     table.insert(0, "customer_id", [f"C{row}" for row in range(120)])
-    assert draft(table, choices(target="late"), "t.csv")["duplicates"] == "drop"
-    assert draft(table.assign(amount=1.0), choices(target="late"), "t.csv")["duplicates"] == "keep"
-    assert "duplicates" not in draft(loans(), choices(target="late"), "t.csv")
+    assert draft_settings(table, choices(target="late"), "t.csv")["duplicates"] == "drop"
+    assert draft_settings(table.assign(amount=1.0), choices(target="late"), "t.csv")["duplicates"] == "keep"
+    assert "duplicates" not in draft_settings(loans(), choices(target="late"), "t.csv")
 
 
 def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from download.fetch import fetch, file_name, with_ending
-from download.run import expect_digest, read_description, read_raw, shown
-from download.unpack import unpacked
+from download.fetch import fetch, make_file_name, rename_by_format
+from download.run import read_description, read_raw_table, to_recorded_path, verify_digest
+from download.unpack import unpack_table
 from stepkit.errors import DownloadFailed, TableUnreadable
-from stepkit.paths import ROOT, from_root
+from stepkit.paths import ROOT, resolve_path
 from stepkit.step.run import StepRun
 from stepkit.table.columns import Columns
-from stepkit.table.tables import sha256_of
+from stepkit.table.tables import compute_sha256
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.small_data import CLIENTS
 
@@ -50,7 +50,7 @@ def zipped(path: Path, **members: bytes) -> Path:
     ],
 )
 def test_a_file_is_named_after_the_last_part_of_its_address(url: str, name: str) -> None:
-    assert file_name(url) == name
+    assert make_file_name(url) == name
 
 
 PACKED_CSV = gzip.compress(CSV, mtime=0)
@@ -82,22 +82,22 @@ PACKED_CSV = gzip.compress(CSV, mtime=0)
 def test_an_ending_that_does_not_fit_the_first_bytes_is_followed_by_one_that_does(
     tmp_path: Path, name: str, start: bytes, expected: str
 ) -> None:
-    path = with_ending(written(tmp_path / name, start))
+    path = rename_by_format(written(tmp_path / name, start))
     assert path == tmp_path / expected
     assert path.read_bytes() == start
 
 
 @pytest.mark.parametrize(("name", "packed"), [("t.csv", CSV), ("t.csv.gz", PACKED_CSV)])
 def test_a_table_is_unpacked_beside_its_archive(tmp_path: Path, name: str, packed: bytes) -> None:
-    path = unpacked(written(tmp_path / name, packed))
+    path = unpack_table(written(tmp_path / name, packed))
     assert path == tmp_path / "t.csv"
     assert path.read_bytes() == CSV
 
 
 def test_what_was_packed_gets_the_ending_of_its_content(tmp_path: Path) -> None:
-    assert unpacked(written(tmp_path / "export.gz", gzip.compress(CSV))) == tmp_path / "export.csv"
+    assert unpack_table(written(tmp_path / "export.gz", gzip.compress(CSV))) == tmp_path / "export.csv"
     with pytest.raises(TableUnreadable, match=r"records\.json\.csv is JSON\. Save the table .* It came from https://u"):
-        read_raw("https://u", written(tmp_path / "records.json.gz", gzip.compress(b'[{"a": 1}]')), CLIENTS)
+        read_raw_table("https://u", written(tmp_path / "records.json.gz", gzip.compress(b'[{"a": 1}]')), CLIENTS)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_what_was_packed_gets_the_ending_of_its_content(tmp_path: Path) -> None:
 )
 def test_the_one_table_of_a_zip_is_unpacked_beside_it(tmp_path: Path, members: dict[str, bytes], name: str) -> None:
     (tmp_path / "inner").mkdir()
-    path = unpacked(zipped(tmp_path / "inner" / "t.zip", **members))
+    path = unpack_table(zipped(tmp_path / "inner" / "t.zip", **members))
     assert path == tmp_path / "inner" / name
     assert path.read_bytes() == CSV
     assert not (tmp_path / name).exists()
 
 
 def test_a_downloaded_archive_is_read_as_the_table_in_it(tmp_path: Path) -> None:
-    file, raw = read_raw("u", written(tmp_path / "t.csv.gz", PACKED_CSV), CLIENTS)
+    file, raw = read_raw_table("u", written(tmp_path / "t.csv.gz", PACKED_CSV), CLIENTS)
     assert file == tmp_path / "t.csv"
     assert raw.to_dict("list") == {"ID": [1], "AGE": [24]}
 
@@ -154,21 +154,21 @@ def test_an_answer_that_is_not_the_whole_file_is_refused_and_leaves_none(
 
 
 def test_a_relative_path_is_relative_to_the_repository_and_an_address_is_not_touched() -> None:
-    assert from_root("data/uci.yaml") == str(ROOT / "data" / "uci.yaml")
-    assert from_root("https://example.org/../t.csv") == "https://example.org/../t.csv"
+    assert resolve_path("data/uci.yaml") == str(ROOT / "data" / "uci.yaml")
+    assert resolve_path("https://example.org/../t.csv") == "https://example.org/../t.csv"
 
 
 def test_a_source_within_the_repository_is_recorded_in_the_same_words_on_any_machine() -> None:
-    assert shown(from_root("data/sample.csv.gz")) == "data/sample.csv.gz"
-    assert shown("https://example.org/t.csv") == "https://example.org/t.csv"
-    assert shown("/elsewhere/t.csv") == "/elsewhere/t.csv"
+    assert to_recorded_path(resolve_path("data/sample.csv.gz")) == "data/sample.csv.gz"
+    assert to_recorded_path("https://example.org/t.csv") == "https://example.org/t.csv"
+    assert to_recorded_path("/elsewhere/t.csv") == "/elsewhere/t.csv"
 
 
 def test_any_one_accepted_digest_of_the_file_or_its_content_will_do(tmp_path: Path) -> None:
     packed, plain = written(tmp_path / "t.csv.gz", b"packed"), written(tmp_path / "t.csv", CSV)
-    expect_digest([packed, plain], [sha256_of(plain), "0" * 64], "u")
-    expect_digest([packed, plain], [sha256_of(packed)], "u")
-    expect_digest([packed, plain], [], "u")
+    verify_digest([packed, plain], [compute_sha256(plain), "0" * 64], "u")
+    verify_digest([packed, plain], [compute_sha256(packed)], "u")
+    verify_digest([packed, plain], [], "u")
 
 
 def described(dataset: str) -> Columns:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from check_data.rules import RULES, broken_rows, unknown_class
+from check_data.rules import RULES, find_broken_rows, mark_unknown_classes
 from download.describe import main
-from preprocess.run import tidy
+from preprocess.run import clean_table
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.tables import read_table, write_table
 
@@ -110,16 +110,16 @@ def expect_accepted(file: Path, columns: Columns, raw_name: str) -> None:
     raw = file.with_name(raw_name)
     write_table(read_table(file, text=columns.text, header=[*columns.names, columns.source_target]), raw)
     clean = file.with_name("clean.csv")
-    write_table(tidy(read_table(raw, text=columns.text), columns), clean)
+    write_table(clean_table(read_table(raw, text=columns.text), columns), clean)
     sample = read_table(clean, text=columns.text)
     broken = {
         (name, rule): rows.head(3).tolist()
         for name in columns.names
         for rule in RULES
-        if len(rows := broken_rows(sample, columns, name, rule))
+        if len(rows := find_broken_rows(sample, columns, name, rule))
     }
     assert broken == {}
-    assert not unknown_class(sample[columns.target]).any()
+    assert not mark_unknown_classes(sample[columns.target]).any()
 
 
 ENDINGS = [(".csv", ".csv"), (".parquet", ".csv"), (".parquet", ".parquet"), (".xlsx", ".csv")]

@@ -10,10 +10,10 @@ import pytest
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate import predictions
-from evaluate.champion_comparison import CannotCompare, rows_in
-from evaluate.predictions import calm_median, milliseconds_per_answer, scored_by
-from stepkit.table.tables import with_column
-from tests.support.small_data import CLIENTS, clients
+from evaluate.champion_comparison import CannotCompare, mark_training_rows
+from evaluate.predictions import compute_calm_median, measure_latency_ms, score_table
+from stepkit.table.tables import add_column
+from tests.support.small_data import CLIENTS, make_clients
 
 
 class Asked:
@@ -30,10 +30,12 @@ class Asked:
 def test_the_time_of_an_answer_is_that_of_a_machine_with_nothing_else_to_do() -> None:
     quiet = [(0.004, 1.0)] * 60
     busy = [(0.004 * 20, 20.0)] * 45 + [(0.004 * 2, 2.0)] * 15
-    assert calm_median(quiet) == calm_median(busy) == pytest.approx(0.004)
-    assert calm_median([(0.080, 1.0)] * 60) == pytest.approx(0.080), "a slow model on a quiet machine is slow"
+    assert compute_calm_median(quiet) == compute_calm_median(busy) == pytest.approx(0.004)
+    assert compute_calm_median([(0.080, 1.0)] * 60) == pytest.approx(0.080), "a slow model on a quiet machine is slow"
     spoiled = [(0.004, 1.0)] * 40 + [(0.3, 1.0)] * 20
-    assert calm_median(spoiled) == pytest.approx(0.004), "some answers that waited while the work beside them did not"
+    assert compute_calm_median(spoiled) == pytest.approx(0.004), (
+        "some answers that waited while the work beside them did not"
+    )
 
 
 def test_a_model_that_waits_is_not_taken_for_one_on_a_busy_machine() -> None:
@@ -42,7 +44,7 @@ def test_a_model_that_waits_is_not_taken_for_one_on_a_busy_machine() -> None:
             time.sleep(0.01)
             return super().predict(rows)
 
-    assert milliseconds_per_answer(cast(PyFuncModel, Waits()), clients(), CLIENTS) > 5
+    assert measure_latency_ms(cast(PyFuncModel, Waits()), make_clients(), CLIENTS) > 5
 
 
 @pytest.mark.parametrize(
@@ -53,18 +55,18 @@ def test_a_large_table_is_scored_in_even_parts_and_in_order(
 ) -> None:
     monkeypatch.setattr(predictions, "ROWS_AT_ONCE", at_once)
     model = Asked()
-    answer = scored_by(cast(PyFuncModel, model), clients().loc[[3, 1, 0, 2]], CLIENTS)
+    answer = score_table(cast(PyFuncModel, model), make_clients().loc[[3, 1, 0, 2]], CLIENTS)
     assert model.rows == parts
     assert answer.probability.tolist() == [0.45, 0.57, 0.24, 0.34]
 
 
 def test_rows_that_the_champion_knows_are_found_by_value() -> None:
-    known = clients().iloc[[1, 3]].astype({"AGE": float})
-    assert list(rows_in(known, clients(), CLIENTS)) == [False, True, False, True]
+    known = make_clients().iloc[[1, 3]].astype({"AGE": float})
+    assert list(mark_training_rows(known, make_clients(), CLIENTS)) == [False, True, False, True]
 
 
 @pytest.mark.parametrize("column", ["AGE", CLIENTS.target])
 def test_a_champion_of_a_table_with_other_types_is_not_compared(column: str) -> None:
-    known = with_column(clients(), column, "young")
+    known = add_column(make_clients(), column, "young")
     with pytest.raises(CannotCompare, match=r"columns have other types$"):
-        rows_in(known, clients(), CLIENTS)
+        mark_training_rows(known, make_clients(), CLIENTS)

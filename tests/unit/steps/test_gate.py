@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluate.bootstrap import Bootstrap
-from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge
+from evaluate.gate import BETTER, Comparison, Facts, Verdict, judge_model
 from evaluate.slices import Slice
 from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval
@@ -19,7 +19,7 @@ from stepkit.store.champion import OtherDataSet
 
 FOUND = {"roc_auc": 0.77, "log_loss": 0.5, "calibration_error": 0.1}
 FACTS = Facts(onnx_difference=1e-7, size_mb=20, latency_ms=3)
-FIRST = Comparison(why_none="there is no champion yet")
+FIRST = Comparison(reason_not_needed="there is no champion yet")
 
 
 def verdict(
@@ -30,7 +30,7 @@ def verdict(
     **gate: Any,
 ) -> Verdict:
     settings = Evaluation(gate=Gate.model_validate(gate))
-    return judge({**FOUND, **(found or {})}, slices or [], facts, comparison, settings)
+    return judge_model({**FOUND, **(found or {})}, slices or [], facts, comparison, settings)
 
 
 def against(value: float, low: float, high: float, metric: str = "roc_auc") -> Comparison:
@@ -87,7 +87,7 @@ def test_of_a_loss_less_is_better() -> None:
             "ROC AUC -0.0065 (-0.0136 to +0.0007) against the champion (version 3): may be worse by more than 0.01",
         ),
         (
-            Comparison("3", why_not="its artifact is gone"),
+            Comparison("3", reason_not_compared="its artifact is gone"),
             "not compared with the champion (version 3): its artifact is gone",
         ),
         (
@@ -106,7 +106,7 @@ def test_a_comparison_is_described_in_words(comparison: Comparison, reasons: str
 @pytest.mark.parametrize(("why", "outcome"), [("", "rejected"), ("no row of it is real", "passed")])
 def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str, outcome: str) -> None:
     other = "the champion (version 3) is of another data set (ours, not sample)"
-    found = verdict(comparison=Comparison("3", why_none=other, other_data_set=OtherDataSet(other, why)))
+    found = verdict(comparison=Comparison("3", reason_not_needed=other, other_data_set=OtherDataSet(other, why)))
     assert (found.outcome, found.rules[-1].name) == (outcome, "data_set")
     assert found.rules[-1].reason.startswith(other)
     assert (why or "register.replace_data_set=true") in found.rules[-1].reason
@@ -140,7 +140,7 @@ def test_what_was_not_computed_is_a_failure_and_not_a_pass(name: str) -> None:
 @pytest.mark.parametrize("name", ["calibration_error", "worst_slice", "onnx_difference", "size_mb", "latency_ms"])
 def test_null_switches_a_rule_off(name: str) -> None:
     slices = [one_slice(0.7, 0.8)]
-    on, off = verdict(slices=slices), judge(FOUND, slices, FACTS, FIRST, Evaluation(gate=Gate(**{name: None})))
+    on, off = verdict(slices=slices), judge_model(FOUND, slices, FACTS, FIRST, Evaluation(gate=Gate(**{name: None})))
     assert {rule.name for rule in on.rules} - {rule.name for rule in off.rules} == {name}
 
 
@@ -158,7 +158,7 @@ def test_a_slice_too_small_to_be_judged_does_not_count() -> None:
 
 
 def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
-    written = json.loads(json.dumps(verdict(comparison=against(0.0, 0.0, 0.0)).as_dict()))
+    written = json.loads(json.dumps(verdict(comparison=against(0.0, 0.0, 0.0)).to_dict()))
     assert (written["passed"], written["outcome"]) == (False, "as_good")
     names = [
         "roc_auc",
@@ -189,7 +189,7 @@ def promotions(gain: float, pairs: int = PAIRS) -> int:
             logits = common + random.normal(separation * labels, 0.5)
             probability = 1 / (1 + np.exp(-logits))
             models.append(Scored(labels, probability, (probability > 0.5).astype(int)))
-        passed += verdict(comparison=Comparison("1", differences=how.differences(*models))).passed
+        passed += verdict(comparison=Comparison("1", differences=how.compute_differences(*models))).passed
     return passed
 
 

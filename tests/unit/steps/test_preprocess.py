@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocess.duplicates import ROWS_AT_ONCE, empty_rows, repeated_rows
-from preprocess.run import about_identical, as_target, as_type, expect_columns, tidy
+from preprocess.duplicates import ROWS_AT_ONCE, mark_empty_rows, mark_repeated_rows
+from preprocess.run import clean_table, convert_type, count_identical_rows, to_target, verify_columns
 from stepkit.errors import TableUnfit
 from stepkit.table.columns import Column
-from tests.support.memory import bytes_of, peak_bytes
+from tests.support.memory import count_bytes, measure_peak_bytes
 from tests.support.small_data import CLIENTS, LOANS
 
 TARGET = CLIENTS.source_target
@@ -35,7 +35,7 @@ def raw() -> pd.DataFrame:
 def test_tidy_drops_equal_and_empty_rows_and_gives_doubles_as_the_models_signature_has_them() -> None:
     table = raw()
     before = table.copy(deep=True)
-    clean = tidy(table, CLIENTS)
+    clean = clean_table(table, CLIENTS)
     expected = pd.DataFrame({"LIMIT_BAL": [20000.0, 50000.0], "SEX": [2.0, 1.0], "AGE": [24.0, 57.0]})
     pd.testing.assert_frame_equal(clean, expected.assign(default=pd.array([1, 0], dtype="Int64")))
     clean.loc[:, "AGE"] = 99
@@ -60,25 +60,25 @@ def test_identical_rows_are_treated_as_the_data_set_says_and_reported(
     duplicates: str | None, rows: int, kept: list[int], count: int, words: str
 ) -> None:
     columns, table = CLIENTS.model_copy(update={"duplicates": duplicates}), raw().tail(rows)
-    clean = tidy(table, columns)
+    clean = clean_table(table, columns)
     assert clean["AGE"].tolist() == kept
-    assert about_identical(table, clean, columns) == (count, words)
+    assert count_identical_rows(table, clean, columns) == (count, words)
 
 
 def test_tidy_keeps_rows_that_are_only_partly_empty() -> None:
     gappy = raw().assign(AGE=pd.Series([24, None, None, 57], dtype=object))
-    assert tidy(gappy, CLIENTS)["AGE"].isna().tolist() == [False, True, False]
+    assert clean_table(gappy, CLIENTS)["AGE"].isna().tolist() == [False, True, False]
 
 
 def test_tidy_needs_no_id_no_row_and_no_row_numbers() -> None:
-    assert len(tidy(raw().drop(columns="ID"), CLIENTS)) == 2
-    assert tidy(raw().head(0), CLIENTS).empty
-    assert tidy(raw().set_index(pd.Index(["a", "b", "c", "d"])), CLIENTS).index.tolist() == [0, 1]
+    assert len(clean_table(raw().drop(columns="ID"), CLIENTS)) == 2
+    assert clean_table(raw().head(0), CLIENTS).empty
+    assert clean_table(raw().set_index(pd.Index(["a", "b", "c", "d"])), CLIENTS).index.tolist() == [0, 1]
 
 
 def test_tidy_leaves_categories_as_codes_and_texts_as_texts() -> None:
     table = pd.DataFrame({"repaid": ["no"], "branch": ["007"], "purpose": ["boat"], "amount": [1.5]})
-    clean = tidy(table, LOANS)
+    clean = clean_table(table, LOANS)
     assert clean.iloc[0].tolist() == [1.5, "boat", "007", 1]
 
 
@@ -102,13 +102,13 @@ def test_a_column_gets_the_type_that_its_values_allow(
     values: list[object], column: Column, typed: list[object]
 ) -> None:
     before = pd.Series(values)
-    found = ["gap" if pd.isna(value) else value for value in as_type(before, column)]
+    found = ["gap" if pd.isna(value) else value for value in convert_type(before, column)]
     assert repr(found) == repr(typed)  # 1.0 is not 1
     assert before.equals(pd.Series(values))
 
 
 def test_a_target_in_words_becomes_0_and_1() -> None:
-    assert as_target(pd.Series(["yes", "no", "yes"]), LOANS).tolist() == [0, 1, 0]
+    assert to_target(pd.Series(["yes", "no", "yes"]), LOANS).tolist() == [0, 1, 0]
 
 
 NUMBERS = {
@@ -125,7 +125,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize("values", NUMBERS.values(), ids=NUMBERS)
 def test_a_target_of_numbers_is_taken_in_any_type(values: list[object]) -> None:
-    target = as_target(pd.Series(values), CLIENTS)
+    target = to_target(pd.Series(values), CLIENTS)
     assert target.tolist() == [0, 1]
     assert target.dtype == "Int64"
 
@@ -134,21 +134,21 @@ def test_a_target_of_numbers_is_taken_in_any_type(values: list[object]) -> None:
 @pytest.mark.parametrize("values", [[False, True], [False, True, None]], ids=["booleans", "with a gap"])
 def test_a_target_of_booleans_is_taken_in_either_spelling(values: list[object], classes: tuple[str, str]) -> None:
     columns = CLIENTS.model_copy(update={"negative": classes[0], "positive": classes[1]})
-    assert as_target(pd.Series(values, dtype=object), columns).tolist()[:2] == [0, 1]
-    assert as_target(pd.Series([False, True]), columns).tolist() == [0, 1]
+    assert to_target(pd.Series(values, dtype=object), columns).tolist()[:2] == [0, 1]
+    assert to_target(pd.Series([False, True]), columns).tolist() == [0, 1]
 
 
 def test_a_third_class_stays_as_it_came() -> None:
     values = pd.Series([0, 1, 2])
-    assert as_target(values, CLIENTS).tolist() == values.tolist() == [0, 1, 2]
-    assert as_target(pd.Series(["yes", "maybe", "no"]), LOANS).tolist() == [0, "maybe", 1]
-    assert as_target(pd.Series(["yes", None, "no"]), LOANS).isna().tolist() == [False, True, False]
+    assert to_target(values, CLIENTS).tolist() == values.tolist() == [0, 1, 2]
+    assert to_target(pd.Series(["yes", "maybe", "no"]), LOANS).tolist() == [0, "maybe", 1]
+    assert to_target(pd.Series(["yes", None, "no"]), LOANS).isna().tolist() == [False, True, False]
 
 
 def test_a_table_without_some_columns_is_refused_with_their_names() -> None:
-    expect_columns(raw(), CLIENTS, "raw.csv")
+    verify_columns(raw(), CLIENTS, "raw.csv")
     with pytest.raises(TableUnfit, match=rf"raw\.csv lacks 2 of 4 columns: AGE, {TARGET}\. It has: ID, SEX"):
-        expect_columns(raw().drop(columns=["AGE", TARGET])[["ID", "SEX", "LIMIT_BAL"]], CLIENTS, "raw.csv")
+        verify_columns(raw().drop(columns=["AGE", TARGET])[["ID", "SEX", "LIMIT_BAL"]], CLIENTS, "raw.csv")
 
 
 ALIKE = {
@@ -176,7 +176,7 @@ APART = {
 )
 def test_rows_are_equal_if_and_only_if_their_values_are(values: pd.Series, equal: bool) -> None:
     table = pd.DataFrame({"ID": [1, 2], "x": values, "y": [3, 3]})
-    assert repeated_rows(table, "ID").tolist() == [False, equal]
+    assert mark_repeated_rows(table, "ID").tolist() == [False, equal]
 
 
 def mixed(rows: int, seed: int) -> pd.DataFrame:
@@ -199,7 +199,7 @@ def mixed(rows: int, seed: int) -> pd.DataFrame:
 def test_the_rows_that_go_are_those_that_pandas_drops(seed: int) -> None:
     table = mixed(200, seed)
     expected = table.drop(columns="ID").dropna(how="all").drop_duplicates().index
-    kept = np.flatnonzero(~empty_rows(table, "ID") & ~repeated_rows(table, "ID"))
+    kept = np.flatnonzero(~mark_empty_rows(table, "ID") & ~mark_repeated_rows(table, "ID"))
     assert kept.tolist() == expected.tolist()
     assert 0 < len(kept) < 200
 
@@ -207,7 +207,7 @@ def test_the_rows_that_go_are_those_that_pandas_drops(seed: int) -> None:
 def test_two_undescribed_columns_of_one_name_are_told_apart() -> None:
     table = raw().drop(columns="NOTE").iloc[[0, 1]]
     noted = pd.concat([table, pd.Series(["a", "a"], name="NOTE"), pd.Series(["b", "c"], name="NOTE")], axis=1)
-    assert len(tidy(noted, CLIENTS)) == 2
+    assert len(clean_table(noted, CLIENTS)) == 2
 
 
 def amounts(rows: int, columns: int) -> pd.DataFrame:
@@ -216,18 +216,18 @@ def amounts(rows: int, columns: int) -> pd.DataFrame:
 
 def test_repeated_rows_are_found_without_another_copy_of_the_table() -> None:
     table = amounts(100_000, 20)
-    assert peak_bytes(lambda: repeated_rows(table, None)) < 0.5 * bytes_of(table)
+    assert measure_peak_bytes(lambda: mark_repeated_rows(table, None)) < 0.5 * count_bytes(table)
 
 
 def test_tidy_takes_hardly_more_memory_than_what_it_returns() -> None:
     names = [f"amount_{number}" for number in range(20)]
     columns = CLIENTS.model_copy(update={"columns": {name: Column() for name in names}})
     table = amounts(100_000, 20).assign(**{TARGET: np.arange(100_000) % 2})
-    clean = tidy(table, columns)
-    assert peak_bytes(lambda: tidy(table, columns)) < 1.5 * bytes_of(clean)
+    clean = clean_table(table, columns)
+    assert measure_peak_bytes(lambda: clean_table(table, columns)) < 1.5 * count_bytes(clean)
 
 
 def test_rows_that_are_equal_are_found_however_far_apart() -> None:
     table = amounts(2 * ROWS_AT_ONCE + 2, 2)
     table.loc[len(table) - 1] = table.loc[0]
-    assert np.flatnonzero(repeated_rows(table, None)).tolist() == [len(table) - 1]
+    assert np.flatnonzero(mark_repeated_rows(table, None)).tolist() == [len(table) - 1]

@@ -17,16 +17,22 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from random_forest.export import TRUSTED_TYPES, expect_equal, largest_difference, requirements, signature_of
+from random_forest.export import (
+    TRUSTED_TYPES,
+    compute_largest_difference,
+    list_requirements,
+    make_signature,
+    verify_equal,
+)
 from random_forest.graph import PROBABILITIES, to_graph
-from random_forest.pipeline import ENCODE, build, features_of, importances
-from random_forest.predictor import Predictor, probabilities_of
-from random_forest.run import model_settings
+from random_forest.pipeline import ENCODE, build_pipeline, compute_importances, select_features
+from random_forest.predictor import Predictor, compute_probabilities
+from random_forest.run import read_model_settings
 from stepkit.errors import BadParameter, ExportUnequal
 from stepkit.paths import ROOT
 from stepkit.settings.model import Features, Forest, ModelSettings
 from stepkit.table.columns import Column, Columns
-from stepkit.table.tables import as_model_input
+from stepkit.table.tables import to_model_input
 
 MIXED = Columns(
     source_target="default",
@@ -63,7 +69,7 @@ UNSEEN = pd.DataFrame(
 
 
 def fitted(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
-    return build(settings, MIXED, seed).fit(as_model_input(TRAINING, MIXED), TRAINING["default"])
+    return build_pipeline(settings, MIXED, seed).fit(to_model_input(TRAINING, MIXED), TRAINING["default"])
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,7 @@ def graph_of(model: Pipeline, columns: Columns, folder: Path) -> Path:
 
 def difference(model: Pipeline, rows: pd.DataFrame, columns: Columns, folder: Path) -> float:
     """Export a fitted pipeline and return how far the graph is from it on some rows."""
-    return largest_difference(model, graph_of(model, columns, folder), rows, columns.names, columns.text)
+    return compute_largest_difference(model, graph_of(model, columns, folder), rows, columns.names, columns.text)
 
 
 def answer(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,12 +104,12 @@ def answer(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("rows", [TRAINING, UNSEEN], ids=["training rows", "unknown codes and gaps"])
 def test_the_graph_answers_as_scikit_learn_does(model: Pipeline, rows: pd.DataFrame, tmp_path: Path) -> None:
-    assert difference(model, as_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
+    assert difference(model, to_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize("code", [1.5, 0.5, -0.5, 1.0001, -1.0, 1e10, np.inf, -np.inf])
 def test_a_number_that_is_not_a_code_is_an_unknown_code(predictor: Predictor, code: float) -> None:
-    rows = as_model_input(TRAINING, MIXED)
+    rows = to_model_input(TRAINING, MIXED)
     unknown, asked, known = (answer(predictor, rows.assign(SEX=value)) for value in (9.0, code, 1.0))
     assert asked.equals(unknown)
     assert not asked.equals(known)
@@ -112,12 +118,12 @@ def test_a_number_that_is_not_a_code_is_an_unknown_code(predictor: Predictor, co
 @pytest.mark.parametrize("answered", [np.nan, 1.1, -0.1, np.inf, 1 + 1e-5])
 def test_the_predictor_returns_probabilities_or_fails(answered: float) -> None:
     with pytest.raises(MlflowException, match="not a number from 0 to 1") as caught:
-        probabilities_of(answering([0.5, answered]), {})
+        compute_probabilities(answering([0.5, answered]), {})
     assert caught.value.get_http_status_code() == 500
 
 
 def test_the_last_digits_of_a_sum_may_leave_the_range_of_probabilities() -> None:
-    assert probabilities_of(answering([1 + 9e-7, -9e-7]), {}).tolist() == [1.0, 0.0]
+    assert compute_probabilities(answering([1 + 9e-7, -9e-7]), {}).tolist() == [1.0, 0.0]
 
 
 def answering(values: list[float]) -> Any:
@@ -142,7 +148,7 @@ ODD_NAMES = {
 def test_another_kind_of_classifier_is_exported_by_its_own_converter(
     tmp_path: Path, classifier: GradientBoostingClassifier | LogisticRegression
 ) -> None:
-    rows = as_model_input(TRAINING, MIXED)
+    rows = to_model_input(TRAINING, MIXED)
     model = Pipeline([(ENCODE, fitted().named_steps[ENCODE]), ("classifier", classifier)])
     assert difference(model.fit(rows, TRAINING["default"]), rows, MIXED, tmp_path) < 1e-5
 
@@ -153,20 +159,20 @@ def test_a_column_with_the_name_of_the_answer_is_refused() -> None:
 
 
 def test_a_graph_of_another_model_is_refused(model: Pipeline, tmp_path: Path) -> None:
-    graph, rows = graph_of(fitted(seed=1), MIXED, tmp_path), as_model_input(TRAINING, MIXED)
+    graph, rows = graph_of(fitted(seed=1), MIXED, tmp_path), to_model_input(TRAINING, MIXED)
     with pytest.raises(ExportUnequal, match=r"differs from scikit-learn by up to .* on 6 validation rows"):
-        expect_equal(largest_difference(model, graph, rows, MIXED.names, MIXED.text), 6)
+        verify_equal(compute_largest_difference(model, graph, rows, MIXED.names, MIXED.text), 6)
 
 
 @pytest.mark.parametrize("difference", [1e-5, 1.0, float("nan")])
 def test_a_difference_at_the_limit_or_not_a_number_is_refused(difference: float) -> None:
-    expect_equal(9.9e-6, 6)  # of float sums
+    verify_equal(9.9e-6, 6)  # of float sums
     with pytest.raises(ExportUnequal):
-        expect_equal(difference, 6)
+        verify_equal(difference, 6)
 
 
 def test_the_predictor_answers_with_probability_and_class(model: Pipeline, predictor: Predictor) -> None:
-    rows = as_model_input(TRAINING, MIXED).set_axis(range(10, 16))
+    rows = to_model_input(TRAINING, MIXED).set_axis(range(10, 16))
     found, expected = answer(predictor, rows), model.predict_proba(rows)[:, 1]
     assert list(found) == ["probability", "class"]
     assert found.index.tolist() == rows.index.tolist()
@@ -175,7 +181,7 @@ def test_the_predictor_answers_with_probability_and_class(model: Pipeline, predi
 
 
 def test_the_class_follows_the_models_threshold(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = as_model_input(TRAINING, MIXED)
+    rows = to_model_input(TRAINING, MIXED)
     for threshold, classes in ((0.0, {1}), (1.1, {0})):
         monkeypatch.setattr(predictor, "threshold", threshold)
         assert set(answer(predictor, rows)["class"]) == classes
@@ -183,24 +189,24 @@ def test_the_class_follows_the_models_threshold(predictor: Predictor, monkeypatc
 
 def test_the_predictor_takes_whole_numbers_gaps_and_any_order_of_columns(predictor: Predictor) -> None:
     rows = TRAINING.astype({"AGE": "Int64", "SEX": "Int64", "purpose": "string"})[["amount", "SEX", "AGE", "purpose"]]
-    pd.testing.assert_frame_equal(answer(predictor, rows), answer(predictor, as_model_input(TRAINING, MIXED)))
+    pd.testing.assert_frame_equal(answer(predictor, rows), answer(predictor, to_model_input(TRAINING, MIXED)))
 
 
 def test_one_row_gets_the_answer_that_it_gets_among_others(predictor: Predictor) -> None:
-    rows = as_model_input(UNSEEN, MIXED)
+    rows = to_model_input(UNSEEN, MIXED)
     alone = [answer(predictor, rows.iloc[[row]]) for row in range(len(rows))]
     pd.testing.assert_frame_equal(pd.concat(alone), answer(predictor, rows))
 
 
 def test_the_signature_is_of_doubles_and_texts() -> None:
-    signature = signature_of(["purpose", "AGE"], ["purpose"])
+    signature = make_signature(["purpose", "AGE"], ["purpose"])
     assert {column.name: column.type.name for column in signature.inputs} == {"purpose": "string", "AGE": "double"}
     assert signature.outputs.input_names() == ["probability", "class"]
 
 
 def test_requirements_are_exact() -> None:
-    assert all(line.count("==") == 1 for line in requirements())
-    assert {line.split("==")[0] for line in requirements()} == {"mlflow", "numpy", "pandas", "onnxruntime"}
+    assert all(line.count("==") == 1 for line in list_requirements())
+    assert {line.split("==")[0] for line in list_requirements()} == {"mlflow", "numpy", "pandas", "onnxruntime"}
 
 
 def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(model: Pipeline, tmp_path: Path) -> None:
@@ -209,12 +215,12 @@ def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(mod
     assert skops.io.get_untrusted_types(file=file) == TRUSTED_TYPES
     assert {name.split(".")[0] for name in TRUSTED_TYPES} == {"numpy", "sklearn"}
     loaded = skops.io.load(file, trusted=TRUSTED_TYPES)
-    rows = as_model_input(TRAINING, MIXED)
+    rows = to_model_input(TRAINING, MIXED)
     np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
 
 
 def test_the_same_seed_gives_the_same_forest() -> None:
-    rows = as_model_input(TRAINING, MIXED)
+    rows = to_model_input(TRAINING, MIXED)
     np.testing.assert_array_equal(fitted(3).predict_proba(rows), fitted(3).predict_proba(rows))
 
 
@@ -247,20 +253,20 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
     columns, training, later = TABLES[name]
-    model = build(SETTINGS, columns, 42).fit(as_model_input(training, columns), TRAINING["default"])
+    model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(training, columns), TRAINING["default"])
     for rows in (training, later):
-        assert difference(model, as_model_input(rows, columns), columns, tmp_path) < 1e-6
+        assert difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
 
 
 def test_a_column_may_be_called_like_a_code_of_another() -> None:
     columns = Columns(source_target="y", target="y", columns={"SEX": Column(role="categorical"), "SEX_1.0": Column()})
     rows = pd.DataFrame({"SEX": [1.0, 2.0] * 3, "SEX_1.0": [1.0, 2.0, 3.0] * 2})
-    found = importances(build(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
+    found = compute_importances(build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
     assert sorted(found.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
 
 
 def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
-    found = importances(fitted())
+    found = compute_importances(fitted())
     assert found.sum() == pytest.approx(1.0)
     assert found.is_monotonic_decreasing
     assert {"AGE", "SEX_1.0", "purpose_car"} <= set(found.index)
@@ -268,13 +274,13 @@ def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
 
 def test_chosen_features_are_taken_in_the_data_sets_order() -> None:
     wanted = Features(numeric=["amount"], categorical=["SEX", "purpose"])
-    assert features_of(wanted, MIXED) == ["purpose", "SEX", "amount"]
+    assert select_features(wanted, MIXED) == ["purpose", "SEX", "amount"]
 
 
 def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
     settings = ModelSettings(random_forest=SETTINGS.random_forest, features=Features(numeric=["AGE"], categorical=[]))
     taken = MIXED.model_copy(update={"columns": {"AGE": MIXED.columns["AGE"]}})
-    assert difference(fitted(settings=settings), as_model_input(TRAINING, MIXED), taken, tmp_path) < 1e-6
+    assert difference(fitted(settings=settings), to_model_input(TRAINING, MIXED), taken, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -289,16 +295,16 @@ def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
 )
 def test_features_that_the_data_set_does_not_have_are_named(features: Features, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
-        build(ModelSettings(features=features), MIXED, 42)
+        build_pipeline(ModelSettings(features=features), MIXED, 42)
 
 
 def test_the_file_next_to_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("threshold: 0.3")
-    assert model_settings("rf_config.yaml").random_forest.max_depth == 13
-    assert model_settings(str(own)).threshold == 0.3
+    assert read_model_settings("rf_config.yaml").random_forest.max_depth == 13
+    assert read_model_settings(str(own)).threshold == 0.3
     own.write_text("random_forest: {n_trees: 5}")
     with pytest.raises(BadParameter, match=r"own\.yaml: random_forest\.n_trees: Extra inputs"):
-        model_settings(str(own))
+        read_model_settings(str(own))
     with pytest.raises(BadParameter, match=rf"no model configuration at {ROOT / 'random_forest' / 'other.yaml'}"):
-        model_settings("other.yaml")
+        read_model_settings("other.yaml")

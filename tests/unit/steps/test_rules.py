@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from pandas.api.extensions import ExtensionArray
 
-from check_data.rules import RULES, broken_rows, remedy, unknown_class, unknown_value
+from check_data.rules import RULES, find_broken_rows, mark_unknown_classes, mark_unknown_values, suggest_remedy
 from stepkit.table.columns import Column, Columns
-from tests.support.memory import peak_bytes
-from tests.support.small_data import CLIENTS, clients
+from tests.support.memory import measure_peak_bytes
+from tests.support.small_data import CLIENTS, make_clients
 
 TEXT = Column(type="text", role="categorical")
 FLOAT = Column(type="float")
@@ -62,7 +62,7 @@ def known(*values: object, **more: object) -> Column:
 def test_a_rule_names_the_rows_that_break_it(rule: str, values: Any, column: Column, rows: list[int]) -> None:
     columns = Columns(source_target="y", target="y", columns={"x": column})
     values = values if isinstance(values, ExtensionArray) else pd.Series(values, dtype=object)
-    assert broken_rows(pd.DataFrame({"x": values}), columns, "x", rule).index.tolist() == rows
+    assert find_broken_rows(pd.DataFrame({"x": values}), columns, "x", rule).index.tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,20 @@ def test_a_rule_names_the_rows_that_break_it(rule: str, values: Any, column: Col
     ids=str,
 )
 def test_the_target_is_0_or_1_and_never_missing(values: list[object], rows: list[int]) -> None:
-    assert pd.Series(values)[unknown_class(pd.Series(values))].index.tolist() == rows
+    assert pd.Series(values)[mark_unknown_classes(pd.Series(values))].index.tolist() == rows
 
 
 def test_broken_rows_are_the_values_with_their_row_numbers() -> None:
-    table = clients().assign(AGE=[24, 17, 34, 130])
-    assert broken_rows(table, CLIENTS, "AGE", "range").to_dict() == {1: 17, 3: 130}
+    table = make_clients().assign(AGE=[24, 17, 34, 130])
+    assert find_broken_rows(table, CLIENTS, "AGE", "range").to_dict() == {1: 17, 3: 130}
 
 
 def test_every_rule_finds_nothing_in_clean_rows() -> None:
-    found = {(name, rule): len(broken_rows(clients(), CLIENTS, name, rule)) for name in CLIENTS.names for rule in RULES}
+    found = {
+        (name, rule): len(find_broken_rows(make_clients(), CLIENTS, name, rule))
+        for name in CLIENTS.names
+        for rule in RULES
+    }
     assert set(found.values()) == {0}
     assert len(found) == 12
 
@@ -88,12 +92,12 @@ def test_every_rule_finds_nothing_in_clean_rows() -> None:
 def test_a_column_of_known_codes_is_judged_without_a_text_for_each_row() -> None:
     column = known(1, 2, role="categorical")
     values = pd.Series([1.0, 2.0] * 50_000)
-    unknown_value(values, column)
-    assert peak_bytes(lambda: unknown_value(values, column)) < 50 * len(values)
+    mark_unknown_values(values, column)
+    assert measure_peak_bytes(lambda: mark_unknown_values(values, column)) < 50 * len(values)
 
 
 def test_large_codes_and_numbers_come_with_a_remedy() -> None:
-    assert "type: text" in remedy(CODE, "type", pd.Series([100000001]))
-    assert "3.4e+38" in remedy(FLOAT, "range", pd.Series([INF]))
-    assert remedy(CODE, "type", pd.Series(["word", 2.5], dtype=object)) == ""
-    assert remedy(FLOAT, "range", pd.Series([-1.0])) == ""
+    assert "type: text" in suggest_remedy(CODE, "type", pd.Series([100000001]))
+    assert "3.4e+38" in suggest_remedy(FLOAT, "range", pd.Series([INF]))
+    assert suggest_remedy(CODE, "type", pd.Series(["word", 2.5], dtype=object)) == ""
+    assert suggest_remedy(FLOAT, "range", pd.Series([-1.0])) == ""

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from evaluate.bootstrap import Bootstrap
-from evaluate.importance import importance, sampled
-from evaluate.measure import Assessed, report
-from evaluate.slices import Slice, parts_of, sliced, worst_of
+from evaluate.importance import importance, sample_rows
+from evaluate.measure import Assessment, build_report
+from evaluate.slices import Slice, build_slices, find_worst_slice, iter_parts
 from stepkit.errors import BadParameter
 from stepkit.model.metrics import Scored
 from stepkit.settings.evaluate import Costs, Evaluation, Gate, Metric, Slices
@@ -23,7 +23,7 @@ COLUMNS = Columns(
 
 
 def names(values: pd.Series, column: Column, bands: list[float]) -> dict[str, list[int]]:
-    return {label: np.flatnonzero(mask).tolist() for _, label, mask in parts_of(values, column, bands)}
+    return {label: np.flatnonzero(mask).tolist() for _, label, mask in iter_parts(values, column, bands)}
 
 
 def test_codes_have_their_labels_in_the_order_of_the_description() -> None:
@@ -66,28 +66,28 @@ def predict(rows: pd.DataFrame) -> np.ndarray:
 
 def test_each_slice_has_counts_metrics_and_intervals_and_the_worst_is_found() -> None:
     scored, table = answered()
-    found = sliced(scored, table, COLUMNS, Slices(), HOW)
+    found = build_slices(scored, table, COLUMNS, Slices(), HOW)
     assert [one.label for one in found[:2]] == ["Sex: male", "Sex: female"]
     men, women = found[:2]
     assert (men.rows, men.positives) == (200, int(table.loc[table["SEX"] == 1, "y"].sum()))
     assert men.metrics["roc_auc"].value == 1.0
     assert women.metrics["roc_auc"].low < 0.5 < women.metrics["roc_auc"].high
-    assert worst_of([men, women], Slices(), "roc_auc") is women
+    assert find_worst_slice([men, women], Slices(), "roc_auc") is women
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "log_loss", "brier_score"])
 def test_the_slice_that_is_reported_as_the_worst_is_no_better_one_where_less_is_better(metric: Metric) -> None:
     scored, table = answered()
-    men, women = sliced(scored, table, COLUMNS, Slices(), HOW)[:2]
+    men, women = build_slices(scored, table, COLUMNS, Slices(), HOW)[:2]
     assert men.metrics["log_loss"].value < women.metrics["log_loss"].value
-    found = report(Assessed(scored, {}, [men, women], []), 0.5, Evaluation(gate=Gate(metric=metric)), 1)
+    found = build_report(Assessment(scored, {}, [men, women], []), 0.5, Evaluation(gate=Gate(metric=metric)), 1)
     assert found["worst_slice"]["label"] == "Sex: female"
 
 
 def test_a_slice_without_positives_is_shown_without_what_cannot_be_computed() -> None:
     scored, table = answered()
     scored.labels[table["AGE"] < 30] = 0
-    young = next(one for one in sliced(scored, table, COLUMNS, Slices(), HOW) if one.label == "AGE: below 30")
+    young = next(one for one in build_slices(scored, table, COLUMNS, Slices(), HOW) if one.label == "AGE: below 30")
     assert (young.positives, np.isnan(young.metrics["roc_auc"].value)) == (0, True)
     assert np.isfinite(young.metrics["brier_score"].high)
     assert not young.is_judged(Slices())
@@ -102,10 +102,10 @@ def test_a_slice_is_judged_from_so_many_rows_of_either_class_on(rows: int, posit
 
 def test_the_configuration_chooses_other_slices() -> None:
     scored, table = answered()
-    found = sliced(scored, table, COLUMNS, Slices(columns={"AGE": [50]}), HOW)
+    found = build_slices(scored, table, COLUMNS, Slices(columns={"AGE": [50]}), HOW)
     assert [one.value for one in found] == ["below 50", "50 and above"]
     with pytest.raises(BadParameter, match="names WEIGHT, which the data set does not describe"):
-        sliced(scored, table, COLUMNS, Slices(columns={"WEIGHT": []}), HOW)
+        build_slices(scored, table, COLUMNS, Slices(columns={"WEIGHT": []}), HOW)
 
 
 def test_the_column_that_decides_is_the_most_important_and_one_not_used_is_worth_nothing() -> None:
@@ -118,6 +118,6 @@ def test_the_column_that_decides_is_the_most_important_and_one_not_used_is_worth
 
 
 def test_a_sample_is_no_larger_than_the_table_and_keeps_its_order() -> None:
-    assert sampled(4, 10, seed=1).tolist() == [0, 1, 2, 3]
-    some = sampled(1000, 10, seed=1)
+    assert sample_rows(4, 10, seed=1).tolist() == [0, 1, 2, 3]
+    some = sample_rows(1000, 10, seed=1)
     assert (len(set(some)), some.tolist()) == (10, sorted(some))

@@ -9,8 +9,8 @@ import pytest
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
-from random_forest.predictor import probabilities_of, session_of
-from random_forest.trees import TREES_TOGETHER, at_most_in_float32, convertible
+from random_forest.predictor import compute_probabilities, open_session
+from random_forest.trees import TREES_TOGETHER, make_convertible, round_down_to_float32
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(400, 6)).astype(np.float32)
@@ -28,7 +28,7 @@ LABELS = (ROWS[:, 0] + RNG.normal(size=400) > 0.3).astype(int)
 )
 def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None:
     forest = RandomForestClassifier(27, random_state=3, **settings).fit(ROWS, LABELS)
-    ours, theirs = (answers(one) for one in (convertible(forest), forest))
+    ours, theirs = (answers(one) for one in (make_convertible(forest), forest))
     assert (ours[0] == theirs[0]).all()
     assert ours[0].dtype == np.int64
     assert np.abs(ours[1] - theirs[1]).max() < 1e-6
@@ -38,14 +38,14 @@ def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None
 def answers(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels (n,) and the probabilities (n, 2) of the forest's graph."""
     graph = to_onnx(forest, rows[:1], options={id(forest): {"zipmap": False}})
-    session = session_of(graph.SerializeToString())
+    session = open_session(graph.SerializeToString())
     labels, probabilities = session.run(None, {session.get_inputs()[0].name: rows})
     return labels, probabilities
 
 
 def test_trees_are_shared_out_among_operators_and_none_is_left_out() -> None:
     for count in (1, TREES_TOGETHER, TREES_TOGETHER + 1):
-        forest = convertible(RandomForestClassifier(count, random_state=3).fit(ROWS, LABELS))
+        forest = make_convertible(RandomForestClassifier(count, random_state=3).fit(ROWS, LABELS))
         graph = to_onnx(forest, ROWS[:1], options={id(forest): {"zipmap": False}}).graph
         ensembles = [node for node in graph.node if node.op_type == "TreeEnsembleRegressor"]
         assert len(ensembles) == -(-count // TREES_TOGETHER)
@@ -55,20 +55,20 @@ def test_trees_are_shared_out_among_operators_and_none_is_left_out() -> None:
 def test_a_tie_is_of_the_class_that_scikit_learn_says() -> None:
     half = np.array([[0.0], [0.0], [1.0], [1.0]], dtype=np.float32)
     forest = RandomForestClassifier(1, bootstrap=False, max_depth=1).fit(half, [0, 1, 1, 1])
-    labels, probabilities = answers(convertible(forest), half)
+    labels, probabilities = answers(make_convertible(forest), half)
     assert probabilities[0, 1] == 0.5
     assert (labels == forest.predict(half)).all()
 
 
 def test_a_row_is_answered_alike_whatever_rows_stand_beside_it() -> None:
-    forest = convertible(RandomForestClassifier(27, random_state=3).fit(ROWS, LABELS))
+    forest = make_convertible(RandomForestClassifier(27, random_state=3).fit(ROWS, LABELS))
     together = answers(forest)[1]
     assert all((answers(forest, ROWS[row : row + 1])[1] == together[row]).all() for row in range(0, 400, 40))
 
 
 def test_the_forest_itself_stays_as_it_is() -> None:
     forest = RandomForestClassifier(2, random_state=3).fit(ROWS, LABELS)
-    convertible(forest)
+    make_convertible(forest)
     assert forest.bootstrap
     assert not hasattr(forest, "onnx_converter")
 
@@ -77,7 +77,7 @@ def test_a_threshold_is_rounded_downwards_only() -> None:
     tenth = np.float64(0.1)
     above = np.float64(np.float32(0.1))  # float32 of 0.1 lies above it
     assert above > tenth
-    rounded = at_most_in_float32(np.array([tenth, above, -tenth, 0.0, 16777217.0]))
+    rounded = round_down_to_float32(np.array([tenth, above, -tenth, 0.0, 16777217.0]))
     assert rounded.dtype == np.float32
     assert (rounded.astype(float) <= [tenth, above, -tenth, 0.0, 16777217.0]).all()
     assert rounded.tolist()[1:] == [above, -above, 0.0, 16777216.0]
@@ -90,9 +90,9 @@ def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1() -> None:
     raw = []
     for trees in range(5, 60, 3):
         forest = RandomForestClassifier(trees, random_state=3).fit(certain, certain[:, 0] > 0)
-        session = session_of(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
+        session = open_session(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
         inputs = {session.get_inputs()[0].name: certain}
         raw.append(session.run(["probabilities"], inputs)[0][:, 1].max())
-        found = probabilities_of(session, inputs)
+        found = compute_probabilities(session, inputs)
         assert ((found >= 0.0) & (found <= 1.0)).all()
     assert max(raw) > 1.0
