@@ -128,7 +128,7 @@ def _listen(settings: ServeSettings) -> None:
     if interrupted.is_set():
         raise KeyboardInterrupt
     uvicorn.run(
-        "serve.http.app:create",
+        "serve.http.app:create_app",
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from prediction_log.read import read_log
@@ -20,7 +19,7 @@ from tests.support.trained_champion import Champion, register_two_versions
 
 NOTEBOOK = ROOT / "serve" / "real_time_inference.ipynb"
 ASKED_IN_NOTEBOOK = 1 + 7 + 7 + 200
-"""Rows that the notebook's cells ask for and get an answer to."""
+"""Rows that the cells of the notebook send for scoring."""
 
 RUNNER = """
 import json, sys
@@ -48,18 +47,18 @@ def running(champion: Champion, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_the_cells_of_the_notebook_run_and_are_on_record(running: tuple[Server, Path], tmp_path: Path) -> None:
     server, folder = running
-    shown = ["prediction", "request_id", "answers", "told"]
+    shown = ["prediction", "request_id", "predictions", "results"]
     ended = run_command(
         sys.executable, "-I", "-c", RUNNER, str(NOTEBOOK), *shown, cwd=tmp_path, SCORER_URL=server.url
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    prediction, request_id, answers, told = json.loads(ended.stdout)
-    assert told == ["new", "repeated"]
+    prediction, request_id, predictions, results = json.loads(ended.stdout)
+    assert results == ["new", "repeated"]
     kept = read_log(make_log_url(folder), labels=True)
     first = kept[kept["request_id"] == request_id]
     assert first[["probability", "predicted", "label"]].to_numpy().tolist() == [[*prediction.values(), 0]]
     assert len(kept) == ASKED_IN_NOTEBOOK
-    assert len({one["probability"] for one in answers}) > 1, "the delay matters"
+    assert len({prediction["probability"] for prediction in predictions}) > 1, "the delay matters"
 
 
 def test_the_notebook_holds_no_output_and_no_place_of_a_machine() -> None:
@@ -72,16 +71,12 @@ def test_the_notebook_holds_no_output_and_no_place_of_a_machine() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
-def test_the_curl_line_gets_predictions(
-    page: str, champion: Champion, running: tuple[Server, Path], tmp_path: Path
-) -> None:
+def test_the_curl_line_gets_predictions(page: str, champion: Champion, running: tuple[Server, Path]) -> None:
     server, _ = running
     (line,) = re.findall(r"^curl .*/invocations.*$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
-    example = f"models:/{champion.name}@champion/serving_input_example.json"
-    mlflow.artifacts.download_artifacts(artifact_uri=example, dst_path=str(tmp_path / "outputs"))
-    address = server.url.removeprefix("http://127.0.0.1")
-    ended = run_command(*shlex.split(line.replace(":5000", address)), cwd=tmp_path)
+    file = re.findall(r"-d @(\S+)", line)[0]
+    ended = run_command(*shlex.split(line.replace(":5000", server.url.removeprefix("http://127.0.0.1"))), cwd=ROOT)
     head, _, body = ended.stdout.replace("\r", "").partition("\n\n")
     assert head.startswith("HTTP/1.1 200"), ended.stdout
     assert "x-model-version: 1" in head
-    assert len(json.loads(body)["predictions"]) == 5
+    assert len(json.loads(body)["predictions"]) == len(json.loads((ROOT / file).read_text())["dataframe_records"])
