@@ -1,65 +1,73 @@
-"""How each command of the README is followed: typed as it stands, as a server that stays up, or elsewhere and why."""
+"""How the tour runs a command: as written, as a server, with values filled in, or in another test."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from tests.tour.readme import Command
-
-
-@dataclass(frozen=True)
-class Server:
-    """A command that answers until it is stopped.
-
-    Attributes:
-        answers: the path that answers with 200 once it is up.
-        until: the section at whose end it is stopped with Ctrl-C.
-    """
-
-    answers: str
-    until: str
-
+from tests.tour.pages import Command
 
 SERVERS = {
-    "make ui": Server("/health", "Run it"),
-    "mlflow models serve": Server("/ping", "Serve it"),
-    "mlflow run ./serve --env-manager local -P port=5000": Server("/ping", "Watch it"),
-    "make airflow": Server("/api/v2/version", "Watch it"),
+    "make ui": "/health",
+    "make serve": "/ping",
+    "make airflow": "/api/v2/version",
+    "mlflow models serve": "/ping",
+    "mlflow run ./serve --env-manager local -P": "/ping",
 }
+"""Beginnings of commands that run until they are stopped, with the path that returns 200 once they are up."""
 
-ELSEWHERE = {
-    "make test": ".ci/run types it",
-    "make test-quick": "a part of make test",
-    "make check test": ".ci/run types both",
-    "make loop": ".ci/run types it",
-    "make loop cluster-test dags-test stack-test": "rings of their own, in .ci/run and in ci.yml",
-    "make tour": "is this very test",
-    "make audit": "asks the database of vulnerabilities, which needs the internet",
-    'mlflow run . --env-manager local -P hydra_options="data=uci"': "downloads from UCI; the next command takes a copy",
-    "make secrets && make stack": "needs a container engine; make stack-test runs the commands of all containers",
-    "make stack profile=core": "needs a container engine",
-    "make stack-test": "a ring of its own",
-    r"mlflow run \./\w+ -P step=.*": "tests/tour/test_single_steps.py, under two environment managers",
-    r".*hydra/launcher=ray.*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
-    r"mlflow run ./serve .*-e spark.*": "tests/cluster/test_spark.py, on two workers",
-    r"export DRIFT_ALERTS=.*": "tests/system/drift/test_alerts.py, by a proxy that stands for Slack and PagerDuty",
+DEFAULT_PORTS = {
+    "make ui": "make ui port=5050",
+    "make serve": 'make serve options="port=5000"',
+    "make airflow": "make airflow port=8080",
 }
-"""Commands, whole or as patterns, that this ring does not type, and where they are proven instead or why nowhere."""
+"""Commands that do not write their port, and the same with it."""
 
 PORTS = re.compile(r"\b(?:5000|5001|5050|8080)\b")
-"""The ports that the README writes; each is replaced by a free one, the same for every command of a section."""
+"""Ports that the pages write. The tour replaces each by a free one, the same for all commands of a page."""
+
+NEEDS_STORE_ALONE = re.compile(r"make restore")
+"""Commands that refuse to run while a server uses the store: the tour stops the servers of the page first."""
+
+PLACEHOLDERS = {
+    "RUN_ID": r"pipeline run +([0-9a-f]{32})",
+    "VERSION": r"credit_default version (\d+)",
+    "backups/NAME": r"(backups/[\w-]+)",
+}
+"""Words that the reader replaces. The tour takes the newest value that a command printed and that the pattern finds."""
+
+ELSEWHERE = {
+    "make test": ".ci/run runs it",
+    "make test-quick": "part of make test",
+    "make check test": ".ci/run runs both",
+    "make loop": ".ci/run runs it",
+    "make loop cluster-test dags-test stack-test": "rings of tests of their own, in .ci/run and in ci.yml",
+    "make tour": "is this test",
+    "make audit": "needs the internet, for the database of vulnerabilities; tests/unit/operations/test_ci_audit.py",
+    "make cluster": "installs from the internet; make cluster-test runs with the same packages",
+    'mlflow run . --env-manager local -P hydra_options="data=uci"': "downloads from UCI; another command uses a copy",
+    "make secrets && make stack": "needs a container engine; make stack-test runs the commands of all containers",
+    "make (secrets|stack).*": "needs a container engine; make stack-test runs the commands of all containers",
+    "docker .*": "needs a container engine; make stack-test runs the commands of all containers",
+    r"(kubectl|mlflow run docker/kubernetes|export KUBE|\.venv/bin/uv pip install) .*": "tests/contract/test_kubernetes.py, no cluster",
+    r"mlflow run \./\w+ -P step=.*": "tests/tour/test_single_steps.py, with two environment managers",
+    r".*hydra/launcher=ray.*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
+    r"ray start .*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
+    r"mlflow run ./serve .*-e spark.*": "tests/cluster/test_spark.py, on two workers",
+    r"export DRIFT_ALERTS=.*": "tests/system/drift/test_alerts.py, with a proxy in place of Slack and PagerDuty",
+}
+"""Commands, or patterns of commands, that the tour does not run, with the test that runs them or the reason."""
 
 
-def elsewhere(command: Command) -> str:
-    """Where a command is proven instead, "" if it is typed here."""
-    return next((why for text, why in ELSEWHERE.items() if means(text, command)), "")
+def explain_elsewhere(command: Command) -> str:
+    """Return where a command is tested instead, "" if the tour runs it."""
+    return next((reason for pattern, reason in ELSEWHERE.items() if is_meant(pattern, command)), "")
 
 
-def means(text: str, command: Command) -> bool:
-    """Whether an entry of ELSEWHERE is about a command."""
-    return command.text == text or (".*" in text and re.fullmatch(text, command.text) is not None)
+def is_meant(pattern: str, command: Command) -> bool:
+    """Return whether a key of ELSEWHERE is this command, or a pattern that matches it."""
+    return command.text == pattern or (".*" in pattern and re.fullmatch(pattern, command.text) is not None)
 
 
-def server(command: Command) -> Server | None:
-    return next((kind for text, kind in SERVERS.items() if command.text.startswith(text)), None)
+def find_health_path(command: Command) -> str | None:
+    """Return the path that a server answers once it is up; None if the command is not a server."""
+    return next((path for beginning, path in SERVERS.items() if command.text.startswith(beginning)), None)

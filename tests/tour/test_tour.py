@@ -1,48 +1,53 @@
-"""The README followed on a fresh clone with an empty home: each of its commands, in order, and what it shows."""
+"""The README and every page of docs/ followed on a fresh clone: each command, and the output that the page shows.
+
+TOUR_FOLDER=/some/folder keeps the clone there for the next tour, so that one page can be tried alone:
+`TOUR_FOLDER=/tmp/tour pytest tests/tour/test_tour.py -k serve.md`. Follow the README there first (`-k README`): it trains the champion.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import REAL_DATA
 from tests.tour import plan
-from tests.tour.readme import Command, Shown, missing, shown
-from tests.tour.tourist import COMMANDS, Tourist, arrived
+from tests.tour.pages import Command, find_missing_lines, list_pages, read_commands, read_outputs
+from tests.tour.tourist import Tourist, visit
 
-TYPED = [command for command in COMMANDS if not plan.elsewhere(command)]
-SHOWN = [block for block in shown() if block.command not in plan.ELSEWHERE]
+COMMANDS = [command for page in list_pages() for command in read_commands(page) if not plan.explain_elsewhere(command)]
 
 
 @pytest.fixture(scope="module")
 def tourist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tourist]:
-    with arrived(tmp_path_factory.mktemp("tour")) as here:
-        yield here
+    folder = Path(os.environ.get("TOUR_FOLDER") or tmp_path_factory.mktemp("tour"))
+    with visit(folder) as reader:
+        yield reader
+    if "TOUR_FOLDER" not in os.environ:
+        shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("command", TYPED, ids=[f"line {one.line}: {one.text[:60]}" for one in TYPED])
-def test_the_command_does_what_it_says(tourist: Tourist, command: Command) -> None:
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.label for command in COMMANDS])
+def test_a_command_works_and_prints_the_output_that_its_page_shows(tourist: Tourist, command: Command) -> None:
     if "data=uci" in command.text and not REAL_DATA.is_file():
         pytest.skip(f"the real data set is not at {REAL_DATA}")
-    status, output = tourist.type(command)
-    assert not status, output[-3000:]
-    assert "Traceback" not in output
+    status, printed = tourist.type_command(command)
+    assert not status, printed[-3000:]
+    assert "Traceback" not in printed
+    for output in read_outputs(command.page):
+        if output.command == command.text:
+            assert find_missing_lines(output.body, printed) == [], printed[-4000:]
 
 
-@pytest.mark.parametrize("block", SHOWN, ids=[f"line {one.line}" for one in SHOWN])
-def test_what_the_readme_shows_is_what_came(tourist: Tourist, block: Shown) -> None:
-    said = tourist.said.get(block.command)
-    assert said is not None, f"line {block.line}: nothing was typed that is `{block.command}`"
-    assert not missing(block.body, said), said[-4000:]
-
-
-def test_a_table_is_answered_alike_as_json_and_as_csv(tourist: Tourist) -> None:
-    answers = {
-        kind: re.findall(r'"probability": ([\d.]+)', said)
-        for command, said in tourist.said.items()
-        for kind in re.findall(r"mlflow models predict .* -t (json|csv)", command)
+def test_a_table_gets_the_same_predictions_as_json_and_as_csv(tourist: Tourist) -> None:
+    predictions = {
+        media_type: re.findall(r'"probability": ([\d.]+)', printed)
+        for (_, command), printed in tourist.outputs.items()
+        for media_type in re.findall(r"mlflow models predict .* -t (json|csv)", command)
     }
-    assert len(answers["json"]) == 5
-    assert answers["csv"] == answers["json"]
+    assert len(predictions["json"]) == 5
+    assert predictions["csv"] == predictions["json"]

@@ -1,4 +1,4 @@
-"""Somebody who follows the README in one terminal, on a fresh clone, with an empty home."""
+"""A reader who follows the pages in one terminal, on a fresh clone, with an empty home."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,46 +20,67 @@ from stepkit.processes import find_free_port
 from tests.conftest import REAL_DATA
 from tests.support.servers import wait_until
 from tests.tour import plan
-from tests.tour.readme import Command, commands
+from tests.tour.pages import Command
 
-COMMANDS = commands()
 SECONDS = 900
 ACTIVATE = ". .venv/bin/activate"
-KEPT = ("PIP_", "UV_", "LANG", "LC_", "SSL_")
-"""How the variables begin that a tourist has too: where packages come from, and in which language."""
+INHERITED = ("PIP_", "UV_", "LANG", "LC_", "SSL_")
+"""Beginnings of the environment variables that the reader has too: the sources of packages, and the language."""
 
 
 @dataclass
-class Running:
-    """A server that was started, and the section at whose end it is stopped."""
+class RunningServer:
+    """A server that a command of the page started."""
 
     process: subprocess.Popen[bytes]
-    output: Path
-    until: str
+    log: Path
+    port: int
 
 
 @dataclass
 class Tourist:
-    """Somebody who types the commands into one terminal in a clone of the repository."""
+    """A reader who types commands into one terminal in a clone of the repository.
+
+    Attributes:
+        clone: folder of the clone.
+        env: environment of the terminal.
+        outputs: text that each command printed, by page and command.
+        servers: the servers of the current page, which end with it.
+        ports: the free port that stands for each port that the current page writes.
+    """
 
     clone: Path
     env: dict[str, str]
-    said: dict[str, str] = field(default_factory=dict)
-    seconds: dict[int, float] = field(default_factory=dict)
-    servers: list[Running] = field(default_factory=list)
+    outputs: dict[tuple[str, str], str] = field(default_factory=dict)
+    page: str = ""
+    servers: list[RunningServer] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
 
-    def type(self, command: Command) -> tuple[int | None, str]:
-        """Type a command; return its exit status (None: it stays up) and what it said."""
-        self.stop_servers(command.section)
+    @property
+    def transcript(self) -> Path:
+        """File of all that commands printed; a later tour of the same clone reads it too."""
+        return self.clone.parent / "transcript.txt"
+
+    def type_command(self, command: Command) -> tuple[int | None, str]:
+        """Run a command; return its exit status (None for a server, which stays up) and the text that it printed."""
+        if command.page != self.page:
+            self.stop_servers()
+            self.page, self.ports = command.page, {}
         if command.text == ACTIVATE:
-            self.env["PATH"] = f"{self.clone}/.venv/bin{os.pathsep}{self.env['PATH']}"
+            self.activate_environment()
             return 0, ""
-        kind, line, begin = plan.server(command), self.with_own_values(command), time.monotonic()
-        status, output = (None, self.start(command, line, kind)) if kind else self.run(line)
-        self.said[command.text] = output
-        self.seconds[command.line] = time.monotonic() - begin
-        return status, output
+        line = self.fill_in(command.text)
+        if plan.NEEDS_STORE_ALONE.match(line):
+            self.stop_servers()
+        path = plan.find_health_path(command)
+        status, printed = (None, self.start_server(line, path)) if path else self.run(line)
+        self.outputs[command.page, command.text] = printed
+        with self.transcript.open("a", encoding="utf-8") as file:
+            file.write(f"$ {line}\n{printed}\n")
+        return status, printed
+
+    def activate_environment(self) -> None:
+        self.env["PATH"] = f"{self.clone}/.venv/bin{os.pathsep}{self.env['PATH']}"
 
     def run(self, line: str) -> tuple[int, str]:
         ended = subprocess.run(
@@ -69,76 +89,68 @@ class Tourist:
         )  # fmt: skip
         return ended.returncode, ended.stdout
 
-    def start(self, command: Command, line: str, kind: plan.Server) -> str:
-        """Start a server and wait until it answers."""
-        output = self.clone.parent / f"line-{command.line}.log"
-        with output.open("wb") as file:
+    def start_server(self, line: str, health_path: str) -> str:
+        """Start a server and wait until it responds. A server of the page that has the same port is stopped first."""
+        port = int(re.findall(r"\b\d{4,5}\b", line)[-1])
+        for server in [server for server in self.servers if server.port == port]:
+            self.stop_server(server)
+        log = self.clone.parent / f"server-{port}.log"
+        with log.open("wb") as file:
             process = subprocess.Popen(
                 ["bash", "-c", f"exec {line}"], cwd=self.clone, env=self.env, start_new_session=True,
                 stdout=file, stderr=file, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        self.servers.append(Running(process, output, kind.until))
-        port = re.findall(r"\b\d{4,5}\b", line)[-1]
+        self.servers.append(RunningServer(process, log, port))
 
-        def answers() -> bool:
-            assert process.poll() is None, output.read_text()[-3000:]
+        def responds() -> bool:
+            assert process.poll() is None, log.read_text()[-3000:]
             with suppress(requests.RequestException):
-                return requests.get(f"http://127.0.0.1:{port}{kind.answers}", timeout=2).ok
+                return requests.get(f"http://127.0.0.1:{port}{health_path}", timeout=2).ok
             return False
 
-        wait_until(answers, f"an answer to {line}", 300)
-        return output.read_text()
+        wait_until(responds, f"a response to {line}", 300)
+        return log.read_text()
 
-    def with_own_values(self, command: Command) -> str:
-        """The command with free ports, and with what stands for a name of the reader's own."""
-        line = {"make ui": "make ui port=5050", "make airflow": "make airflow port=8080"}.get(
-            command.text, command.text
-        )
-        line = plan.PORTS.sub(lambda port: str(self.port(command, port[0])), line)
+    def fill_in(self, line: str) -> str:
+        """Return a command with free ports, the copy of the real data, and a value for each placeholder."""
+        line = plan.DEFAULT_PORTS.get(line, line)
+        line = plan.PORTS.sub(lambda port: str(self.ports.setdefault(port[0], find_free_port())), line)
         if "data=uci" in line:
             line = line.replace(" data.file_url=/path/to/your/copy.csv", "")
             line = line.replace("data=uci", f"data=uci data.file_url={REAL_DATA} register.model_name=uci")
-        if "RUN_ID" in line:
-            line = line.replace("RUN_ID", self.newest_pipeline())
-        if "backups/NAME" in line:
-            line = line.replace("backups/NAME", f"backups/{newest_in(self.clone / 'backups')}")
+        for placeholder, pattern in plan.PLACEHOLDERS.items():
+            word = re.compile(rf"\b{placeholder}\b(?!=)")
+            if word.search(line):
+                line = word.sub(self.find_newest(pattern), line)
         return line
 
-    def port(self, command: Command, written: str) -> int:
-        """A free port for one that the README writes; the scorer's stays while it is up."""
-        name = written if command.section in ("Serve it", "Watch it") else f"{command.section} {written}"
-        return self.ports.setdefault(name, find_free_port())
+    def find_newest(self, pattern: str) -> str:
+        values = re.findall(pattern, self.transcript.read_text(encoding="utf-8"))
+        assert values, f"no earlier command printed {pattern}"
+        return str(values[-1])
 
-    def newest_pipeline(self) -> str:
-        """The run id that the last `make run` showed; to ask the store would keep it open, which a restore refuses."""
-        said = [text for line, text in self.said.items() if line.startswith("make run")]
-        return str(re.findall(r"pipeline run +([0-9a-f]{32})", said[-1])[0])
+    def stop_servers(self) -> None:
+        for server in list(self.servers):
+            self.stop_server(server)
 
-    def stop_servers(self, section: str) -> None:
-        """Press Ctrl-C in the terminals of the servers that are not needed from this section on."""
-        order = list(dict.fromkeys(command.section for command in COMMANDS))
-        for one in [one for one in self.servers if order.index(one.until) < order.index(section)]:
-            self.stop(one)
-
-    def stop(self, one: Running) -> None:
-        """Press Ctrl-C, and see that with the command all that it started ends by itself."""
-        self.servers.remove(one)
-        started = psutil.Process(one.process.pid).children(recursive=True) if one.process.poll() is None else []
-        os.killpg(one.process.pid, signal.SIGINT)
-        one.process.wait(60)
-        _, left = psutil.wait_procs(started, timeout=60)
-        for process in left:
+    def stop_server(self, server: RunningServer) -> None:
+        """Press Ctrl-C, and check that the server and all its child processes end by themselves."""
+        self.servers.remove(server)
+        running = server.process.poll() is None
+        children = psutil.Process(server.process.pid).children(recursive=True) if running else []
+        if running:
+            os.killpg(server.process.pid, signal.SIGINT)
+        server.process.wait(60)
+        _, alive = psutil.wait_procs(children, timeout=60)
+        for process in alive:
             process.kill()
-        assert not left, one.output.read_text()[-3000:]
+        assert not alive, server.log.read_text()[-3000:]
 
 
-def newest_in(folder: Path) -> str:
-    return max(one.name for one in folder.iterdir())
-
-
-def fresh_clone(clone: Path) -> None:
-    """Clone what is committed, and put the changes that are not on top."""
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+def clone_repository(clone: Path) -> None:
+    """Clone the last commit, unless the folder holds a clone, and copy the uncommitted changes over it."""
+    if not clone.is_dir():
+        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     command = ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -148,18 +160,18 @@ def fresh_clone(clone: Path) -> None:
 
 
 @contextmanager
-def arrived(folder: Path) -> Iterator[Tourist]:
-    """A tourist in `folder`, which is gone afterwards, with every server that is still up."""
+def visit(folder: Path) -> Iterator[Tourist]:
+    """Yield a tourist whose clone and home are in a folder; stop the servers that are up at the end."""
     clone, home = folder / "clone", folder / "home"
-    home.mkdir()
-    fresh_clone(clone)
-    kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
-    path = os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if ".venv" not in one)
-    own = {"PATH": path, "HOME": str(home), "UV_CACHE_DIR": str(folder / "uv")}
-    here = Tourist(clone, {**kept, **own, "LOGNAME": "alex", "COLUMNS": "120", "BROWSER": "true"})
+    home.mkdir(parents=True, exist_ok=True)
+    clone_repository(clone)
+    inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
+    path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part)
+    env = {**inherited, "PATH": path, "HOME": str(home), "LOGNAME": "alex", "COLUMNS": "120", "BROWSER": "true"}
+    tourist = Tourist(clone, {**env, "UV_CACHE_DIR": os.environ.get("TOUR_UV_CACHE", str(folder / "uv"))})
+    if (clone / ".venv").is_dir():
+        tourist.activate_environment()
     try:
-        yield here
+        yield tourist
     finally:
-        for one in list(here.servers):
-            here.stop(one)
-        shutil.rmtree(folder)
+        tourist.stop_servers()

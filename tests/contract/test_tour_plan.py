@@ -1,0 +1,65 @@
+"""The plan of the tour fits the pages, and the commands of the pages name verbs and keys that exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from stepkit.paths import ROOT
+from tests.tour import plan
+from tests.tour.pages import Command, find_missing_lines, list_pages, read_commands, read_outputs, remove_comment
+
+PAGES = list_pages()
+COMMANDS = [command for page in PAGES for command in read_commands(page)]
+WITH_OPTIONS = [command for command in COMMANDS if "hydra_options=" in command.text]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_named_make_verb_exists(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for verb in re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE):
+        assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb
+
+
+@pytest.mark.parametrize("command", WITH_OPTIONS, ids=[command.label for command in WITH_OPTIONS])
+def test_every_override_names_a_known_key(command: Command) -> None:
+    """Keys of the configuration, of a step that add-a-step.md adds, or of our plugins of Hydra."""
+    files = ("config.yaml", "random_forest/rf_config.yaml", "pipeline/sweep/plugin_settings.py")
+    known = "file_url sha256 classifier" + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    for key in re.findall(r"([\w.]+)=", command.text.partition("hydra_options=")[2]):
+        assert key.split(".")[0] in known
+        assert key.rsplit(".", 1)[-1] in known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_shown_output_names_a_command_of_its_page(page: str) -> None:
+    typed = [command.text for command in read_commands(page)]
+    assert [output.line for output in read_outputs(page) if output.command not in typed] == []
+
+
+def test_pages_show_outputs() -> None:
+    assert sum(len(read_outputs(page)) for page in PAGES) > 5
+
+
+@pytest.mark.parametrize("pattern", plan.ELSEWHERE)
+def test_the_plan_is_about_commands_of_the_pages(pattern: str) -> None:
+    assert any(plan.is_meant(pattern, command) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("beginning", plan.SERVERS)
+def test_the_servers_are_commands_of_the_pages(beginning: str) -> None:
+    assert any(command.text.startswith(beginning) for command in COMMANDS)
+
+
+def test_a_missing_line_is_found_and_varying_text_is_not_compared() -> None:
+    printed = "done in 3.2 s\nrun 0123456789abcdef0123456789abcdef\n2 rows"
+    assert find_missing_lines("done in 17.1 s\nrun ffffffffffffffffffffffffffffffff\n...", printed) == []
+    assert find_missing_lines("done in 1 s\n3 rows\n", printed) == ["3 rows"]
+
+
+@pytest.mark.parametrize(
+    ("line", "command"), [("make ui    # open it", "make ui"), ("# a comment", ""), ("curl x#y # z", "curl x#y # z")]
+)
+def test_a_comment_is_not_part_of_a_command(line: str, command: str) -> None:
+    assert remove_comment(line) == command
