@@ -1,6 +1,6 @@
-"""make_reference: the schema, the comments of the configuration, every MLproject -> docs/reference.md.
+"""make_reference: schema, comments of the configuration, every MLproject -> docs/reference.md.
 
-A test compares the page with what this makes, so a setting without a line there cannot be.
+A test compares the page with the output of this module, so the page always lists every setting.
 """
 
 from __future__ import annotations
@@ -18,109 +18,116 @@ from stepkit.paths import ROOT
 
 PAGE = ROOT / "docs" / "reference.md"
 FILES = {"": ROOT / "config.yaml", "random_forest_pipeline.": ROOT / "random_forest" / "rf_config.yaml"}
-LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.@/-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
-MORE = re.compile(r"^ +#\s*(?P<comment>.*)$")
+KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.@/-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
+CONTINUED_COMMENT = re.compile(r"^ +#\s*(?P<comment>.*)$")
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 
-ELSEWHERE = {
+MEANINGS = {
     "data.": "set by `data/*.yaml`",
     "random_forest_pipeline.random_forest.": "as in `sklearn.ensemble.RandomForestClassifier`",
 }
-"""What the keys mean whose lines have no comment, by how they begin."""
+"""Meanings of keys without a comment, by the beginning of the key."""
 
-HEAD = """\
+INTRODUCTION = """\
 # Reference
 
-Made by `make docs` from the schema, the comments of `config.yaml` and every `MLproject`. How artifacts, tags, metrics
-and answers are called: [names.md](names.md).
+On this page you look up a setting or a parameter. `make docs` generates it from the schema, the comments of
+`config.yaml` and every `MLproject`. [names.md](names.md) lists artifacts, tags, metrics and HTTP responses.
 
 ## Settings
 
-Keys of `config.yaml`; on the command line `mlflow run . -P hydra_options="KEY=VALUE ..."`. The keys of `serve` and
-`drift` are also parameters of those projects.
+Keys of `config.yaml`. Set one for a single run with `mlflow run . -P hydra_options="KEY=VALUE ..."`. The keys of
+`serve` and `drift` are also parameters of those projects.
 """
-HOW = """\
-Each is called as `mlflow run ./PROJECT -e ENTRY_POINT --env-manager local -P PARAMETER=VALUE`; `""` means: as
-configured."""
+ENTRY_POINTS = """\
+## Entry points
+
+Run one with `mlflow run ./PROJECT -e ENTRY_POINT --env-manager local -P PARAMETER=VALUE`. The default `""` means the
+value of `config.yaml`.
+"""
 
 
-def settings(file: Path, prefix: str) -> dict[str, tuple[str, str]]:
+def read_settings(file: Path, prefix: str) -> dict[str, tuple[str, str]]:
     """Return (default as written, meaning) by dotted key, for each line of a YAML file."""
-    found: dict[str, tuple[str, str]] = {}
+    settings: dict[str, tuple[str, str]] = {}
     path: list[tuple[int, str]] = []
     last = ""
     for line in file.read_text(encoding="utf-8").splitlines():
-        if (more := MORE.match(line)) and last:
-            found[last] = (found[last][0], f"{found[last][1]} {more['comment']}".strip())
-        elif match := LINE.match(line):
+        if (continued := CONTINUED_COMMENT.match(line)) and last:
+            settings[last] = (settings[last][0], f"{settings[last][1]} {continued['comment']}".strip())
+        elif match := KEY_LINE.match(line):
             path = [part for part in path if part[0] < len(match["indent"])] + [(len(match["indent"]), match["key"])]
             last = prefix + ".".join(key for _, key in path)
-            found[last] = (match["value"].strip(), (match["comment"] or "").strip())
-    return found
+            settings[last] = (match["value"].strip(), (match["comment"] or "").strip())
+    return settings
 
 
-def accepted(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Return in words what a JSON schema lets through."""
+def describe_values(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return the values that a JSON schema accepts, in words."""
     if "$ref" in schema:
-        return accepted(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+        return describe_values(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
     if choices := schema.get("anyOf"):
-        return " or ".join(dict.fromkeys(accepted(one, definitions) for one in choices))
+        return " or ".join(dict.fromkeys(describe_values(choice, definitions) for choice in choices))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"list of {accepted(schema.get('items', {}), definitions)}"
+        return f"list of {describe_values(schema.get('items', {}), definitions)}"
     if schema.get("type") == "object":
         return "mapping"
     limits = " and ".join(f"{words} {schema[key]:,}" for key, words in LIMITS.items() if key in schema)
     return f"{TYPES.get(schema.get('type', ''), 'any')} {limits}".strip()
 
 
-def keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Return (what is accepted, the schema's default) by dotted key, for every key that holds a value."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, own in schema.get("properties", {}).items():
-        inner = definitions[own["$ref"].rsplit("/", 1)[-1]] if "$ref" in own else own
+def list_keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Return (accepted values, default of the schema) by dotted key, for every key that holds a value."""
+    keys: dict[str, tuple[str, str]] = {}
+    for name, part in schema.get("properties", {}).items():
+        inner = definitions[part["$ref"].rsplit("/", 1)[-1]] if "$ref" in part else part
         if inner.get("properties") and not inner.get("enum"):
-            found |= keys(inner, definitions, f"{prefix}{name}.")
+            keys |= list_keys(inner, definitions, f"{prefix}{name}.")
         else:
-            default = json.dumps(own["default"]) if "default" in own else ""
-            found[prefix + name] = (accepted(own, definitions), default)
-    return found
+            default = json.dumps(part["default"]) if "default" in part else ""
+            keys[prefix + name] = (describe_values(part, definitions), default)
+    return keys
 
 
-def table_of_settings() -> list[str]:
+def render_settings() -> list[str]:
+    """Return the lines of the table of settings."""
     schema = Config.model_json_schema()
-    known = {key: value for prefix, file in FILES.items() for key, value in settings(file, prefix).items()}
+    settings = {key: value for prefix, file in FILES.items() for key, value in read_settings(file, prefix).items()}
     lines = ["| key | default | accepts | meaning |", "| --- | --- | --- | --- |"]
-    for key, (accepts, default_of_schema) in keys(schema, schema["$defs"]).items():
-        default, meaning = known.get(key, (default_of_schema, ""))
-        meaning = meaning or next((words for start, words in ELSEWHERE.items() if key.startswith(start)), "")
-        lines.append(f"| `{key}` | {cell(default, code=True)} | {cell(accepts)} | {cell(meaning)} |")
+    for key, (accepts, default_of_schema) in list_keys(schema, schema["$defs"]).items():
+        default, meaning = settings.get(key, (default_of_schema, ""))
+        meaning = meaning or next((text for beginning, text in MEANINGS.items() if key.startswith(beginning)), "")
+        lines.append(
+            f"| `{key}` | {_format_cell(default, code=True)} | {_format_cell(accepts)} | {_format_cell(meaning)} |"
+        )
     return lines
 
 
-def cell(text: str, code: bool = False) -> str:
+def _format_cell(text: str, code: bool = False) -> str:
     escaped = text.replace("|", "\\|")
     return f"`{escaped}`" if code and escaped else escaped
 
 
-def entry_points() -> list[str]:
-    """One line for each parameter of each project of the repository."""
+def render_entry_points() -> list[str]:
+    """Return the lines of the table of parameters, one for each parameter of each project."""
     lines = ["| project | entry point | parameter | default |", "| --- | --- | --- | --- |"]
     for folder in (".", *(step.name for step in STEPS), "serve", "drift", "simulate"):
         project = yaml.safe_load((ROOT / folder / "MLproject").read_text(encoding="utf-8"))
-        for entry, described in project["entry_points"].items():
-            for name, kind in described.get("parameters", {}).items():
-                required = isinstance(kind, str) or "default" not in kind
-                default = "required" if required else f"`{json.dumps(kind['default'])}`"
-                lines.append(f"| `{folder}` | `{entry}` | `{name}` | {cell(default)} |")
+        for entry_point, declaration in project["entry_points"].items():
+            for name, parameter in declaration.get("parameters", {}).items():
+                required = isinstance(parameter, str) or "default" not in parameter
+                default = "required" if required else f"`{json.dumps(parameter['default'])}`"
+                lines.append(f"| `{folder}` | `{entry_point}` | `{name}` | {_format_cell(default)} |")
     return lines
 
 
-def page() -> str:
-    return "\n".join([HEAD, *table_of_settings(), "", "## Entry points", "", HOW, "", *entry_points()]) + "\n"
+def render_page() -> str:
+    """Return the text of docs/reference.md."""
+    return "\n".join([INTRODUCTION, *render_settings(), "", ENTRY_POINTS, *render_entry_points()]) + "\n"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(render_page(), encoding="utf-8")

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from docs.make_reference import PAGE, page
+from docs.make_reference import PAGE, render_page
 from pipeline.config import parse_config
 from pipeline.steps import BY_NAME, Step
 from stepkit.paths import ROOT
@@ -26,7 +26,7 @@ def list_anchors(path: Path) -> set[str]:
 
 
 def test_the_reference_is_what_the_schema_and_the_projects_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "type: make docs"
+    assert PAGE.read_text(encoding="utf-8") == render_page(), "type: make docs"
 
 
 def test_the_picture_has_each_folder_and_an_arrow_for_all_that_a_step_reads_or_waits_for() -> None:
