@@ -8,7 +8,7 @@ import pytest
 
 from stepkit.paths import ROOT
 from tests.tour import plan
-from tests.tour.pages import Command, find_missing_lines, list_pages, read_commands, read_outputs, remove_comment
+from tests.tour.pages import Command, list_pages, read_commands, read_outputs
 
 PAGES = list_pages()
 COMMANDS = [command for page in PAGES for command in read_commands(page)]
@@ -50,16 +50,3 @@ def test_the_plan_is_about_commands_of_the_pages(pattern: str) -> None:
 @pytest.mark.parametrize("beginning", plan.SERVERS)
 def test_the_servers_are_commands_of_the_pages(beginning: str) -> None:
     assert any(command.text.startswith(beginning) for command in COMMANDS)
-
-
-def test_a_missing_line_is_found_and_varying_text_is_not_compared() -> None:
-    printed = "done in 3.2 s\nrun 0123456789abcdef0123456789abcdef\n2 rows"
-    assert find_missing_lines("done in 17.1 s\nrun ffffffffffffffffffffffffffffffff\n...", printed) == []
-    assert find_missing_lines("done in 1 s\n3 rows\n", printed) == ["3 rows"]
-
-
-@pytest.mark.parametrize(
-    ("line", "command"), [("make ui    # open it", "make ui"), ("# a comment", ""), ("curl x#y # z", "curl x#y # z")]
-)
-def test_a_comment_is_not_part_of_a_command(line: str, command: str) -> None:
-    assert remove_comment(line) == command

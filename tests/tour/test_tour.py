@@ -1,7 +1,9 @@
 """The README and every page of docs/ followed on a fresh clone: each command, and the output that the page shows.
 
-TOUR_FOLDER=/some/folder keeps the clone there for the next tour, so that one page can be tried alone:
-`TOUR_FOLDER=/tmp/tour pytest tests/tour/test_tour.py -k serve.md`. Follow the README there first (`-k README`): it trains the champion.
+TOUR_FOLDER=/some/folder keeps the clone there for the next tour, so that one page can be tried alone. Follow the README
+there first (`-k README`), because it trains the champion:
+
+    TOUR_FOLDER=/tmp/tour .venv/bin/pytest tests/tour/test_tour.py -k serve.md
 """
 
 from __future__ import annotations
