@@ -37,12 +37,9 @@ PLACEHOLDERS = {
 
 ELSEWHERE = {
     "make test": ".ci/run runs it",
-    "make test-quick": "part of make test",
     "make check test": ".ci/run runs both",
     "make loop": ".ci/run runs it",
-    "make loop cluster-test dags-test stack-test": "rings of tests of their own, in .ci/run and in ci.yml",
-    "make tour": "is this test",
-    "make audit": "needs the internet, for the database of vulnerabilities; tests/unit/operations/test_ci_audit.py",
+    "make bench.*": "takes half an hour; tests/unit/benchmarks",
     "make cluster": "installs from the internet; make cluster-test runs with the same packages",
     'mlflow run . --env-manager local -P hydra_options="data=uci"': "downloads from UCI; another command uses a copy",
     "make (secrets|stack).*": "needs a container engine; make stack-test runs the commands of all containers",
