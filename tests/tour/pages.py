@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import dedent
 
 from stepkit.paths import ROOT
 
 LINK_TO_PAGE = re.compile(r"\]\(([\w-]+\.md)\)")
 BLOCK = re.compile(
-    r"^ *(?:<!-- shows: (?P<shows>.*?) -->\n *)?```(?P<language>\w+)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL
+    r"^ *(?:<!-- shows: (?P<shows>.*?) -->\n *)?(?:<!-- file: (?P<file>\S+?)(?:, before: (?P<before>.*?))? -->\n *)?"
+    r"```(?P<language>\w+)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -35,6 +38,28 @@ class Output:
     line: int
     command: str
     body: str
+
+
+@dataclass(frozen=True)
+class FileBlock:
+    """Block that the reader writes to a file, or inserts before a line of a file."""
+
+    path: str
+    before: str | None
+    body: str
+
+    def write(self, root: Path) -> None:
+        """Write the block below a folder.
+
+        Raises:
+            ValueError: the file has no line that equals `before`.
+        """
+        file = root / self.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = [] if self.before is None else file.read_text(encoding="utf-8").splitlines(keepends=True)
+        place = 0 if self.before is None else lines.index(f"{self.before}\n")
+        if self.body not in "".join(lines):
+            file.write_text("".join([*lines[:place], self.body, *lines[place:]]), encoding="utf-8")
 
 
 def list_pages() -> list[str]:
@@ -70,6 +95,13 @@ def read_outputs(page: str) -> list[Output]:
         for block in BLOCK.finditer(text)
         if block["shows"]
     ]
+
+
+def read_file_blocks(page: str) -> list[FileBlock]:
+    """Return all blocks that a page marks by `<!-- file: PATH -->` or `<!-- file: PATH, before: LINE -->`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = [block for block in BLOCK.finditer(text) if block["file"]]
+    return [FileBlock(block["file"], block["before"], dedent(block["body"])) for block in blocks]
 
 
 def remove_comment(line: str) -> str:

@@ -20,7 +20,7 @@ from stepkit.processes import find_free_port
 from tests.conftest import REAL_DATA
 from tests.support.servers import wait_until
 from tests.tour import plan
-from tests.tour.pages import Command
+from tests.tour.pages import Command, read_file_blocks
 
 SECONDS = 900
 ACTIVATE = ". .venv/bin/activate"
@@ -64,8 +64,7 @@ class Tourist:
     def type_command(self, command: Command) -> tuple[int | None, str]:
         """Run a command; return its exit status (None for a server, which stays up) and the text that it printed."""
         if command.page != self.page:
-            self.stop_servers()
-            self.page, self.ports = command.page, {}
+            self.open_page(command.page)
         if command.text == ACTIVATE:
             self.activate_environment()
             return 0, ""
@@ -78,6 +77,13 @@ class Tourist:
         with self.transcript.open("a", encoding="utf-8") as file:
             file.write(f"$ {line}\n{printed}\n")
         return status, printed
+
+    def open_page(self, page: str) -> None:
+        """Stop the servers of the previous page, and write the files of this one."""
+        self.stop_servers()
+        self.page, self.ports = page, {}
+        for block in read_file_blocks(page):
+            block.write(self.clone)
 
     def activate_environment(self) -> None:
         self.env["PATH"] = f"{self.clone}/.venv/bin{os.pathsep}{self.env['PATH']}"
