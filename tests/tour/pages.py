@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import dedent
 
 from stepkit.paths import ROOT
 
 LINK_TO_PAGE = re.compile(r"\]\(([\w-]+\.md)\)")
 BLOCK = re.compile(
-    r"^ *(?:<!-- shows: (?P<shows>.*?) -->\n *)?(?:<!-- file: (?P<file>\S+?)(?:, before: (?P<before>.*?))? -->\n *)?"
-    r"```(?P<language>\w+)\n(?P<body>.*?)^ *```$",
+    r"^(?: *<!-- shows: (?P<shows>.*?) -->\n)?(?: *<!-- file: (?P<file>\S+?)(?:, before: (?P<before>.*?))? -->\n)?"
+    r"(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -77,7 +76,7 @@ def read_commands(page: str) -> list[Command]:
             continue
         first_line = text.count("\n", 0, block.start("body")) + 1
         begun = ""
-        for line, raw in enumerate(dedent(block["body"]).splitlines(), first_line):
+        for line, raw in enumerate(read_body(block).splitlines(), first_line):
             begun += remove_comment(raw).lstrip()
             if begun.endswith("\\"):
                 begun = begun[:-1]
@@ -91,17 +90,22 @@ def read_outputs(page: str) -> list[Output]:
     """Return all text blocks of a page that name their command by `<!-- shows: COMMAND -->`."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Output(page, text.count("\n", 0, block.start("body")) + 1, block["shows"], dedent(block["body"]))
+        Output(page, text.count("\n", 0, block.start("body")) + 1, block["shows"], read_body(block))
         for block in BLOCK.finditer(text)
         if block["shows"]
     ]
+
+
+def read_body(block: re.Match[str]) -> str:
+    """Return the text of a block without the indentation of its fence."""
+    return re.sub(rf"^{block['indent']}", "", block["body"], flags=re.MULTILINE)
 
 
 def read_file_blocks(page: str) -> list[FileBlock]:
     """Return all blocks that a page marks by `<!-- file: PATH -->` or `<!-- file: PATH, before: LINE -->`."""
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = [block for block in BLOCK.finditer(text) if block["file"]]
-    return [FileBlock(block["file"], block["before"], dedent(block["body"])) for block in blocks]
+    return [FileBlock(block["file"], block["before"], read_body(block)) for block in blocks]
 
 
 def remove_comment(line: str) -> str:

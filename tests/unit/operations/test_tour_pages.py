@@ -40,7 +40,7 @@ make = "not a command"
 
    <!-- file: table.py, before: ) -->
    ```python
-   "row",
+     "row",
    ```
 """
 
@@ -92,7 +92,7 @@ def test_files_of_a_page_are_written_and_rows_are_inserted_once(
     for block in [*read_file_blocks("page.md"), *read_file_blocks("page.md")]:
         block.write(tmp_path)
     assert (tmp_path / "new" / "module.py").read_text(encoding="utf-8") == 'make = "not a command"\n'
-    assert (tmp_path / "table.py").read_text(encoding="utf-8") == 'ROWS = (\n"first",\n"row",\n)\n'
+    assert (tmp_path / "table.py").read_text(encoding="utf-8") == 'ROWS = (\n"first",\n  "row",\n)\n'
 
 
 def test_a_row_without_its_place_is_an_error(tmp_path: Path) -> None:
