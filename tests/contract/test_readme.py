@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from pipeline.steps import BY_NAME
 from stepkit.paths import ROOT
 
