@@ -8,7 +8,7 @@ import pytest
 
 from stepkit.paths import ROOT
 from tests.tour import plan
-from tests.tour.pages import Command, list_pages, read_commands, read_outputs
+from tests.tour.pages import Command, FileBlock, list_pages, read_commands, read_file_blocks, read_outputs
 
 PAGES = list_pages()
 COMMANDS = [command for page in PAGES for command in read_commands(page)]
@@ -50,3 +50,11 @@ def test_the_plan_is_about_commands_of_the_pages(pattern: str) -> None:
 @pytest.mark.parametrize("beginning", plan.SERVERS)
 def test_the_servers_are_commands_of_the_pages(beginning: str) -> None:
     assert any(command.text.startswith(beginning) for command in COMMANDS)
+
+
+INSERTED = [block for page in PAGES for block in read_file_blocks(page) if block.before is not None]
+
+
+@pytest.mark.parametrize("block", INSERTED, ids=[f"{block.path}: {block.before}" for block in INSERTED])
+def test_every_line_that_a_page_inserts_before_occurs_once(block: FileBlock) -> None:
+    assert (ROOT / block.path).read_text(encoding="utf-8").splitlines().count(str(block.before)) == 1
