@@ -22,8 +22,8 @@ DEFAULT_PORTS = {
 }
 """Commands that do not write their port, and the same with it."""
 
-PORTS = re.compile(r"\b(?:5000|5001|5050|8080)\b")
-"""Ports that the pages write. The tour replaces each by a free one, the same for all commands of a page."""
+PORT = re.compile(r"(?:(?<=port=)|(?<=--port )|(?<=localhost:)|(?<=127\.0\.0\.1:))\d{4,5}\b")
+"""A port in a command. The tour replaces each by a free one, the same for all commands of a page."""
 
 NEEDS_STORE_ALONE = re.compile(r"make restore")
 """Commands that refuse to run while a server uses the store: the tour stops the servers of the page first."""

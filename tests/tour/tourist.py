@@ -97,7 +97,7 @@ class Tourist:
 
     def start_server(self, line: str, health_path: str) -> str:
         """Start a server and wait until it responds. A server of the page that has the same port is stopped first."""
-        port = int(re.findall(r"\b\d{4,5}\b", line)[-1])
+        port = int(plan.PORT.findall(line)[-1])
         for server in [server for server in self.servers if server.port == port]:
             self.stop_server(server)
         log = self.clone.parent / f"server-{port}.log"
@@ -120,7 +120,7 @@ class Tourist:
     def fill_in(self, line: str) -> str:
         """Return a command with free ports, the copy of the real data, and a value for each placeholder."""
         line = plan.DEFAULT_PORTS.get(line, line)
-        line = plan.PORTS.sub(lambda port: str(self.ports.setdefault(port[0], find_free_port())), line)
+        line = plan.PORT.sub(lambda port: str(self.ports.setdefault(port[0], find_free_port())), line)
         if "data=uci" in line:
             line = line.replace(" data.file_url=/path/to/your/copy.csv", "")
             line = line.replace("data=uci", f"data=uci data.file_url={REAL_DATA} register.model_name=uci")
