@@ -174,7 +174,7 @@ def visit(folder: Path) -> Iterator[Tourist]:
     inherited = {name: value for name, value in os.environ.items() if name.startswith(INHERITED)}
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part)
     env = {**inherited, "PATH": path, "HOME": str(home), "LOGNAME": "alex", "COLUMNS": "120", "BROWSER": "true"}
-    tourist = Tourist(clone, {**env, "UV_CACHE_DIR": os.environ.get("TOUR_UV_CACHE", str(folder / "uv"))})
+    tourist = Tourist(clone, {**env, "UV_CACHE_DIR": str(folder / "uv")})
     if (clone / ".venv").is_dir():
         tourist.activate_environment()
     try:
