@@ -51,5 +51,5 @@ def test_a_table_gets_the_same_predictions_as_json_and_as_csv(tourist: Tourist) 
         for (_, command), printed in tourist.outputs.items()
         for media_type in re.findall(r"mlflow models predict .* -t (json|csv)", command)
     }
-    assert len(predictions["json"]) == 5
+    assert predictions["json"]
     assert predictions["csv"] == predictions["json"]
