@@ -1,4 +1,4 @@
-"""The pages of docs/ name what is there: settings as the schema has them, links that lead somewhere."""
+"""The pages of docs/ are true: settings as in the schema, links with a target, a row that fits the table of steps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:|\.\./\.\./actions/)([^)\s]+)\
 
 
 def list_anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_reference_is_what_the_schema_and_the_projects_say() -> None:
+def test_the_reference_equals_its_generated_text() -> None:
     assert PAGE.read_text(encoding="utf-8") == render_page(), "type: make docs"
 
 
-def test_the_picture_has_each_folder_and_an_arrow_for_all_that_a_step_reads_or_waits_for() -> None:
+def test_the_picture_has_each_folder_and_an_arrow_for_each_input_of_a_step() -> None:
     (picture,) = re.findall(
         r"```mermaid\n(.*?)```", (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8"), re.DOTALL
     )
@@ -41,19 +41,19 @@ def test_the_picture_has_each_folder_and_an_arrow_for_all_that_a_step_reads_or_w
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
-def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
+def test_links_within_the_repository_have_a_target(path: Path) -> None:
     for target in LINK.findall(path.read_text(encoding="utf-8")):
-        place, _, anchor = target.partition("#")
-        there = (path.parent / place).resolve() if place else path
-        assert there.exists(), target
-        if anchor and there.suffix == ".md":
-            assert anchor in list_anchors(there), target
+        file, _, anchor = target.partition("#")
+        page = (path.parent / file).resolve() if file else path
+        assert page.exists(), target
+        if anchor and page.suffix == ".md":
+            assert anchor in list_anchors(page), target
 
 
 def test_the_row_that_a_new_step_adds_is_a_row_of_the_table_of_steps() -> None:
     text = (ROOT / "docs" / "add-a-step.md").read_text(encoding="utf-8")
     (row,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Step(" in block]
-    (step,) = eval(f"[{dedent(row)}]", {"Step": Step})  # among the rows, as it is when it is pasted into STEPS
+    (step,) = eval(f"[{dedent(row)}]", {"Step": Step})  # as a row among others, as in STEPS
     assert isinstance(step, Step)
     assert set(step.reads.values()) <= set(BY_NAME)
     assert step.parameters(parse_config(compose_config()), "runs:/x/y")["input_artifact"] == "preprocessed_data.csv"

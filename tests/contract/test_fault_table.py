@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that are there, and docs/names.md every name that the code gives to the outside."""
+"""docs/faults.md names existing tests, and docs/names.md lists every public name of the code."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tests.support.repo import get_name, list_code, parse_tree
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMES = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
 LISTED = set(re.findall(r"`([^`\n]+)`", NAMES))
-"""Every text between backticks."""
+"""Texts between backticks."""
 
 TABLES, UNPROVEN = FAULTS.split("## Not proven by a test")
 REFERENCE = re.compile(r"`(tests/[\w/]+\.py)::([\w:]+)`")
 ROWS = [line for line in TABLES.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
 
 KINDS = {"Counter": "_total", "Gauge": "", "Histogram": ""}
-"""What prometheus_client appends to a name, by the kind of metric."""
+"""Text that prometheus_client appends to a name, by the kind of metric."""
 
 
 def list_tests(path: Path) -> set[str]:
-    """The tests of a file: test_name, or Class::test_name."""
-    found: set[str] = set()
+    """Return the tests of a file: test_name, or Class::test_name."""
+    functions: set[str] = set()
     for node in parse_tree(path).body:
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}::{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
+            functions |= {f"{node.name}::{member.name}" for member in node.body if isinstance(member, ast.FunctionDef)}
         elif isinstance(node, ast.FunctionDef):
-            found.add(node.name)
-    return {name for name in found if name.rpartition("::")[2].startswith("test_")}
+            functions.add(node.name)
+    return {name for name in functions if name.rpartition("::")[2].startswith("test_")}
 
 
 def iter_calls(name: str, tree: ast.AST) -> Iterator[ast.Call]:
@@ -44,38 +44,38 @@ def iter_calls(name: str, tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def list_metrics() -> set[str]:
-    """The metrics of the scorer, as Prometheus reads them."""
+    """Return the metrics of the scorer, by their names in Prometheus."""
     tree = parse_tree(ROOT / "serve" / "http" / "metrics.py")
-    return {f"{get_text(one.args[0])}{end}" for kind, end in KINDS.items() for one in iter_calls(kind, tree)}
+    return {f"{get_text(call.args[0])}{end}" for kind, end in KINDS.items() for call in iter_calls(kind, tree)}
 
 
 def get_text(node: ast.expr) -> str:
-    """The text that an expression is, "" if it is computed."""
+    """Return the text of a constant, "" for any other expression."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def read_constants(path: Path) -> dict[str, str]:
-    """The texts that a module gives names to."""
-    found: dict[str, str] = {}
+    """Return the texts of the constants of a module, by their names."""
+    constants: dict[str, str] = {}
     for node in parse_tree(path).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = get_text(node.value)
-    return found
+            constants[node.targets[0].id] = get_text(node.value)
+    return constants
 
 
 def read_imported_constants(path: Path) -> dict[str, str]:
-    """The texts that a module takes from another one of this repository by their names."""
-    found: dict[str, str] = {}
+    """Return the texts of the constants that a module imports from this repository, by their names there."""
+    constants: dict[str, str] = {}
     for node in ast.walk(parse_tree(path)):
         if isinstance(node, ast.ImportFrom):
             source = ROOT / f"{str(node.module).replace('.', '/')}.py"
-            theirs = read_constants(source) if source.is_file() else {}
-            found |= {one.asname or one.name: theirs[one.name] for one in node.names if one.name in theirs}
-    return found
+            exported = read_constants(source) if source.is_file() else {}
+            constants |= {name.asname or name.name: exported[name.name] for name in node.names if name.name in exported}
+    return constants
 
 
 def iter_environment_reads(tree: ast.AST) -> Iterator[ast.expr]:
-    """What os.environ is asked for: by get, pop or [], and by `in`."""
+    """Yield the names that a module reads from os.environ: by get, pop or [], and by `in`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.environ.pop"):
             yield node.args[0]
@@ -87,22 +87,24 @@ def iter_environment_reads(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def list_variables() -> set[str]:
-    """Every environment variable that the code reads by a name that stands in it."""
-    found: set[str] = set()
+    """Return every environment variable that the code reads by a constant name."""
+    variables: set[str] = set()
     for path in list_code():
-        if not get_name(path).startswith("benchmarks/"):  # what measures the product is no part of it
-            known = read_constants(path) | read_imported_constants(path)
-            asked = iter_environment_reads(parse_tree(path))
-            found |= {known.get(node.id, "") if isinstance(node, ast.Name) else get_text(node) for node in asked}
-    return found - {""}
+        if not get_name(path).startswith("benchmarks/"):  # benchmarks are not part of the product
+            constants = read_constants(path) | read_imported_constants(path)
+            reads = iter_environment_reads(parse_tree(path))
+            variables |= {
+                constants.get(node.id, "") if isinstance(node, ast.Name) else get_text(node) for node in reads
+            }
+    return variables - {""}
 
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in REFERENCE.findall(FAULTS)}))
-def test_every_test_that_the_table_names_is_there(file: str) -> None:
+def test_every_test_that_the_table_names_exists(file: str) -> None:
     path = ROOT / file
     assert path.is_file()
-    named = {test for one, test in REFERENCE.findall(FAULTS) if one == file}
-    assert named - list_tests(path) == set()
+    listed = {test for path_in_table, test in REFERENCE.findall(FAULTS) if path_in_table == file}
+    assert listed - list_tests(path) == set()
 
 
 def test_every_row_of_the_table_names_a_test() -> None:
@@ -110,7 +112,7 @@ def test_every_row_of_the_table_names_a_test() -> None:
     assert [row for row in ROWS if not REFERENCE.search(row.rsplit(" | ", 1)[-1])] == []
 
 
-def test_what_no_test_proves_claims_none() -> None:
+def test_a_row_of_unproven_faults_names_no_test() -> None:
     assert REFERENCE.findall(UNPROVEN) == []
 
 
