@@ -42,7 +42,7 @@ def test_pages_show_outputs() -> None:
     assert sum(len(read_outputs(page)) for page in PAGES) > 5
 
 
-@pytest.mark.parametrize("pattern", plan.ELSEWHERE)
+@pytest.mark.parametrize("pattern", [*plan.ELSEWHERE, *plan.EXIT_STATUS])
 def test_the_plan_is_about_commands_of_the_pages(pattern: str) -> None:
     assert any(plan.is_meant(pattern, command) for command in COMMANDS)
 

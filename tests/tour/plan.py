@@ -25,6 +25,9 @@ DEFAULT_PORTS = {
 PORT = re.compile(r"(?:(?<=port=)|(?<=--port )|(?<=localhost:)|(?<=127\.0\.0\.1:))\d{4,5}\b")
 """A port in a command. The tour replaces each by a free one, the same for all commands of a page."""
 
+EXIT_STATUS = {'make run options="data.test_size=3"': 2}
+"""Commands that a page shows for their error, with the exit status; every other command ends with 0."""
+
 NEEDS_STORE_ALONE = re.compile(r"make restore")
 """Commands that refuse to run while a server uses the store: the tour stops the servers of the page first."""
 
