@@ -15,6 +15,7 @@ from tests.support.repo import get_name, list_code, parse_tree
 
 FAULTS = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMES = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 LISTED = set(re.findall(r"`([^`\n]+)`", NAMES))
 """Texts between backticks."""
 
@@ -105,6 +106,12 @@ def test_every_test_that_the_table_names_exists(file: str) -> None:
     assert path.is_file()
     listed = {test for path_in_table, test in REFERENCE.findall(FAULTS) if path_in_table == file}
     assert listed - list_tests(path) == set()
+
+
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(test_\w+)`", SECURITY))))
+def test_every_test_that_the_page_on_security_names_exists(test: str) -> None:
+    files = (ROOT / "tests").rglob("test_*.py")
+    assert any(f"def {test}(" in file.read_text(encoding="utf-8") for file in files)
 
 
 def test_every_row_of_the_table_names_a_test() -> None:
