@@ -1,4 +1,4 @@
-"""Open the database of the prediction log: SQLite or PostgreSQL, such that a commit that returned is on the disk."""
+"""Connections to the database of the prediction log, SQLite or PostgreSQL: each finished commit is on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSY_SECONDS, MAX_BUSY_SECONDS = 5.0, 1e6
-"""How long SQLite waits for another process's transaction; the longest time that an address may name."""
+"""How long SQLite waits for another process's transaction: the default, and the limit for a URL's `timeout`."""
 
 POSTGRES_OPTIONS = {
     "connect_timeout": 3,
@@ -28,71 +28,75 @@ POSTGRES_OPTIONS = {
     "keepalives_idle": 10,
     "options": "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s",
 }
-"""A database that hangs must not hang the answers: each wait has an end. Reading sets no limit of its own."""
+"""Time limits for writing, so that a hanging database does not block the scorer. Readers drop `options`."""
 
 ENABLE_SYNCHRONOUS_COMMIT = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
 DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""SQLite's codes for a file that is not a database, or whose pages do not fit together."""
+"""SQLite's result codes for a file that is not a database, or whose pages are inconsistent."""
 
 _INVALID_OPTION = re.compile(r"\b(invalid|bad)\b.*\b(value|option|port)\b|could not parse")
-"""How libpq rejects a value of an option before it asks the server."""
+"""Messages of libpq for an option with a wrong value, before it connects."""
 
 _READ_ONLY = re.compile(r"read.only\s*=\s*(on|true|yes|1)|^(read-only|standby)$")
 URL_EXAMPLES = "For example sqlite:///predictions.db or postgresql://user:password@host/database."
 
 
 def open_engine(url: str, base: Path = ROOT, reads: bool = False) -> Engine:
-    """Return an engine for a log; nothing is connected yet.
+    """Return an engine for a log, without connecting.
 
     Args:
-        url: sqlite:///FILE (relative: to `base`), or postgresql://...
-        reads: only reads: long statements are fine, no lock for writing is taken.
+        url: sqlite:///FILE (relative to `base`), or postgresql://...
+        base: folder of a relative path; by default the repository.
+        reads: True for a reader: statements may run long, and take no write lock.
 
     Raises:
-        LogUnfit: no such kind of database, or a folder that is not there.
+        LogUnfit: an unsupported database or option, or a missing folder.
     """
     try:
-        address = make_url(url)
+        parsed_url = make_url(url)
     except ArgumentError as error:
-        raise LogUnfit(f"'{hide_secrets(url)}' is no address of a prediction log. {URL_EXAMPLES}") from error
-    kind = address.get_backend_name()
+        raise LogUnfit(f"prediction log URL '{hide_secrets(url)}': not a database URL. {URL_EXAMPLES}") from error
+    kind = parsed_url.get_backend_name()
     if kind == "sqlite":
-        return _create_sqlite_engine(_resolve_file_url(address, base, reads), _parse_timeout(address), reads)
+        return _create_sqlite_engine(_resolve_file_url(parsed_url, base, reads), _parse_timeout(parsed_url), reads)
     if kind == "postgresql":
-        return _create_postgres_engine(address, reads)
-    raise LogUnfit(f"a prediction log cannot be kept in {kind}: {format_url(address)}. {URL_EXAMPLES}")
+        return _create_postgres_engine(parsed_url, reads)
+    raise LogUnfit(
+        f"prediction log URL {format_url(parsed_url)}: unsupported database (found {kind}, expected sqlite or "
+        f"postgresql). {URL_EXAMPLES}"
+    )
 
 
 def to_text_with_password(url: URL) -> str:
-    """Return an address with its secrets, never to be shown."""
+    """Return a URL with its password; never log or print the result."""
     return url.render_as_string(hide_password=False)
 
 
 def format_url(url: URL) -> str:
-    """Return an address as it may be printed and stored."""
+    """Return a URL without its secrets, to print and store."""
     return hide_secrets(to_text_with_password(url))
 
 
 def find_file(engine: Engine) -> Path | None:
-    """The file of an SQLite log, None for a server."""
+    """Return the file of an SQLite log, None for a server."""
     return Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
 
 
 @contextmanager
 def open_existing(url: str, reads: bool = False) -> Iterator[Engine]:
-    """Yield an engine for a log that is there already, and close it at the end.
+    """Yield an engine for an existing log, and close the engine at the end.
 
     Raises:
-        LogUnfit: as open_engine, or there is no SQLite file: a look at a log must not make an empty one.
+        LogUnfit: as open_engine, or the SQLite file is missing; reading must not create an empty log.
     """
     engine = open_engine(url, reads=reads)
     try:
         file = find_file(engine)
         if file and not file.is_file():
             raise LogUnfit(
-                f"there is no prediction log at {file}. A server that answered makes one; see PREDICTION_LOG_URL."
+                f"no prediction log at {file}. Start the scorer once to create the log, or correct PREDICTION_LOG_URL."
             )
         yield engine
     finally:
@@ -101,7 +105,7 @@ def open_existing(url: str, reads: bool = False) -> Iterator[Engine]:
 
 @contextmanager
 def translate_errors(url: URL) -> Iterator[None]:
-    """Turn what a database raises into LogUnavailable, one line that names the log without its password."""
+    """Raise errors of the database as errors of the log; see to_log_error."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -109,81 +113,84 @@ def translate_errors(url: URL) -> Iterator[None]:
 
 
 def to_log_error(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
-    """Return the error of the log that fits: LogUnfit where waiting cannot help, ValueError for a fault of a row."""
+    """Return LogUnfit if waiting cannot help, ValueError for a fault of a row, else LogUnavailable."""
     reason = hide_secrets_in_text(format_reason(error), to_text_with_password(url))[:300]
     if not isinstance(error, SQLAlchemyError | sqlite3.Error) or isinstance(error, IntegrityError | DataError):
-        return ValueError(f"cannot be put on record: {reason}")
+        return ValueError(f"prediction cannot be stored: {reason}")
     if get_sqlite_code(error) in DAMAGE_CODES:
         return LogDamaged(
-            f"{url.database}: not an SQLite database, or a damaged one ({reason}). Move it away, or name another file."
+            f"prediction log {url.database}: not an SQLite database, or damaged ({reason}). "
+            "Move the file away, or choose another file in PREDICTION_LOG_URL."
         )
-    is_of_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
-    if is_of_libpq and _INVALID_OPTION.search(reason):
-        return LogUnfit(f"the address of the prediction log has an option that PostgreSQL rejects: {reason}.")
+    is_from_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
+    if is_from_libpq and _INVALID_OPTION.search(reason):
+        return LogUnfit(f"prediction log URL: PostgreSQL rejects an option ({reason}). Correct the option.")
     return LogUnavailable(
-        f"the prediction log {format_url(url)} cannot be used: {reason}. "
-        "See that its database runs and has room and rights; nothing needs to be restarted."
+        f"prediction log {format_url(url)}: cannot be used ({reason}). "
+        "Check that its database runs, has disk space and grants access; the scorer need not be restarted."
     )
 
 
 def format_reason(error: Exception) -> str:
-    """Return the cause in one line, without the statement, its values, and PostgreSQL's DETAIL, which repeats rows."""
+    """Return the cause in one line, without values: no statement, and no DETAIL of PostgreSQL, which repeats rows."""
     cause = (error.orig if isinstance(error, DBAPIError) else None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     return " ".join(str(primary or cause).split()) or type(cause).__name__
 
 
 def get_sqlite_code(error: BaseException | None) -> int:
-    """Return the primary result code of SQLite behind an error, 0 for none."""
+    """Return the primary SQLite result code behind an error, 0 if there is none."""
     while error is not None and not hasattr(error, "sqlite_errorcode"):
         error = error.__cause__
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_busy(error: BaseException) -> bool:
-    """Return whether another process has the lock of an SQLite log, so that waiting helps."""
+    """Return whether another process has locked an SQLite log, so that waiting helps."""
     return get_sqlite_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _resolve_file_url(address: URL, base: Path, reads: bool) -> URL:
-    if address.drivername not in ("sqlite", "sqlite+pysqlite") or address.host or address.username:
-        raise LogUnfit(f"not the address of an SQLite file: a driver, host or user is named. {URL_EXAMPLES}")
-    if address.database in (None, "", ":memory:"):
-        raise LogUnfit(f"a prediction log in memory ({format_url(address)}) would be lost. Name a file: {URL_EXAMPLES}")
-    file = (base / str(address.database)).resolve()
+def _resolve_file_url(url: URL, base: Path, reads: bool) -> URL:
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.host or url.username:
+        raise LogUnfit(f"prediction log URL: an SQLite URL has no driver, host or user. {URL_EXAMPLES}")
+    if url.database in (None, "", ":memory:"):
+        raise LogUnfit(
+            f"prediction log URL {format_url(url)}: a log in memory would be lost. Name a file. {URL_EXAMPLES}"
+        )
+    file = (base / str(url.database)).resolve()
     if not file.parent.is_dir():
-        raise LogUnfit(f"the folder of the prediction log {file} is not there. Make it, or name another file.")
+        raise LogUnfit(f"prediction log {file}: folder does not exist. Create the folder, or choose another file.")
     if file.exists() and not file.is_file():
-        raise LogUnfit(f"{file} cannot be the prediction log: it is not a file. {URL_EXAMPLES}")
-    # SQLite writes files beside its own
+        raise LogUnfit(f"prediction log {file}: not a regular file. {URL_EXAMPLES}")
+    # SQLite also creates files next to the database.
     if not reads and not all(os.access(path, os.W_OK) for path in (file, file.parent) if path.exists()):
-        raise LogUnfit(f"the prediction log {file} or its folder is not writable. Permit it, or name another file.")
-    return address.set(drivername="sqlite", database=str(file), query={})
+        raise LogUnfit(f"prediction log {file}: file or folder not writable. Grant access, or choose another file.")
+    return url.set(drivername="sqlite", database=str(file), query={})
 
 
-def _parse_timeout(address: URL) -> float:
-    """Return how long SQLite waits for its turn. SQLAlchemy would drop any other option, also `mode=ro`."""
-    options = {"timeout": str(BUSY_SECONDS), **address.query}
+def _parse_timeout(url: URL) -> float:
+    """Return how many seconds SQLite waits for a lock; reject other options, which SQLAlchemy would ignore."""
+    options = {"timeout": str(BUSY_SECONDS), **url.query}
     with suppress(ValueError):
         seconds = float(str(options["timeout"]))
         if len(options) == 1 and 0.0 <= seconds < MAX_BUSY_SECONDS:
             return seconds
     raise LogUnfit(
-        f"the address of the prediction log: wrong option (found {', '.join(sorted(address.query))}, expected only "
-        f"timeout=SECONDS: a log is opened for writing). Correct it, or remove it."
+        f"prediction log URL: wrong option (found {', '.join(sorted(url.query))}, expected only timeout=SECONDS, "
+        f"below {MAX_BUSY_SECONDS:,.0f}). Correct or remove the option."
     )
 
 
-def _create_sqlite_engine(address: URL, seconds: float, reads: bool) -> Engine:
-    engine = create_engine(address, connect_args={"check_same_thread": False, "timeout": seconds}, hide_parameters=True)
+def _create_sqlite_engine(url: URL, seconds: float, reads: bool) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": seconds}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
-    def _set_up(connection: sqlite3.Connection, _: Any) -> None:
-        connection.isolation_level = None  # else the driver begins and commits by rules of its own, also around DDL
+    def _configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # Else the driver adds its own BEGIN and COMMIT, also around DDL.
         if reads:
             return
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA busy_timeout=0")  # from here on it is _take_turn that waits
+        connection.execute("PRAGMA busy_timeout=0")  # _begin_immediate waits instead.
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -196,16 +203,16 @@ def _create_sqlite_engine(address: URL, seconds: float, reads: bool) -> Engine:
 
 
 def enable_wal(engine: Engine) -> None:
-    """Turn an SQLite log into WAL mode, which its file keeps; apart from connecting, since it changes the file."""
+    """Switch an SQLite log to WAL mode, which is stored in its file; not done by connecting, which must not write."""
     if engine.dialect.name == "sqlite":
         with translate_errors(engine.url), closing(engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_immediate(connection: Connection, seconds: float) -> None:
-    """Begin a transaction with the lock for writing: one that takes it later could not wait for it.
+    """Begin a transaction with the write lock, since SQLite does not wait for a lock that is needed later.
 
-    SQLite's own waiting sleeps up to 100 ms at a time, and loses its turn to whoever asks more often meanwhile.
+    SQLite's own busy handler sleeps up to 100 ms at a time, and so loses against processes that retry more often.
     """
     driver: Any = connection.connection.driver_connection
     end = time.monotonic() + seconds
@@ -216,28 +223,28 @@ def _begin_immediate(connection: Connection, seconds: float) -> None:
         except sqlite3.OperationalError as error:
             if not is_busy(error):
                 break
-            time.sleep(random.uniform(0.0005, 0.002))  # a commit takes about as long
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what is the matter, as SQLAlchemy words it
+            time.sleep(random.uniform(0.0005, 0.002))  # about as long as a commit
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises the cause as an error of SQLAlchemy
 
 
-def _create_postgres_engine(address: URL, reads: bool) -> Engine:
+def _create_postgres_engine(url: URL, reads: bool) -> Engine:
     try:
-        _verify_options(address, reads)
-        # what the person wrote into the address wins
-        left_out = {*address.query, "options"} if reads else {*address.query}
+        _verify_options(url, reads)
+        # Options in the URL win.
+        left_out = {*url.query, "options"} if reads else {*url.query}
         options = {key: value for key, value in POSTGRES_OPTIONS.items() if key not in left_out}
-        full = address.set(drivername="postgresql+psycopg")
-        engine = create_engine(full, connect_args=options, pool_pre_ping=reads, hide_parameters=True)
+        engine_url = url.set(drivername="postgresql+psycopg")
+        engine = create_engine(engine_url, connect_args=options, pool_pre_ping=reads, hide_parameters=True)
     except ArgumentError as error:
-        raise LogUnfit(f"the address of the prediction log: {error}. {URL_EXAMPLES}") from error
+        raise LogUnfit(f"prediction log URL: {error}. {URL_EXAMPLES}") from error
     except ModuleNotFoundError as error:
         raise LogUnfit(
-            f"a prediction log on PostgreSQL needs psycopg ({error}). Type: pip install 'psycopg[binary]'"
+            f"prediction log {format_url(url)}: PostgreSQL needs psycopg ({error}). Run: pip install 'psycopg[binary]'"
         ) from error
 
     @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, _: Any) -> None:
-        # where the server's own setting is off, a commit returns before it is on the disk; stricter ones stay
+    def _configure(connection: Any, _: Any) -> None:
+        # With synchronous_commit off, a commit returns before it is on disk. Stricter settings stay.
         with connection.cursor() as cursor:
             cursor.execute(ENABLE_SYNCHRONOUS_COMMIT)
         connection.commit()
@@ -245,15 +252,15 @@ def _create_postgres_engine(address: URL, reads: bool) -> Engine:
     return engine
 
 
-def _verify_options(address: URL, reads: bool) -> None:
-    """Raise LogUnfit for an option that libpq does not know, or that forbids to write."""
+def _verify_options(url: URL, reads: bool) -> None:
+    """Raise LogUnfit for an option that libpq does not know, or that forbids writing."""
     from psycopg import ProgrammingError, conninfo
 
-    options = {name: values[0] for name, values in address.normalized_query.items()}
+    options = {name: values[0] for name, values in url.normalized_query.items()}
     try:
         conninfo.make_conninfo(**options)
     except ProgrammingError as error:
-        raise LogUnfit(f"the address of the prediction log: {format_reason(error)}. Remove it.") from error
+        raise LogUnfit(f"prediction log URL: {format_reason(error)}. Correct or remove the option.") from error
     for name in ("options", "target_session_attrs"):
         if not reads and _READ_ONLY.search(options.get(name, "")):
-            raise LogUnfit(f"the address of the prediction log: the option {name} forbids to write. Remove it.")
+            raise LogUnfit(f"prediction log URL: the option {name} forbids writing. Remove the option.")

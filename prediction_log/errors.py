@@ -8,29 +8,28 @@ from stepkit.errors import StepError
 
 
 class LogUnavailable(StepError):
-    """The prediction log cannot be read or written now; nothing that failed with this was acknowledged."""
+    """The prediction log cannot be read or written now; no prediction that failed with this error was acknowledged."""
 
 
 class LogUnfit(StepError):
-    """The address is of no prediction log, or of one whose schema this code does not know."""
+    """The URL does not lead to a prediction log, or this code does not know the log's schema."""
 
 
 class LogDamaged(LogUnfit):
-    """The file of the log is not an SQLite database, or its pages do not fit together."""
+    """The log's file is not an SQLite database, or its pages are inconsistent."""
 
 
 class RequestIdTaken(StepError):
-    """Another request with this id, and other rows, is on record already."""
+    """The log already holds a request with this id and other rows."""
 
 
 class FeedbackUnfit(StepError):
-    """Labels cannot be taken: a table without the columns, a label that is not 0 or 1, an unknown request."""
+    """Labels are rejected: a table without the columns, a label that is not 0 or 1, an unknown request."""
 
 
 class RedactUnfit(StepError):
-    """`redact` names columns that a model lacks; the columns that were meant would be recorded."""
+    """`redact` names columns that the model lacks; a misspelled name would leave the real column in the log."""
 
     def __init__(self, unknown: Sequence[str], columns: Sequence[str]) -> None:
-        names, known = ", ".join(unknown), ", ".join(columns)
-        super().__init__(f"redact names {names}, which is not a column of the model ({known}).")
+        super().__init__(f"redact: the model has no column {', '.join(unknown)}. Its columns: {', '.join(columns)}.")
         self.unknown = unknown

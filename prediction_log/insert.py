@@ -1,4 +1,4 @@
-"""Write rows in one transaction, each exactly once."""
+"""Transactions that write each row exactly once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from prediction_log.schema import predictions
 COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)
 IDS_PER_QUERY = 1_000
 MAX_PROBABILITY_DIFFERENCE = 1e-6
-"""Float32 votes that are added in another order differ by less."""
+"""Sums of float32 votes in another order differ by less."""
 
 ROWS_PER_STATEMENT = 250
-"""How many rows a statement of SQLite takes, which allows 32,766 values in one. While it runs, requests have Python's
-interpreter lock: a statement for each row would have to wait for it again after each row."""
+"""Rows of one SQLite statement, which may have 32,766 values. The thread gives up Python's interpreter lock during a
+statement and waits for the lock afterwards, so one statement for each row would wait after each row."""
 
 StoredRows = dict[tuple[str, int], list[Any]]
-"""The rows of a request on record, once for each version that answered it."""
+"""The stored rows for each request id and row number: one for each model version that scored the row."""
 
 
 class IdConflict(Exception):
-    """Requests, by their position, whose ids stand in the log with other rows already."""
+    """Positions of the requests whose ids are already in the log with other rows."""
 
     def __init__(self, positions: set[int]) -> None:
         super().__init__(positions)
@@ -37,77 +37,82 @@ class IdConflict(Exception):
 
 
 def commit(engine: Engine, requests: list[list[Prediction]], fresh: Collection[int] = ()) -> None:
-    """Write the rows of several requests, all or none; rows that stand in the log already are left as they are.
+    """Write the rows of several requests, all or none; rows that are already in the log stay unchanged.
 
-    So it may be called again with the same requests after a failure, whether that was before or after the commit.
+    So a call with the same requests may be repeated after a failure before or after the commit.
 
     Args:
-        fresh: positions of the requests whose ids were made for them, and need no look for others that have them.
+        engine: of a prepared log.
+        requests: the rows of each request, from to_log_rows.
+        fresh: positions of the requests with new ids, which the log need not be searched for.
 
     Raises:
-        Taken: nothing was written, since some requests have the id of another one.
-        SQLAlchemyError: as the database says; nothing was written unless the connection broke during the commit.
+        IdConflict: some requests have the id of another one; nothing was written.
+        SQLAlchemyError: raised by the database; nothing was written, unless the connection broke during the commit.
     """
     rows = list(chain.from_iterable(requests))
-    given = [row for position, rows in enumerate(requests) if position not in fresh for row in rows]
+    rows_to_check = [row for position, rows in enumerate(requests) if position not in fresh for row in rows]
     with engine.begin() as connection:
-        # before the rows are written: a request under a known id must not add any
-        stored = _read_stored_rows(connection, {row.request_id for row in given})
+        # Checked before the insert, because a request with a known id must not add rows.
+        stored = _read_stored_rows(connection, {row.request_id for row in rows_to_check})
         positions = _find_conflicts(stored, requests) if stored else set()
-        # two versions may have answered the same row at the same moment
-        meet = len({(row.request_id, row.row) for row in given}) < len(given)
-        if not positions and (_insert_rows(connection, rows) < len(rows) or meet):
+        # Two model versions may score the same row at the same moment.
+        has_repeats = len({(row.request_id, row.row) for row in rows_to_check}) < len(rows_to_check)
+        if not positions and (_insert_rows(connection, rows) < len(rows) or has_repeats):
             positions = _find_conflicts(_read_stored_rows(connection, {row.request_id for row in rows}), requests)
         if positions:
             raise IdConflict(positions)
 
 
 def _insert_rows(connection: Connection, rows: list[Prediction]) -> int:
-    """Return how many rows were new. Statements by hand: SQLAlchemy looks at each value, which costs ten times."""
+    """Insert rows and return how many are new; by raw SQL: SQLAlchemy takes ten times as long."""
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         return connection.exec_driver_sql(_build_postgres_insert(), columns).rowcount
     new = 0
-    for some in split_chunks(rows, ROWS_PER_STATEMENT):
-        values = chain.from_iterable((row[0], row[1], _to_sqlite_time(row.time), *row[3:]) for row in some)
-        new += connection.exec_driver_sql(_build_sqlite_insert(len(some)), tuple(values)).rowcount
+    for chunk in split_chunks(rows, ROWS_PER_STATEMENT):
+        values = chain.from_iterable((row[0], row[1], _to_sqlite_time(row.time), *row[3:]) for row in chunk)
+        new += connection.exec_driver_sql(_build_sqlite_insert(len(chunk)), tuple(values)).rowcount
     return new
 
 
 @lru_cache(maxsize=ROWS_PER_STATEMENT)
 def _build_sqlite_insert(rows: int) -> str:
-    places = ", ".join("?" for _ in COLUMNS)
-    values = ", ".join(f"({places})" for _ in range(rows))
+    placeholders = ", ".join("?" for _ in COLUMNS)
+    values = ", ".join(f"({placeholders})" for _ in range(rows))
     return f"INSERT INTO predictions ({COLUMN_LIST}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 @cache
 def _build_postgres_insert() -> str:
-    """One array for each column: a thousand rows are as many messages as one."""
+    """Return a statement with one array for each column, so that a thousand rows take one message."""
     types = [predictions.c[name].type.compile(postgresql.dialect()) for name in COLUMNS]  # type: ignore[no-untyped-call]  # typed only in part
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
     return f"INSERT INTO predictions ({COLUMN_LIST}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
 
 
-@lru_cache(maxsize=1_000)  # the rows of a request have one time
+@lru_cache(maxsize=1_000)  # The rows of a request have the same time.
 def _to_sqlite_time(time: datetime) -> str:
-    """Return a UTC time as SQLAlchemy writes it into SQLite."""
+    """Return a UTC time in SQLAlchemy's format for SQLite."""
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _find_conflicts(stored: StoredRows, requests: list[list[Prediction]]) -> set[int]:
-    """The requests of which the log holds another row, or more or fewer rows, whichever version answered those."""
-    answered = _group_row_numbers(chain.from_iterable(stored.values()))
+    """Return the positions of requests with other rows, or more or fewer rows, than the log has under their ids."""
+    stored_numbers = _group_row_numbers(chain.from_iterable(stored.values()))
     return {
         position
         for position, rows in enumerate(requests)
-        if any(_is_different(there, row) for row in rows for there in stored.get((row.request_id, row.row), ()))
-        or any(answered.get(name, numbers) != numbers for name, numbers in _group_row_numbers(rows).items())
+        if any(_is_different(old, row) for row in rows for old in stored.get((row.request_id, row.row), ()))
+        or any(
+            stored_numbers.get(request_id, numbers) != numbers
+            for request_id, numbers in _group_row_numbers(rows).items()
+        )
     }
 
 
 def _group_row_numbers(rows: Iterable[Any]) -> dict[str, set[int]]:
-    """The numbers of the rows that were answered, by request; a shadow may have had no time for all of them."""
+    """Return the row numbers of each request, without those of a shadow, which may skip rows."""
     numbers: dict[str, set[int]] = {}
     for row in rows:
         if not row.shadow:
@@ -115,33 +120,35 @@ def _group_row_numbers(rows: Iterable[Any]) -> dict[str, set[int]]:
     return numbers
 
 
-def _is_different(there: Any, row: Prediction) -> bool:
-    """Return whether a row on record is another row. Versions may take other columns: those that both have count.
+def _is_different(old: Any, new: Prediction) -> bool:
+    """Return whether a stored row and a new one have different features, in the columns that both versions take.
 
-    A redacted value is stored nowhere, so it counts by its effect: the same version answers the same row alike.
+    Redacted values are not stored, so their effect is compared: a version gives equal rows equal probabilities.
     """
-    ours, theirs = _to_floats(json.loads(str(row.features))), _to_floats(there.features)
-    if row.model_version != there.model_version:
-        return any(ours[name] != theirs[name] for name in ours.keys() & theirs)
-    other_answer = row.shadow == there.shadow and abs(row.probability - there.probability) > MAX_PROBABILITY_DIFFERENCE
-    return ours != theirs or other_answer
+    new_features, old_features = _to_floats(json.loads(str(new.features))), _to_floats(old.features)
+    if new.model_version != old.model_version:
+        return any(new_features[name] != old_features[name] for name in new_features.keys() & old_features)
+    is_same_scorer = new.shadow == old.shadow
+    has_other_score = is_same_scorer and abs(new.probability - old.probability) > MAX_PROBABILITY_DIFFERENCE
+    return new_features != old_features or has_other_score
 
 
 def _to_floats(features: dict[str, Any]) -> dict[str, Any]:
-    """PostgreSQL writes 1e300 with all its digits, which is read as a whole number that is no float."""
+    """Convert whole numbers, because PostgreSQL writes 1e300 with all its digits, which JSON reads as an int."""
     return {name: float(value) if type(value) is int else value for name, value in features.items()}
 
 
 def _read_stored_rows(connection: Connection, ids: set[str]) -> StoredRows:
-    """For each row of these requests, what the log holds of it, once for each version that answered it."""
-    found: StoredRows = {}
-    for some in split_chunks(sorted(ids), IDS_PER_QUERY):
-        for row in connection.execute(select(predictions).where(predictions.c.request_id.in_(some))):
-            found.setdefault((row.request_id, row.row), []).append(row)
-    return found
+    """Return the stored rows of the requests with these ids."""
+    stored: StoredRows = {}
+    for chunk in split_chunks(sorted(ids), IDS_PER_QUERY):
+        for row in connection.execute(select(predictions).where(predictions.c.request_id.in_(chunk))):
+            stored.setdefault((row.request_id, row.row), []).append(row)
+    return stored
 
 
 def split_chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    waiting = iter(items)
-    while some := list(islice(waiting, size)):
-        yield some
+    """Yield lists of `size` items; the last one may be shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk

@@ -1,4 +1,4 @@
-"""feedback: labels.csv -> the prediction log (true labels, by request id and row; giving them again does no harm)."""
+"""feedback: import true labels from a CSV into the prediction log, by request id and row; repeating it is safe."""
 
 from __future__ import annotations
 
@@ -34,58 +34,62 @@ REQUIRED_COLUMNS = ("request_id", "label")
 
 @dataclass(slots=True)
 class LabelCounts:
-    """What became of the labels that were given: each is counted in one of these."""
+    """Counts of imported labels by result."""
 
     new: int = 0
     repeated: int = 0
     changed: int = 0
     unknown: list[Key] = field(default_factory=list)
-    """Requests and rows that are not in the log."""
+    """Request id and row of each label without a prediction in the log."""
 
     def __str__(self) -> str:
-        taken = self.new + self.repeated + self.changed
+        imported = self.new + self.repeated + self.changed
         parts = f"{self.new:,} new, {self.repeated:,} repeated, {self.changed:,} changed"
-        return f"{taken:,} line{'s'[: taken != 1]} taken ({parts})"
+        return f"{imported:,} label{'s'[: imported != 1]} imported ({parts})"
 
-    def add(self, others: LabelCounts) -> None:
-        self.new += others.new
-        self.repeated += others.repeated
-        self.changed += others.changed
-        self.unknown += others.unknown
+    def add(self, other: LabelCounts) -> None:
+        """Add the counts of another import."""
+        self.new += other.new
+        self.repeated += other.repeated
+        self.changed += other.changed
+        self.unknown += other.unknown
 
 
 def write_labels(log: str | Engine, labels: Iterable[Label], counts: LabelCounts | None = None) -> LabelCounts:
-    """Write true labels into the log; a newer label replaces an older one of the same row.
+    """Write true labels to the log; a new label replaces an earlier one of the same row.
 
     Args:
-        log: the log's address, or an engine of prediction_log.engine.open_engine on a prepared log (a server's own).
-        labels: any number of them; a thousand are committed at a time.
-        counts: added to, and returned; so they are known where an error ends it.
+        log: URL of the log, or an engine from prediction_log.engine.open_engine whose tables are prepared.
+        labels: any number; each commit has LABELS_PER_COMMIT of them.
+        counts: object to add to, for callers that need the counts even after an error.
+
+    Returns:
+        The counts, `counts` if given.
 
     Raises:
-        FeedbackUnfit: a label is neither 0 nor 1; those of the thousands before it stay taken.
-        LogUnfit, LogUnavailable: there is no such log, or it cannot be written; what was committed stays.
+        FeedbackUnfit: a label is neither 0 nor 1; earlier commits stay.
+        LogUnfit, LogUnavailable: no log at this URL, or it cannot be written; earlier commits stay.
     """
     if not isinstance(log, Engine):
         with open_existing(log) as engine:
             prepare_tables(engine)
             return write_labels(engine, labels, counts)
     counts = counts or LabelCounts()
-    for some in split_chunks(labels, LABELS_PER_COMMIT):
-        counts.add(_write_chunk(log, some))
+    for chunk in split_chunks(labels, LABELS_PER_COMMIT):
+        counts.add(_write_chunk(log, chunk))
     return counts
 
 
 def _write_chunk(engine: Engine, labels: list[Label]) -> LabelCounts:
     for request_id, row, label in labels:
         if label not in (0, 1):
-            raise FeedbackUnfit(f"the label of request '{request_id}', row {row}, is {label!r}; a label is 0 or 1.")
+            raise FeedbackUnfit(f"request '{request_id}', row {row}: wrong label (found {label!r}, expected 0 or 1).")
     ids = sorted({request_id for request_id, _, _ in labels if is_request_id(request_id)})
     with translate_errors(engine.url), engine.begin() as connection:
         before = _read_labels(connection, ids)
         after, counts = _compare_labels(labels, before)
         now = datetime.now(UTC)
-        # in one order everywhere: two processes that label the same rows then wait for each other, and never deadlock
+        # Sorted, so that two processes that label the same rows cannot deadlock.
         changed = [
             {"request_id": key[0], "row": key[1], "label": after[key], "time": now}
             for key in sorted(after)
@@ -97,30 +101,30 @@ def _write_chunk(engine: Engine, labels: list[Label]) -> LabelCounts:
 
 
 def _read_labels(connection: Connection, ids: list[str]) -> dict[Key, int | None]:
-    """Return the label, if it has one, of each row that is on record."""
+    """Return the label, or None, of each row of these requests in the log."""
     columns = predictions.c
-    same = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-    both = select(columns.request_id, columns.row, feedback.c.label).outerjoin_from(predictions, feedback, same)
-    found = connection.execute(both.where(columns.request_id.in_(ids)))
-    return {(request_id, row): label for request_id, row, label in found}
+    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
+    both = select(columns.request_id, columns.row, feedback.c.label).outerjoin_from(predictions, feedback, is_same_row)
+    rows = connection.execute(both.where(columns.request_id.in_(ids)))
+    return {(request_id, row): label for request_id, row, label in rows}
 
 
 def _compare_labels(labels: list[Label], before: dict[Key, int | None]) -> tuple[dict[Key, int | None], LabelCounts]:
-    """Return the labels as they will be, and what each of the given ones does to those before it."""
-    now, counts = dict(before), LabelCounts()
+    """Return the labels after the import, and the counts by result."""
+    after, counts = dict(before), LabelCounts()
     for request_id, row, label in labels:
         key = (request_id, row)
-        if key not in now:
+        if key not in after:
             counts.unknown.append(key)
             continue
-        if now[key] is None:
+        if after[key] is None:
             counts.new += 1
-        elif now[key] == label:
+        elif after[key] == label:
             counts.repeated += 1
         else:
             counts.changed += 1
-        now[key] = label
-    return now, counts
+        after[key] = label
+    return after, counts
 
 
 def _build_upsert(connection: Connection) -> Any:
@@ -131,18 +135,21 @@ def _build_upsert(connection: Connection) -> Any:
 
 
 def parse_labels(file: TextIO, problems: list[str]) -> Iterator[Label]:
-    """Yield the labels of a CSV with the columns request_id, label and (for requests of several rows) row.
+    """Yield the labels of a CSV with the columns request_id, label and (for requests with several rows) row.
 
-    Lines that cannot be taken are left out, and described in `problems`.
+    Args:
+        file: an open CSV.
+        problems: list to add a text to for each rejected line.
 
     Raises:
-        FeedbackUnfit: the file has not these columns.
+        FeedbackUnfit: a column is missing.
     """
     reader = csv.DictReader(file, strict=True)
     missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or [])]
     if missing:
         raise FeedbackUnfit(
-            f"no column {' and no column '.join(missing)}; it needs request_id, label, and row unless all are row 0."
+            f"no column {' and no column '.join(missing)} (found {', '.join(reader.fieldnames or []) or 'no header'}, "
+            "expected request_id, label and, for requests with several rows, row)."
         )
     for line in reader:
         try:
@@ -154,20 +161,20 @@ def parse_labels(file: TextIO, problems: list[str]) -> Iterator[Label]:
 def _parse_label(line: dict[str, str | None]) -> Label:
     request_id, label, row = line["request_id"], (line["label"] or "").strip(), (line.get("row", "0") or "").strip()
     if not request_id:
-        raise ValueError("no request_id")
+        raise ValueError("request_id is empty")
     if label not in ("0", "1", "0.0", "1.0"):
-        raise ValueError(f"label '{label}' is not 0 or 1")
+        raise ValueError(f"wrong label (found '{label}', expected 0 or 1)")
     if not row.isdecimal():
-        raise ValueError(f"row '{row}' is not a number from 0")
+        raise ValueError(f"wrong row (found '{row}', expected a whole number from 0)")
     return request_id, int(row), int(float(label))
 
 
 def import_csv(url: str, path: Path) -> str:
-    """Give the labels of a CSV; return in words what became of its lines.
+    """Import the labels of a CSV into the log at `url`; return the counts as a message.
 
     Raises:
-        FeedbackUnfit: the file is no such table, or some lines were not taken; the others were.
-        LogUnfit, LogUnavailable: as of give_feedback.
+        FeedbackUnfit: the file cannot be read, or some lines were rejected; the other lines are imported.
+        LogUnfit, LogUnavailable: as write_labels.
     """
     problems: list[str] = []
     counts = LabelCounts()
@@ -175,26 +182,30 @@ def import_csv(url: str, path: Path) -> str:
         with path.open(encoding="utf-8-sig", newline="") as file:
             write_labels(url, parse_labels(file, problems), counts)
     except (OSError, UnicodeDecodeError, csv.Error, FeedbackUnfit) as error:
-        raise FeedbackUnfit(f"{path} cannot be taken: {error} {counts}.") from error
-    problems += [f"request '{request_id}', row {row}, is not in the log" for request_id, row in counts.unknown]
+        reason = (isinstance(error, OSError) and error.strerror) or str(error).removesuffix(".")
+        raise FeedbackUnfit(f"{path}: {reason}; {counts}. Correct the file and import it again.") from error
+    problems += [
+        f"request '{request_id}', row {row}, has no prediction in the log" for request_id, row in counts.unknown
+    ]
     if problems:
         raise FeedbackUnfit(
-            f"{path}: {counts}, {len(problems):,} not: {'; '.join(problems[:MAX_SHOWN_PROBLEMS])}"
-            f"{' ...' if len(problems) > MAX_SHOWN_PROBLEMS else ''}. Mend these and give the file again: taken lines do no harm."
+            f"{path}: {counts}, {len(problems):,} rejected: {'; '.join(problems[:MAX_SHOWN_PROBLEMS])}"
+            f"{' ...' if len(problems) > MAX_SHOWN_PROBLEMS else ''}. Correct these and import the file again."
         )
     return f"{path}: {counts}"
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Import the labels of a CSV."""
     parser = Parser(prog="feedback", description=__doc__)
     parser.add_argument(
-        "--input", required=True, help="CSV: request_id, label (0 or 1), row (0 if there is no such column)"
+        "--input", required=True, help="CSV with the columns request_id, label (0 or 1) and optionally row (default: 0)"
     )
-    parser.add_argument("--log_url", default="", help=f"the prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
+    parser.add_argument("--log_url", default="", help=f"prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
     args = parser.parse_args(argv)
     with exit_on_error():
         verify_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
-        # a relative path is relative to the repository, wherever the command was typed
+        # A relative path is relative to the repository, not to the working directory.
         print(import_csv(args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, ROOT / args.input))
 
 

@@ -1,4 +1,4 @@
-"""What waits to be written to the prediction log, and the count of what became of everything handed in."""
+"""Queue of the requests that wait to be written to the prediction log, with its counters."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from prediction_log.errors import LogUnavailable
 from prediction_log.rows import Prediction
 
 MAX_QUEUED_ROWS = 50_000
-"""Rows that may wait to be written; beyond, a request is refused at once rather than kept in memory."""
+"""Limit of the queue, to bound its memory; a request beyond it fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What one process has done with its log so far; all but the first and the last two count predictions.
+    """Counters of one process: predictions since its start, except `queued` and the two times.
 
     Attributes:
         queued: predictions that wait to be written or are being written.
         not_kept: left out by the sampling rate.
-        failed: handed in and not written.
-        purged: removed by this process because they were too old.
-        last_commit_seconds: how long the newest commit took, from BEGIN to COMMIT.
-        lag_seconds: how long the oldest prediction that is not written yet has been waiting.
+        failed: submitted, but not written.
+        purged: deleted by this process because of their age.
+        last_commit_seconds: duration of the latest commit, from BEGIN to COMMIT.
+        lag_seconds: age of the oldest prediction in the queue.
     """
 
     queued: int
@@ -41,10 +41,10 @@ class Stats:
 
 @dataclass(slots=True)
 class Request:
-    """The predictions of one request, the rows that they become, and the future of who waits for them.
+    """The predictions of one request, its rows for the log, and the future that its caller waits for.
 
     Attributes:
-        fresh: its id was made for it, and so cannot stand on record.
+        fresh: the request id is new, so the log need not be searched for it.
     """
 
     predictions: list[Prediction]
@@ -55,7 +55,7 @@ class Request:
 
 
 class RequestQueue:
-    """Requests handed in by any thread and taken by the one that writes; each method may be called from any thread."""
+    """Thread-safe queue: any thread adds requests, the writing thread takes them."""
 
     def __init__(self, url: URL) -> None:
         self.is_closing = False
@@ -67,7 +67,7 @@ class RequestQueue:
         self._oldest: float | None = None
 
     def add(self, request: Request, is_writing: bool) -> LogUnavailable | None:
-        """Queue a request; return why it is not taken where it is not, as where no thread is writing."""
+        """Queue a request; return an error if the queue is full, or no thread will write the request."""
         rows = len(request.predictions)
         with self._change:
             queued = self._counts["queued"]
@@ -78,16 +78,16 @@ class RequestQueue:
                 return None
             self._counts["failed"] += rows
         if not is_writing or self.is_closing:
-            return LogUnavailable(f"the prediction log {format_url(self._url)} is closed.")
+            return LogUnavailable(f"prediction log {format_url(self._url)}: closed.")
         return LogUnavailable(
-            f"{queued:,} predictions wait to be written to {format_url(self._url)} already. "
-            f"Send fewer at a time, or use a faster database."
+            f"prediction log {format_url(self._url)}: queue full ({queued:,} predictions wait to be written, "
+            f"limit {MAX_QUEUED_ROWS:,}). Send fewer rows at a time, or use a faster database."
         )
 
     def take(self, seconds: float | None = None) -> list[Request] | None:
-        """Wait for requests and return all there are; none after `seconds`; None once it is closed and empty."""
+        """Wait up to `seconds` for requests and return all of them; return None once the queue is closed and empty."""
         with self._change:
-            self._oldest = None  # what was taken before has been written, or has failed
+            self._oldest = None  # the previous group has been written, or has failed
             self._change.wait_for(lambda: self._requests or self.is_closing, seconds)
             if self.is_closing and not self._requests:
                 return None
@@ -96,13 +96,13 @@ class RequestQueue:
             return group
 
     def close(self) -> None:
-        """Take no more requests, and let the writing thread end after those that are there."""
+        """Accept no more requests; the writing thread ends after those in the queue."""
         with self._change:
             self.is_closing = True
             self._change.notify()
 
     def count_ended(self, group: list[Request], kind: str, seconds: float = 0.0) -> None:
-        """Count predictions that were queued as "committed" (`seconds`: the time of the commit) or "failed"."""
+        """Count the predictions of `group` as `kind`, "committed" (in `seconds`) or "failed", no longer as queued."""
         rows = sum(len(request.predictions) for request in group)
         with self._change:
             self._last_commit = seconds or self._last_commit
@@ -110,10 +110,12 @@ class RequestQueue:
             self.count(kind, rows)
 
     def count(self, kind: str, predictions: int) -> None:
+        """Add to the counter `kind`, a field of Stats."""
         with self._change:
             self._counts[kind] += predictions
 
     def get_stats(self) -> Stats:
+        """Return the counters now."""
         with self._change:
             since = self._oldest or (self._requests[0].since if self._requests else None)
             lag = time.monotonic() - since if since else 0.0

@@ -1,4 +1,4 @@
-"""The prediction log as a table: one call, one row for each prediction, the features in columns of their own."""
+"""The prediction log as a table, with one row for each prediction and one column for each feature."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEADING_COLUMNS = ("request_id", "row", "time", "model_version")
 TRAILING_COLUMNS = ("probability", "predicted", "latency_ms")
 SORT_COLUMNS = ("time", "request_id", "row", "model_version")
 ROWS_PER_PART = 50_000
-"""Rows that exist as Python objects at a time; the rest is in columns, which take a tenth of the memory."""
+"""Rows that are Python objects at the same time; Arrow columns take a tenth of the memory."""
 
 PLAIN_SCHEMA = pa.schema(
     {
@@ -45,68 +45,70 @@ def read_log(
     """Read a window of the prediction log, oldest first.
 
     Args:
-        url: sqlite:///FILE (relative: to the repository) or postgresql://...
-        start, end: with a time zone; the end is excluded.
-        last: only the newest so many rows of what the other arguments leave.
-        shadow: False: what was answered; True: what a model beside it would have answered; None: both.
-        labels: adds the true labels; NaN where none is known.
-        model_name: only what this model answered; scorers of several models may share a log.
+        url: sqlite:///FILE (relative to the repository) or postgresql://...
+        start: first time of the window, with a time zone.
+        end: time after the window, with a time zone.
+        last: limit; only the newest rows of the selection.
+        model_version: only predictions of this version.
+        shadow: True for predictions of the shadow, False for those that callers received, None for both.
+        labels: add the true labels, NaN where unknown.
+        model_name: only predictions of this model; scorers of several models may share a log.
 
     Returns:
         n rows: request_id, row, time (UTC), model_version, the features, probability, predicted, latency_ms, and
-        label if asked for. Numbers but for row and predicted are doubles (a null is NaN), texts are objects (None).
-        A feature that is called like one of those columns has a dot before its name.
+        label if requested. Numbers except row and predicted are doubles (null is NaN), texts are objects (None).
+        A feature with the name of one of these columns gets a dot before its name.
 
     Raises:
-        LogUnfit: no log at this address, or one of another schema.
-        LogUnavailable: the database does not answer.
+        LogUnfit: no log at this URL, one with another schema, or a time without a time zone.
+        LogUnavailable: the database does not respond.
     """
     columns = predictions.c
-    equal = (columns.model_name, model_name), (columns.model_version, model_version), (columns.shadow, shadow)
-    where = [column == value for column, value in equal if value is not None]
+    equalities = (columns.model_name, model_name), (columns.model_version, model_version), (columns.shadow, shadow)
+    conditions = [column == value for column, value in equalities if value is not None]
     if start is not None:
-        where.append(columns.time >= _to_utc(start, "start"))
+        conditions.append(columns.time >= _to_utc(start, "start"))
     if end is not None:
-        where.append(columns.time < _to_utc(end, "end"))
+        conditions.append(columns.time < _to_utc(end, "end"))
     with open_existing(url, reads=True) as engine:
         verify_schema(engine)
         with translate_errors(engine.url):
-            query = _sort_query(_build_query(engine, labels).where(*where), last)
+            query = _sort_query(_build_query(engine, labels).where(*conditions), last)
             return _build_frame(list(_iter_parts(engine, query)), labels)
 
 
 def select_features(log: pd.DataFrame) -> pd.DataFrame:
-    """Return the features of a log that was read with its labels, each under its own name."""
-    known = (*LEADING_COLUMNS, *TRAILING_COLUMNS, "label")
-    return log.drop(columns=[*known]).rename(columns={f".{name}": name for name in known})
+    """Return the feature columns of a log from `read_log` with labels, under their original names."""
+    log_columns = (*LEADING_COLUMNS, *TRAILING_COLUMNS, "label")
+    return log.drop(columns=[*log_columns]).rename(columns={f".{name}": name for name in log_columns})
 
 
 def _build_query(engine: Engine, labels: bool) -> Select[Any]:
     columns = predictions.c
-    # as texts: pyarrow and pandas turn a whole column at once into numbers and times, SQLAlchemy one value at a time
+    # Selected as text, because pyarrow and pandas parse a whole column at once, SQLAlchemy one value at a time.
     time = type_coerce(columns.time, Text) if engine.dialect.name == "sqlite" else columns.time
-    chosen = [
+    selection = [
         columns.request_id,
         columns.row,
         time,
         columns.model_version,
         *(columns[name] for name in TRAILING_COLUMNS),
     ]
-    query = select(*chosen, cast(columns.features, Text).label("features"))
+    query = select(*selection, cast(columns.features, Text).label("features"))
     if not labels:
         return query
-    same = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-    return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, same)
+    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
+    return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, is_same_row)
 
 
 def _to_utc(moment: datetime, name: str) -> datetime:
     if moment.tzinfo is None:
-        raise LogUnfit(f"{name} ({moment}) has no time zone; write for example datetime(2026, 1, 31, tzinfo=UTC).")
+        raise LogUnfit(f"{name}: no time zone (found {moment}). Write for example datetime(2026, 1, 31, tzinfo=UTC).")
     return moment.astimezone(UTC)
 
 
 def _sort_query(query: Select[Any], last: int | None) -> Select[Any]:
-    """Oldest first, of all rows or the newest."""
+    """Sort the rows, oldest first, and limit them to the `last` ones."""
     order = [predictions.c[name] for name in SORT_COLUMNS]
     if last is not None:
         newest = query.order_by(*(column.desc() for column in order)).limit(last).subquery()
@@ -115,7 +117,7 @@ def _sort_query(query: Select[Any], last: int | None) -> Select[Any]:
 
 
 def _iter_parts(engine: Engine, query: Select[Any]) -> Iterator[pa.Table]:
-    """The result as tables of at most ROWS_AT_ONCE rows."""
+    """Yield the result as tables of at most ROWS_PER_PART rows."""
     with engine.connect() as connection:
         result = connection.execution_options(yield_per=ROWS_PER_PART).execute(query)
         for rows in result.partitions():
@@ -123,16 +125,16 @@ def _iter_parts(engine: Engine, query: Select[Any]) -> Iterator[pa.Table]:
 
 
 def _build_part(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
-    """One part: the plain columns, then the features' own, whose names begin with '.' so that none can clash."""
+    """Return a part with a dot before the names of features, so that they cannot clash with other columns."""
     features = parse_features(columns.pop("features"))
     times = pd.to_datetime(pd.Series(columns.pop("time")), utc=True, format="ISO8601").astype("datetime64[us, UTC]")
     plain = {name: pa.array(values, PLAIN_SCHEMA.field(name).type) for name, values in columns.items()}
-    own = {f".{name}": features[name] for name in features.column_names}
-    return pa.table({**plain, "time": pa.array(times), **own})
+    dotted = {f".{name}": features[name] for name in features.column_names}
+    return pa.table({**plain, "time": pa.array(times), **dotted})
 
 
 def parse_features(texts: Iterable[str]) -> pa.Table:
-    """Parse n JSON objects into columns: doubles where every value is a number, else texts; gaps are null."""
+    """Parse n JSON objects into a table of n rows; a column has doubles if all its values are numbers, else texts."""
     rows = [loads(text) for text in texts]
     names = dict.fromkeys(chain.from_iterable(rows))
     return pa.table({name: _build_column([row.get(name) for row in rows]) for name in names})
@@ -156,11 +158,13 @@ def _build_frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
 
 
 def _join_parts(parts: list[pa.Table]) -> pa.Table:
-    """One table of all parts: a column that is of numbers here and of texts there is of texts."""
+    """Join the parts; a column with numbers in one part and texts in another becomes text."""
     texts = {field.name for part in parts for field in part.schema if pa.types.is_string(field.type)}
     return pa.concat_tables(
         [
-            part.cast(pa.schema([one.with_type(pa.string()) if one.name in texts else one for one in part.schema]))
+            part.cast(
+                pa.schema([field.with_type(pa.string()) if field.name in texts else field for field in part.schema])
+            )
             for part in parts
         ],
         promote_options="permissive",

@@ -1,4 +1,4 @@
-"""Remove old predictions, a few at a time, so that those who write hardly wait."""
+"""Deletion of old predictions in small batches, so that writers hardly wait."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ logger = logging.getLogger(__name__)
 
 
 class Purger:
-    """Says when it is time to look for old predictions, and removes one batch of them whenever it is asked."""
+    """Schedule of the deletion, which runs one batch for each call."""
 
     def __init__(self, engine: Engine, keep_days: int | None) -> None:
+        """Set the age limit in days; None keeps all predictions."""
         self._engine = engine
         self._keep_days = keep_days
         self._batches: Iterator[int] | None = None
         self._next = time.monotonic()
 
     def compute_wait(self) -> float | None:
-        """Seconds until there may be something to remove; None for never."""
+        """Return the seconds until the next purge, None for never."""
         return None if self._keep_days is None else max(0.0, self._next - time.monotonic())
 
     def remove_batch(self) -> int:
-        """Return how many predictions were removed: none before it is time, or when the log cannot be changed now."""
+        """Delete one batch if a purge is due; return the number of deleted predictions, 0 if the log is unavailable."""
         if self._keep_days is None or time.monotonic() < self._next:
             return 0
         self._batches = self._batches or purge_batches(self._engine, self._keep_days)
@@ -41,18 +42,19 @@ class Purger:
             if removed := next(self._batches, 0):
                 return removed
         except (LogUnavailable, LogUnfit) as error:
-            logger.warning("old predictions stay for now: %s", error)
+            logger.warning("old predictions not deleted, next attempt in an hour: %s", error)
         self._batches, self._next = None, time.monotonic() + SECONDS_BETWEEN_PURGES
         return 0
 
 
 def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -> Iterator[int]:
-    """Remove predictions older than `keep_days`, with their labels, until nothing old is left.
+    """Delete predictions older than `keep_days`, with their labels, in small transactions.
 
-    Yields how many predictions each small transaction removed.
+    Yields:
+        The number of deleted predictions, for each transaction.
 
     Raises:
-        LogUnavailable: the log cannot be changed; what was removed before stays removed.
+        LogUnavailable: the log cannot be changed; earlier transactions stay committed.
     """
     before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
     has_prediction = exists().where(
@@ -65,12 +67,13 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
             with engine.begin() as connection:
                 times = connection.scalars(old.limit(ROWS_PER_PURGE)).all()
                 if not times:
-                    # labels that older code has left behind
+                    # Older code left labels without a prediction.
                     connection.execute(orphans.where(feedback.c.time < before))
                     return
                 is_old = predictions.c.time <= times[-1]
                 ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()
                 removed = connection.execute(delete(predictions).where(is_old)).rowcount
-                for some in split_chunks(ids, IDS_PER_QUERY):  # another version's answer to the same row may be young
-                    connection.execute(orphans.where(feedback.c.request_id.in_(some)))
+                # A newer prediction of another version for the same row keeps the label.
+                for chunk in split_chunks(ids, IDS_PER_QUERY):
+                    connection.execute(orphans.where(feedback.c.request_id.in_(chunk)))
             yield removed

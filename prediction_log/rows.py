@@ -1,4 +1,4 @@
-"""What a prediction is, and the row that it becomes in the log: sampled, redacted, its features as JSON."""
+"""A prediction, and its conversion to a row of the log: sampled, redacted, with features as JSON."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ try:
 
     _dumps: Callable[[Any], bytes] | None = orjson.dumps
     loads: Callable[[str], Any] = orjson.loads
-except ModuleNotFoundError:  # a stock MLflow server has it not, and gets along without
+except ModuleNotFoundError:  # A stock MLflow server may lack orjson.
     _dumps, loads = None, json.loads
 
 INFINITY, MINUS_INFINITY = "Infinity", "-Infinity"
-"""JSON has no infinite numbers; they stand in the log as these texts, and read_log turns them back."""
+"""Infinite numbers as text in the log, because JSON lacks them; read_log converts them back."""
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=lambda value: value.item()).encode
 _UNSTORABLE_ESCAPES = ("\\u0000", "\\ud")
-"""How a NUL and a half of a surrogate pair look in JSON: PostgreSQL refuses both, though JSON allows them."""
+"""Escapes of NUL and of lone surrogates: valid in JSON, rejected by PostgreSQL."""
 
 
 class Prediction(NamedTuple):
-    """One scored row of one request; a tuple, as a frozen dataclass takes four times as long to make.
+    """One scored row of one request; a tuple, because a frozen dataclass takes four times as long to create.
 
     Attributes:
         row: index of the row in its request, from 0.
-        time: when it was scored (with a time zone).
-        shadow: scored by a model beside the one that answered.
-        features: the raw row as the caller gave it, by column; or the text that `features_texts` made of it.
+        time: of scoring, with a time zone.
+        shadow: True if the shadow scored the row; its predictions are never returned.
+        features: the caller's raw row by column, or as text from `encode_feature_table`.
         probability: of the positive class, 0 to 1.
         predicted: the class at the model's threshold, 0 or 1.
         latency_ms: milliseconds from the request's arrival to its scores.
@@ -59,51 +59,60 @@ COLUMNS = Prediction._fields
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a text may name a request: 1 to 200 printable characters, which both databases store and index."""
+    """Return whether a text is a valid request id: 1 to 200 printable characters, which both databases can index."""
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
 def is_in_sample(request_id: str, sample_rate: float) -> bool:
-    """Whether a request is in the sample: its id alone decides, so every process and every retry agrees."""
+    """Return whether to log a request; depends only on its id, so all processes and retries agree."""
     number = int.from_bytes(blake2b(request_id.encode("utf-8", "replace"), digest_size=8).digest(), "big")
     return number < sample_rate * 2**64
 
 
 def select_sample(predictions: list[Prediction], sample_rate: float) -> list[Prediction]:
+    """Return the predictions of the requests that are in the sample."""
     if sample_rate >= 1.0:
         return predictions
-    kept = {name for name in {one.request_id for one in predictions} if is_in_sample(name, sample_rate)}
-    return [one for one in predictions if one.request_id in kept]
+    request_ids = {prediction.request_id for prediction in predictions}
+    sample = {request_id for request_id in request_ids if is_in_sample(request_id, sample_rate)}
+    return [prediction for prediction in predictions if prediction.request_id in sample]
 
 
 def to_log_rows(predictions: Iterable[Prediction], hidden: frozenset[str] = frozenset()) -> list[Prediction]:
-    """Return the predictions as they are written: their time in UTC, their features as JSON, plain numbers.
+    """Return predictions as rows of the log, with time in UTC, features as JSON and plain numbers.
+
+    Args:
+        predictions: of any requests.
+        hidden: columns to store as null.
 
     Raises:
-        ValueError: an id that is_request_id refuses; a time without a zone; a probability that is none.
+        ValueError: an invalid request id, a time without a time zone, or a probability outside 0 to 1.
     """
-    return [_to_log_row(one, hidden) for one in predictions]
+    return [_to_log_row(prediction, hidden) for prediction in predictions]
 
 
-def _to_log_row(one: Prediction, hidden: frozenset[str]) -> Prediction:
-    request_id, row, time, name, version, shadow, features, probability, predicted, ms = one
+def _to_log_row(prediction: Prediction, hidden: frozenset[str]) -> Prediction:
+    request_id, row, time, name, version, shadow, features, probability, predicted, ms = prediction
     if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"the probability of request {request_id}, row {row}, is {probability}")
+        raise ValueError(f"request {request_id}, row {row}: wrong probability (found {probability}, expected 0 to 1)")
     utc, text = _to_utc(request_id, time), features if isinstance(features, str) else encode_features(features, hidden)
     return Prediction(request_id, row, utc, name, version, shadow, text, float(probability), int(predicted), float(ms))
 
 
-@lru_cache(maxsize=1_000)  # the rows of a request have one id and one time
+@lru_cache(maxsize=1_000)  # The rows of a request have the same id and time.
 def _to_utc(request_id: str, time: datetime) -> datetime:
     if not is_request_id(request_id):
-        raise ValueError(f"a request id has 1 to {MAX_ID_LENGTH} printable characters: {request_id[:MAX_ID_LENGTH]!r}")
+        raise ValueError(
+            f"request id: wrong (found {request_id[:MAX_ID_LENGTH]!r}, expected 1 to {MAX_ID_LENGTH} printable "
+            "characters)"
+        )
     if time.tzinfo is None:
-        raise ValueError(f"the time of request {request_id} has no time zone")
+        raise ValueError(f"request {request_id}: time without a time zone (found {time})")
     return time.astimezone(UTC)
 
 
 def encode_features(features: Features, hidden: frozenset[str] = frozenset()) -> str:
-    """Return a raw row as JSON that both databases take: NaN is null, infinity a text, broken characters replaced."""
+    """Return a raw row as JSON for both databases: NaN as null, infinity as text, unstorable characters replaced."""
     if hidden:
         features = {name: None if name in hidden else value for name, value in features.items()}
     return _encode_fast(features) or _encode_exact(features)
@@ -112,15 +121,15 @@ def encode_features(features: Features, hidden: frozenset[str] = frozenset()) ->
 def encode_feature_table(
     names: Sequence[str], numbers: np.ndarray, hidden: frozenset[str] = frozenset()
 ) -> list[str] | None:
-    """Return what `features_json` writes for n rows of numbers, in a third of its time.
+    """Return the JSON of n rows of numbers, as `encode_features` would, in a third of the time.
 
     Args:
         names: the k columns.
-        numbers: n x k doubles, NaN where a number is missing.
-        hidden: columns whose values are not to be written.
+        numbers: n x k doubles, NaN for a missing number.
+        hidden: columns to write as null.
 
     Returns:
-        n texts, or None where each row has to be looked at: an infinite number, an odd name, no orjson.
+        n texts, or None if `encode_features` must be used: for an infinite number, an unstorable name, or no orjson.
     """
     template = _build_template(tuple(names), hidden)
     if not template or not numbers.size or np.isinf(numbers).any():
@@ -131,7 +140,7 @@ def encode_feature_table(
 
 @lru_cache(maxsize=10)
 def _build_template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
-    """The text of a row with a place for each value, of which a hidden one fills nothing; empty where a name is odd."""
+    """Return a %-template for the JSON of a row, with null for hidden columns; empty if a name is unstorable."""
     keys = [_encode_fast({name: 0}).removesuffix(":0}") for name in names]
     if not all(keys):
         return ""
@@ -141,23 +150,23 @@ def _build_template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
 
 
 def _encode_fast(features: Features) -> str:
-    """The same in a fifth of the time for rows without gaps and oddities; for others the empty text."""
+    """Return the JSON in a fifth of the time, or an empty text for rows with gaps or special values."""
     if not _dumps:
         return ""
     try:
         text = _dumps(features).decode()
-    except TypeError:  # half a surrogate pair, a number of numpy's
+    except TypeError:  # a lone surrogate, or a number of numpy
         return ""
-    # NaN and infinity would both be null
+    # orjson writes NaN and infinity as null.
     return "" if "null" in text or _UNSTORABLE_ESCAPES[0] in text else text
 
 
 def _encode_exact(features: Features) -> str:
     try:
         text = _encode(features)
-    except ValueError:  # a NaN or an infinity, which are rare: looking for them in every row would cost more
+    except ValueError:  # NaN and infinity are rare, so checking each value first would take longer.
         text = _encode({name: _replace_non_finite(value) for name, value in features.items()})
-    if any(sign in text for sign in _UNSTORABLE_ESCAPES):
+    if any(escape in text for escape in _UNSTORABLE_ESCAPES):
         return _encode(
             {_replace_unstorable(name): _replace_unstorable(value) for name, value in json.loads(text).items()}
         )
@@ -173,5 +182,5 @@ def _replace_non_finite(value: Any) -> Any:
 def _replace_unstorable(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\0", "\ufffd")
+    valid_text = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return valid_text.replace("\0", "\ufffd")

@@ -1,7 +1,6 @@
-"""The tables of the prediction log, and how a log of an older schema is brought up to date.
+"""Tables of the prediction log, and the upgrade of logs with an older schema.
 
-The statements that made each schema version stand in migrations/versions and never change again; the tables below are
-what they amount to (a test compares both).
+The migrations in migrations/versions never change once released. A test compares their result with the tables below.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from prediction_log.engine import enable_wal, format_url, is_busy, translate_err
 from prediction_log.errors import LogUnavailable, LogUnfit
 
 HEAD = "2"
-"""The schema version of this code: the newest file in migrations/versions."""
+"""Schema version of this code: the newest file in migrations/versions."""
 
 KNOWN_VERSIONS = ("1", "2")
 VERSION_TABLE = "prediction_log_version"
-"""Not Alembic's own default: the log may share a database with MLflow, which uses that one."""
+"""Not Alembic's default name, because MLflow uses that one and may share the database."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 PREPARE_TIMEOUT_SECONDS = 20.0
 SCHEMA_LOCK_KEY = 7_305_118
-"""Key of the PostgreSQL advisory lock under which a schema is made; any number that nobody else uses."""
+"""Key of the PostgreSQL advisory lock for schema changes: an arbitrary number."""
 
 metadata = sa.MetaData()
 
@@ -62,11 +61,11 @@ feedback = Table(
 
 
 def prepare_tables(engine: Engine) -> None:
-    """Make the tables, or bring those of an older version up to date; one process at a time does so.
+    """Create or upgrade the tables; processes do so one at a time.
 
     Raises:
-        LogUnfit: the log was made by newer code.
-        LogUnavailable: it cannot be reached or changed.
+        LogUnfit: the log has a newer schema, or belongs to another program.
+        LogUnavailable: the database cannot be reached or changed.
     """
     end = time.monotonic() + PREPARE_TIMEOUT_SECONDS
     while True:
@@ -74,69 +73,70 @@ def prepare_tables(engine: Engine) -> None:
             with translate_errors(engine.url):
                 return _prepare_once(engine)
         except LogUnavailable as error:
-            # SQLite does not wait for its turn while another process turns a new file into WAL mode
+            # SQLite does not wait for a lock while another process switches a new file to WAL mode.
             if not is_busy(error) or time.monotonic() > end:
                 raise
             time.sleep(0.05)
 
 
 def verify_schema(engine: Engine) -> None:
-    """Raise unless the log is there and of this code's schema: for those who only read.
+    """Raise unless the log exists and has this code's schema, as a reader needs.
 
     Raises:
-        LogUnfit: no log at this address, an older one, or a newer one.
-        LogUnavailable: it cannot be reached.
+        LogUnfit: no log, or one with an older or newer schema.
+        LogUnavailable: the database cannot be reached.
     """
     with translate_errors(engine.url), engine.connect() as connection:
-        found = _read_version(connection)
-    if found is None:
-        raise LogUnfit(f"there is no prediction log at {format_url(engine.url)} yet. A server that answered makes one.")
-    if found != HEAD:
+        version = _read_version(connection)
+    if version is None:
+        raise LogUnfit(f"no prediction log at {format_url(engine.url)}. Start the scorer once to create the log.")
+    if version != HEAD:
         raise LogUnfit(
-            f"the prediction log at {format_url(engine.url)} has schema {found}, this code reads {HEAD}. "
-            f"Start the scorer on it once: that brings it up to date."
+            f"prediction log {format_url(engine.url)}: old schema (found {version}, expected {HEAD}). "
+            "Start the scorer once to upgrade the log."
         )
 
 
 def _read_version(connection: Connection) -> str | None:
-    """Return the schema version of a log, None where there is no log yet; raise LogUnfit for a newer one."""
+    """Return the schema version of a log, None if there is no log; raise LogUnfit for a newer version."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-    if found not in (None, *KNOWN_VERSIONS):
+    version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    if version not in (None, *KNOWN_VERSIONS):
         raise LogUnfit(
-            f"the prediction log at {format_url(connection.engine.url)} has schema {found}, "
-            f"and this code knows none newer than {HEAD}. Use the newer code that made it, or name another log."
+            f"prediction log {format_url(connection.engine.url)}: schema too new (found {version}, expected at most "
+            f"{HEAD}). Update this code, or choose another log in PREDICTION_LOG_URL."
         )
-    return found
+    return version
 
 
 def _prepare_once(engine: Engine) -> None:
     with engine.connect() as connection:
         tables = metadata.tables.keys() & sa.inspect(connection).get_table_names()
-        # asked afterwards: another process may make the log in between
-        found = _read_version(connection)
-    if tables and found is None:
+        # Read after the tables, because another process may create the log in between.
+        version = _read_version(connection)
+    if tables and version is None:
         raise LogUnfit(
-            f"the database {format_url(engine.url)} holds the table {min(tables)} of another program. Name another one."
+            f"database {format_url(engine.url)}: table {min(tables)} belongs to another program. "
+            "Choose another database in PREDICTION_LOG_URL."
         )
     enable_wal(engine)
-    if found != HEAD:
+    if version != HEAD:
         with engine.begin() as connection:
             upgrade(connection)
 
 
 def upgrade(connection: Connection, version: str = HEAD) -> None:
-    """Run what is missing up to a version, in the transaction of `connection`.
+    """Run the missing migrations up to `version`, in the transaction of `connection`.
 
-    It excludes all other processes: by a lock on PostgreSQL, and SQLite's transactions begin with one.
+    Other processes wait: for an advisory lock on PostgreSQL, for the write lock of the transaction on SQLite.
     """
-    # Alembic takes a third of a second to import, and a log is nearly always up to date
+    # Imported here, because Alembic takes a third of a second to import and most logs are up to date.
     from alembic import command
     from alembic.config import Config
 
     if connection.dialect.name == "postgresql":
-        # an index over many rows takes its time, and so does waiting for the process that makes it
+        # To index many rows takes long, and so does waiting for the process that does it.
         for statement in ("SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0"):
             connection.execute(text(statement))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK_KEY)))

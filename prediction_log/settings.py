@@ -1,4 +1,4 @@
-"""The settings of the prediction log: `serve` of config.yaml, or PREDICTION_LOG_SETTINGS as JSON."""
+"""Settings of the prediction log: the section `serve` of config.yaml, or PREDICTION_LOG_SETTINGS as JSON."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SETTINGS_VARIABLE = "PREDICTION_LOG_SETTINGS"
 
 
 class LogSettings(Strict):
-    """What is kept, how long, and what happens to an answer that cannot be put on record."""
+    """What the log stores and for how long, and what a server does if the log cannot be written."""
 
     keep_days: PositiveInt | None = None
-    """Predictions older than this are removed, about once an hour; null: kept for ever."""
+    """Older predictions are deleted, about once an hour; null: never."""
 
     redact: list[str] = Field(default_factory=list)
-    """Columns whose values are never written: they stand as null in the log."""
+    """Columns whose values are stored as null."""
 
     sample_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    """Share of requests that is kept; the request's id decides, so that all rows of a request share its fate."""
+    """Share of requests to log. The request id decides, so a request is logged with all its rows or not at all."""
 
     when_unavailable: Literal["refuse", "answer"] = "refuse"
-    """What a server does with an answer that cannot be written down."""
+    """What a server does if the log cannot be written: refuse the request, or answer it unlogged."""
 
     def verify_redact(self, columns: Sequence[str]) -> None:
-        """Raise RedactUnfit if `redact` names a column that is not among those of a model."""
+        """Raise RedactUnfit if `redact` names a column that is not in a model's `columns`."""
         if unknown := sorted({*self.redact} - {*columns}):
             raise RedactUnfit(unknown, columns)

@@ -1,4 +1,4 @@
-"""The prediction log: hand predictions in, get a future that is resolved once they are committed."""
+"""Writer of the prediction log: submit predictions, get a future that resolves once they are committed."""
 
 from __future__ import annotations
 
@@ -32,22 +32,24 @@ __all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "Request
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 3
-"""How often a commit is done, at most, where the connection was lost or the file was moved or damaged meanwhile."""
+"""Limit of attempts for one commit, if the connection breaks or the file is moved or damaged."""
 
 REWRITE_SECONDS, KEYS_TO_CHECK = 1.0, 20
-"""How long what was acknowledged is kept to be written again: its answer may be under way while its file is removed."""
+"""Acknowledged rows are kept this long, to write them again if the file is removed before the response is sent. A check
+of a changed file reads so many of them."""
 
 logger = logging.getLogger(__name__)
 
 
 class PredictionLog:
-    """One process's way into a log; any number of processes may write to the same one.
+    """Writer of one process; any number of processes may write to the same log.
 
-    A thread of its own takes everything that has queued up, writes it in one transaction, and resolves the futures:
-    the more requests at once, the fewer commits a request costs.
+    A thread writes all queued requests in one transaction and then resolves their futures, so that concurrent requests
+    share a commit.
     """
 
     def __init__(self, engine: Engine, settings: LogSettings, on_commit: Callable[[float], None] | None = None) -> None:
+        """Set up the writer without connecting; see `open`."""
         self.engine = engine
         self.settings = settings
         self.redacted = frozenset(settings.redact)
@@ -70,16 +72,18 @@ class PredictionLog:
         must_answer: bool = True,
         on_commit: Callable[[float], None] | None = None,
     ) -> PredictionLog:
-        """Open a log; make its tables, or bring them up to date.
+        """Open a log; create or upgrade its tables.
 
         Args:
-            url: sqlite:///FILE (relative: to `base`, the repository) or postgresql://...
-            must_answer: False lets a log be opened whose database is down; it is looked for at each write.
-            on_commit: called by the writing thread after each commit, with its seconds.
+            url: sqlite:///FILE (relative to `base`) or postgresql://...
+            settings: sampling, redaction and retention; None for the defaults.
+            base: folder of a relative path; by default the repository.
+            must_answer: False to open a log whose database is down; each write then tries again.
+            on_commit: called in the writing thread after each commit, with its duration in seconds.
 
         Raises:
-            LogUnfit: the address is of no log, or the log was made by newer code.
-            LogUnavailable: the database does not answer (unless `must_answer` is False).
+            LogUnfit: the URL is wrong, or newer code created the log.
+            LogUnavailable: the database does not respond (unless `must_answer` is False).
         """
         log = cls(open_engine(url, base), settings or LogSettings(), on_commit)
         try:
@@ -93,43 +97,48 @@ class PredictionLog:
         return log
 
     def submit(self, predictions: list[Prediction], *, fresh: bool = False) -> Future[None]:
-        """Hand in the predictions of one request; never waits.
+        """Queue the predictions of one request, without waiting.
 
         Args:
-            fresh: the request's id was made for it; else the log is asked whether another request has it.
+            predictions: all rows of the request.
+            fresh: the request id is new, so the log need not be searched for it.
 
         Returns:
-            A future without a value, resolved once all of them are committed (or left out by the sampling rate).
-            It raises LogUnavailable (they are not on record), RequestIdTaken (another request with this id is) or
-            ValueError (something that cannot be written). It cannot be cancelled.
+            A future that resolves to None once all predictions are committed, or left out by the sampling rate. Its
+            errors: LogUnavailable or LogUnfit (not written), RequestIdTaken (the id belongs to another request),
+            ValueError (a value cannot be stored). The future cannot be cancelled.
         """
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # a caller that gives up must not unsettle the thread that resolves it
-        kept = select_sample(predictions, self.settings.sample_rate)
-        self._queue.count("not_kept", len(predictions) - len(kept))
-        if not kept:
+        # A caller must not cancel the future, because the writing thread resolves it.
+        future.set_running_or_notify_cancel()
+        sample = select_sample(predictions, self.settings.sample_rate)
+        self._queue.count("not_kept", len(predictions) - len(sample))
+        if not sample:
             future.set_result(None)
-        # a fork has no threads but its own
-        elif refusal := self._queue.add(Request(kept, future, fresh), is_writing=self._thread.is_alive()):
-            future.set_exception(refusal)
+        # A forked process has no writing thread.
+        elif error := self._queue.add(Request(sample, future, fresh), is_writing=self._thread.is_alive()):
+            future.set_exception(error)
         return future
 
     def get_stats(self) -> Stats:
+        """Return the counters of this process."""
         return self._queue.get_stats()
 
     def close(self, timeout: float = 30.0) -> None:
-        """Write what is waiting, then end the thread; what is not written after `timeout` seconds fails."""
+        """Write the queue, then end the thread; requests that are not written after `timeout` seconds fail."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        late = LogUnavailable(f"the prediction log {format_url(self.engine.url)} was closed before this was written.")
+        late = LogUnavailable(
+            f"prediction log {format_url(self.engine.url)}: closed before this prediction was written."
+        )
         self._fail(self._queue.take() or [], late)
 
     def _run(self) -> None:
         while (group := self._queue.take(self._purger.compute_wait())) is not None:
             if group:
                 self._write(group)
-            # a little at a time: what came meanwhile is written before the next batch is removed
+            # One batch at a time, so that new requests do not wait for the whole purge.
             if not self._queue.is_closing and (removed := self._purger.remove_batch()):
                 self._queue.count("purged", removed)
         self.engine.dispose()
@@ -142,16 +151,16 @@ class PredictionLog:
         fresh = {position for position, request in enumerate(group) if request.fresh}
         started = time.perf_counter()
         try:
-            # again where the connection was lost: harmless if the first commit was done and only its answer was lost
+            # A retry is harmless even if only the response to the first commit was lost.
             self.commit_with_retries(lambda: commit(self.engine, rows, fresh), rows)
-        except IdConflict as taken:
-            self._reject_conflicts(group, taken.positions)
+        except IdConflict as conflict:
+            self._reject_conflicts(group, conflict.positions)
         except (OperationalError, LogUnavailable, LogUnfit) as error:
-            # a database that is only busy still has its tables; any other may be a new, empty one
+            # A busy database still has its tables; after any other error there may be a new, empty one.
             self._prepared = self._prepared and is_busy(error)
             self._fail(group, error)
         except Exception as error:
-            # whatever it is about: it must not end the thread, nor harm a request that has no part in it
+            # Any error must neither end the thread nor fail the other requests of the group.
             if len(group) > 1:
                 for request in group:
                     self._write([request])
@@ -170,13 +179,14 @@ class PredictionLog:
         return True
 
     def commit_with_retries(self, work: Callable[[], T], written: Sequence[list[Prediction]] = ()) -> T:
-        """Return the result of work that commits to the log, done again where its file was moved or damaged meanwhile.
+        """Return the result of `work`, which commits to the log; repeat it if the file was moved or damaged meanwhile.
 
         Args:
-            written: the rows of each request that the work commits; they are owed from the moment it is known to hold.
+            work: a function that may run several times.
+            written: the rows of each request that `work` commits, kept for REWRITE_SECONDS.
 
         Raises:
-            LogUnfit, LogUnavailable, SQLAlchemyError: as the work, or making a new log.
+            LogUnfit, LogUnavailable, SQLAlchemyError: from `work`, or from the creation of a new log.
         """
         for _ in range(MAX_ATTEMPTS):
             try:
@@ -196,7 +206,10 @@ class PredictionLog:
                             self._recent.popleft()
                         self._recent.extend((now, rows) for rows in written)
                         return result
-        raise LogUnavailable(f"the prediction log {format_url(self.engine.url)} is moved or damaged again and again.")
+        raise LogUnavailable(
+            f"prediction log {format_url(self.engine.url)}: moved or damaged during all {MAX_ATTEMPTS} "
+            "attempts to write."
+        )
 
     def _should_retry(self, error: Exception) -> bool:
         cause = error if isinstance(error, DBAPIError) else error.__cause__
@@ -206,11 +219,11 @@ class PredictionLog:
                 self._file.is_damaged = True
                 return True
             self._prepared = self._prepared and code != sqlite3.SQLITE_IOERR
-            lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
-            return lost or code == sqlite3.SQLITE_IOERR or (self._prepared and not self._file.is_in_place())
+            is_disconnected = isinstance(cause, DBAPIError) and cause.connection_invalidated
+            return is_disconnected or code == sqlite3.SQLITE_IOERR or (self._prepared and not self._file.is_in_place())
 
     def _prepare_file(self) -> int:
-        """See that the tables are there: at the start, after a failure, and when the file was moved or damaged."""
+        """Prepare the tables at the start, after a failure, or for a new file; return the file's generation."""
         with self._lock:
             if not (self._prepared and self._file.is_in_place()):
                 self._prepared = False
@@ -218,20 +231,16 @@ class PredictionLog:
                     self.engine.dispose()
                     prepare_tables(self.engine)
                 if self._file.is_lost:
-                    with suppress(
-                        IdConflict
-                    ):  # another file of the log is in its place, with other rows under these ids
+                    with suppress(IdConflict):  # Another log is in its place, with other rows under these ids.
                         commit(self.engine, [rows for _, rows in self._recent])
                 self._file.is_lost, self._prepared = False, True
             return self._file.generation
 
     def _reject_conflicts(self, group: list[Request], positions: set[int]) -> None:
         for position in positions:
-            name = group[position].rows[0].request_id
-            why = (
-                f"request id '{name}' stands in the prediction log with other rows. Give each request an id of its own."
-            )
-            self._fail([group[position]], RequestIdTaken(why))
+            request_id = group[position].rows[0].request_id
+            problem = f"request id '{request_id}': already in the prediction log with other rows."
+            self._fail([group[position]], RequestIdTaken(f"{problem} Give each request its own id."))
         self._write([request for position, request in enumerate(group) if position not in positions])
 
     def _succeed(self, group: list[Request], seconds: float) -> None:
@@ -241,7 +250,7 @@ class PredictionLog:
         if self._on_commit:
             try:
                 self._on_commit(seconds)
-            except Exception:  # a fault in somebody's metrics is no reason to stop writing
+            except Exception:  # A faulty callback must not stop the writing thread.
                 logger.exception("on_commit failed")
 
     def _fail(self, group: list[Request], error: Exception) -> None:
@@ -253,5 +262,5 @@ class PredictionLog:
 
 
 def _iter_first_keys(requests: Iterable[list[Prediction]]) -> Iterator[tuple[str, int]]:
-    """Yield request id and row of the first row of each request."""
+    """Yield the request id and row number of the first row of each request."""
     return ((rows[0].request_id, rows[0].row) for rows in requests)

@@ -1,4 +1,4 @@
-"""Why a model is not served, and why a scorer or a batch job ends."""
+"""Errors of the scorer and of batch scoring."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from stepkit.errors import StepError
 
 
 class ModelRefused(StepError):
-    """A version of the model is not served: it cannot be loaded, or it is not what the scorer may serve."""
+    """A version of the model that is not served: it cannot be loaded, or fails a check."""
 
 
 class ModelFailed(ModelRefused):
-    """A version of the model returned something else than probabilities."""
+    """A version of the model that returned values other than probabilities."""
 
 
 class AddressUnusable(StepError):
-    """Nobody can listen on the host and port of the settings."""
+    """The host and port in the settings cannot be listened on."""
 
 
 class ProcessLost(StepError):
-    """A process that was to do a part of the work was ended from outside, as for want of memory."""
+    """A child process was killed, for example because memory ran out."""
 
 
 class EngineMissing(StepError):
-    """What an entry point runs on is not installed: Spark, Java."""
+    """Software that an entry point needs is not installed: Spark or Java."""

@@ -1,10 +1,10 @@
-"""What Alembic runs first; the connection, and with it the transaction, comes from prediction_log/schema.py."""
+"""Entry point of Alembic; prediction_log/schema.py passes the connection with its transaction."""
 
 from __future__ import annotations
 
 from alembic import context
 
-given = context.config.attributes
-context.configure(connection=given["connection"], version_table=given["version_table"])
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table=attributes["version_table"])
 with context.begin_transaction():
     context.run_migrations()

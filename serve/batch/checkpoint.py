@@ -1,6 +1,6 @@
-"""The finished chunks of one batch run: files in a folder beside the output, until all are there and become it.
+"""Checkpoint of a batch run: finished chunks in a folder next to the output, joined to the output at the end.
 
-A killed run leaves this folder behind, and the same command goes on with it. The output appears at the end, whole.
+A killed run leaves this folder, and the same command resumes from it. The output appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -27,25 +27,32 @@ from stepkit.errors import BadParameter, TableUnfit
 PLAN = "plan.json"
 DIGEST_BYTES = 32
 Plan = dict[str, str]
-"""What a run scores, by what, and how: finished chunks are of use to a run with the same plan only."""
+"""Input, model version and settings of a run; finished chunks are reused only for the same plan."""
 
 
 class Checkpoint:
-    """The folder of finished chunks of one output; it is this process's alone while it is open."""
+    """Folder of the finished chunks of one output, locked by this process until `close`.
+
+    Attributes:
+        done: number of finished chunks that were found.
+        rows: number of finished rows.
+        changed: keys of the plan that differ from the interrupted run, whose chunks were deleted.
+    """
 
     def __init__(self, output: Path, plan: Plan) -> None:
-        """Take the folder over, with the chunks that are in it if they belong to `plan`.
+        """Lock the folder; keep the intact chunks that belong to `plan`, and delete the others.
 
         Raises:
-            BadParameter: the folder cannot be made, or another process writes this output now.
+            BadParameter: the folder cannot be created, or another process is writing this output.
         """
         self.output = output
         self.plan = plan
         self.folder = output.with_name(f".{output.name}.parts")
         self._lock = self._create_and_lock()
-        old = self._read_plan()
-        self.changed = ", ".join(sorted(key for key in {*old, *plan} if old and old.get(key) != plan.get(key)))
-        """The parts of the plan that an earlier run had otherwise, whose chunks are useless now."""
+        old_plan = self._read_plan()
+        self.changed = ", ".join(
+            sorted(key for key in {*old_plan, *plan} if old_plan and old_plan.get(key) != plan.get(key))
+        )
         self.done = self.rows = 0
         for table in self._iter_finished():
             self.done += 1
@@ -55,21 +62,21 @@ class Checkpoint:
         (self.folder / PLAN).write_text(json.dumps(plan), encoding="utf-8")
 
     def _create_and_lock(self) -> int:
-        """Return the descriptor that holds the lock, until it is closed or this process is killed."""
+        """Create and lock the folder; return the descriptor, which keeps the lock until it is closed."""
         try:
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise BadParameter(
-                f"nothing can be written beside {self.output} ({error.strerror}). "
-                "Name an output in a folder that you may write to: -P output=FILE"
+                f"{self.output}: folder not writable ({error.strerror}). "
+                "Choose an output in a writable folder: -P output=FILE"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
             raise BadParameter(
-                f"another process writes {self.output} right now. Wait, or name another output."
+                f"{self.output}: another process is writing this output. Wait, or choose another one: -P output=FILE"
             ) from error
         return descriptor
 
@@ -84,40 +91,40 @@ class Checkpoint:
         return self.folder / f"{number:08d}.arrow"
 
     def _iter_finished(self) -> Iterator[pa.Table]:
-        """Yield the chunks from the first on, up to one that is missing, damaged, or of another place or plan."""
+        """Yield the chunks from the first one up to one that is missing, damaged, or from another position or plan."""
         for number in itertools.count():
             try:
                 content = self._build_path(number).read_bytes()
             except OSError:
                 return
-            # before it is parsed: one wrong bit can end the process, or be read as another value
+            # Checked before parsing, because one wrong bit can crash the process or change a value.
             if content[:DIGEST_BYTES] != self._compute_digest(number, content[DIGEST_BYTES:]):
                 return
             yield feather.read_table(BytesIO(content[DIGEST_BYTES:]))
 
     def _compute_digest(self, number: int, content: bytes) -> bytes:
-        """Return the digest of a chunk, of its place, and of the plan that it belongs to."""
-        place = json.dumps([self.plan, number], sort_keys=True).encode()
-        return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(place).digest()).digest()
+        """Return the digest of a chunk, its position and its plan."""
+        position = json.dumps([self.plan, number], sort_keys=True).encode()
+        return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=hashlib.sha256(position).digest()).digest()
 
-    def keep(self, number: int, table: pa.Table) -> None:
-        """Note a chunk as finished; one that is cut off by a kill or a full disk has not its digest.
+    def add(self, number: int, table: pa.Table) -> None:
+        """Store a finished chunk; its digest reveals one that was cut off by a kill or a full disk.
 
         Raises:
-            TableUnfit: it cannot be written to the output.
+            TableUnfit: the output format cannot hold the table.
         """
         if not self._is_parquet:
-            # before hours of scoring are lost on it; of bytes each chunk has to show that they are text
-            to_csv(
-                table if any("binary" in str(kind) for kind in table.schema.types) else table.slice(0, 0), header=True
-            )
+            # Tried now, so that hours of scoring are not lost at the end. Binary columns are tried with their values,
+            # because only text can be written as CSV.
+            has_binary = any("binary" in str(column_type) for column_type in table.schema.types)
+            to_csv(table if has_binary else table.slice(0, 0), header=True)
         sink = BytesIO()
         feather.write_feather(table, sink, compression="lz4")
         self._build_path(number).write_bytes(self._compute_digest(number, sink.getvalue()) + sink.getvalue())
         self.rows += table.num_rows
 
     def join(self) -> int:
-        """Write the output, put it in its place in one stroke, and remove the chunks; return the number of rows."""
+        """Write the output, move it into place atomically, and delete the chunks; return the number of rows."""
         joined = self.folder / "joined"
         with joined.open("wb") as file:
             rows = self._write(file)
@@ -125,7 +132,7 @@ class Checkpoint:
             os.fsync(file.fileno())
         if rows != self.rows:
             raise BadParameter(
-                f"{self.folder}: finished chunks were damaged meanwhile. Type the same command again: it computes them."
+                f"{self.folder}: finished chunks were damaged during the run. Run the same command again to score them."
             )
         joined.replace(self.output)
         self.remove()
@@ -150,18 +157,19 @@ class Checkpoint:
         return get_format(self.output) == ".parquet"
 
     def remove(self) -> None:
+        """Delete the folder with its chunks."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Let other processes have the folder, if it is still there."""
+        """Release the lock on the folder."""
         os.close(self._lock)
 
 
 def to_csv(table: pa.Table, header: bool) -> bytes:
-    """Return the table as CSV, its texts in quotation marks only where one of them needs it.
+    """Return a table as CSV, with quotation marks only if a text needs them.
 
     Raises:
-        TableUnfit: a column holds what CSV has no form for: lists, structures, bytes that are no text.
+        TableUnfit: a column holds lists, structures, or bytes that are not text.
     """
     for quoting in ("none", "needed"):
         sink = BytesIO()
@@ -169,14 +177,14 @@ def to_csv(table: pa.Table, header: bool) -> bytes:
         try:
             pcsv.write_csv(table, sink, options)
         except pa.ArrowInvalid as error:
-            refused = error
+            problem = error
         else:
             return sink.getvalue()
     if table.num_columns > 1:
         for name in table.column_names:
             to_csv(table.select([name]), header)
-    kinds = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+    columns = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
     raise TableUnfit(
-        f"no CSV can hold the column {kinds}: {refused}. Name a Parquet output (-P output=FILE.parquet), or choose "
-        "other columns: -P keep=COLUMN,COLUMN"
+        f"column {columns}: cannot be written as CSV ({problem}). Choose a Parquet output (-P output=FILE.parquet) or "
+        "other columns (-P keep=COLUMN,COLUMN)."
     )

@@ -1,6 +1,6 @@
-"""What batch scoring needs MLflow for: find a version, fetch it, prove it; in a process of its own.
+"""Download and verification of the model for batch scoring, in a child process.
 
-MLflow takes several times the memory that scoring does, and all of it is given back when the process ends.
+MLflow takes several times as much memory as scoring, and all of it is freed when the child process ends.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from stepkit.store.model_address import RegisteredVersion
 
 
 def fetch_model(address: str) -> tuple[RegisteredVersion, Graph]:
-    """Return the version that an address means, and its graph, which answers as the registered model does.
+    """Return the version that a models:/ address names, and its loaded graph, verified against the MLflow model.
 
     Raises:
-        SystemExit: the process has printed why: no such version, it cannot be loaded, the registry does not answer.
-        ProcessLost: the process was ended from outside.
+        SystemExit: the child process failed and printed the reason, for example that there is no such version.
+        ProcessLost: the child process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:
-        version, described = fetch_in_subprocess(address, folder)
-        return version, open_graph(version.name, version.version, described)
+        version, graph_file = fetch_in_subprocess(address, folder)
+        return version, open_graph(version.name, version.version, graph_file)
 
 
 def fetch_in_subprocess(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:
-    """Call `fetch_here` in a process of its own, which ends with this one."""
-    ended = subprocess.run(
+    """Call `fetch_and_verify` in a child process, which ends with this process."""
+    result = subprocess.run(
         [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder, str(os.getpid())],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        process_group=0,  # Ctrl-C reaches this process alone, which then kills the other
+        process_group=0,  # Ctrl-C reaches only this process, which then kills the child.
     )
-    if ended.returncode < 0:
-        killed = " It was killed, as is done where memory is short: free some and type the same again."
+    if result.returncode < 0:
+        hint = " It was killed, probably because memory ran out. Free memory and run the same command again."
         raise ProcessLost(
-            f"the process that loads the model ended with status {ended.returncode} and no answer."
-            f"{killed if ended.returncode == -signal.SIGKILL else ''}"
+            f"the process that loads the model was ended by a signal (status {result.returncode})."
+            f"{hint if result.returncode == -signal.SIGKILL else ''}"
         )
-    if ended.returncode:
-        sys.exit(ended.returncode)
-    answer = json.loads(ended.stdout.splitlines()[-1])
-    path, names, text, threshold = answer["described"].values()
-    return RegisteredVersion(**answer["version"]), GraphFile(Path(path), tuple(names), tuple(text), threshold)
+    if result.returncode:
+        sys.exit(result.returncode)
+    output = json.loads(result.stdout.splitlines()[-1])
+    path, names, text, threshold = output["graph_file"].values()
+    return RegisteredVersion(**output["version"]), GraphFile(Path(path), tuple(names), tuple(text), threshold)
 
 
 def fetch_and_verify(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:
-    """Fetch a version into `folder` and prove it: the only function here that loads MLflow."""
+    """Download a version into `folder` and verify it; the only function here that imports MLflow."""
     from serve.model.servable import download_model, load_verified, read_graph_file, reject_on_error
     from stepkit.store.registry import get_registered_version
 
@@ -68,12 +68,13 @@ def fetch_and_verify(address: str, folder: str) -> tuple[RegisteredVersion, Grap
 
 
 def main() -> None:
+    """Print the version and its graph file as JSON."""
     address, folder, parent = sys.argv[1:]
     end_with_parent(parent_id=int(parent))
-    gc.disable()  # the process makes one call: what it imports stays, and to look through it takes long
+    gc.disable()  # A collection takes long after these imports, and frees nothing in a process this short.
     with exit_on_error():
-        version, described = fetch_and_verify(address, folder)
-        print(json.dumps({"version": asdict(version), "described": asdict(described)}, default=str))
+        version, graph_file = fetch_and_verify(address, folder)
+        print(json.dumps({"version": asdict(version), "graph_file": asdict(graph_file)}, default=str))
 
 
 if __name__ == "__main__":

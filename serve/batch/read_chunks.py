@@ -1,4 +1,4 @@
-"""A table of any size, CSV or Parquet -> tables of a few thousand rows each, in the file's order."""
+"""Reading of a large CSV or Parquet table in chunks, in the order of the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.table.fileformats import MISSING, WRITABLE, iter_rows, iter_uneven_rows, parse_header, read_csv_header
 
 BLOCK_BYTES = 2**20
-"""How much of a CSV is parsed at once; a row must fit in it. Arrow holds up to 32 of them that it has read ahead."""
+"""Bytes of a CSV that are parsed at once; limits the size of a row. Arrow reads up to 32 blocks ahead."""
 
 CONVERSION_ERROR = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.+)", re.DOTALL)
 UNEVEN_ROW_ERROR = re.compile(r"Expected \d+ columns, got \d+")
@@ -27,37 +27,38 @@ MAX_SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class ColumnSelection:
-    """Which columns of a table are read: the model's numbers and texts, and those that the output keeps."""
+    """Columns to read: the model's numbers and texts, and those to copy to the output."""
 
     numbers: tuple[str, ...]
     texts: tuple[str, ...]
-    kept: tuple[str, ...]
+    copied: tuple[str, ...]
 
     @property
-    def all(self) -> list[str]:
-        return list(dict.fromkeys((*self.numbers, *self.texts, *self.kept)))
+    def names(self) -> list[str]:
+        """All columns to read, without duplicates."""
+        return list(dict.fromkeys((*self.numbers, *self.texts, *self.copied)))
 
 
 def get_format(path: Path) -> str:
     """Return ".csv" or ".parquet".
 
     Raises:
-        BadParameter: the name ends otherwise.
+        BadParameter: another suffix.
     """
-    ending = path.suffix.lower()
-    if ending not in WRITABLE:
-        raise BadParameter(f"{path} must end with one of {', '.join(WRITABLE)}: the ending says the format.")
-    return ending
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise BadParameter(f"{path}: unknown file format (found '{suffix}', expected {' or '.join(WRITABLE)}).")
+    return suffix
 
 
 def read_header(path: Path) -> list[str]:
     """Return the names of all columns.
 
     Raises:
-        TableUnreadable: empty, not UTF-8, separated by something else than commas, not CSV or Parquet, a name twice.
+        TableUnreadable: empty, not UTF-8, not separated by commas, not CSV or Parquet, or a duplicate name.
     """
     if path.stat().st_size == 0:
-        raise TableUnreadable(f"{path} is empty (0 bytes). It needs a header and rows.")
+        raise TableUnreadable(f"{path}: empty (0 bytes). A table needs a header and rows.")
     if get_format(path) == ".parquet":
         with _open_parquet(path) as file:
             return parse_header(file.schema_arrow.names, str(path))
@@ -69,44 +70,44 @@ def _open_text(path: Path) -> TextIO:
 
 
 def _iter_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a CSV, header first, each with its first line as an editor counts it."""
+    """Yield the rows of a CSV, header first, each with its line number in an editor."""
     with _open_text(path) as text:
         yield from iter_rows(text)
 
 
-def verify_columns(path: Path, header: list[str], wanted: ColumnSelection) -> None:
-    """Raise TableUnfit unless every wanted column is there."""
-    missing = [name for name in wanted.all if name not in header]
+def verify_columns(path: Path, header: list[str], selection: ColumnSelection) -> None:
+    """Raise TableUnfit unless the header has all selected columns."""
+    missing = [name for name in selection.names if name not in header]
     if missing:
-        columns = "column" if len(missing) == 1 else "columns"
+        noun = "column" if len(missing) == 1 else "columns"
         raise TableUnfit(
-            f"{path} lacks the {columns} {', '.join(missing)} that the model needs (its header: "
-            f"{', '.join(header)[:300]}). Add what is missing, or score it by a model that does without."
+            f"{path}: no {noun} {', '.join(missing)}, which the model needs (found {', '.join(header)[:300]}). "
+            "Add the missing columns, or choose another model: -P model=models:/NAME/VERSION"
         )
 
 
-def iter_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
-    """Yield tables of `rows` rows (the last may have fewer), each with the share of the file that is read by then.
+def iter_chunks(path: Path, selection: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
+    """Yield tables of `rows` rows (the last may have fewer), each with the share of the file read so far (0 to 1).
 
-    Numbers are doubles with NaN or null for a gap, and every other column of a CSV is text, as it stands there.
+    The model's numbers are doubles, with NaN or null for a gap. All other columns of a CSV are unchanged text.
 
     Raises:
-        TableUnfit: a value is not of its column's type, or a row is too long or too short; the message has the row.
-        TableUnreadable: the file breaks off, or cannot be read on.
+        TableUnfit: a value does not fit its column, or a row has too many or too few fields; the message has the line.
+        TableUnreadable: the file is cut off or damaged.
     """
-    return (_iter_parquet_chunks if get_format(path) == ".parquet" else _iter_csv_chunks)(path, wanted, rows)
+    return (_iter_parquet_chunks if get_format(path) == ".parquet" else _iter_csv_chunks)(path, selection, rows)
 
 
-def _iter_csv_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
+def _iter_csv_chunks(path: Path, selection: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
     size = path.stat().st_size
-    column_types = {name: pa.float64() if name in wanted.numbers else pa.string() for name in wanted.all}
+    column_types = {name: pa.float64() if name in selection.numbers else pa.string() for name in selection.names}
     above, header = next(_iter_rows(path))
     waiting: list[pa.RecordBatch] = []
     with path.open("rb") as file:
         try:
             for batch in pcsv.open_csv(
                 file,
-                # on one thread a refusal names the row
+                # With one thread, an error names the row.
                 read_options=pcsv.ReadOptions(
                     block_size=BLOCK_BYTES,
                     use_threads=False,
@@ -116,7 +117,7 @@ def _iter_csv_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator
                 parse_options=pcsv.ParseOptions(newlines_in_values=True),
                 convert_options=pcsv.ConvertOptions(
                     column_types=column_types,
-                    include_columns=wanted.all,
+                    include_columns=selection.names,
                     null_values=MISSING,
                     strings_can_be_null=False,
                 ),
@@ -134,55 +135,60 @@ def _iter_csv_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator
 
 
 def _to_table_error(path: Path, error: pa.ArrowException) -> TableUnfit | TableUnreadable:
-    if found := CONVERSION_ERROR.search(str(error)):
-        # Arrow numbers the columns as header_of lists them; of blank lines it counts those above the header
-        name, value = read_header(path)[int(found[1])], found[3].strip()[:MAX_SHOWN_CHARACTERS]
+    if match := CONVERSION_ERROR.search(str(error)):
+        # Arrow numbers columns like read_header. Its row numbers include only the blank lines above the header.
+        name, problem = read_header(path)[int(match[1])], match[3].strip()[:MAX_SHOWN_CHARACTERS]
         above = next(_iter_rows(path))[0] - 1
-        line = next(islice(_iter_rows(path), int(found[2]) - above - 1, None))[0]
-        return TableUnfit(f"{path}, line {line}, column {name}: {value}. Correct the line and run this again.")
+        line = next(islice(_iter_rows(path), int(match[2]) - above - 1, None))[0]
+        return TableUnfit(
+            f"{path}, line {line}, column {name}: {problem}. Correct the line and run the same command again."
+        )
     if UNEVEN_ROW_ERROR.search(str(error)):
         with _open_text(path) as text:
             for row in iter_uneven_rows(text):
                 return TableUnfit(f"{path}, {row}. Correct the line.")
-    return TableUnreadable(f"{path} cannot be read as CSV: {' '.join(str(error).split())[:300]}")
+    return TableUnreadable(f"{path}: cannot be read as CSV ({' '.join(str(error).split())[:300]}).")
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
-        raise TableUnreadable(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
+        raise TableUnreadable(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())[:300]}).") from error
 
 
-def _iter_parquet_chunks(path: Path, wanted: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
+def _iter_parquet_chunks(path: Path, selection: ColumnSelection, rows: int) -> Iterator[tuple[pa.Table, float]]:
     with _open_parquet(path) as file:
-        _verify_types(path, file.schema_arrow, wanted)
-        # doubles for the model's numbers; a column that is only kept stays as it is
-        fields = [file.schema_arrow.field(name) for name in wanted.all]
-        schema = pa.schema([one.with_type(pa.float64()) if one.name in wanted.numbers else one for one in fields])
+        _verify_types(path, file.schema_arrow, selection)
+        # Only the model's numbers become doubles.
+        fields = [file.schema_arrow.field(name) for name in selection.names]
+        schema = pa.schema([f.with_type(pa.float64()) if f.name in selection.numbers else f for f in fields])
         total, read = max(file.metadata.num_rows, 1), 0
         try:
-            for batch in file.iter_batches(batch_size=rows, columns=wanted.all, use_threads=False):
+            for batch in file.iter_batches(batch_size=rows, columns=selection.names, use_threads=False):
                 read += batch.num_rows
-                yield pa.Table.from_batches([batch]).select(wanted.all).cast(schema, safe=False), read / total
+                yield pa.Table.from_batches([batch]).select(selection.names).cast(schema, safe=False), read / total
         except (pa.ArrowException, OSError) as error:
-            raise TableUnreadable(f"{path} cannot be read on after row {read:,}: {error}") from error
+            raise TableUnreadable(f"{path}: cannot be read after row {read:,} ({error}).") from error
 
 
-def _verify_types(path: Path, schema: pa.Schema, wanted: ColumnSelection) -> None:
-    for names, kinds, needed in ((wanted.numbers, NUMBERS, "numbers"), (wanted.texts, TEXTS, "text")):
+def _verify_types(path: Path, schema: pa.Schema, selection: ColumnSelection) -> None:
+    for names, type_checks, expected in (
+        (selection.numbers, NUMBER_TYPES, "numbers"),
+        (selection.texts, TEXT_TYPES, "text"),
+    ):
         for name in names:
-            kind = schema.field(name).type
-            if not any(is_kind(kind) for is_kind in kinds):
+            column_type = schema.field(name).type
+            if not any(has_type(column_type) for has_type in type_checks):
                 raise TableUnfit(
-                    f"{path}, row 1 and all others, column {name}: its type is {kind}, and the model needs {needed}. "
-                    f"Write it as {needed}."
+                    f"{path}, column {name}: wrong type in all rows (found {column_type}, expected {expected}). "
+                    f"Convert the column to {expected}."
                 )
 
 
-def _is_category(kind: pa.DataType) -> bool:
-    return types.is_dictionary(kind) and any(is_text(kind.value_type) for is_text in TEXTS)
+def _is_category(column_type: pa.DataType) -> bool:
+    return types.is_dictionary(column_type) and any(is_text(column_type.value_type) for is_text in TEXT_TYPES)
 
 
-NUMBERS = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
-TEXTS = (types.is_string, types.is_large_string, types.is_null, _is_category)
+NUMBER_TYPES = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+TEXT_TYPES = (types.is_string, types.is_large_string, types.is_null, _is_category)

@@ -1,4 +1,4 @@
-"""batch: a table of raw rows (CSV or Parquet, of any size) -> a table of their probabilities and classes."""
+"""batch: score a table of raw rows (CSV or Parquet, of any size) and write their probabilities and classes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OUTPUT_COLUMNS = ("probability", "class", "model_version")
 KEEP_OTHERS, KEEP_ALL, KEEP_NONE = "others", "all", "none"
 CHUNK_ROWS = 20_000
 INTERRUPTED_STATUS = 130
-"""The exit status of a command that Ctrl-C ended."""
+"""Exit status of a command that Ctrl-C ended."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be scored, where to, and which of its columns go along."""
+    """Input, output, model and settings of a batch run."""
 
     source: Path
     output: Path
@@ -49,7 +49,7 @@ class Job:
 
 
 def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argparse.ArgumentParser:
-    """Return a parser of the flags that batch and Spark share; `source` and `output` describe the two tables."""
+    """Return a parser for the flags that batch and Spark share; `source` and `output` are help texts."""
     parser = Parser(prog=prog, description=doc)
     parser.add_argument("--input", required=True, help=source)
     parser.add_argument("--output", required=True, help=output)
@@ -57,103 +57,106 @@ def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) ->
     parser.add_argument(
         "--keep",
         default=KEEP_OTHERS,
-        help=f"input columns to copy: {KEEP_OTHERS} (than the model's), {KEEP_ALL}, {KEEP_NONE}, or a,b,c",
+        help=f"input columns to copy: {KEEP_OTHERS} (not used by the model), {KEEP_ALL}, {KEEP_NONE}, or a,b,c",
     )
     return parser
 
 
 def make_parser() -> argparse.ArgumentParser:
-    output = "the table to write: .csv or .parquet; an old one is replaced"
-    parser = make_scoring_parser("batch", __doc__, "the table to score: .csv or .parquet", output)
+    """Return the parser of `mlflow run ./serve -e batch`."""
+    output = "table to write: .csv or .parquet; an existing one is replaced"
+    parser = make_scoring_parser("batch", __doc__, "table to score: .csv or .parquet", output)
     parser.add_argument(
-        "--chunk_rows",
-        type=make_positive_parser(int),
-        default=CHUNK_ROWS,
-        help=f"rows that are scored at once ({CHUNK_ROWS})",
+        "--chunk_rows", type=make_positive_parser(int), default=CHUNK_ROWS, help=f"rows of one chunk ({CHUNK_ROWS})"
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Score a table and print a summary."""
     args = make_parser().parse_args(argv)
     job = Job(Path(resolve_path(args.input)), Path(resolve_path(args.output)), args.model, args.keep, args.chunk_rows)
     try:
         with exit_on_error():
             print(run(job), flush=True)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last finished chunk", file=sys.stderr)
+        print("interrupted. Run the same command again to resume after the last finished chunk.", file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)
 
 
 def run(job: Job) -> str:
-    """Score the table; return in words what was done.
+    """Score a table and write the output; return a summary for the user.
 
     Raises:
-        BadParameter: a file, folder or model that is not there or cannot be used.
-        TableUnfit, TableUnreadable: the table; nothing of the run stays then.
+        BadParameter: a file, folder or model is missing or cannot be used.
+        TableUnfit, TableUnreadable: the table is faulty; the finished chunks are deleted.
         ModelRefused, ProcessLost: the model fails, or the process that loads it was killed.
-        SystemExit: the model cannot be loaded, and that has been printed.
+        SystemExit: the model cannot be loaded, and the child process has printed the reason.
     """
     _verify_paths(job)
     header = read_header(job.source)
     version, model = fetch_model(job.model)
-    wanted = ColumnSelection(model.numeric, model.text, select_kept_columns(job.keep, job.source, header, model.names))
-    verify_columns(job.source, header, wanted)
-    parts = Checkpoint(job.output, _build_plan(job, version, wanted))
+    copied = select_kept_columns(job.keep, job.source, header, model.names)
+    selection = ColumnSelection(model.numeric, model.text, copied)
+    verify_columns(job.source, header, selection)
+    checkpoint = Checkpoint(job.output, _build_plan(job, version, selection))
     try:
-        return _score_and_write(job, model, wanted, parts)
+        return _score_and_write(job, model, selection, checkpoint)
     except (TableUnfit, TableUnreadable, ModelRefused):
-        parts.remove()
+        checkpoint.remove()
         raise
     except OSError as error:
         raise BadParameter(
-            f"{job.output} cannot be written: {error.strerror or error}. Mend that and type the same command again; "
-            f"it goes on with what is finished, in {parts.folder}."
+            f"{job.output}: cannot be written ({error.strerror or error}). Correct the cause and run the same command "
+            f"again, to resume from the finished chunks in {checkpoint.folder}."
         ) from error
     finally:
-        parts.close()
+        checkpoint.close()
 
 
 def _verify_paths(job: Job) -> None:
-    """See to it that both files can be what they shall be, before anything is loaded."""
+    """Verify input and output before anything is loaded."""
     for path in (job.source, job.output):
         get_format(path)
     if not job.source.is_file():
-        raise BadParameter(f"there is no file {job.source}. Name the table to score: -P input=FILE")
+        raise BadParameter(f"{job.source}: no such file. Name the table to score: -P input=FILE")
     if not job.output.parent.is_dir():
-        raise BadParameter(f"there is no folder {job.output.parent} for {job.output.name}. Make it, or name another.")
+        raise BadParameter(
+            f"{job.output}: folder {job.output.parent} does not exist. Create that folder, or choose another output: "
+            "-P output=FILE"
+        )
     if job.output.is_dir():
-        raise BadParameter(f"{job.output} is a folder. Name a file: -P output=FILE")
+        raise BadParameter(f"{job.output}: is a folder. Name a file: -P output=FILE")
     if job.output.exists() and job.output.samefile(job.source):
-        raise BadParameter(f"input and output are both {job.source}. Name another output: -P output=FILE")
+        raise BadParameter(f"{job.output}: output and input are the same file. Choose another: -P output=FILE")
 
 
 def select_kept_columns(
     keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the input's columns that go along to the output, in the input's order or the one that was typed.
+    """Return the input columns to copy to the output, in the order of the input or of a typed list.
 
     Raises:
-        BadParameter: one that is not in the input, or has the name of an answer.
+        BadParameter: a column is not in the input, or has the name of an output column.
     """
     choices = {KEEP_OTHERS: [name for name in header if name not in features], KEEP_ALL: list(header), KEEP_NONE: []}
-    kept = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
-    if unknown := [name for name in kept if name not in header]:
-        raise BadParameter(f"keep names the column {unknown[0]}, which {source} has not: {', '.join(header)[:300]}.")
-    if taken := [name for name in kept if name in OUTPUT_COLUMNS]:
+    copied = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
+    if unknown := [name for name in copied if name not in header]:
+        raise BadParameter(f"keep: {source} has no column {unknown[0]}. Its columns: {', '.join(header)[:300]}.")
+    if clashing := [name for name in copied if name in OUTPUT_COLUMNS]:
         raise BadParameter(
-            f"the column {taken[0]} of {source} has the name of one of the answers. Rename it, or leave it out: "
-            "-P keep=COLUMN,COLUMN or -P keep=none"
+            f"{source}: column {clashing[0]} has the name of an output column. Rename the column, or choose others to "
+            "copy: -P keep=COLUMN,COLUMN or -P keep=none"
         )
-    return tuple(kept)
+    return tuple(copied)
 
 
-def _build_plan(job: Job, version: RegisteredVersion, wanted: ColumnSelection) -> Plan:
-    """Return everything on which the output's rows depend. A file that was written to has another time of change."""
+def _build_plan(job: Job, version: RegisteredVersion, selection: ColumnSelection) -> Plan:
+    """Return everything that determines the output; a changed file has another modification time."""
     return {
         "input": _read_file_state(job.source),
         "model version": f"{version.uri} {version.source}",
-        "kept columns": ",".join(wanted.kept),
+        "kept columns": ",".join(selection.copied),
         "chunk_rows": str(job.chunk_rows),
     }
 
@@ -163,41 +166,41 @@ def _read_file_state(path: Path) -> str:
     return f"{path} {stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def _score_and_write(job: Job, model: Graph, wanted: ColumnSelection, parts: Checkpoint) -> str:
-    """Score what is not scored yet, and write the output."""
+def _score_and_write(job: Job, model: Graph, selection: ColumnSelection, checkpoint: Checkpoint) -> str:
+    """Score the remaining chunks and write the output; return a summary."""
     start = time.monotonic()
-    before = parts.rows
-    if parts.changed:
-        print(f"starting anew: {parts.changed} changed since the run that was broken off", flush=True)
+    before = checkpoint.rows
+    if checkpoint.changed:
+        print(f"starting from scratch: {checkpoint.changed} changed since the interrupted run", flush=True)
     elif before:
-        print(f"going on after row {before:,}: {parts.done} chunks are finished already", flush=True)
+        print(f"resuming after row {before:,}: {checkpoint.done} chunks are finished", flush=True)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.source.name, total=1.0)
-        for number, table, share in _iter_scored_chunks(job, model, wanted, parts.done):
-            parts.keep(number, table)
-            progress.update(task, completed=share, description=f"{job.source.name}: {parts.rows:,} rows")
-    # a file that is written to while it is read is two files
-    if _read_file_state(job.source) != parts.plan["input"]:
-        raise TableUnfit(f"{job.source} was changed while it was read. Type the same command again.")
-    if not parts.rows:
-        raise TableUnreadable(f"{job.source} has a header and no rows.")
-    rows, seconds = parts.join(), time.monotonic() - start
+        for number, table, share in _iter_scored_chunks(job, model, selection, checkpoint.done):
+            checkpoint.add(number, table)
+            progress.update(task, completed=share, description=f"{job.source.name}: {checkpoint.rows:,} rows")
+    # The chunks of a file that changed meanwhile do not belong together.
+    if _read_file_state(job.source) != checkpoint.plan["input"]:
+        raise TableUnfit(f"{job.source}: changed during the run. Run the same command again.")
+    if not checkpoint.rows:
+        raise TableUnreadable(f"{job.source}: no rows, only a header.")
+    rows, seconds = checkpoint.join(), time.monotonic() - start
     return (
-        f"scored {rows - before:,} of {rows:,} rows by version {model.version} of {model.name} in {seconds:.1f} s "
+        f"scored {rows - before:,} of {rows:,} rows with version {model.version} of {model.name} in {seconds:.1f} s "
         f"-> {job.output}"
     )
 
 
 def _iter_scored_chunks(
-    job: Job, model: Graph, wanted: ColumnSelection, done: int
+    job: Job, model: Graph, selection: ColumnSelection, done: int
 ) -> Iterator[tuple[int, pa.Table, float]]:
-    """Yield the answers to each chunk that is not `done`, in order, scored on all cores and not read far ahead."""
+    """Yield each chunk after the first `done` ones, in order, scored on all cores; reads few chunks ahead."""
     cores = os.cpu_count() or 1
     waiting: deque[tuple[int, Future[pa.Table], float]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for number, (table, share) in islice(enumerate(iter_chunks(job.source, wanted, job.chunk_rows)), done, None):
-            waiting.append((number, pool.submit(score_chunk, model, table, wanted.kept), share))
+        for number, (table, share) in islice(enumerate(iter_chunks(job.source, selection, job.chunk_rows)), done, None):
+            waiting.append((number, pool.submit(score_chunk, model, table, selection.copied), share))
             if len(waiting) > cores:
                 first, future, read = waiting.popleft()
                 yield first, future.result(), read
@@ -206,20 +209,20 @@ def _iter_scored_chunks(
 
 
 def to_model_rows(model: Graph, table: pa.Table) -> Rows:
-    """Return the model's columns of n rows of `chunks` as arrays."""
+    """Convert the model's columns of a chunk with n rows to arrays."""
     numbers = np.empty((len(model.numeric), table.num_rows))
-    for place, name in enumerate(model.numeric):
-        numbers[place] = table.column(name).to_numpy()  # null becomes NaN
+    for index, name in enumerate(model.numeric):
+        numbers[index] = table.column(name).to_numpy()  # converts null to NaN
     texts = {name: pc.fill_null(pc.cast(table.column(name), pa.string()), "").to_numpy() for name in model.text}
     return Rows(model.numeric, numbers, texts, table.num_rows)
 
 
-def score_chunk(model: Graph, table: pa.Table, kept: Sequence[str]) -> pa.Table:
-    """Return n rows: the kept columns, the probability, the class and the version of the model that gave them."""
+def score_chunk(model: Graph, table: pa.Table, copied: Sequence[str]) -> pa.Table:
+    """Return n rows: the columns to copy, the probability, the class and the model's version."""
     scores = model.score(to_model_rows(model, table))
     probability, predicted, version = OUTPUT_COLUMNS
     return (
-        table.select(list(kept))
+        table.select(list(copied))
         .append_column(probability, pa.array(scores.probability, pa.float64()))
         .append_column(predicted, pa.array(scores.predicted, pa.int64()))
         .append_column(version, pa.array([int(model.version)] * table.num_rows, pa.int64()))

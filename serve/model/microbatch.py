@@ -1,7 +1,7 @@
-"""Score what arrives in one turn of the event loop together.
+"""Microbatches: requests that arrive in one iteration of the event loop are scored together.
 
-One call of ONNX Runtime for 32 rows takes little longer than for one, and each call hands Python's interpreter lock to
-another thread and has to wait for it afterwards. A row's answer does not depend on the rows beside it.
+One call of ONNX Runtime takes little longer for 32 rows than for one row. Each call also releases Python's interpreter
+lock and waits for it afterwards. The score of a row does not depend on the other rows of a call.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ WaitingRequests = list[tuple[Rows, asyncio.Future[Scores]]]
 
 
 class Batcher:
-    """Belongs to one event loop; every method is called from it."""
+    """Batches of one event loop; not thread-safe."""
 
     def __init__(self) -> None:
+        """Start without waiting requests."""
         self._waiting: dict[int, tuple[Servable, WaitingRequests]] = {}
 
     async def score(self, rows: Rows, model: Servable) -> Scores:
-        """Return the scores of n rows, computed with those of others that wait for the same model."""
+        """Return the scores of n rows, computed together with other requests for the same model."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Scores] = loop.create_future()
         if not self._waiting:
@@ -33,30 +34,30 @@ class Batcher:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        for model, together in waiting.values():
-            _score_requests(model, together)
+        for model, requests in waiting.values():
+            _score_requests(model, requests)
 
 
-def _score_requests(model: Servable, together: WaitingRequests) -> None:
+def _score_requests(model: Servable, requests: WaitingRequests) -> None:
     try:
-        scores = model.score(join_rows([rows for rows, _ in together]))
-    except Exception as error:  # it belongs to those who wait, not to the event loop
-        if len(together) > 1:
-            for one in together:  # only the request whose rows the model fails at gets the error
-                _score_requests(model, [one])
-        elif not together[0][1].done():
-            together[0][1].set_exception(error)
+        scores = model.score(join_rows([rows for rows, _ in requests]))
+    except Exception as error:  # Raised to the requests, not in the event loop.
+        if len(requests) > 1:
+            for request in requests:  # Only a request whose own rows fail gets the error.
+                _score_requests(model, [request])
+        elif not requests[0][1].done():
+            requests[0][1].set_exception(error)
         return
     start = 0
-    for rows, future in together:
+    for rows, future in requests:
         end = start + rows.count
-        if not future.done():  # else its request ran out of time
+        if not future.done():  # A request that timed out has cancelled its future.
             future.set_result(Scores(scores.probability[start:end], scores.predicted[start:end]))
         start = end
 
 
 def join_rows(tables: list[Rows]) -> Rows:
-    """Return the rows of several tables with the same columns as one table."""
+    """Join tables with the same columns into one."""
     first = tables[0]
     if len(tables) == 1:
         return first

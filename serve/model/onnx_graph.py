@@ -1,4 +1,4 @@
-"""The graph of a model, run by ONNX Runtime: n raw rows -> their probabilities and classes. It needs no MLflow."""
+"""A model's ONNX graph, run by ONNX Runtime without MLflow: n raw rows -> n probabilities and classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# before the import: ONNX Runtime would tell its makers of each graph that it loads
+# ONNX Runtime sends telemetry for every session unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
@@ -17,14 +17,18 @@ from prediction_log.rows import encode_feature_table, encode_features
 from serve.errors import ModelFailed
 
 PROBABILITIES = "probabilities"
-MAX_ROUNDING_ERROR = 1e-6  # a sum of float32 votes may leave the range from 0 to 1 by its last digits
+MAX_ROUNDING_ERROR = 1e-6  # A sum of float32 votes may exceed the range 0 to 1 by its last digits.
 
 
 @dataclass(frozen=True)
 class Rows:
-    """n raw rows, column by column; a missing number is NaN, a missing text the empty text.
+    """n raw rows by column, with NaN for a missing number and an empty text for a missing text.
 
-    `numbers` is a k x n array of doubles in the order of `names`; `texts` holds n texts for each text column.
+    Attributes:
+        names: the k numeric columns.
+        numbers: k x n doubles.
+        texts: n texts for each text column.
+        count: n.
     """
 
     names: tuple[str, ...]
@@ -33,25 +37,25 @@ class Rows:
     count: int
 
     def slice(self, start: int, end: int) -> Rows:
-        """Return the rows from `start` up to, not including, `end`; they share memory with these."""
+        """Return the rows from `start` up to, but not including, `end`, as views of the same memory."""
         texts = {name: column[start:end] for name, column in self.texts.items()}
         return Rows(self.names, self.numbers[:, start:end], texts, min(end, self.count) - start)
 
-    def inputs(self) -> dict[str, np.ndarray]:
-        """Return the graph's inputs: one (n, 1) array per column, float32 or text."""
-        with np.errstate(over="ignore"):  # beyond float32 means infinity, as for the model's own predictor
+    def to_inputs(self) -> dict[str, np.ndarray]:
+        """Return the graph's inputs: one (n, 1) array for each column, float32 or text."""
+        with np.errstate(over="ignore"):  # overflows to infinity, as in predictor.py
             numbers = self.numbers.astype(np.float32)[:, :, None]
         texts = {name: column.reshape(-1, 1) for name, column in self.texts.items()}
         return {**dict(zip(self.names, numbers, strict=True)), **texts}
 
     def to_json(self, hidden: frozenset[str] = frozenset()) -> list[str]:
-        """Return the n rows as JSON for the record, with null in place of the hidden columns."""
+        """Return n JSON objects for the prediction log, with null in the hidden columns."""
         if not self.texts and (rows := encode_feature_table(self.names, self.numbers.T, hidden)):
             return rows
-        return [encode_features(row, hidden) for row in self.dictionaries()]
+        return [encode_features(row, hidden) for row in self.to_dicts()]
 
-    def dictionaries(self) -> list[dict[str, Any]]:
-        """Return the n rows by column; None stands for a missing value."""
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return n rows by column, with None for a missing value."""
         numbers = self.numbers.astype(object)
         numbers[np.isnan(self.numbers)] = None
         texts = [[text or None for text in column] for column in self.texts.values()]
@@ -61,7 +65,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Scores:
-    """The answer for n rows: probability of the positive class, and the class at the model's threshold."""
+    """Scores of n rows: probability of the positive class, and the class at the model's threshold."""
 
     probability: list[float]
     predicted: list[int]
@@ -69,7 +73,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """What a graph on disk is asked with: its columns, which of them are text, and from where on the class is 1."""
+    """Graph on disk, with its input columns, the text ones among them, and the threshold for class 1."""
 
     path: Path
     names: tuple[str, ...]
@@ -79,7 +83,7 @@ class GraphFile:
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph of a version of the registered model `name`; scoring is safe from any thread."""
+    """Loaded graph of a version of the registered model `name`; scoring is thread-safe."""
 
     name: str
     version: str
@@ -90,28 +94,31 @@ class Graph:
 
     @property
     def numeric(self) -> tuple[str, ...]:
+        """Numeric input columns, in the model's order."""
         return tuple(name for name in self.names if name not in self.text)
 
     def score(self, rows: Rows) -> Scores:
-        """Return the scores of n rows; raise ModelFailed where the graph returns something else than probabilities."""
+        """Return the scores of n rows; raise ModelFailed if the graph fails or returns values outside 0 to 1."""
         try:
-            answered = self.session.run([PROBABILITIES], rows.inputs())[0][:, 1].astype(float)
-        except Exception as error:  # ONNX Runtime has a class for each cause, and its messages may repeat values
-            raise ModelFailed(f"{self.name} version {self.version} failed: {type(error).__name__}.") from error
-        if not ((answered >= -MAX_ROUNDING_ERROR) & (answered <= 1 + MAX_ROUNDING_ERROR)).all():  # nor is NaN
+            output = self.session.run([PROBABILITIES], rows.to_inputs())[0][:, 1].astype(float)
+        except Exception as error:  # ONNX Runtime has many error classes; messages may repeat values.
             raise ModelFailed(
-                f"{self.name} version {self.version} returned a probability that is not a number from 0 to 1. "
+                f"{self.name} version {self.version}: scoring failed ({type(error).__name__})."
+            ) from error
+        if not ((output >= -MAX_ROUNDING_ERROR) & (output <= 1 + MAX_ROUNDING_ERROR)).all():  # also for NaN
+            raise ModelFailed(
+                f"{self.name} version {self.version}: returned a probability that is not a number from 0 to 1. "
                 "Promote another version."
             )
-        probability = np.clip(answered, 0.0, 1.0)
+        probability = np.clip(output, 0.0, 1.0)
         return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
 
 
-def open_graph(name: str, version: str, found: GraphFile) -> Graph:
-    """Load a graph; its file is not needed after that."""
+def open_graph(name: str, version: str, file: GraphFile) -> Graph:
+    """Load a graph; its file is not needed afterwards."""
     options = onnxruntime.SessionOptions()
-    # a row takes 0.03 ms: requests beside each other use the cores better than threads within one
+    # A row takes 0.03 ms, so parallel requests use the cores better than threads within one request.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(found.path), options, providers=["CPUExecutionProvider"])
-    return Graph(name, version, found.names, found.text, found.threshold, session)
+    session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
+    return Graph(name, version, file.names, file.text, file.threshold, session)

@@ -1,4 +1,4 @@
-"""A registered version of the model, ready to answer: its ONNX graph, its signature, its example."""
+"""A registered version of the model, ready to serve: its ONNX graph, signature and input example."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from stepkit.store.tracking import forbid_pickles, to_store_error
 FLAVOR = "python_function"
 WARM_UP_ROUNDS = 20
 MAX_REASON_LENGTH = 300
-MAX_DIFFERENCE = 1e-6  # ONNX Runtime adds float32 votes in another order on another number of threads: up to 3e-7 apart
+MAX_DIFFERENCE = (
+    1e-6  # With another number of threads, ONNX Runtime adds float32 votes in another order: up to 3e-7 apart.
+)
 
 
 @dataclass(frozen=True)
 class Servable(Graph):
-    """A loaded version of the registered model, with all that MLflow knows of it."""
+    """Loaded version of the registered model, with its MLflow metadata and input example."""
 
     metadata: Model
     example: pd.DataFrame
 
     def to_rows(self, table: pd.DataFrame) -> Rows:
-        """Return a table that fits the signature as arrays."""
+        """Convert a table that fits the signature to arrays."""
         numbers = [table[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in self.numeric]
         texts = {name: _to_texts(table[name]) for name in self.text}
         shaped = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(table))
@@ -43,24 +45,23 @@ class Servable(Graph):
 
 def _to_texts(column: pd.Series) -> np.ndarray:
     texts = column.astype(object).where(column.notna(), "").astype(str)
-    # numpy drops NUL characters at the end of the texts of `instances` and `inputs`; every shape means the same
+    # numpy drops NUL characters at the end of texts in `instances` and `inputs`; all request formats must agree.
     return texts.str.rstrip("\0").to_numpy(dtype=object)
 
 
 def load_servable(name: str, version: str) -> Servable:
-    """Fetch a registered version, and return it once it is `proven`; raises as `refusing`."""
+    """Download a registered version, verify its predictions and return it; raise as `reject_on_error`."""
     with reject_on_error(version), tempfile.TemporaryDirectory(prefix="scorer-") as folder:
         return load_verified(name, version, download_model(name, version, folder))
 
 
 @contextmanager
 def reject_on_error(version: str, scoring: bool = False) -> Iterator[None]:
-    """Raise ModelRefused for whatever a damaged or foreign model trips over inside.
-
-    MlflowException and OSError pass where the registry, the artifact store or a disk cannot be used.
+    """Raise ModelRefused for any error in the block, except if the registry, artifact store or disk is unavailable.
 
     Args:
-        scoring: rows are scored inside, which an error's message may repeat.
+        version: for the message.
+        scoring: the block scores rows, so messages of libraries may repeat values and are left out.
     """
     try:
         yield
@@ -70,19 +71,19 @@ def reject_on_error(version: str, scoring: bool = False) -> Iterator[None]:
         if to_store_error(error):
             raise
         reason = " ".join(str(error).split())[:MAX_REASON_LENGTH]
-        failed = f"be loaded: {type(error).__name__}: {reason}"
+        problem = f"cannot be loaded ({type(error).__name__}: {reason})"
         if scoring:
-            failed = f"score its input example: {explain_without_rows(error)}"
-        raise ModelRefused(f"version {version} cannot {failed}") from error
+            problem = f"cannot score its input example ({explain_without_rows(error)})"
+        raise ModelRefused(f"version {version}: {problem}.") from error
 
 
 def download_model(name: str, version: str, folder: str) -> Path:
-    """Fetch a registered version into `folder`; return where the model lies in it."""
+    """Download a registered version into `folder`; return the model's path."""
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder))
 
 
 def read_graph_file(path: Path, metadata: Model) -> GraphFile:
-    """Return what the graph of a model on disk is asked with."""
+    """Return the graph of a model on disk, with its columns and threshold."""
     files = metadata.flavors[FLAVOR]["artifacts"]
     settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
     names, text = tuple(settings["columns"]), tuple(settings["text"])
@@ -90,66 +91,72 @@ def read_graph_file(path: Path, metadata: Model) -> GraphFile:
 
 
 def load_verified(name: str, version: str, path: Path) -> Servable:
-    """Return a model on disk, ready; raise ModelRefused unless it provably answers as its own MLflow model does."""
+    """Load a model from disk; raise ModelRefused unless its predictions equal those of its own MLflow model."""
     metadata = Model.load(str(path))
     if metadata.signature is None:
-        raise ModelRefused(f"version {version} has no signature. Log it with one.")
-    found = read_graph_file(path, metadata)
+        raise ModelRefused(f"version {version}: no signature. Log the model with a signature.")
+    graph_file = read_graph_file(path, metadata)
     forbid_pickles()
-    # Before the graph is loaded for us, which then takes the memory that this sets free. The warnings are of packages
-    # in other versions: to look for those takes MLflow most of a second, and the answers are compared here anyway.
+    # Loaded before our own graph, which then reuses the freed memory. MLflow's warnings about package versions are
+    # suppressed: they take most of a second, and the predictions are compared here anyway.
     model = mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
     with reject_on_error(version, scoring=True):
-        example = _load_example(metadata, path)
-        asked = _add_gaps(example, found.text)
-        theirs = model.predict(asked)["probability"].to_numpy()
+        example = _load_example(version, metadata, path)
+        table = _add_gaps(example, graph_file.text)
+        expected = model.predict(table)["probability"].to_numpy()
     del model
-    servable = Servable(**vars(open_graph(name, version, found)), metadata=metadata, example=example)
+    servable = Servable(**vars(open_graph(name, version, graph_file)), metadata=metadata, example=example)
     with reject_on_error(version, scoring=True):
-        ours = np.array(servable.score(servable.to_rows(asked)).probability)
-        if not (difference := float(np.abs(ours - theirs).max())) < MAX_DIFFERENCE:
-            raise ModelRefused(f"version {version} answers otherwise than its MLflow model, by {difference:.1e}.")
+        actual = np.array(servable.score(servable.to_rows(table)).probability)
+        if not (difference := float(np.abs(actual - expected).max())) < MAX_DIFFERENCE:
+            raise ModelRefused(
+                f"version {version}: predictions differ from its MLflow model by up to {difference:.1e} "
+                f"(allowed: {MAX_DIFFERENCE:.0e})."
+            )
     return servable
 
 
-def _load_example(metadata: Model, path: Path) -> pd.DataFrame:
+def _load_example(version: str, metadata: Model, path: Path) -> pd.DataFrame:
     example = metadata.load_input_example(str(path))
     if not isinstance(example, pd.DataFrame) or example.empty:
-        raise ModelRefused("it has no input example, by which to check its answers. Log it with one.")
+        raise ModelRefused(
+            f"version {version}: no input example to check predictions with. Log the model with an input example."
+        )
     return example
 
 
 def _add_gaps(example: pd.DataFrame, text: tuple[str, ...]) -> pd.DataFrame:
-    """Return the n rows of the example, and once more with no value in any of them: 2n rows."""
+    """Return 2n rows: the n rows of the example, and n rows without any value."""
     gaps = pd.DataFrame({name: "" if name in text else np.nan for name in example}, index=example.index)
     return pd.concat([example, gaps], ignore_index=True)
 
 
 def warm_up(servable: Servable, slowest_ms: float) -> float:
-    """Score one row again and again; return the median in milliseconds, and raise ModelRefused above `slowest_ms`."""
+    """Score one row repeatedly; return the median in milliseconds, and raise ModelRefused above `slowest_ms`."""
     row = servable.to_rows(servable.example.head(1))
     median = 1000 * float(np.median(repeat(lambda: servable.score(row), repeat=WARM_UP_ROUNDS, number=1)))
     if median > slowest_ms:
         raise ModelRefused(
-            f"version {servable.version} takes {median:.1f} ms for one row, allowed are {slowest_ms:g} (slowest_ms)."
+            f"version {servable.version}: too slow (found {median:.1f} ms for one row, expected at most "
+            f"slowest_ms={slowest_ms:g})."
         )
     return median
 
 
 def verify_same_signature(new: Servable, old: Servable) -> None:
-    """Raise ModelRefused unless both take and give the same columns."""
-    theirs, ours = _list_signature(new.metadata), _list_signature(old.metadata)
-    if theirs == ours:
+    """Raise ModelRefused unless both versions have the same input and output columns."""
+    new_columns, old_columns = _list_signature(new.metadata), _list_signature(old.metadata)
+    if new_columns == old_columns:
         return
-    changed = sorted({name for name, _ in theirs ^ ours})
+    changed = sorted({name for name, _ in new_columns ^ old_columns})
     raise ModelRefused(
-        f"version {new.version} has another signature than version {old.version} (columns {', '.join(changed)}). "
-        "Callers would break; to take it all the same, start with allow_signature_change=true."
+        f"version {new.version}: signature differs from version {old.version} (columns {', '.join(changed)}). "
+        "Callers would break. To accept the change, restart with allow_signature_change=true."
     )
 
 
 def _list_signature(metadata: Model) -> set[tuple[str, str]]:
-    """Return the name of each column, and all that is known of it."""
+    """Return name and description (side, type, whether required) of each input and output column."""
     sides = {"in": metadata.get_input_schema(), "out": metadata.get_output_schema()}
     return {
         (str(column.get("name")), f"{side} {column}")

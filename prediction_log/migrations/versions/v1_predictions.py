@@ -11,6 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Create the table of predictions."""
     op.create_table(
         "predictions",
         sa.Column("request_id", sa.Text, nullable=False),

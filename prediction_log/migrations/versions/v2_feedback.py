@@ -1,4 +1,4 @@
-"""Schema 2: feedback, the true labels."""
+"""Schema 2: feedback (true labels)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ down_revision = "1"
 
 
 def upgrade() -> None:
+    """Create the table of labels."""
     op.create_table(
         "feedback",
         sa.Column("request_id", sa.Text, nullable=False),

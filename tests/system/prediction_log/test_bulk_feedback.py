@@ -1,4 +1,4 @@
-"""True labels from a CSV reach the prediction log by `mlflow run ./serve -e feedback`."""
+"""`mlflow run ./serve -e feedback` imports true labels from a CSV."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tests.support.prediction_logs import open_log
 def test_labels_are_taken_from_a_file_and_what_is_not_taken_is_named(
     store: str, log_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log_at, labels = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
-    with open_log(log_at) as log:
+    log_url, labels_csv = f"sqlite:///{log_file}", log_file.with_name("labels.csv")
+    with open_log(log_url) as log:
         log.submit([make_prediction("a", row) for row in range(2)]).result(20)
-    labels.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
+    labels_csv.write_text("request_id,row,label\na,0,1\na,1,maybe\nb,0,1\n")
     with pytest.raises(SystemExit, match="1"):
-        main(["--log_url", log_at, "--input", str(labels)])
+        main(["--log_url", log_url, "--input", str(labels_csv)])
     assert capsys.readouterr().err == (
-        f"FeedbackUnfit: {labels}: 1 line taken (1 new, 0 repeated, 0 changed), 2 not: "
-        "line 3: label 'maybe' is not 0 or 1; request 'b', row 0, is not in the log. "
-        "Mend these and give the file again: taken lines do no harm.\n"
+        f"FeedbackUnfit: {labels_csv}: 1 label imported (1 new, 0 repeated, 0 changed), 2 rejected: "
+        "line 3: wrong label (found 'maybe', expected 0 or 1); request 'b', row 0, has no prediction in the log. "
+        "Correct these and import the file again.\n"
     )
-    labels.write_text("request_id,row,label\na,0,0\na,1,0\n")
-    # the address comes from the environment, where a password may stand
-    command = ("mlflow", "run", "./serve", "-e", "feedback", "--env-manager", "local", "-P", f"input={labels}")
-    ended = run_command(*command, PREDICTION_LOG_URL=log_at)
-    assert ended.returncode == 0, ended.stderr
-    assert f"{labels}: 2 lines taken (1 new, 0 repeated, 1 changed)\n" in ended.stdout
-    assert read_log(log_at, labels=True)["label"].tolist() == [0, 0]
+    labels_csv.write_text("request_id,row,label\na,0,0\na,1,0\n")
+    # The URL comes from the environment, since it may hold a password.
+    command = ("mlflow", "run", "./serve", "-e", "feedback", "--env-manager", "local", "-P", f"input={labels_csv}")
+    result = run_command(*command, PREDICTION_LOG_URL=log_url)
+    assert result.returncode == 0, result.stderr
+    assert f"{labels_csv}: 2 labels imported (1 new, 0 repeated, 1 changed)\n" in result.stdout
+    assert read_log(log_url, labels=True)["label"].tolist() == [0, 0]
 
 
-def test_a_mistyped_flag_is_answered_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_flag_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--input", "labels.csv", "--log_ulr", "sqlite:///log.db"])
     assert "did you mean --log_url?" in capsys.readouterr().err

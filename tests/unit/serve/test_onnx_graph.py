@@ -1,4 +1,4 @@
-"""Rows of an Arrow table as the graph takes them: the same arrays as those of a table of pandas."""
+"""Arrays for the graph from an Arrow table equal those from a pandas table."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gaps_are_nan_and_the_empty_text(kind: str) -> None:
-    graph = asked_with(Graph)
+def test_gaps_are_nan_and_empty_text(kind: str) -> None:
+    graph = make_graph(Graph)
     numbers = pa.array([1.5, None, float("nan"), -0.0])
     rows = to_model_rows(graph, pa.table({"KIND": KINDS[kind], "OTHER": numbers, "AGE": numbers}))
     assert rows.names == ("AGE",)
@@ -36,15 +36,13 @@ def test_gaps_are_nan_and_the_empty_text(kind: str) -> None:
     assert rows.count == 4
 
 
-def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
+def test_an_arrow_table_in_chunks_gives_the_same_arrays_as_pandas() -> None:
     table = pd.DataFrame({"AGE": [1.0, np.nan, 3.0], "KIND": ["x", None, "y"]})
     pieces = pa.concat_tables([pa.Table.from_pandas(table.iloc[:1]), pa.Table.from_pandas(table.iloc[1:])])
-    ours, theirs = (
-        to_model_rows(asked_with(Graph), pieces),
-        asked_with(Servable, metadata=None, example=None).to_rows(table),
-    )
-    assert np.array_equal(ours.numbers, theirs.numbers, equal_nan=True)
-    assert ours.texts["KIND"].tolist() == theirs.texts["KIND"].tolist()
+    from_arrow = to_model_rows(make_graph(Graph), pieces)
+    from_pandas = make_graph(Servable, metadata=None, example=None).to_rows(table)
+    assert np.array_equal(from_arrow.numbers, from_pandas.numbers, equal_nan=True)
+    assert from_arrow.texts["KIND"].tolist() == from_pandas.texts["KIND"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -56,13 +54,13 @@ def test_a_table_in_pieces_gives_the_arrays_that_pandas_gives() -> None:
             MlflowException("Failed to enforce schema of data '[4711]'. Error: Model is missing inputs ['AGE']."),
             "MlflowException: Model is missing inputs ['AGE']",
         ),
-        (ModelRefused("version 3 has no signature."), "version 3 has no signature."),
+        (ModelRefused("version 3: no signature."), "version 3: no signature."),
     ],
 )
-def test_a_reason_repeats_no_value_of_a_row(error: Exception, reason: str) -> None:
+def test_a_reason_does_not_repeat_values_of_a_row(error: Exception, reason: str) -> None:
     assert explain_without_rows(error) == reason
 
 
-def asked_with(kind: Any, **more: Any) -> Any:
+def make_graph(graph_class: Any, **fields: Any) -> Any:
     session = cast(Any, SimpleNamespace())
-    return kind("m", "1", ("AGE", "KIND"), ("KIND",), 0.5, session, **more)
+    return graph_class("m", "1", ("AGE", "KIND"), ("KIND",), 0.5, session, **fields)

@@ -63,7 +63,7 @@ def same(one: Rows, other: Rows) -> bool:
     return (
         np.array_equal(one.numbers, other.numbers, equal_nan=True)
         and texts == {name: list(column) for name, column in other.texts.items()}
-        and (one.names, one.count, one.dictionaries()) == (other.names, other.count, other.dictionaries())
+        and (one.names, one.count, one.to_dicts()) == (other.names, other.count, other.to_dicts())
     )
 
 
@@ -82,7 +82,7 @@ def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
     body = json.dumps({"dataframe_split": {"columns": ["x", "SEX", "AGE"], "data": [["?", 1, 2]]}}).encode()
     quick = parse_fast(body, JSON, NUMBERS)
     assert quick is not None
-    assert quick.dictionaries() == [{"AGE": 2.0, "SEX": 1.0}]
+    assert quick.to_dicts() == [{"AGE": 2.0, "SEX": 1.0}]
     assert same(quick, parse_with_mlflow(body, JSON, NUMBERS))
 
 
@@ -145,7 +145,7 @@ def test_a_text_means_the_same_whatever_else_is_in_the_body(
     body = json.dumps({**shape, **extra}).encode()
     both = [rows for rows in (parse_fast(body, JSON, TEXTS), parse_with_mlflow(body, JSON, TEXTS)) if rows]
     assert [list(rows.texts["CITY"]) for rows in both] == [[read, "Taipei"]] * len(both)
-    assert both[-1].dictionaries()[0]["CITY"] == (read or None)
+    assert both[-1].to_dicts()[0]["CITY"] == (read or None)
 
 
 def test_a_record_without_its_text_has_a_missing_text() -> None:
@@ -237,7 +237,7 @@ def test_a_refusal_repeats_no_value_of_a_row(shape: str, value: str) -> None:
 
 
 def test_names_that_only_the_caller_uses_may_occur_twice() -> None:
-    assert parse_with_mlflow(b"x,AGE,x,SEX\n1,2,3,4\n", CSV, NUMBERS).dictionaries() == [{"AGE": 2.0, "SEX": 4.0}]
+    assert parse_with_mlflow(b"x,AGE,x,SEX\n1,2,3,4\n", CSV, NUMBERS).to_dicts() == [{"AGE": 2.0, "SEX": 4.0}]
 
 
 class Stock:
@@ -321,7 +321,7 @@ def test_a_model_with_texts_gets_what_it_gets_from_mlflow(rows: list[dict[str, A
     if isinstance(careful, Refusal):
         assert (theirs, quick) == (None, None), careful.message
     else:
-        assert listed(careful.inputs()) == theirs
+        assert listed(careful.to_inputs()) == theirs
         assert quick is None or same(quick, careful)
 
 

@@ -244,7 +244,7 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
     scorer = Scorer(ServeSettings(model_name="m", log_url=log_url, when_unavailable=policy))  # type: ignore[arg-type]  # one of its two
     beyond = Prediction("r", 0, datetime.now(UTC), "m", "1", False, {"AGE": 24.0}, math.nan, 0, 1.0)
     before = metrics.unrecorded._value.get()
-    refused = pytest.raises(Refusal, match="cannot be put on record: the probability of request r")
+    refused = pytest.raises(Refusal, match="prediction cannot be stored: request r")
     with refused if policy == "refuse" else nullcontext() as caught:
         asyncio.run(scorer._record([beyond], fresh=True))
     assert caught is None or (caught.value.status, caught.value.code) == (400, "NOT_RECORDABLE")
