@@ -254,7 +254,7 @@ REFUSED = {
     "log:?row=5": ({}, "BadParameter: .*unknown part 'row'"),
     "log:?rows=4": ({"alpha": "2"}, "BadParameter: -P alpha"),
     "log:?rows=5": ({"log_url": "postgresql://nobody@127.0.0.1:1/none"}, "LogUnavailable: "),
-    "log:?rows=6": ({"log_url": "sqlite:////none.db"}, "LogUnfit: there is no prediction log at"),
+    "log:?rows=6": ({"log_url": "sqlite:////none.db"}, "LogUnfit: no prediction log at"),
     "log:?rows=7": ({"reference": "gone.csv"}, "ReferenceMissing: .*gone.csv"),
 }
 

@@ -1,4 +1,4 @@
-"""The prediction log when its database stops, locks, fills up or is put away: nothing acknowledged is lost."""
+"""The prediction log loses no acknowledged prediction if its database stops, locks, fills up or is moved."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_postgresql_that_stops_and_starts_under_load_loses_nothing_acknowledge
     acknowledged: list[str] = []
 
     def submit(log: PredictionLog, phase: str, requests: int) -> list[BaseException]:
-        """Hand in some requests one after the other; return the errors of those that are not acknowledged."""
+        """Submit requests one after the other; return the errors of those that are not acknowledged."""
         errors = []
         for name in (f"{phase}-{number}" for number in range(requests)):
             if error := log.submit([make_prediction(name)]).exception(20):
@@ -43,22 +43,22 @@ def test_a_postgresql_that_stops_and_starts_under_load_loses_nothing_acknowledge
 
     with open_log(uri) as log:
         assert submit(log, "before", 20) == []
-        waiting = {name: log.submit([make_prediction(name)]) for name in (f"at-{number}" for number in range(200))}
+        futures = {name: log.submit([make_prediction(name)]) for name in (f"at-{number}" for number in range(200))}
         with stop_for_a_while(uri, signal.SIGQUIT):
-            refused = submit(log, "away", 6)
-            assert [type(error) for error in refused] == [LogUnavailable] * 6
-            assert all("cannot be used" in str(error) for error in refused)
-        acknowledged += [name for name, future in waiting.items() if not future.exception(20)]
-        assert submit(log, "after", 20) == [], "the log goes on as soon as the server does"
-    found = count_ids(uri)
-    assert {name: found[name] for name in acknowledged if found[name] != 1} == {}
+            errors = submit(log, "away", 6)
+            assert [type(error) for error in errors] == [LogUnavailable] * 6
+            assert all("cannot be used" in str(error) for error in errors)
+        acknowledged += [name for name, future in futures.items() if not future.exception(20)]
+        assert submit(log, "after", 20) == [], "the log is written again as soon as the server runs"
+    counts = count_ids(uri)
+    assert {name: counts[name] for name in acknowledged if counts[name] != 1} == {}
 
 
 def test_a_log_can_be_opened_while_its_server_is_away(tmp_path: Path) -> None:
-    nobody = f"postgresql://tester@127.0.0.1:{find_free_port()}/postgres"
-    with pytest.raises(LogUnavailable, match=r"cannot be used: .*refused"):
-        PredictionLog.open(nobody)
-    log = PredictionLog.open(nobody, must_answer=False)
+    unreachable_url = f"postgresql://tester@127.0.0.1:{find_free_port()}/postgres"
+    with pytest.raises(LogUnavailable, match=r"cannot be used \(.*refused"):
+        PredictionLog.open(unreachable_url)
+    log = PredictionLog.open(unreachable_url, must_answer=False)
     with pytest.raises(LogUnavailable):
         log.submit([make_prediction("a")]).result(20)
     log.close(5)
@@ -90,7 +90,7 @@ def test_a_full_database_refuses_and_goes_on_when_there_is_room(log_file: Path) 
         write_predictions(log, "a")
         room["pages"] = 60
         log.engine.dispose()
-        fills_up(log)
+        fill_up(log)
         room["pages"] = 0
         log.engine.dispose()
         write_predictions(log, "b")
@@ -101,12 +101,12 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> N
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("only root can make a small disk here")
+        pytest.skip("only root can mount a small disk")
     try:
         (disk / "ballast").write_bytes(b"\0" * 600_000)
         with open_log(f"sqlite:///{disk / 'log.db'}") as log:
             write_predictions(log, "a")
-            acknowledged = fills_up(log)
+            acknowledged = fill_up(log)
             (disk / "ballast").unlink()
             write_predictions(log, "b")
         assert set(acknowledged) <= set(count_ids(f"sqlite:///{disk / 'log.db'}"))
@@ -114,8 +114,8 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(tmp_path: Path) -> N
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def fills_up(log: PredictionLog) -> list[str]:
-    """Write until the log is full; return what was acknowledged."""
+def fill_up(log: PredictionLog) -> list[str]:
+    """Write until the log is full; return the acknowledged ids."""
     acknowledged: list[str] = []
     for number in range(200):
         future = log.submit([make_prediction(f"n{number}")._replace(features={"text": "x" * 10_000})])
@@ -124,22 +124,22 @@ def fills_up(log: PredictionLog) -> list[str]:
             assert "full" in str(error)
             return acknowledged
         acknowledged.append(f"n{number}")
-    raise AssertionError("it never was full")
+    raise AssertionError("the log never became full")
 
 
 def test_a_locked_database_is_waited_for_and_then_given_up(log_file: Path) -> None:
     with open_log(f"sqlite:///{log_file}?timeout=0.4") as log:
         write_predictions(log, "a")
-        with closing(sqlite3.connect(log_file, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with closing(sqlite3.connect(log_file, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
             future = log.submit([make_prediction("b")])
             time.sleep(0.1)
-            other.execute("COMMIT")
+            connection.execute("COMMIT")
             assert future.result(20) is None
-            other.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
             with pytest.raises(LogUnavailable, match="locked"):
                 log.submit([make_prediction("c")]).result(20)
-            other.execute("COMMIT")
+            connection.execute("COMMIT")
         write_predictions(log, "d")
     assert set(count_ids(f"sqlite:///{log_file}")) == {"a", "b", "d"}
 
@@ -147,16 +147,16 @@ def test_a_locked_database_is_waited_for_and_then_given_up(log_file: Path) -> No
 def test_more_than_can_wait_is_refused_at_once(log_file: Path) -> None:
     with (
         open_log(f"sqlite:///{log_file}?timeout=5") as log,
-        closing(sqlite3.connect(log_file, isolation_level=None)) as other,
+        closing(sqlite3.connect(log_file, isolation_level=None)) as connection,
     ):
-        other.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         first = log.submit([make_prediction("a")])
         many = [make_prediction("b", row) for row in range(MAX_QUEUED_ROWS)]
-        refused = log.submit(many)
-        assert refused.done()
-        with pytest.raises(LogUnavailable, match="1 predictions wait to be written"):
-            refused.result()
+        rejected = log.submit(many)
+        assert rejected.done()
+        with pytest.raises(LogUnavailable, match=r"queue full \(1 predictions wait to be written"):
+            rejected.result()
         assert log.get_stats().lag_seconds > 0
-        other.execute("COMMIT")
+        connection.execute("COMMIT")
         assert first.result(20) is None
         assert log.get_stats().queued == 0

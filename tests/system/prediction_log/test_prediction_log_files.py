@@ -1,4 +1,4 @@
-"""The file of an SQLite log is moved, replaced or damaged while it is in use: no acknowledged row is lost by that."""
+"""No acknowledged row is lost if the file of an SQLite log is moved, replaced or damaged while it is in use."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.support.prediction_logs import open_log, write_predictions
 Change = Callable[[Path], object]
 
 
-def ids_in(folder: Path) -> set[str]:
-    """The requests that can be read from any SQLite file of a folder."""
-    found: set[str] = set()
+def read_ids(folder: Path) -> set[str]:
+    """Return the request ids in all SQLite files of a folder."""
+    request_ids: set[str] = set()
     for path in [path for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm"))]:
         try:
             with closing(sqlite3.connect(path)) as connection:
-                found |= {name for (name,) in connection.execute("SELECT request_id FROM predictions")}
+                request_ids |= {name for (name,) in connection.execute("SELECT request_id FROM predictions")}
         except sqlite3.DatabaseError:
             assert ASIDE_INFIX in path.name, f"{path} cannot be read"
-    return found
+    return request_ids
 
 
 def fill(log: PredictionLog, file: Path) -> None:
-    """Write half a megabyte, into the file itself and not only beside it; keep a copy of the file as it was before."""
+    """Write half a megabyte to the database file, not only to its -wal; keep a copy of the file from before."""
     write_predictions(log, "first")
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA wal_checkpoint")
@@ -47,7 +47,7 @@ def fill(log: PredictionLog, file: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint")
 
 
-def for_all(file: Path, change: Change) -> None:
+def change_all(file: Path, change: Change) -> None:
     for path in [*file.parent.glob(f"{file.name}*")]:
         change(path)
 
@@ -69,9 +69,9 @@ def overwrite_pages(file: Path) -> None:
 
 CHANGES: dict[str, Change] = {
     "moved": move,
-    "moved with all": lambda file: for_all(file, move),
+    "moved with all": lambda file: change_all(file, move),
     "removed": os.unlink,
-    "removed with all": lambda file: for_all(file, os.unlink),
+    "removed with all": lambda file: change_all(file, os.unlink),
     "replaced by a copy": replace_by_copy,
     "replaced by an old copy": lambda file: file.with_name("old-copy").replace(file),
     "overwritten by an old copy": lambda file: shutil.copyfile(file.with_name("old-copy"), file),
@@ -90,10 +90,10 @@ KEEP_ALL = ("moved", "moved with all")
 @pytest.mark.parametrize("within", [False, True], ids=["between commits", "within a commit"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_acknowledged_stays_readable_when_the_file_is(change: str, within: bool, log_file: Path) -> None:
-    address = f"sqlite:///{log_file}"
-    with open_log(address) as log, open_log(address) as other:
+    url = f"sqlite:///{log_file}"
+    with open_log(url) as log, open_log(url) as other_log:
         fill(log, log_file)
-        write_predictions(other, "other")
+        write_predictions(other_log, "other")
         write_predictions(log, "before")
         if within:
             moments = iter([lambda: CHANGES[change](log_file)])
@@ -101,14 +101,14 @@ def test_what_is_acknowledged_stays_readable_when_the_file_is(change: str, withi
         else:
             CHANGES[change](log_file)
         write_predictions(log, "at once")
-        assert "at once" in ids_in(log_file.parent), "it can be read as soon as it is acknowledged"
+        assert "at once" in read_ids(log_file.parent), "a row is readable as soon as it is acknowledged"
         for number in range(3):
             write_predictions(log, f"a{number}")
-            write_predictions(other, f"b{number}")
-        assert log.get_stats().failed == other.get_stats().failed == 0
+            write_predictions(other_log, f"b{number}")
+        assert log.get_stats().failed == other_log.get_stats().failed == 0
     acknowledged = {"before", "at once", *chain.from_iterable((f"a{number}", f"b{number}") for number in range(3))}
     before = {"first", "many", "other"} if change in KEEP_ALL else set()
-    assert (acknowledged | before) - ids_in(log_file.parent) == set()
+    assert (acknowledged | before) - read_ids(log_file.parent) == set()
     with closing(sqlite3.connect(log_file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -130,21 +130,21 @@ def test_without_a_place_for_the_log_rows_are_refused_until_there_is_one(kind: s
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         write_predictions(log, "d")
-    assert ids_in(folder) == {"a", "d"}, "a was acknowledged shortly before, its answer perhaps not sent"
+    assert read_ids(folder) == {"a", "d"}, "the response for row a may not have been sent yet"
 
 
 def test_a_wal_whose_file_was_moved_while_no_scorer_ran_is_moved_aside(log_file: Path, tmp_path: Path) -> None:
-    left = tmp_path / "left"
-    left.mkdir()
+    folder = tmp_path / "left"
+    folder.mkdir()
     with open_log(f"sqlite:///{log_file}") as log:
         write_predictions(log, "a")
-        shutil.copy(log_file, left / "moved")  # as a killed scorer leaves them
-        shutil.copy(f"{log_file}-wal", left / "log.db-wal")
-    with open_log(f"sqlite:///{left / 'log.db'}") as log:
+        shutil.copy(log_file, folder / "moved")  # as after a killed scorer
+        shutil.copy(f"{log_file}-wal", folder / "log.db-wal")
+    with open_log(f"sqlite:///{folder / 'log.db'}") as log:
         write_predictions(log, "b")
-    (aside,) = left.glob(f"log.db{ASIDE_INFIX}*-wal")
-    aside.rename(left / "moved-wal")
-    assert ids_in(left) == {"a", "b"}
+    (aside,) = folder.glob(f"log.db{ASIDE_INFIX}*-wal")
+    aside.rename(folder / "moved-wal")
+    assert read_ids(folder) == {"a", "b"}
 
 
 def test_a_log_that_was_shortened_by_sqlite_itself_stays_in_use(log_file: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_log_that_was_shortened_by_sqlite_itself_stays_in_use(log_file: Path) 
         assert log_file.stat().st_size < size / 2
         write_predictions(log, "b")
     assert not [*log_file.parent.glob(f"*{ASIDE_INFIX}*")]
-    assert ids_in(log_file.parent) == {"first", "a", "b"}
+    assert read_ids(log_file.parent) == {"first", "a", "b"}
 
 
 def test_a_label_is_not_taken_into_a_file_that_was_removed(log_file: Path) -> None:
@@ -168,9 +168,9 @@ def test_a_label_is_not_taken_into_a_file_that_was_removed(log_file: Path) -> No
         write_predictions(log, *(f"n{number}" for number in range(3)))
         log._recent.clear()  # as after a second without predictions
         log_file.unlink()
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(Refusal) as refusal:
             record_label(log, Label(request_id="n1", row=0, label=1))
-        assert refused.value.status == 404
+        assert refusal.value.status == 404
 
 
 def test_a_damaged_log_is_refused_at_the_start_and_left_alone(log_file: Path) -> None:
@@ -178,6 +178,6 @@ def test_a_damaged_log_is_refused_at_the_start_and_left_alone(log_file: Path) ->
         fill(log, log_file)
     os.truncate(log_file, 8192)
     before = log_file.read_bytes()
-    with pytest.raises(LogDamaged, match="not an SQLite database, or a damaged one"), open_log(f"sqlite:///{log_file}"):
+    with pytest.raises(LogDamaged, match="not an SQLite database, or damaged"), open_log(f"sqlite:///{log_file}"):
         pass
     assert log_file.read_bytes() == before

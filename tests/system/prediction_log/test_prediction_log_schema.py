@@ -1,4 +1,4 @@
-"""Schema versions of the prediction log: made once, brought up to date, and refused where they are too new."""
+"""Logs with an older schema are upgraded, and logs with a newer one rejected."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_the_tables_are_those_that_the_migrations_make(log_at: str) -> None:
     engine.dispose()
 
 
-def older(log_at: str) -> Engine:
-    """A log of schema 1, as the code of that time left it, with one prediction."""
+def create_old_log(log_at: str) -> Engine:
+    """Create a log with schema 1 and one prediction."""
     engine = open_engine(log_at)
     values = "'old', 0, '2026-01-01 00:00:00.000000', 'm', '1', false, '{}', 0.5, 1, 2"
     with engine.begin() as connection:
@@ -37,8 +37,8 @@ def older(log_at: str) -> Engine:
 
 
 def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(log_at: str) -> None:
-    older(log_at).dispose()
-    with pytest.raises(LogUnfit, match=rf"has schema 1, this code reads {HEAD}\. Start the scorer"):
+    create_old_log(log_at).dispose()
+    with pytest.raises(LogUnfit, match=rf"old schema \(found 1, expected {HEAD}\)\. Start the scorer"):
         read_log(log_at)
     with open_log(log_at) as log:
         write_predictions(log, "new")
@@ -47,20 +47,20 @@ def test_an_older_log_is_brought_up_to_date_and_keeps_its_rows(log_at: str) -> N
 
 
 def test_a_newer_log_is_refused_and_left_alone(log_at: str) -> None:
-    engine = older(log_at)
+    engine = create_old_log(log_at)
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '99'"))
     engine.dispose()
     for use in (PredictionLog.open, read_log, lambda log_at: write_labels(log_at, [])):
-        with pytest.raises(LogUnfit, match=f"has schema 99, and this code knows none newer than {HEAD}"):
+        with pytest.raises(LogUnfit, match=rf"schema too new \(found 99, expected at most {HEAD}"):
             use(log_at)
     assert query_database(log_at, f"SELECT version_num FROM {VERSION_TABLE}") == [("99",)]
 
 
 def test_looking_for_a_log_makes_none(log_file: Path, log_server: str) -> None:
     for use in (read_log, lambda log_at: write_labels(log_at, [])):
-        with pytest.raises(LogUnfit, match="there is no prediction log at"):
+        with pytest.raises(LogUnfit, match="no prediction log at"):
             use(f"sqlite:///{log_file}")
     assert not log_file.exists()
-    with pytest.raises(LogUnfit, match="there is no prediction log at"):
+    with pytest.raises(LogUnfit, match="no prediction log at"):
         read_log(create_database(log_server))

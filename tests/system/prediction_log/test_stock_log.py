@@ -1,4 +1,4 @@
-"""The same prediction log under stock MLflow: the model carries what it needs, and records only when served."""
+"""Stock MLflow also writes the prediction log: the model contains the code, which logs only if it is served."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COLUMNS = Columns(
 ROWS = pd.DataFrame(
     {"job": ["cook", "smith"] * 5, "AGE": range(20, 30), "LIMIT_BAL": [1e4, None] * 5, "default": [0, 1] * 5}
 )
-ASKED: Any = {
+REQUEST: Any = {
     "dataframe_records": [{"job": "cook", "AGE": 24, "LIMIT_BAL": None}, {"job": None, "AGE": 30, "LIMIT_BAL": 5.5}]
 }
 
 
 @pytest.fixture
 def model(experiment: Experiment, tmp_path: Path) -> str:
-    """The address of version 1 of a registered model."""
+    """Register a model; the URI of its version 1."""
     settings = ModelSettings(random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
     fitted = build_pipeline(settings, COLUMNS, 1).fit(to_model_input(ROWS, COLUMNS), ROWS["default"])
     folder = tmp_path / "export"
@@ -55,8 +55,8 @@ def model(experiment: Experiment, tmp_path: Path) -> str:
 
 
 @contextmanager
-def served(model: str, folder: Path, **env: str) -> Iterator[str]:
-    """Serve a model by `mlflow models serve`, from a folder where nothing of the repository lies."""
+def serve_model(model: str, folder: Path, **env: str) -> Iterator[str]:
+    """Serve a model with `mlflow models serve`, from a folder outside the repository; yield the URL."""
     port = find_free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     with (folder / "server.log").open("wb") as log:
@@ -65,7 +65,7 @@ def served(model: str, folder: Path, **env: str) -> Iterator[str]:
             start_new_session=True,
         )  # fmt: skip
     try:
-        wait_until(lambda: process.poll() is not None or answers(port), "the model is served")
+        wait_until(lambda: process.poll() is not None or is_healthy(port), "the model is served")
         assert process.poll() is None, (folder / "server.log").read_text()
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
@@ -73,7 +73,7 @@ def served(model: str, folder: Path, **env: str) -> Iterator[str]:
         process.wait(30)
 
 
-def answers(port: int) -> bool:
+def is_healthy(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/health", timeout=2).ok
     except requests.RequestException:
@@ -85,29 +85,29 @@ def test_what_a_stock_server_answers_is_on_record_or_refused(
 ) -> None:
     file = tmp_path / "log.db"
     env = {"PREDICTION_LOG_URL": "sqlite:///log.db?timeout=0.2", "PREDICTION_LOG_SETTINGS": '{"redact": ["AGE"]}'}
-    with served(model, tmp_path, **env) as address:
-        answer = requests.post(address, json=ASKED, timeout=30)
-        assert answer.status_code == 200, answer.text
-        with closing(sqlite3.connect(file, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            refused = requests.post(address, json=ASKED, timeout=30)
-        assert refused.status_code == 503
-        assert "locked" in refused.json()["message"]
-        assert requests.post(address, json=ASKED, timeout=30).status_code == 200
-    found = read_log(f"sqlite:///{file}")
-    assert found["request_id"].nunique() == 2
-    assert found["row"].tolist() == [0, 1, 0, 1]
-    first = found.head(2)
+    with serve_model(model, tmp_path, **env) as url:
+        response = requests.post(url, json=REQUEST, timeout=30)
+        assert response.status_code == 200, response.text
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            refusal = requests.post(url, json=REQUEST, timeout=30)
+        assert refusal.status_code == 503
+        assert "locked" in refusal.json()["message"]
+        assert requests.post(url, json=REQUEST, timeout=30).status_code == 200
+    log_rows = read_log(f"sqlite:///{file}")
+    assert log_rows["request_id"].nunique() == 2
+    assert log_rows["row"].tolist() == [0, 1, 0, 1]
+    first_request = log_rows.head(2)
     assert (
-        first[["probability", "predicted"]].rename(columns={"predicted": "class"}).to_dict("records")
-        == (answer.json()["predictions"])
+        first_request[["probability", "predicted"]].rename(columns={"predicted": "class"}).to_dict("records")
+        == (response.json()["predictions"])
     )
-    assert first["job"].tolist() == ["cook", None]
-    assert first["LIMIT_BAL"].fillna(-1).tolist() == [-1, 5.5]
-    assert first["AGE"].isna().all()
-    assert first["model_version"].tolist() == ["1", "1"]
-    with closing(sqlite3.connect(file)) as other:
-        names = other.execute("SELECT DISTINCT model_name FROM predictions").fetchall()
+    assert first_request["job"].tolist() == ["cook", None]
+    assert first_request["LIMIT_BAL"].fillna(-1).tolist() == [-1, 5.5]
+    assert first_request["AGE"].isna().all()
+    assert first_request["model_version"].tolist() == ["1", "1"]
+    with closing(sqlite3.connect(file)) as connection:
+        names = connection.execute("SELECT DISTINCT model_name FROM predictions").fetchall()
     assert names == [(experiment.id_name,)]
 
 
@@ -121,10 +121,10 @@ def test_only_what_mlflow_serves_or_predicts_is_recorded(
     assert len(mlflow.pyfunc.load_model(model).predict(rows)) == 10
     assert sys.path == path
     assert not (tmp_path / "log.db").exists()
-    (tmp_path / "rows.json").write_text(json.dumps(ASKED))
-    ended = run_command(
+    (tmp_path / "rows.json").write_text(json.dumps(REQUEST))
+    result = run_command(
         "mlflow", "models", "predict", "-m", model, "--env-manager", "local", "-t", "json", "-i", "rows.json",
         cwd=tmp_path,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    assert result.returncode == 0, result.stderr
     assert read_log(url)["row"].tolist() == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,22 +33,22 @@ from tests.support.trained_champion import Champion
 PREDICTOR = ROOT / "random_forest" / "predictor.py"
 
 
-def files_of(trained: Champion, folder: Path | None = None) -> Path:
+def download_files(trained: Champion, folder: Path | None = None) -> Path:
     """Return a copy of version 1's files."""
-    uri, place = f"models:/{trained.name}/1", str(folder) if folder else None
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=place))
+    uri, target = f"models:/{trained.name}/1", str(folder) if folder else None
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=target))
 
 
-def registered(trained: Champion, files: Path) -> str:
+def register_files(trained: Champion, files: Path) -> str:
     return str(trained.experiment.client.create_model_version(trained.name, source=str(files)).version)
 
 
-def logged_again(trained: Champion, model: Any, more: Sequence[ColSpec] = (), example: bool = True) -> str:
-    """Register version 1's files with another Python model, or under a signature with more columns."""
-    path = files_of(trained)
+def register_copy(trained: Champion, model: Any, new_columns: Sequence[ColSpec] = (), example: bool = True) -> str:
+    """Register version 1's files with another Python model, or with additional columns in the signature."""
+    path = download_files(trained)
     metadata = Model.load(str(path))
     assert metadata.signature is not None
-    metadata.signature.inputs = Schema([*metadata.signature.inputs.inputs, *more])
+    metadata.signature.inputs = Schema([*metadata.signature.inputs.inputs, *new_columns])
     mlflow.set_experiment(trained.experiment.name)
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(
@@ -61,19 +62,19 @@ def logged_again(trained: Champion, model: Any, more: Sequence[ColSpec] = (), ex
     return str(mlflow.register_model(info.model_uri, trained.name).version)
 
 
-def bad_signature(trained: Champion) -> str:
-    return logged_again(trained, str(PREDICTOR), [ColSpec(DataType.double, "more", required=False)])
+def register_other_signature(trained: Champion) -> str:
+    return register_copy(trained, str(PREDICTOR), [ColSpec(DataType.double, "more", required=False)])
 
 
-def broken(trained: Champion, folder: Path) -> str:
-    """Register a copy of version 1 whose graph is cut off."""
-    files = files_of(trained, folder)
+def register_broken(trained: Champion, folder: Path) -> str:
+    """Register a copy of version 1 with a truncated graph."""
+    files = download_files(trained, folder)
     (files / "artifacts" / FILES["onnx"]).write_bytes(b"cut off")
-    return registered(trained, files)
+    return register_files(trained, files)
 
 
 class Trap(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # MLflow does not type it
-    """A model that touches a file as soon as it is unpickled."""
+    """Model that creates a file as soon as it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -89,48 +90,53 @@ def test_a_pickled_model_is_refused_unopened(
     trained: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sprung = tmp_path / "sprung"
-    # log_model adds no example without asking the model, which would spring the trap
-    version = logged_again(trained, Trap(sprung), example=False)
+    # With an example, log_model would call the model and spring the trap.
+    version = register_copy(trained, Trap(sprung), example=False)
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
-    monkeypatch.setattr("serve.model.servable._example", lambda metadata, path: pd.DataFrame([trained.row]))
+    monkeypatch.setattr(
+        "serve.model.servable._load_example", lambda version, metadata, path: pd.DataFrame([trained.row])
+    )
     with pytest.raises(ModelRefused, match="pickle"):
         load_servable(trained.name, version)
     assert not sprung.exists()
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     with pytest.raises(ModelRefused):
         load_servable(trained.name, version)
-    assert sprung.exists(), "the trap is none"
+    assert sprung.exists(), "the trap does not work"
 
 
 @pytest.mark.parametrize(
-    "otherwise",
+    "formula",
     [
-        pytest.param("answered + 2e-6", id="a-little"),
-        pytest.param("answered + 0.1 * np.isnan(inputs[next(iter(inputs))][:, 0])", id="where-values-are-missing"),
+        pytest.param(r"\1 + 2e-6", id="a-little"),
+        pytest.param(r"\1 + 0.1 * np.isnan(inputs[next(iter(inputs))][:, 0])", id="where-values-are-missing"),
     ],
 )
 def test_a_graph_that_answers_otherwise_than_the_registered_model_is_refused(
-    trained: Champion, tmp_path: Path, otherwise: str
+    trained: Champion, tmp_path: Path, formula: str
 ) -> None:
     code = tmp_path / "predictor.py"
-    answer = "return answered.clip(0.0, 1.0)"
-    assert PREDICTOR.read_text().count(answer) == 1
-    code.write_text(PREDICTOR.read_text().replace(answer, f"return {otherwise}"))
-    version = logged_again(trained, str(code))
+    source, count = re.subn(r"return (\w+)\.clip\(0\.0, 1\.0\)", f"return {formula}", PREDICTOR.read_text())
+    assert count == 1
+    code.write_text(source)
+    version = register_copy(trained, str(code))
     tracking.connect()
-    with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+    with pytest.raises(ModelRefused, match="predictions differ from its MLflow model"):
         load_servable(trained.name, version)
-    # batch scores without MLflow, and not without that proof
-    with pytest.raises(ModelRefused, match="answers otherwise than its MLflow model"):
+    # Batch scoring, which runs without MLflow, verifies the same.
+    with pytest.raises(ModelRefused, match="predictions differ from its MLflow model"):
         fetch_and_verify(f"models:/{trained.name}/{version}", str(tmp_path))
 
 
 def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_path: Path) -> None:
-    bad = {bad_signature(trained): "another signature", broken(trained, tmp_path / "broken"): "cannot be loaded"}
+    bad = {
+        register_other_signature(trained): "signature differs",
+        register_broken(trained, tmp_path / "broken"): "cannot be loaded",
+    }
     with start_scorer(tmp_path, trained.name) as server:
         for version, reason in bad.items():
             trained.promote(version)
-            wait_until(lambda version=version: refused(server, version), f"version {version} is refused")  # type: ignore[misc]
+            wait_until(lambda version=version: is_refused(server, version), f"version {version} is refused")  # type: ignore[misc]
             assert reason in server.health()["refused"][0]["reason"]
             assert server.score(trained.split()).headers["X-Model-Version"] == "1"
         assert [line["version"] for line in server.events("model_refused")] == list(bad)
@@ -140,9 +146,9 @@ def test_a_bad_model_is_refused_and_the_old_one_stays(trained: Champion, tmp_pat
         assert server.health()["refused"] == []
 
 
-def failing(trained: Champion, folder: Path, factor: float) -> str:
+def register_failing(trained: Champion, folder: Path, factor: float) -> str:
     """Register a version whose graph multiplies the probability by `factor` where AGE is above 150."""
-    files = files_of(trained, folder)
+    files = download_files(trained, folder)
     path = files / "artifacts" / FILES["onnx"]
     model = onnx.load(str(path))
     for node in model.graph.node:
@@ -155,62 +161,62 @@ def failing(trained: Champion, folder: Path, factor: float) -> str:
         for name, inputs in steps.items()
     )
     onnx.save(model, str(path))
-    return registered(trained, files)
+    return register_files(trained, files)
 
 
-def with_another_example(trained: Champion, folder: Path, secret: float) -> str:
-    """Register a version whose example has a value that nobody may see, and no column AGE."""
-    files = files_of(trained, folder)
+def register_other_example(trained: Champion, folder: Path, secret: float) -> str:
+    """Register a version whose example has a secret value, and no column AGE."""
+    files = download_files(trained, folder)
     example = files / "input_example.json"
     table = pd.DataFrame(**json.loads(example.read_text())).drop(columns="AGE").assign(LIMIT_BAL=secret)
     example.write_text(table.to_json(orient="split", index=False))
-    return registered(trained, files)
+    return register_files(trained, files)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), 20.0, -3.0])
 def test_a_model_that_fails_is_not_answered_with(trained: Champion, tmp_path: Path, factor: float) -> None:
-    model = load_servable(trained.name, failing(trained, tmp_path, factor))
+    model = load_servable(trained.name, register_failing(trained, tmp_path, factor))
     good, bad = (model.to_rows(pd.DataFrame([{**trained.row, "AGE": age}])) for age in (24.0, 200.0))
     assert 0 <= model.score(good).probability[0] <= 1
-    with pytest.raises(ModelFailed, match=f"version {model.version} returned a probability that is not a number from"):
+    with pytest.raises(ModelFailed, match=f"version {model.version}: returned a probability that is not a number from"):
         model.score(bad)
 
 
 def test_a_failing_model_and_a_refused_one_are_named_without_a_value_of_a_row(
     trained: Champion, tmp_path: Path
 ) -> None:
-    version = failing(trained, tmp_path / "failing", float("nan"))
-    hidden = with_another_example(trained, tmp_path / "example", 16180339.5)
+    version = register_failing(trained, tmp_path / "failing", float("nan"))
+    other_example = register_other_example(trained, tmp_path / "example", 16180339.5)
     trained.promote(version)
     with start_scorer(tmp_path, trained.name, when_unavailable="answer") as server:
         odd = {**trained.row, "AGE": 27182.5}
         for rows in ([odd], [trained.row, odd]):
-            answer = server.score(to_split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
-            assert (answer.status_code, answer.json()["error_code"]) == (500, "MODEL_FAILED")
-            assert f"{trained.name} version {version}" in answer.json()["message"]
+            response = server.score(to_split(rows), **{"X-Request-Id": f"odd-{len(rows)}"})
+            assert (response.status_code, response.json()["error_code"]) == (500, "MODEL_FAILED")
+            assert f"{trained.name} version {version}" in response.json()["message"]
         assert server.score(trained.split(), **{"X-Request-Id": "fine"}).ok
-        trained.promote(hidden)
-        wait_until(lambda: refused(server, hidden), f"version {hidden} is refused")
-        shown = server.get("/health").text + server.output.read_text()
-    kept = read_log(make_log_url(tmp_path))
-    assert kept["request_id"].tolist() == ["fine"]
-    assert f"version {hidden} cannot score its input example" in shown
-    assert "missing inputs ['AGE']" in shown
-    assert "16180339" not in shown
-    assert "27182" not in shown
+        trained.promote(other_example)
+        wait_until(lambda: is_refused(server, other_example), f"version {other_example} is refused")
+        text = server.get("/health").text + server.output.read_text()
+    log_rows = read_log(make_log_url(tmp_path))
+    assert log_rows["request_id"].tolist() == ["fine"]
+    assert f"version {other_example}: cannot score its input example" in text
+    assert "missing inputs ['AGE']" in text
+    assert "16180339" not in text
+    assert "27182" not in text
 
 
-def refused(server: Server, version: str) -> bool:
-    return any(one["version"] == version for one in server.health()["refused"])
+def is_refused(server: Server, version: str) -> bool:
+    return any(refusal["version"] == version for refusal in server.health()["refused"])
 
 
 def test_a_model_that_is_too_slow_is_not_served(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name, wait=False, slowest_ms=0.000001) as server:
         wait_until(lambda: server.has_logged("model_refused"), "the model is refused")
         assert server.get("/ping").status_code == 503
-        answer = server.score(trained.split())
-        assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
-        assert "slowest_ms" in answer.json()["message"]
+        response = server.score(trained.split())
+        assert (response.status_code, response.json()["error_code"]) == (503, "NO_MODEL")
+        assert "slowest_ms" in response.json()["message"]
         assert server.end() == 0
 
 
@@ -218,12 +224,12 @@ def test_the_shadow_is_recorded_and_never_answers(trained: Champion, tmp_path: P
     trained.promote("2", "candidate")
     with start_scorer(tmp_path, trained.name, shadow_alias="candidate") as server:
         wait_until(lambda: server.health()["shadow"] is not None, "the shadow is loaded")
-        answer = server.score(trained.split())
-        request_id = answer.headers["X-Request-Id"]
-        wait_until(lambda: len(read_logged_rows(tmp_path, request_id)) == 2, "both are on record")
-        kept = {shadow: read_log(make_log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
-        assert {shadow: list(one["model_version"]) for shadow, one in kept.items()} == {False: ["1"], True: ["2"]}
-        assert list(kept[False]["probability"]) == [answer.json()["predictions"][0]["probability"]]
+        response = server.score(trained.split())
+        request_id = response.headers["X-Request-Id"]
+        wait_until(lambda: len(read_logged_rows(tmp_path, request_id)) == 2, "both predictions are in the log")
+        logs = {shadow: read_log(make_log_url(tmp_path), shadow=shadow) for shadow in (False, True)}
+        assert {shadow: list(log["model_version"]) for shadow, log in logs.items()} == {False: ["1"], True: ["2"]}
+        assert list(logs[False]["probability"]) == [response.json()["predictions"][0]["probability"]]
 
 
 def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_again(
@@ -235,18 +241,18 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
         start_mlflow_server(store, tmp_path) as registry,
         start_scorer(tmp_path, trained.name, wait=False, env=env) as server,
     ):
-        wait_until(lambda: server.has_logged("waiting"), "it says that it waits")
+        wait_until(lambda: server.has_logged("waiting"), "the scorer reports that it is waiting")
         assert "registry" in server.health()["waiting_for"]
         assert server.score(trained.split()).status_code == 503
         with TcpProxy(registry.port, port):
-            wait_until(server.is_ready, "it serves once the registry is there")
-        wait_until(lambda: server.health()["registry"] != "ok", "it sees that the registry is gone")
+            wait_until(server.is_ready, "the scorer serves once the registry responds")
+        wait_until(lambda: server.health()["registry"] != "ok", "the scorer notices that the registry is unavailable")
         assert server.score(trained.split()).ok
         assert read_metric(server, "scorer_registry_up") == 0
         trained.promote("2")
         with TcpProxy(registry.port, port):
-            wait_until(lambda: server.serves("2"), "it takes the champion that was named meanwhile")
-            wait_until(lambda: server.health()["registry"] == "ok", "it has looked to the end")
-        # it was away at the start too, which is no loss but a wait
+            wait_until(lambda: server.serves("2"), "the scorer loads the new champion")
+            wait_until(lambda: server.health()["registry"] == "ok", "the scorer has read the registry")
+        # The registry was unavailable at the start too, which does not count as lost.
         assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
         assert server.end() == 0

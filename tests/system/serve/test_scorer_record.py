@@ -124,7 +124,7 @@ def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_
         assert [line["columns"] for line in server.events("redact_unknown")] == [["AEG"]]
         answer = server.score(trained.split())
         assert (answer.status_code, answer.json()["error_code"]) == (503, "NO_MODEL")
-        assert "redact names AEG" in server.health()["waiting_for"]
+        assert "redact: the model has no column AEG" in server.health()["waiting_for"]
     assert read_logged_rows(tmp_path, answer.headers["X-Request-Id"]).empty
 
 
