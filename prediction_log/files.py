@@ -67,20 +67,15 @@ class LogFile:
         """
         if self._path is None:
             return True
-        state = _read_stat(self._path)
-        if (
-            not state
-            or not self._last_stat
-            or not _is_same_file(state, self._last_stat)
-            or generation != self.generation
-        ):
+        last_stat, state = self._last_stat, _read_stat(self._path)
+        if not state or not last_stat or not _is_same_file(state, last_stat) or generation != self.generation:
             return False
         # A checkpoint changes the file too, about every thousand pages.
-        if (state.st_size, state.st_mtime_ns) != (self._last_stat.st_size, self._last_stat.st_mtime_ns):
-            self.is_damaged = not self._is_readable(state.st_size < self._last_stat.st_size, keys)
+        if (state.st_size, state.st_mtime_ns) != (last_stat.st_size, last_stat.st_mtime_ns):
+            self.is_damaged = not self._is_readable(state.st_size < last_stat.st_size, keys)
             self._last_stat = state
-        before, wal = self._side_stats.get(WAL_SUFFIX), _read_stat(_add_suffix(self._path, WAL_SUFFIX))
-        if before and not (wal and _is_same_file(wal, before, empty=True) and wal.st_size >= before.st_size):
+        old_wal, wal = self._side_stats.get(WAL_SUFFIX), _read_stat(_add_suffix(self._path, WAL_SUFFIX))
+        if old_wal and not (wal and _is_same_file(wal, old_wal, empty=True) and wal.st_size >= old_wal.st_size):
             self.is_damaged = self.is_damaged or not self._is_readable(True, islice(committed, 1))
         self._side_stats[WAL_SUFFIX] = wal
         return not self.is_damaged

@@ -44,8 +44,8 @@ class LabelCounts:
 
     def __str__(self) -> str:
         imported = self.new + self.repeated + self.changed
-        parts = f"{self.new:,} new, {self.repeated:,} repeated, {self.changed:,} changed"
-        return f"{imported:,} label{'s'[: imported != 1]} imported ({parts})"
+        parts = f" ({self.new:,} new, {self.repeated:,} repeated, {self.changed:,} changed)" if imported else ""
+        return f"{imported:,} label{'s'[: imported != 1]} imported{parts}"
 
     def add(self, other: LabelCounts) -> None:
         """Add the counts of another import."""
@@ -86,14 +86,14 @@ def _write_chunk(engine: Engine, labels: list[Label]) -> LabelCounts:
             raise FeedbackUnfit(f"request '{request_id}', row {row}: wrong label (found {label!r}, expected 0 or 1).")
     ids = sorted({request_id for request_id, _, _ in labels if is_request_id(request_id)})
     with translate_errors(engine.url), engine.begin() as connection:
-        before = _read_labels(connection, ids)
-        after, counts = _compare_labels(labels, before)
+        old_labels = _read_labels(connection, ids)
+        new_labels, counts = _compare_labels(labels, old_labels)
         now = datetime.now(UTC)
         # Sorted, so that two processes that label the same rows cannot deadlock.
         changed = [
-            {"request_id": key[0], "row": key[1], "label": after[key], "time": now}
-            for key in sorted(after)
-            if after[key] != before[key]
+            {"request_id": key[0], "row": key[1], "label": new_labels[key], "time": now}
+            for key in sorted(new_labels)
+            if new_labels[key] != old_labels[key]
         ]
         if changed:
             connection.execute(_build_upsert(connection), changed)
@@ -109,22 +109,24 @@ def _read_labels(connection: Connection, ids: list[str]) -> dict[Key, int | None
     return {(request_id, row): label for request_id, row, label in rows}
 
 
-def _compare_labels(labels: list[Label], before: dict[Key, int | None]) -> tuple[dict[Key, int | None], LabelCounts]:
+def _compare_labels(
+    labels: list[Label], old_labels: dict[Key, int | None]
+) -> tuple[dict[Key, int | None], LabelCounts]:
     """Return the labels after the import, and the counts by result."""
-    after, counts = dict(before), LabelCounts()
+    new_labels, counts = dict(old_labels), LabelCounts()
     for request_id, row, label in labels:
         key = (request_id, row)
-        if key not in after:
+        if key not in new_labels:
             counts.unknown.append(key)
             continue
-        if after[key] is None:
+        if new_labels[key] is None:
             counts.new += 1
-        elif after[key] == label:
+        elif new_labels[key] == label:
             counts.repeated += 1
         else:
             counts.changed += 1
-        after[key] = label
-    return after, counts
+        new_labels[key] = label
+    return new_labels, counts
 
 
 def _build_upsert(connection: Connection) -> Any:
@@ -148,7 +150,7 @@ def parse_labels(file: TextIO, problems: list[str]) -> Iterator[Label]:
     missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or [])]
     if missing:
         raise FeedbackUnfit(
-            f"no column {' and no column '.join(missing)} (found {', '.join(reader.fieldnames or []) or 'no header'}, "
+            f"no column {' and no column '.join(missing)} (found {', '.join(reader.fieldnames or []) or 'no header'}; "
             "expected request_id, label and, for requests with several rows, row)."
         )
     for line in reader:
@@ -201,7 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--input", required=True, help="CSV with the columns request_id, label (0 or 1) and optionally row (default: 0)"
     )
-    parser.add_argument("--log_url", default="", help=f"prediction log; empty: {URL_VARIABLE}, else {DEFAULT_URL}")
+    parser.add_argument("--log_url", default="", help=f"prediction log (default: {URL_VARIABLE}, else {DEFAULT_URL})")
     args = parser.parse_args(argv)
     with exit_on_error():
         verify_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")

@@ -56,19 +56,19 @@ def purge_batches(engine: Engine, keep_days: int, now: datetime | None = None) -
     Raises:
         LogUnavailable: the log cannot be changed; earlier transactions stay committed.
     """
-    before = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+    cutoff = (now or datetime.now(UTC)) - timedelta(days=keep_days)
     has_prediction = exists().where(
         predictions.c.request_id == feedback.c.request_id, predictions.c.row == feedback.c.row
     )
     orphans = delete(feedback).where(~has_prediction)
-    old = select(predictions.c.time).where(predictions.c.time < before).order_by(predictions.c.time)
+    old = select(predictions.c.time).where(predictions.c.time < cutoff).order_by(predictions.c.time)
     with translate_errors(engine.url):
         while True:
             with engine.begin() as connection:
                 times = connection.scalars(old.limit(ROWS_PER_PURGE)).all()
                 if not times:
                     # Older code left labels without a prediction.
-                    connection.execute(orphans.where(feedback.c.time < before))
+                    connection.execute(orphans.where(feedback.c.time < cutoff))
                     return
                 is_old = predictions.c.time <= times[-1]
                 ids = connection.scalars(select(predictions.c.request_id).where(is_old).distinct()).all()

@@ -53,11 +53,12 @@ def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) ->
     parser = Parser(prog=prog, description=doc)
     parser.add_argument("--input", required=True, help=source)
     parser.add_argument("--output", required=True, help=output)
-    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} ({DEFAULT_ADDRESS})")
+    parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} (default: {DEFAULT_ADDRESS})")
     parser.add_argument(
         "--keep",
         default=KEEP_OTHERS,
-        help=f"input columns to copy: {KEEP_OTHERS} (not used by the model), {KEEP_ALL}, {KEEP_NONE}, or a,b,c",
+        help=f"input columns to copy: {KEEP_OTHERS} (default: those that the model does not use), {KEEP_ALL}, "
+        f"{KEEP_NONE}, or a list: ID,AGE",
     )
     return parser
 
@@ -67,7 +68,10 @@ def make_parser() -> argparse.ArgumentParser:
     output = "table to write: .csv or .parquet; an existing one is replaced"
     parser = make_scoring_parser("batch", __doc__, "table to score: .csv or .parquet", output)
     parser.add_argument(
-        "--chunk_rows", type=make_positive_parser(int), default=CHUNK_ROWS, help=f"rows of one chunk ({CHUNK_ROWS})"
+        "--chunk_rows",
+        type=make_positive_parser(int),
+        default=CHUNK_ROWS,
+        help=f"rows per chunk (default: {CHUNK_ROWS})",
     )
     return parser
 
@@ -169,11 +173,11 @@ def _read_file_state(path: Path) -> str:
 def _score_and_write(job: Job, model: Graph, selection: ColumnSelection, checkpoint: Checkpoint) -> str:
     """Score the remaining chunks and write the output; return a summary."""
     start = time.monotonic()
-    before = checkpoint.rows
+    rows_before = checkpoint.rows
     if checkpoint.changed:
         print(f"starting from scratch: {checkpoint.changed} changed since the interrupted run", flush=True)
-    elif before:
-        print(f"resuming after row {before:,}: {checkpoint.done} chunks are finished", flush=True)
+    elif rows_before:
+        print(f"resuming after row {rows_before:,}: {checkpoint.done} chunks are finished", flush=True)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(job.source.name, total=1.0)
@@ -187,8 +191,8 @@ def _score_and_write(job: Job, model: Graph, selection: ColumnSelection, checkpo
         raise TableUnreadable(f"{job.source}: no rows, only a header.")
     rows, seconds = checkpoint.join(), time.monotonic() - start
     return (
-        f"scored {rows - before:,} of {rows:,} rows with version {model.version} of {model.name} in {seconds:.1f} s "
-        f"-> {job.output}"
+        f"scored {rows - rows_before:,} of {rows:,} rows with version {model.version} of {model.name} "
+        f"in {seconds:.1f} s -> {job.output}"
     )
 
 

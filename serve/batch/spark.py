@@ -53,7 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
     source = "path or URL of the table to score: .csv or .parquet, a file or a folder"
     output = "folder to write, must not exist: .csv or .parquet"
     parser = make_scoring_parser("spark", __doc__, source, output)
-    parser.add_argument("--master", default=MASTER, help=f"Spark's master: spark://HOST:7077, yarn, ... ({MASTER})")
+    parser.add_argument(
+        "--master", default=MASTER, help=f"Spark's master: spark://HOST:7077, yarn, ... (default: {MASTER})"
+    )
     return parser
 
 
@@ -92,7 +94,7 @@ def _verify_paths(job: Job) -> None:
     if not _is_local(job.output):
         return
     if Path(job.output).exists():
-        raise BadParameter(f"{job.output}: already exists. Delete the folder, or choose another: -P output=FOLDER")
+        raise BadParameter(f"{job.output}: already exists. Delete the old output, or choose another: -P output=FOLDER")
     if not Path(job.output).parent.is_dir():
         raise BadParameter(
             f"{job.output}: folder {Path(job.output).parent} does not exist. Create that folder, or choose another "

@@ -23,9 +23,8 @@ from stepkit.store.tracking import forbid_pickles, to_store_error
 FLAVOR = "python_function"
 WARM_UP_ROUNDS = 20
 MAX_REASON_LENGTH = 300
-MAX_DIFFERENCE = (
-    1e-6  # With another number of threads, ONNX Runtime adds float32 votes in another order: up to 3e-7 apart.
-)
+MAX_DIFFERENCE = 1e-6
+"""With another number of threads, ONNX Runtime adds float32 votes in another order: up to 3e-7 apart."""
 
 
 @dataclass(frozen=True)

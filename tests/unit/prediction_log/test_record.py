@@ -275,7 +275,7 @@ def test_labels_are_parsed_and_wrong_lines_named() -> None:
     ("text", "missing"), [("", "request_id"), ("id,label\na,1\n", "request_id"), ("request_id\na\n", "label")]
 )
 def test_a_table_without_the_columns_is_rejected(text: str, missing: str) -> None:
-    with pytest.raises(FeedbackUnfit, match=rf"no column {missing}.* \(found .*, expected request_id, label"):
+    with pytest.raises(FeedbackUnfit, match=rf"no column {missing}.* \(found .*; expected request_id, label"):
         list(parse_labels(StringIO(text), []))
 
 
