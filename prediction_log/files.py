@@ -129,10 +129,8 @@ class LogFile:
             raise LogUnavailable(f"prediction log {self._path}: cannot be used ({error.strerror}).") from error
 
     def _move_aside(self, path: Path) -> None:
-        state, aside = (
-            _read_stat(path),
-            path.with_name(f"{path.name}{ASIDE_INFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"),
-        )
+        state = _read_stat(path)
+        aside = path.with_name(f"{path.name}{ASIDE_INFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         if self._last_stat and self.is_in_place():
             return  # only prepared again after a failure
         if state and _is_same_file(state, self._last_stat, empty=True):
@@ -142,10 +140,8 @@ class LogFile:
             logger.warning("prediction log %s: damaged, moved to %s", path, aside.name)
         elif self._last_stat:
             self._checkpoint_wal()
-            aside = next(
-                (sibling for sibling in path.parent.iterdir() if _is_same_file(_read_stat(sibling), self._last_stat)),
-                aside,
-            )
+            moved = (file for file in path.parent.iterdir() if _is_same_file(_read_stat(file), self._last_stat))
+            aside = next(moved, aside)
             self.is_lost = self.is_lost or not aside.exists() or ASIDE_INFIX in aside.name
         elif state and state.st_size:
             return

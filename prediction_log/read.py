@@ -87,14 +87,9 @@ def _build_query(engine: Engine, labels: bool) -> Select[Any]:
     columns = predictions.c
     # Selected as text, because pyarrow and pandas parse a whole column at once, SQLAlchemy one value at a time.
     time = type_coerce(columns.time, Text) if engine.dialect.name == "sqlite" else columns.time
-    selection = [
-        columns.request_id,
-        columns.row,
-        time,
-        columns.model_version,
-        *(columns[name] for name in TRAILING_COLUMNS),
-    ]
-    query = select(*selection, cast(columns.features, Text).label("features"))
+    identity = [columns.request_id, columns.row, time, columns.model_version]
+    features = cast(columns.features, Text).label("features")
+    query = select(*identity, *(columns[name] for name in TRAILING_COLUMNS), features)
     if not labels:
         return query
     is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
@@ -160,12 +155,9 @@ def _build_frame(parts: list[pa.Table], labels: bool) -> pd.DataFrame:
 def _join_parts(parts: list[pa.Table]) -> pa.Table:
     """Join the parts; a column with numbers in one part and texts in another becomes text."""
     texts = {field.name for part in parts for field in part.schema if pa.types.is_string(field.type)}
-    return pa.concat_tables(
-        [
-            part.cast(
-                pa.schema([field.with_type(pa.string()) if field.name in texts else field for field in part.schema])
-            )
-            for part in parts
-        ],
-        promote_options="permissive",
+    schemas = (
+        pa.schema([field.with_type(pa.string()) if field.name in texts else field for field in part.schema])
+        for part in parts
     )
+    same_types = [part.cast(schema) for part, schema in zip(parts, schemas, strict=True)]
+    return pa.concat_tables(same_types, promote_options="permissive")

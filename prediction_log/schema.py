@@ -98,7 +98,7 @@ def verify_schema(engine: Engine) -> None:
 
 
 def _read_version(connection: Connection) -> str | None:
-    """Return the schema version of a log, None if there is no log; raise LogUnfit for a newer version."""
+    """Return the schema version of a log, None without a log; raise LogUnfit for a newer version."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()

@@ -16,7 +16,7 @@ SETTINGS_VARIABLE = "PREDICTION_LOG_SETTINGS"
 
 
 class LogSettings(Strict):
-    """What the log stores and for how long, and what a server does if the log cannot be written."""
+    """Content of the log, its retention, and the behaviour of a server if the log cannot be written."""
 
     keep_days: PositiveInt | None = None
     """Older predictions are deleted, about once an hour; null: never."""
@@ -28,7 +28,7 @@ class LogSettings(Strict):
     """Share of requests to log. The request id decides, so a request is logged with all its rows or not at all."""
 
     when_unavailable: Literal["refuse", "answer"] = "refuse"
-    """What a server does if the log cannot be written: refuse the request, or answer it unlogged."""
+    """Behaviour of a server if the log cannot be written: refuse the request, or answer without logging."""
 
     def verify_redact(self, columns: Sequence[str]) -> None:
         """Raise RedactUnfit if `redact` names a column that is not in a model's `columns`."""

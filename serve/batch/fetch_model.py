@@ -27,7 +27,7 @@ def fetch_model(address: str) -> tuple[RegisteredVersion, Graph]:
     """Return the version that a models:/ address names, and its loaded graph, verified against the MLflow model.
 
     Raises:
-        SystemExit: the child process failed and printed the reason, for example that there is no such version.
+        SystemExit: the child process failed and printed the reason, for example an unknown version.
         ProcessLost: the child process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="batch-model-") as folder:

@@ -54,12 +54,8 @@ def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) ->
     parser.add_argument("--input", required=True, help=source)
     parser.add_argument("--output", required=True, help=output)
     parser.add_argument("--model", default=DEFAULT_ADDRESS, help=f"{ADDRESSES} (default: {DEFAULT_ADDRESS})")
-    parser.add_argument(
-        "--keep",
-        default=KEEP_OTHERS,
-        help=f"input columns to copy: {KEEP_OTHERS} (default: those that the model does not use), {KEEP_ALL}, "
-        f"{KEEP_NONE}, or a list: ID,AGE",
-    )
+    choices = f"{KEEP_OTHERS} (default: those that the model does not use), {KEEP_ALL}, {KEEP_NONE}, or a list: ID,AGE"
+    parser.add_argument("--keep", default=KEEP_OTHERS, help=f"input columns to copy: {choices}")
     return parser
 
 
@@ -67,12 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of `mlflow run ./serve -e batch`."""
     output = "table to write: .csv or .parquet; an existing one is replaced"
     parser = make_scoring_parser("batch", __doc__, "table to score: .csv or .parquet", output)
-    parser.add_argument(
-        "--chunk_rows",
-        type=make_positive_parser(int),
-        default=CHUNK_ROWS,
-        help=f"rows per chunk (default: {CHUNK_ROWS})",
-    )
+    chunk_help = f"rows per chunk (default: {CHUNK_ROWS})"
+    parser.add_argument("--chunk_rows", type=make_positive_parser(int), default=CHUNK_ROWS, help=chunk_help)
     return parser
 
 
@@ -125,10 +117,7 @@ def _verify_paths(job: Job) -> None:
     if not job.source.is_file():
         raise BadParameter(f"{job.source}: no such file. Name the table to score: -P input=FILE")
     if not job.output.parent.is_dir():
-        raise BadParameter(
-            f"{job.output}: folder {job.output.parent} does not exist. Create that folder, or choose another output: "
-            "-P output=FILE"
-        )
+        raise BadParameter(f"{job.output}: its folder does not exist. Create it, or choose another: -P output=FILE")
     if job.output.is_dir():
         raise BadParameter(f"{job.output}: is a folder. Name a file: -P output=FILE")
     if job.output.exists() and job.output.samefile(job.source):

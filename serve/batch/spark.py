@@ -96,10 +96,7 @@ def _verify_paths(job: Job) -> None:
     if Path(job.output).exists():
         raise BadParameter(f"{job.output}: already exists. Delete the old output, or choose another: -P output=FOLDER")
     if not Path(job.output).parent.is_dir():
-        raise BadParameter(
-            f"{job.output}: folder {Path(job.output).parent} does not exist. Create that folder, or choose another "
-            "output: -P output=FOLDER"
-        )
+        raise BadParameter(f"{job.output}: its folder does not exist. Create it, or choose another: -P output=FOLDER")
 
 
 def _is_local(path: str) -> bool:

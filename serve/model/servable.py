@@ -155,7 +155,7 @@ def verify_same_signature(new: Servable, old: Servable) -> None:
 
 
 def _list_signature(metadata: Model) -> set[tuple[str, str]]:
-    """Return name and description (side, type, whether required) of each input and output column."""
+    """Return the name of each input and output column, with its side, type and other properties as text."""
     sides = {"in": metadata.get_input_schema(), "out": metadata.get_output_schema()}
     return {
         (str(column.get("name")), f"{side} {column}")

@@ -334,7 +334,10 @@ BAD_PLACES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("clients.txt: unknown file format", "found '.txt', expected .csv or .parquet"),
     ),
     "output ends otherwise": ({"output": "{folder}/scored.json"}, ("scored.json: unknown file format",)),
-    "no output folder": ({"output": "{folder}/none/scored.csv"}, ("scored.csv: folder", "none does not exist")),
+    "no output folder": (
+        {"output": "{folder}/none/scored.csv"},
+        ("none/scored.csv: its folder does not exist", "-P output="),
+    ),
     "output is a folder": ({"output": "{folder}/folder.csv"}, ("folder.csv: is a folder",)),
     "output is the input": ({"output": "{folder}/clients.csv"}, ("clients.csv: output and input are the same file",)),
     "output not writable": ({"output": "/proc/scored.csv"}, ("/proc/scored.csv: folder not writable",)),
