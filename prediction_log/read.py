@@ -46,9 +46,9 @@ def read_log(
 
     Args:
         url: sqlite:///FILE (relative to the repository) or postgresql://...
-        start: first time of the window, with a time zone.
-        end: time after the window, with a time zone.
-        last: limit; only the newest rows of the selection.
+        start: start of the window, with a time zone.
+        end: end of the window (excluded), with a time zone.
+        last: number of rows, the newest of the selection.
         model_version: only predictions of this version.
         shadow: True for predictions of the shadow, False for those that callers received, None for both.
         labels: add the true labels, NaN where unknown.
@@ -63,13 +63,8 @@ def read_log(
         LogUnfit: no log at this URL, one with another schema, or a time without a time zone.
         LogUnavailable: the database does not respond.
     """
-    columns = predictions.c
-    equalities = (columns.model_name, model_name), (columns.model_version, model_version), (columns.shadow, shadow)
-    conditions = [column == value for column, value in equalities if value is not None]
-    if start is not None:
-        conditions.append(columns.time >= _to_utc(start, "start"))
-    if end is not None:
-        conditions.append(columns.time < _to_utc(end, "end"))
+    values = {"model_name": model_name, "model_version": model_version, "shadow": shadow}
+    conditions = _build_conditions(start, end, values)
     with open_existing(url, reads=True) as engine:
         verify_schema(engine)
         with translate_errors(engine.url):
@@ -81,6 +76,16 @@ def select_features(log: pd.DataFrame) -> pd.DataFrame:
     """Return the feature columns of a log from `read_log` with labels, under their original names."""
     log_columns = (*LEADING_COLUMNS, *TRAILING_COLUMNS, "label")
     return log.drop(columns=[*log_columns]).rename(columns={f".{name}": name for name in log_columns})
+
+
+def _build_conditions(start: datetime | None, end: datetime | None, values: dict[str, Any]) -> list[Any]:
+    columns = predictions.c
+    conditions = [columns[name] == value for name, value in values.items() if value is not None]
+    if start is not None:
+        conditions.append(columns.time >= _to_utc(start, "start"))
+    if end is not None:
+        conditions.append(columns.time < _to_utc(end, "end"))
+    return conditions
 
 
 def _build_query(engine: Engine, labels: bool) -> Select[Any]:
