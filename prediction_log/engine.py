@@ -113,7 +113,7 @@ def translate_errors(url: URL) -> Iterator[None]:
 
 
 def to_log_error(url: URL, error: Exception) -> LogUnavailable | LogUnfit | ValueError:
-    """Return LogUnfit if waiting cannot help, ValueError for a fault of a row, else LogUnavailable."""
+    """Return LogUnfit if waiting cannot help, ValueError if a row is faulty, else LogUnavailable."""
     reason = hide_secrets_in_text(format_reason(error), to_text_with_password(url))[:300]
     if not isinstance(error, SQLAlchemyError | sqlite3.Error) or isinstance(error, IntegrityError | DataError):
         return ValueError(f"prediction cannot be stored: {reason}")
@@ -203,7 +203,7 @@ def _create_sqlite_engine(url: URL, seconds: float, reads: bool) -> Engine:
 
 
 def enable_wal(engine: Engine) -> None:
-    """Switch an SQLite log to WAL mode, which is stored in its file; not done by connecting, which must not write."""
+    """Switch an SQLite log to WAL mode, which its file stores; separate from connecting, which must not write."""
     if engine.dialect.name == "sqlite":
         with translate_errors(engine.url), closing(engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA journal_mode=WAL")

@@ -65,7 +65,7 @@ def commit(engine: Engine, requests: list[list[Prediction]], fresh: Collection[i
 
 
 def _insert_rows(connection: Connection, rows: list[Prediction]) -> int:
-    """Insert rows and return how many are new; by raw SQL: SQLAlchemy takes ten times as long."""
+    """Insert rows by raw SQL, in a tenth of SQLAlchemy's time; return how many are new."""
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         return connection.exec_driver_sql(_build_postgres_insert(), columns).rowcount

@@ -115,7 +115,7 @@ class RequestQueue:
             self._counts[kind] += predictions
 
     def get_stats(self) -> Stats:
-        """Return the counters now."""
+        """Return the current counters."""
         with self._change:
             since = self._oldest or (self._requests[0].since if self._requests else None)
             lag = time.monotonic() - since if since else 0.0

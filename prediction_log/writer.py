@@ -32,11 +32,11 @@ __all__ = ["LogUnavailable", "LogUnfit", "Prediction", "PredictionLog", "Request
 
 T = TypeVar("T")
 MAX_ATTEMPTS = 3
-"""Limit of attempts for one commit, if the connection breaks or the file is moved or damaged."""
+"""Maximum number of attempts for one commit, if the connection breaks or the file is moved or damaged."""
 
 REWRITE_SECONDS, KEYS_TO_CHECK = 1.0, 20
-"""Acknowledged rows are kept this long, to write them again if the file is removed before the response is sent. A check
-of a changed file reads so many of them."""
+"""Acknowledged rows are kept for REWRITE_SECONDS, to write them again if the file is removed before the response is
+sent. A check of a changed file reads KEYS_TO_CHECK of them."""
 
 logger = logging.getLogger(__name__)
 

@@ -71,7 +71,7 @@ def main() -> None:
     """Print the version and its graph file as JSON."""
     address, folder, parent = sys.argv[1:]
     end_with_parent(parent_id=int(parent))
-    gc.disable()  # A collection takes long after these imports, and frees nothing in a process this short.
+    gc.disable()  # After these imports, a collection is slow and would free nothing.
     with exit_on_error():
         version, graph_file = fetch_and_verify(address, folder)
         print(json.dumps({"version": asdict(version), "graph_file": asdict(graph_file)}, default=str))

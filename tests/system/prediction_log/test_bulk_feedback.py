@@ -36,6 +36,25 @@ def test_labels_are_taken_from_a_file_and_what_is_not_taken_is_named(
     assert read_log(log_url, labels=True)["label"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "labels.csv: No such file or directory; 0 labels imported."),
+        ("id,label\n", "labels.csv: no column request_id (found id, label; expected request_id, label"),
+    ],
+    ids=["missing file", "missing column"],
+)
+def test_a_file_that_cannot_be_imported_is_named(
+    content: str | None, message: str, log_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels_csv = log_file.with_name("labels.csv")
+    if content:
+        labels_csv.write_text(content)
+    with open_log(f"sqlite:///{log_file}"), pytest.raises(SystemExit, match="1"):
+        main(["--log_url", f"sqlite:///{log_file}", "--input", str(labels_csv)])
+    assert message in capsys.readouterr().err
+
+
 def test_a_mistyped_flag_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--input", "labels.csv", "--log_ulr", "sqlite:///log.db"])
