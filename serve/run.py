@@ -1,4 +1,4 @@
-"""serve: the registered champion -> an HTTP server that answers with its predictions and records each of them."""
+"""serve: the registered champion -> an HTTP server that returns its predictions and records each of them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ from stepkit.step.exit import exit_with_error
 from stepkit.step.flags import make_settings_parser
 
 SECONDS_TO_START = 60
-# `mlflow run` sets it for the command of a project; who else starts a scorer may want it to live on alone
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
+"""Environment variable that `mlflow run` sets for its child. A scorer started otherwise may outlive its parent."""
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     return make_settings_parser(ServeSettings, "serve", "serve", __doc__)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the scorer; exit with status 2 for bad settings or an unusable log URL, 1 for any other error."""
     try:
         if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-            verify_mlflow_path(ROOT)  # before the wait for a champion, which cannot come
+            verify_mlflow_path(ROOT)  # MLflow could not use the store: the scorer would wait for a champion for ever
         settings = _set_log_url(load_settings(vars(make_parser().parse_args(argv))))
         read_api_key()
     except StepError as error:
@@ -51,33 +53,33 @@ def main(argv: list[str] | None = None) -> None:
         run_scorer(settings)
     except StepError as error:
         exit_with_error(error, 2 if isinstance(error, LogUnfit) else 1)
-    # Where the signal fell into an exec() of a text, as dataclasses are made by, Python takes the KeyboardInterrupt for
-    # an unhandled one although it was handled, and would end by SIGINT; not so if it is told to exit.
+    # If the signal arrives during exec() of source text, which dataclasses use, Python treats the KeyboardInterrupt as
+    # unhandled although it was handled, and ends by SIGINT. An explicit exit prevents that.
     sys.exit(0)
 
 
 def _set_log_url(settings: ServeSettings) -> ServeSettings:
-    """Fill in the log's address; with a password it may come from the environment only, else raise SecretInAddress."""
+    """Return the settings with the log's URL; raise SecretInAddress for a password outside the environment."""
     verify_no_secret(settings.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
-    # left there it would make the model itself write a log, as under MLflow's own server
+    # The variable would make the model itself write a log, as it does in MLflow's own server.
     from_environment = os.environ.pop(URL_VARIABLE, "")
     return settings.model_copy(update={"log_url": settings.log_url or from_environment or DEFAULT_URL})
 
 
 def verify_port_is_free(host: str, port: int) -> None:
-    """Raise AddressUnusable where nobody can listen."""
+    """Raise AddressUnusable if the scorer cannot listen on the host and port."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return
     except OSError as error:
         raise AddressUnusable(
-            f"the scorer cannot listen on {host}, port {port}: {error.strerror or error}. "
-            "Name another: -P port=5001, or serve.port in config.yaml."
+            f"port {port} on {host}: cannot listen ({error.strerror or error}). "
+            "Choose another: -P port=5001, or serve.port in config.yaml."
         ) from error
 
 
 def run_scorer(settings: ServeSettings) -> None:
-    """Answer until SIGTERM, Ctrl-C or the end of `mlflow run`; then finish what was accepted, and return."""
+    """Serve until SIGTERM, Ctrl-C or the end of `mlflow run`; finish the accepted requests, then return."""
     os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         interrupt_on_signals()
@@ -91,12 +93,12 @@ def run_scorer(settings: ServeSettings) -> None:
 
 
 def print_welcome(settings: ServeSettings) -> None:
-    """Print the lines for people, once nothing is left that ends the start with an error."""
+    """Print the welcome text, once all checks that could stop the start have passed."""
     print(format_welcome(settings, bool(read_api_key())), file=sys.stderr, flush=True)
 
 
 def format_welcome(settings: ServeSettings, with_key: bool) -> str:
-    """Return what a person wants to know of a scorer that starts; the lines of JSON follow."""
+    """Return the text for people that precedes the JSON log: the docs page, an example request, how to stop."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     model, example = f"models:/{settings.model_name}@{settings.alias}", "serving_input_example.json"
@@ -113,7 +115,7 @@ def format_welcome(settings: ServeSettings, with_key: bool) -> str:
 def _prepare_workers(settings: ServeSettings, stack: ExitStack) -> None:
     from prediction_log.writer import PredictionLog
 
-    # what is wrong with the log is said once, here, and not by each worker
+    # Report a problem with the log once, here, instead of in each worker.
     PredictionLog.open(settings.log_url, settings.log, must_answer=False).close()
     os.environ[METRICS_FOLDER_VARIABLE] = stack.enter_context(tempfile.TemporaryDirectory(prefix="scorer-metrics-"))
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
@@ -121,9 +123,9 @@ def _prepare_workers(settings: ServeSettings, stack: ExitStack) -> None:
 
 def _listen(settings: ServeSettings) -> None:
     if settings.workers == 1:
-        # collecting garbage takes a tenth of the time of the imports; model_follower.py turns it on again
+        # Garbage collection takes a tenth of the time of the imports; model_follower.py enables it again.
         gc.disable()
-    import uvicorn  # not needed for --help and a mistyped setting
+    import uvicorn  # here, so that --help and errors in settings do not wait for it
 
     if interrupted.is_set():
         raise KeyboardInterrupt

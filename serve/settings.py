@@ -1,4 +1,4 @@
-"""The scorer's settings: `serve` of config.yaml, and above it what was typed as a parameter of the project."""
+"""Settings of the scorer: `serve` in config.yaml, overridden by the parameters of the project."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from stepkit.settings.load import CONFIG, resolve_settings
 from stepkit.settings.serve import Serving
 
 SETTINGS_VARIABLE = "SCORER_SETTINGS"
-"""Variable by which run.py hands its settings to the worker processes that uvicorn starts."""
+"""Environment variable in which run.py passes its settings to the worker processes that uvicorn starts."""
 
 KEY_VARIABLE = "SCORER_API_KEY"
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus_client's variable; run.py sets it for several workers, before that library is imported."""
+"""Environment variable of prometheus_client. For several workers run.py sets it before that library is imported."""
 
 
 class ServeSettings(Serving):
-    """The settings as the scorer uses them."""
+    """Settings of the scorer, with those of its prediction log as `log`."""
 
     @property
     def log(self) -> LogSettings:
+        """Settings of the prediction log."""
         return LogSettings(**self.model_dump(include=set(LogSettings.model_fields)))
 
 
 def load_settings(typed: dict[str, str], config: Path = CONFIG) -> ServeSettings:
-    """Return the settings: what was typed, else what config.yaml says, else the default; raises BadParameter."""
+    """Return each setting from `typed`, else from config.yaml, else its default; raise BadParameter for a bad value."""
     return resolve_settings(ServeSettings, "serve", typed, config)
 
 
 def load_handed_over_settings() -> ServeSettings:
-    """Return the settings of the process that started this one; the defaults when there is none."""
+    """Return the settings that run.py passed to this worker; the defaults without them."""
     return ServeSettings.model_validate_json(os.environ.get(SETTINGS_VARIABLE, "{}"))
 
 
 def read_api_key() -> str:
-    """Return the API key, empty without one; raise BadParameter if no header can carry it."""
+    """Return the API key, "" without one; raise BadParameter if an HTTP header cannot hold it."""
     key = os.environ.get(KEY_VARIABLE, "")
     if key != key.strip() or not key.isprintable():
         raise BadParameter(

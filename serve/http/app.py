@@ -1,4 +1,4 @@
-"""The ASGI application: MLflow's scoring protocol, and around it the record, the metrics, feedback and the docs."""
+"""ASGI application: MLflow's scoring protocol, with a prediction log, metrics, feedback and a docs page."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ from stepkit.processes import interrupted
 FEW_ROWS = 200
 
 SECONDS_BETWEEN_GAUGES = 1.0
-# more large requests at a time would mostly take Python's interpreter lock from each other
+# More large requests at the same time would mostly compete for Python's interpreter lock.
 LARGE_AT_ONCE = 1 + (os.cpu_count() or 1)
-# how long a thread may hold the interpreter lock: the event loop waits for the log's thread after each call of ONNX
-# Runtime, and with Python's own 0.005 a third fewer requests are answered
-SECONDS_TO_YIELD = 0.0005
+# Longest time that a thread holds the interpreter lock while others wait. After each call of ONNX Runtime the event
+# loop waits for the log's thread: Python's default of 0.005 s costs a third of the throughput.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
 class ScoredRequest:
-    """What came of one request: its rows, their scores, what goes on record, and the body of the answer."""
+    """Result of one request: its rows, their scores, the predictions to log, and the body of the response."""
 
     rows: Rows
     scores: Scores
     predictions: list[Prediction]
-    text: str
+    body: str
 
 
 class Scorer:
-    """The endpoints, and what they share: the followed models, the record, the shadow."""
+    """Endpoints and the objects they share: the model follower, the prediction log, the shadow model."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
@@ -76,9 +76,11 @@ class Scorer:
 
     @asynccontextmanager
     async def lifespan(self, _: ASGIApp) -> AsyncIterator[None]:
+        """Start the threads before the first request, and stop them after the last one."""
         self.follower.start()
         self.shadow.start()
-        if SUPERVISOR_VARIABLE in os.environ:  # other workers may serve: this one takes no request before it can answer
+        if SUPERVISOR_VARIABLE in os.environ:
+            # Other workers may already serve, so this one accepts requests only once it has a model.
             await asyncio.to_thread(self.follower.wait_for_model)
         gauges = asyncio.create_task(self._update_gauges())
         log_event("started", pid=os.getpid(), log=format_url(self.log.engine.url))
@@ -103,139 +105,147 @@ class Scorer:
             metrics.log_not_kept.set(stats.not_kept)
             await asyncio.sleep(SECONDS_BETWEEN_GAUGES)
 
-    async def invocations(self, request: Request) -> Response:
-        """Score a table; the answer is sent once it is on record."""
+    async def post_invocations(self, request: Request) -> Response:
+        """Score a table; respond once its predictions are committed to the log."""
         call = get_call(request)
         if call.model is None:
             raise make_refusal("NO_MODEL", reason=self.follower.waiting_for)
         body = await read_body(request, self.settings.max_body_bytes)
         kind = parse_media_type(request.headers.get("content-type"), TYPES)
-        answer = await self._score_body(body, kind, call.model, call)
-        call.rows = answer.rows.count
-        await self._record(answer.predictions, call.fresh)
-        self.shadow.offer(answer.rows, answer.predictions)
+        scored = await self._score_body(body, kind, call.model, call)
+        call.rows = scored.rows.count
+        await self._record(scored.predictions, call.is_new_id)
+        self.shadow.offer(scored.rows, scored.predictions)
         metrics.rows.labels(call.version, "champion").inc(call.rows)
-        metrics.observe_scores(call.version, answer.scores.probability)
-        return Response(answer.text, media_type=JSON)
+        metrics.observe_scores(call.version, scored.scores.probability)
+        return Response(scored.body, media_type=JSON)
 
     async def _score_body(self, body: bytes, kind: str, model: Servable, call: Call) -> ScoredRequest:
-        # a small body is read and scored at once (under a millisecond); a larger one holds up no other request
-        in_a_thread = partial(asyncio.get_running_loop().run_in_executor, self.large)
+        # A small body is read and scored in the event loop, in under a millisecond. A large one goes to a thread, so
+        # that it does not delay other requests.
+        run_in_thread = partial(asyncio.get_running_loop().run_in_executor, self.large)
         if len(body) <= SMALL_BODY and (rows := parse_fast(body, kind, model)):
             scores = await self.batcher.score(rows, model)
             if rows.count <= FEW_ROWS:
                 return self._build_scored_request(rows, scores, model, call)
-            return await in_a_thread(self._build_scored_request, rows, scores, model, call)
-        return await in_a_thread(self._read_and_score, body, kind, model, call)
+            return await run_in_thread(self._build_scored_request, rows, scores, model, call)
+        return await run_in_thread(self._read_and_score, body, kind, model, call)
 
     def _read_and_score(self, body: bytes, kind: str, model: Servable, call: Call) -> ScoredRequest:
         rows = parse_fast(body, kind, model) or parse_with_mlflow(body, kind, model)
         return self._build_scored_request(rows, model.score(rows), model, call)
 
     def _build_scored_request(self, rows: Rows, scores: Scores, model: Servable, call: Call) -> ScoredRequest:
-        now, ms = datetime.now(UTC), call.milliseconds
+        now, latency = datetime.now(UTC), call.milliseconds
         features = rows.to_json(self.log.redacted)
         predictions = [
-            Prediction(call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, ms)
+            Prediction(
+                call.request_id, row, now, model.name, model.version, False, raw, probability, predicted, latency
+            )
             for row, (raw, probability, predicted) in enumerate(
                 zip(features, scores.probability, scores.predicted, strict=True)
             )
         ]
         return ScoredRequest(rows, scores, predictions, format_predictions(scores))
 
-    async def _record(self, answered: list[Prediction], fresh: bool) -> None:
-        """Wait until the predictions are committed; without a log, do what `when_unavailable` says."""
-        if not answered:
+    async def _record(self, predictions: list[Prediction], is_new_id: bool) -> None:
+        """Wait until the predictions are committed; without a usable log, apply `when_unavailable`."""
+        if not predictions:
             return
         try:
-            # a request that runs out of time must not take its rows back from a commit that others share
-            await asyncio.shield(asyncio.wrap_future(self.log.submit(answered, fresh=fresh)))
+            # The commit is shared: a request that times out must not withdraw its rows from it.
+            await asyncio.shield(asyncio.wrap_future(self.log.submit(predictions, fresh=is_new_id)))
             self._set_log_trouble("")
             return
         except RequestIdTaken as error:
-            raise make_refusal("REQUEST_ID_TAKEN", reason=error) from error
+            raise make_refusal("REQUEST_ID_TAKEN") from error
         except (LogUnavailable, LogUnfit) as error:
             self._set_log_trouble(str(error))
-            refused = make_refusal("LOG_UNAVAILABLE")
-        except ValueError as error:  # this request's own values: nothing is wrong with the log
-            refused = make_refusal("NOT_RECORDABLE", reason=error)
+            refusal = make_refusal("LOG_UNAVAILABLE")
+        except ValueError as error:  # the log works, but cannot store the values of this request
+            refusal = make_refusal("NOT_RECORDABLE", reason=error)
         if self.settings.when_unavailable == "refuse":
-            raise refused
+            raise refusal
         metrics.unrecorded.inc()
 
     def _set_log_trouble(self, trouble: str) -> None:
-        """Remember what is wrong with the log for /health, and log when it begins and when it ends."""
+        """Keep the log's error for /health ("": none), and log an event when it starts and when it ends."""
         if bool(trouble) != bool(self.log_trouble):
             log_event("log_gone" if trouble else "log_back", error=trouble)
         self.log_trouble = trouble
 
-    async def feedback(self, request: Request) -> Response:
-        """Take the true label of a row that was answered."""
+    async def post_feedback(self, request: Request) -> Response:
+        """Record the true label of a scored row."""
         body = await read_body(request, self.settings.max_body_bytes)
         parse_media_type(request.headers.get("content-type"), [JSON])
         try:
-            answer = await asyncio.to_thread(record_label, self.log, parse_label(body))
+            result = await asyncio.to_thread(record_label, self.log, parse_label(body))
         except (LogUnavailable, LogUnfit) as error:
             raise make_refusal("LOG_UNAVAILABLE") from error
-        return Response(orjson.dumps(answer), media_type=JSON)
+        return Response(orjson.dumps(result), media_type=JSON)
 
-    async def ping(self, _: Request) -> Response:
-        """MLflow's sign of life: an empty line once there is a model."""
+    async def get_ping(self, _: Request) -> Response:
+        """Respond with MLflow's health check: an empty line once a model is loaded, else 503."""
         return Response("\n", 200 if self.follower.champion else 503, media_type=JSON)
 
-    async def health(self, _: Request) -> Response:
-        """What is served, what was refused and why, whether registry and log answer."""
+    async def get_health(self, _: Request) -> Response:
+        """Respond with the served and refused versions and the state of registry and log; 503 without a model."""
         state = self.follower.describe()
-        served = state["model"] is not None
+        has_model = state["model"] is not None
         log = {"trouble": self.log_trouble, **asdict(self.log.get_stats())}
-        shown = {"status": "ok" if served else "waiting", **state, "log": log}
-        return Response(orjson.dumps(shown), 200 if served else 503, media_type=JSON)
+        health = {"status": "ok" if has_model else "waiting", **state, "log": log}
+        return Response(orjson.dumps(health), 200 if has_model else 503, media_type=JSON)
 
-    async def version(self, _: Request) -> Response:
-        """MLflow's version, as its own server answers it."""
+    async def get_version(self, _: Request) -> Response:
+        """Respond with MLflow's version, as MLflow's own server does."""
         return Response(mlflow.__version__, media_type=JSON)
 
-    async def metrics(self, _: Request) -> Response:
+    async def get_metrics(self, _: Request) -> Response:
+        """Respond with all metrics in Prometheus' text format."""
         return Response(await asyncio.to_thread(metrics.format_metrics), media_type=metrics.CONTENT_TYPE)
 
-    async def openapi(self, _: Request) -> Response:
+    async def get_openapi(self, _: Request) -> Response:
+        """Respond with the OpenAPI document."""
         return Response(orjson.dumps(openapi.build_document(self.follower.champion)), media_type=JSON)
 
-    async def docs(self, _: Request) -> Response:
+    async def get_docs(self, _: Request) -> Response:
+        """Respond with the docs page."""
         return HTMLResponse(openapi.render_page(self.follower.champion))
 
     def list_routes(self) -> list[Route]:
+        """Return the routes of all endpoints."""
         return [
-            Route("/invocations", self.invocations, methods=["POST"]),
-            Route("/ping", self.ping),
-            Route("/health", self.health),
-            Route("/version", self.version),
-            Route("/metrics", self.metrics),
-            Route("/feedback", self.feedback, methods=["POST"]),
-            Route("/openapi.json", self.openapi),
-            Route("/docs", self.docs),
+            Route("/invocations", self.post_invocations, methods=["POST"]),
+            Route("/ping", self.get_ping),
+            Route("/health", self.get_health),
+            Route("/version", self.get_version),
+            Route("/metrics", self.get_metrics),
+            Route("/feedback", self.post_feedback, methods=["POST"]),
+            Route("/openapi.json", self.get_openapi),
+            Route("/docs", self.get_docs),
         ]
 
 
 def format_predictions(scores: Scores) -> str:
-    """Return the answer byte for byte as MLflow's server writes it."""
-    answers = zip(scores.probability, scores.predicted, strict=True)
-    shown = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in answers)
-    return f'{{"predictions": [{shown}]}}'
+    """Return the body of the response, byte for byte as MLflow's server writes it."""
+    pairs = zip(scores.probability, scores.predicted, strict=True)
+    rows = ", ".join(f'{{"probability": {probability!r}, "class": {predicted}}}' for probability, predicted in pairs)
+    return f'{{"predictions": [{rows}]}}'
 
 
 async def raise_not_found(*_: object) -> None:
+    """Refuse a request to an unknown path."""
     raise make_refusal("NOT_FOUND")
 
 
 def create_app() -> ASGIApp:
-    """Return the application for the settings that run.py handed over."""
-    sys.setswitchinterval(SECONDS_TO_YIELD)
-    # it would print a line for each request with a column too many
+    """Return the application for the settings that run.py passed on."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # MLflow would print a line for each request with an unknown column.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     if supervisor := os.environ.get(SUPERVISOR_VARIABLE):
         stop_with_parent(int(supervisor))
-    if interrupted.is_set():  # in the moment before uvicorn took the signals
+    if interrupted.is_set():  # the signal came before uvicorn installed its own handlers
         os.kill(os.getpid(), signal.SIGTERM)
     settings = load_handed_over_settings()
     scorer = Scorer(settings)

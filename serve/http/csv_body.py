@@ -1,4 +1,4 @@
-"""A CSV body -> a table, read as training and batch read a CSV file."""
+"""CSV body -> table, read in the same way as a CSV file in training and in batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from stepkit.table.fileformats import MISSING, iter_rows, iter_uneven_rows
 
 
 def read_csv_table(body: bytes, model: Servable) -> pd.DataFrame:
-    """Return a CSV body as a table: in a column of texts only the empty text is missing, as in training.
+    """Return a CSV body as a table; in a text column only the empty text is a missing value, as in training.
 
-    Raises Refusal (400) for a row or a value that does not fit, MlflowException for a column that occurs twice, and
-    ValueError where it is not CSV in UTF-8.
+    Raises:
+        Refusal: (400) a row has the wrong length, or a value is not a number.
+        MlflowException: a column of the model occurs twice.
+        ValueError: the body is not CSV in UTF-8.
     """
     text = body.decode("utf-8-sig")
-    if "\0" in text:  # pandas would end the value there
-        raise make_bad_request("the body holds NUL characters. Send the values without them.", "body")
+    if "\0" in text:  # pandas would cut the value off there
+        raise make_bad_request("body: contains NUL characters. Remove them.", "body")
     for row in iter_uneven_rows(StringIO(text, newline="")):
-        raise make_bad_request(f"{row}. Correct the line, or quote values that hold commas.", "body")
+        raise make_bad_request(f"{row}. Correct the line, or quote values that contain commas.", "body")
     _, header = next(iter_rows(StringIO(text, newline="")), (0, []))
     verify_unique_columns(header, model)
     dtypes: dict[Hashable, str] = {name: "string" if name in model.text else "float64" for name in model.names}
@@ -42,24 +44,25 @@ def read_csv_table(body: bytes, model: Servable) -> pd.DataFrame:
 
 
 def verify_unique_columns(columns: list[str], model: Servable) -> None:
-    """Raise MlflowException for a column of the model that occurs twice; MLflow's own message would not name it."""
-    if twice := {name for name in model.names if columns.count(name) > 1}:
-        message = f"column '{min(twice)}' occurs twice in the input. Send it once."
+    """Raise MlflowException if a column of the model occurs twice; MLflow's own message would not name it."""
+    if repeated := {name for name in model.names if columns.count(name) > 1}:
+        message = f"column '{min(repeated)}' occurs twice"
         raise MlflowException(message, INVALID_PARAMETER_VALUE)
 
 
 def _iter_unfit_values(text: str, model: Servable) -> Iterator[tuple[int, str]]:
-    """Yield line and column of each value that is not a number, in the columns of numbers."""
+    """Yield line and column of each value in a numeric column that is not a number."""
     rows = iter_rows(StringIO(text, newline=""))
     _, header = next(rows, (0, []))
     for line, row in rows:
         for name, value in zip(header, row, strict=False):
-            # Python reads 4_1 as a number, and pandas does not
+            # Python reads 4_1 as a number, but pandas does not.
             if name in model.numeric and value not in MISSING and ("_" in value or not is_number(value)):
                 yield line, name
 
 
 def is_number(value: Any) -> bool:
+    """Return True for null, a number, or a text that Python reads as a number."""
     try:
         float(value if value is not None else "nan")
     except (ValueError, TypeError, OverflowError):

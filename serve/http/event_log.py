@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line on standard output for each request and each event, never a value of a row."""
+"""Structured log: one JSON line on standard output for each request and each event, without any value of a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 
 def log_event(event: str, **fields: Any) -> None:
-    """Write one line to standard output; one write each, so that lines of several workers do not mix."""
+    """Write one line to standard output, in a single write so that lines of several workers do not mix."""
     line = {"time": datetime.now(UTC), "event": event, **fields}
-    with suppress(OSError):  # nobody reads the log any more: no reason to stop answering
+    with suppress(OSError):  # a closed log must not stop the scorer
         os.write(1, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE, default=str))

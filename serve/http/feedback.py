@@ -1,4 +1,4 @@
-"""POST /feedback: the true label of one answered row -> the prediction log."""
+"""POST /feedback: true label of one scored row -> prediction log."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from serve.http.refusals import make_bad_request, make_refusal
 from stepkit.table.columns import Strict, format_first_problem
 
 LARGEST_ROW = 2**31 - 1
+EXPECTED = "Expected keys: request_id (text), row (from 0; may be omitted), label (0 or 1)."
 
 
 def _to_whole_number(value: object) -> object:
@@ -20,11 +21,11 @@ def _to_whole_number(value: object) -> object:
 
 
 WholeNumber = Annotated[StrictInt, BeforeValidator(_to_whole_number)]
-"""JSON has one kind of number: 1.0 is an integer there."""
+"""JSON has one type of number, in which 1.0 is an integer."""
 
 
 class Label(Strict):
-    """The true class of one row of one answered request."""
+    """True class of one row of one scored request."""
 
     request_id: str = Field(min_length=1, max_length=200)
     row: WholeNumber = Field(0, ge=0, le=LARGEST_ROW)
@@ -32,18 +33,23 @@ class Label(Strict):
 
 
 def parse_label(body: bytes) -> Label:
-    """Return the label of a JSON body; raise Refusal (400) with the field that does not fit."""
+    """Return the label in a JSON body; raise Refusal (400) that names the wrong field."""
     try:
         return Label.model_validate_json(body)
     except ValidationError as error:
-        place = error.errors()[0]["loc"]
-        raise make_bad_request(format_first_problem(error), str(place[0] if place else "") or "body") from error
+        location = error.errors()[0]["loc"]
+        field = str(location[0] if location else "") or "body"
+        problem = format_first_problem(error)
+        subject = "" if location else "body: "
+        raise make_bad_request(f"{subject}{problem}. {EXPECTED}", field) from error
 
 
 def record_label(log: PredictionLog, label: Label) -> dict[str, Any]:
-    """Put a label on record and return what became of it: new, repeated (no change) or changed.
+    """Record a label; return its fields and the `result`: new, repeated (no change) or changed.
 
-    Raises Refusal (404) for a row that is not on record, and LogUnavailable or LogUnfit as the log.
+    Raises:
+        Refusal: (404) the prediction log has no such row.
+        LogUnavailable, LogUnfit: the prediction log cannot be used.
     """
     counts = log.commit_with_retries(lambda: write_labels(log.engine, [(label.request_id, label.row, label.label)]))
     if counts.unknown:

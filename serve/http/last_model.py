@@ -1,4 +1,4 @@
-"""The last champion on disk, for the workers of one scorer: a restarted worker answers while the registry is away."""
+"""Copy of the champion on disk, from which a restarted worker can serve while the registry is unavailable."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from serve.http.shutdown import SUPERVISOR_VARIABLE
 from serve.settings import METRICS_FOLDER_VARIABLE
 from stepkit.table.tables import compute_sha256
 
-# in the folder that the workers share for their metrics, and that is removed with the last of them
+# The workers share the parent folder for their metrics; the last one that ends removes it.
 SUBFOLDER, RECORD = "last-model", "record.json"
 
 
 @dataclass(frozen=True)
 class ModelCopy:
-    """A version that a worker serves or has served, where its files are, and their sha256."""
+    """Version that a worker serves or has served, the folder of its files, and the sha256 of each file."""
 
     version: str
     place: str
     digests: dict[str, str]
 
     def is_intact(self) -> bool:
+        """Return True if all files exist and have their recorded sha256."""
         try:
             return _compute_digests(Path(self.place)) == self.digests
-        except OSError:  # another worker replaces them
+        except OSError:  # another worker is replacing them
             return False
 
 
 def save_copy(version: str, source: Path) -> None:
-    """Copy the files of a model that is served from now on, and remove the copy of the previous one.
+    """Copy the files of the version that this worker now serves, and remove the copy of the previous version.
 
-    A copy that another worker made stays: a third one may be loading it.
+    An intact copy of the same files stays, because another worker may be loading it.
     """
-    folder, before = _find_folder(), find_copy()
+    folder, previous = _find_folder(), find_copy()
     if folder is None:
         return
     try:
         digests = _compute_digests(source)
-        if before and (before.version, before.digests) == (version, digests) and before.is_intact():
+        if previous and (previous.version, previous.digests) == (version, digests) and previous.is_intact():
             return
         folder.mkdir(exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=folder))
@@ -51,15 +52,15 @@ def save_copy(version: str, source: Path) -> None:
         record = place.with_suffix(".json")
         record.write_text(json.dumps(asdict(ModelCopy(version, str(place), digests))), encoding="utf-8")
         record.replace(folder / RECORD)
-    except OSError as error:  # without a copy the scorer answers as before
+    except OSError as error:  # the scorer works without the copy
         log_event("model_not_kept", version=version, error=str(error))
         return
-    if before:
-        shutil.rmtree(before.place, ignore_errors=True)
+    if previous:
+        shutil.rmtree(previous.place, ignore_errors=True)
 
 
 def find_copy() -> ModelCopy | None:
-    """Return the model that a worker kept last, or None."""
+    """Return the copy that a worker saved last, or None."""
     folder = _find_folder()
     try:
         return ModelCopy(**json.loads((folder / RECORD).read_text(encoding="utf-8"))) if folder else None
@@ -68,11 +69,11 @@ def find_copy() -> ModelCopy | None:
 
 
 def _find_folder() -> Path | None:
-    """Return the folder of the workers; None for a scorer of one process, which hands its model to no other."""
+    """Return the folder that the workers share; None for a scorer of one process."""
     return Path(os.environ[METRICS_FOLDER_VARIABLE]) / SUBFOLDER if SUPERVISOR_VARIABLE in os.environ else None
 
 
 def _compute_digests(place: Path) -> dict[str, str]:
-    """Return the sha256 of each file, but not of those that Python adds when it loads a model's code."""
+    """Return the sha256 of each file, without the .pyc files that Python adds when it loads a model's code."""
     files = (path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {str(path.relative_to(place)): compute_sha256(path) for path in files}

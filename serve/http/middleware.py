@@ -1,4 +1,4 @@
-"""Around every request: its id, the API key, the time limit, one log line, the metrics, and a body for each refusal."""
+"""Middleware for every request: id, API key, time limit, log line, metrics, and the body of a refusal."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from serve.model.servable import Servable
 from serve.settings import ServeSettings
 
 OPEN_PATHS = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
-"""What is answered without the key; all else needs it, whatever the router makes of the path."""
+"""Paths that need no API key. All others do, including paths that the router does not know."""
 
 KNOWN_PATHS = {"/invocations", "/feedback", "/metrics", *OPEN_PATHS}
-MOST_DISCARDED = 8  # the body of a refused request is discarded up to this many times the limit
-SECONDS_OF_SILENCE = 0.5  # a refused client that sends nothing for so long is disconnected
+MOST_DISCARDED = 8  # times max_body_mb; the body of a refused request is read and discarded up to this size
+SECONDS_OF_SILENCE = 0.5  # a refused caller that sends nothing for this long is disconnected
 
 
 def make_request_id() -> str:
-    """Return a UUID of version 7: ids of one time are next to each other in the log's index."""
+    """Return a UUID of version 7 (RFC 9562), so that the log's index keeps ids of the same time together."""
     milliseconds = time.time_ns() // 1_000_000
     bits = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
     return str(UUID(int=bits))
 
 
 def parse_request_id(header: str) -> str:
-    """Return the caller's id if the prediction log takes it and a header can carry it back, else ""."""
+    """Return the caller's id if the prediction log and a response header can hold it, else ""."""
     return header if header.isascii() and is_request_id(header) else ""
 
 
 class Guard:
-    """An ASGI application around another one."""
+    """ASGI application that wraps another one."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, key: str, model: Callable[[], Servable | None]) -> None:
         self.app = app
@@ -55,31 +55,32 @@ class Guard:
         self.model = model
         self.memory = BodyMemory(BODIES_AT_ONCE * settings.max_body_bytes, settings.request_seconds / 2)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI defines it
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        own_id = parse_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        call = Call(own_id or make_request_id(), not own_id, scope["path"], scope["method"], self.model(), self.memory)
+        caller_id = parse_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        request_id = caller_id or make_request_id()
+        call = Call(request_id, not caller_id, scope["path"], scope["method"], self.model(), self.memory)
         scope[CALL_KEY] = call
 
-        async def send_marked(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
-                marks = ((b"x-request-id", call.request_id), (b"x-model-version", call.version))
-                message["headers"] = [*message["headers"], *((name, value.encode()) for name, value in marks)]
+                added = ((b"x-request-id", call.request_id), (b"x-model-version", call.version))
+                message["headers"] = [*message["headers"], *((name, value.encode()) for name, value in added)]
             await send(message)
 
         metrics.in_progress.inc()
         try:
             self._verify_key(headers, call)
             async with asyncio.timeout(self.settings.request_seconds):
-                await self.app(scope, receive, send_marked)
+                await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             call.trouble = {"error": "CLIENT_GONE"}
-        except Exception as error:  # a client gets an answer to everything; what is our own fault is logged in full
-            await self._refuse(self._to_refusal(error, call), call, receive, send_marked)
+        except Exception as error:  # every error gets a response; _to_refusal logs those of the scorer
+            await self._refuse(self._to_refusal(error, call), call, receive, send_with_headers)
         finally:
             self.memory.release(call.body_bytes)
             _log_request(call)
@@ -88,8 +89,8 @@ class Guard:
         if not self.key or call.path in OPEN_PATHS:
             return
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-        sent = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
-        if not hmac.compare_digest(sent, self.key):
+        key = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
+        if not hmac.compare_digest(key, self.key):
             raise make_refusal("UNAUTHENTICATED")
 
     def _to_refusal(self, error: Exception, call: Call) -> Refusal:
@@ -98,39 +99,39 @@ class Guard:
         if isinstance(error, ModelFailed):
             return make_refusal("MODEL_FAILED", reason=error)
         if isinstance(error, TimeoutError):
-            code = "DEADLINE_EXCEEDED" if call.body_complete else "BODY_INCOMPLETE"
+            code = "DEADLINE_EXCEEDED" if call.is_body_complete else "BODY_INCOMPLETE"
             return make_refusal(code, seconds=self.settings.request_seconds)
         trace = traceback.format_tb(error.__traceback__)
         log_event("fault", request_id=call.request_id, error=type(error).__name__, trace=trace)
         return make_refusal("INTERNAL_ERROR")
 
-    async def _refuse(self, refused: Refusal, call: Call, receive: Receive, send: Send) -> None:
-        """Answer at once; discard the rest of the body, since most clients listen only after they have sent."""
-        call.trouble = {"error": refused.code, **({"field": refused.field} if refused.field else {})}
-        if call.status != CLIENT_GONE:  # an answer has begun
+    async def _refuse(self, refusal: Refusal, call: Call, receive: Receive, send: Send) -> None:
+        """Respond at once, then discard the rest of the body: most callers read only after they have sent it all."""
+        call.trouble = {"error": refusal.code, **({"field": refusal.field} if refusal.field else {})}
+        if call.status != CLIENT_GONE:  # the response has already started
             return
-        more = not call.body_complete and call.method != "GET"
-        # let the client stop sending what is discarded
-        headers = {"connection": "close"} if more else {}
-        if refused.code == "OVERLOADED":
+        has_more = not call.is_body_complete and call.method != "GET"
+        # "close" tells the caller to stop sending.
+        headers = {"connection": "close"} if has_more else {}
+        if refusal.code == "OVERLOADED":
             headers["retry-after"] = "1"
-        body = orjson.dumps(refused.body(request_id=call.request_id))
-        response = Response(body, refused.status, headers, "application/json")
+        body = orjson.dumps(refusal.to_dict(request_id=call.request_id))
+        response = Response(body, refusal.status, headers, "application/json")
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
         seconds_left = self.settings.request_seconds - call.milliseconds / 1000
         size = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds_left, 0)):
-                while more and size <= self.settings.max_body_bytes * MOST_DISCARDED:
+                while has_more and size <= self.settings.max_body_bytes * MOST_DISCARDED:
                     message = await asyncio.wait_for(receive(), SECONDS_OF_SILENCE)
                     size += len(message.get("body", b""))
-                    more = message.get("more_body", False)
+                    has_more = message.get("more_body", False)
         await send({"type": "http.response.body"})
 
 
 def _log_request(call: Call) -> None:
-    """Count the request and write its log line."""
+    """Count a finished request and write its log line."""
     metrics.in_progress.dec()
     path = call.path if call.path in KNOWN_PATHS else "other"
     metrics.requests.labels(path, str(call.status)).inc()

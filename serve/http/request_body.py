@@ -1,8 +1,8 @@
-"""Request bodies -> rows: what MLflow's scoring server takes and refuses, and the common case much faster.
+"""Request body -> rows, compatible with MLflow's scoring server and much faster for common bodies.
 
-`parse_fast` reads JSON by orjson and numpy, and gives up (None) on anything unusual. `parse_with_mlflow` hands the body
-to MLflow's own parsing and schema enforcement, so that both take and refuse the same bodies. CSV is read as in training
-and in batch. "What differs" in README.md lists the differences from MLflow.
+`parse_fast` reads JSON with orjson and numpy, and returns None for anything unusual. `parse_with_mlflow` leaves the
+body to MLflow's own parsing and schema enforcement, so that both servers accept and refuse the same bodies. CSV is read
+as in training and in batch. docs/serve.md lists the differences from MLflow.
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ from serve.model.servable import Servable
 
 CSV = "text/csv"
 TYPES: tuple[str, ...] = (JSON, CSV, scoring_server.CONTENT_TYPE_PARQUET)
-LONGEST_WHOLE_NUMBER = 300  # digits; it is surely a double, and a longer one is the same as very large
+LONGEST_WHOLE_NUMBER = 300  # digits; a longer number may exceed the range of doubles and is parsed as one (infinity)
 NUMBER_TYPES = {int, float, bool, type(None)}
 TEXT_TYPES = {str, type(None)}
 LONGEST_MESSAGE = 600
+EXAMPLE = "/docs has an example."
+KEYS = "dataframe_split, dataframe_records, instances, inputs"
 
 Table = list[list[Any]]
 
 
 def parse_fast(body: bytes, kind: str, model: Servable) -> Rows | None:
-    """Return the rows of a JSON body in which every column is there and every value is of its type, else None."""
+    """Return the rows of a JSON body that has every column of the model with values of its type, else None."""
     if kind != JSON:
         return None
     try:
         request = orjson.loads(body)
         ((key, data),) = request.items()
         return _to_rows(_READERS[key](data, model), model)
-    # not the usual shape, or a number beyond doubles; what is wrong with it, if anything, MLflow's own reader says
+    # The shape is unusual, or a number exceeds the range of doubles. MLflow's reader decides whether that is an error.
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
         return None
 
@@ -56,8 +58,8 @@ def _read_split(data: Any, model: Servable) -> Table:
     _require(index is None or (len(index) == len(rows) and set(map(type, index)) == {int}))
     if tuple(columns) == model.names:
         return list(rows)
-    places = [columns.index(name) for name in model.names]
-    return [[row[place] for place in places] for row in rows]
+    positions = [columns.index(name) for name in model.names]
+    return [[row[position] for position in positions] for row in rows]
 
 
 def _read_records(data: Any, model: Servable) -> Table:
@@ -66,7 +68,7 @@ def _read_records(data: Any, model: Servable) -> Table:
 
 
 def _read_instances(data: Any, model: Servable) -> Table:
-    # MLflow converts further columns too, and may fail at it
+    # MLflow also converts unknown columns, which may fail.
     _require(all(len(row) == len(model.names) for row in data))
     return _read_records(data, model)
 
@@ -79,8 +81,8 @@ def _read_inputs(data: Any, model: Servable) -> Table:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _require(usual: Any) -> None:
-    if not usual:
+def _require(condition: Any) -> None:
+    if not condition:
         raise ValueError
 
 
@@ -93,7 +95,7 @@ _READERS: dict[str, Callable[[Any, Servable], Table]] = {
 
 
 def _to_rows(table: Table, model: Servable) -> Rows:
-    """Return n rows, each with the model's columns in their order, as arrays; raise ValueError for an unfit value."""
+    """Return an n x k table, with the model's columns in their order, as arrays; raise ValueError for a wrong type."""
     if not model.text:
         return Rows(model.names, _to_numbers(table), {}, len(table))
     columns = dict(zip(model.names, zip(*table, strict=True), strict=True))
@@ -114,7 +116,7 @@ def _to_texts(column: tuple[Any, ...]) -> np.ndarray:
 
 
 class _Reader:
-    """Stands where MLflow's scoring server expects a model, and keeps the rows that the model would have got."""
+    """Stand-in for the model in MLflow's scoring server that keeps the rows which the model would receive."""
 
     def __init__(self, model: Servable) -> None:
         self.model = model
@@ -131,10 +133,12 @@ class _Reader:
 
 
 def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
-    """Return the rows of any body that MLflow's scoring server takes for this model.
+    """Return the rows of any body that MLflow's scoring server accepts for this model.
 
-    Raises Refusal with the status of MLflow's scoring server, and the field to correct.
+    Raises Refusal with the status of MLflow's scoring server and the field to correct.
     """
+    if not body:
+        raise make_bad_request(f"body: empty. Send a table as JSON, CSV or Parquet. {EXAMPLE}", "body")
     reader = _Reader(model)
     request: Any = body
     try:
@@ -144,35 +148,36 @@ def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
             request = _parse_json_request(body, model) if kind == JSON else body
             scoring_server.invocations(request, kind, reader, model.metadata.get_input_schema())
     except MlflowException as error:
-        message = shorten_message(error.message)
-        field = find_field(message, request, model)
+        reason = shorten_message(error.message)
+        field = find_field(reason, request, model)
+        message = rewrite_message(reason, field)
         raise Refusal(error.get_http_status_code(), error.error_code, message, field) from error
     except Refusal:
         raise
-    except Exception as error:  # a body that MLflow's server would answer with 500: the fault is the body's
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-        raise make_bad_request(f"the body cannot be read: {reason}"[:LONGEST_MESSAGE], "body") from error
+    except Exception as error:  # MLflow's server would respond with 500, although the body is wrong
+        reason = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
+        raise make_bad_request(f"body: cannot be read ({reason[:LONGEST_MESSAGE]}). Correct it.", "body") from error
     if reader.rows is None:
-        raise make_bad_request("the body holds no table.", "body")
+        raise make_bad_request(f"body: contains no table. {EXAMPLE}", "body")
     _verify_whole_texts(reader.rows)
     return reader.rows
 
 
 def _verify_whole_texts(rows: Rows) -> None:
-    """Raise Refusal for a text with half a surrogate pair, which UTF-8 cannot encode."""
+    """Raise Refusal (400) for a text with half a surrogate pair, which UTF-8 cannot encode."""
     for name, column in rows.texts.items():
         try:
             "".join(column).encode()
         except UnicodeEncodeError:
-            message = f"column {name}: a text holds half a surrogate pair. Send whole characters."
+            message = f"{name}: a text contains half a surrogate pair. Send whole characters."
             raise make_bad_request(message, name) from None
 
 
 def _parse_json_request(body: bytes, model: Servable) -> Any:
-    """Return a parsed JSON body whose texts and numbers mean the same in every shape; for MLflow, which continues.
+    """Return a parsed JSON body for MLflow, with texts and numbers that mean the same in every shape.
 
-    MLflow reads a missing text of `instances` and `inputs` as "None", and fails at whole numbers beyond doubles. It
-    also rejects a body that is not a JSON object.
+    MLflow reads a missing text in `instances` and `inputs` as "None", and fails for integers beyond the range of
+    doubles. Return the unparsed body if it is not a JSON object, which MLflow refuses.
     """
     try:
         request = json.loads(body, parse_int=_parse_whole_number)
@@ -190,7 +195,7 @@ def _parse_whole_number(digits: str) -> float:
 
 
 def _convert_texts(data: Any, names: tuple[str, ...]) -> None:
-    """Turn each value of a text column into a text, in whatever shape it was sent."""
+    """Convert the values of the text columns to texts in place, in any of the JSON shapes."""
     if isinstance(data, list):
         for row in data:
             _convert_texts(row, names)
@@ -202,11 +207,11 @@ def _convert_texts(data: Any, names: tuple[str, ...]) -> None:
         data[name] = [_to_text(cell) for cell in cells] if isinstance(cells, list) else _to_text(cells)
     columns, rows = data.get("columns"), data.get("data")
     if isinstance(columns, list) and isinstance(rows, list):
-        places = [place for place, name in enumerate(columns) if name in names]
+        positions = [position for position, name in enumerate(columns) if name in names]
         for row in rows:
             if isinstance(row, list):
-                for place in places:
-                    row[place : place + 1] = map(_to_text, row[place : place + 1])
+                for position in positions:
+                    row[position : position + 1] = map(_to_text, row[position : position + 1])
             else:
                 _convert_texts(row, names)
 
@@ -217,18 +222,19 @@ def _to_text(value: Any) -> Any:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
-# the part of pandas' message that repeats a value of a row
+# Messages of pandas and MLflow that repeat a value of a row.
 _REPEATED_VALUE = re.compile(r"could not convert string to float: ('[^']*'|\"[^\"]*\"|\S+)")
+_REPEATED_DATA = re.compile(r"(Failed to convert data)(?: type for data)? `.*` (?=to type|with spec)", re.DOTALL)
 
 
 def shorten_message(message: str) -> str:
-    """Return MLflow's message without the caller's own data, which it repeats before and after the reason."""
+    """Return MLflow's message without the caller's data, which MLflow repeats before and after the reason."""
     if message.startswith("Failed to predict data"):
         message = message.partition("\nError: ")[2]
     if message.startswith("Failed to enforce schema of data"):
         message = message.rpartition("Error: ")[2]
     message = message.partition("\nInput: ")[0].partition("IMPORTANT: The MLflow Model")[0]
-    message = _REPEATED_VALUE.sub("a text is not a number", message)
+    message = _REPEATED_DATA.sub(r"\1 ", _REPEATED_VALUE.sub("a text is not a number", message))
     return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
 
 
@@ -238,9 +244,9 @@ _FIELD_IN_MESSAGE = re.compile(
 
 
 def find_field(message: str, request: Any, model: Servable) -> str:
-    """Return the field to correct: what MLflow's message names, else the first unfit column or key, else "body"."""
-    if named := _FIELD_IN_MESSAGE.search(message):
-        return named[named.lastindex or 0].replace("'", "")
+    """Return the columns in MLflow's message, else the first column with a text as number, else the key or "body"."""
+    if match := _FIELD_IN_MESSAGE.search(message):
+        return match[match.lastindex or 0].replace("'", "")
     keys = [key for key in _READERS if isinstance(request, dict) and key in request]
     if len(keys) != 1:
         return "body"
@@ -250,14 +256,39 @@ def find_field(message: str, request: Any, model: Servable) -> str:
     return keys[0]
 
 
+_REWRITTEN = [
+    (r"missing inputs \[.+?\]\. Note that there were extra inputs: \[(.*?)\]",
+     r"missing in the body (unknown columns there: \1). /docs lists the columns of the model."),
+    (r"missing inputs \[.+?\]", "missing in the body. /docs lists the columns of the model."),
+    (r"convert column .+? to type '?float64", "not a number in at least one row. Send numbers or null."),
+    (r"column '.+?' occurs twice", "occurs twice in the body. Send it once."),
+    (r"valid JSON formatted string\. Error: '\w+\('(.+)'\)'", r"not valid JSON (\1). Correct the body."),
+    (r"one of the input fields .*input fields: \[\]", rf"no table (expected one of the keys {KEYS}). {EXAMPLE}"),
+    (r"one of the input fields .*input fields: \[(.*)\]", rf"two tables (found \1, expected one of {KEYS}). {EXAMPLE}"),
+    (r"one of the input fields .*Received (.+)\.", rf"no table (found \1, expected one of the keys {KEYS}). {EXAMPLE}"),
+    (r"split format must be .* Got (.+)\.", rf"not an object with columns and data (found \1). {EXAMPLE}"),
+    (r"records format must be .* Got (?:type )?(.+)\.", rf"not a list of objects (found \1). {EXAMPLE}"),
+    (r"Failed to convert data", rf"does not fit the columns of the model. {EXAMPLE}"),
+    (r"valid Parquet .*Error: '(.+)'", r"not a valid Parquet table (\1). Correct the body."),
+    (r"^(?:Invalid input\. )?(.*)", r"\1"),
+]  # fmt: skip
+"""Patterns of MLflow's messages, and what is wrong with the field in words that name the next action."""
+
+
+def rewrite_message(reason: str, field: str) -> str:
+    """Return MLflow's message with the field as its subject."""
+    problems = (match.expand(text) for pattern, text in _REWRITTEN if (match := re.search(pattern, reason)))
+    return f"{field}: {next(problems)}"
+
+
 def _list_columns(data: Any) -> list[tuple[str, list[Any]]]:
-    """Return the columns of whatever shape was sent, as far as they can be told."""
+    """Return the columns of a table in any of the JSON shapes; an empty list if it has none."""
     try:
         if isinstance(data, dict) and "data" in data:
             frame = pd.DataFrame(data["data"], columns=data.get("columns"))
         else:
             frame = pd.DataFrame(data)
-        # a column may be called by a mapping or a list, which pandas stumbles over only here
+        # The name of a column may be a mapping or a list, for which pandas fails here.
         return [(str(name), values.tolist()) for name, values in frame.items()]
     except (ValueError, TypeError, AttributeError, KeyError):
         return []

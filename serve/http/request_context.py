@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered, and its body, whose memory is bounded."""
+"""State of one request while it is handled, and its body, for which memory is limited."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from serve.model.servable import Servable
 JSON = "application/json"
 CALL_KEY = "scorer.call"
 CLIENT_GONE, *_ = REFUSALS["CLIENT_GONE"]
-BODIES_AT_ONCE = 4  # of the largest size, in memory together; further ones wait for one of these to be answered
-SMALL_BODY = 64 * 1024  # bytes; such a body does not wait: a few rows are answered while others send large tables
+BODIES_AT_ONCE = 4  # bodies of the largest size in memory; further ones wait until one of these requests is finished
+SMALL_BODY = 64 * 1024  # bytes; up to this size a body never waits, so that a few rows are scored between large tables
 
 
 class BodyMemory:
-    """Bytes that the large bodies of unfinished requests may hold together."""
+    """Number of bytes that the large bodies of all unfinished requests may use together."""
 
-    def __init__(self, size: int, patience: float) -> None:
+    def __init__(self, size: int, wait_seconds: float) -> None:
         self.free = size
-        self.patience = patience
+        self.wait_seconds = wait_seconds
         self._waiting: list[asyncio.Future[None]] = []
 
     async def reserve(self, size: int) -> None:
-        """Take `size` bytes as soon as they are free; raise Refusal if they are not within `patience` seconds."""
+        """Reserve `size` bytes once they are free; raise Refusal (503) after `wait_seconds`."""
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.wait_seconds):
                 while self.free < size:
                     self._waiting.append(asyncio.get_running_loop().create_future())
                     await self._waiting[-1]
@@ -39,6 +39,7 @@ class BodyMemory:
         self.free -= size
 
     def release(self, size: int) -> None:
+        """Free `size` bytes and wake the requests that wait for memory."""
         self.free += size
         for waiting in self._waiting:
             if not waiting.done():
@@ -48,10 +49,15 @@ class BodyMemory:
 
 @dataclass
 class Call:
-    """One request; `fresh`: its id was made here and is not the client's; `trouble`: error and field of a refusal."""
+    """State of one request.
+
+    Attributes:
+        is_new_id: True if the scorer made `request_id`, False if the caller sent it.
+        trouble: `error` (the code) and `field` of a refusal; empty without one.
+    """
 
     request_id: str
-    fresh: bool
+    is_new_id: bool
     path: str
     method: str
     model: Servable | None
@@ -60,29 +66,32 @@ class Call:
     body_bytes: int = 0
     rows: int = 0
     status: int = CLIENT_GONE
-    body_complete: bool = False
+    is_body_complete: bool = False
     trouble: dict[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
+        """Version of the model; "" without a model."""
         return self.model.version if self.model else ""
 
     @property
     def milliseconds(self) -> float:
+        """Time since the request arrived."""
         return (time.perf_counter() - self.arrived) * 1000
 
 
 def get_call(request: Request) -> Call:
+    """Return the state of a request, which Guard has attached to it."""
     call: Call = request.scope[CALL_KEY]
     return call
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the whole body; raise Refusal if it is larger than `limit` bytes, or announced so."""
+    """Return the whole body; raise Refusal (413) if it, or its Content-Length, exceeds `limit` bytes."""
     call = get_call(request)
     chunks: list[bytes] = []
     size = 0
-    announced = int(request.headers.get("content-length", 0))  # the parser takes only digits
+    announced = int(request.headers.get("content-length", 0))  # the parser accepts only digits
     if announced > limit:
         raise make_refusal("BODY_TOO_LARGE", limit=limit)
     await _reserve_memory(call, announced)
@@ -91,27 +100,27 @@ async def read_body(request: Request, limit: int) -> bytes:
         if size > limit:
             raise make_refusal("BODY_TOO_LARGE", limit=limit)
         if size > max(call.body_bytes, SMALL_BODY):
-            await _reserve_memory(call, limit)  # its size was not announced
+            await _reserve_memory(call, limit)  # without Content-Length, assume the largest size
         chunks.append(chunk)
-    call.body_complete = True
+    call.is_body_complete = True
     return b"".join(chunks)
 
 
 async def _reserve_memory(call: Call, size: int) -> None:
-    """Reserve memory for a large body until its request is finished."""
+    """Reserve memory for a large body until the request is finished."""
     if size > max(call.body_bytes, SMALL_BODY):
         await call.memory.reserve(size)
         call.body_bytes = size
 
 
 def parse_media_type(header: str | None, accepted: Collection[str]) -> str:
-    """Return the type of a body in small letters; case, spaces and quotes of the header change nothing.
+    """Return the media type of a Content-Type header in lower case, without spaces and quotes.
 
-    Raises Refusal (415) where there is no header, or another type, charset or parameter in it.
+    Raises Refusal (415) if the header is missing, or names another type, charset or parameter.
     """
     kind, *parameters = (header or "").lower().split(";")
-    named = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]
-    if kind.strip() in accepted and {*named} <= {("charset", "utf-8"), ("charset", "utf8"), ("",)}:
+    pairs = [tuple(part.strip(' \t"') for part in parameter.split("=", 1)) for parameter in parameters]
+    if kind.strip() in accepted and {*pairs} <= {("charset", "utf-8"), ("charset", "utf8"), ("",)}:
         return kind.strip()
-    found = f"'{header[:80]}'" if header else "none"
-    raise make_refusal("UNSUPPORTED_MEDIA_TYPE", found=found, expected=" or ".join(accepted))
+    value = f"'{header[:80]}'" if header else "none"
+    raise make_refusal("UNSUPPORTED_MEDIA_TYPE", found=value, expected=" or ".join(accepted))

@@ -1,4 +1,4 @@
-"""The end of the process that started a scorer: the scorer then ends too, and finishes what it accepted."""
+"""Shutdown after the parent process ends: the scorer finishes the requests it has accepted, then ends too."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from serve.http.event_log import log_event
 from stepkit.processes import end_with_parent
 
 SUPERVISOR_VARIABLE = "SCORER_SUPERVISOR"
-"""Variable by which run.py tells its workers the process id of their supervisor, itself."""
+"""Environment variable in which run.py, the supervisor, passes its process id to the workers."""
 
 
 def stop_with_parent(parent: int) -> None:
-    """From now on, log the end of this process's parent and end with it.
+    """Stop this process, with a log event, as soon as its parent ends.
 
-    A `mlflow run` that is killed passes no signal on, nor does a supervisor that is killed tell its workers: they would
-    keep the port, and answer with nobody to stop them.
+    A killed `mlflow run` or supervisor sends no signal to its children, which would keep the port and go on serving.
     """
     end_with_parent(partial(log_event, "parent_gone", pid=os.getpid(), parent=parent))
 
 
 def is_orphaned_worker() -> bool:
-    """Whether this is a worker whose supervisor is gone."""
+    """Return True in a worker whose supervisor has ended."""
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     return supervisor is not None and os.getppid() != int(supervisor)

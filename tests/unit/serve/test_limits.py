@@ -14,7 +14,7 @@ from serve.http.request_context import BodyMemory
 
 def test_a_body_waits_for_memory_that_another_gives_back() -> None:
     async def story() -> int:
-        memory = BodyMemory(100, patience=30)
+        memory = BodyMemory(100, wait_seconds=30)
         await memory.reserve(80)
         waiting = asyncio.create_task(memory.reserve(60))
         await asyncio.sleep(0)
@@ -28,7 +28,7 @@ def test_a_body_waits_for_memory_that_another_gives_back() -> None:
 
 def test_a_body_that_waits_too_long_is_refused_and_takes_nothing() -> None:
     async def story() -> int:
-        memory = BodyMemory(100, patience=0.01)
+        memory = BodyMemory(100, wait_seconds=0.01)
         await memory.reserve(80)
         with pytest.raises(Refusal) as refused:
             await memory.reserve(60)

@@ -52,7 +52,7 @@ def test_garbage_is_collected_again_after_the_first_look_whatever_it_found() -> 
     finally:
         follower.stop()
         gc.enable()
-    assert "the registry; " in follower.describe()["waiting_for"]
+    assert "registry (TrackingUnreachable: " in follower.describe()["waiting_for"]
 
 
 def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(

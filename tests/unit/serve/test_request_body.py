@@ -129,7 +129,7 @@ def test_a_refusal_names_the_field(body: bytes, field: str) -> None:
 
 
 def test_a_refusal_does_not_repeat_the_table() -> None:
-    with pytest.raises(Refusal, match=r"^Model is missing inputs \['SEX'\]\.$"):
+    with pytest.raises(Refusal, match=r"^SEX: missing in the body"):
         parse_with_mlflow(b'{"dataframe_records": [{"AGE": 123456}]}', JSON, NUMBERS)
 
 
@@ -219,7 +219,7 @@ def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tm
         (f"{HEAD},AGE\n1,a,2,3\n", "AGE", "occurs twice"),
         (f"{HEAD}\n1,a\0b,2\n", "body", "NUL"),
         (f'{HEAD}\n1,"a,2\n', "body", "CSV|EOF|fields"),
-        ("", "body", "No columns"),
+        ("", "body", "body: empty"),
     ],
 )
 def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: str, message: str) -> None:

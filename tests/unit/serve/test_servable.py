@@ -150,7 +150,7 @@ def test_another_media_type_is_refused_by_name(header: str | None) -> None:
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
-        with pytest.raises(AddressUnusable, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .* -P port=5001"):
+        with pytest.raises(AddressUnusable, match=rf"^port {port} on 127\.0\.0\.1: .* -P port=5001"):
             verify_port_is_free("127.0.0.1", port)
     verify_port_is_free("127.0.0.1", port)
 
@@ -222,7 +222,7 @@ def test_a_whole_number_may_be_written_with_a_fraction_as_in_json_schema() -> No
 
 
 def test_the_docs_can_be_shown_before_there_is_a_model() -> None:
-    assert "no model yet" in openapi.render_page(None)
+    assert "No model yet" in openapi.render_page(None)
     assert openapi.build_document(None)["paths"]["/invocations"]["post"]["requestBody"]["required"]
 
 
@@ -246,7 +246,7 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
     before = metrics.unrecorded._value.get()
     refused = pytest.raises(Refusal, match="prediction cannot be stored: request r")
     with refused if policy == "refuse" else nullcontext() as caught:
-        asyncio.run(scorer._record([beyond], fresh=True))
+        asyncio.run(scorer._record([beyond], is_new_id=True))
     assert caught is None or (caught.value.status, caught.value.code) == (400, "NOT_RECORDABLE")
     assert metrics.unrecorded._value.get() - before == (policy == "answer")
     assert scorer.log_trouble == ""
