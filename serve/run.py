@@ -32,7 +32,7 @@ from stepkit.step.flags import make_settings_parser
 
 SECONDS_TO_START = 60
 STARTED_BY_MLFLOW = "MLFLOW_RUN_ID"
-"""Environment variable that `mlflow run` sets for its child. A scorer started otherwise may outlive its parent."""
+"""Environment variable that `mlflow run` sets for its child. A scorer started in another way may outlive its parent."""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -42,7 +42,7 @@ def read_api_key() -> str:
     key = os.environ.get(KEY_VARIABLE, "")
     if key != key.strip() or not key.isprintable():
         raise BadParameter(
-            f"{KEY_VARIABLE}: no client can send this key (found white space at an end or a control character, expected "
-            "printable characters). Set it again without them."
+            f"{KEY_VARIABLE}: cannot be sent in a header (found white space at an end or a control character). "
+            "Set a key of printable characters."
         )
     return key

@@ -1,9 +1,8 @@
-"""Synthetic credit card clients: rows and a seed -> the table of "Default of Credit Card Clients".
+"""Synthetic credit card clients with the columns of "Default of Credit Card Clients".
 
-Every client is a pure function of one row of uniform numbers and of the aggregate figures in figures.json,
-drawn in causal order: person -> limit -> statuses and bills, month by month -> payments -> default.
-At the end a few rows are repeated on purpose.
-Months run from April (0) to September (5) in here; the table's own names run the other way.
+Every client is a pure function of one row of uniform numbers and of the aggregate figures in figures.json. Columns are
+drawn in causal order: person, limit, statuses and bills month by month, payments, default. Finally, a few rows are
+repeated. Months run from April (0) to September (5) here; the names of the table run the other way.
 """
 
 from collections.abc import Iterator
@@ -15,14 +14,14 @@ from scipy.special import expit, ndtr, ndtri
 from simulate import figures as figs
 from simulate.figures import Figures, Floats, Ints
 
-# Part of what a seed means: chunk i always has child seed i, so another chunk size is another table.
+# Chunk i always has child seed i, so another chunk size gives another table for the same seed.
 CHUNK_ROWS = 50_000
-# The real table holds 35 rows of 30,000 that repeat another client (0.12 %). They are made on purpose here,
-# because a preprocess step must have something to drop.
+# The real table has 35 rows of 30,000 that repeat another client (0.12 %). The sample has them too, so that the
+# preprocess step has rows to drop.
 REPEATED_SHARE = 0.001
 
-# Which of a client's uniform numbers decides what. The linked ones (limit, then bills, then payments from
-# April on) are tied to each other by the correlations in the figures.
+# The uniform numbers that decide each part of a client. The linked numbers (limit, then bills and payments from April
+# on) are correlated as in the figures.
 DRAWS: dict[str, slice | int] = {
     "linked": slice(0, 13),
     "statuses": slice(13, 19),
@@ -55,9 +54,10 @@ def round_to_dollars(amounts: Floats) -> Ints:
 
 
 def link_draws(figures: Figures, uniform: Floats) -> Floats:
-    """Return `uniform` (n x 13) as uniform numbers that are tied to each other (a Gaussian copula).
+    """Return `uniform` (n x 13) as correlated uniform numbers (a Gaussian copula).
 
-    einsum and not @: its sum does not depend on the number of rows, so a prefix stays equal to the last bit.
+    Unlike @, einsum sums each row in an order that is independent of the number of rows, so a prefix stays equal to
+    the last bit.
     """
     scores = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
     return np.asarray(ndtr(np.einsum("nk,jk->nj", scores, figures.mixing)))
@@ -66,13 +66,14 @@ def link_draws(figures: Figures, uniform: Floats) -> Floats:
 def draw_accounts(figures: Figures, education: Ints, limit: Ints, statuses: Floats, bills: Floats) -> tuple[Ints, Ints]:
     """Return statuses and bills (n x 6 each), month by month from April, from two tables of uniform numbers.
 
-    A status follows the two before it and the last bill; a bill the last bill and the statuses around it.
+    A status depends on the two statuses before it and the last bill. A bill depends on the last bill and the statuses
+    around it.
     """
     first = (
         pick(figures.first_status, figs.assign_first_status_cells(limit, education), statuses[:, 0])
         + figs.LOWEST_STATUS
     )
-    codes = [first, first]  # nothing is known before April, so it stands in for March
+    codes = [first, first]  # the data begins in April, so April is used for March too
     first_cell = figs.assign_first_bill_cells(limit, first)
     uses = [draw_use(figures.grid, figures.nothing_first, figures.first_bill, first_cell, 0.0, bills[:, 0])]
     for month in range(1, figs.MONTHS):
@@ -93,14 +94,14 @@ def draw_use(
 
 
 def rescale_above(uniform: Floats, nothing: Floats, full: Floats | float = 0.0) -> Floats:
-    """Return where `uniform` lies, 0 to 1, between the share of `nothing` below and that of `full` above."""
+    """Return the position of `uniform`, 0 to 1, between the share of `nothing` below and the share of `full` above."""
     return (uniform - nothing) / np.maximum(1 - nothing - full, 1e-9)
 
 
 def draw_payments(figures: Figures, bills: Ints, statuses: Ints, uniform: Floats, rounding: Floats) -> Ints:
-    """Return payments (n x 6), each from the bill of the month before and the two statuses around it.
+    """Return payments (n x 6), each from the bill of the previous month and the two statuses around it.
 
-    The lowest `uniform` pay nothing, the highest exactly the bill.
+    Clients with the lowest `uniform` pay nothing, those with the highest pay exactly the bill.
     """
     due, before, month = figs.shift_by_month(bills), figs.shift_by_month(statuses), np.arange(figs.MONTHS)
     kind = figs.assign_kind_cells(due, before, statuses)
@@ -114,9 +115,9 @@ def draw_payments(figures: Figures, bills: Ints, statuses: Ints, uniform: Floats
 
 
 def round_payments(figures: Figures, payments: Floats, due: Ints, uniform: Floats) -> Ints:
-    """Return whole payments (n x 6), as often a multiple of 1,000, 500 or 100 as people's payments are.
+    """Return whole payments (n x 6), of which as many are multiples of 1,000, 500 or 100 as in the real data.
 
-    Who pays nothing or exactly the bill stays exact.
+    Payments of nothing and of exactly the bill are not rounded.
     """
     chance = figures.rounding[figs.assign_bands(payments, figs.AMOUNT_EDGES)]
     unit = figs.ROUND_UNITS[(uniform[..., None] >= chance).sum(axis=-1)]
@@ -135,7 +136,7 @@ def repeat_rows(table: pd.DataFrame, uniform: Floats) -> pd.DataFrame:
     place = np.arange(len(table))
     repeats = uniform[:, 0] < REPEATED_SHARE
     source = (uniform[:, 1] * place).astype(np.int64)
-    # A repeat of a repeat would copy a row that is no longer there.
+    # A repeat of a repeat would copy a row that was replaced.
     return table.take(np.where(repeats & ~repeats[source], source, place)).reset_index(drop=True)
 
 
@@ -162,11 +163,11 @@ def iter_client_chunks(rows: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> It
     More rows of the same seed begin with the same clients, to the last value. Raises ValueError for rows < 1.
     """
     if rows < 1:
-        raise ValueError(f"cannot make {rows} clients; ask for at least 1 row")
+        raise ValueError(f"rows: expected at least 1 (found {rows})")
     figures = figs.read_figures()
     for number, start in enumerate(range(0, rows, chunk_rows)):
         count = min(chunk_rows, rows - start)
-        # The same child as SeedSequence(seed).spawn() would give, without making those before it.
+        # This is the child that SeedSequence(seed).spawn() gives, without creating the earlier ones.
         child = np.random.SeedSequence(seed, spawn_key=(number,))
         uniform = np.random.default_rng(child).random((count, DRAWS_PER_CLIENT))
         ids = np.arange(start + 1, start + count + 1)
@@ -174,5 +175,5 @@ def iter_client_chunks(rows: int, seed: int, chunk_rows: int = CHUNK_ROWS) -> It
 
 
 def simulate_clients(rows: int, seed: int) -> pd.DataFrame:
-    """Return `rows` clients (rows x 25) at once; use `chunks` where memory matters."""
+    """Return `rows` clients (rows x 25) at once; use `iter_client_chunks` to bound memory."""
     return pd.concat(list(iter_client_chunks(rows, seed)), ignore_index=True)

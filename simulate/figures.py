@@ -1,7 +1,7 @@
-"""The aggregate figures that clients are drawn from, and the cells they are given for.
+"""Aggregate figures that clients are drawn from, and the cells of the figures.
 
-A cell is a group of clients (or of client months) with one distribution: `simulate.fit` counts in it,
-`simulate.clients` draws from it, and both number it with the functions of this file.
+A cell is a group of clients, or of client months, with one distribution. `simulate.fit` counts in cells and
+`simulate.clients` draws from them; both number them with the functions of this file.
 Source: Default of Credit Card Clients, UCI data set 350, I-Cheng Yeh 2009, CC BY 4.0, DOI 10.24432/C55S3H.
 """
 
@@ -30,11 +30,11 @@ MONTHS = len(STATUSES)
 
 LOWEST_STATUS = -2
 STATUS_CODES = 11  # -2 .. 8
-LONG_ARREARS = 3  # from here on the real table is too thin to look at more than the month before
+LONG_ARREARS = 3  # the real table has too few longer delays to use more than the previous month
 LIMIT_EDGES = (30_000, 80_000, 150_000, 250_000)
 USE_EDGES = (0.0, 0.02, 0.1, 0.25, 0.4, 0.6, 0.8, 0.9, 0.96, 1.0, 1.04)  # of the limit, by last month's bill
 COARSE_USE_EDGES = (0.0, 0.1, 0.6, 0.96)
-NEAR_LIMIT = (0.9, 1.04)  # here the limit says more about the next bill than the last bill does
+NEAR_LIMIT = (0.9, 1.04)  # in this range, the limit predicts the next bill better than the last bill does
 COARSE_LIMIT_EDGES = (80_000, 250_000)
 BILL_EDGES = (0, 2_000, 10_000, 20_000, 50_000, 100_000)
 AGE_EDGES = (25, 30, 40)
@@ -48,7 +48,7 @@ ROUND_UNITS = np.array([1_000, 500, 100, 1])  # people pay 2,000 rather than 1,9
 
 @dataclass(frozen=True)
 class Figures:
-    """The aggregate figures, ready to draw from; frequencies are cumulative, one row per cell."""
+    """Aggregate figures as arrays, with cumulative frequencies and one row per cell."""
 
     grid: Floats  # (k,) probabilities at which every amount table gives its quantiles
     people: Ints  # (combinations x 3) codes of SEX, EDUCATION, MARRIAGE
@@ -126,24 +126,24 @@ def classify_education(education: Ints) -> Ints:
 
 
 def assign_age_cells(people: Ints) -> Ints:
-    """Return which of the 18 age distributions applies to `people` (n x 3); MARRIAGE 0 counts as 3."""
+    """Return the cell, of 18, of the age distribution for `people` (n x 3); MARRIAGE 0 counts as 3."""
     sex, education, marriage = people.T
     return np.asarray(((sex - 1) * 3 + classify_education(education)) * 3 + np.where(marriage == 0, 3, marriage) - 1)
 
 
 def assign_limit_cells(people: Ints, age: Ints) -> Ints:
-    """Return which of the 24 limit distributions applies to `people` (n x 3) of that age."""
+    """Return the cell, of 24, of the limit distribution for `people` (n x 3) of that age."""
     sex, education, _ = people.T
     return np.asarray(((sex - 1) * 3 + classify_education(education)) * 4 + assign_bands(age, AGE_EDGES))
 
 
 def assign_first_status_cells(limit: Ints, education: Ints) -> Ints:
-    """Return which of the 15 distributions of April's status applies."""
+    """Return the cell, of 15, of the distribution of April's status."""
     return assign_bands(limit, LIMIT_EDGES) * 3 + classify_education(education)
 
 
 def assign_status_cells(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
-    """Return which of the 381 transitions applies, from `status` last month and `before` the month before it.
+    """Return the cell, of 381, of the transition from `status` last month and `before` in the month before.
 
     `use` is last month's bill as a share of the limit.
     """
@@ -153,39 +153,39 @@ def assign_status_cells(limit: Ints, use: Floats, before: Ints, status: Ints) ->
 
 
 def assign_first_bill_cells(limit: Ints, status: Ints) -> Ints:
-    """Return which of the 25 distributions of April's bill applies."""
+    """Return the cell, of 25, of the distribution of April's bill."""
     return assign_bands(limit, LIMIT_EDGES) * 5 + classify_statuses(status)
 
 
 def assign_bill_cells(limit: Ints, use: Floats, before: Ints, status: Ints) -> Ints:
-    """Return which of the 540 bill distributions applies; `use`: last bill as a share of the limit."""
+    """Return the cell, of 540, of the bill distribution; `use`: last bill as a share of the limit."""
     pair = np.clip(classify_statuses(before), 0, 2) * 5 + classify_statuses(status)
     return (assign_bands(limit, COARSE_LIMIT_EDGES) * 12 + assign_bands(use, USE_EDGES)) * 15 + pair
 
 
 def has_carried_debt(use: Floats, before: Ints, status: Ints) -> BoolArray:
-    """Return whose bill is drawn as a change of last month's (true) and not afresh."""
+    """Return true for clients whose bill is drawn as a change of last month's bill, not independently."""
     near_limit = (use > NEAR_LIMIT[0]) & (use <= NEAR_LIMIT[1])
     return (use > 0) & ~near_limit & (before >= 0) & (status >= 0)
 
 
 def assign_kind_cells(due: Ints, before: Ints, status: Ints) -> Ints:
-    """Return which of the 175 chances to pay nothing or all applies; `due`: the bill of the month before."""
+    """Return the cell, of 175, of the chances to pay nothing or all; `due`: the bill of the month before."""
     return (assign_bands(due, BILL_EDGES) * 5 + classify_statuses(before)) * 5 + classify_statuses(status)
 
 
 def assign_part_cells(due: Ints, before: Ints) -> Ints:
-    """Return which of the 35 distributions of other payments applies."""
+    """Return the cell, of 35, of the distribution of other payments."""
     return assign_bands(due, BILL_EDGES) * 5 + classify_statuses(before)
 
 
 def shift_by_month(values: Ints) -> Ints:
-    """Return `values` (n x 6) moved on by a month; April stands in for March, of which nothing is known."""
+    """Return `values` (n x 6) shifted by one month; the data begins in April, so April is used for March too."""
     return np.column_stack([values[:, 0], values[:, :-1]])
 
 
 def compute_risk_terms(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the terms (n x 24) of the log-odds of default that `simulate.fit` weighs."""
+    """Return the terms (n x 24) of the log-odds of default whose weights `simulate.fit` estimates."""
     late = {f"late {name}": table[name] >= 2 for name in STATUSES[:-1]}
     latest = {f"PAY_0 is {code}": table["PAY_0"] == code for code in (-2, -1, 1, 2)}
     paid = {f"log {name}": np.log1p(table[name]) for name in PAYMENTS}

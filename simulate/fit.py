@@ -1,8 +1,7 @@
-"""fit: the real table (CSV) -> figures.json, the aggregate figures that simulate.clients draws from.
+"""Fit the aggregate figures of figures.json, from which simulate.clients draws, to the real table.
 
 Run from the repository root: PYTHONPATH=. python simulate/fit.py REAL_CSV
-Only counts, quantiles, correlations and fitted coefficients are written, never a client.
-Needs scikit-learn, which the step itself does without.
+It writes counts, quantiles, correlations and coefficients, never a client. Unlike the step, it needs scikit-learn.
 """
 
 import argparse
@@ -32,39 +31,40 @@ SOURCE = {
     "doi": "10.24432/C55S3H",
     "content": "aggregate figures only, made by simulate/fit.py; no rows of the data set",
 }
-# The outermost points keep a single client's amount from becoming a figure of its own.
+# The outermost points are not 0 and 1, so that no figure is the amount of a single client.
 GRID = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
-FEWEST = 30  # a thinner cell borrows the distribution of its parent
-RARE = 10  # a limit or an age that fewer clients have is left out
-# A logistic regression finds less than a forest does; this much more contrast makes simulated defaults as
-# learnable for a forest as the real ones (ROC AUC 0.77).
+FEWEST = 30  # a cell with fewer clients uses the distribution of its parent
+RARE = 10  # limits and ages of fewer clients are left out
+# A logistic regression finds less structure than a forest. With this contrast, a forest predicts the simulated defaults
+# as well as the real ones (ROC AUC 0.77).
 CONTRAST = 1.16
 CALIBRATION_ROWS = 200_000
 
 
 def count_choices(cells: Ints, choices: Ints, shape: tuple[int, int]) -> list[list[int]]:
-    """Return how often each choice was made in each cell (cells x choices)."""
-    found = np.bincount(cells * shape[1] + choices, minlength=shape[0] * shape[1])
-    return [[int(value) for value in row] for row in found.reshape(shape)]
+    """Return the count of each choice in each cell (cells x choices)."""
+    counts = np.bincount(cells * shape[1] + choices, minlength=shape[0] * shape[1])
+    return [[int(value) for value in row] for row in counts.reshape(shape)]
 
 
 def count_values(cells: Ints, values: Ints, cell_count: int) -> dict[str, Any]:
     """Return the values that at least RARE clients have and their counts in each cell."""
     common, frequency = np.unique(values, return_counts=True)
-    kept = common[frequency >= RARE]
-    known = np.isin(values, kept)
-    places = np.searchsorted(kept, values[known])
-    return {"values": kept.tolist(), "counts": count_choices(cells[known], places, (cell_count, len(kept)))}
+    common = common[frequency >= RARE]
+    is_common = np.isin(values, common)
+    places = np.searchsorted(common, values[is_common])
+    counts = count_choices(cells[is_common], places, (cell_count, len(common)))
+    return {"values": common.tolist(), "counts": counts}
 
 
 def compute_quantiles(cells: Ints, values: Floats, parent: Ints) -> list[list[float]]:
-    """Return the quantiles at GRID in each cell; a thin cell borrows from its `parent` (cells)."""
+    """Return the quantiles at GRID in each cell; a cell with few clients uses those of its `parent` (cells)."""
     groups = [values[select_members(cells, cell, parent)] for cell in range(len(parent))]
     return [[float(f"{value:.3g}") for value in np.quantile(group, GRID)] for group in groups]
 
 
 def select_members(cells: Ints, cell: int, parent: Ints) -> BoolArray:
-    """Return who stands for `cell`: its clients, those of its parent if they are few, else all."""
+    """Return the clients of `cell`; if they are few, those of its parent; if these are few too, all."""
     for chosen in (cells == cell, parent[cells] == parent[cell]):
         if chosen.sum() >= FEWEST:
             return np.asarray(chosen)
@@ -72,7 +72,7 @@ def select_members(cells: Ints, cell: int, parent: Ints) -> BoolArray:
 
 
 def compute_normal_scores(cells: Ints, values: Floats, rng: np.random.Generator) -> Floats:
-    """Return the normal score (n) of each value in its cell; ties are ordered by chance, NaN stays."""
+    """Return the normal score (n) of each value in its cell; ties are ordered at random, NaN stays."""
     order = pd.DataFrame({"cell": cells, "value": values, "tie": rng.random(len(cells))}).dropna()
     order = order.sort_values(["value", "tie"])
     ranks = (order.groupby("cell").cumcount() + 0.5) / order.groupby("cell")["value"].transform("size")
@@ -92,7 +92,7 @@ def fit_statuses(education: Ints, limit: Ints, uses: Floats, statuses: Ints) -> 
 
 def fit_bills(cells: Ints, drawn: Floats, uses: Floats) -> dict[str, Any]:
     """Return the share of bills of 0 and the quantiles of the others in each cell, in April and later (n x 6 each)."""
-    # A thin cell borrows from all limits.
+    # The parent of a cell has all limits.
     months = {
         "april": (slice(0, 1), np.arange(figs.FIRST_BILL_CELLS) % 5),
         "next": (slice(1, None), np.arange(figs.BILL_CELLS) % 180),
@@ -133,7 +133,7 @@ def fit_payments(payments: Ints, due: Ints, before: Ints, statuses: Ints) -> dic
 
 
 def compute_cell_shares(cells: Ints, chosen: BoolArray, parent: Ints) -> list[float]:
-    """Return the share of `chosen` in each cell; a thin cell borrows from its `parent` (cells)."""
+    """Return the share of `chosen` in each cell; a cell with few clients uses those of its `parent` (cells)."""
     return [round(float(chosen[select_members(cells, cell, parent)].mean()), 4) for cell in range(len(parent))]
 
 
@@ -183,7 +183,7 @@ def fit_figures(real: pd.DataFrame) -> dict[str, Any]:
     limit_cells = figs.assign_limit_cells(people, age)
     uses = bills / limit[:, None]
     bill_cells, bill_values = compute_bill_draws(limit, uses, statuses)
-    # Who owes or pays nothing, or pays exactly the bill, has no amount to correlate.
+    # Clients who owe or pay nothing, or pay exactly the bill, have no amount to correlate.
     billed = np.where(uses == 0, np.nan, bill_values)
     paid = np.where(classify_payments(payments, due) == 1, payments / np.maximum(due, 1), np.nan)
     cells = np.column_stack([limit_cells, bill_cells, figs.assign_part_cells(due, before)])
@@ -212,6 +212,7 @@ def compute_correlations(cells: Ints, values: Floats) -> list[list[float]]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Fit the figures to a CSV and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real_csv", type=Path)
     parser.add_argument("--output", type=Path, default=figs.FIGURES)

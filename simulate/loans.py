@@ -1,7 +1,7 @@
-"""loans: a number of rows and a seed -> a table of made-up loans, most of it texts (CSV or Parquet).
+"""Write a table of synthetic loans as CSV or Parquet, to try the pipeline on a table unlike the clients.
 
-Another shape than the clients have: classes in words, an identifier with letters, categories of texts, dates, names and
-remarks with quotes, commas and line breaks. It is there to try out what a table of one's own goes through.
+It has classes in words, an identifier with letters, text categories, dates, names, and remarks with quotes, commas and
+line breaks.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ PURPOSES = {
 WORK = {"employed": -0.5, "self-employed": 0.4, "retired": -0.2, "between jobs": 1.2, "öffentlicher Dienst": -0.8}
 REGIONS = dict.fromkeys(("north", "south", "east", "west", "007", "North/South"), 0.0)
 CHANNELS = {"branch": -0.1, "telephone": 0.1, "web": 0.0}
-"""Each category with what it adds to the log odds that the loan is lost."""
+"""Categories, and the amount that each adds to the log odds of a lost loan."""
 
 GIVEN_NAMES = ("Ada", "Boris", "Chloé", "Dmitri", "Ebele", "Fatma", "Gus", "Hồng", "Ines", "Jörg")
 FAMILY_NAMES = ("O'Neil", "van der Berg", "Müller", "Sato", "Smith, Jr.", "Ødegård", "Nguyễn", "da Silva")
-REMARKS = ("asked twice", "pays by standing order", 'said: "no hurry"', "moved,\nnew address to come", "", "n/a")
+REMARKS = ("asked twice", "pays by standing order", 'wrote: "no hurry"', "moved,\nnew address to come", "", "n/a")
 FIRST_DAY = np.datetime64("2019-01-01")
 DAYS = 1500
 
@@ -40,8 +40,8 @@ DAYS = 1500
 def simulate_loans(rows: int, seed: int) -> pd.DataFrame:
     """Return a table of `rows` loans (rows x 12), `outcome` among them: repaid or lost, about one in four.
 
-    It depends on `rows` and `seed` alone. Purpose, work, income and earlier delays tell something of the outcome;
-    region, channel, names, dates and remarks nothing.
+    The same `rows` and `seed` give the same table. Purpose, work, income and earlier delays affect the outcome; region,
+    channel, names, dates and remarks do not.
     """
     draw = np.random.default_rng(seed)
     categories = {"purpose": PURPOSES, "work": WORK, "region": REGIONS, "channel": CHANNELS}
@@ -67,15 +67,17 @@ def simulate_loans(rows: int, seed: int) -> pd.DataFrame:
 
 
 def _add_gaps(values: np.ndarray, draw: np.random.Generator) -> pd.Series:
-    """Return the values, one in fifty missing."""
+    """Return the values with 2 % of them missing."""
     return pd.Series(values).mask(draw.random(len(values)) < 0.02)
 
 
 def make_parser() -> OneLineParser:
+    """Return the parser of the flags."""
     return make_table_parser("loans", __doc__, rows=5000)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Write the table."""
     args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     table = simulate_loans(args.rows, args.seed)

@@ -1,4 +1,4 @@
-"""simulate: a number of rows and a seed -> a table of made-up credit card clients (CSV or Parquet)."""
+"""Write a table of synthetic credit card clients as CSV or Parquet; the same rows and seed give the same table."""
 
 import argparse
 import gzip
@@ -28,18 +28,19 @@ AppendTable = Callable[[pd.DataFrame], None]
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line and exit status 2."""
+    """Parser whose errors are one line and exit status 2."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def make_whole_number_parser(what: str, least: int, example: int) -> Callable[[str], int]:
+def make_whole_number_parser(noun: str, least: int, example: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `least`; it raises ArgumentTypeError for anything else."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            problem = f"'{text}' is not a {what}; give a whole number from {least}, e.g. {example}"
+            problem = f"not a {noun} (found '{text}', expected a whole number of at least {least}, e.g. {example})"
             raise argparse.ArgumentTypeError(problem)
         return int(text)
 
@@ -55,11 +56,11 @@ def parse_target_path(text: str) -> Path:
     path = Path(os.path.abspath(ROOT / text))  # noqa: PTH100 - resolve() would write through a symlinked target
     problem = ""
     if not path.name.endswith(ENDINGS) or path.name in ENDINGS:
-        problem = f"'{path}' has an unknown ending; end it in .csv, .csv.gz or .parquet"
+        problem = f"{path}: unknown file type (expected .csv, .csv.gz or .parquet)"
     elif not path.parent.is_dir():
-        problem = f"folder '{path.parent}' does not exist; make it first: mkdir -p '{path.parent}'"
+        problem = f"{path.parent}: no such folder. Create it: mkdir -p '{path.parent}'"
     elif path.is_dir() or not os.access(path.parent, os.W_OK):
-        problem = f"'{path}' cannot be written; choose a file in a folder you may write to"
+        problem = f"{path}: cannot be written. Choose a file in a writable folder."
     if problem:
         raise argparse.ArgumentTypeError(problem)
     return path
@@ -78,13 +79,16 @@ def make_table_parser(prog: str, description: str | None, rows: int | None = Non
 
 @contextmanager
 def open_table(path: Path, ending: str) -> Iterator[AppendTable]:
-    """Yield a function that appends a table to the file at `path`; same tables, same bytes. Parquet: clients only."""
+    """Yield a function that appends a table to the file at `path`. Parquet files accept only tables of clients.
+
+    The same tables give the same bytes.
+    """
     with path.open("wb") as raw:
         if ending == ".parquet":
             with pq.ParquetWriter(raw, pa.schema([(name, pa.int64()) for name in COLUMNS])) as writer:
                 yield lambda table: writer.write_table(pa.Table.from_pandas(table, writer.schema, preserve_index=False))
         elif ending == ".csv.gz":
-            # Neither time nor file name in the header: they would make every file differ.
+            # A time or file name in the header would make every file different.
             with gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
                 yield lambda table: append_csv(table, packed)
         else:
@@ -92,21 +96,23 @@ def open_table(path: Path, ending: str) -> Iterator[AppendTable]:
 
 
 def append_csv(table: pd.DataFrame, stream: BinaryIO | gzip.GzipFile) -> None:
-    """Append `table` to `stream`, after a header if it is the first."""
+    """Append `table` to `stream`; the first table writes the header."""
     stream.write(table.to_csv(index=False, header=stream.tell() == 0, lineterminator="\n").encode())
 
 
 def get_ending(path: Path) -> str:
+    """Return the supported ending of a file name."""
     return next(ending for ending in ENDINGS if path.name.endswith(ending))
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Write the table, and log its size to the run of `mlflow run`."""
     args = make_table_parser("simulate", __doc__).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     defaults = 0
     with replace_file(args.output) as part:
         with open_table(part, get_ending(args.output)) as put:
-            for table in iter_client_chunks(args.rows, args.seed):  # one at a time, in bounded memory
+            for table in iter_client_chunks(args.rows, args.seed):  # one chunk at a time keeps memory bounded
                 put(table)
                 defaults += int(table[TARGET].sum())
         size, sha256 = part.stat().st_size, compute_sha256(part)

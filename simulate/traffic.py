@@ -1,4 +1,4 @@
-"""traffic: a number of rows, a seed and a named drift -> requests to a running scorer, and their labels as feedback."""
+"""Send simulated clients with a named drift to a running scorer, then their true labels as feedback."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ KEY_VARIABLE = "SCORER_API_KEY"
 CONNECTIONS = 4
 TIMEOUT_SECONDS = 60.0
 NOT_SENT = ("ID", TARGET)
-MOST_SHOWN_CHARACTERS = 300
+LONGEST_SHOWN_BODY = 300
 
 
 class TrafficFailed(Exception):
-    """The scorer does not answer, or refuses; the text says what it said."""
+    """The scorer does not respond or refuses a request."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """How many rows and labels were sent, and the model versions that answered."""
+    """Number of rows and labels sent, and the model versions of the responses."""
 
     rows: int
     labels: int
@@ -46,7 +46,7 @@ def send_traffic(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sen
     """Send the clients of `table` (n x 25) to the scorer at `url`, `batch` rows a request, then their labels.
 
     Raises:
-        TrafficFailed: there is no scorer at `url`, or it refuses.
+        TrafficFailed: no scorer responds at `url`, or it refuses a request.
     """
     with requests.Session() as session, ThreadPoolExecutor(CONNECTIONS) as pool:
         session.mount(url, HTTPAdapter(pool_maxsize=CONNECTIONS))
@@ -57,12 +57,12 @@ def send_traffic(url: str, table: pd.DataFrame, batch: int, labels: bool) -> Sen
             return list(pool.map(lambda body: _post(session, f"{url}/{path}", body), bodies))
 
         parts = [table.iloc[first : first + batch] for first in range(0, len(table), batch)]
-        answers = post_all("invocations", map(_build_request, parts))
+        responses = post_all("invocations", map(_build_request, parts))
         feedback = (
-            [label for pair in zip(parts, answers, strict=True) for label in _build_labels(*pair)] if labels else []
+            [label for pair in zip(parts, responses, strict=True) for label in _build_labels(*pair)] if labels else []
         )
         post_all("feedback", feedback)
-    return Sent(len(table), len(feedback), sorted({answer.headers["X-Model-Version"] for answer in answers}))
+    return Sent(len(table), len(feedback), sorted({response.headers["X-Model-Version"] for response in responses}))
 
 
 def _build_request(part: pd.DataFrame) -> dict[str, Any]:
@@ -71,41 +71,46 @@ def _build_request(part: pd.DataFrame) -> dict[str, Any]:
     return {"dataframe_split": {"columns": list(inputs), "data": values}}
 
 
-def _build_labels(part: pd.DataFrame, answer: requests.Response) -> list[dict[str, Any]]:
-    request_id = answer.headers["X-Request-Id"]
+def _build_labels(part: pd.DataFrame, response: requests.Response) -> list[dict[str, Any]]:
+    request_id = response.headers["X-Request-Id"]
     return [{"request_id": request_id, "row": row, "label": int(label)} for row, label in enumerate(part[TARGET])]
 
 
 def _post(session: requests.Session, url: str, body: dict[str, Any]) -> requests.Response:
     try:
-        answer = session.post(url, json=body, timeout=TIMEOUT_SECONDS)
+        response = session.post(url, json=body, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
-        raise TrafficFailed(f"no scorer answers at {url} ({type(error).__name__}). Start one: make serve") from error
-    if not answer.ok:
-        raise TrafficFailed(f"{url} answered {answer.status_code}: {answer.text[:MOST_SHOWN_CHARACTERS]}")
-    return answer
+        raise TrafficFailed(f"{url}: no response ({type(error).__name__}). Start a scorer: make serve") from error
+    if not response.ok:
+        raise TrafficFailed(f"{url}: status {response.status_code}: {response.text[:LONGEST_SHOWN_BODY]}")
+    return response
 
 
 def parse_flag(text: str) -> bool:
+    """Return true or false; raise ArgumentTypeError for any other text."""
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+        raise argparse.ArgumentTypeError(f"expected true or false (found '{text}')")
     return text.lower() == "true"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     flags = OneLineParser(prog="traffic", description=__doc__)
-    flags.add_argument("--url", required=True, help="the scorer, e.g. http://127.0.0.1:5000")
+    flags.add_argument("--url", required=True, help="URL of the scorer, e.g. http://127.0.0.1:5000")
     flags.add_argument("--rows", type=parse_row_count, default=2000, help="number of clients")
-    flags.add_argument("--drift", choices=list(DRIFTS), default="none", help="what changed")
-    flags.add_argument("--seed", type=parse_seed, default=1, help="the same seed gives the same clients")
-    flags.add_argument("--batch", type=parse_row_count, default=100, help="rows a request")
     flags.add_argument(
-        "--labels", type=parse_flag, default=True, help="true: send the true labels as feedback; or false"
+        "--drift", choices=list(DRIFTS), default="none", help="named change of the clients; none: no change"
+    )
+    flags.add_argument("--seed", type=parse_seed, default=1, help="the same seed gives the same clients")
+    flags.add_argument("--batch", type=parse_row_count, default=100, help="rows per request")
+    flags.add_argument(
+        "--labels", type=parse_flag, default=True, help="true or false: also send the true labels as feedback"
     )
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Send the traffic, and log the numbers to the run of `mlflow run`."""
     args = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
@@ -116,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"TrafficFailed: {error}")
     versions = ", ".join(sent.versions)
     log.info(
-        "sent %s rows (drift: %s) and %s labels; answered by version %s", sent.rows, args.drift, sent.labels, versions
+        "sent %s rows (drift: %s) and %s labels; scored by version %s", sent.rows, args.drift, sent.labels, versions
     )
     log_to_run({"rows": sent.rows, "labels": sent.labels}, drift=args.drift, model_versions=versions)
 

@@ -111,7 +111,7 @@ class Guard:
         if call.status != CLIENT_GONE:  # the response has already started
             return
         has_more = not call.is_body_complete and call.method != "GET"
-        # "close" tells the caller to stop sending.
+        # "close" asks the caller to stop sending.
         headers = {"connection": "close"} if has_more else {}
         if refusal.code == "OVERLOADED":
             headers["retry-after"] = "1"

@@ -272,7 +272,7 @@ _REWRITTEN = [
     (r"valid Parquet .*Error: '(.+)'", r"not a valid Parquet table (\1). Correct the body."),
     (r"^(?:Invalid input\. )?(.*)", r"\1"),
 ]  # fmt: skip
-"""Patterns of MLflow's messages, and what is wrong with the field in words that name the next action."""
+"""Patterns of MLflow's messages, each with the problem of the field and the next action."""
 
 
 def rewrite_message(reason: str, field: str) -> str:

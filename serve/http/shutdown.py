@@ -15,7 +15,7 @@ SUPERVISOR_VARIABLE = "SCORER_SUPERVISOR"
 def stop_with_parent(parent: int) -> None:
     """Stop this process, with a log event, as soon as its parent ends.
 
-    A killed `mlflow run` or supervisor sends no signal to its children, which would keep the port and go on serving.
+    A killed `mlflow run` or supervisor sends no signal to its children, which would keep the port and still serve.
     """
     end_with_parent(partial(log_event, "parent_gone", pid=os.getpid(), parent=parent))
 
