@@ -45,5 +45,5 @@ def test_a_mistake_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as stopped:
         main(["--rows", "none", "--output", str(tmp_path / "loans.csv")])
     assert stopped.value.code == 2
-    assert "give a whole number from 1" in capsys.readouterr().err
+    assert "expected a whole number of at least 1" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
