@@ -6,12 +6,12 @@ from stepkit.errors import StepError
 
 
 class ReferenceMissing(StepError):
-    """There is nothing to compare with: the reference, or the data behind a model version, is not there."""
+    """The reference, or the training data of a model version, is missing."""
 
 
 class PackagesMissing(StepError):
-    """Monitoring needs packages that this environment lacks."""
+    """This environment lacks packages that monitoring needs."""
 
 
 class TooFewLabels(StepError):
-    """The prediction log holds too few rows whose true label is known."""
+    """The prediction log has too few labelled rows."""

@@ -1,4 +1,4 @@
-"""labelled: the prediction log and its feedback -> a table to train on, in the raw table's own form."""
+"""labelled: write the labelled rows of the prediction log to a table to train on, in the form of the raw table."""
 
 from __future__ import annotations
 
@@ -26,76 +26,78 @@ from stepkit.table.columns import Columns
 from stepkit.table.fileformats import WRITABLE
 from stepkit.table.tables import write_table
 
-HINT = "Labels come by POST /feedback or mlflow run ./serve -e feedback."
+HINT = "Send labels by POST /feedback or mlflow run ./serve -e feedback."
 
 
 def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return the rows of a log (n) whose true label is known, as the data set's source has them.
+    """Return the labelled rows of a log of n rows, with the columns and classes of the data set's source.
 
     Raises:
-        TableUnfit: the log does not hold a column that the data set has, or never a value of it.
+        TableUnfit: a column of the data set has no value in the log.
     """
-    known = log[log["label"].notna()].reset_index(drop=True)
-    features = select_features(known)
+    labelled = log[log["label"].notna()].reset_index(drop=True)
+    features = select_features(labelled)
     for name in columns.names:
         if name not in features or (len(features) and features[name].isna().all()):
             raise TableUnfit(
-                f"the log holds no value of column {name}: "
-                "it was not served, or is redacted (serve.redact in config.yaml)."
+                f"column {name}: no value in the prediction log. "
+                "The column was not served, or serve.redact in config.yaml removes it."
             )
     table = pd.DataFrame({name: _restore_type(features[name], columns.columns[name].type) for name in columns.names})
-    outcomes = {label: value for value, label in columns.classes.items()}
-    table[columns.source_target] = known["label"].astype(int).map(outcomes)
+    class_values = {label: value for value, label in columns.classes.items()}
+    table[columns.source_target] = labelled["label"].astype(int).map(class_values)
     if columns.id_column:
         table.insert(0, columns.id_column, np.arange(1, len(table) + 1))
     return table
 
 
 def _restore_type(values: pd.Series, kind: str) -> pd.Series:
-    """Numbers of the log are doubles; whole ones become whole numbers again, where the data set has such."""
+    """Convert doubles of the log back to whole numbers in an integer column."""
     if kind == "integer" and (values.dropna() % 1 == 0).all():
         return values.astype("Int64")
     return values
 
 
 def verify_enough(table: pd.DataFrame, needed: int, target: str) -> None:
-    """Raise TooFewLabels unless there are enough rows, of both classes."""
+    """Raise TooFewLabels unless the table has enough rows and both classes."""
     if len(table) < needed:
-        raise TooFewLabels(f"{len(table):,} rows with a known label, {needed:,} are needed (labelled_min_rows). {HINT}")
+        raise TooFewLabels(f"labelled_min_rows: found {len(table):,} labelled rows, expected {needed:,}. {HINT}")
     if table[target].nunique() < 2:
-        raise TooFewLabels(f"all {len(table):,} known labels are of one class, which teaches nothing. {HINT}")
+        raise TooFewLabels(f"all {len(table):,} labels belong to one class, training needs both. {HINT}")
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     flags = Parser(prog="labelled", description=__doc__)
     flags.add_argument(
-        "--output", required=True, help=f"file to write, {' or '.join(WRITABLE)}; relative to the repository"
+        "--output", required=True, help=f"file to write ({' or '.join(WRITABLE)}), relative to the repository"
     )
-    flags.add_argument("--from", default="", help="time of the first row (ISO 8601); empty: from the beginning")
-    flags.add_argument("--to", default="", help="time behind the last row; empty: to the end")
-    flags.add_argument("--rows", default="", help="only the newest so many rows of the log; empty: all")
+    flags.add_argument("--from", default="", help="time of the first row (ISO 8601, included); empty: start of the log")
+    flags.add_argument("--to", default="", help="end time (ISO 8601, excluded); empty: end of the log")
+    flags.add_argument("--rows", default="", help="read only this many of the newest rows of the log; empty: all")
     add_settings(flags, Monitoring, "model_name", "log_url", "labelled_min_rows")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     with exit_on_error():
         print(write_labelled(vars(make_parser().parse_args(argv))), flush=True)
 
 
-def write_labelled(given: dict[str, Any]) -> str:
-    """Write the table and return what was written, in words."""
-    settings = load_monitoring(given)
-    output = Path(paths.resolve_path(given["output"]))
+def write_labelled(flags: dict[str, Any]) -> str:
+    """Write the table; return a line that names the file, its rows and the positive share."""
+    settings = load_monitoring(flags)
+    output = Path(paths.resolve_path(flags["output"]))
     if output.suffix not in WRITABLE or not output.parent.is_dir():
         raise BadParameter(
-            f"-P output={given['output']}: name a file in a folder that is there, {' or '.join(WRITABLE)}."
+            f"-P output={flags['output']}: expected a {' or '.join(WRITABLE)} file in an existing folder."
         )
     tracking.connect()
     columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
-    start, end = (parse_time(given[name], f"-P {name}") if given[name] else None for name in ("from", "to"))
-    last = parse_row_count(given["rows"], "-P rows") if given["rows"] else None
-    log = read_log(get_log_url(settings), start, end, last, labels=True, model_name=settings.model_name)
+    start, end = (parse_time(flags[name], f"-P {name}") if flags[name] else None for name in ("from", "to"))
+    newest = parse_row_count(flags["rows"], "-P rows") if flags["rows"] else None
+    log = read_log(get_log_url(settings), start, end, newest, labels=True, model_name=settings.model_name)
     table = build_labelled_table(log, columns)
     verify_enough(table, settings.labelled_min_rows, columns.source_target)
     with replace_file(output) as part:

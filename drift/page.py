@@ -1,4 +1,4 @@
-"""page: the windows of a drift experiment -> one HTML page over time, which needs no server and no network."""
+"""page: draw the windows of a drift experiment over time, on one HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import webbrowser
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -27,88 +28,120 @@ from stepkit.store import tracking
 
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-ALARM, CALM = "#c0392b", "#2c6fbb"
+ALARM_COLOUR, LINE_COLOUR = "#c0392b", "#2c6fbb"
 SCORE = "drift_score."
 METRICS = [
     "drift_share", "alarm.drift_share", "reference_auc", "rows", "labelled",
-    *(f"{end}.{name}" for name in ("estimated_auc", "realised_auc") for end in ("signal", "lower", "upper")),
+    *(f"{prefix}.{name}" for name in ("estimated_auc", "realised_auc") for prefix in ("signal", "lower", "upper")),
 ]  # fmt: skip
-CATEGORY_AXIS = {"xaxis": {"type": "category", "showticklabels": False}}
+MAX_TICKS = 6
 LAYOUT = {
-    "margin": {"l": 60, "r": 20, "t": 30, "b": 40},
+    "margin": {"l": 60, "r": 20, "t": 30, "b": 60},
     "template": "plotly_white",
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0},
 }
 
 
 def build_table(runs: list[Run]) -> pd.DataFrame:
-    """Return the tags and metrics of n windows, oldest first; a metric that no window has is missing in all."""
+    """Return the tags and metrics of n windows (n rows), oldest first, with a column for each of METRICS."""
     windows = pd.DataFrame([{**run.data.tags, **run.data.metrics, "run_id": run.info.run_id} for run in runs])
+    windows["until"] = pd.to_datetime(windows[history.TO], utc=True, format="ISO8601")
     return windows.reindex(columns=list(dict.fromkeys([*windows, *METRICS])))
 
 
+def make_time_axis(windows: pd.DataFrame) -> dict[str, Any]:
+    """Return an x axis with one place per window, so that a window has the same place in every chart."""
+    ticks = windows.index[:: -(-len(windows) // MAX_TICKS)]
+    labels = windows["until"][ticks].dt.strftime("%b %d<br>%H:%M")
+    return {
+        "title": "end of window (UTC)", "tickvals": list(ticks), "ticktext": list(labels), "ticks": "outside",
+        "ticklen": 7, "range": [-0.5, len(windows) - 0.5], "zeroline": False,
+    }  # fmt: skip
+
+
 def draw_drift_share(windows: pd.DataFrame) -> go.Figure:
+    """Draw the share of drifted columns."""
     line = go.Scatter(
-        x=windows[history.TO], y=windows["drift_share"], mode="lines+markers", line={"color": CALM}, cliponaxis=False,
-        marker={"color": np.where(windows["alarm.drift_share"] == 1, ALARM, CALM), "size": 9},
-        text=windows[history.DECISION] + ": " + windows[history.REASON].map(html.escape),
-        hovertemplate="%{x}<br>%{y:.1%}<br>%{text}<extra></extra>",
+        x=windows.index, y=windows["drift_share"], mode="lines+markers", line={"color": LINE_COLOUR}, cliponaxis=False,
+        marker={"color": np.where(windows["alarm.drift_share"] == 1, ALARM_COLOUR, LINE_COLOUR), "size": 9},
+        text=windows[history.TO] + "<br>" + windows[history.DECISION] + ": " + windows[history.REASON].map(html.escape),
+        hovertemplate="%{y:.1%}<br>%{text}<extra></extra>",
     )  # fmt: skip
-    return go.Figure(line, {"height": 260, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}})
+    return go.Figure(
+        line, {"height": 280, "yaxis": {"title": "share of columns", "tickformat": ".0%", "rangemode": "tozero"}}
+    )
 
 
 def draw_heat_map(windows: pd.DataFrame) -> go.Figure:
+    """Draw the score of every column in every window."""
     scores = windows.filter(regex=f"^{re.escape(SCORE)}")
     names = [str(name).removeprefix(SCORE) for name in scores]
     tags = windows.filter(regex=f"^{re.escape(history.COLUMN)}").bfill().iloc[0]
     heat = go.Heatmap(
-        x=windows[history.TO], y=[html.escape(tags.get(history.COLUMN + name, name)) for name in names], z=scores.T,
-        zmin=0, zmax=0.2, colorscale=[[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM]],
-        hovertemplate="%{y}<br>%{x}<br>moved %{z:.3f}<extra></extra>",
+        x=windows.index, y=[html.escape(tags.get(history.COLUMN + name, name)) for name in names], z=scores.T,
+        zmin=0, zmax=0.2, colorscale=[[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM_COLOUR]],
+        colorbar={"title": {"text": "distance", "side": "right"}, "thickness": 12, "nticks": 5},
+        customdata=np.tile(windows[history.TO], (len(names), 1)),
+        hovertemplate="%{y}<br>%{customdata}<br>distance %{z:.3f}<extra></extra>",
     )  # fmt: skip
-    return go.Figure(
-        heat, {"height": 70 + 17 * len(names), "yaxis": {"autorange": "reversed", "dtick": 1}, **CATEGORY_AXIS}
-    )
+    return go.Figure(heat, {"height": 150 + 17 * len(names), "yaxis": {"autorange": "reversed", "dtick": 1}})
 
 
 def draw_performance(windows: pd.DataFrame) -> go.Figure:
-    figure = go.Figure(layout={"height": 320})
-    for name, colour in (("estimated_auc", CALM), ("realised_auc", "#1e8449")):
-        known = windows.dropna(subset=[f"signal.{name}"])
-        value, lower, upper = (known[f"{end}.{name}"] for end in ("signal", "lower", "upper"))
+    """Draw the estimated and the realised ROC AUC with their intervals, and the AUC of the reference."""
+    figure = go.Figure(layout={"height": 340, "yaxis": {"title": "ROC AUC"}})
+    for name, colour in (("estimated_auc", LINE_COLOUR), ("realised_auc", "#1e8449")):
+        judged = windows.dropna(subset=[f"signal.{name}"])
+        value, lower, upper = (judged[f"{prefix}.{name}"] for prefix in ("signal", "lower", "upper"))
         figure.add_scatter(
-            x=known[history.TO], y=value, name=name.replace("_", " "), mode="lines+markers", line={"color": colour},
+            x=judged.index, y=value, name=name.removesuffix("_auc"), mode="lines+markers", line={"color": colour},
             error_y={"array": upper - value, "arrayminus": value - lower, "color": colour, "thickness": 1},
         )  # fmt: skip
-    reference = {"name": "reference", "line": {"dash": "dot", "color": "#888"}}
-    return figure.add_scatter(x=windows[history.TO], y=windows["reference_auc"], **reference)
+    reference = {"name": "reference", "mode": "lines", "line": {"dash": "dot", "color": "#888"}}
+    return figure.add_scatter(x=windows.index, y=windows["reference_auc"], **reference)
 
 
 def draw_volume(windows: pd.DataFrame) -> go.Figure:
-    figure = go.Figure(layout={"height": 260, **CATEGORY_AXIS})
-    for version, of_version in windows.groupby(history.MODEL_VERSION, sort=False):
-        figure.add_bar(x=of_version[history.TO], y=of_version["rows"], name=f"version {str(version) or '-'}")
-    labelled = {"name": "labelled", "mode": "markers", "marker": {"color": "#222"}}
-    return figure.add_scatter(x=windows[history.TO], y=windows["labelled"], **labelled)
+    """Draw the rows of every window, by model version, and the labelled rows."""
+    figure = go.Figure(layout={"height": 280, "yaxis": {"title": "rows", "rangemode": "tozero"}})
+    for version, version_windows in windows.groupby(history.MODEL_VERSION, sort=False):
+        figure.add_bar(x=version_windows.index, y=version_windows["rows"], name=f"version {str(version) or '-'}")
+    labelled = {"name": "labelled", "mode": "markers", "marker": {"color": "#222"}, "cliponaxis": False}
+    return figure.add_scatter(x=windows.index, y=windows["labelled"], **labelled)
 
 
 PARTS = (
-    ("Drift share", "Share of the columns whose values are no longer those of the training data.", draw_drift_share),
-    ("Columns", "How far each column has moved: the share of rows that would have to move back.", draw_heat_map),
+    (
+        "Drifted columns",
+        "Share of the columns that differ from the reference. Red: the share alarms.",
+        draw_drift_share,
+    ),
+    (
+        "Drift per column",
+        "Distance of each column from the reference: 0 is the same distribution, 1 is no overlap.",
+        draw_heat_map,
+    ),
     (
         "Performance",
-        "ROC AUC: estimated without labels, realised where labels are known; the bars hold 95 %.",
+        "ROC AUC of the model: estimated without labels, and realised on the labelled rows. Bars are 95 % intervals.",
         draw_performance,
     ),
-    ("Volume", "Rows of each window, and how many of them have a label; coloured by model version.", draw_volume),
+    ("Rows per window", "All rows by model version, and the labelled rows.", draw_volume),
 )
 
 
 def render_page(name: str, runs: list[Run], report: Path | None) -> str:
-    """Return the page about the windows of a model, oldest first."""
+    """Return the HTML page about the windows of a model.
+
+    Args:
+        name: the model.
+        runs: one run for each window, oldest first.
+        report: the newest Evidently report, next to the page.
+    """
     windows = build_table(runs)
-    options = {"full_html": False, "include_plotlyjs": False, "config": {"displayModeBar": False}}
-    parts = [(title, about, draw(windows).update_layout(LAYOUT).to_html(**options)) for title, about, draw in PARTS]
+    layout = {**LAYOUT, "xaxis": make_time_axis(windows)}
+    options = {"full_html": False, "include_plotlyjs": False, "config": {"displayModeBar": False, "responsive": True}}
+    parts = [(title, about, draw(windows).update_layout(layout).to_html(**options)) for title, about, draw in PARTS]
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
     newest_first = windows[::-1].to_dict("records")
     link = report.name if report else ""
@@ -116,16 +149,18 @@ def render_page(name: str, runs: list[Run], report: Path | None) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     flags = Parser(prog="page", description=__doc__)
-    flags.add_argument("--experiment", default="drift", help="name of the experiment with the windows")
+    flags.add_argument("--experiment", default="drift", help="MLflow experiment that contains the windows")
     flags.add_argument("--model_name", default="", help="registered model; empty: as in config.yaml")
-    flags.add_argument("--reference", default="", help="as for drift: models:/NAME@ALIAS names the model too")
+    flags.add_argument("--reference", default="", help="as for drift: models:/NAME@ALIAS also names the model")
     flags.add_argument("--output", default="", help="file to write; empty: drift/evidently_reports/MODEL/index.html")
-    flags.add_argument("--open", default="false", choices=["true", "false"], help="true: show it in a browser")
+    flags.add_argument("--open", default="false", choices=["true", "false"], help="true: open the page in a browser")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = make_parser().parse_args(argv)
     with exit_on_error():
         name = get_watched_name(args.model_name, args.reference)
@@ -136,17 +171,22 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def write_page(experiment: str, name: str, path: Path | None) -> Path:
-    """Write the page of a model's windows in an experiment; None means the model's own page in this checkout.
+    """Write the page about the windows of a model, and return its path.
+
+    Args:
+        experiment: name of the experiment.
+        name: the model.
+        path: file to write; None: index.html in the folder of the model.
 
     Raises:
-        BadParameter: no such experiment, or no window in it.
+        BadParameter: the experiment does not exist, or has no window of the model.
     """
     tracking.connect()
     runs = history.fetch_runs(get_experiment_id(experiment), name)
     if not runs:
         command = f"mlflow run ./drift --env-manager local --experiment-name {quote(experiment)}"
         model = f"model_name={'none' if name == history.NO_MODEL else name}"
-        raise BadParameter(f"experiment '{experiment}' has no window of {name}. Make one: {command} -P {quote(model)}")
+        raise BadParameter(f"{name}: no window in experiment '{experiment}'. Compare one: {command} -P {quote(model)}")
     path = path or history.get_page_folder(name) / PAGE
     report = path.with_name(history.REPORT)
     text = render_page(name, runs, report if report.is_file() else None)

@@ -1,7 +1,7 @@
-"""History of windows -> nothing, alert or retrain, and why. Pure: the same history gives the same decision.
+"""Policy of monitoring: decides from the history of windows whether to do nothing, alert or retrain, and why.
 
-Time here is the end of a window, not the clock on the wall: so the past can be replayed, and windows that are looked
-at late are judged as they would have been in time.
+Time is the end of a window, not the wall clock. The past can therefore be replayed, and a window that is compared late
+gets the decision that it would have got in time.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Action = Literal["nothing", "alert", "retrain"]
 
 @dataclass(frozen=True)
 class Observation:
-    """One window of the past, or the one at hand, whose action is not decided yet."""
+    """One window: a past one with its decision, or the current one before the decision."""
 
     key: str
     time: datetime
-    """The window's end."""
+    """End of the window."""
     rows: int
     version: str
     alarms: frozenset[str] = frozenset()
     judged: bool = True
-    """False: empty, or too few rows to say anything."""
+    """False if the window is empty or has too few rows."""
     action: Action = "nothing"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do about a window. `signals` are those that alarm; `recovered`: the alarm before it is over."""
+    """Decision about a window. `signals` names the alarms; `recovered` is true if the previous window had some."""
 
     action: Action
     reason: str
@@ -42,72 +42,83 @@ class Decision:
     recovered: bool = False
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         until = self.cooldown_until.isoformat() if self.cooldown_until else None
         return {**asdict(self), "cooldown_until": until}
 
 
-def decide(policy: Policy, history: Sequence[Observation], now: Observation) -> Decision:
-    """Decide about a window.
+def decide(policy: Policy, history: Sequence[Observation], current: Observation) -> Decision:
+    """Return the decision about a window. The same history always gives the same decision.
 
     Args:
-        history: windows of the same model (any version) in any order; those that end later than `now` do not count.
-        now: the window at hand.
+        policy: the signals, thresholds and cooldowns of config.yaml.
+        history: windows of the same model, of any version and in any order; those that end after `current` are ignored.
+        current: the window to decide about.
     """
-    past = sorted((one for one in history if one.time < now.time and one.key != now.key), key=lambda one: one.time)
-    watched = {*policy.alert_signals, *policy.retrain_signals}
-    alarms, until = sorted(now.alarms & watched), _compute_cooldown_end(policy, past)
-    if not now.judged:
-        return Decision("nothing", f"not judged: {now.rows:,} rows", [], until)
+    past = sorted(
+        (window for window in history if window.time < current.time and window.key != current.key),
+        key=lambda window: window.time,
+    )
+    policy_signals = {*policy.alert_signals, *policy.retrain_signals}
+    alarms, until = sorted(current.alarms & policy_signals), _compute_cooldown_end(policy, past)
+    if not current.judged:
+        return Decision("nothing", f"not judged: only {current.rows:,} rows", [], until)
+    judged = [window for window in past if window.judged]
     if not alarms:
-        # the window before counts whichever version it was of: a new champion may be the cure
-        judged = [one for one in past if one.judged]
-        recovered = bool(judged) and bool(judged[-1].alarms & watched)
-        return Decision("nothing", "no signal alarms", [], until, recovered)
-    same = [one for one in past if one.judged and one.version == now.version]
-    last = [*same, now][-policy.of_windows :]
-    count = sum(1 for one in last if one.alarms & {*policy.retrain_signals})
-    objection = _explain_no_retraining(policy, past, now, count, len(last))
-    named = ", ".join(alarms)
+        # The previous window counts whatever its version: the new champion may be the cure.
+        recovered = bool(judged) and bool(judged[-1].alarms & policy_signals)
+        return Decision("nothing", "no alarms", [], until, recovered)
+    same_version = [window for window in judged if window.version == current.version]
+    last = [*same_version, current][-policy.of_windows :]
+    count = sum(1 for window in last if window.alarms & {*policy.retrain_signals})
+    objection = _explain_no_retraining(policy, past, current, count)
+    names = ", ".join(alarms)
     if not objection:
-        until = now.time + timedelta(hours=policy.cooldown_hours)
-        return Decision("retrain", f"{named}: {count} of the last {len(last)} windows alarm", alarms, until)
-    if reported := _find_earlier_report(policy, past, now, alarms):
-        return Decision("nothing", f"{named} still; told at {_format_time(reported.time)}. {objection}", alarms, until)
-    return Decision("alert", f"{named}. {objection}", alarms, until)
+        until = current.time + timedelta(hours=policy.cooldown_hours)
+        windows = "this window" if len(last) == 1 else f"{count} of the last {len(last)} windows"
+        return Decision("retrain", f"{names}: alarm in {windows}", alarms, until)
+    if earlier := _find_earlier_report(policy, past, current, alarms):
+        reported = f"already reported for the window until {_format_time(earlier.time)}"
+        return Decision("nothing", f"{names}: {reported}. {objection}", alarms, until)
+    return Decision("alert", f"{names}: alarm. {objection}", alarms, until)
 
 
-def _explain_no_retraining(policy: Policy, past: list[Observation], now: Observation, count: int, windows: int) -> str:
-    """Why an alarm does not lead to a retraining, in words; "" if it does."""
-    if not now.alarms & {*policy.retrain_signals}:
-        return "No retraining: none of these calls for it"
+def _explain_no_retraining(policy: Policy, past: list[Observation], current: Observation, count: int) -> str:
+    """Return the reason why an alarm does not lead to a retraining, or "" if it does."""
+    if not current.alarms & {*policy.retrain_signals}:
+        return "No retraining: retrain_signals contains none of these"
     if count < policy.confirm:
-        return f"No retraining yet: {count} of {windows} windows alarm, {policy.confirm} are needed"
-    if now.rows < policy.retrain_min_rows:
-        return f"No retraining: {now.rows:,} rows, {policy.retrain_min_rows:,} are needed"
+        return f"No retraining yet: alarm in {count} of {policy.of_windows} windows, confirm is {policy.confirm}"
+    if current.rows < policy.retrain_min_rows:
+        return f"No retraining: only {current.rows:,} rows, retrain_min_rows is {policy.retrain_min_rows:,}"
     until = _compute_cooldown_end(policy, past)
-    if until is not None and now.time < until:
+    if until is not None and current.time < until:
         return f"No retraining: cooldown until {_format_time(until)}"
-    since = now.time - timedelta(days=policy.cap_days)
-    lately = [one for one in past if one.action == "retrain" and one.time > since]
-    if len(lately) >= policy.retrain_cap:
-        return f"No retraining: {len(lately)} within {policy.cap_days:g} days, {policy.retrain_cap} are allowed"
+    since = current.time - timedelta(days=policy.cap_days)
+    retrainings = sum(1 for window in past if window.action == "retrain" and window.time > since)
+    if retrainings >= policy.retrain_cap:
+        return f"No retraining: {retrainings} within {policy.cap_days:g} days, retrain_cap is {policy.retrain_cap}"
     return ""
 
 
 def _find_earlier_report(
-    policy: Policy, past: list[Observation], now: Observation, alarms: list[str]
+    policy: Policy, past: list[Observation], current: Observation, alarms: list[str]
 ) -> Observation | None:
-    """The last window within the cooldown that was reported, if the same alarms were."""
-    since = now.time - timedelta(hours=policy.alert_cooldown_hours)
-    reported = [one for one in past if one.action != "nothing" and one.time > since and one.version == now.version]
-    known = frozenset().union(*(one.alarms for one in reported))
-    return reported[-1] if reported and set(alarms) <= known else None
+    """Return the last window reported within the alert cooldown, if the reports covered all of these alarms."""
+    since = current.time - timedelta(hours=policy.alert_cooldown_hours)
+    reported = [
+        window
+        for window in past
+        if window.action != "nothing" and window.time > since and window.version == current.version
+    ]
+    reported_alarms = frozenset().union(*(window.alarms for window in reported))
+    return reported[-1] if reported and set(alarms) <= reported_alarms else None
 
 
 def _compute_cooldown_end(policy: Policy, past: list[Observation]) -> datetime | None:
-    retrained = [one.time for one in past if one.action == "retrain"]
-    return max(retrained) + timedelta(hours=policy.cooldown_hours) if retrained else None
+    times = [window.time for window in past if window.action == "retrain"]
+    return max(times) + timedelta(hours=policy.cooldown_hours) if times else None
 
 
-def _format_time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+def _format_time(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""drift: a reference + a window of the prediction log -> drift_report.html, drift.json and a decision."""
+"""drift: compare a window of the prediction log with a reference -> drift_report.html, drift.json and a decision."""
 
 from __future__ import annotations
 
@@ -37,30 +37,32 @@ from stepkit.strict_json import to_json
 log = logging.getLogger("drift")
 
 SECRET_SETTING = "log_url"
-"""May hold a password, and does not change the result."""
+"""The setting that may hold a password; it does not change the result."""
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     flags = make_settings_parser(Monitoring, "drift", "drift", __doc__)
-    flags.add_argument("--result", default="", help="file to which drift.json is written too")
+    flags.add_argument("--result", default="", help="also write drift.json to this file")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = make_parser().parse_args(argv)
-    with exit_on_error():  # before a run is opened, which would keep what was typed
+    with exit_on_error():  # MLflow records the parameters of a run, so check them before opening one.
         if find_spec("evidently") is None:
             raise PackagesMissing(
-                "Evidently is not installed here. Type make drift, or once make .venv/drift.stamp and this again; or "
-                "let MLflow make an environment: --env-manager uv"
+                "Evidently: not installed in this environment. Use make drift, or run make .venv/drift.stamp once and "
+                "try again, or let MLflow build an environment (--env-manager uv)."
             )
         settings = load_monitoring(vars(args))
     args.step = history.STEP_NAME
     with step_run(args) as run:
         sides = read_sides(run.client, settings, run.folder)
         key = compute_window_key(sides, settings)
-        before = history.find_earlier_run(run.client, run.experiment_id, run.run_id, key)
-        result = reuse_result(run, before.info.run_id) if before else compare_window(run, sides, settings, key)
+        earlier = history.find_earlier_run(run.client, run.experiment_id, run.run_id, key)
+        result = reuse_result(run, earlier.info.run_id) if earlier else compare_window(run, sides, settings, key)
         if args.result:
             path = Path(resolve_path(args.result))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,57 +71,59 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def compute_window_key(sides: Sides, settings: Monitoring) -> str:
-    """Return 16 hex digits for what is compared with what, and how: the same again need not be computed again."""
+    """Return 16 hex digits that identify a comparison: its window, labels, model, reference and settings."""
     current = sides.current
-    known = {
+    identity = {
         "window": [str(current.start), str(current.end), len(current.rows)],
         "rows": "" if current.start else compute_digest(current.rows),
-        # a corrected label says another thing of the model, as a new one does
+        # A new or corrected label changes the performance of the model.
         "scored": [
-            one if one is None else compute_digest(pd.Series(one)) for one in (current.probability, current.label)
+            values if values is None else compute_digest(pd.Series(values))
+            for values in (current.probability, current.label)
         ],
         "model": [sides.model_name, sides.version] if sides.watched else [],
         "reference": sides.reference.address,
         "settings": settings.model_dump(exclude={SECRET_SETTING, "current", "reference"}),
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def compute_digest(rows: pd.DataFrame | pd.Series) -> str:
+    """Return the sha256 digest of a table or column, as hex digits."""
     return hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()
 
 
 def reuse_result(run: StepRun, run_id: str) -> dict[str, Any]:
-    """Return the result of the earlier run of this window; this one names it and stays out of the history."""
+    """Return the result of the earlier run of this window; this run names it, and is not part of the history."""
     result: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{history.RESULT}")
     run.client.delete_tag(run.run_id, history.KEY)
     run.client.set_tag(run.run_id, "same_as", run_id)
-    run.log_summary(f"this window was compared before, by run {run_id}: {result['decision']['action']}")
+    run.log_summary(f"window already compared by run {run_id}: {result['decision']['action']}")
     return result
 
 
 def compare_window(run: StepRun, sides: Sides, settings: Monitoring, key: str) -> dict[str, Any]:
-    """Judge a window, decide about it, publish both and return drift.json."""
+    """Judge a window, decide about it, publish the result and return it (the content of drift.json)."""
     rows = len(sides.current.rows)
     status = ("too_few_rows" if rows else "empty") if rows < settings.min_rows else history.JUDGED_STATUS
-    judged = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judgement([])
-    now = Observation(
+    judgement = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judgement([])
+    observation = Observation(
         key=key,
         time=sides.current.end or datetime.now(UTC),
         rows=rows,
         version=sides.version,
-        alarms=frozenset(name for name, one in judged.signals.items() if one["alarm"]),
+        alarms=frozenset(name for name, signal in judgement.signals.items() if signal["alarm"]),
         judged=status == history.JUDGED_STATUS,
     )
     past = history.fetch_runs(run.experiment_id, sides.model_name)
-    decision = decide(settings, [history.to_observation(one) for one in past], now)
-    result = build_result(run, sides, judged, now, status) | {"decision": decision.to_dict()}
+    decision = decide(settings, [history.to_observation(past_run) for past_run in past], observation)
+    result = build_result(run, sides, judgement, observation, status) | {"decision": decision.to_dict()}
     run.publish_json(result, history.RESULT)
     log_tags(result)
     log_metrics(result)
     run.log_summary(format_summary(result))
     if decision.action == "retrain" and sides.watched:
-        log.info("next, retrain on what is labelled:\n%s", "\n".join(format_retraining_commands(sides.watched)))
+        log.info("next: retrain on the labelled rows\n%s", "\n".join(format_retraining_commands(sides.watched)))
     return result
 
 
@@ -132,15 +136,15 @@ def format_retraining_commands(watched: WatchedVersion) -> list[str]:
 
 
 def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judgement:
-    """Judge, draw Evidently's page, and put it on the run and next to this file."""
+    """Judge a window; publish the Evidently report to the run and copy it to the checkout. Return the judgement."""
     from drift.compare import evidently_report
 
     if settings.tests == "evidently":
         snapshot, columns = evidently_report.compare_by_evidently(sides)
-        judged = judge(sides, settings, columns)
+        judgement = judge(sides, settings, columns)
     else:
-        judged = judge(sides, settings)
-        snapshot = evidently_report.build_snapshot(sides, judged)
+        judgement = judge(sides, settings)
+        snapshot = evidently_report.build_snapshot(sides, judgement)
     path = run.folder / history.REPORT
     snapshot.save_html(str(path))
     run.publish_file(path, history.REPORT)
@@ -148,11 +152,13 @@ def publish_report(run: StepRun, sides: Sides, settings: Monitoring) -> Judgemen
     folder.mkdir(parents=True, exist_ok=True)
     with replace_file(folder / history.REPORT) as part:
         shutil.copyfile(path, part)
-    return judged
+    return judgement
 
 
-def build_result(run: StepRun, sides: Sides, judged: Judgement, now: Observation, status: str) -> dict[str, Any]:
-    """Return drift.json, without the decision."""
+def build_result(
+    run: StepRun, sides: Sides, judgement: Judgement, observation: Observation, status: str
+) -> dict[str, Any]:
+    """Return the content of drift.json, without the decision."""
     current = sides.current
     return {
         "run_id": run.run_id,
@@ -162,28 +168,29 @@ def build_result(run: StepRun, sides: Sides, judged: Judgement, now: Observation
         "current": current.address,
         "window": {
             "from": current.start.isoformat() if current.start else None,
-            "to": now.time.isoformat(),
-            "rows": now.rows,
+            "to": observation.time.isoformat(),
+            "rows": observation.rows,
             "labelled": current.labelled,
             "versions": current.versions,
             "future_rows": current.future_rows,
-            "key": now.key,
+            "key": observation.key,
         },
         "status": status,
-        "dataset_drift": "drift_share" in now.alarms,
-        "drift_share": judged.drift_share,
-        "drifted": [asdict(one) for one in judged.drifted],
-        "columns": [asdict(one) for one in judged.columns],
-        "quality": [asdict(fault) for fault in judged.faults if fault.alarm],
-        "signals": judged.signals,
-        "details": judged.details,
-        "report": f"runs:/{run.run_id}/{history.REPORT}" if now.judged else None,
+        "dataset_drift": "drift_share" in observation.alarms,
+        "drift_share": judgement.drift_share,
+        "drifted": [asdict(column) for column in judgement.drifted],
+        "columns": [asdict(column) for column in judgement.columns],
+        "quality": [asdict(fault) for fault in judgement.faults if fault.alarm],
+        "signals": judgement.signals,
+        "details": judgement.details,
+        "report": f"runs:/{run.run_id}/{history.REPORT}" if observation.judged else None,
     }
 
 
 def log_tags(result: dict[str, Any]) -> None:
+    """Set the tags of the run: window, model, status, alarms and decision."""
     window, decision = result["window"], result["decision"]
-    names = [one["column"] for one in result["columns"]]
+    names = [column["column"] for column in result["columns"]]
     mlflow.set_tags(
         {
             history.FROM: window["from"] or "",
@@ -194,7 +201,7 @@ def log_tags(result: dict[str, Any]) -> None:
             history.REFERENCE: result["reference"],
             history.WINDOW_ADDRESS: result["current"],
             history.STATUS: result["status"],
-            history.ALARMS: ",".join(name for name, one in result["signals"].items() if one["alarm"]),
+            history.ALARMS: ",".join(name for name, signal in result["signals"].items() if signal["alarm"]),
             history.REASON: decision["reason"],
             history.DECISION: decision["action"],
             **{history.COLUMN + make_metric_name(name): name for name in names if make_metric_name(name) != name},
@@ -203,6 +210,7 @@ def log_tags(result: dict[str, Any]) -> None:
 
 
 def log_metrics(result: dict[str, Any]) -> None:
+    """Log the metrics of the run: rows, scores per column, signals and alarms."""
     values: dict[str, float] = {name: result["window"][name] for name in ("rows", "labelled")}
     if result["columns"]:
         values |= {"drift_share": result["drift_share"], "drifted_columns": len(result["drifted"])}
@@ -211,26 +219,27 @@ def log_metrics(result: dict[str, Any]) -> None:
         values |= {f"drift_score.{name}": column["score"], f"drifted.{name}": int(column["drifted"])}
     for name, signal in result["signals"].items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
-        values |= {f"{end}.{name}": signal[end] for end in ("lower", "upper") if end in signal}
+        values |= {f"{bound}.{name}": signal[bound] for bound in ("lower", "upper") if bound in signal}
     if "reference_auc" in result["details"]:
         values["reference_auc"] = result["details"]["reference_auc"]["value"]
     mlflow.log_metrics(values)
 
 
 def format_summary(result: dict[str, Any]) -> str:
-    window, decision = result["window"], result["decision"]
+    """Return one line: the drifted columns, the decision, and the columns with unreadable values."""
+    rows, decision = result["window"]["rows"], result["decision"]
     if result["status"] != history.JUDGED_STATUS:
-        return f"{result['status']}: {window['rows']:,} rows in the window; nothing to judge"
-    names = [one["column"] for one in result["drifted"]]
-    named = f" ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})" if names else ""
+        return f"{decision['reason']} ({result['status']})"
+    names = [column["column"] for column in result["drifted"]]
+    listed = f" ({', '.join(names[:5])}{' ...' if len(names) > 5 else ''})" if names else ""
     unreadable = "".join(
-        f"; {one['column']}: {one['rows']:,} {one['kind']} values where numbers are expected (first rows "
-        f"{', '.join(map(str, one['first']))})"
-        for one in result["details"]["unreadable"]
+        f". {column['column']}: found {column['rows']:,} {column['kind']} values, expected numbers (first rows "
+        f"{', '.join(map(str, column['first']))})"
+        for column in result["details"]["unreadable"]
     )
     return (
-        f"{window['rows']:,} rows: {len(names)} of {len(result['columns'])} columns drift{named}; "
-        f"{decision['action']}: {decision['reason']}{unreadable}"
+        f"{rows:,} rows, drifted columns: {len(names)} of {len(result['columns'])}{listed}. "
+        f"Decision: {decision['action']} ({decision['reason']}){unreadable}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The settings of monitoring: `drift` of config.yaml, and above it what was typed as a parameter of the project."""
+"""Settings of monitoring: the parameters of the project, then `drift` of config.yaml, then the defaults."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from stepkit.settings.load import resolve_settings
 
 URL_SETTINGS = {
     "log_url": f"Set {URL_VARIABLE} instead.",
-    "reference": "Put it into an environment variable and name that: reference=env:DATA_URL.",
-    "current": "Put it into an environment variable and name that: current=env:DATA_URL.",
+    "reference": "Put the URL into an environment variable: reference=env:DATA_URL.",
+    "current": "Put the URL into an environment variable: current=env:DATA_URL.",
 }
-"""The settings that may hold a secret, and what to do with one that does."""
+"""Settings that may hold a secret, each with the alternative."""
 
 
 def load_monitoring(typed: Mapping[str, str]) -> Monitoring:
-    """Return the settings: what was typed, else what config.yaml says, else the default.
+    """Return the settings of monitoring.
 
     Args:
-        typed: the flags of a command; those that are not settings are left out.
+        typed: the flags of a command; other flags than settings are ignored.
 
     Raises:
-        BadParameter: a value that does not fit; the message names it and where it stands.
-        SecretInAddress: an address holds a password, which MLflow would keep.
+        BadParameter: a value is invalid; the message names its key and source.
+        SecretInAddress: a URL holds a password, which MLflow would record.
     """
     settings = resolve_settings(
         Monitoring, "drift", {key: typed[key] for key in Monitoring.model_fields if key in typed}
@@ -37,13 +37,13 @@ def load_monitoring(typed: Mapping[str, str]) -> Monitoring:
 
 
 def get_log_url(settings: Monitoring) -> str:
-    """Return the prediction log's address, which may hold a password and so may come from the environment."""
+    """Return the URL of the prediction log; it comes from the environment if it holds a password."""
     return settings.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
 
 
 def get_reference_model(settings: Monitoring) -> str:
-    """Return the address of the model that is watched; "" if files are compared without one."""
+    """Return the URI of the monitored model; "" if files are compared without a model."""
     if settings.reference.startswith("models:/"):
         return settings.reference
-    # null in config.yaml is the registered model; only who types model_name=none has none
+    # null in config.yaml means the registered model; only model_name=none means no model.
     return f"models:/{settings.model_name}@champion" if settings.model_name else ""

@@ -1,4 +1,7 @@
-"""When an event is told: pure rules over what an address was told before. No database, no clock, no network."""
+"""Rules that decide when an event is sent, from the messages that an address received before.
+
+Pure functions: no database, no clock, no network.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 State = Literal["alarm", "fine", "news", "silent"]
-"""alarm: something is wrong. fine: it is well (again). news: told once, whatever stands. silent: changes nothing."""
+"""alarm: something is wrong. fine: all-clear. news: sent once, whatever the state. silent: never sent."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that may be worth a message.
+    """Event that may be worth a message.
 
     Attributes:
-        topic: what it is about; alarms and their end are counted for each topic by itself.
-        level: how grave an alarm is; one that grows graver is told at once.
-        key: what makes it the same event when a task runs again: its window, its DAG run.
-        until: the end of the window that it is about (or the moment itself); UTC.
-        may_repeat: an alarm that stands is told again at once: the policy that let it through has seen to the cooldown.
+        topic: the subject; alarms and all-clears are counted per topic.
+        level: severity of an alarm; a higher level than before is sent at once.
+        key: identifies the event when a task runs again: its window, or its DAG run.
+        until: end of the window, or the time of the event; UTC.
+        may_repeat: an active alarm is sent again at once, because the policy has already applied the cooldown.
     """
 
     topic: str
@@ -35,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """A message that one address has received."""
+    """Message that one address has received."""
 
     state: State
     key: str
@@ -44,23 +47,25 @@ class SentMessage:
     level: int = 1
 
 
-def explain_silence(event: Event, told: Sequence[SentMessage], now: datetime, cooldown: timedelta) -> str:
-    """Return why an event is not told to an address, in words, or "" if it is to be told.
+def explain_silence(event: Event, sent: Sequence[SentMessage], now: datetime, cooldown: timedelta) -> str:
+    """Return the reason why an event is not sent to an address, or "" if it is to be sent.
 
     Args:
-        told: what that address was told of this topic, oldest first.
-        cooldown: how long an alarm that stands is not repeated.
+        event: the event.
+        sent: messages about this topic that the address has received, oldest first.
+        now: the current time, UTC.
+        cooldown: an active alarm is not repeated within this time.
     """
-    if any((one.state, one.key, one.level) == (event.state, event.key, event.level) for one in told):
-        return "told before"
+    if any((message.state, message.key, message.level) == (event.state, event.key, event.level) for message in sent):
+        return "already sent"
     if event.state == "news":
         return ""
-    last = next((one for one in reversed(told) if one.state != "news"), None)
+    last = next((message for message in reversed(sent) if message.state != "news"), None)
     if last and event.until < last.until:
-        return "about an older window than the last message"
+        return "older window than the last message"
     if event.state == "fine":
-        return "" if last and last.state == "alarm" else "no alarm stands"
-    stands = last and last.state == "alarm" and event.level <= last.level and not event.may_repeat
-    if last and stands and now - last.at < cooldown:
-        return f"the alarm stands and was told less than {cooldown / timedelta(hours=1):g} h ago"
+        return "" if last and last.state == "alarm" else "no active alarm"
+    is_active = last and last.state == "alarm" and event.level <= last.level and not event.may_repeat
+    if last and is_active and now - last.at < cooldown:
+        return f"same alarm sent less than {cooldown / timedelta(hours=1):g} h ago"
     return ""

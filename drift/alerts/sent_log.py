@@ -1,4 +1,4 @@
-"""Table of the messages that were delivered, and to whom: it outlives restarts."""
+"""Journal of the delivered messages and their addresses, kept in a database across restarts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prediction_log.errors import LogUnfit
 from stepkit.errors import StepError
 from stepkit.secret_urls import hide_secrets_in_text
 
+JOURNAL_VARIABLE = "DRIFT_ALERTS_JOURNAL"
 DEFAULT_URL = "sqlite:///alerts.db"
 
 _SENT = Table(
@@ -34,17 +35,17 @@ _SENT = Table(
 
 
 class JournalUnusable(StepError):
-    """The database of the messages that were sent cannot be used."""
+    """The database of the sent messages cannot be used."""
 
 
 class Journal:
-    """The messages that were delivered."""
+    """Messages that were delivered."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def list_messages(self, topic: str, address: str) -> list[SentMessage]:
-        """Return what an address was told of a topic, oldest first."""
+        """Return the messages about a topic that an address received, oldest first."""
         query = select(_SENT).where(_SENT.c.topic == topic, _SENT.c.address == address).order_by(_SENT.c.id)
         with _open_transaction(self._engine) as connection:
             rows = connection.execute(query).all()
@@ -54,7 +55,7 @@ class Journal:
         ]
 
     def record_message(self, event: Event, address: str, now: datetime) -> None:
-        """Remember that an event was delivered to an address."""
+        """Record that an event was delivered to an address."""
         names = ("topic", "state", "level", "key", "title", "body")
         values = {"at": _to_naive_utc(now), "until": _to_naive_utc(event.until), "address": address}
         with _open_transaction(self._engine) as connection:
@@ -63,15 +64,15 @@ class Journal:
 
 @contextmanager
 def open_journal(url: str) -> Iterator[Journal]:
-    """Open the journal, making its table where there is none.
+    """Open the journal, and create its table if it is missing.
 
     Raises:
-        JournalUnusable: the address is none, or the database cannot be reached or written.
+        JournalUnusable: the URL is invalid, or the database cannot be reached or written.
     """
     try:
         engine = open_engine(url)
     except LogUnfit as error:
-        raise JournalUnusable(f"the alerts' journal cannot be kept as it is told to be: {error}") from error
+        raise JournalUnusable(f"{JOURNAL_VARIABLE}: {error}") from error
     try:
         with _open_transaction(engine) as connection:
             _SENT.metadata.create_all(connection)
@@ -82,17 +83,17 @@ def open_journal(url: str) -> Iterator[Journal]:
 
 @contextmanager
 def _open_transaction(engine: Engine) -> Iterator[Connection]:
-    """Begin a transaction whose failure is one message, without the password that the address may hold."""
+    """Open a transaction; an error becomes one message, without the password in the URL."""
     try:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
         reason = hide_secrets_in_text(format_reason(error), to_text_with_password(engine.url))
         raise JournalUnusable(
-            f"the alerts' journal {format_url(engine.url)} cannot be used: {reason}. Another: DRIFT_ALERTS_JOURNAL."
+            f"{JOURNAL_VARIABLE}: cannot use {format_url(engine.url)} ({reason}). Set another database URL."
         ) from error
 
 
 def _to_naive_utc(moment: datetime) -> datetime:
-    """SQLite keeps no zone; everything is written in UTC."""
+    # SQLite stores no time zone.
     return moment.astimezone(UTC).replace(tzinfo=None)

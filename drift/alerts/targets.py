@@ -1,4 +1,4 @@
-"""Send a message to apprise's addresses: Slack, PagerDuty, e-mail, a plain webhook and a hundred others."""
+"""Addresses of alerts, reached by apprise: Slack, PagerDuty, e-mail, a webhook and about a hundred others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drift.alerts.dedup import Event
 from stepkit.errors import StepError
 
 VARIABLE = "DRIFT_ALERTS"
-"""The variable with the addresses: they hold secrets, so they are no parameter and in no file."""
+"""The environment variable that holds the addresses: they contain secrets, so parameters and files must not."""
 
 _NOTIFY_TYPES = {
     "alarm": apprise.NotifyType.WARNING,
@@ -27,7 +27,7 @@ _ASSET = apprise.AppriseAsset(app_id="credit_default", app_desc="model monitorin
 
 
 class AddressUnknown(StepError):
-    """An address of an alert is none that apprise knows."""
+    """Apprise does not know an address."""
 
 
 class NotDelivered(StepError):
@@ -36,11 +36,11 @@ class NotDelivered(StepError):
 
 @dataclass(frozen=True)
 class Address:
-    """One place that messages go to.
+    """Address that receives messages.
 
     Attributes:
-        id: a digest of the address, the same for the same place.
-        shown: the address with its secrets masked.
+        id: digest of the address.
+        masked: the address without its secrets.
     """
 
     id: str
@@ -48,25 +48,25 @@ class Address:
     _service: apprise.NotifyBase
 
     def should_receive(self, event: Event) -> bool:
-        """Return whether an event is meant for this place: PagerDuty wakes people, and not for news."""
+        """Return False for news to PagerDuty, which wakes people."""
         return not (event.state == "news" and isinstance(self._service, NotifyPagerDuty))
 
     def send(self, event: Event) -> bool:
-        """Send an event; return whether it was taken."""
+        """Send an event; return True if the service accepted it."""
         if isinstance(self._service, NotifyPagerDuty) and not self._service.dedup:
-            self._service.dedup = event.topic  # by this the message that all is well again ends the incident
-        grave = event.state == "alarm" and event.level >= _CRITICAL_LEVEL
-        kind = apprise.NotifyType.FAILURE if grave else _NOTIFY_TYPES[event.state]
-        one = apprise.Apprise(asset=_ASSET)
-        one.add(self._service)
-        return bool(one.notify(body=event.body, title=event.title, notify_type=kind))
+            self._service.dedup = event.topic  # the all-clear closes the incident with this key
+        is_critical = event.state == "alarm" and event.level >= _CRITICAL_LEVEL
+        kind = apprise.NotifyType.FAILURE if is_critical else _NOTIFY_TYPES[event.state]
+        sender = apprise.Apprise(asset=_ASSET)
+        sender.add(self._service)
+        return bool(sender.notify(body=event.body, title=event.title, notify_type=kind))
 
 
 def read_addresses() -> list[Address]:
-    """Return the addresses in DRIFT_ALERTS, separated by white space; none if it is empty.
+    """Return the addresses in DRIFT_ALERTS, which are separated by white space.
 
     Raises:
-        AddressUnknown: one of them is none; only its scheme is shown.
+        AddressUnknown: apprise does not know an address; the message shows its scheme only.
     """
     logging.getLogger("apprise").setLevel(logging.ERROR)
     return [_parse_address(number, text) for number, text in enumerate(os.environ.get(VARIABLE, "").split(), start=1)]
@@ -77,11 +77,10 @@ def _parse_address(number: int, text: str) -> Address:
     if service is None:
         scheme = match[0] if (match := re.match(r"\w+://", text)) else "no scheme"
         raise AddressUnknown(
-            f"address {number} of {VARIABLE} ({scheme}...) is none that apprise "
-            "can use. It wants, for example, json://HOST/PATH, slack://TOKEN/TOKEN/TOKEN or "
-            "pagerduty://INTEGRATION_KEY@API_KEY."
+            f"{VARIABLE}: apprise does not know address {number} ({scheme}...). Examples: json://HOST/PATH, "
+            "slack://TOKEN/TOKEN/TOKEN, pagerduty://INTEGRATION_KEY@API_KEY."
         )
     if isinstance(service, NotifyPagerDuty) and "action=" not in text:
         service.action = PagerDutyAction.MAP
-    shown = str(service.url(privacy=True)).partition("?")[0]
-    return Address(hashlib.sha256(text.encode()).hexdigest()[:16], shown, service)
+    masked = str(service.url(privacy=True)).partition("?")[0]
+    return Address(hashlib.sha256(text.encode()).hexdigest()[:16], masked, service)

@@ -1,8 +1,8 @@
-"""Two samples of a column -> whether they differ: certainly (a test) and by an amount that matters (an effect).
+"""Comparison of two samples of a column by a statistical test and by an effect size.
 
-The test follows from the column and from the sizes of the samples; both must speak before a column counts as drifted.
-With few rows the certainty decides, with many the size of the effect: among 30,000 rows a test finds differences that
-nobody would act upon.
+A column has drifted only if the test is significant and the effect is large enough. The test depends on the type of
+the column and on the sample sizes. With few rows the test decides; with many rows the effect decides, because among
+30,000 rows a test also finds differences that are too small to act on.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from scipy import stats
 from stepkit.model.statistics import compute_ks_test, compute_total_variation
 
 MAX_CODES = 12
-"""Up to so many distinct numbers a column counts as one of codes."""
+"""A numeric column with at most this many distinct values counts as categorical."""
 
 MIN_EXPECTED = 5.0
-"""Cells of a contingency table that expect fewer rows are pooled (Cochran, Biometrics 10, 1954)."""
+"""Smallest expected count of a cell in a contingency table; rarer codes are pooled (Cochran, Biometrics 10, 1954)."""
 
 MIN_SAMPLE = 20
 MAX_EXACT_ROWS = 1_000
-"""Up to so many rows in the smaller sample p-values are computed exactly."""
+"""P-values are exact if the smaller sample has at most this many rows."""
 
 NO_TEST = "nothing to compare"
 
 
 @dataclass(frozen=True)
 class ColumnComparison:
-    """Two samples of a column. `score` is an effect between 0 and 1, `p_value` how likely it is by chance alone."""
+    """Comparison of two samples of a column. `score` is the effect size, from 0 (equal) to 1 (no overlap)."""
 
     column: str
     test: str
@@ -48,17 +48,18 @@ class ColumnComparison:
 def compare_column(
     column: str, reference: pd.Series, current: pd.Series, coded: bool, p_threshold: float, min_effect: float
 ) -> ColumnComparison:
-    """Compare two samples of a column; gaps are left out (they are judged by their share, see quality)."""
-    before, now = reference.dropna(), current.dropna()
+    """Compare two samples of a column, without missing values (quality.py judges their share)."""
+    before, after = reference.dropna(), current.dropna()
     test, score, p_value = NO_TEST, 0.0, 1.0
-    if min(len(before), len(now)) >= MIN_SAMPLE:
-        test, score, p_value = compare_shares(before, now) if coded else compare_order(before, now)
+    if min(len(before), len(after)) >= MIN_SAMPLE:
+        test, score, p_value = compare_shares(before, after) if coded else compare_order(before, after)
     drifted = p_value <= p_threshold and score >= min_effect
     means = compute_mean(reference), compute_mean(current)
     return ColumnComparison(column, test, score, p_value, min_effect, p_threshold, drifted, *means)
 
 
 def compute_mean(values: pd.Series) -> float | None:
+    """Return the mean, or None if the values are not numbers, all missing, or have no finite mean."""
     if not pd.api.types.is_numeric_dtype(values) or values.isna().all():
         return None
     mean = float(values.mean())
@@ -66,19 +67,19 @@ def compute_mean(values: pd.Series) -> float | None:
 
 
 def is_coded(reference: pd.Series, declared: bool) -> bool:
-    """Whether a column holds codes (compared by their shares) rather than amounts (compared by their order)."""
+    """Return True for codes (compared by their shares), False for amounts (compared by their order)."""
     return declared or not pd.api.types.is_numeric_dtype(reference) or reference.nunique() <= MAX_CODES
 
 
 def compare_order(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
-    """Two-sample Kolmogorov-Smirnov; the score is the largest distance of the two distribution functions."""
+    """Return test, score and p-value of amounts. The score is the largest distance of the distribution functions."""
     return "Kolmogorov-Smirnov", *compute_ks_test(reference.to_numpy(float), current.to_numpy(float))
 
 
 def compare_shares(reference: pd.Series, current: pd.Series) -> tuple[str, float, float]:
-    """Compare the shares of codes; the score is the total variation: the share of rows that would have to move.
+    """Return test, score and p-value of codes. The score is the total variation: the share of rows with a changed code.
 
-    Rare codes are pooled. Two codes of few rows are compared by Fisher's exact test, others by chi-square.
+    Rare codes are pooled. Two codes in few rows are compared by Fisher's exact test, all others by chi-square.
     """
     counts = _count_codes(reference, current)
     if len(counts) < 2:
@@ -92,7 +93,7 @@ def compare_shares(reference: pd.Series, current: pd.Series) -> tuple[str, float
 
 
 def _count_codes(reference: pd.Series, current: pd.Series) -> np.ndarray:
-    """Rows by code (k x 2: reference, current), rarest first; the rarest are pooled until each line expects enough."""
+    """Return the rows per code (k x 2: reference, current), rarest first; rare codes are pooled up to MIN_EXPECTED."""
     table = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0.0).to_numpy(dtype=float)
     table = table[np.argsort(table.sum(axis=1), kind="stable")]
     expected = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()

@@ -69,7 +69,7 @@ class Undrawn:
 
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drift.compare.evidently_report.page_of", lambda *_: Undrawn())
+    monkeypatch.setattr("drift.compare.evidently_report.build_snapshot", lambda *_: Undrawn())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from drift.compare.column_tests import NO_TEST, ColumnComparison, compare_column, is_coded
-from drift.compare.quality import faults
+from drift.compare.quality import check_quality
 from stepkit.table.columns import Column, Columns
 
 LEVEL, EFFECT = 3e-5, 0.03
@@ -107,21 +107,23 @@ def table(rows: int) -> pd.DataFrame:
 def test_each_rule_names_the_column_that_breaks_it_and_only_a_rise_counts(rule: str, column: str, value: float) -> None:
     now = table(1_000)
     now.loc[now.index < 50, column] = value
-    bad = [one for one in faults(table(5_000), now, COLUMNS, LEVEL, 0.01) if one.alarm]
+    bad = [one for one in check_quality(table(5_000), now, COLUMNS, LEVEL, 0.01) if one.alarm]
     assert [(one.rule, one.column) for one in bad] == [(rule, column)]
     assert bad[0].current == pytest.approx(0.05, abs=0.003)
-    assert not any(one.alarm for one in faults(now, table(5_000), COLUMNS, LEVEL, 0.01))
+    assert not any(one.alarm for one in check_quality(now, table(5_000), COLUMNS, LEVEL, 0.01))
 
 
 def test_a_fault_of_a_few_rows_does_not_count() -> None:
     now = table(10_000)
     now.loc[now.index < 50, "age"] = np.nan
-    assert not any(one.alarm for one in faults(table(50_000), now, COLUMNS, LEVEL, 0.01))
+    assert not any(one.alarm for one in check_quality(table(50_000), now, COLUMNS, LEVEL, 0.01))
 
 
 @pytest.mark.parametrize(("values", "share"), [([None, None], 0.0), ([None, -1], 0.5)])
 def test_a_missing_whole_number_of_parquet_is_not_out_of_range(values: list[int | None], share: float) -> None:
     columns = Columns(source_target="y", target="y", columns={"n": Column(min=0)})
     now = pd.DataFrame({"n": pd.array(values * 50, dtype="Int64")})
-    found = {fault.rule: fault.current for fault in faults(pd.DataFrame({"n": range(100)}), now, columns, 0.05, 0.01)}
+    found = {
+        fault.rule: fault.current for fault in check_quality(pd.DataFrame({"n": range(100)}), now, columns, 0.05, 0.01)
+    }
     assert found == {"missing": values.count(None) / 2, "out_of_range": share}

@@ -1,4 +1,4 @@
-"""The policy is a pure function: signals, m of n windows, cooldown, cap and rows decide, and the reason says which."""
+"""Policy of monitoring: signals, m of n windows, cooldown, cap and rows decide, and the reason names the cause."""
 
 from __future__ import annotations
 
@@ -18,85 +18,96 @@ BOTH = MISSING | {"unknown_codes"}
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def at(hour: float, alarms: frozenset[str] = frozenset(), **more: object) -> Observation:
-    known = {"key": f"{hour}", "time": START + timedelta(hours=hour), "rows": 2000, "version": "1", "alarms": alarms}
-    return Observation(**{**known, **more})  # type: ignore[arg-type]  # the fields of an observation
+def make_window(hour: float, alarms: frozenset[str] = frozenset(), **more: object) -> Observation:
+    time = START + timedelta(hours=hour)
+    fields = {"key": f"{hour}", "time": time, "rows": 2000, "version": "1", "alarms": alarms}
+    return Observation(**{**fields, **more})  # type: ignore[arg-type]  # the fields of an observation
 
 
-def changed(**changes: object) -> Policy:
+def make_policy(**changes: object) -> Policy:
     return Policy.model_validate({**POLICY.model_dump(), **changes})
 
 
-def last(*windows: Observation) -> Decision:
+def decide_last(*windows: Observation) -> Decision:
     return replay(POLICY, list(windows))[-1][1]
 
 
 ALERT, RETRAIN, NOTHING = "alert", "retrain", "nothing"
-UNJUDGED = at(1, rows=0, judged=False)
+NOT_JUDGED = make_window(1, rows=0, judged=False)
 CASES = {
-    "a quiet window needs nothing": ([at(0)], {}, [NOTHING]),
-    "a first alarm is told and a second one retrains": ([at(0, DRIFT), at(1, DRIFT)], {}, [ALERT, RETRAIN]),
-    "two alarms of three windows retrain": ([at(0, DRIFT), at(1), at(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN]),
-    "two of four do not": ([at(0, DRIFT), at(1), at(2), at(9, DRIFT)], {}, [ALERT, NOTHING, NOTHING, ALERT]),
-    "one of one retrains at once": ([at(0, DRIFT)], {"confirm": 1, "of_windows": 1}, [RETRAIN]),
-    "three are needed": ([at(hour, DRIFT) for hour in range(3)], {"confirm": 3}, [ALERT, NOTHING, RETRAIN]),
-    "broken data never retrain": ([at(hour, MISSING) for hour in range(4)], {}, [ALERT, NOTHING, NOTHING, NOTHING]),
-    "the same alarm is told again after the cooldown and another one at once": (
-        [at(0, MISSING), at(5, MISSING), at(7, MISSING), at(8, BOTH)], {}, [ALERT, NOTHING, ALERT, ALERT],
+    "a window without alarms needs nothing": ([make_window(0)], {}, [NOTHING]),
+    "a first alarm alerts and a second one retrains": ([make_window(0, DRIFT), make_window(1, DRIFT)], {}, [ALERT, RETRAIN]),
+    "two alarms of three windows retrain": ([make_window(0, DRIFT), make_window(1), make_window(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN]),
+    "two of four do not": ([make_window(0, DRIFT), make_window(1), make_window(2), make_window(9, DRIFT)], {}, [ALERT, NOTHING, NOTHING, ALERT]),
+    "one of one retrains at once": ([make_window(0, DRIFT)], {"confirm": 1, "of_windows": 1}, [RETRAIN]),
+    "three alarms retrain if confirm is 3": ([make_window(hour, DRIFT) for hour in range(3)], {"confirm": 3}, [ALERT, NOTHING, RETRAIN]),
+    "bad data never retrains": ([make_window(hour, MISSING) for hour in range(4)], {}, [ALERT, NOTHING, NOTHING, NOTHING]),
+    "the same alarm alerts again after the cooldown and another one at once": (
+        [make_window(0, MISSING), make_window(5, MISSING), make_window(7, MISSING), make_window(8, BOTH)], {}, [ALERT, NOTHING, ALERT, ALERT],
     ),
     "no retraining within the cooldown": (
-        [at(hour, DRIFT) for hour in (0, 1, 2, 26)], {}, [ALERT, RETRAIN, NOTHING, RETRAIN],
+        [make_window(hour, DRIFT) for hour in (0, 1, 2, 26)], {}, [ALERT, RETRAIN, NOTHING, RETRAIN],
     ),
     "no more retrainings than the cap within its period": (
-        [at(hour, DRIFT) for hour in (0, 30, 60, 90, 24 * 40)], {}, [ALERT, RETRAIN, RETRAIN, ALERT, RETRAIN],
+        [make_window(hour, DRIFT) for hour in (0, 30, 60, 90, 24 * 40)], {}, [ALERT, RETRAIN, RETRAIN, ALERT, RETRAIN],
     ),
-    "never on few rows": ([at(0, DRIFT), at(9, DRIFT, rows=999)], {}, [ALERT, ALERT]),
-    "another version confirms nothing": ([at(0, DRIFT), at(1, DRIFT, version="2")], {}, [ALERT, ALERT]),
-    "a window that was not judged decides and confirms nothing": (
-        [at(0, DRIFT), UNJUDGED, at(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
+    "no retraining on few rows": ([make_window(0, DRIFT), make_window(9, DRIFT, rows=999)], {}, [ALERT, ALERT]),
+    "an alarm of another version does not confirm": ([make_window(0, DRIFT), make_window(1, DRIFT, version="2")], {}, [ALERT, ALERT]),
+    "a window that was not judged has no effect": (
+        [make_window(0, DRIFT), NOT_JUDGED, make_window(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("windows", "changes", "expected"), CASES.values(), ids=CASES)
-def test_windows_are_decided_about(windows: list[Observation], changes: dict[str, object], expected: list[str]) -> None:
-    assert [decision.action for _, decision in replay(changed(**changes), windows)] == expected
+def test_the_policy_decides(windows: list[Observation], changes: dict[str, object], expected: list[str]) -> None:
+    assert [decision.action for _, decision in replay(make_policy(**changes), windows)] == expected
 
 
 @pytest.mark.parametrize(
     ("windows", "reason"),
     [
-        ([at(0)], "no signal alarms"),
-        ([at(0, DRIFT), at(1, DRIFT)], "drift_share: 2 of the last 2 windows alarm"),
-        ([at(0, DRIFT), at(1, DRIFT), at(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
-        # of another version too: the cooldown is the model's
-        ([at(0, DRIFT), at(1, DRIFT), at(2, DRIFT, version="2"), at(3, DRIFT, version="2")], "cooldown"),
-        ([at(30 * number, DRIFT) for number in range(4)], "2 within 30 days, 2 are allowed"),
-        ([at(0, DRIFT), at(1, DRIFT, rows=999)], "999 rows, 1,000 are needed"),
+        ([make_window(0)], "no alarms"),
+        ([make_window(0, DRIFT), make_window(1, DRIFT)], "drift_share: alarm in 2 of the last 2 windows"),
+        ([make_window(0, DRIFT), make_window(1, DRIFT), make_window(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
+        # The cooldown belongs to the model, not to the version.
+        (
+            [
+                make_window(0, DRIFT),
+                make_window(1, DRIFT),
+                make_window(2, DRIFT, version="2"),
+                make_window(3, DRIFT, version="2"),
+            ],
+            "cooldown",
+        ),
+        ([make_window(30 * number, DRIFT) for number in range(4)], "2 within 30 days, retrain_cap is 2"),
+        ([make_window(0, DRIFT), make_window(1, DRIFT, rows=999)], "999 rows, retrain_min_rows is 1,000"),
     ],
 )
-def test_the_reason_says_what_decided(windows: list[Observation], reason: str) -> None:
-    assert reason in last(*windows).reason
+def test_the_reason_names_the_cause(windows: list[Observation], reason: str) -> None:
+    assert reason in decide_last(*windows).reason
 
 
 def test_a_cooldown_is_part_of_the_decision() -> None:
-    assert last(at(0, DRIFT), at(1, DRIFT), at(2, DRIFT)).cooldown_until == START + timedelta(hours=25)
+    assert decide_last(
+        make_window(0, DRIFT), make_window(1, DRIFT), make_window(2, DRIFT)
+    ).cooldown_until == START + timedelta(hours=25)
 
 
-def test_recovery_is_said_once_and_counts_across_versions() -> None:
-    decided = [one.recovered for _, one in replay(POLICY, [at(0, DRIFT), at(1, version="2"), at(2, version="2")])]
-    assert decided == [False, True, False]
+def test_recovery_is_reported_once_and_across_versions() -> None:
+    windows = [make_window(0, DRIFT), make_window(1, version="2"), make_window(2, version="2")]
+    assert [decision.recovered for _, decision in replay(POLICY, windows)] == [False, True, False]
 
 
-def test_a_window_looked_at_late_is_judged_as_in_time() -> None:
-    windows = [at(0, DRIFT), at(1, DRIFT), at(2)]
+def test_a_window_compared_late_gets_the_same_decision() -> None:
+    windows = [make_window(0, DRIFT), make_window(1, DRIFT), make_window(2)]
     later = [replace(windows[0], action="alert"), replace(windows[1], action="retrain"), windows[2]]
     assert decide(POLICY, later, windows[1]) == decide(POLICY, later[:1], windows[1])
 
 
 def test_the_order_of_the_history_does_not_matter() -> None:
-    windows = [replace(at(0, DRIFT), action="alert"), at(1)]
-    assert decide(POLICY, windows, at(2, DRIFT)) == decide(POLICY, windows[::-1], at(2, DRIFT))
+    windows = [replace(make_window(0, DRIFT), action="alert"), make_window(1)]
+    assert decide(POLICY, windows, make_window(2, DRIFT)) == decide(POLICY, windows[::-1], make_window(2, DRIFT))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +118,9 @@ def test_the_order_of_the_history_does_not_matter() -> None:
         ({"cooldown_hours": -1}, "cooldown_hours"),
     ],
 )
-def test_an_impossible_policy_is_refused(changes: dict[str, object], message: str) -> None:
+def test_an_impossible_policy_is_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        changed(**changes)
+        make_policy(**changes)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +134,5 @@ def test_an_impossible_policy_is_refused(changes: dict[str, object], message: st
         ("mine", "old.csv", "mine"),
     ],
 )
-def test_page_and_replay_are_of_the_model_that_drift_watches(model_name: str, reference: str, expected: str) -> None:
+def test_page_and_replay_show_the_model_that_drift_monitors(model_name: str, reference: str, expected: str) -> None:
     assert get_watched_name(model_name, reference) == expected
