@@ -1,15 +1,19 @@
 """
-### Is what the model is asked still what it was trained on?
+### Drift monitoring: do requests still look like the training data?
 
-For each window of the prediction log: **window** chooses it; **report** compares it with the training data of the
-champion (`mlflow run ./drift`: an MLflow run with Evidently's page) and follows the policy of `config.yaml`; **alert**
-tells people, if there is something to tell; **decide** lets through what is to be retrained; and **drift_confirmed**
-asks the DAG `retraining` for it, by an asset event.
+| task | does |
+| --- | --- |
+| **window** | chooses a window of the prediction log |
+| **report** | compares it with the training data of the champion (`mlflow run ./drift`), and applies the policy |
+| **alert** | sends the alert or the all-clear to the addresses in the connection `drift_alerts` |
+| **decide** | continues only if the decision is to retrain |
+| **drift_confirmed** | starts the DAG `retraining` by an asset event |
 
-A window is the run's data interval. *Trigger* takes another one (`window_from` and `window_to`, or the last `rows`) and
-other parameters of the report (`options`), for once. A window is reported on once: the same again finds the finished
-run, and asks for no second retraining; a run that is cleared in these pages does. A backfill reports on past windows;
-it neither alerts nor retrains. Addresses: the connection `drift_alerts`.
+The window is the data interval of the DAG run. *Trigger* accepts another window (`window_from` and `window_to`, or the
+last `rows`) and other parameters of the report (`options`), for one run.
+
+A repeated window reuses the finished report, and does not request a second retraining. Clear a DAG run to request one
+again. A backfill reports on past windows; it sends no alerts and does not retrain.
 """
 
 from __future__ import annotations
@@ -33,13 +37,23 @@ DRIFT_CONFIRMED = Asset("drift_confirmed")
     tags=["drift", "credit_default"],
     default_args=project.TASK_DEFAULTS,
     params={
-        "window_from": Param(None, type=["null", "string"], format="date-time", description="begin of the window"),
-        "window_to": Param(None, type=["null", "string"], format="date-time", description="end of the window"),
-        "rows": Param(None, type=["null", "integer"], minimum=1, description="instead: the last N rows of the log"),
-        "options": Param({}, type="object", description="parameters of mlflow run ./drift, as in config.yaml"),
+        "window_from": Param(
+            None, type=["null", "string"], format="date-time", description="start of the window (included)"
+        ),
+        "window_to": Param(
+            None, type=["null", "string"], format="date-time", description="end of the window (excluded)"
+        ),
+        "rows": Param(
+            None, type=["null", "integer"], minimum=1, description="instead of times: the newest N rows of the log"
+        ),
+        "options": Param(
+            {}, type="object", description="parameters of mlflow run ./drift: keys of drift in config.yaml"
+        ),
     },
 )
 def drift_monitoring() -> None:
+    """Define the tasks of the DAG."""
+
     @task(execution_timeout=timedelta(minutes=1))
     def window() -> str:
         context = get_current_context()
@@ -57,16 +71,16 @@ def drift_monitoring() -> None:
 
     @task.short_circuit(execution_timeout=timedelta(minutes=1))
     def decide(result: dict[str, Any]) -> bool:
-        print(result["decision"]["action"], "because", result["decision"]["reason"])
+        print(f"decision: {result['decision']['action']} ({result['decision']['reason']})")
         return result["decision"]["action"] == "retrain" and not project.is_backfill(get_current_context())
 
-    # a window that is looked at twice asks for one retraining. Airflow keeps with the asset what was asked for: its
-    # events could tell too, but are not to be had while a retraining waits for its turn (3.3.2, apache/airflow#71360)
+    # Repeated windows request one retraining only, so the requests are kept in the store of the asset. Its events
+    # would do as well, but Airflow cannot list them while a retraining is queued (3.3.2, apache/airflow#71360).
     @task(outlets=[DRIFT_CONFIRMED], execution_timeout=timedelta(minutes=1))
     def drift_confirmed(result: dict[str, Any]) -> Iterator[Metadata]:
         context = get_current_context()
-        asked = context["asset_state_store"][DRIFT_CONFIRMED]
-        yield Metadata(DRIFT_CONFIRMED, project.request_retraining(result, asked, context["run_id"]))
+        requests = context["asset_state_store"][DRIFT_CONFIRMED]
+        yield Metadata(DRIFT_CONFIRMED, project.request_retraining(result, requests, context["run_id"]))
 
     result = report(window())
     alert(result)

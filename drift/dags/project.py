@@ -1,7 +1,7 @@
-"""How DAGs call the project: commands of its own environment, in which Airflow is not installed, nor it in Airflow's.
+"""Commands of the project for the DAGs.
 
-Every command here can be typed by hand; nothing is known to this module that is not to the commands. Only ids and
-small mappings come back.
+Airflow and the project have separate environments, so the DAGs start the project's commands with the project's Python.
+Each command also works in a terminal. The DAGs get IDs and small mappings back.
 """
 
 from __future__ import annotations
@@ -21,33 +21,36 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT))  # last: no folder of the project takes the place of a package of Airflow's
+sys.path.append(str(ROOT))  # appended last, so that no folder of the project hides a package of Airflow
 LAST_LINES = 12
 SECONDS_TO_STOP = 20.0
 ALERTS_CONNECTION = "drift_alerts"
-"""The connection whose password holds apprise's addresses, separated by white space."""
+"""Airflow connection whose password holds the apprise addresses, separated by white space."""
 
 
 def get_variable(name: str, default: str = "") -> str:
-    """An Airflow variable (Admin, Variables; or AIRFLOW_VAR_NAME in the environment)."""
+    """Return an Airflow variable (set in Admin > Variables, or as AIRFLOW_VAR_NAME in the environment)."""
     from airflow.sdk import Variable
 
     return str(Variable.get(name, default=default) or default)
 
 
 def get_python() -> Path:
-    """The project's Python: the variable `project_python`, else that of `make run`."""
+    """Return the project's Python: the variable `project_python`, else the Python that `make run` installs."""
     path = Path(get_variable("project_python", str(ROOT / ".venv" / "bin" / "python")))
     if not path.is_file():
-        raise FileNotFoundError(f"no Python at {path}. Type: make run. Or set the Airflow variable project_python.")
+        raise FileNotFoundError(f"project_python: no Python at {path}. Type make run, or set this Airflow variable.")
     return path
 
 
 def run_project(folder: str, experiment: str, parameters: Mapping[str, str], entry: str = "main") -> str:
-    """Run an entry point of a project by `mlflow run`, to its end; return what it printed.
+    """Run an entry point of a project by `mlflow run`; return its output.
 
-    It never runs twice on this machine at the same time. When Airflow is killed a command goes on to its end; the task
-    that is started again waits for it, and finds its work done.
+    A lock allows one run of an entry point at a time on this machine. If Airflow is killed, the command continues. The
+    restarted task waits for the lock, and then reuses the finished work.
+
+    Raises:
+        RuntimeError: the command failed.
     """
     words = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
     command = [str(get_python()), "-m", "mlflow", "run", folder, "-e", entry, *words, "--experiment-name", experiment]
@@ -62,7 +65,7 @@ def send_event(kind: str, context: Any, facts: Mapping[str, Any] | None = None) 
     links = {"tracking": os.environ.get("MLFLOW_TRACKING_URI", ""), "airflow": task.log_url}
     _run_command(
         [str(get_python()), "-P", "-m", "drift.alerts.run"],
-        said=json.dumps({"kind": kind, "facts": about, "links": links}),
+        text=json.dumps({"kind": kind, "facts": about, "links": links}),
         env={"DRIFT_ALERTS": _read_addresses(), "PYTHONPATH": str(ROOT)},
     )
 
@@ -78,13 +81,13 @@ def _read_addresses() -> str:
 
 
 def send_failure(context: Any) -> None:
-    """Airflow's callback for a task that has failed for good: nothing is watched until it is corrected."""
-    task, error = context["ti"], context.get("exception") or "it ended without a message: killed, or lost"
+    """Send an alert about a task whose last try failed. Airflow calls this function."""
+    task, error = context["ti"], context.get("exception") or "the task ended without a message (killed or lost)"
     send_event("failure", context, {"task": task.task_id, "try": task.try_number, "error": str(error)})
 
 
 SCHEDULE = os.environ.get("DRIFT_SCHEDULE", "0 6 * * *")
-"""When windows end, as cron writes it; "none": only when it is triggered."""
+"""Cron expression of the end of windows; "none": only manual triggers."""
 
 TASK_DEFAULTS: dict[str, Any] = {
     "retries": int(os.environ.get("DRIFT_RETRIES", "3")),
@@ -93,23 +96,23 @@ TASK_DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=30),
     "on_failure_callback": send_failure,
 }
-"""What holds for every task. A tracking server that is away for a minute is no alarm; one that stays away is."""
+"""Defaults of every task. The retries bridge a short outage of the tracking server; a long outage alerts."""
 
 
 def is_backfill(context: Any) -> bool:
-    """Whether a run only makes up for past windows."""
-    # an enumeration of texts: it equals its text, which str() of it is not
+    """Return True if the DAG run belongs to a backfill."""
+    # run_type is a str enum: it equals its value, but its str() does not.
     return bool(context["dag_run"].run_type == "backfill")
 
 
 def send_success(context: Any, kind: str, facts: Mapping[str, Any]) -> None:
-    """Send an event, and before it that the DAG works again if it had failed."""
+    """Send the all-clear if the DAG had failed before, and then an event."""
     send_event("success", context)
     send_event(kind, context, facts)
 
 
 def report_window(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Report on a window of the prediction log by `mlflow run ./drift`; return of the result what other tasks need."""
+    """Compare a window of the prediction log by `mlflow run ./drift`; return the parts that other tasks need."""
     with tempfile.TemporaryDirectory(prefix="drift-") as folder:
         file = Path(folder) / "result.json"
         run_project("./drift", "drift", {"current": current, "result": str(file), **options})
@@ -117,14 +120,14 @@ def report_window(current: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drop_details(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Ids, the decision and the contents of a message; the whole result is on the run."""
+    """Return IDs, decision and content of the alert; drift.json of the run has the full result."""
     return {name: value for name, value in result.items() if name not in ("columns", "quality", "details")}
 
 
 def export_labelled(dag_run: str) -> str:
     """Write the newest labelled rows of the prediction log to a file of this DAG run; return its path.
 
-    The variables `labelled_rows` (how many rows of the log are looked at) and `labelled_folder` say otherwise.
+    The Airflow variables `labelled_rows` (rows of the log to read) and `labelled_folder` override the defaults.
     """
     folder = Path(get_variable("labelled_folder", str(ROOT / "outputs" / "retraining")))
     file = folder / f"{re.sub(r'[^0-9A-Za-z]+', '-', dag_run)}.parquet"
@@ -134,81 +137,89 @@ def export_labelled(dag_run: str) -> str:
     return str(file)
 
 
-def request_retraining(result: Mapping[str, Any], asked: Any, dag_run: str) -> dict[str, str]:
-    """What an asset event says of a window; the task is skipped if another DAG run asked for the same one before.
+def request_retraining(result: Mapping[str, Any], requests: Any, dag_run: str) -> dict[str, str]:
+    """Return the content of the asset event that requests a retraining for a window.
 
-    `asked` is the asset's store: for each window, which DAG run asked. A second try of the same run asks again, since
-    its first may have ended before Airflow had the event; so does a run that a person clears.
+    A retry of the same DAG run, or a cleared one, requests again: its first try may have ended before Airflow stored
+    the event.
+
+    Args:
+        result: the result of the window.
+        requests: store of the asset, which maps each window to the DAG run that requested a retraining.
+        dag_run: ID of this DAG run.
+
+    Raises:
+        AirflowSkipException: another DAG run has requested a retraining for this window.
     """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    model, when = result["model"], result["window"]
-    window = f"{model['name']} version {model['version']}, {when['from']} to {when['to']}"
-    earlier = asked.get(window, default=dag_run)
+    model, span = result["model"], result["window"]
+    window = f"{model['name']} version {model['version']}, {span['from']} to {span['to']}"
+    earlier = requests.get(window, default=dag_run)
     if earlier != dag_run:
-        raise AirflowSkipException(f"a retraining was asked for before, by {earlier}: {window}")
-    asked.set(window, dag_run)
+        raise AirflowSkipException(f"{window}: retraining already requested by DAG run {earlier}")
+    requests.set(window, dag_run)
     return {"drift_run_id": result["run_id"], "reason": result["decision"]["reason"], "window": window}
 
 
-def explain_retraining(asked: Sequence[Mapping[str, Any]], otherwise: str) -> dict[str, str]:
-    """Why a retraining is made: the newest of the drift runs that asked for it, else what a person typed."""
-    return {name: asked[-1][name] for name in ("drift_run_id", "reason")} if asked else {"reason": otherwise}
+def explain_retraining(requests: Sequence[Mapping[str, Any]], typed: str) -> dict[str, str]:
+    """Return the cause of a retraining: the newest request (oldest first), or the reason that the user typed."""
+    return {name: requests[-1][name] for name in ("drift_run_id", "reason")} if requests else {"reason": typed}
 
 
 def train(file_url: str, because: Mapping[str, str], options: str) -> str:
-    """Run the root project on a table; return the id of its run. What an earlier try has finished is reused."""
-    # what drifted differs from what the champion was trained on, and is trained on for that very reason
+    """Run the pipeline on a table; return the ID of its run. Finished steps of an earlier try are reused."""
+    # The drifted data differ from the champion's training data on purpose, so do not compare them in check_data.
     from stepkit.commands import quote_for_hydra
 
     overrides = [f"data.file_url={quote_for_hydra(file_url)}", "data.sha256=[]", "data.reference_dataset=none"]
     overrides += [f"main.because.{name}={quote_for_hydra(text)}" for name, text in because.items()]
     words = [*map(shlex.quote, overrides), get_variable("pipeline_options"), options]
     experiment = get_variable("retraining_experiment", "Default")
-    said = run_project(".", experiment, {"hydra_options": " ".join(filter(None, words))})
-    found = re.findall(r"Run \(ID '(\w+)'\) succeeded", said)
-    if not found:
-        raise RuntimeError("mlflow run did not say which run it was; see the log above")
-    return str(found[-1])
+    output = run_project(".", experiment, {"hydra_options": " ".join(filter(None, words))})
+    run_ids = re.findall(r"Run \(ID '(\w+)'\) succeeded", output)
+    if not run_ids:
+        raise RuntimeError("mlflow run: no run ID in its output. See the log above.")
+    return str(run_ids[-1])
 
 
 def choose_window(params: Mapping[str, Any], start: datetime | None, end: datetime | None, now: datetime) -> str:
-    """The address of the window that a DAG run is about: what was typed, else its data interval, else the last day."""
+    """Return the window of a DAG run as `log:?...`: the typed window, else the data interval, else the last day."""
     if params.get("rows"):
         return f"log:?rows={params['rows']}"
     typed = [params.get("window_from"), params.get("window_to")]
     if any(typed) and not all(typed):
-        raise ValueError("give both window_from and window_to, or neither")
+        raise ValueError("window_from, window_to: only one is set (expected both or neither)")
     if all(typed):
-        start, end = (datetime.fromisoformat(str(one)) for one in typed)
+        start, end = (datetime.fromisoformat(str(text)) for text in typed)
     if start is None or end is None or start == end:
         start, end = now - timedelta(days=1), now
     if start >= end:
-        raise ValueError(f"the window ends before it begins: {start} to {end}")
+        raise ValueError(f"window_to: {end} is not after window_from ({start})")
     return f"log:?from={_format_utc(start)}&to={_format_utc(end)}"
 
 
 def _format_utc(moment: datetime) -> str:
-    """ISO 8601 in UTC with a Z: a plus sign would mean a space in an address."""
+    """Return a time as ISO 8601 in UTC with a Z, because a plus sign in a URL means a space."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager
 def _hold_lock(name: str) -> Iterator[int]:
-    """Hold a lock that lives as long as this process or the command that inherits it."""
+    """Hold a lock until this process and the command that inherits the lock have ended."""
     with (Path(os.environ.get("AIRFLOW_HOME", tempfile.gettempdir())) / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def _run_command(
-    command: list[str], said: str = "", env: Mapping[str, str] | None = None, keep_open: Sequence[int] = ()
+    command: list[str], text: str = "", env: Mapping[str, str] | None = None, keep_open: Sequence[int] = ()
 ) -> str:
-    """Run a command to its end, its output in the task's log; return the output.
+    """Run a command with `text` as standard input, copy its output to the task's log, and return the output.
 
     Raises:
-        RuntimeError: it did not end with 0; the last lines of its output are the text.
+        RuntimeError: the exit status is not 0; the message contains the last lines of the output.
     """
     print("$", shlex.join(command), flush=True)
     lines = []
@@ -219,7 +230,7 @@ def _run_command(
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(said)
+            process.stdin.write(text)
             process.stdin.close()
             for line in process.stdout:
                 sys.stdout.write(line)
@@ -229,22 +240,22 @@ def _run_command(
             raise
     if process.returncode:
         last = "".join(lines[-LAST_LINES:]).strip()
-        raise RuntimeError(f"{shlex.join(command[1:6])} ... ended with {process.returncode}:\n{last}")
+        raise RuntimeError(f"{shlex.join(command[1:6])} ...: exit status {process.returncode}\n{last}")
     return "".join(lines)
 
 
 def _build_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """The environment without Airflow's own Python path, and with the project's programs first."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
-    # MLflow's own patience with a server that is gone takes minutes; Airflow tries again by itself
+    """Return the environment without Airflow's PYTHONPATH, and with the project's programs first."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_RUN_ID")}
+    # By default MLflow retries for minutes; Airflow retries the task anyway.
     defaults = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
     path = f"{get_python().parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**defaults, **kept, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
+    return {**defaults, **inherited, "PATH": path, "PYTHONUNBUFFERED": "1", **more}
 
 
 def _stop_tree(pid: int) -> None:
-    """End a command and all that it has started, by their parents: they are in one group with Airflow's task."""
-    import psutil  # Airflow brings it; the project's own environments have none
+    """Stop a command and its descendants. They share a process group with Airflow's task, so find them by parent."""
+    import psutil  # Airflow installs psutil; the environments of the project lack it.
 
     with suppress(psutil.NoSuchProcess):
         tree = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]

@@ -1,13 +1,18 @@
 """
-### A new model, because the world has changed
+### Retraining: train a new version on the newest labelled rows
 
-Begins when `drift_monitoring` confirms drift (the asset `drift_confirmed`), or by *Trigger*. **why** takes down what
-asked for it; **labelled** writes the answered requests whose outcome is known; **train** runs the root project on them,
-up to the gate, which alone decides whether the new version becomes champion; **tell** says what came of it.
+The DAG starts when `drift_monitoring` confirms drift (asset `drift_confirmed`), or by *Trigger*.
 
-The drift run and the reason stand on the pipeline's run and on the version (`because.*`). The scorer takes a new
-champion by itself. *Trigger* takes another table (`file_url`) and further options (`options`). Killed and started
-again, it goes on where it ended: finished steps are reused.
+| task | does |
+| --- | --- |
+| **why** | records the drift run and the reason |
+| **labelled** | writes the labelled rows of the prediction log to a table |
+| **train** | runs the pipeline on this table; the gate decides if the new version becomes champion |
+| **tell** | sends the result to the addresses in the connection `drift_alerts` |
+
+The tags `because.*` of the pipeline run and of the new version hold the drift run and the reason. The scorer loads a
+new champion by itself. *Trigger* accepts another table (`file_url`) and more pipeline options (`options`). A restarted
+run resumes: finished steps are reused.
 """
 
 from __future__ import annotations
@@ -30,17 +35,27 @@ DRIFT_CONFIRMED = Asset("drift_confirmed")
     tags=["drift", "training", "credit_default"],
     default_args=project.TASK_DEFAULTS,
     params={
-        "reason": Param("asked for by hand", type="string", description="why, where no drift run asked for it"),
-        "file_url": Param(None, type=["null", "string"], description="table to train on; null: the labelled requests"),
-        "options": Param("", type="string", description="further hydra options: data=uci main.experiment_name=x"),
+        "reason": Param(
+            "started by hand", type="string", description="reason, if no drift run requested the retraining"
+        ),
+        "file_url": Param(
+            None,
+            type=["null", "string"],
+            description="table to train on; null: the labelled rows of the prediction log",
+        ),
+        "options": Param(
+            "", type="string", description="more pipeline options, for example data=uci main.experiment_name=x"
+        ),
     },
 )
 def retraining() -> None:
+    """Define the tasks of the DAG."""
+
     @task(execution_timeout=timedelta(minutes=1))
     def why() -> dict[str, str]:
         context = get_current_context()
-        asked = [event.extra for event in context["triggering_asset_events"][DRIFT_CONFIRMED]]
-        return project.explain_retraining(asked, context["params"]["reason"])
+        requests = [event.extra for event in context["triggering_asset_events"][DRIFT_CONFIRMED]]
+        return project.explain_retraining(requests, context["params"]["reason"])
 
     @task(execution_timeout=timedelta(minutes=30))
     def labelled(_because: dict[str, str]) -> str:

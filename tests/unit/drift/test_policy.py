@@ -18,7 +18,7 @@ BOTH = MISSING | {"unknown_codes"}
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def make_window(hour: float, alarms: frozenset[str] = frozenset(), **more: object) -> Observation:
+def observe(hour: float, alarms: frozenset[str] = frozenset(), **more: object) -> Observation:
     time = START + timedelta(hours=hour)
     fields = {"key": f"{hour}", "time": time, "rows": 2000, "version": "1", "alarms": alarms}
     return Observation(**{**fields, **more})  # type: ignore[arg-type]  # the fields of an observation
@@ -33,28 +33,37 @@ def decide_last(*windows: Observation) -> Decision:
 
 
 ALERT, RETRAIN, NOTHING = "alert", "retrain", "nothing"
-NOT_JUDGED = make_window(1, rows=0, judged=False)
+NOT_JUDGED = observe(1, rows=0, judged=False)
 CASES = {
-    "a window without alarms needs nothing": ([make_window(0)], {}, [NOTHING]),
-    "a first alarm alerts and a second one retrains": ([make_window(0, DRIFT), make_window(1, DRIFT)], {}, [ALERT, RETRAIN]),
-    "two alarms of three windows retrain": ([make_window(0, DRIFT), make_window(1), make_window(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN]),
-    "two of four do not": ([make_window(0, DRIFT), make_window(1), make_window(2), make_window(9, DRIFT)], {}, [ALERT, NOTHING, NOTHING, ALERT]),
-    "one of one retrains at once": ([make_window(0, DRIFT)], {"confirm": 1, "of_windows": 1}, [RETRAIN]),
-    "three alarms retrain if confirm is 3": ([make_window(hour, DRIFT) for hour in range(3)], {"confirm": 3}, [ALERT, NOTHING, RETRAIN]),
-    "bad data never retrains": ([make_window(hour, MISSING) for hour in range(4)], {}, [ALERT, NOTHING, NOTHING, NOTHING]),
+    "a window without alarms needs nothing": ([observe(0)], {}, [NOTHING]),
+    "a first alarm alerts and a second one retrains": ([observe(0, DRIFT), observe(1, DRIFT)], {}, [ALERT, RETRAIN]),
+    "two alarms of three windows retrain": (
+        [observe(0, DRIFT), observe(1), observe(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
+    ),
+    "two alarms of four windows do not": (
+        [observe(0, DRIFT), observe(1), observe(2), observe(9, DRIFT)], {}, [ALERT, NOTHING, NOTHING, ALERT],
+    ),
+    "one of one retrains at once": ([observe(0, DRIFT)], {"confirm": 1, "of_windows": 1}, [RETRAIN]),
+    "three alarms retrain if confirm is 3": (
+        [observe(hour, DRIFT) for hour in range(3)], {"confirm": 3}, [ALERT, NOTHING, RETRAIN],
+    ),
+    "bad data never retrains": ([observe(hour, MISSING) for hour in range(4)], {}, [ALERT, NOTHING, NOTHING, NOTHING]),
     "the same alarm alerts again after the cooldown and another one at once": (
-        [make_window(0, MISSING), make_window(5, MISSING), make_window(7, MISSING), make_window(8, BOTH)], {}, [ALERT, NOTHING, ALERT, ALERT],
+        [observe(0, MISSING), observe(5, MISSING), observe(7, MISSING), observe(8, BOTH)],
+        {}, [ALERT, NOTHING, ALERT, ALERT],
     ),
     "no retraining within the cooldown": (
-        [make_window(hour, DRIFT) for hour in (0, 1, 2, 26)], {}, [ALERT, RETRAIN, NOTHING, RETRAIN],
+        [observe(hour, DRIFT) for hour in (0, 1, 2, 26)], {}, [ALERT, RETRAIN, NOTHING, RETRAIN],
     ),
     "no more retrainings than the cap within its period": (
-        [make_window(hour, DRIFT) for hour in (0, 30, 60, 90, 24 * 40)], {}, [ALERT, RETRAIN, RETRAIN, ALERT, RETRAIN],
+        [observe(hour, DRIFT) for hour in (0, 30, 60, 90, 24 * 40)], {}, [ALERT, RETRAIN, RETRAIN, ALERT, RETRAIN],
     ),
-    "no retraining on few rows": ([make_window(0, DRIFT), make_window(9, DRIFT, rows=999)], {}, [ALERT, ALERT]),
-    "an alarm of another version does not confirm": ([make_window(0, DRIFT), make_window(1, DRIFT, version="2")], {}, [ALERT, ALERT]),
+    "no retraining on few rows": ([observe(0, DRIFT), observe(9, DRIFT, rows=999)], {}, [ALERT, ALERT]),
+    "an alarm of another version does not confirm": (
+        [observe(0, DRIFT), observe(1, DRIFT, version="2")], {}, [ALERT, ALERT],
+    ),
     "a window that was not judged has no effect": (
-        [make_window(0, DRIFT), NOT_JUDGED, make_window(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
+        [observe(0, DRIFT), NOT_JUDGED, observe(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
     ),
 }  # fmt: skip
 
@@ -67,21 +76,21 @@ def test_the_policy_decides(windows: list[Observation], changes: dict[str, objec
 @pytest.mark.parametrize(
     ("windows", "reason"),
     [
-        ([make_window(0)], "no alarms"),
-        ([make_window(0, DRIFT), make_window(1, DRIFT)], "drift_share: alarm in 2 of the last 2 windows"),
-        ([make_window(0, DRIFT), make_window(1, DRIFT), make_window(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
+        ([observe(0)], "no alarms"),
+        ([observe(0, DRIFT), observe(1, DRIFT)], "drift_share: alarm in 2 of the last 2 windows"),
+        ([observe(0, DRIFT), observe(1, DRIFT), observe(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
         # The cooldown belongs to the model, not to the version.
         (
             [
-                make_window(0, DRIFT),
-                make_window(1, DRIFT),
-                make_window(2, DRIFT, version="2"),
-                make_window(3, DRIFT, version="2"),
+                observe(0, DRIFT),
+                observe(1, DRIFT),
+                observe(2, DRIFT, version="2"),
+                observe(3, DRIFT, version="2"),
             ],
             "cooldown",
         ),
-        ([make_window(30 * number, DRIFT) for number in range(4)], "2 within 30 days, retrain_cap is 2"),
-        ([make_window(0, DRIFT), make_window(1, DRIFT, rows=999)], "999 rows, retrain_min_rows is 1,000"),
+        ([observe(30 * number, DRIFT) for number in range(4)], "2 within 30 days, retrain_cap is 2"),
+        ([observe(0, DRIFT), observe(1, DRIFT, rows=999)], "999 rows, retrain_min_rows is 1,000"),
     ],
 )
 def test_the_reason_names_the_cause(windows: list[Observation], reason: str) -> None:
@@ -89,25 +98,25 @@ def test_the_reason_names_the_cause(windows: list[Observation], reason: str) -> 
 
 
 def test_a_cooldown_is_part_of_the_decision() -> None:
-    assert decide_last(
-        make_window(0, DRIFT), make_window(1, DRIFT), make_window(2, DRIFT)
-    ).cooldown_until == START + timedelta(hours=25)
+    assert decide_last(observe(0, DRIFT), observe(1, DRIFT), observe(2, DRIFT)).cooldown_until == START + timedelta(
+        hours=25
+    )
 
 
 def test_recovery_is_reported_once_and_across_versions() -> None:
-    windows = [make_window(0, DRIFT), make_window(1, version="2"), make_window(2, version="2")]
+    windows = [observe(0, DRIFT), observe(1, version="2"), observe(2, version="2")]
     assert [decision.recovered for _, decision in replay(POLICY, windows)] == [False, True, False]
 
 
 def test_a_window_compared_late_gets_the_same_decision() -> None:
-    windows = [make_window(0, DRIFT), make_window(1, DRIFT), make_window(2)]
+    windows = [observe(0, DRIFT), observe(1, DRIFT), observe(2)]
     later = [replace(windows[0], action="alert"), replace(windows[1], action="retrain"), windows[2]]
     assert decide(POLICY, later, windows[1]) == decide(POLICY, later[:1], windows[1])
 
 
 def test_the_order_of_the_history_does_not_matter() -> None:
-    windows = [replace(make_window(0, DRIFT), action="alert"), make_window(1)]
-    assert decide(POLICY, windows, make_window(2, DRIFT)) == decide(POLICY, windows[::-1], make_window(2, DRIFT))
+    windows = [replace(observe(0, DRIFT), action="alert"), observe(1)]
+    assert decide(POLICY, windows, observe(2, DRIFT)) == decide(POLICY, windows[::-1], observe(2, DRIFT))
 
 
 @pytest.mark.parametrize(
