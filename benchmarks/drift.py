@@ -1,7 +1,7 @@
-"""How often windows without drift alarm, and how often each named drift is caught in its first full window.
+"""Rate of false alarms without drift, and detection rate of each simulated drift in its first full window.
 
-Run it by `make bench-drift`: it writes benchmarks/drift.md. Clients come from simulate, so the truth is known: the
-model is trained on 30,000 of them as the pipeline trains it, each window is 2,000 others.
+`make bench-drift` runs this benchmark and writes benchmarks/drift.md. The clients come from simulate, so the truth is
+known. The model is trained on 30,000 clients as in the pipeline; each window has 2,000 other clients.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESULTS = ROOT / "benchmarks" / "drift.md"
 TRAINING_ROWS, TRAINING_SEED = 30_000, 42
 ROWS = 2_000
 FIRST_SEED = 10_000
-MOST_FALSE, LEAST_CAUGHT = 0.01, 0.95
+MAX_FALSE_ALARMS, MIN_DETECTED = 0.01, 0.95
 CHANGES = {
     "none": "nothing",
     "limits": "limits higher by 20 %",
@@ -53,12 +53,12 @@ CHANGES = {
 }
 COUNTS = {**dict.fromkeys(CHANGES, 40), "none": 200}
 SHARED: list[Any] = []
-"""The world and the settings, for the processes that are forked: to send them along with each window takes longer."""
+"""World and settings for the forked processes, because sending them with each window takes longer."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A model, and the data it was trained and tested on."""
+    """A model with its training and test data."""
 
     columns: Columns
     model: Pipeline
@@ -67,7 +67,7 @@ class World:
 
 @dataclass
 class Outcome:
-    """How often a kind of window alarmed, by which signals, and whether the estimated AUC covered the realised one."""
+    """Counts for one kind of window: alarms, signals, and AUC intervals that cover the realised AUC."""
 
     windows: int = 0
     alarms: int = 0
@@ -76,99 +76,104 @@ class Outcome:
 
     @property
     def share(self) -> float:
+        """Share of the windows that alarm."""
         return self.alarms / self.windows
 
     def format_row(self, name: str) -> str:
+        """Return the row of the Markdown table."""
         signals = ", ".join(f"{signal} {count}" for signal, count in self.signals.most_common(4)) or "-"
         return f"| {CHANGES[name]} | {self.windows} | {self.alarms} ({self.share:.1%}) | {signals} |"
 
 
 def build_world(rows: int, seed: int) -> World:
-    """Train on simulated clients as the pipeline does, on what is left after a test and a validation split."""
+    """Return a model trained on simulated clients with the pipeline's test and validation splits."""
     columns = read_columns(ROOT / "data" / "uci.yaml")
     settings = ModelSettings.model_validate(yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
     table = clean_table(simulate_clients(rows, seed), columns)
     train, test = split_table(table, 0.3, columns.target, seed)
-    fitted_on, _ = split_table(train, 0.3, columns.target, seed)
+    training, _ = split_table(train, 0.3, columns.target, seed)
     model = build_pipeline(settings, columns, seed)
     model.set_params(**{name: 1 for name in model.get_params() if name.endswith("__n_jobs")})
-    model.fit(to_model_input(fitted_on, columns), fitted_on[columns.target])
+    model.fit(to_model_input(training, columns), training[columns.target])
     scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float))
     reference = Reference("train", train[columns.names], train[columns.target].to_numpy(float), scored)
     return World(columns, model, reference)
 
 
 def predict_probability(model: Pipeline, table: pd.DataFrame, columns: Columns) -> np.ndarray:
-    answered: np.ndarray = model.predict_proba(to_model_input(table, columns))[:, 1]
-    return answered
+    """Return n probabilities of the positive class."""
+    probability: np.ndarray = model.predict_proba(to_model_input(table, columns))[:, 1]
+    return probability
 
 
-def build_window(of: World, seed: int, drift: str, labels: bool = True) -> Sides:
-    """Return a window of traffic and the reference."""
+def build_window(world: World, seed: int, drift: str, labels: bool = True) -> Sides:
+    """Return a window of simulated traffic with the reference."""
     table = simulate_traffic(ROWS, seed, drift)
-    label = table[of.columns.source_target].to_numpy(float) if labels else np.full(len(table), np.nan)
-    inputs = to_model_input(table, of.columns)
-    watched = WatchedVersion(RegisteredVersion("bench", "1", ""), of.columns, "", "")
-    score = predict_probability(of.model, table, of.columns)
-    return Sides(of.reference, Current("traffic", inputs, None, None, score, label), watched)
+    label = table[world.columns.source_target].to_numpy(float) if labels else np.full(len(table), np.nan)
+    inputs = to_model_input(table, world.columns)
+    version = WatchedVersion(RegisteredVersion("bench", "1", ""), world.columns, "", "")
+    score = predict_probability(world.model, table, world.columns)
+    return Sides(world.reference, Current("traffic", inputs, None, None, score, label), version)
 
 
 def judge_window(case: tuple[str, int]) -> tuple[str, list[str], bool]:
-    """Judge one window: its name, the signals that alarm, and whether the interval held the realised AUC."""
-    (of, settings), (name, seed) = SHARED, case
-    drift, _, without = name.partition(" ")
-    judged = judge(build_window(of, seed, drift, labels=not without), settings)
-    estimated, realised = judged.signals["estimated_auc"], judged.signals.get("realised_auc")
+    """Judge one window; return its kind, the alarms, and True if the interval covers the realised AUC."""
+    (world, settings), (kind, seed) = SHARED, case
+    drift, _, suffix = kind.partition(" ")
+    judgement = judge(build_window(world, seed, drift, labels=not suffix), settings)
+    estimated, realised = judgement.signals["estimated_auc"], judgement.signals.get("realised_auc")
     covered = realised is not None and estimated["lower"] <= realised["value"] <= estimated["upper"]
-    return name, [signal for signal, one in judged.signals.items() if one["alarm"]], covered
+    return kind, [name for name, signal in judgement.signals.items() if signal["alarm"]], covered
 
 
-def measure(of: World, settings: Monitoring, counts: dict[str, int], processes: int) -> dict[str, Outcome]:
-    """Judge so many windows of each kind."""
+def measure(world: World, settings: Monitoring, counts: dict[str, int], processes: int) -> dict[str, Outcome]:
+    """Return the outcome of `counts[name]` windows of each kind."""
     cases = [(name, FIRST_SEED + seed) for name, count in counts.items() for seed in range(count)]
     outcomes = {name: Outcome() for name in counts}
-    SHARED[:] = [of, settings]
+    SHARED[:] = [world, settings]
     with multiprocessing.get_context("fork").Pool(processes) as pool:
         for name, alarms, covered in pool.imap_unordered(judge_window, cases, chunksize=5):
-            one = outcomes[name]
-            one.windows += 1
-            one.alarms += bool(alarms)
-            one.signals.update(alarms)
-            one.covered += covered
+            outcome = outcomes[name]
+            outcome.windows += 1
+            outcome.alarms += bool(alarms)
+            outcome.signals.update(alarms)
+            outcome.covered += covered
     return outcomes
 
 
 def is_good(name: str, outcome: Outcome) -> bool:
-    return outcome.share <= MOST_FALSE if name == "none" else outcome.share >= LEAST_CAUGHT
+    """Return True if the outcome is within the limits."""
+    return outcome.share <= MAX_FALSE_ALARMS if name == "none" else outcome.share >= MIN_DETECTED
 
 
 def render_page(outcomes: dict[str, Outcome]) -> str:
-    """Return the page with the table."""
+    """Return benchmarks/drift.md."""
     rows = "\n".join(outcome.format_row(name) for name, outcome in outcomes.items())
-    honest = outcomes["none"]
-    return f"""# How often drift is found
+    no_drift = outcomes["none"]
+    return f"""# Detection rate of drift
 
-Made by `make bench-drift`. Windows of {ROWS:,} rows by `simulate`, beside the
-training data of a forest made from {TRAINING_ROWS:,} others, with the settings of config.yaml. An alarm
-is any signal of one window.
+`make bench-drift` writes this page. `simulate` makes windows of {ROWS:,} rows. Each is compared with the training
+data of a forest ({TRAINING_ROWS:,} other rows), with the settings of config.yaml. A window alarms if any of its signals
+alarms.
 
 | what changed | windows | alarms | by signal |
 | --- | --- | --- | --- |
 {rows}
 
-The {LEVEL:.0%} interval of the AUC that is estimated without labels held the AUC by the labels in
-{honest.covered} of {honest.windows} windows without drift ({honest.covered / honest.windows:.1%}).
+The {LEVEL:.0%} interval of the AUC that is estimated without labels contains the realised AUC in {no_drift.covered} of
+{no_drift.windows} windows without drift ({no_drift.covered / no_drift.windows:.1%}).
 """
 
 
 def main() -> None:
+    """Run the benchmark; exit with 1 if an outcome is outside the limits."""
     start = time.monotonic()
     outcomes = measure(build_world(TRAINING_ROWS, TRAINING_SEED), load_monitoring({}), COUNTS, os.cpu_count() or 1)
     text = render_page(outcomes)
     RESULTS.write_text(text, encoding="utf-8")
     print(f"{text}\n{time.monotonic() - start:.0f} s")
-    if bad := [name for name, one in outcomes.items() if not is_good(name, one)]:
-        sys.exit(f"promise not kept: {', '.join(bad)}")
+    if failed := [name for name, outcome in outcomes.items() if not is_good(name, outcome)]:
+        sys.exit(f"outside the limits: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from drift.compare.sources import parse_row_count, parse_time, watched
+from drift.compare.sources import get_watched_version, parse_row_count, parse_time
 from drift.errors import TooFewLabels
 from drift.settings import get_log_url, load_monitoring
 from prediction_log.read import read_log, select_features
@@ -94,7 +94,7 @@ def write_labelled(flags: dict[str, Any]) -> str:
             f"-P output={flags['output']}: expected a {' or '.join(WRITABLE)} file in an existing folder."
         )
     tracking.connect()
-    columns = watched(MlflowClient(), f"models:/{settings.model_name}@champion").columns
+    columns = get_watched_version(MlflowClient(), f"models:/{settings.model_name}@champion").columns
     start, end = (parse_time(flags[name], f"-P {name}") if flags[name] else None for name in ("from", "to"))
     newest = parse_row_count(flags["rows"], "-P rows") if flags["rows"] else None
     log = read_log(get_log_url(settings), start, end, newest, labels=True, model_name=settings.model_name)

@@ -81,8 +81,8 @@ def compute_window_key(sides: Sides, settings: Monitoring) -> str:
             values if values is None else compute_digest(pd.Series(values))
             for values in (current.probability, current.label)
         ],
-        "model": [sides.model_name, sides.version] if sides.watched else [],
-        "reference": sides.reference.address,
+        "model": [sides.model_name, sides.version] if sides.watched_version else [],
+        "reference": sides.reference.url,
         "settings": settings.model_dump(exclude={SECRET_SETTING, "current", "reference"}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -122,16 +122,16 @@ def compare_window(run: StepRun, sides: Sides, settings: Monitoring, key: str) -
     log_tags(result)
     log_metrics(result)
     run.log_summary(format_summary(result))
-    if decision.action == "retrain" and sides.watched:
-        log.info("next: retrain on the labelled rows\n%s", "\n".join(format_retraining_commands(sides.watched)))
+    if decision.action == "retrain" and sides.watched_version:
+        log.info("next: retrain on the labelled rows\n%s", "\n".join(format_retraining_commands(sides.watched_version)))
     return result
 
 
-def format_retraining_commands(watched: WatchedVersion) -> list[str]:
-    """Return the commands that retrain a model by hand, on the labelled rows of the log."""
-    table, name = "outputs/labelled.parquet", watched.model.name
+def format_retraining_commands(version: WatchedVersion) -> list[str]:
+    """Return the commands that retrain a model by hand on the labelled rows of the prediction log."""
+    table, name = "outputs/labelled.parquet", version.model.name
     labelled = f"mlflow run ./drift -e labelled --env-manager local -P output={table} -P {quote(f'model_name={name}')}"
-    overrides = {"data": watched.columns.name, "data.file_url": table, "register.model_name": name}
+    overrides = {"data": version.columns.name, "data.file_url": table, "register.model_name": name}
     return [labelled, format_pipeline_command({**overrides, "data.sha256": None, "data.reference_dataset": "none"})]
 
 
@@ -164,8 +164,8 @@ def build_result(
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
         "model": {"name": sides.model_name, "version": sides.version},
-        "reference": sides.reference.address,
-        "current": current.address,
+        "reference": sides.reference.url,
+        "current": current.url,
         "window": {
             "from": current.start.isoformat() if current.start else None,
             "to": observation.time.isoformat(),

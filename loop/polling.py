@@ -1,4 +1,4 @@
-"""Wait for an event that takes its time, and name it when it does not come."""
+"""Waiting for an event, with an error that names the event."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 
 SECONDS_TO_WAIT = 600.0
-"""Seconds after which an event is not expected any more, on a machine that has much else to do."""
+"""Time limit for one event; large, because the machine may be busy."""
 
 
 class StoryFailed(Exception):
-    """A command failed, a server ended too soon, or an event of the story did not come, or came differently."""
+    """A command failed, a server ended too early, or an expected event did not happen."""
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Look again and again until a condition holds; raise StoryFailed if it does not within `PATIENCE`."""
+def wait_for(condition: Callable[[], bool], event: str) -> None:
+    """Poll until a condition is true; raise StoryFailed after `SECONDS_TO_WAIT`."""
     end = time.monotonic() + SECONDS_TO_WAIT
     while not condition():
         if time.monotonic() > end:
-            raise StoryFailed(f"waited {SECONDS_TO_WAIT:g} s in vain for {what}")
+            raise StoryFailed(f"{event}: did not happen within {SECONDS_TO_WAIT:g} s")
         time.sleep(0.5)

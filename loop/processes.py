@@ -1,4 +1,4 @@
-"""Processes that belong to one story: each in a group of its own, its output in a file, all ended with the story."""
+"""Processes of the acceptance loop: each in its own process group, with its output in a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST_LINES = 15
 
 
 class Processes:
-    """Starts commands and servers with one environment; leaving the context ends what still runs."""
+    """Commands and servers with a common environment; leaving the context stops those that still run."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
@@ -31,34 +31,37 @@ class Processes:
         self._started.append((name, start_in_session(command, self.get_log_path(name), self._env, ROOT)))
 
     def run(self, name: str, *command: str) -> None:
-        """Run a command to its end.
+        """Run a command and wait for its end.
 
         Raises:
-            StoryFailed: it took too long, or did not end with 0.
+            StoryFailed: the command exceeds the time limit, or its exit status is not 0.
         """
         self.start(name, *command)
         _, process = self._started[-1]
         try:
             process.wait(SECONDS_TO_RUN)
         except subprocess.TimeoutExpired as error:
-            raise StoryFailed(f"{name} took longer than {SECONDS_TO_RUN:g} s. {self._read_last_lines(name)}") from error
+            raise StoryFailed(
+                f"{name}: not finished after {SECONDS_TO_RUN:g} s. {self._read_last_lines(name)}"
+            ) from error
         self._started.pop()
         if process.returncode:
-            raise StoryFailed(f"{name} ended with {process.returncode}. {self._read_last_lines(name)}")
+            raise StoryFailed(f"{name}: exit status {process.returncode}. {self._read_last_lines(name)}")
 
     def verify_running(self) -> bool:
-        """Return True; raise StoryFailed if a server has ended."""
+        """Return True if all servers are running; raise StoryFailed if a server has ended."""
         for name, process in self._started:
             if process.poll() is not None:
-                raise StoryFailed(f"{name} ended with {process.returncode}. {self._read_last_lines(name)}")
+                raise StoryFailed(f"{name}: exit status {process.returncode}. {self._read_last_lines(name)}")
         return True
 
     def get_log_path(self, name: str) -> Path:
+        """Return the file with the output of a process."""
         return self.folder / f"{name}.log"
 
     def _read_last_lines(self, name: str) -> str:
         lines = self.get_log_path(name).read_text(errors="replace").splitlines()[-LAST_LINES:]
-        return "Its last lines:\n" + "\n".join(lines)
+        return "Last lines of its output:\n" + "\n".join(lines)
 
     def __enter__(self) -> Self:
         return self

@@ -1,8 +1,8 @@
-"""make loop: the whole story on this machine, with real parts: train, serve, drift, alert, retrain, swap, quiet again.
+"""make loop: train, serve, drift, alert, retrain, swap and all-clear on this machine, with the real parts.
 
-Every part is the real one (MLflow's server, the scorer, Airflow's scheduler, a receiver of webhooks), on free ports and
-in a folder of its own: mlflow.db, predictions.db and .airflow of this repository are not touched. Prints a line for
-each act, ends with PASS or with the act that failed, and ends everything that it has started.
+The parts are an MLflow server, the scorer, Airflow and a receiver of webhooks. They use free ports and a temporary
+folder, so mlflow.db, predictions.db and .airflow of this repository do not change. The command prints a line per act,
+and PASS or the act that failed. It stops all processes that it started.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ FAILURES = (StoryFailed, StepError, requests.RequestException)
 
 
 def build_environment(folder: Path, tracking: str, receiver: Receiver) -> dict[str, str]:
-    """What tells every part of the story where the others are; nothing of this repository's own is among it."""
+    """Return the environment that connects the parts with each other, and not with the stores of this repository."""
     return {
-        # `mlflow run` leaves an empty folder there each time
+        # Each `mlflow run` leaves an empty temporary folder.
         "TMPDIR": str(folder),
         "MLFLOW_TRACKING_URI": tracking,
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -48,18 +48,18 @@ def build_environment(folder: Path, tracking: str, receiver: Receiver) -> dict[s
         "DRIFT_RETRY_SECONDS": "5",
         "AIRFLOW_VAR_PROJECT_PYTHON": sys.executable,
         "AIRFLOW_VAR_LABELLED_FOLDER": str(folder),
-        # the two drifted windows, and nothing of the world before
+        # The two drifted windows, without the traffic before the drift.
         "AIRFLOW_VAR_LABELLED_ROWS": str(2 * ROWS),
     }
 
 
 @contextmanager
 def open_stage(folder: Path) -> Iterator[Stage]:
-    """Start what runs through the whole story; end all of it, whatever comes."""
+    """Start Airflow and the tracking server; stop all processes at the end, also after an error."""
     tracking, scorer, airflow = (find_free_port() for _ in range(3))
     uri = f"http://127.0.0.1:{tracking}"
     with Receiver() as receiver, Processes(folder, build_environment(folder, uri, receiver)) as processes:
-        # it takes longest to start, and is needed last
+        # Airflow takes longest to start and is needed last.
         processes.start(
             "airflow", str(AIRFLOW_PYTHON), "-P", str(ROOT / "drift" / "airflow_standalone.py"),
             "--port", str(airflow), "--home", str(folder / "airflow"),
@@ -69,44 +69,45 @@ def open_stage(folder: Path) -> Iterator[Stage]:
             "--backend-store-uri", make_sqlite_url(folder / "mlflow.db"),
             "--artifacts-destination", str(folder / "artifacts"),
         )  # fmt: skip
-        wait_for(lambda: fetch(f"{uri}/health") is not None, "the tracking server")
+        wait_for(lambda: fetch(f"{uri}/health") is not None, "start of the tracking server")
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
         client = MlflowClient(tracking_uri=uri)
         yield Stage(processes, receiver, f"http://127.0.0.1:{scorer}", f"http://127.0.0.1:{airflow}", client)
 
 
 def play(stage: Stage, console: Console) -> str:
-    """Play every act; return "" or what went wrong, with the number of the act."""
+    """Play every act; return "" or the error, with number and name of the act."""
     for number, (name, act) in enumerate(ACTS, start=1):
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             stage.processes.verify_running()
-            said = act(stage)
+            outcome = act(stage)
         except FAILURES as error:
-            return f"act {number}, {name}: {error}"
-        seconds = time.monotonic() - began
-        console.print(f"{number:>2}  {name:<{NAME_WIDTH}} {seconds:6.1f} s  {said}", highlight=False, soft_wrap=True)
+            return f"act {number} ({name}): {error}"
+        seconds = time.monotonic() - start
+        console.print(f"{number:>2}  {name:<{NAME_WIDTH}} {seconds:6.1f} s  {outcome}", highlight=False, soft_wrap=True)
     return ""
 
 
 def main() -> int:
+    """Run the command; return its exit status."""
     console = Console(markup=False)
     if not AIRFLOW_PYTHON.is_file():
-        console.print(f"no Airflow at {AIRFLOW_PYTHON.parent}. Type: make loop", style="red")
+        console.print(f"{AIRFLOW_PYTHON}: Airflow is not installed. Type: make loop", style="red")
         return 2
     interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="loop-"))
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         with open_stage(folder) as stage:
-            failed = play(stage, console)
-    except FAILURES as error:
-        failed = f"before the first act: {error}"
+            error = play(stage, console)
+    except FAILURES as failure:
+        error = f"before act 1: {failure}"
     except KeyboardInterrupt:
-        failed = "interrupted"
-    seconds = time.monotonic() - began
-    if failed:
-        text = f"FAILED after {seconds:.0f} s in {failed}\nEverything is ended. Logs: {folder}"
+        error = "interrupted"
+    seconds = time.monotonic() - start
+    if error:
+        text = f"FAILED after {seconds:.0f} s, {error}\nAll processes are stopped. Logs: {folder}"
         console.print(text, style="bold red")
         return 1
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The acts of `make loop`, in order. Each does something and returns, in one line, what was seen to happen."""
+"""Acts of `make loop`, in order. Each performs one action, verifies the outcome and returns a line about it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ from stepkit.store.lineage import BECAUSE
 MODEL = "credit_default"
 MONITORING, RETRAINING = "drift_monitoring", "retraining"
 DRIFT = "limits"
-"""What changes in the story: limits a fifth higher (simulate/drifts.py)."""
+"""The simulated drift: credit limits are 20 % higher (simulate/drifts.py)."""
 
 ROWS = 1500
 FIRST_FOREST = "random_forest_pipeline.random_forest.n_estimators=1"
-"""The first model is a weak one, a single tree: the gate lets another through only if it is shown to be better, and
-the retraining learns from the 3,000 clients of two windows only."""
+"""Size of the first forest: a single tree. Retraining on the 3,000 rows of two windows can then pass the gate, which
+requires a better model."""
 
 MLFLOW = (sys.executable, "-m", "mlflow")
 LOCAL = ("--env-manager", "local")
 
 
-def verify(what: bool, otherwise: str) -> None:
-    if not what:
-        raise StoryFailed(otherwise)
+def verify(condition: bool, message: str) -> None:
+    """Raise StoryFailed with the message unless the condition is true."""
+    if not condition:
+        raise StoryFailed(message)
 
 
 @dataclass
 class Stage:
-    """Where the story plays: the servers' addresses, the processes behind them, what was noted on the way."""
+    """State of the loop: processes, URLs of the servers, and the windows so far."""
 
     processes: Processes
     receiver: Receiver
@@ -55,51 +56,54 @@ class Stage:
     drift_run_id: str = ""
 
     def get_champion(self) -> ModelVersion:
+        """Return the champion, or raise StoryFailed."""
         version = find_champion(self.client, MODEL)
         if version is None:
-            raise StoryFailed(f"{MODEL} has no champion")
+            raise StoryFailed(f"{MODEL}: no champion")
         return version
 
 
 def fetch(url: str) -> Any:
-    """Return the JSON or text that an address answers, None as long as it does not."""
+    """Return the JSON or text of the response from a URL, or None without a response."""
     try:
-        answer = requests.get(url, timeout=5)
-        return answer.json() if "json" in answer.headers.get("Content-Type", "") else answer.text
+        response = requests.get(url, timeout=5)
+        return response.json() if "json" in response.headers.get("Content-Type", "") else response.text
     except requests.RequestException:
         return None
 
 
 def fetch_served_version(stage: Stage) -> str:
+    """Return the model version of the scorer, or ""."""
     health = fetch(f"{stage.scorer}/health")
     return str(health["model"]["version"]) if health and health["model"] else ""
 
 
 def train(stage: Stage) -> str:
+    """Train the first champion."""
     stage.processes.run("pipeline", *MLFLOW, "run", ".", "-P", f"hydra_options={FIRST_FOREST}", *LOCAL)
     version = stage.get_champion()
-    verify(str(version.version) == "1", f"version {version.version} is champion, not 1")
+    verify(str(version.version) == "1", f"champion: version {version.version}, expected 1")
     return f"{MODEL} version 1 is champion, test AUC {version.tags['test_auc']}"
 
 
 def serve(stage: Stage) -> str:
+    """Start the scorer."""
     port = stage.scorer.rsplit(":", 1)[1]
     stage.processes.start(
         "scorer", *MLFLOW, "run", "./serve", "-P", f"port={port}", "-P", "poll_seconds=1", *LOCAL
     )  # fmt: skip
-    wait_for(lambda: stage.processes.verify_running() and fetch_served_version(stage) == "1", "the scorer")
-    return f"{stage.scorer} answers with version 1"
+    wait_for(lambda: stage.processes.verify_running() and fetch_served_version(stage) == "1", "start of the scorer")
+    return f"{stage.scorer} serves version 1"
 
 
 def send_traffic(stage: Stage, drift: str, labels: bool = False) -> str:
-    """Send a window of traffic to the scorer, perhaps the true labels too, and note when it began and ended."""
-    began, seed = _format_now(), len(stage.windows) + 1
-    given = {"url": stage.scorer, "rows": ROWS, "drift": drift, "seed": seed, "labels": str(labels).lower()}
-    words = [word for key, value in given.items() for word in ("-P", f"{key}={value}")]
+    """Send a window of traffic to the scorer, optionally with labels; record its start and end."""
+    start, seed = _format_now(), len(stage.windows) + 1
+    parameters = {"url": stage.scorer, "rows": ROWS, "drift": drift, "seed": seed, "labels": str(labels).lower()}
+    words = [word for key, value in parameters.items() for word in ("-P", f"{key}={value}")]
     stage.processes.run("traffic", *MLFLOW, "run", "./simulate", "-e", "traffic", *words, *LOCAL)
-    stage.windows.append((began, _format_now()))
-    what = "as in training" if drift == "none" else f"drift: {drift}"
-    return f"{ROWS:,} clients asked, {what}{', and their labels came' if labels else ''}"
+    stage.windows.append((start, _format_now()))
+    return f"sent {ROWS:,} rows, drift={drift}{', and their labels' if labels else ''}"
 
 
 def _format_now() -> str:
@@ -107,56 +111,63 @@ def _format_now() -> str:
 
 
 def wait_for_airflow(stage: Stage) -> str:
-    """Wait for Airflow, which has been starting since the beginning; log in, and let the monitoring run."""
-    said = stage.processes.get_log_path("airflow")
+    """Wait until Airflow is ready, log in, and unpause the monitoring."""
+    log = stage.processes.get_log_path("airflow")
 
-    def is_up() -> bool:
-        return stage.processes.verify_running() and "password" in said.read_text()
+    def is_ready() -> bool:
+        return stage.processes.verify_running() and "password" in log.read_text()
 
-    wait_for(is_up, "Airflow")
-    found = dict(re.findall(r"^(user|password) +(\S+)$", said.read_text(), re.MULTILINE))
-    stage.admin = Scheduler(stage.airflow, found["user"], found["password"])
-    wait_for(lambda: stage.admin.has_dags(MONITORING, RETRAINING), "both DAGs")
+    wait_for(is_ready, "start of Airflow")
+    login = dict(re.findall(r"^(user|password) +(\S+)$", log.read_text(), re.MULTILINE))
+    stage.admin = Scheduler(stage.airflow, login["user"], login["password"])
+    wait_for(lambda: stage.admin.has_dags(MONITORING, RETRAINING), "reading of both DAGs")
     stage.admin.set_paused(MONITORING, False)
-    return f"{stage.airflow} knows {MONITORING} and {RETRAINING}"
+    return f"{stage.airflow} has {MONITORING} and {RETRAINING}"
 
 
 def monitor_window(stage: Stage, action: str) -> dict[str, Any]:
-    """Let Airflow report on the newest window, with this decision; return the result of the task `report`."""
-    began, ended = stage.windows[-1]
-    run = stage.admin.trigger(MONITORING, window_from=began, window_to=ended)
+    """Run the monitoring DAG for the newest window and verify the decision; return the result of task `report`."""
+    start, end = stage.windows[-1]
+    run = stage.admin.trigger(MONITORING, window_from=start, window_to=end)
     verify_success(stage, MONITORING, run)
     value = stage.admin.get_value(MONITORING, run, "report")
     result = dict(json.loads(value) if isinstance(value, str) else value)
-    verify(result["decision"]["action"] == action, f"{describe_result(result)}, not {action}: {result['decision']}")
+    verify(
+        result["decision"]["action"] == action, f"{describe_result(result)}, expected {action}: {result['decision']}"
+    )
     return result
 
 
 def verify_success(stage: Stage, dag: str, run: str) -> None:
+    """Wait until a DAG run ends; raise StoryFailed unless it succeeded."""
     state = stage.admin.wait_for_end(dag, run)
-    verify(state == "success", f"{dag} {run} ended as {state}: {stage.admin.get_task_states(dag, run)}")
+    verify(state == "success", f"{dag} {run}: {state}. Tasks: {stage.admin.get_task_states(dag, run)}")
 
 
 def describe_result(result: dict[str, Any]) -> str:
-    named = ", ".join(one["column"] for one in result["drifted"]) or "no column"
-    return f"{named} drifted; {result['decision']['action']}"
+    """Return the drifted columns and the decision."""
+    names = ", ".join(column["column"] for column in result["drifted"]) or "none"
+    return f"drifted columns: {names}; decision: {result['decision']['action']}"
 
 
 def verify_no_alert(stage: Stage) -> str:
+    """Verify that traffic without drift sends no alert."""
     result = monitor_window(stage, "nothing")
-    verify(stage.receiver.received == [], f"an alert about honest traffic: {stage.receiver.list_titles()}")
-    return f"{describe_result(result)}; nobody is told"
+    verify(stage.receiver.received == [], f"alert without drift: {stage.receiver.list_titles()}")
+    return f"{describe_result(result)}; no alert sent"
 
 
 def verify_alert(stage: Stage) -> str:
+    """Verify that the first drifted window alerts."""
     result = monitor_window(stage, "alert")
-    wait_for(lambda: bool(stage.receiver.received), "the alert")
+    wait_for(lambda: bool(stage.receiver.received), "delivery of the alert")
     message = stage.receiver.received[-1]
-    verify(result["run_id"] in message["message"], f"the alert does not name run {result['run_id']}: {message}")
+    verify(result["run_id"] in message["message"], f"alert: run {result['run_id']} is missing in {message}")
     return f"{describe_result(result)}; received: {message['title']}"
 
 
 def verify_confirmation(stage: Stage) -> str:
+    """Verify that the second drifted window requests a retraining."""
     result = monitor_window(stage, "retrain")
     stage.drift_run_id = result["run_id"]
     events = stage.admin.list_asset_events()
@@ -165,50 +176,53 @@ def verify_confirmation(stage: Stage) -> str:
 
 
 def wait_for_retraining(stage: Stage) -> str:
-    wait_for(lambda: bool(stage.admin.runs(RETRAINING)), f"a run of {RETRAINING}")
-    (run,) = stage.admin.runs(RETRAINING)
-    verify(run["run_type"] == "asset_triggered", f"{RETRAINING} was started by {run['run_type']}")
+    """Wait for the retraining, and verify that version 2 names its cause."""
+    wait_for(lambda: bool(stage.admin.list_runs(RETRAINING)), f"start of {RETRAINING}")
+    (run,) = stage.admin.list_runs(RETRAINING)
+    verify(run["run_type"] == "asset_triggered", f"{RETRAINING}: run type {run['run_type']}, expected asset_triggered")
     verify_success(stage, RETRAINING, run["dag_run_id"])
     version = stage.client.get_model_version(MODEL, "2")
-    asked = version.tags.get(f"{BECAUSE}drift_run_id")
-    verify(asked == stage.drift_run_id, f"version 2 says that run {asked} asked for it, not {stage.drift_run_id}")
-    return f"version 2, because {version.tags[f'{BECAUSE}reason']}"
+    cause = version.tags.get(f"{BECAUSE}drift_run_id")
+    verify(cause == stage.drift_run_id, f"version 2: drift run {cause}, expected {stage.drift_run_id}")
+    return f"version 2, reason: {version.tags[f'{BECAUSE}reason']}"
 
 
 def verify_promotion(stage: Stage) -> str:
+    """Verify that version 2 passed the gate and became champion."""
     version = stage.client.get_model_version(MODEL, "2")
-    verify(str(stage.get_champion().version) == "2", f"version 2 did not pass: {version.description}")
-    verify(
-        any("new champion" in title for title in stage.receiver.list_titles()), f"told: {stage.receiver.list_titles()}"
-    )
+    verify(str(stage.get_champion().version) == "2", f"version 2: not champion. {version.description}")
+    titles = stage.receiver.list_titles()
+    verify(any("new champion" in title for title in titles), f"no message about the new champion: {titles}")
     return f"verdict {version.tags['verdict']}, test AUC {version.tags['test_auc']}: version 2 is champion"
 
 
 def wait_for_swap(stage: Stage) -> str:
-    wait_for(lambda: fetch_served_version(stage) == "2", "version 2 at the scorer")
-    return f"{stage.scorer} answers with version 2"
+    """Wait until the scorer serves version 2."""
+    wait_for(lambda: fetch_served_version(stage) == "2", "swap of the scorer to version 2")
+    return f"{stage.scorer} serves version 2"
 
 
 def verify_all_clear(stage: Stage) -> str:
+    """Verify that the new champion clears the alarm."""
     result = monitor_window(stage, "nothing")
-    verify(result["model"]["version"] == "2", f"compared with version {result['model']['version']}")
-    wait_for(lambda: "No more drift" in stage.receiver.list_titles()[-1], "the message that all is well")
+    verify(result["model"]["version"] == "2", f"monitored version: {result['model']['version']}, expected 2")
+    wait_for(lambda: "Drift cleared" in stage.receiver.list_titles()[-1], "delivery of the all-clear")
     return f"{describe_result(result)}; received: {stage.receiver.list_titles()[-1]}"
 
 
 ACTS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
     ("train", train),
     ("serve", serve),
-    ("honest traffic", partial(send_traffic, drift="none")),
-    ("Airflow is up", wait_for_airflow),
-    ("watch: quiet", verify_no_alert),
-    ("drifted traffic", partial(send_traffic, drift=DRIFT, labels=True)),
-    ("watch: alarm", verify_alert),
-    ("drifted traffic", partial(send_traffic, drift=DRIFT, labels=True)),
-    ("watch: confirmed", verify_confirmation),
-    ("retraining", wait_for_retraining),
+    ("traffic, no drift", partial(send_traffic, drift="none")),
+    ("start Airflow", wait_for_airflow),
+    ("monitor: no drift", verify_no_alert),
+    ("traffic, drift", partial(send_traffic, drift=DRIFT, labels=True)),
+    ("monitor: alert", verify_alert),
+    ("traffic, drift", partial(send_traffic, drift=DRIFT, labels=True)),
+    ("monitor: retrain", verify_confirmation),
+    ("retrain", wait_for_retraining),
     ("gate", verify_promotion),
-    ("scorer swaps", wait_for_swap),
-    ("drifted traffic", partial(send_traffic, drift=DRIFT)),
-    ("watch: quiet", verify_all_clear),
+    ("swap scorer", wait_for_swap),
+    ("traffic, drift", partial(send_traffic, drift=DRIFT)),
+    ("monitor: all-clear", verify_all_clear),
 )

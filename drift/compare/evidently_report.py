@@ -1,4 +1,4 @@
-"""The Evidently page of a comparison, and Evidently's own verdict where that is asked for."""
+"""Evidently report of a comparison, and comparison by Evidently itself (`tests: evidently`)."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from drift.compare.signals import SCORE, Judgement, align_types, list_inputs
 from stepkit.table.tables import add_column
 
 MAX_ROWS_DRAWN = 5_000
-"""Of each side at most so many rows are drawn (seeded): the verdicts are of all rows, the page only shows them."""
+"""Rows per side in the report, sampled with a fixed seed; the comparison itself uses all rows."""
 
 BINS = 10
-"""Evidently's histograms have so many bins."""
+"""Bins of Evidently's histograms."""
 
 is_number = pd.api.types.is_numeric_dtype
 
 
-def build_snapshot(sides: Sides, judged: Judgement) -> Snapshot:
-    """Return Evidently's snapshot of both sides, with the verdicts of `judged` on every column and the score."""
-    drawable = select_drawable([one.column for one in judged.columns], sides)
-    compared = {one.column: one for one in judged.columns if one.column in drawable}
+def build_snapshot(sides: Sides, judgement: Judgement) -> Snapshot:
+    """Return Evidently's snapshot of both sides, with the results of `judgement` for every column and the score."""
+    drawable = select_drawable([comparison.column for comparison in judgement.columns], sides)
+    comparisons = {comparison.column: comparison for comparison in judgement.columns if comparison.column in drawable}
     score = choose_score_name(drawable)
     reference, current = _build_frames(sides, drawable, score)
-    if SCORE in judged.details:
-        compared[score] = ColumnComparison(**judged.details[SCORE])
-    _register_tests(compared)
+    if SCORE in judgement.details:
+        comparisons[score] = ColumnComparison(**judgement.details[SCORE])
+    _register_tests(comparisons)
     drift = DataDriftPreset(
-        columns=list(compared),
-        drift_share=_compute_alarm_count(judged) / max(len(compared), 1),
-        per_column_method={name: one.test for name, one in compared.items()},
-        per_column_threshold={name: one.threshold for name, one in compared.items()},
+        columns=list(comparisons),
+        drift_share=_compute_alarm_count(judgement) / max(len(comparisons), 1),
+        per_column_method={name: comparison.test for name, comparison in comparisons.items()},
+        per_column_threshold={name: comparison.threshold for name, comparison in comparisons.items()},
     )
-    return _run_report([drift, *_build_quality_metrics(sides, judged)], reference, current)
+    return _run_report([drift, *_build_quality_metrics(sides, judgement)], reference, current)
 
 
-def _compute_alarm_count(judged: Judgement) -> int:
-    """So many drifted columns make the page say that the data drift, as the signal `drift_share` does.
+def _compute_alarm_count(judgement: Judgement) -> int:
+    """Return the number of drifted columns from which the report says that the data set drifts.
 
-    Evidently counts the score among the columns; the signal does not.
+    The report then agrees with the signal `drift_share`. Evidently counts the score as a column; the signal does not.
     """
-    count, threshold = len(judged.columns), judged.signals["drift_share"]["threshold"]
-    columns = next((some for some in range(1, count + 1) if some / count > threshold), count + 1)
-    return columns + int(judged.details.get(SCORE, {}).get("drifted", False))
+    count, threshold = len(judgement.columns), judgement.signals["drift_share"]["threshold"]
+    columns = next((number for number in range(1, count + 1) if number / count > threshold), count + 1)
+    return columns + int(judgement.details.get(SCORE, {}).get("drifted", False))
 
 
 def select_drawable(names: list[str], sides: Sides) -> list[str]:
-    """Return the columns of which Evidently can draw a histogram on both sides: it stops at one of which it cannot."""
+    """Return the columns with a histogram on both sides. Evidently fails at a column without one."""
     return [name for name in names if all(_is_drawable(side.rows[name]) for side in (sides.reference, sides.current))]
 
 
@@ -70,18 +70,18 @@ def _is_drawable(values: pd.Series) -> bool:
     if is_number(finite):
         try:
             np.histogram_bin_edges(finite, BINS)
-        except ValueError:  # numbers so large that doubles have no bins between them
+        except ValueError:  # The numbers are too large to be divided into bins.
             return False
     return len(finite) > 0
 
 
 def _mask_infinite(values: pd.Series) -> pd.Series:
-    """Values of which a histogram can be drawn: numbers and booleans as doubles, infinite ones as missing."""
+    """Return values for a histogram: numbers and booleans as doubles, infinite values as missing."""
     return values.astype(float).replace([np.inf, -np.inf], np.nan) if is_number(values) else values
 
 
 def choose_score_name(columns: list[str]) -> str:
-    """Return the name of the model's own score on the page, which no column has."""
+    """Return a name for the model's score in the report that differs from all columns."""
     name = SCORE
     while name in columns:
         name = f"model's {name}"
@@ -89,7 +89,7 @@ def choose_score_name(columns: list[str]) -> str:
 
 
 def _build_frames(sides: Sides, names: list[str], score: str) -> list[pd.DataFrame]:
-    """Rows to draw of reference and window, the score among the columns; it is next to rows of the training data."""
+    """Return the sampled rows of reference and window, with the score as an additional column."""
     frames = [
         side.rows[names].sample(min(len(side.rows), MAX_ROWS_DRAWN), random_state=0).reset_index(drop=True)
         for side in (sides.reference, sides.current)
@@ -102,38 +102,40 @@ def _build_frames(sides: Sides, names: list[str], score: str) -> list[pd.DataFra
         ]
     if sides.reference.scored is not None and sides.current.probability is not None:
         scores = (sides.reference.scored.probability, sides.current.probability)
-        # as many values of the same distribution as there are rows
-        spread = [np.quantile(one, np.linspace(0, 1, len(frame))) for frame, one in zip(frames, scores, strict=True)]
-        frames = [add_column(frame, score, values) for frame, values in zip(frames, spread, strict=True)]
+        # The scores may belong to other rows (the test split), so take quantiles: as many values as the frame has rows.
+        quantiles = [
+            np.quantile(values, np.linspace(0, 1, len(frame))) for frame, values in zip(frames, scores, strict=True)
+        ]
+        frames = [add_column(frame, score, values) for frame, values in zip(frames, quantiles, strict=True)]
     return frames
 
 
-def _register_tests(compared: dict[str, ColumnComparison]) -> None:
-    """Let Evidently show these verdicts, on all rows, instead of testing again what is drawn."""
+def _register_tests(comparisons: dict[str, ColumnComparison]) -> None:
+    """Register tests with Evidently that return these results instead of testing the sampled rows."""
 
-    def verdict(reference: pd.Series, *_: object) -> tuple[float, bool]:
-        one = compared[str(reference.name)]
-        return one.score, one.drifted
+    def get_result(reference: pd.Series, *_: object) -> tuple[float, bool]:
+        comparison = comparisons[str(reference.name)]
+        return comparison.score, comparison.drifted
 
-    for test in {one.test for one in compared.values()}:
+    for test in {comparison.test for comparison in comparisons.values()}:
         kinds = [ColumnType.Numerical, ColumnType.Categorical]
-        register_stattest(StatTest(test, f"{test}, effect", kinds), verdict)
+        register_stattest(StatTest(test, f"{test}, effect size", kinds), get_result)
 
 
-def _build_quality_metrics(sides: Sides, judged: Judgement) -> list[Any]:
-    """One number for every rule that a column breaks more often than the reference."""
-    numbers: list[Any] = []
-    for fault in judged.faults:
+def _build_quality_metrics(sides: Sides, judgement: Judgement) -> list[Any]:
+    """Return one metric for every rule of a column that alarms."""
+    metrics: list[Any] = []
+    for fault in judgement.faults:
         if not fault.alarm or not select_drawable([fault.column], sides):
             continue
         allowed = dict(iter_rules(fault.column, sides.reference.rows[fault.column], sides.columns))[fault.rule]
         if fault.rule == "missing":
-            numbers.append(MissingValueCount(column=fault.column))
+            metrics.append(MissingValueCount(column=fault.column))
         elif fault.rule == "unknown_codes":
-            numbers.append(OutListValueCount(column=fault.column, values=allowed))
+            metrics.append(OutListValueCount(column=fault.column, values=allowed))
         else:
-            numbers.append(OutRangeValueCount(column=fault.column, left=allowed[0], right=allowed[1]))
-    return numbers
+            metrics.append(OutRangeValueCount(column=fault.column, left=allowed[0], right=allowed[1]))
+    return metrics
 
 
 def _run_report(metrics: list[Any], reference: pd.DataFrame, current: pd.DataFrame) -> Snapshot:
@@ -143,32 +145,34 @@ def _run_report(metrics: list[Any], reference: pd.DataFrame, current: pd.DataFra
     )
     sides = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # Evidently correlates every column with every other, and constant ones with a warning for each
+        # Evidently correlates all pairs of columns, with a warning for each constant column.
         warnings.simplefilter("ignore")
         return Report(metrics, include_tests=True).run(*sides)
 
 
 def compare_by_evidently(sides: Sides) -> tuple[Snapshot, list[ColumnComparison]]:
-    """Let Evidently choose tests and thresholds itself: numbers as numerical columns, texts as categories."""
+    """Return the snapshot and the comparisons by Evidently's own tests: numbers as numerical, texts as categorical."""
     common = [name for name in list_inputs(sides) if name in sides.current.rows]
     pairs = {
         name: align_types(sides.reference.rows[name], sides.current.rows[name])
         for name in select_drawable(common, sides)
     }
-    before, now = (pd.DataFrame({name: _mask_infinite(pair[side]) for name, pair in pairs.items()}) for side in (0, 1))
-    snapshot = _run_report([DataDriftPreset()], before, now)
+    before, after = (
+        pd.DataFrame({name: _mask_infinite(pair[side]) for name, pair in pairs.items()}) for side in (0, 1)
+    )
+    snapshot = _run_report([DataDriftPreset()], before, after)
     result = snapshot.dict()
     failed = {test["metric_config"]["metric_id"] for test in result["tests"] if str(test["status"].value) == "FAIL"}
     drifts = {metric["config"]["column"]: metric for metric in result["metrics"] if "column" in metric["config"]}
-    compared = []
+    comparisons = []
     for name in common:
         test, score, p_value, threshold, drifted = NO_TEST, 0.0, 1.0, 0.0, False
         means = compute_mean(sides.reference.rows[name]), compute_mean(sides.current.rows[name])
         if metric := drifts.get(name):
             test, score, threshold = metric["config"]["method"], float(metric["value"]), metric["config"]["threshold"]
             p_value, drifted = score if "p_value" in test else np.nan, metric["id"] in failed
-            means = compute_mean(before[name]), compute_mean(now[name])
-        compared.append(
+            means = compute_mean(before[name]), compute_mean(after[name])
+        comparisons.append(
             ColumnComparison(name, test, score, p_value, float(threshold), float(threshold), drifted, *means)
         )
-    return snapshot, compared
+    return snapshot, comparisons

@@ -1,4 +1,4 @@
-"""The two sides of a comparison, read from their addresses: the reference, and the current window."""
+"""Sides of a comparison: the reference and the current window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from drift.compare.performance import Floats, ScoredRows
-from drift.compare.sources import LOG, WatchedVersion, fetch_table, parse_window, verify_version, watched
+from drift.compare.sources import LOG, WatchedVersion, fetch_table, get_watched_version, parse_window, verify_version
 from drift.errors import ReferenceMissing
 from drift.history import NO_MODEL
 from drift.settings import get_log_url, get_reference_model
@@ -27,20 +27,20 @@ from stepkit.table.labels import to_known_labels
 from stepkit.table.tables import add_column, to_model_input
 
 Score = Callable[[pd.DataFrame], Floats | None]
-"""From n rows to the model's probabilities; None without a model, or without a column that it takes."""
+"""Function from n rows to n probabilities; None without a model, or if an input column is missing."""
 
 MAX_ROWS_NAMED = 5
-"""So many rows are named, counted from 0, where a column holds values that are not finite numbers."""
+"""Maximum number of unreadable rows that are named per column, counted from 0."""
 
 MAX_CLOCK_SKEW = timedelta(seconds=60)
-"""Clocks of two machines may differ by so much without anybody calling it a fault."""
+"""Tolerated difference between the clocks of two machines."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is compared with. `rows` are n rows of the input columns; `label` their true labels, where known."""
+    """Reference: n rows of the input columns, their labels, and scored rows that the model was not trained on."""
 
-    address: str
+    url: str
     rows: pd.DataFrame
     label: Floats | None = None
     scored: ScoredRows | None = None
@@ -48,12 +48,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Current:
-    """The window. `probability` and `label` belong to its n rows; NaN where unknown.
+    """Current window of n rows. `probability` and `label` have n values, NaN where unknown.
 
-    `unreadable` names the columns of numbers that hold texts or infinite values, and a few of these rows.
+    `unreadable` names the numeric columns that contain text or infinite values, with the first such rows.
     """
 
-    address: str
+    url: str
     rows: pd.DataFrame
     start: datetime | None
     end: datetime | None
@@ -65,40 +65,49 @@ class Current:
 
     @property
     def labelled(self) -> int:
+        """Number of labelled rows."""
         return 0 if self.label is None else int(np.isfinite(self.label).sum())
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides, and the model version that is watched (None: files are compared without a model)."""
+    """Reference, current window and monitored model version (None: files are compared without a model)."""
 
     reference: Reference
     current: Current
-    watched: WatchedVersion | None
+    watched_version: WatchedVersion | None
 
     @property
     def columns(self) -> Columns | None:
-        return self.watched.columns if self.watched else None
+        """Columns of the model."""
+        return self.watched_version.columns if self.watched_version else None
 
     @property
     def model_name(self) -> str:
-        return self.watched.model.name if self.watched else NO_MODEL
+        """Name of the model, or NO_MODEL."""
+        return self.watched_version.model.name if self.watched_version else NO_MODEL
 
     @property
     def version(self) -> str:
-        return self.watched.model.version if self.watched else ""
+        """Version of the model, or ""."""
+        return self.watched_version.model.version if self.watched_version else ""
 
 
 def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Sides:
-    """Read both sides.
+    """Read the reference and the current window, and score their rows where necessary.
+
+    Args:
+        client: client of the tracking server.
+        settings: `reference`, `current` and the other settings of monitoring.
+        folder: folder for downloads.
 
     Raises:
-        ReferenceMissing: there is no reference, or no table at an address.
+        ReferenceMissing: the reference or a table does not exist.
         LogUnfit, LogUnavailable: the prediction log cannot be read.
-        BadParameter: an address that means nothing.
+        BadParameter: `reference` or `current` is invalid.
     """
-    address = get_reference_model(settings)
-    model = watched(client, address) if address else None
+    uri = get_reference_model(settings)
+    model = get_watched_version(client, uri) if uri else None
     score = _load_scorer(model, folder / "model")
     reference = _read_reference(settings, model, score, folder)
     if settings.current.startswith(LOG):
@@ -121,44 +130,44 @@ def _load_scorer(model: WatchedVersion | None, folder: Path) -> Score:
     def score(rows: pd.DataFrame) -> Floats | None:
         if not set(columns.names) <= set(rows):
             return None
-        answered = pd.DataFrame(loaded.predict(to_model_input(rows, columns)))
-        return np.asarray(answered["probability"], dtype=float)
+        predictions = pd.DataFrame(loaded.predict(to_model_input(rows, columns)))
+        return np.asarray(predictions["probability"], dtype=float)
 
     return score
 
 
 def _list_numeric_columns(reference: Reference, model: WatchedVersion | None) -> list[str]:
-    """The columns of numbers: as the model's data set declares them, else as the reference holds them."""
+    """Return the numeric columns that the model's data set declares, or that the reference has."""
     if model:
         return [name for name in model.columns.names if name not in model.columns.text]
     return [str(name) for name, values in reference.rows.items() if pd.api.types.is_numeric_dtype(values)]
 
 
 def _read_reference(settings: Monitoring, model: WatchedVersion | None, score: Score, folder: Path) -> Reference:
-    own = settings.reference in ("", get_reference_model(settings))
-    if own and model is None:
+    is_training_data = settings.reference in ("", get_reference_model(settings))
+    if is_training_data and model is None:
         raise ReferenceMissing(
-            "without a model there is no training data to compare with: name a file, -P reference=FILE"
+            "reference: empty, and without a model there is no training data. Set a file: -P reference=FILE."
         )
-    address = model.train_address if own and model else settings.reference
-    table = _read_table(address, folder / "reference", model)
+    url = model.train_url if is_training_data and model else settings.reference
+    table = _read_table(url, folder / "reference", model)
     rows, label = _split_label(table, model)
-    held_out = _read_table(model.test_address, folder / "test", model) if own and model else table
+    held_out = _read_table(model.test_url, folder / "test", model) if is_training_data and model else table
     held_out_rows, held_out_label = _split_label(held_out, model)
     probability = score(held_out_rows)
     if probability is None:
-        return Reference(to_recorded_url(address), rows, label)
+        return Reference(to_recorded_url(url), rows, label)
     unknown = np.full(len(held_out), np.nan)
     scored = ScoredRows(probability, unknown if held_out_label is None else held_out_label)
-    return Reference(to_recorded_url(address), rows, label, scored)
+    return Reference(to_recorded_url(url), rows, label, scored)
 
 
-def _read_table(address: str, folder: Path, model: WatchedVersion | None) -> pd.DataFrame:
-    return fetch_table(address, folder, model.columns.text if model else [])
+def _read_table(url: str, folder: Path, model: WatchedVersion | None) -> pd.DataFrame:
+    return fetch_table(url, folder, model.columns.text if model else [])
 
 
 def _split_label(table: pd.DataFrame, model: WatchedVersion | None) -> tuple[pd.DataFrame, Floats | None]:
-    """The input columns, and the label as 0 and 1 under the target's name before or after preprocess."""
+    """Return the input columns and the label (0, 1), which has the target's name before or after preprocess."""
     if model is None:
         return table, None
     columns = model.columns
@@ -168,9 +177,9 @@ def _split_label(table: pd.DataFrame, model: WatchedVersion | None) -> tuple[pd.
 
 
 def convert_to_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Return n rows whose texts in `numeric` columns became missing values, and the cells that are not finite numbers.
+    """Return n rows with text in `numeric` columns replaced by missing values, and a list of the unreadable cells.
 
-    One text must not stop the monitoring of the other columns; infinite values stay, they are out of every range.
+    One text must not stop the monitoring of the other columns. Infinite values stay; they are out of every range.
     """
     unreadable: list[dict[str, Any]] = []
     for name in [name for name in numeric if name in table]:
@@ -183,9 +192,9 @@ def convert_to_numbers(table: pd.DataFrame, numeric: list[str]) -> tuple[pd.Data
     return table, unreadable
 
 
-def _describe_unreadable(column: str, kind: str, broken: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
-    places = np.flatnonzero(broken).tolist()
-    return [{"column": column, "kind": kind, "rows": len(places), "first": places[:MAX_ROWS_NAMED]}] if places else []
+def _describe_unreadable(column: str, kind: str, is_unreadable: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+    rows = np.flatnonzero(is_unreadable).tolist()
+    return [{"column": column, "kind": kind, "rows": len(rows), "first": rows[:MAX_ROWS_NAMED]}] if rows else []
 
 
 def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersion | None) -> Current:
@@ -202,19 +211,19 @@ def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersi
     )
     if table.empty and window.version not in (None, "any"):
         verify_version(client, str(window.version), model)
-    ahead = table["time"] > datetime.now(UTC) + MAX_CLOCK_SKEW
-    known = table[~ahead]
-    times = known["time"]
-    first = times.min().to_pydatetime() if len(known) else None
-    # the window ends behind its last row, so that the same rows can be asked for as a span of time
-    last = times.max().to_pydatetime() + timedelta(microseconds=1) if len(known) else None
+    is_future = table["time"] > datetime.now(UTC) + MAX_CLOCK_SKEW
+    rows = table[~is_future]
+    times = rows["time"]
+    first = times.min().to_pydatetime() if len(rows) else None
+    # The end of a span is excluded, so the window must end after its last row.
+    last = times.max().to_pydatetime() + timedelta(microseconds=1) if len(rows) else None
     return Current(
         settings.current,
-        select_features(known).reset_index(drop=True),
+        select_features(rows).reset_index(drop=True),
         window.start or first,
         window.end or last,
-        known["probability"].to_numpy(dtype=float),
-        known["label"].to_numpy(dtype=float),
-        sorted(map(str, known["model_version"].unique())),
-        int(ahead.sum()),
+        rows["probability"].to_numpy(dtype=float),
+        rows["label"].to_numpy(dtype=float),
+        sorted(map(str, rows["model_version"].unique())),
+        int(is_future.sum()),
     )

@@ -68,6 +68,7 @@ class Calibration:
         """Uncertainty of the coefficients: the inverse of the Fisher information."""
 
     def __call__(self, probability: Floats) -> Floats:
+        """Return n calibrated probabilities."""
         calibrated: Floats = self._fitted.predict_proba(_build_features(probability))[:, 1]
         return calibrated
 

@@ -1,4 +1,4 @@
-"""Addresses -> tables: the training data behind a model version, a file anywhere, the artifact of a run."""
+"""Sources of monitoring data: training data of a model version, files, artifacts of runs, windows of the log."""
 
 from __future__ import annotations
 
@@ -30,91 +30,99 @@ LOG = "log:"
 TRAINING_STEP_INPUT = "data_train"
 PARAMETERS = ("from", "to", "rows", "version")
 MAX_ROWS = 2**63 - 1
-"""The largest number that SQLite and PostgreSQL take as a limit."""
+"""The largest limit that SQLite and PostgreSQL accept."""
 
-EXAMPLES = "For example log:?rows=2000 or log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z."
+EXAMPLES = "Examples: log:?rows=2000, log:?from=2026-11-01T00:00Z&to=2026-11-02T00:00Z."
 
 
 @dataclass(frozen=True)
 class LogWindow:
-    """What `log:?...` asks for: a span of time, or the newest rows; times are in UTC."""
+    """Window of the prediction log: a span of time or the newest rows; times in UTC."""
 
     start: datetime | None = None
     end: datetime | None = None
     rows: int | None = None
     version: str | None = None
-    """A model version, or "any"; None: the version that is watched."""
+    """A model version, or "any"; None: the monitored version."""
 
 
 @dataclass(frozen=True)
 class WatchedVersion:
-    """A registered model version with what is known of its data."""
+    """Registered model version with its columns and the URLs of its training and test data."""
 
     model: RegisteredVersion
     columns: Columns
-    train_address: str
-    test_address: str
+    train_url: str
+    test_url: str
 
 
-def parse_window(address: str) -> LogWindow:
+def parse_window(url: str) -> LogWindow:
     """Parse `log:?from=TIME&to=TIME&rows=N&version=V`.
 
     Raises:
-        BadParameter: an unknown part, no time, a window that ends before it begins, nothing that bounds it.
+        BadParameter: a part is unknown or invalid, the span is reversed, or neither `from` nor `rows` is set.
     """
-    given = dict(parse_qsl(address.removeprefix(LOG).lstrip("?").replace("+", "%2B"), keep_blank_values=True))
-    if unknown := set(given) - {*PARAMETERS}:
-        raise BadParameter(f"'{address}': unknown part '{min(unknown)}'; there are {', '.join(PARAMETERS)}. {EXAMPLES}")
-    start, end = (parse_time(given[name], address) if name in given else None for name in ("from", "to"))
-    rows = parse_row_count(given["rows"], address) if "rows" in given else None
+    parts = dict(parse_qsl(url.removeprefix(LOG).lstrip("?").replace("+", "%2B"), keep_blank_values=True))
+    if unknown := set(parts) - {*PARAMETERS}:
+        raise BadParameter(f"'{url}': unknown part '{min(unknown)}' (expected {', '.join(PARAMETERS)}). {EXAMPLES}")
+    start, end = (parse_time(parts[name], url) if name in parts else None for name in ("from", "to"))
+    rows = parse_row_count(parts["rows"], url) if "rows" in parts else None
     if start and end and not start < end:
-        raise BadParameter(f"'{address}': the window ends ({end}) before it begins ({start}). {EXAMPLES}")
+        raise BadParameter(f"'{url}': to ({end}) is not after from ({start}). {EXAMPLES}")
     if start is None and rows is None:
-        raise BadParameter(f"'{address}' names neither a time to begin (from) nor a number of rows. {EXAMPLES}")
-    return LogWindow(start, end, rows, given.get("version"))
+        raise BadParameter(f"'{url}': neither from nor rows is set. {EXAMPLES}")
+    return LogWindow(start, end, rows, parts.get("version"))
 
 
-def parse_time(text: str, address: str) -> datetime:
-    """Parse a time of ISO 8601; one without a zone is in UTC."""
-    try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError) as error:  # the year 1 in a zone east of Greenwich began before all years
-        raise BadParameter(f"'{address}': '{text}' is not a time of ISO 8601. {EXAMPLES}") from error
-
-
-def parse_row_count(text: str, address: str) -> int:
-    """Parse a number of rows; one that no database can hold means all rows.
+def parse_time(text: str, url: str) -> datetime:
+    """Return an ISO 8601 time in UTC; a time without a zone is in UTC.
 
     Raises:
-        BadParameter: not a whole number from 1.
+        BadParameter: the text is not such a time; the message names `url`.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # OverflowError: the year 1, east of Greenwich, in UTC
+        raise BadParameter(f"'{url}': '{text}' is not an ISO 8601 time. {EXAMPLES}") from error
+
+
+def parse_row_count(text: str, url: str) -> int:
+    """Return a number of rows, at most MAX_ROWS.
+
+    Raises:
+        BadParameter: the text is not a whole number of at least 1; the message names `url`.
     """
     digits = text.lstrip("0")
     if not (text.isascii() and text.isdecimal() and digits):
-        raise BadParameter(f"'{address}': rows='{text}' is not a whole number from 1. {EXAMPLES}")
+        raise BadParameter(f"'{url}': rows='{text}' is not a whole number of at least 1. {EXAMPLES}")
     return int(digits) if len(digits) < len(str(MAX_ROWS)) else MAX_ROWS
 
 
 def verify_version(client: MlflowClient, version: str, model: WatchedVersion | None) -> None:
-    """Raise BadParameter if a window without rows asks for a version that does not exist."""
+    """Raise BadParameter if the version of an empty window does not exist."""
     if model is None:
-        raise BadParameter(f"the prediction log has no row of version {version}. Name a model: -P model_name=NAME.")
+        raise BadParameter(f"version={version}: no rows in the prediction log. Set the model: -P model_name=NAME.")
     unknown = BadParameter(
-        f"{model.model.name} has no version {version} (the champion is {model.model.version}). "
-        f"{format_make_command('models', model.model.name)} lists them; version=any takes the rows of all."
+        f"{model.model.name} has no version {version} (champion: {model.model.version}). "
+        f"{format_make_command('models', model.model.name)} lists the versions; version=any selects all rows."
     )
     with tracking.handle_missing(lambda _: unknown):
         client.get_model_version(model.model.name, version)
 
 
-def watched(client: MlflowClient, address: str) -> WatchedVersion:
-    """Return a model version with the data that it was trained and tested on.
+def get_watched_version(client: MlflowClient, uri: str) -> WatchedVersion:
+    """Return a model version with its training and test data.
+
+    Args:
+        client: client of the tracking server.
+        uri: models:/NAME@ALIAS or models:/NAME/VERSION.
 
     Raises:
-        BadParameter: no such address, model, alias or version.
-        ReferenceMissing: the version was not trained by this project's steps, or their runs are gone.
+        BadParameter: the URI, model, alias or version does not exist.
+        ReferenceMissing: another project trained the version, or its runs were deleted.
     """
-    model = get_registered_version(address)
+    model = get_registered_version(uri)
     train = _get_training_url(client, model)
     columns = _fetch_columns(lineage.parse_run_id(train), model)
     return WatchedVersion(model, columns, train, train.replace(TRAINING_STEP_INPUT, "data_test"))
@@ -124,50 +132,55 @@ def _get_training_url(client: MlflowClient, model: RegisteredVersion) -> str:
     inputs: dict[str, str] = {}
     with tracking.handle_missing():
         inputs = lineage.read_inputs(client.get_run(model.run_id)) if model.run_id else {}
-    for name, address in inputs.items():
+    for name, url in inputs.items():
         if Path(name).stem == TRAINING_STEP_INPUT:
-            return address
-    run = f"its run {model.run_id} names none, or is gone" if model.run_id else "its run is not known"
+            return url
+    run = f"run {model.run_id} names none, or was deleted" if model.run_id else "its run is unknown"
     raise ReferenceMissing(
-        f"{model.name} version {model.version} has no training data on record ({run}). "
-        "Name a reference instead: -P reference=FILE or -P reference=runs:/ID/NAME."
+        f"{model.name} version {model.version}: no recorded training data ({run}). "
+        "Use another reference: -P reference=FILE or -P reference=runs:/ID/NAME."
     )
 
 
 def _fetch_columns(run_id: str, model: RegisteredVersion) -> Columns:
-    lost = ReferenceMissing(
-        f"the data of {model.name} version {model.version} are missing: run {run_id} has no {COLUMNS_ARTIFACT}. "
-        "Name a reference instead (-P reference=FILE), or train again."
+    missing = ReferenceMissing(
+        f"{model.name} version {model.version}: run {run_id} has no artifact {COLUMNS_ARTIFACT}. "
+        "Use another reference (-P reference=FILE), or train again."
     )
-    with tempfile.TemporaryDirectory() as folder, tracking.handle_missing(lambda _: lost):
-        address = lineage.make_artifact_uri(run_id, COLUMNS_ARTIFACT)
-        return read_columns(Path(mlflow.artifacts.download_artifacts(address, dst_path=folder)))
+    with tempfile.TemporaryDirectory() as folder, tracking.handle_missing(lambda _: missing):
+        url = lineage.make_artifact_uri(run_id, COLUMNS_ARTIFACT)
+        return read_columns(Path(mlflow.artifacts.download_artifacts(url, dst_path=folder)))
 
 
-def fetch_table(address: str, folder: Path, text: list[str]) -> pd.DataFrame:
-    """Read the table at runs:/ID/NAME, a path (relative: to the repository) or any address that fsspec knows.
+def fetch_table(url: str, folder: Path, text: list[str]) -> pd.DataFrame:
+    """Return the table at runs:/ID/NAME, a path (relative to the repository) or any URL that fsspec supports.
+
+    Args:
+        url: source of the table.
+        folder: folder for downloads.
+        text: columns to read as text.
 
     Raises:
-        ReferenceMissing: nothing is there.
-        TableUnreadable: it is no table.
+        ReferenceMissing: the source does not exist.
+        TableUnreadable: the file is not a table.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
-    def lost(error: Exception) -> ReferenceMissing:
-        reason = hide_secrets_in_text(" ".join(str(error).split()), resolve_url(address))[:300]
-        return ReferenceMissing(f"no table at '{hide_secrets(address)}' ({reason}). Name one that is there.")
+    def make_error(error: Exception) -> ReferenceMissing:
+        reason = hide_secrets_in_text(" ".join(str(error).split()), resolve_url(url))[:300]
+        return ReferenceMissing(f"{hide_secrets(url)}: no table found ({reason}). Check -P reference and -P current.")
 
-    with tracking.handle_missing(lost, ValueError, ImportError, aiohttp.ClientError):
-        return tables.read_table(_fetch_file(resolve_url(address), folder), text)
+    with tracking.handle_missing(make_error, ValueError, ImportError, aiohttp.ClientError):
+        return tables.read_table(_fetch_file(resolve_url(url), folder), text)
 
 
-def _fetch_file(address: str, folder: Path) -> Path:
-    if address.startswith(("runs:/", "models:/")):
-        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
-    place = paths.resolve_path(address)
-    if "://" not in place:
-        return Path(place)
-    target = folder / (Path(place.split("?")[0]).name or "table.csv")
-    with fsspec.open(place, "rb", compression=None) as source, target.open("wb") as copy:
+def _fetch_file(url: str, folder: Path) -> Path:
+    if url.startswith(("runs:/", "models:/")):
+        return Path(mlflow.artifacts.download_artifacts(url, dst_path=str(folder)))
+    path = paths.resolve_path(url)
+    if "://" not in path:
+        return Path(path)
+    target = folder / (Path(path.split("?")[0]).name or "table.csv")
+    with fsspec.open(path, "rb", compression=None) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy)
     return target

@@ -1,5 +1,4 @@
-"""
-### Drift monitoring: do requests still look like the training data?
+"""### Drift monitoring: do requests still look like the training data?
 
 | task | does |
 | --- | --- |

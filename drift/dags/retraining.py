@@ -1,5 +1,4 @@
-"""
-### Retraining: train a new version on the newest labelled rows
+"""### Retraining: train a new version on the newest labelled rows.
 
 The DAG starts when `drift_monitoring` confirms drift (asset `drift_confirmed`), or by *Trigger*.
 
