@@ -1,4 +1,4 @@
-"""Two live processes at one window: exactly one of them computes it, whichever overtakes the other."""
+"""Two live processes with the same window: exactly one compares it, whichever is faster."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ EXPERIMENT = "at_once"
 
 
 @dataclass
-class Comparing:
-    """A process that compares a window, and the run that it has opened."""
+class Comparison:
+    """A process that compares a window, and its run."""
 
     process: subprocess.Popen[str]
     client: MlflowClient
     run_id: str = ""
 
-    def tags(self) -> dict[str, str]:
+    def read_tags(self) -> dict[str, str]:
         return dict(self.client.get_run(self.run_id).data.tags)
 
     def wait_for(self, tag: str) -> None:
-        wait_until(lambda: tag in self.tags(), f"{tag} on the run", SECONDS)
+        wait_until(lambda: tag in self.read_tags(), f"{tag} on the run", SECONDS)
 
-    def hold(self) -> None:
-        """Let it stop in the middle, alive, as on a machine that is out of breath."""
+    def pause(self) -> None:
+        """Stop the process temporarily, as on an overloaded machine."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def ended(self) -> Run:
-        said, _ = self.process.communicate(timeout=SECONDS)
-        assert self.process.returncode == 0, said
+    def wait_for_run(self) -> Run:
+        output, _ = self.process.communicate(timeout=SECONDS)
+        assert self.process.returncode == 0, output
         return self.client.get_run(self.run_id)
 
 
-Begin = Callable[[str], Comparing]
+Start = Callable[[str], Comparison]
 
 
 @pytest.fixture(scope="module")
@@ -60,70 +60,73 @@ def model(store: str, tmp_path_factory: pytest.TempPathFactory) -> WatchedModel:
 
 @pytest.fixture(scope="module")
 def server(store: str, model: WatchedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A server before the store: a client that stands still in the middle of a request holds nobody else up."""
+    """A server in front of the store, so that a paused client does not block the others."""
     with start_mlflow_server(store, tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
 @pytest.fixture
-def begin(server: MlflowServer, model: WatchedModel) -> Iterator[Begin]:
-    """Begin to compare a window in a process of its own; return once its run is open."""
-    begun: list[Comparing] = []
+def start(server: MlflowServer, model: WatchedModel) -> Iterator[Start]:
+    """Start a process that compares a window; return when its run is open."""
+    comparisons: list[Comparison] = []
     client = MlflowClient(tracking_uri=server.uri)
 
-    def known() -> list[str]:
+    def list_run_ids() -> list[str]:
         return [run.info.run_id for run in client.search_runs([model.experiment.id], "tags.step = 'drift'")]
 
-    def call(current: str) -> Comparing:
-        before = set(known())
-        given = {"reference": model.address, "log_url": model.log_url, "current": current}
+    def call(current: str) -> Comparison:
+        before = set(list_run_ids())
+        parameters = {"reference": model.address, "log_url": model.log_url, "current": current}
         env = make_command_env(MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME=EXPERIMENT, PYTHONPATH=str(ROOT))
+        flags = [word for name, value in parameters.items() for word in (f"--{name}", value)]
         process = subprocess.Popen(
-            [sys.executable, "-P", "run.py", *(word for name, value in given.items() for word in (f"--{name}", value))],
+            [sys.executable, "-P", "run.py", *flags],
             cwd=ROOT / "drift", env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        one = Comparing(process, client)
-        begun.append(one)
-        wait_until(lambda: process.poll() is not None or bool(set(known()) - before), "a run of the process", SECONDS)
-        (one.run_id,) = set(known()) - before
-        return one
+        comparison = Comparison(process, client)
+        comparisons.append(comparison)
+        wait_until(
+            lambda: process.poll() is not None or bool(set(list_run_ids()) - before), "a run of the process", SECONDS
+        )
+        (comparison.run_id,) = set(list_run_ids()) - before
+        return comparison
 
     yield call
-    for one in begun:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.wait()
+    for comparison in comparisons:
+        if comparison.process.poll() is None:
+            comparison.process.kill()
+        comparison.process.wait()
 
 
-def computed(*runs: Run) -> list[str]:
-    """The runs that are no repetition; the others point at one of them."""
-    own = [run.info.run_id for run in runs if "same_as" not in run.data.tags]
-    assert {run.data.tags["same_as"] for run in runs if "same_as" in run.data.tags} <= set(own)
-    return own
+def list_compared(*runs: Run) -> list[str]:
+    """Return the runs that compared the window; verify that the other runs name one of them."""
+    run_ids = [run.info.run_id for run in runs if "same_as" not in run.data.tags]
+    assert {run.data.tags["same_as"] for run in runs if "same_as" in run.data.tags} <= set(run_ids)
+    return run_ids
 
 
-def test_the_later_process_waits_for_the_earlier_and_takes_its_result(begin: Begin, model: WatchedModel) -> None:
+def test_the_later_process_waits_for_the_earlier_and_reuses_its_result(start: Start, model: WatchedModel) -> None:
     window = model.serve(0)
-    first = begin(window)
-    # held before it has drawn its number, it could be overtaken, and rightly be the one that waits
+    first = start(window)
+    # Paused before it has drawn its number, the first process could be overtaken and would have to wait.
     first.wait_for(NUMBER)
-    first.hold()
-    second = begin(window)
+    first.pause()
+    second = start(window)
     second.wait_for(KEY)
-    first.go_on()
-    assert computed(first.ended(), second.ended()) == [first.run_id]
+    first.resume()
+    assert list_compared(first.wait_for_run(), second.wait_for_run()) == [first.run_id]
 
 
-def test_a_process_that_was_overtaken_waits_for_the_one_that_overtook_it(begin: Begin, model: WatchedModel) -> None:
+def test_an_overtaken_process_waits_for_the_faster_one(start: Start, model: WatchedModel) -> None:
     window = model.serve(1)
-    slow = begin(window)
-    slow.hold()
-    assert KEY not in slow.tags()
-    fast = begin(window)
-    # held before that, it could draw a higher number than the slow one, and rightly be the one that waits
+    slow = start(window)
+    slow.pause()
+    assert KEY not in slow.read_tags()
+    fast = start(window)
+    # Paused before it has drawn its number, it could draw the higher number and would have to wait.
     fast.wait_for(NUMBER)
-    fast.hold()
-    slow.go_on()
+    fast.pause()
+    slow.resume()
     slow.wait_for(KEY)
-    fast.go_on()
-    assert computed(slow.ended(), fast.ended()) == [fast.run_id]
+    fast.resume()
+    assert list_compared(slow.wait_for_run(), fast.wait_for_run()) == [fast.run_id]

@@ -1,4 +1,4 @@
-"""The files of the DAGs, as Airflow reads them: quick, light, documented."""
+"""DAG files as Airflow reads them: fast, light, documented."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ HEAVY = {"mlflow", "pandas", "numpy", "sklearn", "evidently", "apprise", "sqlalc
 
 @pytest.fixture(scope="module")
 def parsed() -> dict[str, Any]:
-    """What Airflow finds in the folder of DAGs."""
+    """The DAGs that Airflow reads from the folder."""
     command = [str(PYTHON), "-c", PARSE, str(ROOT / "drift" / "dags")]
     env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": str(PYTHON.parent)}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, ended.stderr
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return found
+    dags: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return dags
 
 
 def test_airflow_reads_both_dags_and_nothing_else(parsed: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def test_a_dag_is_read_fast_and_loads_nothing_heavy(parsed: dict[str, Any]) -> N
     assert parsed["seconds"] < 2
 
 
-def test_a_dag_says_what_it_is_for_and_how_long_and_how_often_it_tries(parsed: dict[str, Any]) -> None:
+def test_a_dag_has_documentation_time_limits_and_retries(parsed: dict[str, Any]) -> None:
     for name, tasks in TASKS.items():
         assert [task for task in tasks if f"**{task}**" not in parsed["docs"][name]] == []
         assert "credit_default" in parsed["tags"][name]

@@ -1,4 +1,4 @@
-"""Evidently's page shows the model's own score beside an input column that is called `score` too."""
+"""Evidently report with a column named `score`, and with columns that cannot be drawn."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ ROWS = 300
 
 
 @pytest.mark.parametrize("columns", [["AGE"], ["score"], ["score", "model's score"]])
-def test_the_models_score_has_a_name_that_no_column_has(columns: list[str]) -> None:
+def test_the_name_of_the_models_score_differs_from_all_columns(columns: list[str]) -> None:
     assert choose_score_name(columns) not in columns
 
 
-def test_the_page_shows_both_scores() -> None:
+def test_the_report_shows_both_scores() -> None:
     random = np.random.default_rng(0)
     probability = random.uniform(size=ROWS)
     before = pd.DataFrame({"score": random.uniform(300, 500, ROWS)})
-    now = pd.DataFrame({"score": random.uniform(900, 989, ROWS)})
+    after = pd.DataFrame({"score": random.uniform(900, 989, ROWS)})
     reference = Reference("a", before, scored=ScoredRows(probability, (probability > 0.5).astype(float)))
-    sides = Sides(reference, Current("b", now, None, None, probability), None)
+    sides = Sides(reference, Current("b", after, None, None, probability), None)
     drifts = {
         metric["config"]["column"]: metric["value"]
         for metric in build_snapshot(sides, judge(sides, Monitoring())).dict()["metrics"]
@@ -42,10 +42,10 @@ def test_the_page_shows_both_scores() -> None:
     "values",
     [[True, False], pd.array([True, None], dtype="boolean"), [1e308, 1e308], [-1e308, 1e308], [2.0**63, 2.0**63]],
 )
-def test_a_column_that_cannot_be_drawn_does_not_stop_the_page(values: Any, tests: str) -> None:
+def test_a_column_that_cannot_be_drawn_does_not_stop_the_report(values: Any, tests: str) -> None:
     before = pd.DataFrame({"a": np.arange(ROWS, dtype=float), "b": np.arange(ROWS)})
-    now = before.copy()
-    now["b"] = pd.concat([pd.Series(values)] * (ROWS // 2), ignore_index=True)
-    sides = Sides(Reference("a", before), Current("b", now, None, None), None)
+    after = before.copy()
+    after["b"] = pd.concat([pd.Series(values)] * (ROWS // 2), ignore_index=True)
+    sides = Sides(Reference("a", before), Current("b", after, None, None), None)
     page = build_snapshot(sides, judge(sides, Monitoring())) if tests == "sized" else compare_by_evidently(sides)[0]
     assert "a" in [metric["config"].get("column") for metric in page.dict()["metrics"]]
