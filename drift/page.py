@@ -105,7 +105,9 @@ def draw_volume(windows: pd.DataFrame) -> go.Figure:
     """Draw the rows of every window, by model version, and the labelled rows."""
     figure = go.Figure(layout={"height": 280, "yaxis": {"title": "rows", "rangemode": "tozero"}})
     for version, version_windows in windows.groupby(history.MODEL_VERSION, sort=False):
-        figure.add_bar(x=version_windows.index, y=version_windows["rows"], name=f"version {str(version) or '-'}")
+        figure.add_bar(
+            x=version_windows.index, y=version_windows["rows"], name=f"version {version!s}" if version else "no model"
+        )
     labelled = {"name": "labelled", "mode": "markers", "marker": {"color": "#222"}, "cliponaxis": False}
     return figure.add_scatter(x=windows.index, y=windows["labelled"], **labelled)
 
@@ -113,21 +115,25 @@ def draw_volume(windows: pd.DataFrame) -> go.Figure:
 PARTS = (
     (
         "Drifted columns",
-        "Share of the columns that differ from the reference. Red: the share alarms.",
+        "Share of the columns that differ from the reference. Red: signal drift_share alarms.",
         draw_drift_share,
+        "drift_share",
     ),
     (
         "Drift per column",
         "Distance of each column from the reference: 0 is the same distribution, 1 is no overlap.",
         draw_heat_map,
+        "drift_share",
     ),
     (
         "Performance",
         "ROC AUC of the model: estimated without labels, and realised on the labelled rows. Bars are 95 % intervals.",
         draw_performance,
+        "reference_auc",
     ),
-    ("Rows per window", "All rows by model version, and the labelled rows.", draw_volume),
+    ("Rows per window", "All rows by model version, and the labelled rows.", draw_volume, "rows"),
 )
+"""Title, caption, chart, and the metric that it needs from at least one window."""
 
 
 def render_page(name: str, runs: list[Run], report: Path | None) -> str:
@@ -141,7 +147,11 @@ def render_page(name: str, runs: list[Run], report: Path | None) -> str:
     windows = build_table(runs)
     layout = {**LAYOUT, "xaxis": make_time_axis(windows)}
     options = {"full_html": False, "include_plotlyjs": False, "config": {"displayModeBar": False, "responsive": True}}
-    parts = [(title, about, draw(windows).update_layout(layout).to_html(**options)) for title, about, draw in PARTS]
+    parts = [
+        (title, about, draw(windows).update_layout(layout).to_html(**options))
+        for title, about, draw, metric in PARTS
+        if windows[metric].notna().any()
+    ]
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
     newest_first = windows[::-1].to_dict("records")
     link = report.name if report else ""

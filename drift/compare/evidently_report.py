@@ -43,11 +43,17 @@ def build_snapshot(sides: Sides, judgement: Judgement) -> Snapshot:
     _register_tests(comparisons)
     drift = DataDriftPreset(
         columns=list(comparisons),
-        drift_share=_compute_alarm_count(judgement) / max(len(comparisons), 1),
+        drift_share=round_down(_compute_alarm_count(judgement), max(len(comparisons), 1)),
         per_column_method={name: comparison.test for name, comparison in comparisons.items()},
         per_column_threshold={name: comparison.threshold for name, comparison in comparisons.items()},
     )
     return _run_report([drift, *_build_quality_metrics(sides, judgement)], reference, current)
+
+
+def round_down(columns: int, count: int) -> float:
+    """Return columns / count for the report, with too few digits to wrap and enough to tell `columns` from one less."""
+    digits = 10 ** (len(str(count)) + 2)
+    return float(columns * digits // count / digits)
 
 
 def _compute_alarm_count(judgement: Judgement) -> int:

@@ -8,13 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drift.compare.evidently_report import build_snapshot, choose_score_name, compare_by_evidently
+from drift.compare.evidently_report import build_snapshot, choose_score_name, compare_by_evidently, round_down
 from drift.compare.inputs import Current, Reference, Sides
 from drift.compare.performance import ScoredRows
 from drift.compare.signals import judge
 from stepkit.settings.drift import Monitoring
 
 ROWS = 300
+
+
+@pytest.mark.parametrize("count", [1, 3, 24, 10_001])
+def test_a_rounded_share_still_tells_the_number_of_columns(count: int) -> None:
+    for columns in range(1, count + 1):
+        assert (columns - 1) / count < round_down(columns, count) <= columns / count
 
 
 @pytest.mark.parametrize("columns", [["AGE"], ["score"], ["score", "model's score"]])
