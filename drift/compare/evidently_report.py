@@ -51,9 +51,9 @@ def build_snapshot(sides: Sides, judgement: Judgement) -> Snapshot:
 
 
 def round_down(columns: int, count: int) -> float:
-    """Return columns / count for the report, with too few digits to wrap and enough to tell `columns` from one less."""
-    digits = 10 ** (len(str(count)) + 2)
-    return float(columns * digits // count / digits)
+    """Return columns / count, rounded down to a few digits but still above (columns - 1) / count."""
+    scale = 10 ** (len(str(count)) + 2)
+    return float(columns * scale // count / scale)
 
 
 def _compute_alarm_count(judgement: Judgement) -> int:
