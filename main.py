@@ -1,4 +1,4 @@
-"""The root project: run the steps of pipeline/steps.py as config.yaml says."""
+"""Root project: runs the steps of pipeline/steps.py as config.yaml configures them."""
 
 import gc
 import os
@@ -12,20 +12,20 @@ if __name__ == "__main__":
     if wants_help(sys.argv[1:]):
         print(format_usage())
         sys.exit(0)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what is trained here is nobody's business
-    # first of all, so that libraries load in the background while the configuration is read
-    with suppress(OSError):  # no room for its socket: the pipeline meets the same, and reports it
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # do not send usage data to third parties
+    # The libraries load in the background while the configuration is read.
+    with suppress(OSError):  # The disk has no space for a socket. The pipeline reports this.
         warm_up()
 
     try:
         with pause_gc():
             from pipeline.cli import main
     except KeyboardInterrupt:
-        sys.exit(130)  # nothing was begun yet
+        sys.exit(130)  # No step has started yet.
 
     try:
         status = main()
-    finally:  # every step has ended; Hydra leaves by an exception of its own after --version and its like
+    finally:  # Hydra exits by an exception of its own after --version and similar flags.
         stop_forkserver()
-    gc.freeze()  # the process ends, and with it all memory; Python would look through it for a last time
+    gc.freeze()  # Skip the last garbage collection: the process is about to exit and frees all its memory.
     sys.exit(status)

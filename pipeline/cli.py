@@ -1,4 +1,4 @@
-"""The command line: compose the configuration, run the pipeline or each job of a sweep, report what went wrong."""
+"""Command line: compose the configuration, run the pipeline or each job of a sweep, and report errors."""
 
 from __future__ import annotations
 
@@ -37,20 +37,23 @@ PAGES = {
     "DataCheckFailed": "docs/change-a-check.md",
     "ModelRejected": "README.md#evaluate-decide-register",
 }
-"""The page that goes on where a message of this kind ends; of others, the table of faults."""
+"""Page to read after an error of each class. The page for all other classes is FAULTS_PAGE."""
 
 HYDRA_GROUP_ERROR = "Config group override must be"
-"""How Hydra's message begins about data=3, which it raises as a plain ValueError."""
+"""Beginning of the plain ValueError that Hydra raises for data=3."""
 
 
 class PipelineEnded(BaseException):
-    """Carries the error that ended a pipeline through Hydra, which prints lines of its own about an Exception."""
+    """Carries the error that ended a pipeline through Hydra, which prints its own lines about an Exception."""
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT), config_name="config")
 def run(composed: DictConfig) -> float | None:
-    # as short as can be: a launcher of Hydra may send it, with all that it names here, to another machine
-    hydra_config: Any = HydraConfig.get()  # Hydra types it as a class, and hands out a DictConfig
+    """Run one pipeline, or one job of a sweep in a new process.
+
+    Keep this function short: a Hydra launcher may pickle it, with everything that it names, for another machine.
+    """
+    hydra_config: Any = HydraConfig.get()  # Hydra annotates a class and returns a DictConfig
     if hydra_config.mode == RunMode.MULTIRUN:
         return job.run_in_new_process(composed, hydra_config)
     try:
@@ -62,25 +65,25 @@ def run(composed: DictConfig) -> float | None:
 
 def main() -> int:
     """Run the pipeline, or each job of a sweep; return the exit status."""
-    # Hydra then hands its errors on instead of printing its own page about them
+    # Hydra then raises its errors instead of printing them in its own format.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupt_on_signals()
-    problems = _collect_errors()
-    if any(isinstance(one, KeyboardInterrupt) for one in problems):
-        hint = "Every step was ended. Run the same command again: what is finished is reused."
+    raised = _collect_errors()
+    if any(isinstance(error, KeyboardInterrupt) for error in raised):
+        hint = "All steps were stopped. Run the same command again: finished steps are reused."
         return _print_error("interrupted", hint, 130)
-    return max([_report_error(one) for one in problems], default=0)
+    return max([_report_error(error) for error in raised], default=0)
 
 
 def _collect_errors() -> list[BaseException]:
-    """Run what the command line says; return what went wrong."""
+    """Run the command line; return the errors that ended it."""
     try:
         take_project_run()
         register_plugins()
         sys.argv[1:] = split_options(sys.argv[1:])
         run()
-    except BaseExceptionGroup as sweep:
-        return [_translate_error(error) for error in sweep.exceptions]
+    except BaseExceptionGroup as group:
+        return [_translate_error(error) for error in group.exceptions]
     except PipelineEnded as ended:
         return [_translate_error(ended.__cause__ or ended)]
     except (Exception, KeyboardInterrupt) as error:
@@ -89,20 +92,20 @@ def _collect_errors() -> list[BaseException]:
 
 
 def _translate_error(error: BaseException) -> BaseException:
-    """Return the error to show for one that was raised; one of our own code is raised again, with its traceback."""
+    """Return the error to print. An error in our own code is raised again, with its traceback."""
     if isinstance(error, ConfigError | StepFailed | JobFailed | KeyboardInterrupt):
         return error
     if isinstance(error, HydraException | OmegaConfBaseException):
         return ConfigError(explain_error(error))
     if isinstance(error, ValueError) and str(error).startswith(HYDRA_GROUP_ERROR):
-        return ConfigError(f"{error}. Names of data sets, launchers and sweepers are texts, e.g. data=uci.")
+        return ConfigError(f"{error}. Data sets, launchers and sweepers have text names, e.g. data=uci.")
     if problem := to_step_error(error):
         return problem
     raise error
 
 
 def _report_error(error: BaseException) -> int:
-    """Print what went wrong; return the exit status: 2 for the configuration, 1 for the rest."""
+    """Print an error; return the exit status: 2 for the configuration, else 1."""
     if isinstance(error, ConfigError):
         return _print_error("configuration", f"{error}\nmore: {SETTINGS_PAGE}", 2)
     text = format_error(error)
@@ -110,11 +113,11 @@ def _report_error(error: BaseException) -> int:
 
 
 def choose_help_page(text: str) -> str:
-    """The page of docs/ that helps with a message, which begins or has a line that begins with its kind."""
+    """Return the page about the first error class that begins a message or one of its lines."""
     return next((page for kind, page in PAGES.items() if re.search(rf"\b{kind}: ", text)), FAULTS_PAGE)
 
 
-def _print_error(what: str, text: str, status: int) -> int:
-    errors.print(f"\n[bold red]{what}[/]", highlight=False)
+def _print_error(heading: str, text: str, status: int) -> int:
+    errors.print(f"\n[bold red]{heading}[/]", highlight=False)
     print_line(errors, hide_secrets_in_text(text))
     return status

@@ -1,4 +1,4 @@
-"""The schema of config.yaml, and one clear line for a configuration that does not fit it."""
+"""Schema of config.yaml, and one-line error messages for a configuration that does not match it."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ TableName = Annotated[str, Field(pattern=r"^[\w./-]+\.(csv|parquet)$")]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; its text is one line that says which key and what to write instead."""
+    """Error in the configuration: one line that names the key and the accepted values."""
 
 
 def _to_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value or []
 
 
-def _make_secret_check(key: str, instead: str) -> AfterValidator:
-    return AfterValidator(lambda value: value if value is None else verify_no_secret(value, key, instead))
+def _make_secret_check(key: str, hint: str) -> AfterValidator:
+    return AfterValidator(lambda value: value if value is None else verify_no_secret(value, key, hint))
 
 
 TrackingUrl = Annotated[
     str | None,
     _make_secret_check(
-        "the tracking server's address",
-        "Leave it out there and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or for a database "
-        "MLFLOW_TRACKING_URI.",
+        "main.mlflow_tracking_url",
+        "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead, or for a database MLFLOW_TRACKING_URI.",
     ),
 ]
 
@@ -56,16 +55,20 @@ def _verify_serving_urls(serve: Serving) -> Serving:
 def _verify_monitoring_urls(drift: Monitoring) -> Monitoring:
     verify_no_secret(drift.log_url, "drift.log_url", "Set PREDICTION_LOG_URL instead.")
     for key in ("reference", "current"):
-        verify_no_secret(getattr(drift, key), f"drift.{key}", f"Put it into a variable: drift.{key}=env:DATA_URL.")
+        verify_no_secret(getattr(drift, key), f"drift.{key}", f"Set a variable and name it: drift.{key}=env:DATA_URL.")
     return drift
 
 
 class Because(Strict):
+    """Key `main.because`: reason for the pipeline run."""
+
     drift_run_id: str | None = None
     reason: str | None = None
 
 
 class Main(Strict):
+    """Key `main`: where runs are tracked, and which steps run and how."""
+
     mlflow_tracking_url: TrackingUrl
     experiment_name: str | None
     execute_steps: Annotated[list[str], BeforeValidator(_to_list), Field(min_length=1)]
@@ -77,11 +80,13 @@ class Main(Strict):
 
 
 class Data(Columns):
-    """data/*.yaml together with the keys of config.yaml's `data`."""
+    """Key `data`: the description of the data set (data/*.yaml) and the settings of config.yaml."""
 
     file_url: Annotated[str, AfterValidator(parse_data_url)]
     sha256: Annotated[list[str], BeforeValidator(_to_list)] = Field(default_factory=list)
-    reference_dataset: Annotated[str | None, _make_secret_check("the reference", "Name an artifact or a file.")] = None
+    reference_dataset: Annotated[
+        str | None, _make_secret_check("data.reference_dataset", "Name an artifact or a file.")
+    ] = None
     ks_alpha: Share
     test_size: Share
     val_size: Share
@@ -89,6 +94,8 @@ class Data(Columns):
 
 
 class Download(Strict):
+    """Key `download`."""
+
     artifact_name: TableName
     artifact_description: str
     attempts: PositiveInt
@@ -96,24 +103,34 @@ class Download(Strict):
 
 
 class Preprocess(Strict):
+    """Key `preprocess`."""
+
     artifact_name: TableName
     artifact_description: str
 
 
 class CheckData(Strict):
+    """Key `check_data`."""
+
     reference_artifact: str
 
 
 class Segregate(Strict):
+    """Key `segregate`."""
+
     artifact_root: Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
 class Register(Strict):
+    """Key `register`."""
+
     model_name: Annotated[str, AfterValidator(parse_model_name)]
     replace_data_set: bool = False
 
 
 class Sweep(Strict):
+    """Key `sweep`: how the jobs of a sweep are compared, and which of them score the test split."""
+
     metric: Literal[
         "val_roc_auc",
         "val_average_precision",
@@ -131,6 +148,8 @@ class Sweep(Strict):
 
 
 class Config(Strict):
+    """The whole of config.yaml, composed and checked."""
+
     main: Main
     sweep: Sweep
     data: Data
@@ -146,16 +165,19 @@ class Config(Strict):
 
 
 def split_options(argv: list[str]) -> list[str]:
-    """Return Hydra's arguments, flags first, which Hydra insists on; overrides in any place are what people type.
+    """Return the arguments for Hydra, which requires flags before overrides. Users may type them in any order.
 
-    `mlflow run` hands all of hydra_options on as one shell word, which is split here.
+    `mlflow run` passes all of hydra_options as one argument, which is split here.
+
+    Raises:
+        ConfigError: hydra_options has unbalanced quotes, or a flag is unknown.
     """
     if argv[:1] != ["--hydra_options"]:
         return _put_flags_first(argv)
     try:
         words = [word for option in argv[1:2] for word in shlex.split(option)]
     except ValueError as error:
-        raise ConfigError(f"hydra_options cannot be split into words: {error}. Check its quotes: {argv[1]}") from error
+        raise ConfigError(f"hydra_options: cannot be split into words: {error}. Check the quotes: {argv[1]}") from error
     return _put_flags_first([*words, *argv[2:]])
 
 
@@ -167,23 +189,23 @@ def _put_flags_first(words: list[str]) -> list[str]:
 
 
 def _verify_flags(flags: list[str], overrides: list[str]) -> None:
-    """Raise ConfigError for a flag that Hydra does not have; `mlflow run . -P data=uci` arrives as `--data uci`."""
-    known = get_args_parser()._option_string_actions
-    for place, word in enumerate(flags):
+    """Raise ConfigError for a flag that Hydra does not have: `mlflow run . -P data=uci` arrives as `--data uci`."""
+    known_flags = get_args_parser()._option_string_actions
+    for position, word in enumerate(flags):
         name, equals, value = word.partition("=")
-        if word.startswith("-") and name not in known and word[:2] not in known:
-            value = value if equals else "".join(flags[place + 1 : place + 2]) or "VALUE"
+        if word.startswith("-") and name not in known_flags and word[:2] not in known_flags:
+            value = value if equals else "".join(flags[position + 1 : position + 2]) or "VALUE"
             options = quote_options([*overrides, f"{name.lstrip('-')}={quote_for_hydra(value)}"])
             raise ConfigError(
-                f"unknown parameter '{name.lstrip('-')}': keys of the configuration go into hydra_options. "
-                f"Type: mlflow run . -P hydra_options={options}"
+                f"{name.lstrip('-')}: unknown parameter; configuration keys go into hydra_options. "
+                f"Use: mlflow run . -P hydra_options={options}"
             )
 
 
 def quote_override(override: str) -> str:
-    """Return an override that Hydra can read: what is outside its grammar (a path with blanks, ü, ~) is a text.
+    """Return an override that Hydra can parse: quote a value outside its grammar (a path with spaces, ü, ~).
 
-    So is the name of a data set that Hydra would take for a number: data=inf.
+    Also quote the name of a data set that Hydra would parse as a number, such as data=inf.
     """
     key, _, value = override.partition("=")
     try:
@@ -195,10 +217,10 @@ def quote_override(override: str) -> str:
 
 
 def parse_config(composed: DictConfig) -> Config:
-    """Return the composed configuration, resolved and checked.
+    """Return the composed configuration, resolved and checked against the schema.
 
     Raises:
-        ConfigError: an unknown key, a wrong type or value, or an interpolation that leads nowhere.
+        ConfigError: an unknown key, a wrong type or value, or an interpolation of a missing key.
     """
     try:
         values = OmegaConf.to_container(composed, resolve=True)
@@ -211,17 +233,17 @@ def parse_config(composed: DictConfig) -> Config:
 
 
 def _format_problem(error: ValidationError, composed: DictConfig) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown configuration key '{key}'{suggest_key(key, _list_schema_keys(Config))}"
+    first_error = error.errors()[0]
+    key = ".".join(str(part) for part in first_error["loc"])
+    if first_error["type"] == "extra_forbidden":
+        return f"{key}: unknown configuration key{suggest_key(key, _list_schema_keys(Config))}"
     key, _ = locate_problem(error.errors())
-    found = hide_secrets_in_text(str(OmegaConf.select(composed, key, default=None)))
-    return f"configuration key {format_first_problem(error)} (found: {found})"
+    value = hide_secrets_in_text(str(OmegaConf.select(composed, key, default=None)))
+    return f"{format_first_problem(error)} (found {value})"
 
 
 def _list_schema_keys(model: type[Strict], prefix: str = "") -> list[str]:
-    """Every dotted key of the schema, as deep as models are nested."""
+    """List every dotted key of the schema, at all levels of nested models."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
@@ -231,20 +253,20 @@ def _list_schema_keys(model: type[Strict], prefix: str = "") -> list[str]:
     return keys
 
 
-def suggest_key(key: str, known: list[str]) -> str:
-    """Return '; did you mean ...?' or ', see config.yaml' for a key that is not known."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ". The known keys stand in config.yaml."
+def suggest_key(key: str, known_keys: list[str]) -> str:
+    """Return '; did you mean ...?' with the closest known key, or where all keys are listed."""
+    close = difflib.get_close_matches(key, known_keys, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ". See config.yaml for all keys."
 
 
 def explain_error(error: HydraException | OmegaConfBaseException) -> str:
-    """One line for what Hydra did not accept."""
+    """Return one line about an error that Hydra raised for the configuration."""
     text = _join_lines(error)
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
         if key in _list_schema_keys(Config):
-            return f"configuration key '{key}' stands in no file yet; add it with a plus sign: +{key}=..."
-        return f"unknown configuration key '{key}'{suggest_key(key, _list_schema_keys(Config))}"
+            return f"{key}: not set in any file yet. Add it with a plus sign: +{key}=..."
+        return f"{key}: unknown configuration key{suggest_key(key, _list_schema_keys(Config))}"
     return text
 
 

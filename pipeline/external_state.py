@@ -26,11 +26,11 @@ NONE, ITSELF = "none", "itself"
 
 @dataclass(frozen=True)
 class StepContext:
-    """State of a pipeline that decides whether a step runs.
+    """State of a pipeline on which the reuse of a step depends.
 
     Attributes:
-        done: the run of each step that has succeeded, now or earlier; grows while the pipeline runs.
-        since: when its sweep began (ms since 1970); 0 for a single pipeline.
+        done: run id of each step that has succeeded or was reused; grows while the pipeline runs.
+        since: start of the sweep in ms since 1970; 0 for a single pipeline.
     """
 
     client: MlflowClient
@@ -41,81 +41,81 @@ class StepContext:
 
     @property
     def purpose(self) -> str:
-        """The data set and the registered model; without quotes, since runs are searched by it."""
+        """Name of the data set and of the registered model, without quotes so that runs can be searched by it."""
         return f"{self.config.data.name} for {self.config.register_.model_name}".replace("'", "")
 
 
 def describe_source(context: StepContext) -> dict[str, str]:
-    """The version of the data at their source: ETag, time of change or sha256; "" where the source names none."""
+    """Return the version of the source data: ETag, modification time or sha256; "" if the source provides none."""
     url = resolve_path(resolve_url(context.config.data.file_url))
     if url.startswith(("http://", "https://")):
         return {"source": _fetch_server_version(url, min(context.config.download.stall_seconds, MAX_WAIT_SECONDS))}
-    place = url.removeprefix("file://")
-    if "://" in place:
+    path = url.removeprefix("file://")
+    if "://" in path:
         return {"source": _fetch_store_version(url)}
-    return {"source": f"sha256:{compute_sha256(Path(place))}" if Path(place).is_file() else ""}
+    return {"source": f"sha256:{compute_sha256(Path(path))}" if Path(path).is_file() else ""}
 
 
-def _fetch_server_version(url: str, patience: float) -> str:
+def _fetch_server_version(url: str, timeout_seconds: float) -> str:
     try:
-        answer = requests.head(url, allow_redirects=True, timeout=patience)
+        response = requests.head(url, allow_redirects=True, timeout=timeout_seconds)
     except requests.RequestException:
-        return ""  # the download will say it better, after as many tries as it is told to make
-    marks = [answer.headers.get(name, "") for name in ("ETag", "Last-Modified")]
-    return next(filter(None, marks), "") if answer.ok else ""
+        return ""  # The download step tries several times and reports the error.
+    versions = [response.headers.get(name, "") for name in ("ETag", "Last-Modified")]
+    return next(filter(None, versions), "") if response.ok else ""
 
 
 def _fetch_store_version(url: str) -> str:
-    import fsspec  # takes its time to load, and most tables lie in a file or on a web server
+    import fsspec  # slow to load, and most tables are files or on a web server
 
     try:
         system, path = fsspec.core.url_to_fs(url)
         return str(system.checksum(path))
-    except Exception:  # whatever the store's library raises: the download, which comes next, tells it
+    except Exception:  # Each store's library has its own errors. The download step comes next and reports them.
         return ""
 
 
 def describe_reference(context: StepContext) -> dict[str, str]:
-    """The digest of what check_data compares with."""
+    """Return the digest of the reference that check_data compares with."""
     config = context.config
     sample = make_artifact_uri(context.done["preprocess"], config.preprocess.artifact_name)
-    wanted = config.data.reference_dataset or config.check_data.reference_artifact
+    reference = config.data.reference_dataset or config.check_data.reference_artifact
     try:
-        address, _ = find_reference(context.client, sample, wanted, config.register_.model_name)
+        address, _ = find_reference(context.client, sample, reference, config.register_.model_name)
     except StepError as error:
-        return {"reference": f"cannot be had: {error}"}
+        return {"reference": f"unavailable: {error}"}
     if not address:
         return {"reference": NONE}
     if not address.startswith("runs:/"):
         return {"reference": f"sha256:{compute_sha256(Path(address))}"}
     with handle_missing(None, StepError):
         return {"reference": fetch_digest(context.client, address)}
-    return {"reference": f"cannot be had: {address}"}  # no such run or artifact: check_data reports it
+    return {"reference": f"unavailable: {address}"}  # The run or artifact does not exist; check_data reports it.
 
 
 def describe_champion(context: StepContext) -> dict[str, str]:
-    """The champion that a verdict compares with, or that stays because it is of another data set."""
-    found = find_champion(context.client, context.config.register_.model_name)
-    if found is None:
+    """Return the champion that the verdict depends on."""
+    champion = find_champion(context.client, context.config.register_.model_name)
+    if champion is None:
         return {"champion": NONE}
-    if found.run_id == context.done["random_forest"]:
+    if champion.run_id == context.done["random_forest"]:
         return {"champion": ITSELF}
-    by_hand = ", put there by hand" if is_promoted_by_hand(found) else ""
-    return {"champion": f"version {found.version} (run {found.run_id or 'unknown'}{by_hand})"}
+    by_hand = ", promoted by hand" if is_promoted_by_hand(champion) else ""
+    return {"champion": f"version {champion.version} (run {champion.run_id or 'unknown'}{by_hand})"}
 
 
 def explain_unregistered(context: StepContext, run: Run) -> str:
-    """Return why what a finished register run did does not hold any more, or ""."""
-    name, version = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
-    found = None
+    """Return why the result of a finished register run is no longer in the registry, or ""."""
+    name, number = run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")
+    version = None
     with handle_missing():
-        found = context.client.get_model_version(name, version)
-    if found is None:
-        return f"{name} version {version} is not registered any more"
-    if WITHDRAWN in found.tags:
-        return ""  # a person put another version in its place
+        version = context.client.get_model_version(name, number)
+    if version is None:
+        return f"{name} version {number} is no longer registered"
+    if WITHDRAWN in version.tags:
+        return ""  # Someone replaced this version by hand. A pipeline must not promote it again.
     passed = context.client.get_run(context.done["evaluate"]).data.tags.get(VERDICT) == PASSED
-    stands = find_champion(context.client, name)
-    if passed and (stands is None or str(stands.version) != version):
-        return f"version {version} is not the champion any more"
+    champion = find_champion(context.client, name)
+    if passed and (champion is None or str(champion.version) != number):
+        return f"version {number} is no longer the champion"
     return ""

@@ -1,4 +1,4 @@
-"""The table of steps: one row per step, in order, with what it reads and which parameters it gets."""
+"""Table of steps: one row per step, in order, with its inputs and parameters."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Step:
 
     Attributes:
         name: its folder, its key in config.yaml and its name in main.execute_steps.
-        reads: for each run-id parameter, the step whose run it names.
-        parameters: its other parameters, from the configuration and the address of the pipeline run's artifacts.
-        after: steps that must have succeeded before, although nothing of them is read.
-        packs: folders of code that it puts into what it publishes.
-        contents: for each parameter that is an address below the pipeline's own run, what stands there.
-        outside: what its result depends on beside code, parameters and inputs.
-        why_undone: why what a finished run of it did outside of MLflow's runs does not hold any more, or "".
-        tag: the `step` tag and name of its runs, where that is not its folder's name.
+        parameters: returns its other parameters from the configuration and the URI of the pipeline run's artifacts.
+        reads: the step whose run id each of these parameters receives.
+        after: steps that must have succeeded before this one, although it does not read their artifacts.
+        packs: folders of code that it copies into its artifacts.
+        contents: returns the content behind each parameter that is the URI of an artifact of the pipeline run.
+        external_state: returns the state, other than code, parameters and inputs, on which its result depends.
+        explain_undone: returns why the effect of a finished run outside of MLflow's runs no longer exists, or "".
+        tag: `step` tag and name of its runs; "" if they are the name of its folder.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Step:
 
     @property
     def run_name(self) -> str:
+        """Name of the step's runs in MLflow, and their `step` tag."""
         return self.tag or self.name
 
 
@@ -54,7 +55,7 @@ def _get_table_suffix(config: Config) -> str:
 
 
 def _format_threshold_costs(config: Config) -> str:
-    """The costs that the threshold depends on; none if it does not, so that other costs train no other model."""
+    """Return the costs if the threshold depends on them, else "": a change of the costs then needs no new training."""
     by_cost = config.random_forest_pipeline.threshold == "cost"
     return ",".join(f"{cost:g}" for cost in config.evaluate.costs.model_dump().values()) if by_cost else ""
 
@@ -69,10 +70,10 @@ STEPS = (
         tag="download_data",
         contents={"dataset": lambda config: config.data.model_dump(include=set(Columns.model_fields))},
         external_state=external_state.describe_source,
-        parameters=lambda config, here: {
+        parameters=lambda config, artifacts_uri: {
             "file_url": config.data.file_url,
             "sha256": ",".join(config.data.sha256),
-            "dataset": f"{here}/{DATA_CONFIG}",
+            "dataset": f"{artifacts_uri}/{DATA_CONFIG}",
             "artifact_name": config.download.artifact_name,
             "artifact_description": config.download.artifact_description,
             "attempts": str(config.download.attempts),
@@ -82,7 +83,7 @@ STEPS = (
     Step(
         "preprocess",
         reads={"input_run_id": "download"},
-        parameters=lambda config, _here: {
+        parameters=lambda config, _artifacts_uri: {
             "input_step": "download_data",
             "input_artifact": config.download.artifact_name,
             "artifact_name": config.preprocess.artifact_name,
@@ -93,7 +94,7 @@ STEPS = (
         "check_data",
         reads={"input_run_id": "preprocess"},
         external_state=external_state.describe_reference,
-        parameters=lambda config, _here: {
+        parameters=lambda config, _artifacts_uri: {
             "input_step": "preprocess",
             "sample_artifact": config.preprocess.artifact_name,
             "reference_artifact": config.data.reference_dataset or config.check_data.reference_artifact,
@@ -104,7 +105,7 @@ STEPS = (
     Step(
         "segregate",
         reads={"input_run_id": "preprocess"},
-        parameters=lambda config, _here: {
+        parameters=lambda config, _artifacts_uri: {
             "input_step": "preprocess",
             "input_artifact": config.preprocess.artifact_name,
             "artifact_root": config.segregate.artifact_root,
@@ -119,10 +120,10 @@ STEPS = (
         after=("check_data",),
         packs=("prediction_log",),
         contents={"model_config": lambda config: config.random_forest_pipeline.model_dump()},
-        parameters=lambda config, here: {
+        parameters=lambda config, artifacts_uri: {
             "input_step": "segregate",
             "train_data": f"{config.segregate.artifact_root}/data_train.{_get_table_suffix(config)}",
-            "model_config": f"{here}/{MODEL_CONFIG}",
+            "model_config": f"{artifacts_uri}/{MODEL_CONFIG}",
             "export_artifact": config.random_forest_pipeline.export_artifact,
             "random_seed": str(config.main.random_seed),
             "val_size": f"{config.data.val_size}",
@@ -135,7 +136,7 @@ STEPS = (
         reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
         contents={"evaluate_config": lambda config: config.evaluate.model_dump(exclude={"on_reject"})},
         external_state=external_state.describe_champion,
-        parameters=lambda config, here: {
+        parameters=lambda config, artifacts_uri: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_data_step": "segregate",
@@ -143,7 +144,7 @@ STEPS = (
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
             "replace_data_set": _format_replace_data_set(config),
-            "evaluate_config": f"{here}/{EVALUATE_CONFIG}",
+            "evaluate_config": f"{artifacts_uri}/{EVALUATE_CONFIG}",
             "random_seed": str(config.main.random_seed),
         },
     ),
@@ -151,7 +152,7 @@ STEPS = (
         "register",
         reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
         explain_undone=external_state.explain_unregistered,
-        parameters=lambda config, _here: {
+        parameters=lambda config, _artifacts_uri: {
             "input_model_step": "random_forest",
             "model_export": config.random_forest_pipeline.export_artifact,
             "input_verdict_step": "evaluate",
@@ -166,16 +167,17 @@ BY_NAME = {step.name: step for step in STEPS}
 
 
 def select_steps(names: list[str], key: str = "main.execute_steps") -> list[Step]:
-    """Return the named steps ("all": every one), in their order in the table, whatever the order of `names`.
+    """Return the named steps in the order of the table; "all" selects every step.
 
     Args:
-        key: where in the configuration the names stand.
+        names: names of steps or of their runs.
+        key: configuration key that holds the names.
 
     Raises:
-        ConfigError: a name that is no step.
+        ConfigError: a name is not a step.
     """
-    wanted = {_get_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
-    return [step for step in STEPS if step.name in wanted]
+    selected = {_get_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
+    return [step for step in STEPS if step.name in selected]
 
 
 def _get_step_name(name: str, key: str) -> str:
@@ -183,5 +185,5 @@ def _get_step_name(name: str, key: str) -> str:
         if name in (step.name, step.run_name):
             return step.name
     close = difflib.get_close_matches(name, list(BY_NAME), n=1)
-    meant = f"; did you mean '{close[0]}'?" if close else ""
-    raise ConfigError(f"{key}: unknown step '{name}'{meant} (steps: all, {', '.join(BY_NAME)})")
+    suggestion = f"; did you mean '{close[0]}'?" if close else ""
+    raise ConfigError(f"{key}: unknown step '{name}'{suggestion} (steps: all, {', '.join(BY_NAME)})")

@@ -1,4 +1,4 @@
-"""Help on the command line, which must come at once: nothing that takes time is imported for it."""
+"""Help on the command line. It must appear at once, so this module imports nothing that is slow to load."""
 
 from __future__ import annotations
 
@@ -8,28 +8,34 @@ from stepkit.paths import ROOT
 
 FLAGS = {"--help", "-h", "--hydra-help"}
 USAGE = """\
-usage: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
-   or: make run options="KEY=VALUE ...", or: python main.py KEY=VALUE ...
+usage: make run options="KEY=VALUE ..."
+   or: python main.py KEY=VALUE ...
+   or: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
 
-  data=NAME   the data set: {}
-  -m          a sweep: KEY=1,2,3 or KEY=range(7,17,5), one job for each combination
-  --cfg job   print the configuration and do nothing
+Runs the pipeline: download, preprocess, check_data, segregate, random_forest, evaluate, register.
+Steps whose code, parameters and inputs have not changed are reused.
 
-Every KEY with its default, as in config.yaml (more: docs/reference.md):
+  data=NAME    data set to use: {}
+  -m           sweep: runs one job per combination of values, KEY=1,2,3 or KEY=range(7,17,5)
+  --cfg job    print the configuration and exit
+  --help       print this text and exit
+
+Every KEY with its default, from config.yaml (more: docs/reference.md):
 
 {}"""
 
 
 def wants_help(argv: list[str]) -> bool:
-    """Return whether one of the words asks for help; `mlflow run` hands all of hydra_options on as one."""
+    """Return whether an argument asks for help. `mlflow run` passes all of hydra_options as one argument."""
     try:
         words = [*shlex.split(argv[1]), *argv[2:]] if argv[:1] == ["--hydra_options"] and argv[1:] else argv
         return not FLAGS.isdisjoint(words)
-    except ValueError:  # quotes that do not match are reported where the options are read
+    except ValueError:  # split_options reports unbalanced quotes
         return False
 
 
 def format_usage() -> str:
+    """Return the help text: the usage, the names of the data sets, and config.yaml with its comments."""
     config = (ROOT / "config.yaml").read_text(encoding="utf-8")
     data_sets = ", ".join(sorted(path.stem for path in (ROOT / "data").glob("*.yaml")))
     return USAGE.format(data_sets, config[config.index("\nmain:") :].partition("\nhydra:")[0].strip())

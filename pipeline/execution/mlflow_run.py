@@ -1,4 +1,4 @@
-"""The runs of a pipeline and of a sweep: which run it is, in which experiment, and how it ends."""
+"""Runs of a pipeline and of a sweep: which run and experiment the command uses, and how the run ends."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from stepkit.store.dead_runs import end_dead_runs, note_process
 from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
 
 EXPERIMENT_KIND = "mlflow.experimentKind"
-"""The tag by which MLflow's pages decide whether they show an experiment as model training or as GenAI."""
+"""Tag that makes MLflow's pages show an experiment as model training or as GenAI."""
 
 MAX_FILES = 20
 GIT_TIMEOUT_SECONDS = 5.0
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-"""What MLflow calls a run that nobody named."""
+"""Name that MLflow gives to a run without a name."""
 
 
 @dataclass(frozen=True)
 class ProjectRun:
-    """What `mlflow run` prepared before it started main.py: a run, its experiment and store (all empty without it)."""
+    """Run, experiment and store that `mlflow run` prepared before it started main.py; all empty without it."""
 
     run_id: str = ""
     experiment_id: str = ""
@@ -59,7 +59,7 @@ class ProjectRun:
 
 @cache
 def take_project_run() -> ProjectRun:
-    """Take over from the environment, once, so that what is started from here is not taken for that run."""
+    """Return the run from the environment, and remove its id there so that child processes do not use it."""
     return ProjectRun(
         os.environ.pop("MLFLOW_RUN_ID", ""),
         os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
@@ -68,24 +68,27 @@ def take_project_run() -> ProjectRun:
 
 
 def open_run(main: Main, name: str, console: Console) -> tuple[str, str]:
-    """Connect to the tracking server; return its address, and the run of the whole command. End dead runs.
+    """Connect to the tracking store, end dead runs, and open the run of the whole command.
 
-    The run is the one of `mlflow run` if that is in the same store and experiment; else a new one that it names in a
-    tag.
+    Use the run of `mlflow run` if it is in the same store and experiment. Else create a run, and name it in a tag of
+    the run of `mlflow run`.
+
+    Returns:
+        The URI of the tracking store and the run id.
     """
-    before, configured = take_project_run(), main.mlflow_tracking_url
-    if configured and before.tracking_uri and paths.resolve_store_url(configured) != before.tracking_uri:
-        place = f"tracking to {hide_secrets(configured)}"
-        print_line(console, f"{place} (main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI)")
-    uri = os.environ["MLFLOW_TRACKING_URI"] = tracking.connect(configured, before.run_id)
+    project_run, configured = take_project_run(), main.mlflow_tracking_url
+    if configured and project_run.tracking_uri and paths.resolve_store_url(configured) != project_run.tracking_uri:
+        subject = f"tracking to {hide_secrets(configured)}"
+        print_line(console, f"{subject} (main.mlflow_tracking_url overrides MLFLOW_TRACKING_URI)")
+    uri = os.environ["MLFLOW_TRACKING_URI"] = tracking.connect(configured, project_run.run_id)
     client = MlflowClient()
     for line in end_dead_runs(client):
         print_line(console, line)
     experiment_id = _select_experiment(main.experiment_name)
-    if before.run_id and before.tracking_uri == uri and before.experiment_id == experiment_id:
-        run = client.get_run(before.run_id)
+    if project_run.run_id and project_run.tracking_uri == uri and project_run.experiment_id == experiment_id:
+        run = client.get_run(project_run.run_id)
     else:
-        run = _create_run(client, experiment_id, name, MlflowClient(before.tracking_uri or uri))
+        run = _create_run(client, experiment_id, name, MlflowClient(project_run.tracking_uri or uri))
     run_id = str(run.info.run_id)
     if _RANDOM_NAME.fullmatch(run.info.run_name or ""):
         client.set_tag(run_id, MLFLOW_RUN_NAME, name)
@@ -96,26 +99,26 @@ def open_run(main: Main, name: str, console: Console) -> tuple[str, str]:
     return uri, run_id
 
 
-def _create_run(client: MlflowClient, experiment_id: str, name: str, elsewhere: MlflowClient) -> Run:
-    """Return a new run with the tags of one that `mlflow run` makes; `elsewhere` has the one that it made, if any."""
-    launched_id = take_project_run().run_id
-    env_manager = fetch_env_manager(elsewhere, launched_id) if launched_id else "local"
-    # who started it, from which file and commit, as mlflow.start_run would note it
+def _create_run(client: MlflowClient, experiment_id: str, name: str, project_client: MlflowClient) -> Run:
+    """Create a run with the tags that `mlflow run` sets; `project_client` has the run of `mlflow run`, if any."""
+    project_run_id = take_project_run().run_id
+    env_manager = fetch_env_manager(project_client, project_run_id) if project_run_id else "local"
+    # The user, the source file and the commit, as mlflow.start_run would set them.
     project = {MLFLOW_PROJECT_ENV: env_manager, MLFLOW_PROJECT_ENTRY_POINT: "main"}
     source = {MLFLOW_SOURCE_TYPE: SourceType.to_string(SourceType.PROJECT), MLFLOW_SOURCE_NAME: str(paths.ROOT)}
     run = client.create_run(experiment_id, run_name=name, tags=resolve_tags({**project, **source}))
-    if launched_id:
-        elsewhere.set_tag(launched_id, PIPELINE, run.info.run_id)
+    if project_run_id:
+        project_client.set_tag(project_run_id, PIPELINE, run.info.run_id)
     return run
 
 
 def fetch_env_manager(client: MlflowClient, run_id: str) -> str:
-    """Return the environment manager that `mlflow run` was given, to be passed on to the steps."""
+    """Return the environment manager that `mlflow run` was called with; the steps use the same one."""
     return str(client.get_run(run_id).data.tags.get(MLFLOW_PROJECT_ENV, "local"))
 
 
 def create_nested_run(parent_id: str, name: str, tags: dict[str, str]) -> str:
-    """Return a new run below another one, in the same experiment."""
+    """Create a run below another one, in the same experiment; return its id."""
     client = MlflowClient()
     parent = client.get_run(parent_id)
     tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_id, **make_process_tags(), **tags})
@@ -124,8 +127,8 @@ def create_nested_run(parent_id: str, name: str, tags: dict[str, str]) -> str:
 
 @contextmanager
 def activate_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
-    """Make a run the active one; end it FINISHED, FAILED or KILLED."""
-    note_process(run_id)  # the best job of a sweep continues in another process than it began
+    """Make a run the active one, and end it as FINISHED, FAILED or KILLED."""
+    note_process(run_id)  # The best job of a sweep continues in another process than it started in.
     active = mlflow.start_run(run_id=run_id)
     try:
         yield active
@@ -134,7 +137,7 @@ def activate_run(run_id: str) -> Iterator[mlflow.ActiveRun]:
         raise
     except BaseException as error:
         tracking.stop_retrying(error)
-        with suppress(MlflowException, OSError):  # the first error is the one to hand on
+        with suppress(MlflowException, OSError):  # The first error is the one to report.
             mlflow.set_tag(ERROR, format_error(error)[:5000])
         tracking.end_active_run("FAILED")
         raise
@@ -148,43 +151,43 @@ def _select_experiment(name: str | None) -> str:
     experiment = mlflow.get_experiment_by_name(name)
     if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise BadParameter(
-            f"the experiment '{name}' was deleted. Restore it: mlflow experiments restore --experiment-id "
-            f"{experiment.experiment_id}; or name another: main.experiment_name=..."
+            f"experiment '{name}': deleted. Restore it: mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}; or use another one: main.experiment_name=..."
         )
     return str(mlflow.set_experiment(name).experiment_id)
 
 
 @cache
 def list_changed_files() -> str | None:
-    """Return the files that differ from the commit or are not in it, "" if there are none, None outside of a clone."""
+    """Return the files that differ from the commit or are not in it; "" if none, None outside of a clone."""
     command = ["git", "-C", str(paths.ROOT), "status", "--porcelain", "-z", "--no-renames"]
     try:
-        listed = subprocess.run(command, capture_output=True, check=True, text=True, timeout=GIT_TIMEOUT_SECONDS).stdout
+        output = subprocess.run(command, capture_output=True, check=True, text=True, timeout=GIT_TIMEOUT_SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    names = sorted(entry[3:] for entry in listed.split("\0") if entry)
+    names = sorted(entry[3:] for entry in output.split("\0") if entry)
     return ", ".join([*names[:MAX_FILES], *([f"and {len(names) - MAX_FILES} more"] if names[MAX_FILES:] else [])])
 
 
 def log_config(config: Config, run_id: str) -> None:
-    """Log the resolved configuration, whole and in the parts that steps read."""
-    whole = config.model_dump(by_alias=True, exclude_none=False)
+    """Log the resolved configuration: all of it, and the parts that steps read."""
+    values = config.model_dump(by_alias=True, exclude_none=False)
     parts = {
-        CONFIG_ARTIFACT: whole,
-        DATA_CONFIG: whole["data"],
-        MODEL_CONFIG: whole["random_forest_pipeline"],
-        EVALUATE_CONFIG: whole["evaluate"],
+        CONFIG_ARTIFACT: values,
+        DATA_CONFIG: values["data"],
+        MODEL_CONFIG: values["random_forest_pipeline"],
+        EVALUATE_CONFIG: values["evaluate"],
     }
     for name, part in parts.items():
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
-    split = {name: whole["data"][name] for name in ("test_size", "val_size", "stratify")}
-    model = {name: part for name, part in whole["random_forest_pipeline"].items() if name != "features"}
+    split = {name: values["data"][name] for name in ("test_size", "val_size", "stratify")}
+    model = {name: part for name, part in values["random_forest_pipeline"].items() if name != "features"}
     mlflow.log_params(
         {"data": config.data.name, "random_seed": config.main.random_seed, **flatten(split), **flatten(model)}
     )
-    changed = list_changed_files()
+    changed_files = list_changed_files()
     because = config.main.because.model_dump(exclude_none=True)
     tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}
-    if changed is not None:
-        tags[CHANGED_FILES] = changed
+    if changed_files is not None:
+        tags[CHANGED_FILES] = changed_files
     MlflowClient().log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])

@@ -1,4 +1,4 @@
-"""One pipeline, as `mlflow run .` starts it: shown step by step, and summed up at its end."""
+"""Run of one pipeline, as `mlflow run .` starts it, with its closing table."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ from stepkit.errors import ModelRejected, StepError
 
 
 def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
-    """Execute the configured steps under one pipeline run.
+    """Execute the configured steps under one pipeline run, publish its report and print its closing table.
 
     Args:
-        overrides: those of the command line, to be noted on the run.
+        config: checked configuration.
+        console: console for progress and the closing table.
+        overrides: overrides on the command line; a tag of the run records them.
 
     Raises:
-        ConfigError: a name that is not a step.
+        ConfigError: a name is not a step.
         StepFailed: a step failed.
-        StepError: the tracking server does not answer, an upstream run is missing, or the gate rejected the model
-            and that is to be a failure.
+        StepError: the tracking server does not respond, an upstream run is missing, or the gate rejected the model
+            and evaluate.on_reject is "fail".
     """
     steps = select_steps(config.main.execute_steps)
-    select_steps(config.main.rerun, "main.rerun")  # reports an unknown name before anything runs
+    select_steps(config.main.rerun, "main.rerun")  # rejects an unknown name before any step runs
     uri, run_id = open_run(config.main, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))
-    show = Display(console, [step.name for step in steps])
+    display = Display(console, [step.name for step in steps])
     error: Exception | None = None
     try:
-        run_pipeline(config, run_id, fetch_env_manager(client, run_id), config.main.execute_steps, show)
+        run_pipeline(config, run_id, fetch_env_manager(client, run_id), config.main.execute_steps, display)
     except (StepFailed, StepError) as failure:
         error = failure
     report, seconds = at_end.publish_report(client, run_id), time.monotonic() - began
     if error is None or isinstance(error, ModelRejected):
-        console.print(build_closing_table(client, run_id, show, uri, seconds, report))
+        console.print(build_closing_table(client, run_id, display, uri, seconds, report))
     else:
-        show.skip_waiting()
-        console.print(build_failed_table(show, seconds, report))
+        display.skip_waiting()
+        console.print(build_failed_table(display, seconds, report))
     if error:
         raise error

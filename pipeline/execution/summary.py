@@ -1,4 +1,4 @@
-"""A pipeline's last words: what ran and why, metrics, verdict, model version, where to look, what to type next."""
+"""Closing table of a pipeline: steps, metrics, verdict, model version, links and the next command."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from stepkit.store.tracking import DEFAULT_URI
 
 HEADLINE = ("test_roc_auc", "test_average_precision", "test_brier_score", "test_f1")
 COPIED_TAGS = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHETIC)
-"""Tags of steps that the pipeline's run has too."""
+"""Tags that are copied from step runs to the pipeline run."""
 
 TABLE_METRICS = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
 """Metrics of the closing table."""
 
 
 def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str]) -> None:
-    """Put the metrics by which pipelines are compared, the version and what the steps said on the pipeline's run."""
+    """Log the main metrics, the model version and the summaries of the steps to the pipeline run."""
     runs = {name: client.get_run(run_id) for name, run_id in done.items()}
     metrics, tags = list[Metric](), list[RunTag]()
     for run in [runs[name] for name in ("random_forest", "evaluate", "register") if name in runs]:
@@ -41,19 +41,19 @@ def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str
             if key in HEADLINE or key.startswith("val_")
         ]
         tags += [RunTag(tag, run.data.tags[tag]) for tag in COPIED_TAGS if tag in run.data.tags]
-    said = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in runs.items()]
-    client.log_batch(pipeline_run_id, metrics=metrics, tags=[*tags, RunTag(NOTE, "\n".join(said))])
+    summaries = [f"- **{name}**: {run.data.tags.get(SUMMARY, '')}" for name, run in runs.items()]
+    client.log_batch(pipeline_run_id, metrics=metrics, tags=[*tags, RunTag(NOTE, "\n".join(summaries))])
 
 
 def build_closing_table(
-    client: MlflowClient, pipeline_run_id: str, show: Display, uri: str, seconds: float, report: str
+    client: MlflowClient, pipeline_run_id: str, display: Display, uri: str, seconds: float, report: str
 ) -> Table:
-    """Return the table that is printed after a pipeline that went well; `report` says where its report is."""
+    """Return the table that is printed after a pipeline without errors; `report` is the path or URL of its report."""
     run = client.get_run(pipeline_run_id)
     runs = {name: client.get_run(run_id) for name, run_id in read_step_runs(run).items()}
     experiment = client.get_experiment(run.info.experiment_id).name
     rows = [
-        *build_step_rows(show),
+        *build_step_rows(display),
         *_build_result_rows(runs),
         ("pipeline run", f"{pipeline_run_id} in experiment {experiment}"),
         ("report", report),
@@ -64,19 +64,19 @@ def build_closing_table(
 
 
 def read_step_runs(pipeline: Run) -> dict[str, str]:
-    """Return the run id of each step of a pipeline: made for it, reused, or read."""
+    """Return the run id of each step of a pipeline run: executed, reused or only read."""
     tags = pipeline.data.tags
     return {key.removeprefix(STEP_RUN): run_id for key, run_id in tags.items() if key.startswith(STEP_RUN)}
 
 
-def build_failed_table(show: Display, seconds: float, report: str) -> Table:
-    """Return the table that is printed after a pipeline that failed; the error is printed after it."""
-    return make_two_column_table(
-        f"\nfailed after {seconds:.1f} s", [*build_step_rows(show), ("report", report)], "bold red"
-    )
+def build_failed_table(display: Display, seconds: float, report: str) -> Table:
+    """Return the table that is printed after a pipeline that failed. The error follows it."""
+    rows = [*build_step_rows(display), ("report", report)]
+    return make_two_column_table(f"\nfailed after {seconds:.1f} s", rows, "bold red")
 
 
 def make_two_column_table(title: str, rows: list[tuple[str, str]], style: str = "bold green") -> Table:
+    """Return a table of labels and texts. Long texts continue in their own column."""
     table = Table.grid(padding=(0, 3))
     table.title = Text(title, style=style)
     table.title_justify = "left"
@@ -87,12 +87,12 @@ def make_two_column_table(title: str, rows: list[tuple[str, str]], style: str = 
     return table
 
 
-def build_step_rows(show: Display) -> list[tuple[str, str]]:
-    """For every step: ran, reused or failed, and why it ran again."""
-    lines = show.lines.values()
+def build_step_rows(display: Display) -> list[tuple[str, str]]:
+    """Return the outcome of each step (ran, reused, failed ...), and why it ran again."""
+    lines = display.lines.values()
     if all(line.state == DONE and not line.why for line in lines):
         return [("steps", f"{len(lines)} ran")]
-    width = max(map(len, show.lines))
+    width = max(map(len, display.lines))
     words = {DONE: "ran", RUNNING: "interrupted"}
     rows = [f"{line.name:<{width}}  {words.get(line.state, line.state):<8}{line.why}".rstrip() for line in lines]
     return list(zip_longest(["steps"], rows, fillvalue=""))
@@ -116,6 +116,7 @@ def _build_result_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
 
 
 def format_ui_command(uri: str) -> str:
+    """Return the command that shows the runs of a tracking store in a browser, or the URL of its server."""
     if uri == DEFAULT_URI:
         return "make ui"
     return (
@@ -130,28 +131,32 @@ def _build_next_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
         return []
     name, version = (runs["register"].data.tags[tag] for tag in ("model_name", "model_version"))
     if runs["evaluate"].data.tags[VERDICT] != PASSED:
-        against = f'{format_make_command("promote", name)} VERSION={version} REASON="..."'
+        promote = f'{format_make_command("promote", name)} VERSION={version} REASON="..."'
         return [
-            ("next", f"{format_make_command('models', name)} lists the versions; to overrule the verdict: {against}")
+            ("next", f"{format_make_command('models', name)}   (lists the versions)"),
+            ("", f"{promote}   (overrules the verdict)"),
         ]
     options = "" if name == DEFAULT_MODEL else f" options={quote_options([f'model_name={name}'])}"
     return [
         ("next", f"make serve{options}"),
-        ("", f"or mlflow models serve -m {quote(f'models:/{name}@champion')} --env-manager local --port 5001"),
+        ("", f"or: mlflow models serve -m {quote(f'models:/{name}@champion')} --env-manager local --port 5001"),
     ]
 
 
 def format_verdict(evaluate: Run) -> str:
-    """Return the verdict, and which rules failed and how."""
+    """Return the verdict in words, and the reasons why rules failed."""
     tags = evaluate.data.tags
     reasons = tags.get(REASONS, "")
     return str(tags[VERDICT].replace("_", " ")) + (f": {reasons}" if reasons else "")
 
 
 def verify_accepted(client: MlflowClient, config: Config, done: dict[str, str]) -> None:
-    """Raise ModelRejected if the gate rejected the model and evaluate.on_reject says that this is a failure."""
+    """Raise ModelRejected if the gate rejected the model and evaluate.on_reject is "fail"."""
     if config.evaluate.on_reject != "fail" or "evaluate" not in done:
         return
     evaluate = client.get_run(done["evaluate"])
     if evaluate.data.tags.get(VERDICT) == REJECTED:
-        raise ModelRejected(f"{format_verdict(evaluate)}. It is kept as challenger; evaluate.on_reject=warn lets it be")
+        raise ModelRejected(
+            f"{format_verdict(evaluate)}. The version stays challenger. To continue without an error: "
+            "evaluate.on_reject=warn"
+        )

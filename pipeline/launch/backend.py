@@ -1,4 +1,4 @@
-"""Start a step as an MLflow Project: one process in its own group, its output in a file, an end for every child."""
+"""Launcher of steps as MLflow Projects: each in its own process group, with its output in a file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from stepkit.processes import Process, end_groups, start_in_session
 
 BACKEND = "steps"
 SECONDS_TO_END = 10.0
-"""How long a step may take to mark its run KILLED and leave before it is killed itself."""
+"""Time that a stopped step has to mark its run KILLED and exit before it is killed."""
 
 
 @dataclass(frozen=True)
 class StepProcess:
-    """A step that was started: its run, its process, and the file of its output."""
+    """Started step: its run id, its process and the file with its output."""
 
     run_id: str
     process: Process
@@ -38,10 +38,16 @@ class StepProcess:
 
 @dataclass
 class Launcher:
-    """Starts steps under the active run, all in one way, and can end whatever it has started.
+    """Launcher that starts steps under the active run and can stop all of them.
 
-    A step is started as by MLflow's local back end, but its output goes to a file, and it leads its own process group:
-    the terminal's Ctrl-C reaches the main process only, which then asks the step to end.
+    It starts a step as MLflow's local back end does, except that the output goes to a file and the step leads its own
+    process group. Ctrl-C in the terminal therefore reaches only the main process, which then stops the steps.
+
+    Attributes:
+        experiment_id: experiment of the step runs.
+        env_manager: environment manager, as named by `mlflow run --env-manager`.
+        warm: start steps from the forkserver if they need no environment of their own.
+        started: steps that were started, running or not.
     """
 
     experiment_id: str
@@ -52,13 +58,16 @@ class Launcher:
     def launch(
         self, folder: Path, parameters: dict[str, str], name: str, log_file: Path, tags: dict[str, str]
     ) -> StepProcess:
-        """Start the project in `folder`, its run named and tagged, and return at once."""
-        # not MLflow's fetch_and_validate_project and get_entry_point_command: the first cuts a path at `#`, and the
-        # second leaves a folder in /tmp
+        """Create a run with this name and these tags, start the project in `folder` for it, and return at once.
+
+        Raises:
+            EnvironmentFailed: the step's environment cannot be created.
+        """
+        # fetch_and_validate_project of MLflow cuts a path at `#`, and get_entry_point_command leaves a folder in /tmp.
         project, uri = load_project(str(folder)), str(folder)
         entry_point = project.get_entry_point("main")
         entry_point._validate_parameters(parameters)
-        # takes minutes the first time; before the run, which would stay RUNNING meanwhile
+        # This takes minutes the first time. A run that was created before it would stay RUNNING all that time.
         activate = prepare_environment(self.env_manager, project, folder)
         run_id = get_or_create_run(None, uri, self.experiment_id, uri, None, "main", parameters).info.run_id
         tags = {MLFLOW_PROJECT_ENV: self.env_manager, MLFLOW_PROJECT_BACKEND: BACKEND, MLFLOW_RUN_NAME: name, **tags}
@@ -75,26 +84,26 @@ class Launcher:
         return self.started[-1]
 
     def cancel_all(self) -> list[str]:
-        """End every step that still runs, and its children; return their run ids."""
+        """Stop every running step and its child processes; return the run ids of these steps."""
         running = [step for step in self.started if step.process.poll() is None]
         end_groups([step.process for step in running], SECONDS_TO_END)
         return [step.run_id for step in running]
 
 
-def _build_environment(run_id: str, experiment_id: str, own: bool) -> dict[str, str]:
-    """Return the step's variables; without an environment of its own it uses this Python, whatever PATH names."""
-    here = "" if own else f"{Path(sys.executable).parent}{os.pathsep}"
-    path = here + os.environ.get("PATH", "")
+def _build_environment(run_id: str, experiment_id: str, has_own_environment: bool) -> dict[str, str]:
+    """Return the variables of a step. A step without its own environment gets this Python first on PATH."""
+    prefix = "" if has_own_environment else f"{Path(sys.executable).parent}{os.pathsep}"
+    path = prefix + os.environ.get("PATH", "")
     return {**os.environ, **get_run_env_vars(run_id, experiment_id), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def prepare_environment(env_manager: str, project: Project, folder: Path) -> list[str]:
-    """Make the step's own environment if need be; return the commands that activate it.
+    """Create the step's environment if it does not exist; return the shell commands that activate it.
 
-    Does what MLflow's own back end does, and does there only (mlflow/projects/backend/local.py, version 3.17).
+    MLflow has no public function for this; the code follows mlflow/projects/backend/local.py of version 3.17.
 
     Raises:
-        EnvironmentFailed: it cannot be made from the step's conda.yml.
+        EnvironmentFailed: the environment cannot be created from the step's conda.yml.
     """
     if env_manager == "local":
         return []
@@ -103,10 +112,11 @@ def prepare_environment(env_manager: str, project: Project, folder: Path) -> lis
             environment = get_or_create_conda_env(project.env_config_path, capture_output=True)
             return [str(word) for word in environment.get_activate_command()]
         python_env = _PythonEnv.from_conda_yaml(project.env_config_path)
-        place = Path(virtualenv._get_mlflow_virtualenv_root()) / virtualenv._get_virtualenv_name(python_env, folder)
-        # MLflow has checked the manager: uv or virtualenv
-        return [virtualenv._create_virtualenv(folder, python_env, place, env_manager, capture_output=True)]
+        root = Path(virtualenv._get_mlflow_virtualenv_root())
+        target = root / virtualenv._get_virtualenv_name(python_env, folder)
+        # MLflow has checked that the environment manager is uv or virtualenv.
+        return [virtualenv._create_virtualenv(folder, python_env, target, env_manager, capture_output=True)]
     except (ShellCommandException, MlflowException, OSError) as error:
         raise EnvironmentFailed(
-            f"{env_manager} cannot make the environment of {folder}/conda.yml: {error}. Try --env-manager local."
+            f"{folder}/conda.yml: {env_manager} cannot create this environment: {error}. Try --env-manager local."
         ) from error

@@ -1,4 +1,4 @@
-"""Start steps as children of one process that has the heavy libraries loaded (a `multiprocessing` forkserver)."""
+"""Forkserver: a `multiprocessing` process with the heavy libraries loaded, from which steps start as children."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from stepkit.paths import ROOT
 from stepkit.processes import accept_ctrl_c, defer_ctrl_c, end_with_parent
 
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
-"""How the command of every step begins; what follows are the arguments of its run.py."""
+"""Beginning of the command of every step. The arguments of its run.py follow."""
 
 PRELOADED = "pipeline.launch.preload"
-"""What the process imports from which steps start: a module that imports all that is heavy."""
+"""Module that the forkserver imports; it imports the heavy libraries."""
 
 _context = multiprocessing.get_context("forkserver")
 
 _polling = threading.Lock()
-"""An exit status is read once, and starting a child reads those of all others: jobs in threads would lose theirs."""
+"""Lock around starting and polling children. An exit status can be read only once, and starting a child reads those of
+all other children, so that jobs in other threads would lose them."""
 
 
 class WarmProcess:
-    """One step's process, with as much of subprocess.Popen's interface as the launcher needs."""
+    """Process of one step, with the part of subprocess.Popen's interface that the launcher needs."""
 
     def __init__(self, arguments: list[str], folder: str, env: dict[str, str], log_file: Path) -> None:
         self._process = _context.Process(target=_run_step, args=(arguments, folder, env, str(log_file)))
@@ -41,11 +42,12 @@ class WarmProcess:
         self.pid = int(self._process.pid or 0)
 
     def poll(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
         with _polling:
             return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; return the exit status, or raise TimeoutExpired after `timeout` seconds."""
+        """Wait for the process to end; return its exit status, or raise TimeoutExpired after `timeout` seconds."""
         connection.wait([self._process.sentinel], timeout)
         status = self.poll()
         if status is None:
@@ -55,7 +57,10 @@ class WarmProcess:
 
 @contextmanager
 def pause_gc() -> Iterator[None]:
-    """Leave what is imported meanwhile out of garbage collection: it stays, and to look through it takes long."""
+    """Exclude the objects created in this context from garbage collection.
+
+    Imported modules are never freed, and scanning them takes a long time.
+    """
     gc.disable()
     try:
         yield
@@ -65,13 +70,13 @@ def pause_gc() -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Begin to load the libraries, in the background; returns at once. To be called early and once."""
-    # the server looks for its modules on the path that it inherits, whatever the working directory is
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Start loading the libraries in the background and return at once. Call it early and only once."""
+    # The server finds its modules through the PYTHONPATH that it inherits, whatever the working directory is.
     before = os.environ.get("PYTHONPATH")
+    paths = [str(ROOT), *filter(None, [before])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     _context.set_forkserver_preload([PRELOADED])
-    with defer_ctrl_c():  # the server would end in a traceback while it still loads
+    with defer_ctrl_c():  # Ctrl-C would end the server with a traceback while it loads.
         forkserver.ensure_running()
     if before is None:
         del os.environ["PYTHONPATH"]
@@ -80,21 +85,21 @@ def warm_up() -> None:
 
 
 def stop_forkserver() -> None:
-    """End the process that loads libraries, if it was started: after a mistake it would go on loading for seconds."""
-    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public way to end it
+    """Stop the forkserver if it was started. After an early error it would keep loading libraries for seconds."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # multiprocessing has no public function for this
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
 
 
 def parse_step_arguments(command: str) -> list[str] | None:
-    """Return the arguments of run.py in a step's command; None if the command is of another form."""
+    """Return the arguments of run.py in a step's command; None if the command has another form."""
     words = shlex.split(command)
     return words[len(COMMAND) :] if words[: len(COMMAND)] == COMMAND else None
 
 
 def _run_step(arguments: list[str], folder: str, env: dict[str, str], log_file: str) -> None:
-    """In the child: become what `bash -c "PYTHONPATH=.. python -P run.py ..."` would have been, and run it."""
+    """Set up the child process like `bash -c "PYTHONPATH=.. python -P run.py ..."`, and execute run.py."""
     os.setsid()
     accept_ctrl_c()
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What steps would each load and do anew, done once in the process that they start from, which imports this."""
+"""Heavy imports of all steps. The forkserver imports this module once, so that steps do not repeat the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from importlib import import_module
 
-# before the import: ONNX Runtime would tell its makers of each graph that it loads
+# ONNX Runtime sends telemetry for every graph it loads unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from pipeline.launch.forkserver import pause_gc
@@ -37,11 +37,12 @@ MODULES = (
     "stepkit.step.run",
     "stepkit.settings.model",
 )
-"""The heavy imports of all steps; what is not installed is left out. Nothing of a step itself: it is read anew."""
+"""Heavy modules that the steps import. Modules that are not installed are skipped. The modules of the steps themselves
+are not listed: each step run must read their current code."""
 
 
 def load_modules() -> None:
-    """Import all that is heavy, once for all steps."""
+    """Import the heavy modules and fill MLflow's caches."""
     with pause_gc():
         for name in MODULES:
             with suppress(ImportError):
@@ -50,9 +51,9 @@ def load_modules() -> None:
 
 
 def _fill_package_cache() -> None:
-    """Let MLflow look which package each installed module is of.
+    """Make MLflow look up the package of each installed module.
 
-    It does so whenever a model is logged or loaded, for half a second, and remembers it for the rest of the process.
+    The first lookup takes half a second whenever a process logs or loads a model; later ones use a cache.
     """
     import mlflow
     from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches

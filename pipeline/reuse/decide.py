@@ -1,4 +1,4 @@
-"""Whether a finished run does a step's work already: the one place that decides it, and says why not."""
+"""Decision on the reuse of a step: find a finished run that can replace a new one, or explain why there is none."""
 
 from __future__ import annotations
 
@@ -41,7 +41,13 @@ MAX_CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Decision:
-    """The run that did the work already, or None and why the step runs ("" for the first time)."""
+    """Decision on one step.
+
+    Attributes:
+        parts: fingerprint of the step.
+        run: the finished run to reuse, or None.
+        why: without a run, the reason why the step runs again; "" for its first run.
+    """
 
     parts: Parts
     run: Run | None = None
@@ -49,21 +55,23 @@ class Decision:
 
     @property
     def key(self) -> str:
+        """Digest by which runs with the same fingerprint are found."""
         return compute_key(self.parts)
 
 
 def decide_reuse(context: StepContext, step: Step) -> Decision:
-    """Look for a finished run of `step` that may stand for a new one.
+    """Look for a finished run of `step` that can replace a new one.
 
     Args:
-        context: with the runs of all steps that this one reads.
+        context: state of the pipeline, with the runs of all steps that this one reads.
+        step: step to decide on.
 
     Raises:
-        MlflowException: the tracking server does not answer.
+        MlflowException: the tracking server does not respond.
     """
     parts = compute_fingerprint(context, step)
-    if off := explain_reuse_off(context.config.main, step):
-        return Decision(parts, why=off)
+    if reason := explain_reuse_off(context.config.main, step):
+        return Decision(parts, why=reason)
     problems = []
     same_key = f"tags.{FINGERPRINT} = '{compute_key(parts)}'"
     for run in _search_finished(context, step, same_key, lineage.NEWEST_FIRST, MAX_CANDIDATES):
@@ -75,28 +83,29 @@ def decide_reuse(context: StepContext, step: Step) -> Decision:
 
 
 def explain_reuse_off(main: Main, step: Step) -> str:
+    """Return which setting turns reuse off for `step`, or ""."""
     if step in select_steps(main.rerun):
         return "main.rerun names it"
     return "" if main.reuse else "main.reuse is false"
 
 
 def compute_fingerprint(context: StepContext, step: Step) -> Parts:
-    """Return what the result of `step` depends on: code, parameters, inputs, and external state."""
-    own = step.parameters(context.config, "")
-    parameters = {name: value for name, value in own.items() if name not in step.contents}
-    for contents in step.contents.values():
-        parameters |= flatten(contents(context.config))
-    inputs = {
-        artifact: text for name in set(step.reads.values()) for artifact, text in _fetch_outputs(context, name).items()
-    }
-    named = {PARAMETER: parameters, INPUT: inputs, OUTSIDE: step.external_state(context)}
-    return compute_code_parts(step.name, *step.packs) | {
-        f"{kind}:{name}": text for kind in named for name, text in named[kind].items()
-    }
+    """Return everything that the result of `step` depends on: code, parameters, inputs and external state."""
+    step_parameters = step.parameters(context.config, "")
+    parameters = {name: value for name, value in step_parameters.items() if name not in step.contents}
+    for get_contents in step.contents.values():
+        parameters |= flatten(get_contents(context.config))
+    inputs: dict[str, str] = {}
+    for upstream in set(step.reads.values()):
+        inputs |= _fetch_outputs(context, upstream)
+    parts = compute_code_parts(step.name, *step.packs)
+    for kind, values in ((PARAMETER, parameters), (INPUT, inputs), (OUTSIDE, step.external_state(context))):
+        parts |= {f"{kind}:{name}": text for name, text in values.items()}
+    return parts
 
 
 def _fetch_outputs(context: StepContext, name: str) -> dict[str, str]:
-    """Return the digest of each artifact that the run of an earlier step has published, and the id of its model."""
+    """Return the digest of each artifact that an upstream run published, and the id of its model."""
     tags = context.client.get_run(context.done[name]).data.tags
     outputs = {f"{artifact} of {name}": text for artifact, text in _select_prefixed(tags, lineage.OUTPUT).items()}
     return outputs | ({f"model of {name}": tags[lineage.MODEL_ID]} if lineage.MODEL_ID in tags else {})
@@ -107,9 +116,9 @@ def _select_prefixed(tags: dict[str, str], prefix: str) -> dict[str, str]:
 
 
 def explain_not_reusable(context: StepContext, step: Step, run: Run, parts: Parts) -> str:
-    """Return why a run with the same fingerprint cannot stand for a new one, or ""."""
+    """Return why a run with the same fingerprint cannot replace a new one, or ""."""
     if lineage.DAMAGED in run.data.tags:
-        return f"its artifact {run.data.tags[lineage.DAMAGED]} was found missing or altered"
+        return f"its artifact {run.data.tags[lineage.DAMAGED]} was missing or altered"
     return (
         describe_external_changes(context, run, parts)
         or step.explain_undone(context, run)
@@ -120,10 +129,10 @@ def explain_not_reusable(context: StepContext, step: Step, run: Run, parts: Part
 def describe_external_changes(context: StepContext, run: Run, parts: Parts) -> str:
     """Return what changed in the external state since `run`, or ""."""
     if parts.get(SOURCE) == "":
-        of_this_sweep = 0 < context.since <= run.info.start_time
-        return "" if of_this_sweep else "its source names neither ETag nor time of change"
+        is_from_this_sweep = 0 < context.since <= run.info.start_time
+        return "" if is_from_this_sweep else "its source has neither an ETag nor a modification time"
     if parts.get(CHAMPION) == ITSELF and run.data.tags.get(VERDICT) == PASSED:
-        return ""  # it is this verdict that made the model champion
+        return ""  # This verdict made the model champion.
     return "; ".join(describe_differences(json.loads(run.data.tags.get(OUTSIDE, "{}")), _select_external(parts)))
 
 
@@ -132,7 +141,7 @@ def _select_external(parts: Parts) -> Parts:
 
 
 def explain_not_intact(client: MlflowClient, run: Run) -> str:
-    """Return which artifact of a run is deleted, truncated or cannot be reached, or ""."""
+    """Return which artifact of a run is missing, altered or unreachable, or ""."""
     try:
         return next(_iter_losses(client, run), "")
     except (MlflowException, OSError) as error:
@@ -141,56 +150,58 @@ def explain_not_intact(client: MlflowClient, run: Run) -> str:
 
 def _iter_losses(client: MlflowClient, run: Run) -> Iterator[str]:
     tags = run.data.tags
-    expected = {name: int(text) for name, text in _select_prefixed(tags, lineage.SIZE).items()}
-    sizes = _fetch_sizes(client, run.info.run_id, {str(Path(name).parent) for name in expected})
-    for name, size in expected.items():
+    logged_sizes = {name: int(text) for name, text in _select_prefixed(tags, lineage.SIZE).items()}
+    sizes = _fetch_sizes(client, run.info.run_id, {str(Path(name).parent) for name in logged_sizes})
+    for name, size in logged_sizes.items():
         if name not in sizes:
-            yield f"its artifact {name} is gone"
+            yield f"its artifact {name} is missing"
         elif sizes[name] != size:
             yield f"its artifact {name} has {sizes[name]:,} bytes instead of {size:,}"
     if lineage.MODEL_ID in tags:
         with tempfile.TemporaryDirectory(prefix="model-") as folder:
-            now = compute_digests(fetch_model(client, tags[lineage.MODEL_ID], Path(folder)))
-        logged = json.loads(tags.get(lineage.MODEL_DIGESTS, "{}"))
-        yield from (f"its artifact {words}" for words in model_differences(logged, now))
+            digests = compute_digests(fetch_model(client, tags[lineage.MODEL_ID], Path(folder)))
+        logged_digests = json.loads(tags.get(lineage.MODEL_DIGESTS, "{}"))
+        yield from (f"its artifact {difference}" for difference in model_differences(logged_digests, digests))
     yield from _iter_altered(run)
 
 
 def _fetch_sizes(client: MlflowClient, run_id: str, folders: set[str]) -> dict[str, int]:
-    listed = [entry for folder in folders for entry in client.list_artifacts(run_id, "" if folder == "." else folder)]
-    return {entry.path: int(entry.file_size or 0) for entry in listed if not entry.is_dir}
+    entries = [entry for folder in folders for entry in client.list_artifacts(run_id, "" if folder == "." else folder)]
+    return {entry.path: int(entry.file_size or 0) for entry in entries if not entry.is_dir}
 
 
 def _iter_altered(run: Run) -> Iterator[str]:
-    """Where the artifacts lie on this machine, compare what is in them too; elsewhere the step that reads them does."""
+    """Compare the digests of artifacts on this machine. For other stores, the step that reads them does so."""
     folder = to_artifact_path(run.info.artifact_uri)
     if folder is None:
         return
     for name in lineage.list_published(run):
-        path, recorded = folder / name, run.data.tags[lineage.OUTPUT + name]
-        if path.is_symlink() or f"sha256:{tables.compute_sha256(path)}" != recorded:
+        path, logged_digest = folder / name, run.data.tags[lineage.OUTPUT + name]
+        if path.is_symlink() or f"sha256:{tables.compute_sha256(path)}" != logged_digest:
             yield f"its artifact {name} was altered"
 
 
 def explain_rerun(context: StepContext, step: Step, parts: Parts) -> str:
-    """Return in words what changed since the step last ran for this data set and model; "" if it never ran."""
-    last_first = [f"tags.{lineage.CURRENT_SINCE} DESC", *lineage.NEWEST_FIRST]  # made or reused last
-    alike = _search_finished(context, step, f"tags.{PURPOSE} = '{context.purpose}'", last_first)
-    runs = alike or _search_finished(context, step, "", last_first)
+    """Return what changed since the step last ran for this data set and model; "" if it never ran."""
+    last_used_first = [f"tags.{lineage.CURRENT_SINCE} DESC", *lineage.NEWEST_FIRST]
+    same_purpose = _search_finished(context, step, f"tags.{PURPOSE} = '{context.purpose}'", last_used_first)
+    runs = same_purpose or _search_finished(context, step, "", last_used_first)
     if not runs:
         return ""
-    if not alike and PURPOSE in runs[0].data.tags:  # a step that was run alone does not note it
+    if not same_purpose and PURPOSE in runs[0].data.tags:  # A step that was run alone has no such tag.
         return f"first run of this data set for {context.config.register_.model_name}"
     before = _load_recorded_parts(runs[0])
-    changed = describe_differences(before, parts) if before else ["what it ran with is not known"]
-    more = f" and {len(changed) - MAX_REASONS} more" if len(changed) > MAX_REASONS else ""
-    return ", ".join(changed[:MAX_REASONS]) + more
+    changes = describe_differences(before, parts) if before else ["its last run has no fingerprint"]
+    more = f" and {len(changes) - MAX_REASONS} more" if len(changes) > MAX_REASONS else ""
+    return ", ".join(changes[:MAX_REASONS]) + more
 
 
-def _search_finished(context: StepContext, step: Step, more: str, order: list[str], most: int = 1) -> list[Run]:
-    chosen = [f"tags.{lineage.STEP} = '{step.run_name}'", "attributes.status = 'FINISHED'", *filter(None, [more])]
-    ids = [context.experiment_id]
-    return list(context.client.search_runs(ids, " and ".join(chosen), max_results=most, order_by=order))
+def _search_finished(
+    context: StepContext, step: Step, condition: str, order: list[str], max_results: int = 1
+) -> list[Run]:
+    step_runs = [f"tags.{lineage.STEP} = '{step.run_name}'", "attributes.status = 'FINISHED'"]
+    query = " and ".join([*step_runs, *filter(None, [condition])])
+    return list(context.client.search_runs([context.experiment_id], query, max_results=max_results, order_by=order))
 
 
 def _load_recorded_parts(run: Run) -> Parts:
@@ -202,6 +213,6 @@ def _load_recorded_parts(run: Run) -> Parts:
 
 
 def build_tags(decision: Decision, context: StepContext) -> dict[str, str]:
-    """Return the tags by which the run that is about to start will be found again."""
-    outside = json.dumps(_select_external(decision.parts), sort_keys=True)
-    return {FINGERPRINT: decision.key, OUTSIDE: outside, PURPOSE: context.purpose}
+    """Return the tags by which later pipelines find the run that is about to start."""
+    external = json.dumps(_select_external(decision.parts), sort_keys=True)
+    return {FINGERPRINT: decision.key, OUTSIDE: external, PURPOSE: context.purpose}

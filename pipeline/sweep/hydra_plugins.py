@@ -1,5 +1,7 @@
-"""Hydra's plugins of this package: a sweep's own run (hydra/sweeper=basic), the search with Optuna
-(hydra/sweeper=optuna), jobs on Ray (hydra/launcher=ray), jobs side by side in this process (hydra/launcher=threads).
+"""Hydra plugins of this package.
+
+Sweepers: all combinations (hydra/sweeper=basic) and a search with Optuna (hydra/sweeper=optuna).
+Launchers: threads of this process (hydra/launcher=threads) and a Ray cluster (hydra/launcher=ray).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from stepkit.table.description import verify_yaml
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's reader of YAML files, under the name that Hydra insists on, with one message for a file that is wrong."""
+    """Reader of YAML files with a one-line message for an invalid file. Hydra requires the name of this class."""
 
     def load_config(self, config_path: str) -> ConfigResult:
+        """Load a file; raise ConfigError if it is not valid YAML."""
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
             if path.is_file():
@@ -36,7 +39,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 def register_plugins() -> None:
-    """Make our reader, sweepers and launchers known to Hydra; to be called before hydra.main's function."""
+    """Register our reader, sweepers and launchers with Hydra. Call this before the function of hydra.main."""
     Plugins.instance()  # registers Hydra's own reader, which ours replaces
     SourcesRegistry.instance().types["file"] = FileConfigSource
     register_plugin("hydra/sweeper", "basic", GridSweeper, GridSettings)
@@ -46,9 +49,9 @@ def register_plugins() -> None:
 
 
 def register_plugin(group: str, name: str, plugin: type[Plugin], settings: type[PluginSettings]) -> None:
-    """Let Hydra instantiate a plugin for `group`=`name`.
+    """Register a plugin for `group`=`name` under the name in its settings.
 
-    It is found under the name in its settings. Its own module stays what it is, or it could not be pickled.
+    The plugin keeps its own module name, because pickle needs it.
     """
     plugins = Plugins.instance()
     plugins.register(plugin)

@@ -1,7 +1,7 @@
-"""One job of a sweep: a pipeline nested under the sweep's run, in this process or on another machine.
+"""One job of a sweep: a pipeline run nested under the sweep's run, in this process or on another machine.
 
-A job reads all but its configuration from the tracking server, and logs its results and its failure there: its process
-may share nothing with the one that started the sweep.
+Its process may share nothing with the process that started the sweep. It therefore reads everything except its
+configuration from the tracking server, and logs its results and errors there.
 """
 
 from __future__ import annotations
@@ -34,20 +34,27 @@ from stepkit.store import tracking
 from stepkit.store.lineage import ERROR, PIPELINE
 
 SWEEP_RUN_VARIABLE, LEDGER_VARIABLE = "PIPELINE_SWEEP_RUN_ID", "PIPELINE_LEDGER_RUN_ID"
-"""By these a job learns of its sweep, wherever its process runs (hydra.job.env_set)."""
+"""Variables (hydra.job.env_set) that name the runs of its sweep to a job on any machine."""
 
 SECONDS = "seconds"
-"""Metric of a job's run: how long the job took, without what is done for the best one later."""
+"""Metric of a job's run: its duration, without the steps that run later for the best job."""
 
 MAX_VALUE_LENGTH = 9
 
 BEST_JOB_STEPS = ("evaluate", "register")
-"""Steps that touch the test split; they wait until the best job is chosen."""
+"""Steps that read the test split. Unless sweep.test is "all", they run only for the best job, once it is chosen."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job's place in its sweep: the run of the sweep, and the overrides that this job has and others may not."""
+    """Job of a sweep.
+
+    Attributes:
+        number: number of the job in the sweep.
+        overrides: overrides of this job, without those that all jobs of the sweep share.
+        sweep: run of the sweep.
+        ledger: id of the run with the claims on shared steps.
+    """
 
     number: int
     overrides: list[str]
@@ -56,31 +63,33 @@ class Job:
 
     @staticmethod
     def from_hydra(hydra: DictConfig) -> Job:
-        """Return the job of a composed configuration; `hydra` is its part of that name."""
+        """Return the job of a composed configuration, from its `hydra` part."""
         variables = hydra.job.env_set
         sweep = MlflowClient().get_run(variables[SWEEP_RUN_VARIABLE])
-        # Hydra's sweeper writes what it was given again, with other quotes and backslashes
+        # Hydra's sweeper rewrites overrides with other quotes and backslashes.
         common = set(map(strip_quotes, sweep.data.tags[OVERRIDES].splitlines()))
-        own = [text for text in map(strip_quotes, hydra.overrides.task) if text not in common]
-        return Job(int(hydra.job.num), own, sweep, variables[LEDGER_VARIABLE])
+        overrides = [text for text in map(strip_quotes, hydra.overrides.task) if text not in common]
+        return Job(int(hydra.job.num), overrides, sweep, variables[LEDGER_VARIABLE])
 
     @property
     def name(self) -> str:
+        """Name of the job's run, such as "job 1: max_depth=7"."""
         return f"job {self.number}: {' '.join(map(shorten_override, self.overrides))}".strip(": ")
 
 
 def strip_quotes(override: str) -> str:
+    """Return an override without quotes and backslashes."""
     return re.sub(r"[\\'\"]", "", str(override))
 
 
 def shorten_override(override: str) -> str:
-    """Return an override by the last part of its key: random_forest.max_depth=7 -> max_depth=7."""
+    """Return an override with the last part of its key: random_forest.max_depth=7 -> max_depth=7."""
     key, _, value = override.lstrip("+~").partition("=")
     return f"{key.rsplit('.', 1)[-1]}={shorten_value(value)}"
 
 
 def shorten_value(value: str) -> str:
-    """Return a swept value; a number that a search has drawn, with four digits."""
+    """Return a swept value; long numbers, which a search draws, with four digits."""
     try:
         return value if len(value) < MAX_VALUE_LENGTH else f"{float(value):.4g}"
     except ValueError:
@@ -88,7 +97,7 @@ def shorten_value(value: str) -> str:
 
 
 def select_job_steps(config: Config) -> list[str]:
-    """Return the steps that each job executes, and not only the best one."""
+    """Return the names of the steps that every job executes. The other steps run only for the best job."""
     names = [step.name for step in select_steps(config.main.execute_steps)]
     if config.sweep.test == "all" or "random_forest" not in names:
         return names
@@ -96,7 +105,7 @@ def select_job_steps(config: Config) -> list[str]:
 
 
 def run_in_new_process(composed: DictConfig, hydra: DictConfig) -> float:
-    """Make a fresh process, perhaps one on another machine, ready for jobs, and run one; see `run_job`."""
+    """Prepare a new process, which may be on another machine, and run a job in it; see `run_job`."""
     interrupt_on_signals()
     if composed.main.launcher == "warm":
         warm_up()
@@ -105,7 +114,7 @@ def run_in_new_process(composed: DictConfig, hydra: DictConfig) -> float:
 
 
 def run_job(composed: DictConfig, hydra: DictConfig) -> float:
-    """Run a job; return its objective, or NaN if it failed: the failure is noted on its run, and the sweep goes on."""
+    """Run a job; return its objective, or NaN if it failed. Its run records the error, and the sweep continues."""
     job, console, client = Job.from_hydra(hydra), make_console(), MlflowClient()
     began = time.monotonic()
     print_line(console, f"{job.name}  running")
@@ -113,9 +122,9 @@ def run_job(composed: DictConfig, hydra: DictConfig) -> float:
     run_id = create_nested_run(job.sweep.info.run_id, job.name, tags)
     try:
         summary, objective = _execute_job(composed, job, run_id)
-    except Exception as error:  # whatever it is, it is this job's: the others continue
+    except Exception as error:  # An error of any kind ends only this job; the others continue.
         problem = error if isinstance(error, ConfigError | StepFailed) else to_step_error(error)
-        if not problem and not interrupted.is_set():  # errors of a job that is being ended are not worth a traceback
+        if not problem and not interrupted.is_set():  # Tracebacks of interrupted jobs do not help.
             traceback.print_exc()
         with suppress(MlflowException, OSError):
             client.set_tag(run_id, ERROR, format_error(problem or error)[:5000])
@@ -134,29 +143,29 @@ def _execute_job(composed: DictConfig, job: Job, run_id: str) -> tuple[str, floa
     config = parse_config(composed)
     client = MlflowClient()
     names = select_job_steps(config)
-    given = [override.lstrip("+~").partition("=") for override in job.overrides]
-    # MLflow takes no @ in a name, and "data" is logged with the whole configuration too
-    swept = [Param(f"swept.{key.replace('@', '.')}", value) for key, _, value in given]
+    overrides = [override.lstrip("+~").partition("=") for override in job.overrides]
+    # MLflow rejects @ in a parameter name. Without the prefix, "data" would collide with a parameter of log_config.
+    swept = [Param(f"swept.{key.replace('@', '.')}", value) for key, _, value in overrides]
     client.log_batch(run_id, params=swept)
     env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
-    show = Display(None, names)
-    shared = Claims(client, job.ledger, run_id, job.sweep.info.start_time)
-    run_pipeline(config, run_id, env_manager, names, show, shared)
+    display = Display(None, names)
+    claims = Claims(client, job.ledger, run_id, job.sweep.info.start_time)
+    run_pipeline(config, run_id, env_manager, names, display, claims)
     objective = read_objective(client.get_run(run_id), config.sweep.metric, names)
-    reused = sum(line.state == REUSED for line in show.lines.values())
+    reused = sum(line.state == REUSED for line in display.lines.values())
     metric = "" if math.isnan(objective) else f"{config.sweep.metric} {objective:.4f}, "
     return f"{metric}{len(names) - reused} ran, {reused} reused", objective
 
 
 def read_objective(run: Run, metric: str, names: list[str]) -> float:
-    """Return the value by which jobs are compared; NaN if no model was trained.
+    """Return the metric by which jobs are compared; NaN if no model was trained.
 
     Raises:
-        ConfigError: a model was trained, but no such metric was logged.
+        ConfigError: a model was trained, but this metric was not logged.
     """
     if metric in run.data.metrics:
         return float(run.data.metrics[metric])
     if "random_forest" not in names:
         return math.nan
-    known = ", ".join(sorted(name for name in run.data.metrics if name.startswith("val_")))
-    raise ConfigError(f"sweep.metric: no metric '{metric}' was logged. Known: {known}")
+    logged = ", ".join(sorted(name for name in run.data.metrics if name.startswith("val_")))
+    raise ConfigError(f"sweep.metric: metric '{metric}' was not logged. Logged metrics: {logged}")

@@ -1,8 +1,8 @@
-"""The jobs of a sweep as tasks of a Ray cluster (hydra/launcher=ray): Ray takes the code along, results come singly.
+"""Launcher that runs the jobs of a sweep as tasks of a Ray cluster (hydra/launcher=ray).
 
-hydra-ray-launcher cannot do this: it always gives object_store_memory, which ray.init refuses for a cluster that is
-already running; it reads all results in one go, so that one killed worker loses those of all others; and it requires
-boto3, and cloudpickle<3 where the locks have 3.
+Ray sends the code to the workers. hydra-ray-launcher does not work here for three reasons. It always passes
+object_store_memory, which ray.init rejects for a running cluster. It reads all results in one call, so that one killed
+worker loses the results of all jobs. It requires boto3 and cloudpickle<3; our locks have cloudpickle 3.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pipeline.sweep.plugin_settings import RaySettings, parse_settings
 from pipeline.sweep.ray_connection import LOCAL, connect, import_ray
 
 SECONDS_TO_END = 15.0
-"""How long interrupted jobs may take to end their steps and mark their runs before their workers are killed."""
+"""Time that interrupted jobs have to stop their steps and mark their runs before their workers are killed."""
 
 SECONDS_TO_HEED = 3.0
-"""After how long an interrupt is sent again to jobs that still run."""
+"""Time after which an interrupt is sent again to jobs that still run."""
 
 
 class RayLauncher(ComposingLauncher):
-    """Run each job of a sweep as a Ray task.
+    """Launcher that runs each job of a sweep as a Ray task.
 
     Attributes:
-        lost: why a job gave no result (its worker was killed, or it raised), by the job's number. Such a job returns
-            NaN and not FAILED: Hydra's basic sweeper would raise at the first FAILED one and drop all other results,
-            and a search takes NaN for a failed trial.
+        lost: the reason why each job without a result has none (its worker was killed, or it raised an error), by
+            number. Such a job returns NaN and not FAILED. Hydra's basic sweeper would raise at the first FAILED job
+            and drop all other results; a search counts NaN as a failed trial.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -47,13 +47,13 @@ class RayLauncher(ComposingLauncher):
         """Run jobs on the cluster; return their results in order.
 
         Raises:
-            ConfigError: Ray is not installed, the cluster cannot be used, or its workers cannot see the tracking store.
+            ConfigError: Ray is not installed, or the cluster cannot be used or cannot reach the tracking store.
         """
         settings = parse_settings(RaySettings, self.settings, "hydra.launcher")
         address = settings.address or os.environ.get("RAY_ADDRESS") or LOCAL
         ray = import_ray(address)
         jobs = self.compose_jobs(job_overrides, initial_job_idx)
-        if not ray.is_initialized():  # it is for later batches of the same sweep
+        if not ray.is_initialized():  # Later batches of a sweep use the same connection.
             connect(ray, address, settings, jobs[0])
         tasks = [self._submit(ray, settings, job) for job in jobs]
         try:
@@ -70,38 +70,38 @@ class RayLauncher(ComposingLauncher):
         return task.remote(job, self.hydra_context, self.task_function, Singleton.get_state())
 
     def _gather(self, ray: Any, task: Any, job: DictConfig) -> JobReturn:
-        """Wait for one job; whatever became of it, the others' results are not touched."""
+        """Wait for one job and return its result; its failure does not affect the other jobs."""
         try:
-            done: JobReturn = ray.get(task)
-        except ray.exceptions.RayTaskError as error:  # Hydra could not run it: its code or configuration is unreadable
+            result: JobReturn = ray.get(task)
+        except ray.exceptions.RayTaskError as error:  # Hydra could not load the code or the configuration of the job.
             problem = _format_error(error.cause or error)
-        except ray.exceptions.RayError as error:  # its worker or node is gone
+        except ray.exceptions.RayError as error:  # Its worker or node was lost.
             problem = _format_error(error).splitlines()[0]
         else:
-            if done.status != JobStatus.FAILED:
-                return done
-            problem = str(done._return_value)
+            if result.status != JobStatus.FAILED:
+                return result
+            problem = str(result._return_value)
         self.lost[job.hydra.job.num] = problem
         overrides = list(map(str, job.hydra.overrides.task))
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=math.nan)
 
 
 def run_remote_job(job: DictConfig, context: HydraContext, task_function: TaskFunction, state: Any) -> JobReturn:
-    """On a worker: become a process of Hydra's, and run one job."""
+    """Restore Hydra's state on a worker, and run one job."""
     setup_globals()
     Singleton.set_state(state)
     HydraConfig.instance().set_config(job)
-    done = run_job(
+    result = run_job(
         hydra_context=context,
         config=job,
         task_function=task_function,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    if done.status == JobStatus.FAILED:
-        # an exception may not survive the way home; what it says does
-        done.return_value = RuntimeError(_format_error(done._return_value))
-    return done
+    if result.status == JobStatus.FAILED:
+        # Not every exception can be pickled; its text can.
+        result.return_value = RuntimeError(_format_error(result._return_value))
+    return result
 
 
 def _format_error(error: BaseException) -> str:
@@ -109,10 +109,10 @@ def _format_error(error: BaseException) -> str:
 
 
 def _cancel(ray: Any, tasks: list[Any]) -> None:
-    """Interrupt the jobs, as Ctrl-C would; kill the workers of those that do not end in time.
+    """Interrupt the jobs as Ctrl-C would, and kill the workers of jobs that do not end in time.
 
-    A worker that is only about to begin its job loses the interrupt, so it is sent again; the first one that arrives
-    makes a job deaf to further ones while it ends.
+    A worker that is about to start its job loses the interrupt, so it is sent again. A job ignores further interrupts
+    after the first one.
     """
     running, until = tasks, time.monotonic() + SECONDS_TO_END
     while running and time.monotonic() < until:

@@ -1,7 +1,7 @@
-"""The jobs of a sweep side by side in this process (hydra/launcher=threads).
+"""Launcher that runs the jobs of a sweep in threads of this process (hydra/launcher=threads).
 
-A job's own process would load every library again. Here the job's steps start from the process that has them loaded,
-and its thread only waits for them.
+A process per job would load every library again. Here the steps start from the forkserver, which has them loaded, and
+the thread of a job only waits for its steps.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from stepkit.processes import interrupted
 
 
 class ThreadsLauncher(ComposingLauncher):
-    """Run jobs in threads of this process, whose forkserver starts their steps."""
+    """Launcher that runs jobs in threads of this process."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run jobs, at most `n_jobs` at a time; return their results in order.
 
         Raises:
-            KeyboardInterrupt: passed on after every job has ended its steps.
+            KeyboardInterrupt: raised again after every job has stopped its steps.
         """
         n_jobs = parse_settings(ThreadsSettings, self.settings, "hydra.launcher").n_jobs
         jobs = self.compose_jobs(job_overrides, initial_job_idx)
-        at_a_time = n_jobs if n_jobs > 0 else os.cpu_count()  # -1: all cores, as with joblib
-        with ThreadPoolExecutor(at_a_time, thread_name_prefix="job") as pool:
+        max_workers = n_jobs if n_jobs > 0 else os.cpu_count()  # -1: one job per core, as with joblib
+        with ThreadPoolExecutor(max_workers, thread_name_prefix="job") as pool:
             tasks = [pool.submit(_run_composed_job, job) for job in jobs]
             try:
                 wait(tasks, return_when=FIRST_EXCEPTION)
                 return [task.result() for task in tasks]
             except BaseException:
-                # start no more jobs; those that run end their steps and mark their runs
+                # Start no more jobs. Running jobs stop their steps and mark their runs.
                 for task in tasks:
                     task.cancel()
                 interrupted.set()

@@ -1,7 +1,7 @@
-"""The search behind hydra/sweeper=optuna: jobs are Optuna's trials, and a study with a name is kept and goes on.
+"""Search of hydra/sweeper=optuna: each job is a trial, and a study with a name is stored and can be resumed.
 
-hydra-optuna-sweeper holds Optuna at 2.10, which cannot keep a study under SQLAlchemy 2 (it never commits the version
-of its tables), and SQLAlchemy 2 is what the locks have.
+hydra-optuna-sweeper requires Optuna 2.10, which cannot store a study with SQLAlchemy 2, the version of our locks: it
+never commits the version of its tables.
 """
 
 from __future__ import annotations
@@ -28,87 +28,94 @@ from pipeline.sweep.plugin_bases import LaunchingSweeper
 from pipeline.sweep.plugin_settings import SearchSettings
 from pipeline.sweep.search_space import Space, build_space, describe_distribution
 from stepkit.paths import find_sqlite_file, resolve_store_url
-from stepkit.secret_urls import hide_secrets as shown_url
-from stepkit.secret_urls import hide_secrets_in_text
+from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
 DEFAULT_STORAGE = "sqlite:///outputs/studies.db"
 RESULTS_FILE = "optimization_results.yaml"
 FIXED, OVERRIDES, ERROR = "fixed", "overrides", "error"
-"""What is kept with a study (the overrides that are not swept), with a trial, and with a failed one."""
+"""Attributes stored with a study (the overrides that are not swept), with a trial, and with a failed trial."""
 
 EXECUTION_KEYS = (
     "main.mlflow_tracking_url", "main.experiment_name", "main.launcher", "main.reuse", "main.rerun",
 )  # fmt: skip
-"""Keys that do not change what a job finds: a study may go on with other values of these."""
+"""Keys that do not change the result of a job. A study can be resumed with other values of these keys."""
 
 
 def open_study(settings: SearchSettings, space: Space) -> optuna.Study:
-    """Create the study, or resume the one of that name; trials that a killed process left running have failed.
+    """Create the study, or resume a stored study of this name. Fail the trials that a killed process left running.
 
     Raises:
-        ConfigError: the storage cannot be opened, or holds a study of this name that searched something else.
+        ConfigError: the storage cannot be opened, or has a study of this name with another search.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    address = prepare_storage(settings)
-    where = shown_url(address) if address else "memory"
+    url = prepare_storage(settings)
+    storage = hide_secrets(url) if url else "memory"
     try:
         study = optuna.create_study(
-            storage=address,
+            storage=url,
             study_name=settings.study_name,
             direction=StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
     except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        reason = hide_secrets_in_text(str(error.__cause__ or error).splitlines()[0], address or "")
-        raise ConfigError(f"hydra.sweeper.storage: {where} cannot be opened: {reason}") from error
-    _verify_same_search(study, settings.direction, space, where)
+        reason = hide_secrets_in_text(str(error.__cause__ or error).splitlines()[0], url or "")
+        raise ConfigError(f"hydra.sweeper.storage: {storage} cannot be opened: {reason}") from error
+    _verify_same_search(study, settings.direction, space, storage)
     for trial in _list_trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
     return study
 
 
 def prepare_storage(settings: SearchSettings) -> str | None:
-    """Return the address of the storage; a file is relative to the repository, wherever the command was typed."""
-    address = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
-    if file := find_sqlite_file(address or ""):
+    """Return the URL of the storage, or None for memory. A file path is relative to the repository root."""
+    url = settings.storage or (DEFAULT_STORAGE if settings.study_name else None)
+    if file := find_sqlite_file(url or ""):
         file.parent.mkdir(parents=True, exist_ok=True)
-    return address and resolve_store_url(address)
+    return url and resolve_store_url(url)
 
 
 def _list_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states or None)
 
 
-def _verify_same_search(study: optuna.Study, direction: str, space: Space, where: str) -> None:
-    """Raise ConfigError if direction, space or fixed overrides are not those with which the study began."""
-    now = {key: describe_distribution(one) for key, one in space.distributions.items()}
-    then = {
-        key: describe_distribution(one) for trial in _list_trials(study) for key, one in trial.distributions.items()
-    } or now
-    fixed = " ".join(sorted(one for one in space.fixed if one.lstrip("+").partition("=")[0] not in EXECUTION_KEYS))
+def _verify_same_search(study: optuna.Study, direction: str, space: Space, storage: str) -> None:
+    """Raise ConfigError if the direction, the search space or the fixed overrides differ from those of the study."""
+    now = {key: describe_distribution(distribution) for key, distribution in space.distributions.items()}
+    stored: dict[str, str] = {}
+    for trial in _list_trials(study):
+        stored |= {key: describe_distribution(distribution) for key, distribution in trial.distributions.items()}
+    stored = stored or now
+    compared_overrides = [
+        override for override in space.fixed if override.lstrip("+").partition("=")[0] not in EXECUTION_KEYS
+    ]
+    fixed = " ".join(sorted(compared_overrides))
     if FIXED not in study.user_attrs:
         study.set_user_attr(FIXED, fixed)
     compared = [
         ("direction", study.direction.name.lower(), direction),
-        *((key, then.get(key, "not swept"), now.get(key, "not swept")) for key in {**then, **now}),
+        *((key, stored.get(key, "not swept"), now.get(key, "not swept")) for key in {**stored, **now}),
         ("overrides that are not swept", study.user_attrs[FIXED] or "none", fixed or "none"),
     ]
-    for what, before, wanted in compared:
-        if before != wanted:
+    for subject, before, current in compared:
+        if before != current:
             raise ConfigError(
-                f"the study '{study.study_name}' in {where} searched something else: {what}: {before} then, "
-                f"{wanted} now. Give the overrides of then, or another hydra.sweeper.study_name"
+                f"hydra.sweeper.study_name: study '{study.study_name}' in {storage} is another search: {subject}: "
+                f"{before} in the study, {current} now. Use the same overrides again or another study name."
             )
 
 
 @dataclass
 class Search:
-    """The search of one command.
+    """Search of one command.
 
     Attributes:
-        folder: where Hydra keeps its notes of the sweep.
+        sweeper: Hydra's sweeper, which has the configuration and the launcher.
+        settings: settings of the search.
+        space: overrides of the search.
+        study: Optuna's study.
+        folder: folder for Hydra's files about the sweep.
         first: number of the first trial of this command.
-        failed: for each trial of this command without a value its number, its overrides, and why.
+        failed: number, overrides and error of each failed trial of this command.
     """
 
     sweeper: LaunchingSweeper
@@ -124,12 +131,12 @@ class Search:
         """Open the study for the swept overrides of a command.
 
         Raises:
-            ConfigError: settings, space, storage or stored study cannot be used.
+            ConfigError: the settings, the search space, the storage or the stored study cannot be used.
         """
         _verify_settings(settings)
         parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
-        given = [f"{key}={value}" for key, value in settings.params.items()]
-        space = build_space(parser.parse_overrides([*given, *arguments]))
+        configured = [f"{key}={value}" for key, value in settings.params.items()]
+        space = build_space(parser.parse_overrides([*configured, *arguments]))
         study = open_study(settings, space)
         folder = Path(str(sweeper.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,38 +145,39 @@ class Search:
 
     @property
     def complete(self) -> int:
-        """How many trials with a value the study has, of this command and of earlier ones."""
+        """Number of trials with a value in the study, of this command and of earlier ones."""
         return len(_list_trials(self.study, TrialState.COMPLETE))
 
     @property
     def best_value(self) -> float | None:
+        """Best value in the study, or None without any value."""
         return self.study.best_value if self.complete else None
 
     @property
     def progress(self) -> str:
-        """How far the study is: it may have begun before this command, or have to go on after it."""
-        best = "" if self.best_value is None else f"{self.best_value:.4f}"
-        retry = f"; {len(self.failed)} failed, the same command again makes up for them" if self.failed else ""
-        return f"study {self.study.study_name}: {self.complete} of {self.settings.n_trials} trials, best {best}{retry}"
+        """Progress of the study over all commands, in one line."""
+        best = "" if self.best_value is None else f", best {self.best_value:.4f}"
+        retry = f"; {len(self.failed)} failed, run the same command again to replace them" if self.failed else ""
+        return f"study {self.study.study_name}: {self.complete} of {self.settings.n_trials} trials{best}{retry}"
 
     def run(self) -> list[Sequence[JobReturn]]:
-        """Run the trials that the study still lacks; return what the launcher returned for each batch.
+        """Run the trials that the study still needs; return the results of each batch.
 
-        A failed job is a failed trial, and the search goes on; the same command again makes up for it. The best is
-        left in the file that hydra-optuna-sweeper leaves.
+        A failed job is a failed trial, and the search continues. The same command again replaces failed trials. The
+        best trial is written to the same file as hydra-optuna-sweeper writes.
         """
-        returned = [*self._iter_batches(), *self._rerun_earlier_best()]
+        results = [*self._iter_batches(), *self._rerun_earlier_best()]
         if self.complete:
             best = self.study.best_trial
-            found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
-            OmegaConf.save(OmegaConf.create(found), self.folder / RESULTS_FILE)
-        return returned
+            best_trial = {"name": "optuna", "best_params": best.params, "best_value": best.value}
+            OmegaConf.save(OmegaConf.create(best_trial), self.folder / RESULTS_FILE)
+        return results
 
     def _iter_batches(self) -> Iterator[Sequence[JobReturn]]:
-        """Run as many trials as are lacking at the start, so that a search whose jobs all fail ends too."""
-        lacking = self.settings.n_trials - self.complete
-        for begin in range(0, lacking, self.settings.n_jobs):
-            trials = self._ask(min(self.settings.n_jobs, lacking - begin))
+        """Run as many trials as are missing at the start, so that a search whose jobs all fail ends too."""
+        missing = self.settings.n_trials - self.complete
+        for begin in range(0, missing, self.settings.n_jobs):
+            trials = self._ask(min(self.settings.n_jobs, missing - begin))
             jobs = self._launch(trials, is_first=begin == 0)
             failed = [not self._record(trial, job) for trial, job in zip(trials, jobs, strict=True)]
             yield jobs
@@ -177,18 +185,19 @@ class Search:
                 return
 
     def _rerun_earlier_best(self) -> Iterator[Sequence[JobReturn]]:
-        """Run the study's best trial again if an earlier command found it: what it did then is reused.
+        """Run the best trial of the study again if an earlier command ran it; its steps are reused.
 
-        So the best job of this command is the best one of the study, and is carried to the end with it.
+        The best job of this command is then the best trial of the study, and is evaluated and registered.
         """
         if self.complete and self.study.best_trial.number < self.first:
             best = self.study.best_trial
             yield self.sweeper.launcher.launch([self.space.build_overrides(best.params)], initial_job_idx=best.number)
 
     def _ask(self, size: int) -> list[Trial]:
-        """Ask for trials with a seed of their own, so that a search continues as if it had not been interrupted.
+        """Ask the study for trials.
 
-        One sampler for the whole search would start again in each process, and propose its first values again.
+        Each call has its own seed, so that an interrupted search continues as if it had not been interrupted. A single
+        sampler for the search would start from scratch in each process and propose its first values again.
         """
         sampler = self.settings.sampler
         seed = compute_seed(sampler.seed, len(_list_trials(self.study)))
@@ -196,12 +205,12 @@ class Search:
         return [self.study.ask(self.space.distributions) for _ in range(size)]
 
     def _launch(self, trials: list[Trial], is_first: bool) -> Sequence[JobReturn]:
-        """Run the jobs of some trials side by side, each with the number of its trial."""
+        """Run the jobs of some trials in parallel; each job has the number of its trial."""
         overrides = [self.space.build_overrides(trial.params) for trial in trials]
         try:
-            for trial, own in zip(trials, overrides, strict=True):
-                trial.set_user_attr(OVERRIDES, own)
-            if is_first:  # the keys are the same in every batch
+            for trial, job_overrides in zip(trials, overrides, strict=True):
+                trial.set_user_attr(OVERRIDES, job_overrides)
+            if is_first:  # All batches have the same keys.
                 self.sweeper.validate_batch_is_legal(overrides)
             return self.sweeper.launcher.launch(overrides, initial_job_idx=trials[0].number)
         except BaseException:
@@ -210,7 +219,7 @@ class Search:
             raise
 
     def _record(self, trial: Trial, job: JobReturn) -> bool:
-        """Record with the study what a job returned; return whether it is a value."""
+        """Record the result of a job in the study; return whether it has a value."""
         value, problem = read_value(job)
         if problem:
             trial.set_user_attr(ERROR, problem)
@@ -222,20 +231,20 @@ class Search:
 
 def _verify_settings(settings: SearchSettings) -> None:
     if settings.direction not in ("minimize", "maximize"):
-        raise ConfigError(f"hydra.sweeper.direction must be minimize or maximize (found: {settings.direction})")
+        raise ConfigError(f"hydra.sweeper.direction: must be minimize or maximize (found {settings.direction})")
     for name in ("n_trials", "n_jobs"):
         if getattr(settings, name) < 1:
-            raise ConfigError(f"hydra.sweeper.{name} must be 1 or more (found: {getattr(settings, name)})")
+            raise ConfigError(f"hydra.sweeper.{name}: must be 1 or more (found {getattr(settings, name)})")
 
 
 def compute_seed(seed: int | None, trial: int) -> int | None:
-    """Return a trial's own seed, unlike those of the trials of another seed (a sum would not be)."""
+    """Return the seed of a trial, which differs from the seeds of all trials of another seed; a sum could be equal."""
     return None if seed is None else int(np.random.SeedSequence((seed, trial)).generate_state(1)[0])
 
 
 def read_value(job: JobReturn) -> tuple[float | None, str]:
-    """Return the objective that a job found, or None and why it found none."""
-    result = job._return_value  # return_value would raise what a failed job raised, and print about it
+    """Return the objective of a job, or None and the reason why it has none."""
+    result = job._return_value  # return_value would raise the job's error and print it
     if job.status != JobStatus.COMPLETED:
         return None, f"{type(result).__name__}: {result}"
     if isinstance(result, Real) and not math.isnan(result):

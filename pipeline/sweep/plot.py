@@ -1,67 +1,95 @@
-"""How a metric of a sweep's jobs depends on what was swept, as a picture."""
+"""Plot of a sweep: how the metric of its jobs depends on the swept settings."""
 
 from __future__ import annotations
+
+import math
+from itertools import pairwise
 
 import pandas as pd
 from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.sweep.job import shorten_value
 from stepkit.table.tables import add_column
 
-SIZE = (6.0, 4.8)
+SIZE = (6.4, 4.8)
+INCHES_PER_AXIS = 2.0
+BAND_WIDTH = 0.4
+"""Width of an axis with its labels, as a share of the distance between two axes."""
 
-rcParams["text.parse_math"] = False  # swept values are shown as they are, dollar signs included
+MAX_LABELS, MAX_LABEL_LENGTH = 6, 11
+MIN_LABEL_DISTANCE = 0.05
+"""Least distance between two labels of an axis, as a share of its height."""
+
+rcParams["text.parse_math"] = False  # swept values are shown literally, dollar signs included
 
 
-def plot_sweep(settings: pd.DataFrame, metric: pd.Series, title: str) -> Figure:
-    """Show how a metric of (n,) jobs depends on their (n x k) settings: points for one setting, else lines.
+def plot_sweep(settings: pd.DataFrame, metric: pd.Series) -> Figure:
+    """Plot a metric of (n,) jobs against their (n x k) settings.
 
-    With several settings, one upright axis each and the metric last (parallel coordinates), a line per job,
-    coloured by the metric.
+    One setting gives a point per job. Several settings give a line per job across one upright axis per setting, with
+    the metric on the last one (parallel coordinates).
+
+    Args:
+        settings: swept values as texts; the columns are the names of the settings.
+        metric: metric of each job; its name labels the axis.
     """
-    figure = Figure(figsize=(max(SIZE[0], 1.6 * (settings.shape[1] + 1)), SIZE[1]))
+    figure = Figure(figsize=(max(SIZE[0], INCHES_PER_AXIS * (settings.shape[1] + 1)), SIZE[1]), layout="constrained")
     axes = figure.subplots()
-    shown = add_column(settings.apply(_to_axis_values), str(metric.name), metric)
+    positions = add_column(settings.apply(_to_axis_values), str(metric.name), metric)
+    label = str(metric.name)
+    title = label[:1].upper() + label[1:]
     if settings.shape[1] == 1:
-        axes.plot(shown.iloc[:, 0], metric, "o")
-        axes.set(title=title, xlabel=settings.columns[0], ylabel=metric.name)
+        name = str(settings.columns[0])
+        axes.plot(positions.iloc[:, 0], metric, "o")
+        axes.set(title=f"{title} by {name}: one point per job", xlabel=name, ylabel=label)
+        axes.grid(alpha=0.3)
         if pd.to_numeric(settings.iloc[:, 0], errors="coerce").isna().any():
-            names = sorted(set(settings.iloc[:, 0].astype(str)))
-            axes.set_xticks(range(len(names)), names)
+            values = sorted(set(settings.iloc[:, 0].astype(str)))
+            axes.set_xticks(range(len(values)), values, rotation=30 if len(values) > MAX_LABELS else 0)
         return figure
-    _draw_lines(axes, shown, settings)
-    axes.set_title(title)
+    _draw_lines(axes, positions, settings)
+    axes.set_title(f"{title} by setting: one line per job", pad=16)
     return figure
 
 
 def _to_axis_values(values: pd.Series) -> pd.Series:
-    """Numbers as they are, anything else by its place among the sorted values."""
+    """Return numbers unchanged, and other values as positions in their sorted order."""
     numbers = pd.to_numeric(values, errors="coerce")
     return numbers if numbers.notna().all() else values.astype(str).astype("category").cat.codes
 
 
-def _draw_lines(axes: Axes, shown: pd.DataFrame, settings: pd.DataFrame) -> None:
-    """Lines over upright axes, each scaled to its own smallest and largest value."""
-    low, high = shown.min(), shown.max()
-    scaled = (shown - low) / (high - low).where(high > low, 1.0)
-    colours = colormaps["viridis"](scaled.iloc[:, -1])
-    places = range(shown.shape[1])
-    for (_, line), colour in zip(scaled.iterrows(), colours, strict=True):  # the last ones lie on top
-        axes.plot(places, line, "o-", color=colour, alpha=0.8)
-    for place, name in enumerate(shown.columns):
-        axes.axvline(place, color="grey", lw=0.8)
-        for value, text in _select_labels(shown[name], settings.get(name)).items():
-            height = (value - low[name]) / (high[name] - low[name] or 1.0)
-            axes.annotate(text, (place, height), (8, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_xticks(places, [str(name) for name in shown.columns])
+def _draw_lines(axes: Axes, positions: pd.DataFrame, settings: pd.DataFrame) -> None:
+    """Draw a line per job between upright bands, each scaled to its own smallest and largest value.
+
+    The labels are inside the bands, where no line runs.
+    """
+    low, high = positions.min(), positions.max()
+    scaled = (positions - low) / (high - low).where(high > low, 1.0)
+    colours = colormaps["viridis"](scaled.iloc[:, -1] * 0.9)  # the brightest colours are hard to see on white
+    for (_, heights), colour in zip(scaled.iterrows(), colours, strict=True):  # The caller sorts: best job on top.
+        xs, ys = list[float](), list[float]()
+        for place, (start, end) in enumerate(pairwise(heights)):
+            xs += [place + BAND_WIDTH, place + 1, math.nan]
+            ys += [start, end, math.nan]
+        axes.plot(xs, ys, "o-", color=colour, alpha=0.8, markersize=4)
+    for place, name in enumerate(positions.columns):
+        axes.axvspan(place, place + BAND_WIDTH, color="0.93", lw=0)
+        for height, text in _select_labels(scaled[name], positions[name], settings.get(name)).items():
+            axes.text(place + BAND_WIDTH / 2, height, text, ha="center", va="center", fontsize=8)
+    axes.set_xticks([place + BAND_WIDTH / 2 for place in range(positions.shape[1])], list(positions.columns))
     axes.set_yticks([])
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.margins(x=0.12)
 
 
-def _select_labels(values: pd.Series, given: pd.Series | None, most: int = 6) -> dict[float, str]:
-    """What is written beside an axis: each value if there are few, else the smallest and the largest."""
-    texts = dict(zip(values, (values.map("{:.4g}".format) if given is None else given.astype(str)), strict=True))
-    kept = sorted(texts) if len(texts) <= most else [min(texts), max(texts)]
-    return {value: texts[value] for value in kept}
+def _select_labels(heights: pd.Series, numbers: pd.Series, values: pd.Series | None) -> dict[float, str]:
+    """Return the labels of an axis by height: the smallest and the largest value, and others if there is space."""
+    texts = dict(zip(heights, numbers.map("{:.4g}".format) if values is None else values.astype(str), strict=True))
+    labels: dict[float, str] = {}
+    for height in [min(texts), max(texts), *(sorted(texts) if len(texts) <= MAX_LABELS else [])]:
+        if all(abs(height - other) >= MIN_LABEL_DISTANCE for other in labels):
+            text = shorten_value(texts[height])
+            labels[height] = text if len(text) <= MAX_LABEL_LENGTH else f"{text[: MAX_LABEL_LENGTH - 1]}…"
+    return labels

@@ -1,4 +1,4 @@
-"""Base classes of this package's Hydra plugins: they keep what Hydra hands to `setup`."""
+"""Base classes of this package's Hydra plugins. They keep the arguments of `setup`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 
 class LaunchingSweeper(Sweeper):
-    """Sweeper with the launcher that the configuration chooses."""
+    """Sweeper with the launcher from the configuration."""
 
     config: DictConfig
     hydra_context: HydraContext
@@ -25,6 +25,7 @@ class LaunchingSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep the configuration and create the launcher; Hydra calls this method."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -32,7 +33,7 @@ class LaunchingSweeper(Sweeper):
 
 
 class ComposingLauncher(Launcher):
-    """Launcher that composes all jobs before it starts one, so that their mistakes are reported first."""
+    """Launcher that composes all jobs before it starts one, so that errors in their overrides come first."""
 
     config: DictConfig
     hydra_context: HydraContext
@@ -42,10 +43,11 @@ class ComposingLauncher(Launcher):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep the arguments; Hydra calls this method."""
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
 
     def compose_jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
-        """Return the configuration of each job, one after the other: Hydra keeps its state once per process."""
+        """Return the configuration of each job, composed one by one because Hydra's state is global."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)

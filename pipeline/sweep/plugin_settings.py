@@ -12,22 +12,22 @@ from pipeline.config import ConfigError, suggest_key
 
 S = TypeVar("S")
 NAMESPACE = "hydra_plugins"
-"""Hydra 1.3 instantiates only plugins whose name begins with this, even registered ones (hydra issue 3015)."""
+"""Prefix without which Hydra 1.3 does not instantiate a plugin, even a registered one (hydra issue 3015)."""
 
 
 class PluginSettings(Protocol):
-    """Settings of a plugin that Hydra instantiates by the name `_target_`."""
+    """Settings of a plugin; Hydra instantiates the class that `_target_` names."""
 
     _target_: str
 
 
 @dataclass
 class SamplerSettings:
-    """Optuna's TPE sampler.
+    """Settings of Optuna's TPE sampler.
 
     Attributes:
-        seed: the same seed proposes the same values again.
-        n_startup_trials: so many trials are drawn at random before the search goes by what it has found.
+        seed: seed of the proposed values; the same seed gives the same values again.
+        n_startup_trials: number of random trials before the sampler uses earlier results.
     """
 
     seed: int | None = II("oc.select:main.random_seed,42")
@@ -36,7 +36,7 @@ class SamplerSettings:
 
 @dataclass
 class GridSettings:
-    """hydra.sweeper of hydra/sweeper=basic, the default: every combination of the swept values; settings as Hydra's."""
+    """Settings of hydra/sweeper=basic, the default: every combination of the swept values, as in Hydra."""
 
     _target_: str = f"{NAMESPACE}.pipeline.GridSweeper"
     max_batch_size: int | None = None
@@ -45,16 +45,17 @@ class GridSettings:
 
 @dataclass
 class SearchSettings:
-    """hydra.sweeper of hydra/sweeper=optuna; the names are those of hydra-optuna-sweeper.
+    """Settings of hydra/sweeper=optuna (key hydra.sweeper), with the names of hydra-optuna-sweeper.
 
     Attributes:
+        sampler: settings of the sampler.
         direction: minimize or maximize.
-        storage: SQLAlchemy address of the studies; null: outputs/studies.db, or memory for a study without a name.
-        study_name: a study with a name is kept, and the same command again goes on with it.
-        n_trials: how many finished trials the study shall have in all.
-        n_jobs: how many trials are handed to the launcher at a time; what they have in common is decided before.
-        params: swept and fixed overrides in a file, as on the command line, which wins over them.
-        max_failure_rate: the search ends when a larger share of the trials of one batch failed.
+        storage: SQLAlchemy URL of the studies; null: outputs/studies.db, or memory for a study without a name.
+        study_name: name of a stored study; the same command again resumes it. null: the study is not stored.
+        n_trials: total number of finished trials that the study should have.
+        n_jobs: number of trials per batch; the values of a batch are proposed before any of its jobs runs.
+        params: swept and fixed overrides from a file; the command line overrides them.
+        max_failure_rate: largest share of failed trials in a batch; above it, the search ends.
     """
 
     _target_: str = f"{NAMESPACE}.pipeline.OptunaSweeper"
@@ -70,14 +71,14 @@ class SearchSettings:
 
 @dataclass
 class RaySettings:
-    """hydra.launcher of hydra/launcher=ray.
+    """Settings of hydra/launcher=ray (key hydra.launcher).
 
     Attributes:
-        address: host:port of a running cluster; null: RAY_ADDRESS, else a Ray of this machine's for this sweep only.
-        num_cpus: cores that a job occupies.
-        max_retries: how often Ray begins a job again whose worker was killed.
-        working_dir: the folder that Ray sends to the workers; null: the repository.
-        env: further environment variables of the workers.
+        address: host:port of a running cluster; null: RAY_ADDRESS, else a Ray on this machine for this sweep only.
+        num_cpus: number of cores per job.
+        max_retries: number of times that Ray restarts a job whose worker was killed.
+        working_dir: folder that Ray sends to the workers; null: the repository.
+        env: more environment variables for the workers.
     """
 
     _target_: str = f"{NAMESPACE}.pipeline.RayLauncher"
@@ -90,24 +91,30 @@ class RaySettings:
 
 @dataclass
 class ThreadsSettings:
-    """hydra.launcher of hydra/launcher=threads, the one that config.yaml chooses.
+    """Settings of hydra/launcher=threads (key hydra.launcher), the default of config.yaml.
 
     Attributes:
-        n_jobs: how many jobs run side by side. A fit takes all cores, the rest of a job but one.
+        n_jobs: number of jobs that run in parallel. A fit uses all cores, the other steps of a job only one.
     """
 
     _target_: str = f"{NAMESPACE}.pipeline.ThreadsLauncher"
     n_jobs: int = 2
 
 
-def parse_settings(kind: type[S], given: Mapping[str, Any], where: str) -> S:
-    """Return the settings of a plugin as Hydra hands them over.
+def parse_settings(kind: type[S], values: Mapping[str, Any], prefix: str) -> S:
+    """Return the settings of a plugin from the values that Hydra passes to it.
+
+    Args:
+        kind: class of the settings.
+        values: values by name.
+        prefix: configuration key of the plugin.
 
     Raises:
-        ConfigError: there is no such key; with a + in front Hydra takes any.
+        ConfigError: a key is unknown; Hydra accepts any key with a plus sign.
     """
-    known = [f"{where}.{one.name}" for one in fields(kind) if not one.name.startswith("_")]  # type: ignore[arg-type]
-    for name in given:
-        if (key := f"{where}.{name}") not in known:
-            raise ConfigError(f"unknown configuration key '{key}'{suggest_key(key, known)}")
-    return kind(**given)
+    names = [setting.name for setting in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
+    keys = [f"{prefix}.{name}" for name in names if not name.startswith("_")]
+    for name in values:
+        if (key := f"{prefix}.{name}") not in keys:
+            raise ConfigError(f"{key}: unknown configuration key{suggest_key(key, keys)}")
+    return kind(**values)

@@ -1,4 +1,4 @@
-"""Join a Ray cluster or start one of this machine's; what would go wrong there is checked before."""
+"""Connection to a Ray cluster, or to a new one on this machine, with checks before the first job runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stepkit.secret_urls import has_secret
 from stepkit.store.tracking import DEFAULT_URI
 
 LOCAL = "local"
-"""Ray's own word for a cluster of this machine's that lives as long as the process that starts it."""
+"""Ray's name for a cluster on this machine that ends with the process that starts it."""
 
 CLIENT = "ray://"
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -29,62 +29,69 @@ EXCLUDED_PATHS = [
     "/.git", "/.venv", "/mlflow.db*", "/mlruns", "/mlartifacts", "/outputs", "/multirun", "/tests",
     "/.*_cache", "/.hypothesis", "__pycache__",
 ]  # fmt: skip
-"""What of the repository no worker needs, in the manner of .gitignore (which Ray heeds too)."""
+"""Paths that Ray does not send to the workers, in the format of .gitignore. Ray also respects .gitignore itself."""
 
 PASSED_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY")
-"""Variables that the workers get as they are here. No passwords: Ray shows them to everyone on the cluster."""
+"""Variables that are passed to the workers. No passwords: Ray shows them to everyone on the cluster."""
 
 
 def import_ray(address: str) -> Any:
-    """Return the module ray, by name: a pipeline does without it. Raises ConfigError if it is not installed."""
+    """Import and return the optional module ray.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
     if address == LOCAL:
-        # read as Ray is imported. Without it Ray writes a token to ~/.ray, and from then on every cluster that
-        # this user starts asks for it
+        # Ray reads this during its import. Without it Ray writes a token to ~/.ray, which all later clusters of this
+        # user then require.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     else:
-        # one attempt to connect instead of 20: `expect_answer` knows by then that something listens there
+        # One attempt to connect instead of 20 is enough, because verify_listening has connected to the port before.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # do not send usage data to third parties
-    os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")  # Ray warns of those that it chooses itself
+    os.environ.setdefault(
+        "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", ""
+    )  # avoids a warning about Ray's default excludes
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ConfigError(f"hydra/launcher=ray: {error}; install the cluster engines: make cluster") from error
+        raise ConfigError(f"hydra/launcher=ray: {error}. Install the cluster engines: make cluster") from error
 
 
 def connect(ray: Any, address: str, settings: RaySettings, job: DictConfig) -> None:
-    """Join the cluster, or start one of this machine's; it stays until this process ends.
+    """Connect to the cluster, or start one on this machine, for the lifetime of this process.
 
     Raises:
-        ConfigError: the cluster does not answer, refuses or is too small, or cannot see the tracking store.
+        ConfigError: the cluster does not respond, rejects the connection, is too small, or cannot reach the tracking
+            store.
     """
-    more: dict[str, Any] = {"include_dashboard": False}
+    options: dict[str, Any] = {"include_dashboard": False}
     if address != LOCAL:
         verify_shared_tracking(job, address)
         verify_listening(address)
-        more = {}
+        options = {}
     env = build_runtime_env(settings, address)
     try:
-        with restore_handler(signal.SIGTERM):  # ray.init replaces it by an exit without an ending
-            ray.init(address=address, runtime_env=env, logging_level=logging.WARNING, **more)
+        with restore_handler(signal.SIGTERM):  # ray.init installs its own, which exits without cleanup
+            ray.init(address=address, runtime_env=env, logging_level=logging.WARNING, **options)
     except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
         raise ConfigError(_explain_failure(address, error)) from error
     verify_cores(ray, settings.num_cpus)
 
 
 def verify_cores(ray: Any, num_cpus: float) -> None:
-    """Raise ConfigError if no node has the cores of one job: Ray would wait for one silently and for ever."""
+    """Raise ConfigError if no node has enough cores for one job: Ray would wait forever without a message."""
     largest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
     if num_cpus > largest:
         raise ConfigError(
-            f"hydra.launcher.num_cpus={num_cpus:g}: no node of the Ray cluster has that many cores "
-            f"(the largest has {largest:g})"
+            f"hydra.launcher.num_cpus={num_cpus:g}: no node of the Ray cluster has enough cores "
+            f"(found at most {largest:g})"
         )
 
 
 def verify_listening(address: str) -> None:
-    """Raise ConfigError if nothing listens at host:port; Ray itself tries for half a minute, and logs all the while."""
+    """Raise ConfigError if nothing listens at host:port. Ray itself would try for half a minute and log errors."""
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host:  # "auto": Ray looks for a node on this machine
         return
@@ -92,34 +99,35 @@ def verify_listening(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"no Ray cluster answers at {address} ({error}). Start one (ray start --head --port 6379), "
-            "or name another: hydra.launcher.address or RAY_ADDRESS"
+            f"hydra.launcher.address: no Ray cluster at {address} ({error}). Start one (ray start --head --port 6379), "
+            "or set hydra.launcher.address or RAY_ADDRESS to another."
         ) from error
 
 
 def verify_shared_tracking(job: DictConfig, address: str) -> None:
-    """Raise ConfigError if the tracking store is a file of this machine."""
+    """Raise ConfigError if the tracking store is a file on this machine."""
     announced = OmegaConf.select(job, "hydra.job.env_set.MLFLOW_TRACKING_URI")
     configured = OmegaConf.select(job, "main.mlflow_tracking_url")
     uri = str(announced or configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     if "://" not in uri or uri.startswith(("sqlite", "file:")):
         raise ConfigError(
-            f"the workers of the Ray cluster at {address} cannot see {uri}. Start a tracking server that they reach "
-            "(mlflow server --host 0.0.0.0 --port 5000), and name it: main.mlflow_tracking_url=http://THIS_HOST:5000"
+            f"main.mlflow_tracking_url: workers of the Ray cluster at {address} cannot reach {uri}. Start a tracking "
+            "server (mlflow server --host 0.0.0.0 --port 5000), and set main.mlflow_tracking_url=http://HOST:5000 with "
+            f"the name of this machine ({socket.gethostname()})."
         )
 
 
 def build_runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
-    """Return what Ray prepares on each node: variables, and code, which this machine alone has already.
+    """Return the environment that Ray prepares on each node: variables, and the code unless the cluster is local.
 
     Raises:
-        ConfigError: a password would be among it.
+        ConfigError: a variable holds a password.
     """
     variables = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     if has_secret(variables.get("MLFLOW_TRACKING_URI", "")):
         raise ConfigError(
-            "MLFLOW_TRACKING_URI holds a password, and Ray shows the variables of its workers to everyone. Leave it "
-            "out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, of a database PGPASSWORD, on each node."
+            "MLFLOW_TRACKING_URI: holds a password, which Ray shows to everyone on the cluster. Remove it, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for a database PGPASSWORD) on each node."
         )
     env: dict[str, Any] = {"env_vars": {**variables, **settings.env}}
     folder = settings.working_dir or (None if address == LOCAL else str(ROOT))
@@ -127,14 +135,14 @@ def build_runtime_env(settings: RaySettings, address: str) -> dict[str, Any]:
 
 
 def _explain_failure(address: str, error: BaseException) -> str:
-    """Return one line about why the cluster cannot be used."""
+    """Return in one line why the cluster cannot be used."""
     causes = [error]
     while causes[-1].__cause__:
         causes.append(causes[-1].__cause__)
     if "AuthToken" in "".join(map(str, causes)):
         return (
-            f"the Ray cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH to what its nodes have"
+            f"Ray cluster at {address}: requires its token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH to the token of its nodes."
         )
-    hint = "" if address.startswith(CLIENT) else ". From a machine that is no node of it: ray://HOST:10001"
-    return f"the Ray cluster at {address} cannot be used: {' '.join(str(error).split())[:500]}{hint}"
+    hint = "" if address.startswith(CLIENT) else ". From a machine outside of the cluster, use ray://HOST:10001."
+    return f"Ray cluster at {address}: cannot be used: {' '.join(str(error).split())[:500]}{hint}"

@@ -1,4 +1,4 @@
-"""The table of a sweep's jobs, in the terminal and as an artifact, and the plot."""
+"""Results of a sweep: the table of its jobs, in the terminal and as an artifact, and the plot."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import Sweep as Settings
-from pipeline.execution.summary import format_ui_command, format_verdict
+from pipeline.execution.summary import format_ui_command, format_verdict, make_two_column_table
 from pipeline.sweep.job import SECONDS, shorten_value
 from pipeline.tags import BEST_JOB, JOB, NOTE, OVERRIDES, PLOT_ARTIFACT, TABLE_ARTIFACT
 from stepkit.model.metric_table import get_metric
@@ -21,20 +22,21 @@ from stepkit.store.lineage import read_data_set
 
 
 def has_failed(run: Run) -> bool:
+    """Return whether a job did not finish."""
     return bool(run.info.status != "FINISHED")
 
 
 def build_table(jobs: list[Run], settings: Settings) -> pd.DataFrame:
-    """Return one row per job: its number, what was swept, the validation metrics, seconds and status."""
+    """Return one row per job: its number, the swept values, the validation metrics, seconds, status and run id."""
     keys = find_swept_keys(jobs)
     return pd.DataFrame([_build_row(run, keys, settings) for run in jobs])
 
 
 def _build_row(run: Run, keys: list[str], settings: Settings) -> dict[str, Any]:
-    given, metrics = _read_overrides(run), run.data.metrics
+    overrides, metrics = _read_overrides(run), run.data.metrics
     return {
         "job": int(run.data.tags[JOB]),
-        **{key: given.get(key, "") for key in keys},
+        **{key: overrides.get(key, "") for key in keys},
         settings.metric: metrics.get(settings.metric, math.nan),
         **{name: metrics[name] for name in sorted(metrics) if name.startswith("val_") and name != settings.metric},
         SECONDS: metrics.get(SECONDS, math.nan),
@@ -50,23 +52,24 @@ def _read_overrides(run: Run) -> dict[str, str]:
 
 def find_swept_keys(jobs: list[Run]) -> list[str]:
     """Return the keys whose values differ between jobs; all keys if there is only one job."""
-    given = [_read_overrides(run) for run in jobs]
-    keys = list(dict.fromkeys(key for one in given for key in one))
-    return [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in given}) > 1]
+    overrides_by_job = [_read_overrides(run) for run in jobs]
+    keys = list(dict.fromkeys(key for overrides in overrides_by_job for key in overrides))
+    return [key for key in keys if len(jobs) == 1 or len({overrides.get(key) for overrides in overrides_by_job}) > 1]
 
 
 def publish_results(
     client: MlflowClient, run_id: str, settings: Settings, jobs: list[Run], best: Run | None
 ) -> list[str]:
-    """Log the table; if there is a best job, the plot and its metrics too, so that sweeps can be compared as well.
+    """Log the table to the sweep's run, and for a best job also the plot and its metrics, to compare sweeps by.
 
     Returns:
         The names of the artifacts.
     """
     table, keys = build_table(jobs, settings), find_swept_keys(jobs)
     client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
-    shown = table[["job", *keys, settings.metric, SECONDS, "status"]]
-    note = to_markdown(shown.assign(**{key: table[key].map(shorten_value) for key in keys}).rename(columns=shorten_key))
+    short_table = table[["job", *keys, settings.metric, SECONDS, "status"]]
+    short_table = short_table.assign(**{key: table[key].map(shorten_value) for key in keys})
+    note = to_markdown(short_table.rename(columns=shorten_key))
     if best is None:
         client.set_tag(run_id, NOTE, f"No best job\n\n{note}")
         return [TABLE_ARTIFACT]
@@ -84,15 +87,18 @@ def publish_results(
 def _log_plot(client: MlflowClient, run_id: str, finished: pd.DataFrame, keys: list[str], metric: str) -> None:
     from pipeline.sweep.plot import plot_sweep  # imports matplotlib, which only a sweep needs
 
-    figure = plot_sweep(finished[keys].rename(columns=shorten_key), finished[metric], "Sweep")
+    label = f"validation {get_metric(metric.removeprefix('val_')).label}"
+    figure = plot_sweep(finished[keys].rename(columns=shorten_key), finished[metric].rename(label))
     client.log_figure(run_id, figure, PLOT_ARTIFACT)
 
 
 def shorten_key(key: str) -> str:
+    """Return the last part of a dotted key."""
     return key.rsplit(".", 1)[-1]
 
 
 def to_markdown(table: pd.DataFrame) -> str:
+    """Return a Markdown table, with four decimal places for numbers."""
     cells = [[f"{value:.4f}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -105,44 +111,52 @@ def build_sweep_table(
     best: Run | None,
     uri: str,
     report: str,
-    logged: list[str],
+    artifacts: list[str],
     progress: list[str],
-) -> Table:
-    """Return the table that ends a sweep: a row per job, best first, then failed ones, and where the rest is.
+) -> Group:
+    """Return the tables that end a sweep: one row per job, best first and failed ones last, and the links.
 
     Args:
-        report: where the report of the best job is; "" if it has none.
-        logged: the names of what `publish` has logged.
-        progress: how far a search is.
+        title: heading of the table.
+        settings: metric by which the jobs are compared, and its direction.
+        jobs: runs of the jobs.
+        best: run of the best job, if any.
+        uri: URI of the tracking store.
+        report: path or URL of the report on the best job; "" if it has none.
+        artifacts: names that `publish_results` returned.
+        progress: progress of a search, in one line.
     """
-    table = Table(title=Text(title), title_justify="left", caption_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     keys = find_swept_keys(jobs)
     test = f"test {get_metric('roc_auc').label}"
     for heading in ("job", *map(shorten_key, keys), settings.metric, test, SECONDS, ""):
         table.add_column(Text(heading), justify="left" if heading == "" else "right")
     sign = -1.0 if settings.direction == "maximize" else 1.0
     for run in sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign)):
-        given, metrics = _read_overrides(run), run.data.metrics
+        overrides, metrics = _read_overrides(run), run.data.metrics
         numbers = [_format_number(metrics.get(name)) for name in (settings.metric, "test_roc_auc")]
-        values = [shorten_value(given.get(key, "")) for key in keys]
+        values = [shorten_value(overrides.get(key, "")) for key in keys]
         cells = [run.data.tags[JOB], *values, *numbers, _format_number(metrics.get(SECONDS), 1)]
         if best and run.info.run_id == best.info.run_id:
             mark = Text("best", "bold green")
         else:
             mark = Text("failed" if has_failed(run) else "", "red")
         table.add_row(*map(Text, cells), mark)
-    kinds = "table and plot" if PLOT_ARTIFACT in logged else "table"
-    where = f"{kinds}: {', '.join(logged)} of the sweep's run; look: {format_ui_command(uri)}"
-    about = [f"report of the best job: {report}"] if report else []
-    table.caption = Text("\n".join([*progress, *_format_verdict_lines(best), where, *about]))
-    return table
+    rows = [
+        *(("search", line) for line in progress),
+        *_build_verdict_rows(best),
+        ("artifacts", f"{', '.join(artifacts)} of the sweep's run"),
+        *([("report", report)] if report else []),
+        ("look", format_ui_command(uri)),
+    ]
+    return Group(table, make_two_column_table("", rows))
 
 
-def _format_verdict_lines(best: Run | None) -> list[str]:
+def _build_verdict_rows(best: Run | None) -> list[tuple[str, str]]:
     """Return the data set, and the verdict on the best job."""
     if best is None or VERDICT not in best.data.tags:
         return []
-    return [f"data set: {read_data_set(best.data.tags)}; best job: {format_verdict(best)}"]
+    return [("data set", str(read_data_set(best.data.tags))), ("best job", format_verdict(best))]
 
 
 def _format_number(value: float | None, digits: int = 4) -> str:

@@ -1,4 +1,4 @@
-"""The space of a search: Hydra's grammar of sweeps as Optuna's distributions, and a proposed value as an override."""
+"""Search space: converts Hydra's sweep overrides to Optuna's distributions, and proposed values to overrides."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.config import ConfigError
 
 @dataclass(frozen=True)
 class Space:
-    """The overrides of a search.
+    """Overrides of a search.
 
     Attributes:
-        fixed: overrides that every job gets as they were typed.
-        distributions: where the values of each swept key come from.
-        points: the values of ranges of floats as Hydra counts them; Optuna's differ in the last digit.
+        fixed: overrides that every job gets unchanged.
+        distributions: distribution of the values of each swept key.
+        points: values of each range of floats as Hydra computes them; Optuna's values differ in the last digit.
     """
 
     fixed: list[str]
@@ -34,23 +34,24 @@ class Space:
 
 
 def build_space(overrides: list[Override]) -> Space:
-    """Split overrides into fixed and swept ones; of several with the same key the last one counts.
+    """Split overrides into fixed and swept ones. The last override of a key counts.
 
     Raises:
-        ConfigError: nothing is swept, or a glob, an empty range, an interval from high to low, a logarithm of zero.
+        ConfigError: no override is swept, or one is a glob, an empty range, an interval from high to low or a
+            logarithmic range from zero.
     """
     last = {override.get_key_element(): override for override in overrides}
-    space = Space([str(one.input_line) for one in last.values() if not one.is_sweep_override()])
+    space = Space([str(override.input_line) for override in last.values() if not override.is_sweep_override()])
     for key, override in last.items():
         if override.is_sweep_override():
             try:
                 _add_distribution(space, key, override.value())
             except ValueError as error:
-                raise ConfigError(f"{override.input_line} cannot be searched: {error}") from error
+                raise ConfigError(f"{override.input_line}: cannot be searched: {error}") from error
     if not space.distributions:
         raise ConfigError(
-            "hydra/sweeper=optuna has nothing to search: no override is swept. Give one at least, "
-            "for example random_forest_pipeline.random_forest.max_depth=range(3,16)"
+            "hydra/sweeper=optuna: no override is swept, so there is nothing to search. Add at least one, for "
+            "example random_forest_pipeline.random_forest.max_depth=range(3,16)"
         )
     return space
 
@@ -59,18 +60,18 @@ def _add_distribution(space: Space, key: str, value: Any) -> None:
     if isinstance(value, RangeSweep):
         _add_range(space, key, value)
     elif isinstance(value, IntervalSweep):
-        both_whole = isinstance(value.start, int) and isinstance(value.end, int)  # int(interval(...))
-        kind: Any = IntDistribution if both_whole else FloatDistribution
+        is_integer = isinstance(value.start, int) and isinstance(value.end, int)  # int(interval(...))
+        kind: Any = IntDistribution if is_integer else FloatDistribution
         space.distributions[key] = kind(value.start, value.end, log="log" in value.tags)
     elif isinstance(value, ChoiceSweep):
-        # as they are written on a command line: quoted strings, lists and null are values like others
+        # Optuna gets the values as they are written on a command line, including quoted strings, lists and null.
         space.distributions[key] = CategoricalDistribution(list(dict.fromkeys(map(Transformer.str, value.list))))
     else:
         raise ValueError(f"name the choices: {key}=choice(a,b)")
 
 
 def _add_range(space: Space, key: str, value: RangeSweep) -> None:
-    """Add a range without its end, as in Hydra; its order, and so shuffle(...), means nothing to a search."""
+    """Add a range without its end, as in Hydra. A search ignores its order and thus shuffle(...)."""
     points = list(value.range())
     if not points:
         raise ValueError("the range is empty")
@@ -78,14 +79,14 @@ def _add_range(space: Space, key: str, value: RangeSweep) -> None:
     if all(isinstance(point, int) for point in points):
         space.distributions[key] = IntDistribution(int(low), int(max(points)), log=log, step=int(step))
         return
-    # points are sums, inexact in the last digit; Optuna requires an end that is on a step to the last digit
+    # The points are sums, inexact in the last digit. Optuna requires that the end is exactly on a step.
     high = float(f"{low + step * (len(points) - 1):.12g}")
     space.distributions[key] = FloatDistribution(low, high, log=log, step=None if log else step)
     space.points[key] = points
 
 
 def describe_distribution(distribution: BaseDistribution) -> str:
-    """Return in a few words where values come from; distributions that differ have words that differ."""
+    """Return a short text about a distribution; different distributions have different texts."""
     if isinstance(distribution, CategoricalDistribution):
         return f"choice({','.join(map(str, distribution.choices))})"
     assert isinstance(distribution, IntDistribution | FloatDistribution)

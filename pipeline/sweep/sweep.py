@@ -1,4 +1,4 @@
-"""A sweep: one run over all its jobs, the best of them carried to the end, and a table of all."""
+"""Sweep: one run with a nested run per job. The best job is evaluated and registered; a table shows all jobs."""
 
 from __future__ import annotations
 
@@ -43,19 +43,27 @@ if TYPE_CHECKING:
     from pipeline.sweep.optuna_search import Search
 
 COMMON_KEYS = ("main.experiment_name", "main.mlflow_tracking_url", "sweep.")
-"""Keys, or how they begin, that belong to the sweep and not to its jobs."""
+"""Keys, or prefixes of keys, that must be equal in all jobs of a sweep."""
 
-LOST_REASON = "its process ended without a word"
-RERUN_HINT = "Run the same sweep again: what is finished is reused."
+LOST_REASON = "its process ended without an error message"
+RERUN_HINT = "Run the same sweep again: finished steps are reused."
 
 
 class JobFailed(Exception):
-    """A job of a sweep failed; the text says which and why."""
+    """A job of a sweep failed; the text names the job and the error."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that this process has started."""
+    """Sweep that this process has started.
+
+    Attributes:
+        settings: metric by which the jobs are compared, its direction, and the jobs that score the test split.
+        uri: URI of the tracking store.
+        run_id: id of the sweep's run.
+        ledger: id of the run with the claims on shared steps.
+        began: start of the sweep, on the monotonic clock in seconds.
+    """
 
     settings: Settings
     uri: str
@@ -68,22 +76,24 @@ class NestedRunSweeper(LaunchingSweeper):
     """Sweeper whose jobs are nested under one run of the sweep."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Run the sweep; Hydra calls this method."""
         return run_sweep(self, arguments)
 
     def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run the jobs of the sweep; return what the launcher returned for each batch."""
+        """Run the jobs of the sweep; return the results of each batch."""
         raise NotImplementedError
 
-    def progress(self) -> list[str]:
-        """Return what the table at the end says of a search."""
+    def list_progress(self) -> list[str]:
+        """Return the progress of a search, in one line; empty for other sweeps."""
         return []
 
 
 class GridSweeper(NestedRunSweeper):
-    """Run a job for every combination of the swept values."""
+    """Sweeper that runs a job for every combination of the swept values."""
 
     def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        # when Hydra starts, it loads the modules of its plugins again: an earlier import would be of another class
+        """Run all combinations with Hydra's own sweeper."""
+        # Hydra loads the modules of its plugins again when it starts. An import before that would give another class.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         grid = BasicSweeper(**self.settings)
@@ -92,11 +102,12 @@ class GridSweeper(NestedRunSweeper):
 
 
 class OptunaSweeper(NestedRunSweeper):
-    """Search the swept overrides with Optuna."""
+    """Sweeper that searches the swept overrides with Optuna."""
 
     search: Search | None = None
 
     def run_jobs(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Run the trials that the study still needs."""
         from pipeline.sweep.optuna_search import Search  # imports Optuna, which only a search needs
 
         sampler = parse_settings(SamplerSettings, self.settings["sampler"], "hydra.sweeper.sampler")
@@ -104,60 +115,61 @@ class OptunaSweeper(NestedRunSweeper):
         self.search = Search.begin(self, settings, arguments)
         return self.search.run()
 
-    def progress(self) -> list[str]:
+    def list_progress(self) -> list[str]:
+        """Return the progress of the study in one line."""
         return [self.search.progress] if self.search else []
 
 
 def run_sweep(sweeper: NestedRunSweeper, arguments: list[str]) -> list[Sequence[JobReturn]]:
-    """Open the sweep's run, run its jobs, carry the best one to the end, and end the run.
+    """Open the sweep's run, run its jobs, evaluate and register the best one, and end the run.
 
     Raises:
-        ConfigError: the sweep's configuration has no usable value.
-        TrackingUnreachable: the tracking server does not answer.
+        ConfigError: the configuration of the sweep is invalid.
+        TrackingUnreachable: the tracking server does not respond.
         BaseExceptionGroup: the error that ended the sweep early, if any, and a JobFailed for each failed job.
     """
     sweep = open_sweep(sweeper.config)
     announce_sweep(sweep, sweeper.config)
-    problems, returned = list[BaseException](), list[Sequence[JobReturn]]()
-    with collect_errors(problems):
-        returned = sweeper.run_jobs(arguments)
-    with collect_errors(problems):
-        lost = getattr(sweeper.launcher, "lost", {})  # a RayLauncher's
-        problems += summarize_sweep(sweep, lost, sweeper.progress(), early=bool(problems))
-    status = "FAILED" if problems else "FINISHED"
-    if any(isinstance(error, KeyboardInterrupt) for error in problems):
+    errors, results = list[BaseException](), list[Sequence[JobReturn]]()
+    with collect_errors(errors):
+        results = sweeper.run_jobs(arguments)
+    with collect_errors(errors):
+        lost_jobs = getattr(sweeper.launcher, "lost", {})  # only RayLauncher has this attribute
+        errors += summarize_sweep(sweep, lost_jobs, sweeper.list_progress(), ended_early=bool(errors))
+    status = "FAILED" if errors else "FINISHED"
+    if any(isinstance(error, KeyboardInterrupt) for error in errors):
         status = "KILLED"
     with suppress(MlflowException, OSError):
         for run_id in (sweep.ledger, sweep.run_id):
             MlflowClient().set_terminated(run_id, status)
-    if problems:
-        raise BaseExceptionGroup("the sweep failed", problems)
-    return returned
+    if errors:
+        raise BaseExceptionGroup("the sweep failed", errors)
+    return results
 
 
 @contextmanager
-def collect_errors(problems: list[BaseException]) -> Iterator[None]:
-    """Append what is raised inside to `problems`: Ctrl-C, an unreachable server, a failure of Hydra or Optuna."""
+def collect_errors(errors: list[BaseException]) -> Iterator[None]:
+    """Append an error raised in this context to `errors`: Ctrl-C, a server that does not respond, an error of Hydra."""
     try:
         yield
     except BaseException as error:
         tracking.stop_retrying(error)
-        problems.append(error)
+        errors.append(error)
 
 
 def open_sweep(config: DictConfig) -> Sweep:
-    """Open the run of a sweep, with the tracking server and experiment of the configuration without its swept keys.
+    """Open the run of a sweep in the tracking store and experiment of the configuration.
 
     Raises:
-        ConfigError: these keys have no usable value.
-        TrackingUnreachable: the tracking server does not answer.
+        ConfigError: `main` or `sweep` is invalid, or a key is swept that all jobs must share.
+        TrackingUnreachable: the tracking server does not respond.
     """
     try:
         main = Main.model_validate(OmegaConf.to_container(config.main, resolve=True))
         settings = Settings.model_validate(OmegaConf.to_container(config.sweep, resolve=True))
     except ValidationError as error:
-        raise ConfigError(f"configuration key {error.title.lower()}.{format_first_problem(error)}") from error
-    select_steps(main.execute_steps)  # names that are no steps are told before anything runs
+        raise ConfigError(f"{error.title.lower()}.{format_first_problem(error)}") from error
+    select_steps(main.execute_steps)  # rejects an unknown name before any job runs
     select_steps(main.rerun, "main.rerun")
     overrides = list(map(str, config.hydra.overrides.task))
     verify_not_swept(overrides)
@@ -169,98 +181,100 @@ def open_sweep(config: DictConfig) -> Sweep:
 
 
 def announce_sweep(sweep: Sweep, config: DictConfig) -> None:
-    """Let every job learn of its sweep: each is composed from these overrides, on whichever machine."""
+    """Pass the run ids of the sweep to every job, by overrides of the variables that Hydra sets for a job."""
     variables = {SWEEP_RUN_VARIABLE: sweep.run_id, LEDGER_VARIABLE: sweep.ledger}
-    if not has_secret(sweep.uri):  # else it comes from the environment: Hydra writes its overrides into a file
+    if not has_secret(sweep.uri):  # Hydra writes its overrides to a file. A URI with a password must stay out of it.
         variables["MLFLOW_TRACKING_URI"] = sweep.uri
     config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
 
 
 def verify_not_swept(overrides: list[str]) -> None:
-    """Raise ConfigError if a key is swept that all jobs of a sweep have in common."""
+    """Raise ConfigError if a key is swept that all jobs must share, or if an override holds a secret."""
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+~")
         if has_secret_in_text(override.input_line or ""):
             raise ConfigError(
-                f"{key} holds a password, a key or a signature, and MLflow keeps it. Name a variable: env:NAME."
+                f"{key}: holds a password, a key or a signature, which MLflow would store. Set a variable and name it: "
+                "env:NAME."
             )
         if override.is_sweep_override() and key.startswith(COMMON_KEYS):
-            raise ConfigError(f"{key} cannot be swept: all jobs of a sweep have the same one. Start a sweep for each.")
+            raise ConfigError(f"{key}: cannot be swept, all jobs of a sweep share one value. Start a sweep per value.")
 
 
-def summarize_sweep(sweep: Sweep, lost: dict[int, str], progress: list[str], early: bool) -> list[JobFailed]:
-    """Carry the best job to the end unless the sweep ended early; print and log the table of all jobs.
+def summarize_sweep(sweep: Sweep, lost_jobs: dict[int, str], progress: list[str], ended_early: bool) -> list[JobFailed]:
+    """Finish the best job unless the sweep ended early; print and log the table of all jobs.
 
     Args:
-        lost: why jobs whose processes died gave no result, by their numbers.
-        progress: what the table says of a search.
+        sweep: the sweep.
+        lost_jobs: the reason why each job without a result has none, by number.
+        progress: progress of a search, in one line.
+        ended_early: True if an error or Ctrl-C ended the sweep.
 
     Returns:
         One error per failed job.
     """
     client, console = MlflowClient(), make_console()
-    without_run = end_lost_jobs(client, sweep, lost)
+    without_run = end_lost_jobs(client, sweep, lost_jobs)
     jobs = fetch_jobs(client, sweep)
     failures = [
         JobFailed(f"{run.info.run_name}: {run.data.tags.get(ERROR, LOST_REASON)}") for run in jobs if has_failed(run)
     ]
     failures += [JobFailed(f"job {number}: {error}") for number, error in without_run.items()]
     best, report = find_best(jobs, sweep.settings), ""
-    if best and not early:
-        for run_id in read_step_runs(
-            best
-        ).values():  # a single step that is run next reads what belongs to the best job
+    if best and not ended_early:
+        for run_id in read_step_runs(best).values():  # A step that is run alone later reads the runs of the best job.
             mark_current(client, run_id)
         failures += finish_best(client, sweep, best)
         report = at_end.publish_report(client, best.info.run_id)
         jobs, best = fetch_jobs(client, sweep), client.get_run(best.info.run_id)
     if jobs:
-        logged = publish_results(client, sweep.run_id, sweep.settings, jobs, best)
+        artifacts = publish_results(client, sweep.run_id, sweep.settings, jobs, best)
         title = f"sweep {sweep.run_id}, {time.monotonic() - sweep.began:.1f} s"
-        console.print(build_sweep_table(title, sweep.settings, jobs, best, sweep.uri, report, logged, progress))
+        console.print(build_sweep_table(title, sweep.settings, jobs, best, sweep.uri, report, artifacts, progress))
     return failures
 
 
 def fetch_all_jobs(client: MlflowClient, sweep: Sweep) -> list[Run]:
-    """Return the runs of the sweep's jobs in their order; several of a job that a cluster has started again."""
+    """Return all runs of the sweep's jobs by number. A job that a cluster restarted has several runs."""
     experiment = client.get_run(sweep.run_id).info.experiment_id
-    chosen = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
-    runs = client.search_runs([experiment], chosen, max_results=5000)
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{sweep.run_id}' and tags.{JOB} != ''"
+    runs = client.search_runs([experiment], query, max_results=5000)
     return sorted(runs, key=lambda run: int(run.data.tags[JOB]))
 
 
 def fetch_jobs(client: MlflowClient, sweep: Sweep) -> list[Run]:
+    """Return the runs of the sweep's jobs by number, without lost tries."""
     return drop_lost_tries(fetch_all_jobs(client, sweep))
 
 
 def drop_lost_tries(jobs: list[Run]) -> list[Run]:
-    """Leave out the run of a killed job that a cluster has started again with success."""
+    """Drop the run of a killed job if a cluster restarted the job and that run finished."""
     finished = {run.data.tags[JOB] for run in jobs if not has_failed(run)}
     return [run for run in jobs if not has_failed(run) or run.data.tags[JOB] not in finished]
 
 
-def end_lost_jobs(client: MlflowClient, sweep: Sweep, lost: dict[int, str]) -> dict[int, str]:
-    """End the runs of jobs whose processes died, and of their steps; return those of `lost` that never had a run."""
-    without_run = dict(lost)
+def end_lost_jobs(client: MlflowClient, sweep: Sweep, lost_jobs: dict[int, str]) -> dict[int, str]:
+    """End the runs of jobs whose processes died, and of their steps; return the lost jobs that never had a run."""
+    without_run = dict(lost_jobs)
     for run in fetch_all_jobs(client, sweep):
-        why = without_run.pop(int(run.data.tags[JOB]), LOST_REASON)
+        reason = without_run.pop(int(run.data.tags[JOB]), LOST_REASON)
         if run.info.status == "RUNNING":
-            client.set_tag(run.info.run_id, ERROR, f"{why}. {RERUN_HINT}")
-            below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-            for one in (run, *client.search_runs([run.info.experiment_id], below)):
-                client.set_terminated(one.info.run_id, "KILLED")
+            client.set_tag(run.info.run_id, ERROR, f"{reason}. {RERUN_HINT}")
+            query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+            for running in (run, *client.search_runs([run.info.experiment_id], query)):
+                client.set_terminated(running.info.run_id, "KILLED")
     return without_run
 
 
 def find_best(jobs: list[Run], settings: Settings) -> Run | None:
-    """Return the finished job with the best validation metric; the first of several equal ones."""
-    rated = [run for run in jobs if run.info.status == "FINISHED" and settings.metric in run.data.metrics]
+    """Return the first finished job with the best validation metric."""
+    with_metric = [run for run in jobs if run.info.status == "FINISHED" and settings.metric in run.data.metrics]
     sign = 1.0 if settings.direction == "maximize" else -1.0
-    return max(rated, key=lambda run: sign * run.data.metrics[settings.metric], default=None)
+    return max(with_metric, key=lambda run: sign * run.data.metrics[settings.metric], default=None)
 
 
 def finish_best(client: MlflowClient, sweep: Sweep, best: Run) -> list[JobFailed]:
-    """Let the best job's pipeline go on with the steps that waited for the choice; return what went wrong."""
+    """Run the remaining steps of the best job; return the errors."""
     text = mlflow.artifacts.load_text(f"runs:/{best.info.run_id}/{CONFIG_ARTIFACT}")
     config = Config(**yaml.safe_load(text))
     names = [step.name for step in select_steps(config.main.execute_steps) if step.name in BEST_JOB_STEPS]
