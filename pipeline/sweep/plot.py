@@ -89,7 +89,7 @@ def _select_labels(heights: pd.Series, numbers: pd.Series, values: pd.Series | N
     texts = dict(zip(heights, numbers.map("{:.4g}".format) if values is None else values.astype(str), strict=True))
     labels: dict[float, str] = {}
     for height in [min(texts), max(texts), *(sorted(texts) if len(texts) <= MAX_LABELS else [])]:
-        if all(abs(height - other) >= MIN_LABEL_DISTANCE for other in labels):
+        if all(abs(height - labelled) >= MIN_LABEL_DISTANCE for labelled in labels):
             text = shorten_value(texts[height])
             labels[height] = text if len(text) <= MAX_LABEL_LENGTH else f"{text[: MAX_LABEL_LENGTH - 1]}…"
     return labels
