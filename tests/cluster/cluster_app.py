@@ -1,4 +1,4 @@
-"""A Hydra application of a few lines whose sweeps are run on a Ray cluster by test_cluster_launcher.py."""
+"""Small Hydra application; test_launcher.py runs its sweeps on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.sweep.sweep import GridSweeper, NestedRunSweeper, OptunaSweeper
 from stepkit.processes import interrupt_on_signals
 
 CHILD = ["sleep", "86399.5"]
-"""A child of a job, in a session of its own as the steps of the pipeline are."""
+"""Command of a child process in its own session, like a step of the pipeline."""
 
 CONFIG = {
     "x": 1,
@@ -38,8 +38,8 @@ CONFIG = {
 QUIET = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
 
 
-def job(config: DictConfig) -> Any:
-    """On a worker; sent there as a whole, as everything of a main module is."""
+def run_job(config: DictConfig) -> Any:
+    """Return facts about the worker. Ray sends the source of this function, because it is in the main module."""
     from hydra.core.hydra_config import HydraConfig
     from ray.util import get_node_ip_address
 
@@ -68,37 +68,37 @@ def job(config: DictConfig) -> Any:
 def _hang() -> None:
     child = subprocess.Popen(CHILD, start_new_session=True)
     try:
-        while child.poll() is None:  # as the pipeline waits: Ray's interrupt comes between two calls, never within one
+        while child.poll() is None:  # Ray's interrupt comes between two calls only
             time.sleep(0.05)
     except KeyboardInterrupt:
         child.terminate()
         raise
 
 
-def value(config: DictConfig) -> float:
-    """The job of a search."""
-    return float(job(config)["x"])
+def compute_value(config: DictConfig) -> float:
+    """Return the objective of a job in a search."""
+    return float(run_job(config)["x"])
 
 
-def jobs_and_lost(sweeper: NestedRunSweeper, arguments: list[str]) -> dict[str, Any]:
-    """Run the jobs without a pipeline around them; return what came back, and why some gave nothing."""
-    found = [job.return_value for batch in sweeper.run_jobs(arguments) for job in batch]
+def collect_results(sweeper: NestedRunSweeper, arguments: list[str]) -> dict[str, Any]:
+    """Run the jobs without a pipeline; return their results, and the reasons for missing ones."""
+    results = [job.return_value for batch in sweeper.run_jobs(arguments) for job in batch]
     assert isinstance(sweeper.launcher, RayLauncher)
-    return {"found": found, "lost": sorted(sweeper.launcher.lost.items())}
+    return {"results": results, "lost": sorted(sweeper.launcher.lost.items())}
 
 
 class Grid(GridSweeper):
     def sweep(self, arguments: list[str]) -> Any:
-        return jobs_and_lost(self, arguments)
+        return collect_results(self, arguments)
 
 
 class Search(OptunaSweeper):
     def sweep(self, arguments: list[str]) -> Any:
-        return jobs_and_lost(self, arguments)
+        return collect_results(self, arguments)
 
 
 def main() -> int:
-    """Run a sweep; print what came back as the last line."""
+    """Run a sweep; print the results as the last line."""
     register_plugins()
     register_plugin("hydra/sweeper", "basic", Grid, GridSettings)
     register_plugin("hydra/sweeper", "optuna", Search, SearchSettings)
@@ -110,7 +110,7 @@ def main() -> int:
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             searches = "hydra/sweeper=optuna" in overrides
-            print(json.dumps(hydra.multirun("app", value if searches else job, [*QUIET, *overrides])))
+            print(json.dumps(hydra.multirun("app", compute_value if searches else run_job, [*QUIET, *overrides])))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""A real Ray cluster of two nodes on this machine, as far apart as one machine allows; it leaves nothing behind.
+"""Real Ray cluster with two isolated nodes on this machine.
 
-Each node has an address of its own on the loopback device, a folder of its own, and where the machine permits it
-(`unshare --mount`) a view of the disk of its own: the second node then sees neither the repository nor /tmp.
+Each node has its own loopback address and its own folder. Where the machine permits it (`unshare --mount`), the second
+node also has its own view of the disk, without the repository and /tmp.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from stepkit.processes import find_free_port
 from tests.support.servers import wait_until
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
-"""Linux answers to all of 127.0.0.0/8; Ray would take 127.0.0.1 for the machine's outside address."""
+"""Loopback addresses of the nodes. Ray would replace 127.0.0.1 by the external address of the machine."""
 
 SHORT = "/tmp"
-"""Where folders lie: the path of a socket has 107 characters at most, and Ray's own part has about 70."""
+"""Parent of the folders. The path of a socket has at most 107 characters, and Ray uses about 70 of them."""
 
 SECONDS_TO_LEAVE = 20.0
 RAY = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats", "--num-cpus", "1"]
-# 0: any free port; by default both nodes would count from 10002
+# 0 is any free port. By default the ports of both nodes would start at 10002.
 PORTS = ["--min-worker-port", "0", "--max-worker-port", "0", "--object-store-memory", str(100 * 1024**2)]
 
 
 @dataclass
 class Node:
-    """One `ray start` with all its processes."""
+    """Node: `ray start` with all its processes."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -58,24 +58,24 @@ class Node:
         return [ours, *ours.children(recursive=True)]
 
     def end(self) -> None:
-        """End the node and every process of it, in order if possible."""
+        """Stop the node and all its processes, gracefully if possible."""
         family = self.processes() if self.process.poll() is None else []
         self.process.terminate()
         _, alive = psutil.wait_procs(family, SECONDS_TO_LEAVE)
-        for one in alive:
-            one.kill()
+        for process in alive:
+            process.kill()
         psutil.wait_procs(alive, SECONDS_TO_LEAVE)
         self.process.wait()
 
 
 @dataclass
 class RayCluster:
-    """The cluster and what a process needs in its environment to use it."""
+    """Cluster, and the environment variables that a process needs to use it."""
 
-    address: str  # for processes on a node of the cluster; all of this machine's are
+    address: str  # for processes on a node; all processes of this machine are
     client_address: str  # for others
     env: dict[str, str]
-    apart: bool  # whether the worker sees a disk of its own
+    apart: bool  # True if the worker has its own view of the disk
     nodes: list[Node] = field(default_factory=list)
 
     def processes(self) -> list[psutil.Process]:
@@ -83,8 +83,8 @@ class RayCluster:
 
 
 @cache
-def can_unshare() -> tuple[str, ...]:
-    """The command that gives a program mounts of its own; empty where this is not permitted."""
+def find_unshare_command() -> tuple[str, ...]:
+    """Return the command that gives a program its own mounts; empty if this is not permitted."""
     for command in (("unshare", "--mount"), ("unshare", "--map-root-user", "--mount")):
         if shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode:
             return command
@@ -93,31 +93,33 @@ def can_unshare() -> tuple[str, ...]:
 
 @contextmanager
 def ray_cluster() -> Iterator[RayCluster]:
-    """Start a head and a worker, each with one core, and end both."""
+    """Start a head and a worker with one core each; stop both at the end."""
     pytest.importorskip("ray", reason="Ray is not installed: make cluster")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     port, client_port = str(find_free_port()), str(find_free_port())
     address = f"{HEAD}:{port}"
-    cluster = RayCluster(address, f"ray://{HEAD}:{client_port}", token, apart=bool(can_unshare()))
+    cluster = RayCluster(address, f"ray://{HEAD}:{client_port}", token, apart=bool(find_unshare_command()))
     head = ["--head", "--port", port, "--ray-client-server-port", client_port, "--include-dashboard", "false"]
     with ExitStack() as stack:
         for host, role in ((HEAD, head), (WORKER, ["--address", address])):
             hidden = cluster.apart and host == WORKER
-            node = stack.enter_context(_node([*role, "--node-ip-address", host], token, hidden))
+            node = stack.enter_context(_start_node([*role, "--node-ip-address", host], token, hidden))
             cluster.nodes.append(node)
         yield cluster
 
 
 @contextmanager
-def _node(options: list[str], token: dict[str, str], hidden: bool) -> Iterator[Node]:
+def _start_node(options: list[str], token: dict[str, str], hidden: bool) -> Iterator[Node]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir=SHORT))
-    own = folder / "node"  # below a /tmp of its own, if it gets one; it then vanishes with the node
-    command = [*RAY, *PORTS, *options, "--temp-dir", str(own)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "PYTHONPATH"))}
-    env = {**kept, **token, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    node_folder = folder / "node"  # in the node's own /tmp, if it has one; it then disappears with the node
+    command = [*RAY, *PORTS, *options, "--temp-dir", str(node_folder)]
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "PYTHONPATH"))
+    }
+    env = {**inherited, **token, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            _hiding(command, folder) if hidden else command,
+            _hide_disk(command, folder) if hidden else command,
             cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     node = Node(process, folder)
@@ -129,14 +131,18 @@ def _node(options: list[str], token: dict[str, str], hidden: bool) -> Iterator[N
         shutil.rmtree(folder)
 
 
-def _hiding(command: list[str], folder: Path) -> list[str]:
-    """Let a command see an empty folder for the repository and for /tmp; only the Python that runs it stays."""
+def _hide_disk(command: list[str], folder: Path) -> list[str]:
+    """Return a command that hides the repository and /tmp, except for the Python that runs it."""
     places = {ROOT, Path(SHORT), Path(tempfile.gettempdir())}
-    # what is below another of them is hidden with it, and nothing can be mounted there any more
-    hidden = sorted(str(one) for one in places if not any(one.is_relative_to(other) for other in places - {one}))
+    # A folder below another one is hidden with it, and nothing can be mounted there afterwards.
+    hidden = sorted(
+        str(folder_path)
+        for folder_path in places
+        if not any(folder_path.is_relative_to(parent) for parent in places - {folder_path})
+    )
     prefix = shlex.quote(sys.prefix)
     empty = "\n".join(f"mount -t tmpfs none {shlex.quote(place)}" for place in hidden)
-    # what was below is still reached from the working directory
+    # The hidden files can still be reached from the working directory.
     script = f"""set -e
 mkdir python
 mount --bind {prefix} python
@@ -145,4 +151,4 @@ mkdir -p {prefix} {shlex.quote(str(folder))}
 mount --bind python {prefix}
 cd /
 exec {shlex.join(command)}"""
-    return [*can_unshare(), "bash", "-c", script]
+    return [*find_unshare_command(), "bash", "-c", script]

@@ -1,4 +1,4 @@
-"""hydra/launcher=ray on a real cluster: jobs come back one by one, and what goes wrong is told in one line."""
+"""hydra/launcher=ray on a real cluster: results arrive one by one, and errors are one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.servers import wait_until
 
 APP = [sys.executable, str(ROOT / "tests" / "cluster" / "cluster_app.py"), "hydra/launcher=ray"]
 SERVER = "http://127.0.0.1:5000"
-"""Nothing listens there; these jobs have nothing to track."""
+"""URL without a server; these jobs track nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def ray() -> Iterator[RayCluster]:
         processes, folders = started.processes(), [node.folder for node in started.nodes]
         yield started
         processes += started.processes()
-    assert [one for one in processes if one.is_running()] == []
+    assert [process for process in processes if process.is_running()] == []
     assert [folder for folder in folders if folder.exists()] == []
     assert [path for path in set(Path("/dev/shm").iterdir()) - shared_memory if "plasma" in path.name] == []
     for address in (started.address, started.client_address):
@@ -58,20 +58,20 @@ def sweep(folder: Path, *overrides: str, **env: str) -> subprocess.CompletedProc
     return run_command(*words, cwd=folder, **variables)
 
 
-def last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def read_last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    found: dict[str, Any] = json.loads(
+    result: dict[str, Any] = json.loads(
         next(line for line in reversed(ended.stdout.splitlines()) if line.startswith("{"))
     )
-    return found
+    return result
 
 
 def test_jobs_run_on_every_node_with_the_code_that_ray_brought(ray: RayCluster, tmp_path: Path) -> None:
     seen_here = tmp_path / "here"
     seen_here.touch()
-    given = [f"looks_for={seen_here}", "seconds=2", "+hydra.launcher.env.OWN=yes"]
-    ended = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2,3,4", *given, **ray.env)
-    jobs = last_line(ended)["found"]
+    overrides = [f"looks_for={seen_here}", "seconds=2", "+hydra.launcher.env.OWN=yes"]
+    ended = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2,3,4", *overrides, **ray.env)
+    jobs = read_last_line(ended)["results"]
     assert [(job["number"], job["x"]) for job in jobs] == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert {job["node"] for job in jobs} == {HEAD, WORKER}
     assert {job["sees"] for job in jobs if job["node"] == WORKER} == {not ray.apart}
@@ -88,9 +88,9 @@ def test_a_killed_worker_and_a_broken_job_lose_only_themselves(
     ray: RayCluster, tmp_path: Path, by_client: bool
 ) -> None:
     where = {"RAY_ADDRESS": ray.client_address if by_client else ray.address, **ray.env}
-    came = last_line(sweep(tmp_path, "x=1,2,3,4", "killed=1", "broken=2", **where))
-    assert [job["x"] for job in came["found"] if isinstance(job, dict)] == [1, 4]
-    assert [math.isnan(job) for job in came["found"][1:3]] == [True, True]
+    came = read_last_line(sweep(tmp_path, "x=1,2,3,4", "killed=1", "broken=2", **where))
+    assert [job["x"] for job in came["results"] if isinstance(job, dict)] == [1, 4]
+    assert [math.isnan(job) for job in came["results"][1:3]] == [True, True]
     (killed, broken) = came["lost"]
     assert killed[0] == 1
     assert by_client or killed[1].startswith("WorkerCrashedError")
@@ -99,8 +99,8 @@ def test_a_killed_worker_and_a_broken_job_lose_only_themselves(
 
 def test_a_search_goes_on_after_a_killed_worker(ray: RayCluster, tmp_path: Path) -> None:
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "x=range(1,50)"]
-    came = last_line(sweep(tmp_path, *search, "killed=1", f"hydra.launcher.address={ray.address}", **ray.env))
-    assert [math.isnan(value) for value in came["found"]] == [False, True, False, False]
+    came = read_last_line(sweep(tmp_path, *search, "killed=1", f"hydra.launcher.address={ray.address}", **ray.env))
+    assert [math.isnan(value) for value in came["results"]] == [False, True, False, False]
     assert [lost[0] for lost in came["lost"]] == [1]
 
 
@@ -108,28 +108,28 @@ def test_a_search_goes_on_after_a_killed_worker(ray: RayCluster, tmp_path: Path)
 def test_an_interrupt_ends_the_jobs_wherever_they_run(ray: RayCluster, tmp_path: Path, number: signal.Signals) -> None:
     words, variables = start("x=1,2,3", "hangs=true", RAY_ADDRESS=ray.address, **ray.env)
     process = subprocess.Popen(words, cwd=tmp_path, env=make_command_env(**variables), stdout=subprocess.DEVNULL)
-    wait_until(lambda: len(children()) == 2, "both nodes run a job")
+    wait_until(lambda: len(list_children()) == 2, "both nodes run a job")
     began = time.monotonic()
     process.send_signal(number)
     assert process.wait(60) == 130
     assert time.monotonic() - began < SECONDS_TO_END, "the jobs did not end by themselves"
-    wait_until(lambda: not children(), "the children of all jobs have ended", 10)
+    wait_until(lambda: not list_children(), "the children of all jobs have ended", 10)
 
 
-def children() -> list[psutil.Process]:
-    return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == CHILD]
+def list_children() -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == CHILD]
 
 
-def expect_refused(ended: subprocess.CompletedProcess[str], words: str) -> None:
+def verify_rejected(ended: subprocess.CompletedProcess[str], words: str) -> None:
     assert ended.returncode == 2
     assert words in ended.stderr.splitlines()[-1]
 
 
 def test_what_a_cluster_does_not_allow_is_refused(ray: RayCluster, tmp_path: Path) -> None:
     without_token = sweep(tmp_path, f"hydra.launcher.address={ray.address}", "x=1,2", HOME=str(tmp_path))
-    expect_refused(without_token, "asks for its token: set RAY_AUTH_MODE=token")
+    verify_rejected(without_token, "requires its token. Set RAY_AUTH_MODE=token")
     too_large = sweep(tmp_path, "hydra.launcher.num_cpus=2", "x=1,2", RAY_ADDRESS=ray.address, **ray.env)
-    expect_refused(too_large, "no node of the Ray cluster has that many cores (the largest has 1)")
+    verify_rejected(too_large, "no node of the Ray cluster has enough cores (found at most 1)")
     assert len(too_large.stderr.splitlines()) == 1
 
 
@@ -140,35 +140,35 @@ def test_a_missing_cluster_or_a_store_that_it_cannot_see_is_told_soon_and_in_one
     began, address = time.monotonic(), f"127.0.0.1:{find_free_port()}"
     tracked = [f"+main.mlflow_tracking_url='{uri}'"] if uri else []
     ended = sweep(tmp_path, f"hydra.launcher.address={address}", "x=1,2", *tracked)
-    said = f"cannot see {uri}. Start a tracking server" if uri else "no Ray cluster answers at 127.0.0.1:"
-    expect_refused(ended, said)
+    message = f"cannot reach {uri}. Start a tracking server" if uri else "no Ray cluster at 127.0.0.1:"
+    verify_rejected(ended, message)
     assert len(ended.stderr.splitlines()) == 1
     assert time.monotonic() - began < 60
 
 
 def test_a_missing_engine_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as Python itself marks a module that cannot be imported
-    with pytest.raises(ConfigError, match="install the cluster engines: make cluster"):
+    with pytest.raises(ConfigError, match="Install the cluster engines: make cluster"):
         import_ray("127.0.0.1:1")
 
 
 def test_without_an_address_a_ray_of_this_machine_is_begun_and_ended(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:
-        own = {"HOME": str(tmp_path), "RAY_TMPDIR": short}
-        ended = sweep(tmp_path, "x=1,2", f"looks_for={ROOT}", "broken=1", MLFLOW_TRACKING_URI="", **own)
-        came = last_line(ended)
-        wait_until(lambda: not processes_with(short), "every process of Ray's has ended", 20)
-    (job, _) = came["found"]
+        variables = {"HOME": str(tmp_path), "RAY_TMPDIR": short}
+        ended = sweep(tmp_path, "x=1,2", f"looks_for={ROOT}", "broken=1", MLFLOW_TRACKING_URI="", **variables)
+        came = read_last_line(ended)
+        wait_until(lambda: not find_processes(short), "every process of Ray's has ended", 20)
+    (job, _) = came["results"]
     assert (job["sees"], job["code"]) == (True, str(ROOT / "pipeline" / "steps.py"))
     assert came["lost"][0][0] == 1
     assert not (tmp_path / ".ray").exists()
 
 
-def processes_with(word: str) -> list[psutil.Process]:
-    mine = os.getpid()
+def find_processes(word: str) -> list[psutil.Process]:
+    own_pid = os.getpid()
     return [
-        one
-        for one in psutil.process_iter(["cmdline"])
-        if one.pid != mine and word in " ".join(one.info["cmdline"] or [])
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid != own_pid and word in " ".join(process.info["cmdline"] or [])
     ]

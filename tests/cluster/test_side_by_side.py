@@ -1,4 +1,4 @@
-"""Two pipelines that start at the same moment, in one experiment of one store, never read each other's artifacts."""
+"""Two simultaneous pipelines in one experiment never read each other's artifacts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> dict[int, PipelineRuns]:
-    """Both pipelines, by seed; each has a table and a seed of its own."""
+    """Pipelines by seed, each with its own table and seed."""
     folder = tmp_path_factory.mktemp("tables")
     commands = [
         make_pipeline_command(
@@ -49,19 +49,21 @@ def pipelines(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> di
     for process in started:
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output.decode()
-    found = {int(one.parent.data.params["random_seed"]): one for one in list_pipelines(place)}
-    assert set(found) == set(SEEDS)
-    return found
+    pipelines_by_seed = {
+        int(pipeline.parent.data.params["random_seed"]): pipeline for pipeline in list_pipelines(place)
+    }
+    assert set(pipelines_by_seed) == set(SEEDS)
+    return pipelines_by_seed
 
 
 def test_every_input_seed_and_version_is_of_the_same_pipeline(
     place: Experiment, pipelines: dict[int, PipelineRuns]
 ) -> None:
     for seed, pipeline in pipelines.items():
-        own = {run.info.run_id for run in pipeline.steps.values()}
+        step_run_ids = {run.info.run_id for run in pipeline.steps.values()}
         for name, run in pipeline.steps.items():
             read = {parse_run_id(address) for address in read_inputs(run).values()}
-            assert read <= own, name
+            assert read <= step_run_ids, name
             assert read or name == "download"
             assert run.data.params.get("random_seed", str(seed)) == str(seed)
         version = place.client.get_model_version(place.id_name, pipeline.steps["register"].data.tags["model_version"])
@@ -76,12 +78,12 @@ def test_each_table_went_through_its_own_pipeline(
     for seed, pipeline in pipelines.items():
         raw = pd.read_csv(write_small_table(tmp_path, seed)).drop(columns="ID")
         train = pipeline.table(place, "segregate", "data/data_train.csv")
-        known = set(raw.astype(float).itertuples(index=False, name=None))
-        assert set(train.astype(float).itertuples(index=False, name=None)) <= known
+        raw_rows = set(raw.astype(float).itertuples(index=False, name=None))
+        assert set(train.astype(float).itertuples(index=False, name=None)) <= raw_rows
 
 
 def test_runs_that_log_the_same_table_at_the_same_moment_all_have_it(experiment: Experiment, tmp_path: Path) -> None:
-    """MLflow's store enters a table that is new to it once for all runs, and does not expect two that come first."""
+    """MLflow's store inserts a new table once for all runs, and fails if two runs insert it at the same time."""
     table = pd.DataFrame({"AGE": [24.0, 57.0]})
     runs = [experiment.client.create_run(experiment.id).info.run_id for _ in range(8)]
     together = Barrier(len(runs))
@@ -97,6 +99,6 @@ def test_runs_that_log_the_same_table_at_the_same_moment_all_have_it(experiment:
         list(pool.map(log, runs))
     for run_id in runs:
         logged = experiment.client.get_run(run_id).inputs
-        assert {one.dataset.name for one in (logged.dataset_inputs if logged else [])} == {
+        assert {dataset_input.dataset.name for dataset_input in (logged.dataset_inputs if logged else [])} == {
             f"table {number}" for number in range(5)
         }

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster whose nodes share no disk: code comes by Ray, all else by the tracking server."""
+"""A sweep on a Ray cluster whose nodes share no disk: Ray sends the code, the tracking server has all data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The table on a web server, the only place where every node can read it."""
+    """URL of the table on a web server, which every node can reach."""
     with FaultyServer() as server:
         server.files["clients.csv"] = write_small_table(tmp_path_factory.mktemp("table")).read_bytes()
         yield server.url("etag/clients.csv")
@@ -61,20 +61,20 @@ def sweep(place: Experiment, ray: RayCluster, source: str, trees: str) -> list[s
     return make_pipeline_command(place, "-m", *on, f"data.file_url={source}", f"{FOREST}.n_estimators={trees}")
 
 
-def env_of(server: MlflowServer, ray: RayCluster) -> dict[str, str]:
+def make_env(server: MlflowServer, ray: RayCluster) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": server.uri, **ray.env}
 
 
-def jobs_of(place: Experiment) -> list[Run]:
+def list_jobs(place: Experiment) -> list[Run]:
     return sorted(place.client.search_runs([place.id], "tags.job != ''"), key=lambda run: int(run.data.tags["job"]))
 
 
 def test_a_sweep_on_two_nodes_that_share_no_disk(
     place: Experiment, server: MlflowServer, ray: RayCluster, source: str
 ) -> None:
-    swept = run_command(*sweep(place, ray, source, ",".join(map(str, TREES))), **env_of(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
+    swept = run_command(*sweep(place, ray, source, ",".join(map(str, TREES))), **make_env(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
     assert swept.returncode == 0, swept.stdout + swept.stderr
-    jobs = jobs_of(place)
+    jobs = list_jobs(place)
     assert [int(job.data.params[f"swept.{FOREST}.n_estimators"]) for job in jobs] == list(TREES)
     for name in ("download", "preprocess", "check_data", "segregate"):
         assert len(place.runs(name)) == 1, name
@@ -85,7 +85,7 @@ def test_a_sweep_on_two_nodes_that_share_no_disk(
             job.data.tags[STEP_RUN + "segregate"]
         }
         assert training.info.artifact_uri.startswith("mlflow-artifacts:")
-    # each node unpacked the code in a folder of its own, and none of them is this one
+    # each node has unpacked the code to its own folder
     folders = {Path(training.data.tags["mlflow.source.name"]) for training in trainings}
     assert len(folders) == 2
     assert not any(folder.is_relative_to(ROOT) for folder in folders)
@@ -97,21 +97,21 @@ def test_a_killed_worker_loses_only_its_job_which_the_next_sweep_makes_up_for(
 ) -> None:
     command = sweep(place, ray, source, "9,4000")
     process = subprocess.Popen(
-        command, cwd=ROOT, env=make_command_env(**env_of(server, ray)), text=True,
+        command, cwd=ROOT, env=make_command_env(**make_env(server, ray)), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_until(lambda: len(place.runs("random_forest")) == 2 or process.poll() is not None, "both jobs train")
     assert process.poll() is None, process.communicate()
-    (victim,) = [one for one in ray.processes() if one.cmdline()[:1] == ["ray::job 1"]]
+    (victim,) = [process for process in ray.processes() if process.cmdline()[:1] == ["ray::job 1"]]
     victim.send_signal(signal.SIGKILL)
-    said, errors = process.communicate(timeout=300)
-    assert process.returncode == 1, said + errors
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, output + errors
     assert "job 1: n_estimators=4000" in errors
     assert "Run the same sweep again" in errors
-    assert [job.info.status for job in jobs_of(place)] == ["FINISHED", "KILLED"]
-    # the step that the killed worker had begun did not outlive it
+    assert [job.info.status for job in list_jobs(place)] == ["FINISHED", "KILLED"]
+    # the step of the killed worker has ended too
     wait_until(lambda: all(run.info.status != "RUNNING" for run in place.runs("random_forest")), "no step trains on")
-    again = run_command(*sweep(place, ray, source, "9,10"), **env_of(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
+    again = run_command(*sweep(place, ray, source, "9,10"), **make_env(server, ray))  # type: ignore[arg-type]  # no variable is named cwd or timeout
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(place.runs("download")) == len(place.runs("segregate")) == 1
     assert "0 ran, 5 reused" in again.stdout

@@ -1,4 +1,4 @@
-"""Twenty jobs by hydra/launcher=joblib, three at a time, each with a number of trees of its own: no mix-ups."""
+"""Twenty jobs with hydra/launcher=joblib, three at a time, each with another number of trees: no mix-ups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.sweep_runs import FOREST, PREPARING, get_step_run, get_sweep,
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
-"""For jobs of which only the ids matter: few resamples, no slices."""
+"""Options that shorten the evaluation: few resamples, no slices."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_no_model_is_trained_or_judged_under_the_parameters_of_another_job(place
         assert training.data.tags["mlflow.parentRunId"] == judging.data.tags["mlflow.parentRunId"] == job.info.run_id
         read = {parse_run_id(address) for address in read_inputs(judging).values()}
         assert read == {training.info.run_id, job.data.tags[STEP_RUN + "segregate"]}
-        forest = forest_of(place, training)
+        forest = load_forest(place, training)
         assert len(forest.estimators_) == int(job.data.params[f"swept.{FOREST}.n_estimators"])
 
 
@@ -71,7 +71,7 @@ def test_ctrl_c_ends_every_job_of_a_sweep(way: str, experiment: Experiment, faul
     verify_ended_sweep(way, experiment, faulty_server)
 
 
-def forest_of(experiment: Experiment, training: Run) -> RandomForestClassifier:
+def load_forest(experiment: Experiment, training: Run) -> RandomForestClassifier:
     model = experiment.client.get_logged_model(training.data.tags["model_id"])
     file = Path(unquote(urlsplit(model.artifact_location).path)) / "artifacts" / "model.skops"
     return skops.io.load(file, trusted=TRUSTED_TYPES).named_steps["forest"]

@@ -1,4 +1,4 @@
-"""The warm and the cold way to start steps: the same artifacts, the same ends; and nothing outlives the pipeline."""
+"""Warm and cold starts of steps give the same artifacts and errors, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def scratches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """For each way, the folder in which a pipeline puts its temporary files."""
+    """Folder of the pipeline's temporary files, for each launcher."""
     return {way: tmp_path_factory.mktemp(way) for way in WAYS}
 
 
@@ -49,7 +49,7 @@ def scratches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def pipelines(
     place: Experiment, scratches: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, PipelineRuns]:
-    """The same pipeline in both ways, without registering: the second would find the champion of the first."""
+    """The same pipeline with both launchers, without register: the second would be compared with the first."""
     table = write_small_table(tmp_path_factory.mktemp("table"))
     steps = ",".join(step.name for step in STEPS if step.name != "register")
     for way in WAYS:
@@ -64,15 +64,15 @@ def pipelines(
 
 
 VERDICTS = {"verdict.json", "evaluation.json"}
-"""Hold how long an answer took, and the runs that they are about."""
+"""Artifacts that differ: they contain measured times and run ids."""
 
 TIMED = "one_row_ms"
 SIZE = "model_size_mb"
-"""Differs by a few bytes: skops numbers the objects in a file by their addresses in memory."""
+"""Metric that differs slightly: skops numbers the objects in a file by their addresses in memory."""
 
 
-def published_by(run: Run) -> dict[str, str]:
-    """The sha256 of every artifact that a step published, but for those that cannot be equal."""
+def get_published(run: Run) -> dict[str, str]:
+    """Return the digest of every artifact of a step, except for those that differ."""
     published = {key: tag for key, tag in run.data.tags.items() if key.startswith(OUTPUT)}
     return {key: tag for key, tag in published.items() if key.removeprefix(OUTPUT) not in VERDICTS}
 
@@ -83,7 +83,7 @@ def test_both_ways_publish_the_same_files_byte_for_byte_and_leave_no_temporary_f
     warm, cold = (pipelines[way].steps for way in WAYS)
     assert set(warm) == set(cold)
     for step in warm:
-        assert published_by(warm[step]) == published_by(cold[step]) != {}
+        assert get_published(warm[step]) == get_published(cold[step]) != {}
     for way in WAYS:
         assert "kept 1,500 of 1,500 rows" in pipelines[way].artifact(place, "preprocess", "step.log").read_text()
         assert [*scratches[way].iterdir()] == []
@@ -94,13 +94,13 @@ def test_both_ways_measure_the_same(place: Experiment, pipelines: dict[str, Pipe
     assert warm.pop(TIMED) > 0 < cold.pop(TIMED)
     assert warm.pop(SIZE) == pytest.approx(cold.pop(SIZE), rel=1e-3)
     assert warm == cold
-    rules = [judged(place, pipelines[way]) for way in WAYS]
+    rules = [read_judged_rules(place, pipelines[way]) for way in WAYS]
     assert rules[0] == rules[1]
     assert len(rules[0]) > 5
 
 
-def judged(place: Experiment, pipeline: PipelineRuns) -> dict[str, bool]:
-    """Whether each rule of the gate was kept."""
+def read_judged_rules(place: Experiment, pipeline: PipelineRuns) -> dict[str, bool]:
+    """Return whether each rule of the gate passed."""
     verdict = json.loads(pipeline.artifact(place, "evaluate", "verdict.json").read_text())
     return {rule["name"]: rule["passed"] for rule in verdict["rules"]}
 
@@ -125,7 +125,7 @@ def test_a_step_that_fails_gives_its_message(way: str, experiment: Experiment, t
 def test_steps_end_when_the_pipelines_process_is_killed(
     experiment: Experiment, faulty_server: FaultyServer, tmp_path: Path
 ) -> None:
-    """kill -9 leaves the main process no time to end or remove anything; its warm steps notice by themselves."""
+    """SIGKILL leaves the main process no time to clean up; the steps end by themselves."""
     faulty_server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
     url = faulty_server.url("stall/clients.csv")
     command = make_pipeline_command(experiment, f"data.file_url={url}", "download.stall_seconds=600")
@@ -135,6 +135,6 @@ def test_steps_end_when_the_pipelines_process_is_killed(
     running = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
-    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    wait_until(lambda: not any(process.is_running() for process in running), "every child has ended")
     (download,) = experiment.runs("download")
     assert download.info.status == "KILLED"

@@ -63,7 +63,7 @@ def test_pipeline_runs_through_the_server_of_its_configuration_and_says_so(
 ) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "is challenger and champion" in ended.stdout
-    assert "main.mlflow_tracking_url wins over MLFLOW_TRACKING_URI" in ended.stdout
+    assert "main.mlflow_tracking_url overrides MLFLOW_TRACKING_URI" in ended.stdout
 
 
 def test_runs_are_in_postgresql_and_artifacts_come_through_the_server(

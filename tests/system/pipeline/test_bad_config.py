@@ -1,4 +1,4 @@
-"""A wrong configuration is one clear line before any step starts; a step that fails stops the pipeline."""
+"""An invalid configuration is one line before any step starts; a failed step stops the pipeline."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tests.support.pipelines import run_here, write_small_table
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ("main.execute_steps=[download,segregat]", "unknown step 'segregat'; did you mean 'segregate'?"),
         (
             "main.exectue_steps=all",
-            "unknown configuration key 'main.exectue_steps'; did you mean 'main.execute_steps'?",
+            "main.exectue_steps: unknown configuration key; did you mean 'main.execute_steps'?",
         ),
         ("data=3", "Could not find 'data/3'"),
     ],
 )
 def test_wrong_option_is_one_line_and_nothing_runs(
-    option: str, said: str, experiment: Experiment, main_here: Callable[..., StepResult]
+    option: str, message: str, experiment: Experiment, main_here: Callable[..., StepResult]
 ) -> None:
     ended = main_here(experiment, option)
     assert ended.status == 2
-    assert said in ended.message
+    assert message in ended.message
     assert "Traceback" not in ended.message
     assert not experiment.client.search_runs([experiment.id])
 
@@ -50,26 +50,26 @@ def test_deleted_experiment_is_named_with_the_command_that_restores_it(
     ended = main_here(experiment)
     assert ended.status == 1
     assert "Traceback" not in ended.message
-    assert f"BadParameter: the experiment '{experiment.name}' was deleted" in ended.message
+    assert f"BadParameter: experiment '{experiment.name}': deleted" in ended.message
     assert f"mlflow experiments restore --experiment-id {experiment.id}" in ended.message
     assert "main.experiment_name" in ended.message
 
 
 def test_step_that_was_never_run_is_named_with_the_command_that_runs_it(experiment: Experiment) -> None:
-    here = run_here(experiment, "main.execute_steps=segregate")
-    assert "no finished 'preprocess' run" in str(here.error)
-    assert "main.execute_steps=preprocess" in str(here.error)
+    result = run_here(experiment, "main.execute_steps=segregate")
+    assert "no finished 'preprocess' run" in str(result.error)
+    assert "main.execute_steps=preprocess" in str(result.error)
 
 
 def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Experiment, tmp_path: Path) -> None:
     table = write_small_table(tmp_path)
     table.write_text(table.read_text().replace("LIMIT_BAL", "LIMIT"))
-    here = run_here(experiment, f"data.file_url={table}")
-    assert isinstance(here.error, StepFailed)
-    assert str(here.error).startswith("TableUnfit: ")
-    assert "lacks 1 of 24 columns: LIMIT_BAL" in str(here.error)
-    assert choose_help_page(str(here.error)) == PAGES["TableUnfit"]
-    pipeline = here.runs
+    result = run_here(experiment, f"data.file_url={table}")
+    assert isinstance(result.error, StepFailed)
+    assert str(result.error).startswith("TableUnfit: ")
+    assert "lacks 1 of 24 columns: LIMIT_BAL" in str(result.error)
+    assert choose_help_page(str(result.error)) == PAGES["TableUnfit"]
+    pipeline = result.runs
     assert pipeline.parent.info.status == "FAILED"
     assert "LIMIT_BAL" in pipeline.parent.data.tags["error"]
     assert {name: run.info.status for name, run in pipeline.steps.items()} == {

@@ -1,6 +1,6 @@
-"""Downloads that go wrong, made for real by a server that misbehaves and by damaged files.
+"""Real downloads that fail, from a faulty server and from damaged files.
 
-The tests share one experiment: whichever good download was the last is the older one that a fault may not touch.
+The tests share one experiment. A failed download must not change the last good one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def csv(few_clients: pd.DataFrame) -> bytes:
 
 @pytest.fixture
 def put(tmp_path: Path) -> Put:
-    """Write a file and return its path: put("raw.csv", b"...")."""
+    """Function that writes a file and returns its path."""
 
     def call(name: str, body: bytes) -> Path:
         path = tmp_path / "source" / name
@@ -63,7 +63,7 @@ def put(tmp_path: Path) -> Put:
 
 @pytest.fixture
 def older(experiment: Experiment, run_step: RunStep, put: Put, csv: bytes) -> Run:
-    """A finished current download, which no later fault may touch."""
+    """Finished current download, which a failed one must not change."""
     if not experiment.current("download"):
         assert run_step("download", file_url=put("older.csv", csv)).status == 0
     (run,) = experiment.current("download")
@@ -78,18 +78,18 @@ def server(faulty_server: FaultyServer, csv: bytes) -> FaultyServer:
 
 @pytest.fixture
 def reject(older: Run, refuse: Refuse) -> Refuse:
-    """Run a download that must fail and leave the older one current: reject("DownloadFailed", "404", ...)."""
+    """Function that runs a download, which must fail and leave the older one current."""
     return partial(refuse, "download")
 
 
-def published(experiment: Experiment) -> bytes:
-    """The raw data of the one current download."""
+def read_published(experiment: Experiment) -> bytes:
+    """Return the raw data of the current download."""
     (run,) = experiment.current("download")
     assert run.info.status == "FINISHED"
     return read_artifacts(experiment)[f"{run.info.run_id}/artifacts/raw_data.csv"]
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def make_zip(files: dict[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in files.items():
@@ -97,8 +97,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def workbook(table: pd.DataFrame, titles: int = 0) -> bytes:
-    """The table as .xlsx, its header below some rows of titles, as the source of the real data has it."""
+def make_workbook(table: pd.DataFrame, titles: int = 0) -> bytes:
+    """Return the table as .xlsx with rows of titles above its header, as in the source of the real data."""
     packed = io.BytesIO()
     with pd.ExcelWriter(packed) as writer:
         for row in range(titles):
@@ -112,26 +112,26 @@ KINDS = ["csv", "csv.gz", "zip", "zip of macOS", "zip of xlsx", "xlsx", "parquet
 
 @pytest.fixture(scope="module")
 def good(few_clients: pd.DataFrame) -> Good:
-    """Name and content of a file of each kind, all of the same rows."""
+    """Name and content of a file of each kind, with the same rows."""
     csv = few_clients.to_csv(index=False).encode()
     files = (
         ("raw.csv", csv),
         ("raw.csv.gz", gzip.compress(csv)),
-        ("raw.zip", zipped({"readme.txt": b"-", "in/raw.csv": csv})),
-        ("raw.zip", zipped({"raw.csv": csv, "__MACOSX/._raw.csv": b"\0\5\x16\7"})),
-        ("raw.zip", zipped({"raw.xlsx": workbook(few_clients, titles=1)})),
-        ("raw.xlsx", workbook(few_clients)),
+        ("raw.zip", make_zip({"readme.txt": b"-", "in/raw.csv": csv})),
+        ("raw.zip", make_zip({"raw.csv": csv, "__MACOSX/._raw.csv": b"\0\5\x16\7"})),
+        ("raw.zip", make_zip({"raw.xlsx": make_workbook(few_clients, titles=1)})),
+        ("raw.xlsx", make_workbook(few_clients)),
         ("raw.parquet", bytes(few_clients.to_parquet(index=False))),
         ("raw.csv", b"\xef\xbb\xbf" + csv),
     )
     return dict(zip(KINDS, files, strict=True))
 
 
-def sha256(body: bytes) -> str:
+def compute_sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-# A server that misbehaves
+# A faulty server
 
 
 EACH_TRY = ("each of 3 tries", "Try again later", "download.attempts")
@@ -157,8 +157,8 @@ def test_a_server_that_fails_is_asked_as_often_as_may_help_and_its_last_answer_i
 
 
 def test_nobody_listening_is_reported_with_the_address(reject: Refuse) -> None:
-    with FaultyServer() as gone:
-        url = gone.url("good/raw.csv")
+    with FaultyServer() as server:
+        url = server.url("good/raw.csv")
     reject("DownloadFailed", url, "each of 2 tries", "Cannot connect", file_url=url, attempts=2)
 
 
@@ -168,7 +168,7 @@ def test_failure_that_passes_is_survived(
 ) -> None:
     url = server.url(f"{behaviour}/raw.csv")
     assert run_step("download", file_url=url, attempts=tries, stall_seconds=STALL_SECONDS).status == 0
-    assert published(experiment) == csv
+    assert read_published(experiment) == csv
     assert server.asked[f"{behaviour}/raw.csv"] == tries
 
 
@@ -209,10 +209,10 @@ def test_slow_but_steady_server_is_waited_for_and_its_progress_shown(
 def test_address_of_any_form_gives_the_table_byte_for_byte(
     server: FaultyServer, run_step: RunStep, experiment: Experiment, csv: bytes, path: str
 ) -> None:
-    body = csv.replace(b"\n", b"\r\n")  # a table that is written again has other line ends
+    body = csv.replace(b"\n", b"\r\n")  # a table that is parsed and written again has other line ends
     server.files |= dict.fromkeys(["raw.csv", "raw", "export.php", "raw%20data.csv"], body)
     assert run_step("download", file_url=server.url(path)).status == 0
-    assert published(experiment) == body
+    assert read_published(experiment) == body
 
 
 @pytest.mark.parametrize("name", ["raw.csv", "raw.zip", "raw.xls", "raw"])
@@ -225,38 +225,42 @@ def test_web_page_with_status_200_is_named_as_such(server: FaultyServer, reject:
 
 
 def test_other_sha256_is_refused_with_both_digests(put: Put, reject: Refuse, csv: bytes) -> None:
-    path, wanted = put("raw.csv", csv), "0" * 64
-    reject("WrongDigest", str(path), sha256(csv), wanted, "set data.sha256", file_url=path, sha256=wanted)
+    path, expected = put("raw.csv", csv), "0" * 64
+    reject("WrongDigest", str(path), compute_sha256(csv), expected, "set data.sha256", file_url=path, sha256=expected)
 
 
-@pytest.mark.parametrize("which", ["zip", "table", "second of two"])
+@pytest.mark.parametrize("subject", ["zip", "table", "second of two"])
 def test_sha256_of_the_zip_or_of_the_table_in_it_is_accepted(
-    put: Put, run_step: RunStep, experiment: Experiment, csv: bytes, which: str
+    put: Put, run_step: RunStep, experiment: Experiment, csv: bytes, subject: str
 ) -> None:
-    packed = zipped({"raw.csv": csv})
-    accepted = {"zip": sha256(packed), "table": sha256(csv), "second of two": f"{'0' * 64},{sha256(csv)}"}
-    assert run_step("download", file_url=put("raw.zip", packed), sha256=accepted[which]).status == 0
-    assert published(experiment) == csv
+    packed = make_zip({"raw.csv": csv})
+    accepted = {
+        "zip": compute_sha256(packed),
+        "table": compute_sha256(csv),
+        "second of two": f"{'0' * 64},{compute_sha256(csv)}",
+    }
+    assert run_step("download", file_url=put("raw.zip", packed), sha256=accepted[subject]).status == 0
+    assert read_published(experiment) == csv
 
 
-# Files that are no table
+# Files that are not a table
 
 
-def cut_off(body: bytes) -> bytes:
+def truncate(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
-def overwritten(body: bytes, place: float = 0.5) -> bytes:
+def overwrite(body: bytes, place: float = 0.5) -> bytes:
     start = int(len(body) * place)
     return body[:start] + b"\x55" * 64 + body[start + 64 :]
 
 
-def encrypted(body: bytes) -> bytes:
-    """A zip whose bits say that it has a password."""
+def mark_encrypted(body: bytes) -> bytes:
+    """Return a zip whose flags require a password."""
     marked = bytearray(body)
     for entry, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        for found in re.finditer(re.escape(entry), body):
-            marked[found.start() + flags] |= 1
+        for match in re.finditer(re.escape(entry), body):
+            marked[match.start() + flags] |= 1
     return bytes(marked)
 
 
@@ -273,33 +277,33 @@ NO_UTF8 = ("is not UTF-8 text", "Save it as UTF-8")
         ("raw.csv", lambda body: body.replace(b"SEX", b"GESCHL\xc4CHT", 1), NO_UTF8),
         ("raw.csv", lambda body: body.decode().encode("utf-16"), NO_UTF8),
         ("raw.csv", lambda body: body.replace(b",", b";"), ("separated by semicolons", "with commas")),
-        ("raw.csv.gz", cut_off, (DAMAGED,)),
-        ("raw.csv.gz", overwritten, (DAMAGED,)),
-        ("raw.zip", cut_off, (DAMAGED,)),
-        ("raw.zip", overwritten, (DAMAGED,)),
-        ("raw.xlsx", cut_off, ("cannot be read as a spreadsheet",)),
-        ("raw.xlsx", overwritten, ("cannot be read as a spreadsheet",)),
-        ("raw.parquet", cut_off, ("cannot be read as Parquet",)),
-        # near the end, where a Parquet file describes itself: its data have no checksum
-        ("raw.parquet", partial(overwritten, place=0.9), ("cannot be read as Parquet",)),
+        ("raw.csv.gz", truncate, (DAMAGED,)),
+        ("raw.csv.gz", overwrite, (DAMAGED,)),
+        ("raw.zip", truncate, (DAMAGED,)),
+        ("raw.zip", overwrite, (DAMAGED,)),
+        ("raw.xlsx", truncate, ("cannot be read as a spreadsheet",)),
+        ("raw.xlsx", overwrite, ("cannot be read as a spreadsheet",)),
+        ("raw.parquet", truncate, ("cannot be read as Parquet",)),
+        # Near the end, where Parquet has its metadata. Its data have no checksum.
+        ("raw.parquet", partial(overwrite, place=0.9), ("cannot be read as Parquet",)),
         (
             "raw.zip",
-            lambda body: zipped({"a.csv": body, "b.parquet": b""}),
+            lambda body: make_zip({"a.csv": body, "b.parquet": b""}),
             ("exactly one table, and holds 2: a.csv, b",),
         ),
-        ("raw.zip", lambda body: zipped({"readme.txt": body}), ("holds 0: none (only readme.txt)",)),
-        ("raw.zip", encrypted, ("cannot be unpacked", "password")),
+        ("raw.zip", lambda body: make_zip({"readme.txt": body}), ("holds 0: none (only readme.txt)",)),
+        ("raw.zip", mark_encrypted, ("cannot be unpacked", "password")),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_its_fault(
     put: Put, reject: Refuse, good: Good, name: str, change: Callable[[bytes], bytes], words: tuple[str, ...]
 ) -> None:
-    whole = dict(reversed(good.values()))  # the first of each name
-    path = put(name, change(whole[name]))
+    bodies = dict(reversed(good.values()))  # the first of each name
+    path = put(name, change(bodies[name]))
     reject("TableUnreadable", str(path), name, *words, file_url=path)
 
 
-# Addresses and descriptions that lead nowhere
+# URLs, paths and descriptions without a file
 
 
 @pytest.mark.parametrize(
@@ -361,8 +365,8 @@ def test_every_format_by_every_way_gives_the_same_rows(
         "http URL without ending": server.url("good/raw?id=7"),
     }
     assert run_step("download", file_url=urls[by]).status == 0
-    found = pd.read_csv(io.BytesIO(published(experiment)))
-    pd.testing.assert_frame_equal(found, few_clients, check_dtype=False)
+    downloaded = pd.read_csv(io.BytesIO(read_published(experiment)))
+    pd.testing.assert_frame_equal(downloaded, few_clients, check_dtype=False)
 
 
 def test_gz_that_is_unpacked_on_the_way_is_read(
@@ -370,4 +374,4 @@ def test_gz_that_is_unpacked_on_the_way_is_read(
 ) -> None:
     server.files["raw.csv.gz"] = gzip.compress(csv)
     assert run_step("download", file_url=server.url("gzipped/raw.csv.gz")).status == 0
-    assert published(experiment) == csv
+    assert read_published(experiment) == csv

@@ -1,7 +1,7 @@
-"""Tables, splits, settings and models that a step must refuse, each made for real.
+"""Real tables, splits, settings and models that a step must reject.
 
-The tests share one experiment in which every step has run well once. Faulty tables enter it under step names of
-their own, so that the good runs stay the current ones, and each test sees that they do.
+The tests share one experiment in which every step has run once without errors. Faulty tables enter it under other step
+names, so that the good runs stay current. Each test verifies that they do.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def have(
     tmp_path: Path,
     model_config: Callable[[object], Path],
 ) -> Have:
-    """Return the good current run of a step: have("segregate"); the steps up to it run if they did not yet."""
+    """Function that returns the good current run of a step; it runs this step and earlier ones if needed."""
     source = tmp_path / "good.csv"
     flags: dict[str, dict[str, object]] = {
         "download": {"file_url": source},
@@ -87,7 +87,7 @@ def have(
 
 @pytest.fixture
 def reject(have: Have, refuse: Refuse) -> Refuse:
-    """Refuse, after the step has run well once: reject("segregate", "TableUnfit", "too few", ...)."""
+    """Function that runs a step, which must fail, after one good run of it."""
 
     def call(step: str, error: str, *words: str, **flags: object) -> Run:
         have(step)
@@ -98,7 +98,7 @@ def reject(have: Have, refuse: Refuse) -> Refuse:
 
 @pytest.fixture
 def bring(run_step: RunStep, have: Have, tmp_path: Path) -> Bring:
-    """Let a faulty raw table in, up to a step: afterwards `bad_download`, `bad_preprocess` ... can be read from."""
+    """Run the steps up to one on a faulty raw table, under the step names `bad_download`, `bad_preprocess` ..."""
 
     def call(raw: pd.DataFrame, upto: str = "preprocess") -> None:
         have(upto)
@@ -113,19 +113,19 @@ def bring(run_step: RunStep, have: Have, tmp_path: Path) -> Bring:
     return call
 
 
-def spoiled(table: pd.DataFrame, column: str, values: dict[int, object]) -> pd.DataFrame:
-    """A copy of `table` with other values of `column` in some rows."""
+def spoil(table: pd.DataFrame, column: str, values: dict[int, object]) -> pd.DataFrame:
+    """Return a copy of `table` with other values of `column` in some rows."""
     changed = table[column].astype(object).copy()
     for row, value in values.items():
         changed.iloc[row] = value
     return table.assign(**{column: changed})
 
 
-def artifact(experiment: Experiment, run: Run, name: str) -> pd.DataFrame:
+def read_artifact(experiment: Experiment, run: Run, name: str) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(read_artifacts(experiment)[f"{run.info.run_id}/artifacts/{name}"]))
 
 
-def path_of(run: Run, name: str) -> Path:
+def find_path(run: Run, name: str) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / name
 
 
@@ -170,13 +170,13 @@ def test_values_that_break_a_rule_are_named_with_column_and_rows(
     bring: Bring, reject: Refuse, experiment: Experiment, few_clients: pd.DataFrame, fault: str
 ) -> None:
     column, values, words = FAULTS[fault]
-    bring(spoiled(few_clients, column, values))
+    bring(spoil(few_clients, column, values))
     run = reject(
         *("check_data", "DataCheckFailed", "1 of", "data checks failed", "offending_rows.csv", *words),
         publishes=("data_checks.csv", "offending_rows.csv"),
         **BAD_SAMPLE,
     )
-    rows = artifact(experiment, run, "offending_rows.csv")
+    rows = read_artifact(experiment, run, "offending_rows.csv")
     assert rows["row"].tolist() == list(values)
     assert set(rows["column"]) == {column.replace(TARGET, "default")}
 
@@ -186,7 +186,7 @@ def test_values_that_break_a_rule_are_named_with_column_and_rows(
     [
         (lambda raw: raw.assign(**{TARGET: 0}), ("target classes: only one class is present: 0",), ()),
         (
-            lambda raw: spoiled(spoiled(raw, "SEX", {0: 3}), "AGE", {1: "old"}),
+            lambda raw: spoil(spoil(raw, "SEX", {0: 3}), "AGE", {1: "old"}),
             ("2 of", "SEX: known values", "AGE: type"),
             ("offending_rows.csv",),
         ),
@@ -212,7 +212,7 @@ def test_sample_that_differs_from_the_pinned_reference_is_named(
         reference_artifact=reference,
         **BAD_SAMPLE,
     )
-    statistics = artifact(experiment, run, "ks_statistics.csv")
+    statistics = read_artifact(experiment, run, "ks_statistics.csv")
     assert statistics.loc[statistics["differs"], "column"].tolist() == ["LIMIT_BAL"]
 
 
@@ -235,7 +235,7 @@ READERS: dict[str, dict[str, str]] = {
 def test_rows_without_a_label_are_named_by_each_step_that_reads_them(
     bring: Bring, reject: Refuse, few_clients: pd.DataFrame, step: str
 ) -> None:
-    bring(spoiled(few_clients, TARGET, {1: None, 7: None}))
+    bring(spoil(few_clients, TARGET, {1: None, 7: None}))
     words = ("the target 'default': 2 of 300 rows have no label: rows 1, 7", "Fill in their labels or remove")
     reject(step, "TableUnfit", *words, **READERS[step])
 
@@ -307,7 +307,7 @@ def test_wrong_parameter_is_refused_before_a_run_is_opened(
 
 @pytest.fixture
 def upstream(have: Have, run_step: RunStep, few_clients: pd.DataFrame, tmp_path: Path, experiment: Experiment) -> Run:
-    """A current run of the step `lost`, whose artifacts a test may damage."""
+    """Current run of the step `lost`, whose artifacts a test may damage."""
     have("preprocess")
     few_clients.to_csv(tmp_path / "lost.csv", index=False)
     assert run_step("download", step="lost", file_url=tmp_path / "lost.csv").status == 0
@@ -317,14 +317,14 @@ def upstream(have: Have, run_step: RunStep, few_clients: pd.DataFrame, tmp_path:
 
 @pytest.mark.parametrize("name", ["raw_data.csv", "columns.yaml"])
 def test_deleted_artifact_is_named_with_the_step_that_makes_it(upstream: Run, refuse: Refuse, name: str) -> None:
-    path_of(upstream, name).unlink()
+    find_path(upstream, name).unlink()
     address = f"runs:/{upstream.info.run_id}/{name}"
     refuse("preprocess", "ArtifactMissing", address, "not in the artifact store", "Run lost again", input_step="lost")
 
 
 @pytest.mark.parametrize("name", ["raw_data.csv", "columns.yaml"])
 def test_truncated_artifact_is_refused(upstream: Run, refuse: Refuse, name: str) -> None:
-    path = path_of(upstream, name)
+    path = find_path(upstream, name)
     path.write_bytes(path.read_bytes()[:-40])
     address = f"runs:/{upstream.info.run_id}/{name}"
     refuse("preprocess", "ArtifactDamaged", address, "another sha256", "Run lost again", input_step="lost")
@@ -334,7 +334,9 @@ def test_artifact_that_the_upstream_run_never_made_is_named(experiment: Experime
     run = have("download")
     address = f"runs:/{run.info.run_id}/other.csv"
     reject("preprocess", "ArtifactMissing", address, "columns.yaml, raw_data.csv", input_artifact="other.csv")
-    assert DAMAGED not in experiment.client.get_run(run.info.run_id).data.tags, "for a name that is no name of its"
+    assert DAMAGED not in experiment.client.get_run(run.info.run_id).data.tags, (
+        "the run never had an artifact of this name"
+    )
 
 
 # random_forest
@@ -371,7 +373,7 @@ def test_forest_refuses_a_target_of_other_than_two_classes_and_text_for_a_number
     bring: Bring, reject: Refuse, few_clients: pd.DataFrame, column: str, values: dict[int, object],
     words: tuple[str, ...],
 ) -> None:  # fmt: skip
-    bring(spoiled(few_clients, column, values), upto="segregate")
+    bring(spoil(few_clients, column, values), upto="segregate")
     reject("random_forest", "TableUnfit", *words, input_step="bad_segregate")
 
 
@@ -391,15 +393,15 @@ def test_verdict_about_another_model_is_refused_and_registers_nothing(
     judged = have("random_forest")
     have("register")
     assert run_step("random_forest", step="other_forest", model_config=model_config(FAST)).status == 0
-    (other,) = experiment.current("other_forest")
-    versions = registered()
-    words = (judged.info.run_id, other.info.run_id, "Run evaluate again")
+    (other_forest,) = experiment.current("other_forest")
+    versions = list_registered()
+    words = (judged.info.run_id, other_forest.info.run_id, "Run evaluate again")
     reject("register", "VerdictUnfit", *words, input_model_step="other_forest", model_name=MODEL)
-    assert registered() == versions
+    assert list_registered() == versions
 
 
-def registered() -> tuple[list[str], dict[str, str]]:
-    """The versions of the registered model and its aliases."""
+def list_registered() -> tuple[list[str], dict[str, str]]:
+    """Return the versions of the registered model and its aliases."""
     client = MlflowClient()
     versions = [str(version.version) for version in client.search_model_versions(f"name = '{MODEL}'")]
     return versions, dict(client.get_registered_model(MODEL).aliases)

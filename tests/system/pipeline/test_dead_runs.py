@@ -1,4 +1,4 @@
-"""Runs whose process died are ended by the next pipeline; those of living processes and of other hosts are not."""
+"""The next pipeline ends runs whose process died, but not those of living processes or of other hosts."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from tests.support.pipelines import run_here, write_small_table
 from tests.support.servers import wait_until
 
 
-def status_of(experiment: Experiment, run_id: str) -> str:
+def fetch_status(experiment: Experiment, run_id: str) -> str:
     return str(experiment.client.get_run(run_id).info.status)
 
 
 def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experiment) -> None:
-    here = make_process_tags()
+    own_tags = make_process_tags()
     cases = {
-        "alive": (here, "RUNNING"),
-        "dead": ({**here, STARTED: "1"}, "KILLED"),
-        "elsewhere": ({**here, HOST: "removed 1f2e", PID: "1"}, "RUNNING"),
+        "alive": (own_tags, "RUNNING"),
+        "dead": ({**own_tags, STARTED: "1"}, "KILLED"),
+        "elsewhere": ({**own_tags, HOST: "removed 1f2e", PID: "1"}, "RUNNING"),
         "earlier release": ({}, "RUNNING"),
     }
     runs = {
         name: experiment.client.create_run(experiment.id, tags=tags).info.run_id for name, (tags, _) in cases.items()
     }
-    said = {name: [line for line in end_dead_runs(experiment.client) if run in line] for name, run in runs.items()}
+    lines = {name: [line for line in end_dead_runs(experiment.client) if run in line] for name, run in runs.items()}
     for name, (_, status) in cases.items():
-        assert status_of(experiment, runs[name]) == status, name
-    assert said["alive"] == said["earlier release"] == []
-    (line,) = said["elsewhere"]
+        assert fetch_status(experiment, runs[name]) == status, name
+    assert lines["alive"] == lines["earlier release"] == []
+    (line,) = lines["elsewhere"]
     assert "another host (removed)" in line
     printed = line.split("host is removed: ")[1]
     ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=make_command_env(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert status_of(experiment, runs["elsewhere"]) == "KILLED"
+    assert fetch_status(experiment, runs["elsewhere"]) == "KILLED"
     for name in ("alive", "earlier release"):
         experiment.client.set_terminated(runs[name])
 
@@ -59,22 +59,24 @@ def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
     try:
         wait_until(lambda: faulty_server.asked[PATH] > 0 or process.poll() is not None, "the download has begun")
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for one in family:
-            one.suspend()  # else a step might see its parent end, and end its own run
+        for member in family:
+            member.suspend()  # a step that sees its parent end would end its own run
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    for one in family:
-        if one.is_running():  # a step leads a group of its own
-            one.kill()
+    for member in family:
+        if member.is_running():  # each step leads its own process group
+            member.kill()
     psutil.wait_procs(family)
     killed = {run.info.run_name: run for run in experiment.client.search_runs([experiment.id])}
     assert {run.info.status for run in killed.values()} == {"RUNNING"}
-    assert killed["download_data"].data.tags[PID] != killed["pipeline"].data.tags[PID], "a step names its own process"
+    assert killed["download_data"].data.tags[PID] != killed["pipeline"].data.tags[PID], (
+        "the step's run names the step's process"
+    )
     table = write_small_table(tmp_path, rows=300)
     following = run_here(experiment, f"data.file_url={table}", "main.execute_steps=download")
     assert not following.error
     for run in killed.values():
         assert f"run {run.info.run_id} ({run.info.run_name}): ended, its process had died" in following.said
-        assert status_of(experiment, run.info.run_id) == "KILLED"
+        assert fetch_status(experiment, run.info.run_id) == "KILLED"
     assert following.runs.parent.info.status == "FINISHED"

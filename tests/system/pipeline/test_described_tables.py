@@ -1,4 +1,4 @@
-"""docs/bring-a-table.md followed to the letter with tables of other shapes: draft, run; no code changes."""
+"""Tables of other shapes, brought as docs/bring-a-table.md describes: draft, run, no code changes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.support.pipelines import PipelineRuns, make_small_forest, run_here
 INCOME = 'income, "net" €'
 
 
-def breast_cancer() -> pd.DataFrame:
-    """569 rows, 30 measured numbers whose names have blanks; the target is 0 or 1."""
+def load_breast_cancer() -> pd.DataFrame:
+    """Return 569 rows with 30 numbers whose names have spaces; the target is 0 or 1."""
     table: pd.DataFrame = datasets.load_breast_cancer(as_frame=True).frame
     return table
 
 
-def wine() -> pd.DataFrame:
-    """178 rows, of three classes one against the others, in words."""
+def load_wine() -> pd.DataFrame:
+    """Return 178 rows, with one of three classes against the others; the target is text."""
     table: pd.DataFrame = datasets.load_wine(as_frame=True).frame
     return table.assign(target=(table["target"] == 1).map({True: "yes", False: "no"}))
 
 
-def odd() -> pd.DataFrame:
-    """900 rows, with a name that is no identifier of any language, and gaps in numbers and in words."""
+def make_odd() -> pd.DataFrame:
+    """Return 900 rows with a column name full of special characters, and missing numbers and texts."""
     draw, rows = np.random.default_rng(3), 900
     purpose, income = draw.choice(["car", "house", "école", "007"], rows), draw.lognormal(10, 0.5, rows).round(2)
     risk = (purpose == "car") * 1.5 - (income > np.median(income)) * 1.5 + draw.normal(0, 0.7, rows)
@@ -47,16 +47,16 @@ def odd() -> pd.DataFrame:
 
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str, list[str], float]] = {
     "loans": (lambda: simulate_loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
-    "breast_cancer": (breast_cancer, "target", [], 0.95),
-    "wine": (wine, "target", [], 0.9),
-    "odd": (odd, "outcome", [], 0.8),
+    "breast_cancer": (load_breast_cancer, "target", [], 0.95),
+    "wine": (load_wine, "target", [], 0.9),
+    "odd": (make_odd, "outcome", [], 0.8),
 }
-"""For each: how to make it, its target, the columns that the draft leaves out, and the least AUC of a small forest."""
+"""Function, target, columns that the draft leaves out, and least AUC of a small forest, for each table."""
 
 
 @dataclass
 class Brought:
-    """A table that went the whole way."""
+    """Table that went through the pipeline, with its results."""
 
     table: pd.DataFrame
     columns: Columns
@@ -78,15 +78,15 @@ def brought(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest
     )
     mlflow.set_tracking_uri(store)
     place = create_experiment(f"described {name}", folder)
-    here = run_here(place, f"hydra.searchpath=[file://{folder}]", f"data={name}", *make_small_forest())
-    assert here.error is None, here.said
+    result = run_here(place, f"hydra.searchpath=[file://{folder}]", f"data={name}", *make_small_forest())
+    assert result.error is None, result.said
     columns = read_columns(folder / f"data/{name}.yaml")
-    return Brought(pd.read_csv(folder / f"{name}.csv"), columns, place, here.runs, left_out, least)
+    return Brought(pd.read_csv(folder / f"{name}.csv"), columns, place, result.runs, left_out, least)
 
 
 def test_the_draft_keeps_what_a_model_can_take(brought: Brought) -> None:
-    taken = {*brought.columns.names, brought.columns.source_target, brought.columns.id_column}
-    assert [name for name in brought.table.columns if name not in taken] == brought.left_out
+    described = {*brought.columns.names, brought.columns.source_target, brought.columns.id_column}
+    assert [name for name in brought.table.columns if name not in described] == brought.left_out
 
 
 def test_the_model_is_champion_and_has_learned(brought: Brought) -> None:
@@ -101,8 +101,8 @@ def test_classes_become_0_and_1(brought: Brought) -> None:
     raw = brought.table[[*columns.names, columns.source_target]]
     raw = raw.drop_duplicates() if columns.duplicates == "drop" else raw
     clean = brought.runs.table(brought.place, "preprocess", "preprocessed_data.csv")
-    known = raw[columns.source_target].astype(str) == str(columns.positive)
-    assert clean[columns.target].tolist() == known.astype(int).tolist()
+    labels = raw[columns.source_target].astype(str) == str(columns.positive)
+    assert clean[columns.target].tolist() == labels.astype(int).tolist()
 
 
 def test_unknown_data_set_is_named_with_those_that_exist(

@@ -1,4 +1,4 @@
-"""Faults outside of this code (disk, store, configuration file) are one message; one of our own keeps its traceback."""
+"""External errors (disk, store, configuration file) are one message; errors in our code keep their traceback."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SAMPLE = {"file_url": ROOT / "data" / "sample.csv.gz", "dataset": "sample"}
 
 @pytest.fixture
 def walled(experiment: Experiment, tmp_path: Path) -> Experiment:
-    """An experiment whose artifacts can never be written: their folder would be below a plain file."""
+    """Experiment whose artifacts cannot be written, because their folder would be below a plain file."""
     (tmp_path / "plain").touch()
     client, name = MlflowClient(), f"walled-{experiment.id}"
     return Experiment(name, client.create_experiment(name, (tmp_path / "plain" / "artifacts").as_uri()), client)
 
 
-def expect_one_message(ended: StepResult, *words: str) -> None:
+def verify_one_message(ended: StepResult, *words: str) -> None:
     assert ended.status == 1
     assert [word for word in words if word not in ended.message] == [], ended.message
     assert "Traceback" not in ended.log + ended.message
@@ -51,7 +51,7 @@ def test_artifacts_that_cannot_be_written_end_a_command_with_the_folder_and_the_
     if alone:
         mlflow.set_experiment(walled.name)
     ended = run_step("download", **SAMPLE) if alone else main_here(walled, "main.execute_steps=[download]")
-    expect_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    verify_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
     (run,) = walled.client.search_runs([walled.id])
     assert run.info.status == "FAILED"
     assert not alone or run.data.tags["error"] == ended.message
@@ -95,12 +95,12 @@ def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
 def test_make_run_reports_a_server_that_is_down_in_a_few_lines() -> None:
     uri = f"http://me:XqSECRETqX@127.0.0.1:{find_free_port()}"
     ended = run_command("make", "--old-file=.venv/run.stamp", "run", MLFLOW_TRACKING_URI=uri)
-    said = ended.stdout + ended.stderr
+    output = ended.stdout + ended.stderr
     assert ended.returncode == 2
-    assert uri.replace("me:XqSECRETqX@", "") in said
-    assert "Start it (mlflow server" in said
-    assert "SECRET" not in said
-    assert len(said.splitlines()) <= 15, said
+    assert uri.replace("me:XqSECRETqX@", "") in output
+    assert "Start it (mlflow server" in output
+    assert "SECRET" not in output
+    assert len(output.splitlines()) <= 15, output
 
 
 @pytest.mark.parametrize(

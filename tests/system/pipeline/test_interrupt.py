@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle: every child ends, the runs are KILLED or FAILED, the older current runs stay."""
+"""Ctrl-C during a pipeline: every child process ends, and the runs become KILLED or FAILED."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_ctrl_c_ends_every_process_and_marks_the_runs(
     assert status not in (0, None)
     assert "interrupted" in errors
     assert running
-    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    wait_until(lambda: not any(process.is_running() for process in running), "every child has ended")
     (pipeline,) = list_pipelines(experiment)
     assert pipeline.steps["download"].info.status in ("KILLED", "FAILED")
     assert pipeline.parent.info.status in ("KILLED", "FAILED")

@@ -1,4 +1,4 @@
-"""Store and artifacts are in one place, whichever command comes first, whatever the path contains, after a move too."""
+"""Store and artifacts are in one folder after any first command, for any path, and after a move."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def tracking_uri_of_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mlflow.set_tracking_uri(before)
 
 
-def command_in(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Type `make models` in a new checkout: the first command makes the store, with a step's folder as its own."""
+def run_make_models(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command of `make models` in a new checkout. The first command creates the store."""
     for part in ("stepkit", "register"):
         shutil.copytree(ROOT / part, root / part)
     command = [sys.executable, "-P", "models.py"]
@@ -40,9 +40,9 @@ def command_in(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[s
 def test_the_first_command_makes_store_and_artifacts_in_the_root_of_a_checkout(tmp_path: Path) -> None:
     root = tmp_path / HOSTILE
     encoded = tmp_path / "set%20%231" / "it%27s%20a%3Fb%20%C3%BC%3B%20x%26y"
-    encoded.mkdir(parents=True)  # as `mlflow run` leaves it
-    # the spelling of MLflow's command line
-    ended = command_in(root, {"MLFLOW_TRACKING_URI": f"sqlite:///{encoded}/mlflow.db"})
+    encoded.mkdir(parents=True)  # `mlflow run` creates this folder
+    # MLflow's command line encodes the path
+    ended = run_make_models(root, {"MLFLOW_TRACKING_URI": f"sqlite:///{encoded}/mlflow.db"})
     assert "no registered model" in ended.stderr
     store = make_sqlite_url(root / "mlflow.db")
     assert query_database(store, "SELECT artifact_location FROM experiments") == [(f"{root}/mlruns/0",)]
@@ -52,7 +52,7 @@ def test_the_first_command_makes_store_and_artifacts_in_the_root_of_a_checkout(t
 
 def test_a_path_with_a_percent_sign_is_rejected_by_the_first_command(tmp_path: Path) -> None:
     root = tmp_path / "feature%2Fx"
-    ended = command_in(root, {})
+    ended = run_make_models(root, {})
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"BadParameter: {root}: MLflow cannot use a path with '%'" in ended.stderr
     assert [*tmp_path.iterdir(), *sorted(root.iterdir())] == [root, root / "register", root / "stepkit"]
@@ -67,7 +67,7 @@ def test_a_moved_store_is_used_in_its_new_place_and_the_old_one_stays_away(tmp_p
     MlflowClient().log_text(done, "text", "a.txt")
     MlflowClient().set_terminated(done)
     old.rename(new)
-    # `mlflow run` makes its run before it starts any code of the project
+    # `mlflow run` creates its run before it starts the project
     begun = MlflowClient(make_sqlite_url(new / "mlflow.db")).create_run(experiment).info.run_id
     tracking.connect(make_sqlite_url(new / "mlflow.db"))
     for run in (begun, MlflowClient().create_run(experiment).info.run_id):

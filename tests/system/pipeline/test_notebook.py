@@ -1,4 +1,4 @@
-"""The examples of how to get predictions work: the notebook, the commands of "Serve it" in README, the curl lines."""
+"""Examples of scoring requests: the notebook and the curl commands of the pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for number, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"cell-{number}", "exec"), names)
 print(json.dumps([names[name] for name in sys.argv[2:]], default=int))
 """
-"""Executes the code cells of a notebook in one namespace, as a kernel does, and prints variables by name."""
+"""Program that executes the code cells of a notebook in one namespace, like a kernel, and prints variables by name."""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_the_cells_of_the_notebook_run_and_are_on_record(running: tuple[Server, 
     assert ended.returncode == 0, ended.stderr
     prediction, request_id, predictions, results = json.loads(ended.stdout)
     assert results == ["new", "repeated"]
-    kept = read_log(make_log_url(folder), labels=True)
-    first = kept[kept["request_id"] == request_id]
+    logged = read_log(make_log_url(folder), labels=True)
+    first = logged[logged["request_id"] == request_id]
     assert first[["probability", "predicted", "label"]].to_numpy().tolist() == [[*prediction.values(), 0]]
-    assert len(kept) == ASKED_IN_NOTEBOOK
+    assert len(logged) == ASKED_IN_NOTEBOOK
     assert len({prediction["probability"] for prediction in predictions}) > 1, "the delay matters"
 
 

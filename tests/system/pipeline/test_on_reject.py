@@ -1,4 +1,4 @@
-"""A pipeline that was asked for, and whose model the gate rejects: what is said of both, and when that is a failure."""
+"""A requested pipeline whose model the gate rejects: the recorded reasons, and evaluate.on_reject."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_told_to_fail_the_same_pipeline_fails_with_the_reason(
     failed = run_here(place, *options, "evaluate.on_reject=fail")
     assert isinstance(failed.error, ModelRejected)
     assert "rejected: ROC AUC" in str(failed.error)
-    assert failed.states["random_forest"] == failed.states["evaluate"] == "reused", "the model itself is the same"
+    assert failed.states["random_forest"] == failed.states["evaluate"] == "reused", "the model has not changed"
 
 
 def test_why_it_was_run_stands_on_the_run_and_on_the_version(place: Experiment, warned: PipelineResult) -> None:

@@ -1,4 +1,4 @@
-"""The whole pipeline on the real data, started as a person does, twice; and everything that it must leave behind."""
+"""The pipeline on the real data, run twice from the command line, and all of its results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def place(store: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def first(place: Experiment, real_data: Path) -> subprocess.CompletedProcess[str]:
-    """`mlflow run .` with the options that the README names."""
+    """Result of `mlflow run .` on the real data."""
     relative = os.path.relpath(real_data, ROOT)
     options = f"data=uci data.file_url={relative} register.model_name={MODEL}"
     where = ["--env-manager", "local", "--experiment-name", place.name]
@@ -47,11 +47,11 @@ def run(place: Experiment, first: subprocess.CompletedProcess[str]) -> PipelineR
 
 @pytest.fixture(scope="module")
 def again(place: Experiment, real_data: Path, run: PipelineRuns) -> PipelineRuns:
-    """The same once more, without `mlflow run` around it, and every step anew."""
+    """Second pipeline run, without `mlflow run` and without reuse."""
     options = ["main.reuse=false", "data=uci", f"data.file_url={real_data}", f"register.model_name={MODEL}"]
-    here = run_here(place, *options)
-    assert here.error is None, here.said
-    return here.runs
+    result = run_here(place, *options)
+    assert result.error is None, result.said
+    return result.runs
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def model(run: PipelineRuns) -> PyFuncModel:
     return loaded
 
 
-def answer_of(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
-    """What the model answers in this process."""
+def predict_here(model: PyFuncModel, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of the model in this process."""
     return pd.DataFrame(model.predict(rows))
 
 
@@ -85,7 +85,7 @@ def test_preprocess_drops_the_35_duplicates_and_the_split_is_stratified(
 def test_auc_is_that_of_the_older_system_and_the_same_again_to_the_last_digit(
     run: PipelineRuns, again: PipelineRuns
 ) -> None:
-    first, second = (one.steps["evaluate"].data.metrics for one in (run, again))
+    first, second = (pipeline.steps["evaluate"].data.metrics for pipeline in (run, again))
     assert first["test_roc_auc"] >= 0.768
     for name in ("test_roc_auc", "test_log_loss", "test_brier_score"):
         assert first[name] == second[name]
@@ -100,9 +100,9 @@ def test_every_step_is_nested_under_one_pipeline_run(run: PipelineRuns) -> None:
 def test_every_run_names_its_commit(run: PipelineRuns) -> None:
     head = run_command("git", "rev-parse", "HEAD")
     if head.returncode:
-        pytest.skip("this checkout is no git repository")
-    for one in [run.parent, *run.steps.values()]:
-        assert one.data.tags["mlflow.source.git.commit"] == head.stdout.strip()
+        pytest.skip("this checkout is not a git repository")
+    for any_run in [run.parent, *run.steps.values()]:
+        assert any_run.data.tags["mlflow.source.git.commit"] == head.stdout.strip()
 
 
 def test_pipeline_run_holds_the_resolved_configuration(place: Experiment, run: PipelineRuns) -> None:
@@ -116,7 +116,7 @@ def test_pipeline_run_holds_the_resolved_configuration(place: Experiment, run: P
 def test_inputs_are_datasets_with_name_digest_and_source_and_exact_run_ids(run: PipelineRuns) -> None:
     datasets = {name: [*step.inputs.dataset_inputs] for name, step in run.steps.items() if step.inputs}
     assert {"download", "preprocess", "check_data", "segregate", "evaluate"} <= {
-        one for one in datasets if datasets[one]
+        name for name in datasets if datasets[name]
     }
     (train,) = datasets["random_forest"]
     segregate = run.steps["segregate"]
@@ -133,11 +133,11 @@ def test_inputs_are_datasets_with_name_digest_and_source_and_exact_run_ids(run: 
 
 def test_only_the_newest_run_of_a_step_is_current(place: Experiment, again: PipelineRuns) -> None:
     for step in STEPS:
-        assert [one.info.run_id for one in place.current(step.name)] == [again.steps[step.name].info.run_id]
+        assert [current.info.run_id for current in place.current(step.name)] == [again.steps[step.name].info.run_id]
 
 
 def test_first_run_says_that_there_is_no_reference(run: PipelineRuns, again: PipelineRuns) -> None:
-    first, second = (one.steps["check_data"].data.tags["summary"] for one in (run, again))
+    first, second = (pipeline.steps["check_data"].data.tags["summary"] for pipeline in (run, again))
     assert "KS skipped: no reference: there is no champion yet" in first
     assert "was trained on this very data" in second
 
@@ -177,11 +177,11 @@ def test_model_takes_gaps_and_unknown_codes(model: PyFuncModel, test_split: pd.D
     rows.loc[0, "AGE"] = np.nan
     rows.loc[1, "EDUCATION"] = 99
     rows.loc[2, :] = np.nan
-    assert answer_of(model, rows)["probability"].between(0, 1).all()
+    assert predict_here(model, rows)["probability"].between(0, 1).all()
 
 
 def test_model_is_loaded_without_unpickling(run: PipelineRuns) -> None:
-    """In a process that refuses to look up any class for a pickle."""
+    """The process raises an error if pickle looks up a class."""
     code = """
 import sys, mlflow
 def refuse(event, args):
@@ -194,44 +194,44 @@ sys.addaudithook(refuse)
 print(mlflow.pyfunc.load_model(path).metadata.signature is not None)
 """
     uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export"
-    status, said = run_warm(code, uri)
-    assert status == 0, said
-    assert said.strip().endswith("True")
+    status, output = run_warm(code, uri)
+    assert status == 0, output
+    assert output.strip().endswith("True")
 
 
 def test_scikit_learn_pipeline_lies_beside_the_graph(run: PipelineRuns) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.steps['random_forest'].info.run_id}/model_export"))
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")]
-    kept = skops.io.load(folder / "artifacts" / "model.skops", trusted=TRUSTED_TYPES)
-    assert list(kept.named_steps) == ["encode", "forest"]
+    pipeline = skops.io.load(folder / "artifacts" / "model.skops", trusted=TRUSTED_TYPES)
+    assert list(pipeline.named_steps) == ["encode", "forest"]
 
 
 def test_predict_json_on_the_input_example_equals_in_process(
     run: PipelineRuns, model: PyFuncModel, tmp_path: Path
 ) -> None:
-    answer = predict(run, model_file(run, "serving_input_example.json"), "json", tmp_path)
+    answer = run_mlflow_predict(run, fetch_model_file(run, "serving_input_example.json"), "json", tmp_path)
     assert isinstance(model.input_example, pd.DataFrame)
-    expected = answer_of(model, model.input_example)
+    expected = predict_here(model, model.input_example)
     assert np.allclose(answer["probability"], expected["probability"], atol=0, rtol=0)
 
 
 def test_predict_csv_on_the_test_split_equals_in_process(
     place: Experiment, run: PipelineRuns, model: PyFuncModel, test_split: pd.DataFrame, tmp_path: Path
 ) -> None:
-    answer = predict(run, run.artifact(place, "segregate", "data/data_test.csv"), "csv", tmp_path)
-    expected = answer_of(model, test_split.astype(float))
+    answer = run_mlflow_predict(run, run.artifact(place, "segregate", "data/data_test.csv"), "csv", tmp_path)
+    expected = predict_here(model, test_split.astype(float))
     assert len(answer) == 8_990
     assert (answer["probability"].to_numpy() == expected["probability"].to_numpy()).all()
     assert (answer["class"].to_numpy() == expected["class"].to_numpy()).all()
 
 
-def model_file(run: PipelineRuns, name: str) -> Path:
+def fetch_model_file(run: PipelineRuns, name: str) -> Path:
     uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export/{name}"
     return Path(mlflow.artifacts.download_artifacts(uri))
 
 
-def predict(run: PipelineRuns, file: Path, content: str, folder: Path) -> pd.DataFrame:
-    """`mlflow models predict` on a file; the answer as a table."""
+def run_mlflow_predict(run: PipelineRuns, file: Path, content: str, folder: Path) -> pd.DataFrame:
+    """Run `mlflow models predict` on a file; return the predictions as a table."""
     uri = f"runs:/{run.steps['random_forest'].info.run_id}/model_export"
     output = folder / "answer.json"
     words = ["mlflow", "models", "predict", "-m", uri, "--env-manager", "local", "-t", content]

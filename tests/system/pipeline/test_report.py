@@ -29,7 +29,7 @@ from stepkit.table.tables import compute_sha256
 from tests.conftest import Experiment, create_experiment
 from tests.support.html_pages import Page
 from tests.support.pipelines import PipelineResult, make_small_forest, run_here, write_small_table
-from tests.system.pipeline.test_reuse import file_of
+from tests.system.pipeline.test_reuse import find_file
 
 GFM = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 LOADING = {"script", "iframe", "object", "embed", "video", "audio", "source", "base", "form", "foreignobject", "use"}
@@ -69,12 +69,12 @@ def failed(place: Experiment, table: Path, first: PipelineResult) -> PipelineRes
 
 def texts_of(run: Run) -> tuple[Page, str]:
     """The page and the Markdown that lie with a run."""
-    page, markdown = (file_of(run, name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    page, markdown = (find_file(run, name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
     return Page(page), markdown
 
 
 def evaluated(here: PipelineResult, name: str = "evaluation.json") -> Any:
-    return json.loads(file_of(here.runs.steps["evaluate"], name).read_text())
+    return json.loads(find_file(here.runs.steps["evaluate"], name).read_text())
 
 
 def anew(place: Experiment, run: Run, base: str = "") -> tuple[Page, str]:
@@ -84,7 +84,7 @@ def anew(place: Experiment, run: Run, base: str = "") -> tuple[Page, str]:
 
 def test_every_pipeline_leaves_a_report_and_names_it(first: PipelineResult) -> None:
     assert not first.error
-    assert str(file_of(first.runs.parent, "report.html")) in first.said
+    assert str(find_file(first.runs.parent, "report.html")) in first.said
     page, markdown = texts_of(first.runs.parent)
     registered = first.runs.steps["register"].data.tags
     title = f"Run report: {registered['model_name']} version {registered['model_version']}"
@@ -168,7 +168,7 @@ def test_every_plot_is_in_the_page(first: PipelineResult) -> None:
 
 def test_the_model_card_says_whose_data_they_are_and_what_they_are_not_for(first: PipelineResult) -> None:
     page, markdown = texts_of(first.runs.parent)
-    config = yaml.safe_load(file_of(first.runs.parent, "config/config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(find_file(first.runs.parent, "config/config.yaml").read_text(encoding="utf-8"))
     for text in (page.get_section("card"), " ".join(markdown.split("### Model card")[1].split("### ")[0].split())):
         assert "Not for decisions about a person" in text
         assert config["data"]["licence"] in text
@@ -214,7 +214,7 @@ def test_the_report_is_made_anew_from_the_tracking_server_alone(
     run_id = first.runs.parent.info.run_id
     main(["--run_id", run_id, "--output", str(tmp_path)])
     assert str(tmp_path / "report.html") in capsys.readouterr().out
-    again, before = (folder / "report.md" for folder in (tmp_path, file_of(first.runs.parent, "")))
+    again, before = (folder / "report.md" for folder in (tmp_path, find_file(first.runs.parent, "")))
     assert without_moment(again.read_text()) == without_moment(before.read_text())
 
 
@@ -241,7 +241,7 @@ def test_a_base_run_without_metrics_is_said(place: Experiment, second: PipelineR
 @pytest.fixture
 def evaluate(second: PipelineResult, tmp_path: Path) -> Iterator[Run]:
     """The run of evaluate; its files and those of the pipeline's run may be spoiled: they are put back afterwards."""
-    folders = [file_of(run, "") for run in (second.runs.parent, second.runs.steps["evaluate"])]
+    folders = [find_file(run, "") for run in (second.runs.parent, second.runs.steps["evaluate"])]
     for number, folder in enumerate(folders):
         shutil.copytree(folder, tmp_path / str(number))
     yield second.runs.steps["evaluate"]
@@ -251,7 +251,7 @@ def evaluate(second: PipelineResult, tmp_path: Path) -> Iterator[Run]:
 
 
 def test_a_verdict_that_is_gone_is_no_passed_verdict(place: Experiment, second: PipelineResult, evaluate: Run) -> None:
-    file_of(evaluate, "verdict.json").unlink()
+    find_file(evaluate, "verdict.json").unlink()
     page, markdown = anew(place, second.runs.parent)
     for text in (page.get_text("header"), markdown):
         assert "verdict.json of evaluate" in text
@@ -261,7 +261,7 @@ def test_a_verdict_that_is_gone_is_no_passed_verdict(place: Experiment, second: 
 
 
 def test_an_altered_evaluation_is_not_shown(place: Experiment, second: PipelineResult, evaluate: Run) -> None:
-    file = file_of(evaluate, "evaluation.json")
+    file = find_file(evaluate, "evaluation.json")
     file.write_text(file.read_text().replace('"value": 0.', '"value": 0.9'))
     page, markdown = anew(place, second.runs.parent)
     assert "evaluation.json of evaluate" in markdown
@@ -273,7 +273,7 @@ def test_an_altered_evaluation_is_not_shown(place: Experiment, second: PipelineR
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": "none"}', "{}", '{"metrics": {"roc_auc": null}}'])
 def test_a_form_that_is_not_known_is_said(place: Experiment, second: PipelineResult, evaluate: Run, text: str) -> None:
-    file = file_of(evaluate, "evaluation.json")
+    file = find_file(evaluate, "evaluation.json")
     before = evaluate.data.tags[OUTPUT + "evaluation.json"]
     file.write_text(text)
     place.client.set_tag(evaluate.info.run_id, OUTPUT + "evaluation.json", f"sha256:{compute_sha256(file)}")
@@ -288,8 +288,8 @@ def test_when_everything_is_gone_there_is_still_a_page(
     place: Experiment, second: PipelineResult, evaluate: Run
 ) -> None:
     for run in (second.runs.parent, evaluate):
-        shutil.rmtree(file_of(run, ""))
-        file_of(run, "").mkdir()
+        shutil.rmtree(find_file(run, ""))
+        find_file(run, "").mkdir()
     page, markdown = anew(place, second.runs.parent)
     assert "config/config.yaml of the pipeline's run is not in the artifact store" in markdown
     assert "evaluate" in page.get_section("steps")
@@ -301,7 +301,7 @@ def forged(place: Experiment, tags: dict[str, str], texts: dict[str, str], paren
     run = place.client.create_run(place.id, tags={**above, **tags})
     for name, text in texts.items():
         place.client.log_text(run.info.run_id, text, name)
-        file = file_of(run, name)
+        file = find_file(run, name)
         tags = {OUTPUT + name: f"sha256:{compute_sha256(file)}", SIZE + name: str(file.stat().st_size)}
         place.client.log_batch(run.info.run_id, tags=[RunTag(*pair) for pair in tags.items()])
     place.client.set_terminated(run.info.run_id, status or "FINISHED")

@@ -1,4 +1,4 @@
-"""Finished work is not done again, and what has to be done again says why."""
+"""Reuse of finished step runs, and the reasons why a step runs again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def place(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def run(place: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PipelineResult]:
-    """Run the pipeline on one small table, in one experiment: each test finds what those before it left."""
+    """Run the pipeline on one small table in one experiment. Each test sees the runs of the earlier ones."""
     table = write_small_table(tmp_path_factory.mktemp("table"))
 
     def call(*options: str) -> PipelineResult:
@@ -50,15 +50,15 @@ def first(run: Callable[..., PipelineResult]) -> PipelineResult:
     return run()
 
 
-def run_ids(here: PipelineResult) -> dict[str, str]:
-    return {name: one.info.run_id for name, one in here.runs.steps.items()}
+def get_run_ids(result: PipelineResult) -> dict[str, str]:
+    return {name: run.info.run_id for name, run in result.runs.steps.items()}
 
 
-def file_of(run: Run, artifact: str) -> Path:
+def find_file(run: Run, artifact: str) -> Path:
     return Path(unquote(urlsplit(run.info.artifact_uri).path)) / artifact
 
 
-def file_of_model(place: Experiment, run: Run) -> Path:
+def find_model_folder(place: Experiment, run: Run) -> Path:
     location = place.client.get_logged_model(run.data.tags["model_id"]).artifact_location
     return Path(unquote(urlsplit(location).path))
 
@@ -72,10 +72,10 @@ def test_nothing_changed_nothing_runs(
     before = len(place.client.search_runs([place.id]))
     again = run()
     assert again.states == dict.fromkeys(ALL, "reused")
-    assert run_ids(again) == run_ids(first)
+    assert get_run_ids(again) == get_run_ids(first)
     assert again.runs.parent.info.run_id != first.runs.parent.info.run_id
     assert again.runs.parent.data.metrics == first.runs.parent.data.metrics
-    assert len(place.client.search_runs([place.id])) == before + 1, "the pipeline's own run and no other"
+    assert len(place.client.search_runs([place.id])) == before + 1, "only the pipeline run is new"
 
 
 def test_a_version_that_lost_its_alias_is_registered_again(
@@ -83,7 +83,7 @@ def test_a_version_that_lost_its_alias_is_registered_again(
 ) -> None:
     place.client.delete_registered_model_alias(place.id_name, "champion")
     after = run().states
-    assert after.pop("register") == "ran version 1 is not the champion any more"
+    assert after.pop("register") == "ran version 1 is no longer the champion"
     assert set(after.values()) == {"reused"}
     assert str(place.client.get_model_version_by_alias(place.id_name, "champion").version) == "2"
 
@@ -99,7 +99,7 @@ def test_another_parameter_runs_its_step_and_those_that_read_its_output(
     assert [states[name] for name in ("download", "preprocess", "check_data")] == ["reused"] * 3
     back = run("main.execute_steps=[download,preprocess,segregate,random_forest]")
     assert set(back.states.values()) == {"reused"}
-    # what was reused last is what a step alone reads from
+    # a step that is run alone reads the run that was reused last
     (current,) = place.current("segregate")
     assert current.info.run_id == first.runs.steps["segregate"].info.run_id
     deeper = run("random_forest_pipeline.random_forest.max_depth=6", "main.execute_steps=[segregate,random_forest]")
@@ -113,14 +113,14 @@ def replace_by_link(path: Path) -> None:
 
 
 def alter_one_byte(path: Path) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    body = path.read_bytes()
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
 
 
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (lambda path: path.unlink(), "is gone"),
+        (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "has 1,000 bytes"),
         (alter_one_byte, "was altered"),
         (replace_by_link, "was altered"),
@@ -131,23 +131,23 @@ def test_a_lost_artifact_is_made_anew(
     run: Callable[..., PipelineResult], first: PipelineResult, damage: Callable[[Path], object], why: str
 ) -> None:
     steps = "main.execute_steps=[download,preprocess,segregate]"
-    path = file_of(run(steps).runs.steps["preprocess"], "preprocessed_data.csv")
-    whole = path.read_bytes()
+    path = find_file(run(steps).runs.steps["preprocess"], "preprocessed_data.csv")
+    body = path.read_bytes()
     damage(path)
-    mended = run(steps)
-    assert mended.states["preprocess"].startswith(f"ran its artifact preprocessed_data.csv {why}")
-    assert file_of(mended.runs.steps["preprocess"], "preprocessed_data.csv").read_bytes() == whole
-    assert mended.states["segregate"] == "reused", "the artifact is the same as before"
+    repaired = run(steps)
+    assert repaired.states["preprocess"].startswith(f"ran its artifact preprocessed_data.csv {why}")
+    assert find_file(repaired.runs.steps["preprocess"], "preprocessed_data.csv").read_bytes() == body
+    assert repaired.states["segregate"] == "reused", "the artifact is the same as before"
 
 
 def test_a_lost_model_is_trained_and_judged_anew(
     run: Callable[..., PipelineResult], place: Experiment, first: PipelineResult
 ) -> None:
-    (file_of_model(place, first.runs.steps["random_forest"]) / "artifacts" / "model.onnx").unlink()
-    mended = run()
-    assert mended.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
-    assert mended.states["evaluate"].startswith("ran ")
-    assert mended.states["register"].startswith("ran ")
+    (find_model_folder(place, first.runs.steps["random_forest"]) / "artifacts" / "model.onnx").unlink()
+    repaired = run()
+    assert repaired.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
+    assert repaired.states["evaluate"].startswith("ran ")
+    assert repaired.states["register"].startswith("ran ")
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def test_a_model_is_intact_only_if_each_file_is_the_one_that_was_logged(
     place: Experiment, first: PipelineResult, tmp_path: Path, damage: Callable[[Path], object], words: str, name: str
 ) -> None:
     run = place.current("random_forest")[0]
-    folder = file_of_model(place, run)
+    folder = find_model_folder(place, run)
     assert explain_not_intact(place.client, run) == ""
-    kept = shutil.copytree(folder, tmp_path / "kept")
+    backup = shutil.copytree(folder, tmp_path / "kept")
     damage(folder / name)
     try:
         expected = words.format(name, parent=name.rpartition("artifacts/")[1])
         assert f"its artifact {expected}" in [f"{problem}" for problem in _iter_losses(place.client, run)]
     finally:
         shutil.rmtree(folder)
-        shutil.copytree(kept, folder)
+        shutil.copytree(backup, folder)
     assert explain_not_intact(place.client, run) == ""
 
 
@@ -182,9 +182,10 @@ def test_why_a_step_ran_again_is_told_against_the_same_data_set_and_model(
     run: Callable[..., PipelineResult], first: PipelineResult
 ) -> None:
     steps = "main.execute_steps=[download,preprocess,segregate]"
-    other = run("data.name=other", steps)
+    other_data_set = run("data.name=other", steps)
     assert (
-        other.states["preprocess"] == f"ran first run of this data set for {first.runs.parent.data.tags['model_name']}"
+        other_data_set.states["preprocess"]
+        == f"ran first run of this data set for {first.runs.parent.data.tags['model_name']}"
     )
     again = run("data.test_size=0.4", steps)
     assert again.states["segregate"] == "ran test_size 0.3 -> 0.4"
@@ -199,9 +200,9 @@ def test_a_step_that_fails_is_where_the_next_pipeline_goes_on(
     assert "NO_SUCH" in str(failed.error)
     assert failed.states["random_forest"].startswith("failed")
     assert failed.states["evaluate"] == "not run"
-    mended = run("data.val_size=0.4", "main.execute_steps=[download,preprocess,check_data,segregate,random_forest]")
-    assert mended.states["segregate"] == "reused"
-    assert "val_size 0.3 -> 0.4" in mended.states["random_forest"]
+    repaired = run("data.val_size=0.4", "main.execute_steps=[download,preprocess,check_data,segregate,random_forest]")
+    assert repaired.states["segregate"] == "reused"
+    assert "val_size 0.3 -> 0.4" in repaired.states["random_forest"]
 
 
 def test_reuse_can_be_turned_off_for_all_or_for_one_step(
@@ -210,8 +211,8 @@ def test_reuse_can_be_turned_off_for_all_or_for_one_step(
     steps = "main.execute_steps=[download,preprocess]"
     off = run("main.reuse=false", steps)
     assert off.states == dict.fromkeys(("download", "preprocess"), "ran main.reuse is false")
-    one = run("main.rerun=preprocess", steps)
-    assert one.states == {"download": "reused", "preprocess": "ran main.rerun names it"}
+    rerun = run("main.rerun=preprocess", steps)
+    assert rerun.states == {"download": "reused", "preprocess": "ran main.rerun names it"}
 
 
 @pytest.mark.parametrize("behaviour", ["etag", "dated", "good"])
@@ -223,8 +224,11 @@ def test_a_download_is_reused_while_the_server_names_the_same_version(
     options = [f"data.file_url={faulty_server.url(path)}", "main.execute_steps=[download,preprocess]"]
     run_here(experiment, *options)
     again = run_here(experiment, *options).states
-    if behaviour == "good":  # names no version: the step that follows goes by the digest
-        assert again == {"download": "ran its source names neither ETag nor time of change", "preprocess": "reused"}
+    if behaviour == "good":  # without a version, the next step compares the digest
+        assert again == {
+            "download": "ran its source has neither an ETag nor a modification time",
+            "preprocess": "reused",
+        }
         return
     assert again == {"download": "reused", "preprocess": "reused"}
     assert faulty_server.asked[path] == 1
@@ -254,7 +258,7 @@ def test_a_mistyped_reference_is_told_by_check_data(
 def test_artifacts_on_a_store_that_does_not_answer_cannot_be_reused(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is still known to the tracking server; what it has published is out of reach."""
+    """The tracking server still has the run, but its artifacts cannot be reached."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     client = mlflow.MlflowClient(store)
     away = f"mlflow-artifacts://127.0.0.1:{find_free_port()}/away"
@@ -268,8 +272,8 @@ def test_two_pipelines_that_compute_the_same_at_once_both_end_well(experiment: E
     where = [f"main.experiment_name='{experiment.name}'", f"data.file_url={write_small_table(tmp_path, rows=300)}"]
     config = parse_config(compose_config(*where, "main.execute_steps=[download,preprocess,segregate]"))
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(run_single, config, Console(file=io.StringIO())) for _ in range(2)]
-    assert [one.exception() for one in both] == [None, None]
+        tasks = [pool.submit(run_single, config, Console(file=io.StringIO())) for _ in range(2)]
+    assert [task.exception() for task in tasks] == [None, None]
     pipelines = list_pipelines(experiment)
     assert len(pipelines) == 2
     for pipeline in pipelines:

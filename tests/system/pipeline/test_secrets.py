@@ -1,4 +1,4 @@
-"""Marked secrets go through a pipeline and a scorer, and are in no store, artifact, log or answer afterwards."""
+"""Marked secrets that pass through a pipeline and a scorer, and must not be in any store, artifact, log or response."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from tests.support.scoring_servers import start_scorer
 MARK = "XqSECRETqX"
 KEY = f"{MARK}-scorer"
 UNHEARD_OF = 987654321.25
-"""A value of a row that stands nowhere else."""
+"""Value of a row that occurs nowhere else."""
 
 
 @pytest.fixture(scope="module")
 def secrets(log_server: str) -> Iterator[dict[str, str]]:
-    """The environment's secrets: keys, passwords, and a signed address of the data at a real server."""
+    """Secrets in the environment: keys, passwords, and a signed URL of the data on a real server."""
     with pytest.MonkeyPatch.context() as patch, FaultyServer() as server:
         server.files["clients.csv"] = simulate_clients(SMALL_ROWS, seed=4).to_csv(index=False).encode()
+        log_url = create_database(log_server).replace("@", f":{MARK}/log@", 1)
         values = {
             "AWS_SECRET_ACCESS_KEY": f"{MARK}-aws",
             "MLFLOW_TRACKING_USERNAME": "someone",
             "MLFLOW_TRACKING_PASSWORD": f"{MARK}-mlflow",
             "SCORER_API_KEY": KEY,
-            "PREDICTION_LOG_URL": f"{create_database(log_server).replace('@', f':{MARK}/log@', 1)}?sslpassword={MARK}-ssl",
+            "PREDICTION_LOG_URL": f"{log_url}?sslpassword={MARK}-ssl",
             "DATA_URL": f"{server.url('good/clients.csv')}?X-Amz-Signature={MARK}-signed",
             "NO_DATA_URL": f"{server.url('forbidden/clients.csv')}?part={MARK}-signed",
             "CUT_DATA_URL": f"{server.url('cut/clients.csv')}?part={MARK}-signed",
@@ -50,7 +51,7 @@ def secrets(log_server: str) -> Iterator[dict[str, str]]:
 
 @dataclass
 class Ran:
-    """What a pipeline and a scorer left and said."""
+    """Files and output of a pipeline and a scorer."""
 
     place: Experiment
     pipeline: PipelineResult
@@ -71,7 +72,7 @@ def ran(store: str, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFa
     place = create_experiment("secrets", folder)
     pipeline = run_here(place, "data.file_url='env:DATA_URL'", *make_small_forest())
     assert pipeline.error is None
-    row = {**first_row(pipeline, place), "LIMIT_BAL": UNHEARD_OF}
+    row = {**read_first_row(pipeline, place), "LIMIT_BAL": UNHEARD_OF}
     with start_scorer(folder, place.id_name, log_url="", env=secrets) as server:
         answers = [
             server.score(to_split([row]), **{"X-API-Key": KEY}),
@@ -81,28 +82,28 @@ def ran(store: str, secrets: dict[str, str], tmp_path_factory: pytest.TempPathFa
         ]
         assert server.end() == 0
     assert [answer.status_code for answer in answers[:3]] == [200, 401, 400]
-    said = "\n".join([pipeline.said, *(f"{answer.headers}\n{answer.text}" for answer in answers)])
-    return Ran(place, pipeline, folder, said)
+    output = "\n".join([pipeline.said, *(f"{answer.headers}\n{answer.text}" for answer in answers)])
+    return Ran(place, pipeline, folder, output)
 
 
-def first_row(pipeline: PipelineResult, place: Experiment) -> dict[str, float]:
+def read_first_row(pipeline: PipelineResult, place: Experiment) -> dict[str, float]:
     table = pipeline.runs.table(place, "segregate", "data/data_test.csv").drop(columns="default")
     return {str(name): float(value) for name, value in table.iloc[0].items()}
 
 
-def holding(mark: str, files: list[Path]) -> list[str]:
+def list_files_with(mark: str, files: list[Path]) -> list[str]:
     return [path.name for path in files if mark.encode() in path.read_bytes()]
 
 
 def test_the_search_would_find_what_is_kept(ran: Ran) -> None:
-    """The address without its signature is on record, and the row is in the log of predictions."""
+    """The URL without its signature is in the store, and the row is in the prediction log."""
     assert len(ran.files) > 30
-    assert "mlflow.db" in holding("env:DATA_URL", ran.files)
-    assert "mlflow.db" in holding("/good/clients.csv", ran.files)
+    assert "mlflow.db" in list_files_with("env:DATA_URL", ran.files)
+    assert "mlflow.db" in list_files_with("/good/clients.csv", ran.files)
 
 
 def test_no_store_artifact_or_log_holds_a_secret(ran: Ran) -> None:
-    assert holding(MARK, ran.files) == []
+    assert list_files_with(MARK, ran.files) == []
 
 
 def test_nothing_that_was_printed_or_answered_holds_a_secret(ran: Ran) -> None:
@@ -110,16 +111,16 @@ def test_nothing_that_was_printed_or_answered_holds_a_secret(ran: Ran) -> None:
 
 
 def test_the_prediction_log_holds_the_row_and_no_secret(ran: Ran, secrets: dict[str, str]) -> None:
-    kept = read_log(secrets["PREDICTION_LOG_URL"]).to_csv()
-    assert "987654321" in kept
-    assert MARK not in kept
+    logged = read_log(secrets["PREDICTION_LOG_URL"]).to_csv()
+    assert "987654321" in logged
+    assert MARK not in logged
 
 
 def test_the_scorers_log_lines_hold_no_value_of_a_row(ran: Ran) -> None:
     logs = list(ran.folder.glob("scorer-*.log"))
     assert len(logs) == 1
     assert logs[0].stat().st_size > 0
-    assert holding("987654321", logs) == []
+    assert list_files_with("987654321", logs) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_download_that_fails_names_the_address_without_its_query(
     assert ended.status == 1
     assert [word for word in (words, "/clients.csv") if word not in ended.message] == []
     assert MARK not in ended.message + ended.log
-    assert holding(MARK, [path for path in tmp_path.rglob("*") if path.is_file()]) == []
+    assert list_files_with(MARK, [path for path in tmp_path.rglob("*") if path.is_file()]) == []
 
 
 def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path) -> None:

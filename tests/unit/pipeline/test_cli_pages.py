@@ -1,4 +1,4 @@
-"""pipeline.cli: a message ends with the page that goes on, and that page is there."""
+"""pipeline.cli: each error message ends with a page of the documentation that exists."""
 
 from __future__ import annotations
 

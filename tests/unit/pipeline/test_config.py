@@ -1,4 +1,4 @@
-"""pipeline.config: the real config.yaml fits its schema, and what does not is one clear line."""
+"""pipeline.config: config.yaml matches its schema, and each error in the configuration is one line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from stepkit.settings.evaluate import Evaluation, read_evaluation
 from tests.support.small_data import compose_config
 
 
-def complaint(*overrides: str) -> str:
-    """What a person reads after `overrides` that Hydra or the schema does not take; it must be one line."""
+def get_error_text(*overrides: str) -> str:
+    """Return the error text for invalid overrides, which must be one line."""
     with pytest.raises((ConfigError, HydraException)) as caught:
         parse_config(compose_config(*overrides))
     error = caught.value
@@ -61,11 +61,11 @@ PUBLIC = [
 
 @pytest.mark.parametrize("overrides", [PUBLIC, ["data.stratify=null"]], ids=["values", "null"])
 def test_the_public_keys_can_be_set(overrides: list[str]) -> None:
-    whole = OmegaConf.create(parse_config(compose_config(*overrides)).model_dump(by_alias=True))
+    config = OmegaConf.create(parse_config(compose_config(*overrides)).model_dump(by_alias=True))
     for override in overrides:
         key, value = override.split("=", 1)
-        found = str(OmegaConf.select(whole, key))
-        assert found.replace("'", "").replace(" ", "") == ("None" if value == "null" else value), key
+        configured = str(OmegaConf.select(config, key))
+        assert configured.replace("'", "").replace(" ", "") == ("None" if value == "null" else value), key
 
 
 def test_one_step_and_one_digest_need_no_list() -> None:
@@ -74,44 +74,50 @@ def test_one_step_and_one_digest_need_no_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
-        ("main.experiment_nam=x", "'main.experiment_nam'; did you mean 'main.experiment_name'?"),
-        ("+main.experiment_nam=x", "'main.experiment_nam'; did you mean 'main.experiment_name'?"),
-        ("+regster.model_name=x", "'regster'; did you mean 'register'?"),
-        ("serve.keepdays=9", "'serve.keepdays'; did you mean 'serve.keep_days'?"),
-        ("+zzz=1", "'zzz'. The known keys stand in config.yaml."),
-        ("zzz=1", "'zzz'. The known keys stand in config.yaml."),
+        (
+            "main.experiment_nam=x",
+            "main.experiment_nam: unknown configuration key; did you mean 'main.experiment_name'?",
+        ),
+        (
+            "+main.experiment_nam=x",
+            "main.experiment_nam: unknown configuration key; did you mean 'main.experiment_name'?",
+        ),
+        ("+regster.model_name=x", "regster: unknown configuration key; did you mean 'register'?"),
+        ("serve.keepdays=9", "serve.keepdays: unknown configuration key; did you mean 'serve.keep_days'?"),
+        ("+zzz=1", "zzz: unknown configuration key. See config.yaml for all keys."),
+        ("zzz=1", "zzz: unknown configuration key. See config.yaml for all keys."),
     ],
 )
-def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, said: str) -> None:
-    assert complaint(override) == f"unknown configuration key {said}"
+def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, message: str) -> None:
+    assert get_error_text(override) == message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data.test_size=1.5", ("data.test_size", "less than 1", "found: 1.5")),
+        ("data.test_size=1.5", ("data.test_size", "less than 1", "found 1.5")),
         ("data.ks_alpha=1", ("data.ks_alpha", "less than 1")),
         ("segregate.artifact_root=a/b", ("segregate.artifact_root", "a/b")),
         ("evaluate.level=1", ("evaluate.level", "less than 1")),
-        ("data.val_size=big", ("data.val_size", "valid number", "found: big")),
-        ("main.random_seed=seven", ("main.random_seed", "valid integer", "found: seven")),
-        ("main.random_seed=-1", ("main.random_seed", "found: -1")),
+        ("data.val_size=big", ("data.val_size", "valid number", "found big")),
+        ("main.random_seed=seven", ("main.random_seed", "valid integer", "found seven")),
+        ("main.random_seed=-1", ("main.random_seed", "found -1")),
         ("main.execute_steps=[]", ("main.execute_steps", "at least 1")),
-        ("download.attempts=0", ("download.attempts", "found: 0")),
+        ("download.attempts=0", ("download.attempts", "found 0")),
         ("preprocess.artifact_name=table.xlsx", ("preprocess.artifact_name", "table.xlsx")),
         ('register.model_name="Bob\'s loans"', ("register.model_name", "cannot contain", "'")),
         ("register.model_name=''", ("register.model_name", "1 to 250 characters")),
         (f"register.model_name={'x' * 251}", ("register.model_name", "found 251 characters")),
         ("register.replace_data_set=maybe", ("register.replace_data_set", "valid boolean")),
-        ("serve.port=70000", ("serve.port", "less than or equal to 65535", "found: 70000")),
-        ("serve.when_unavailable=wait", ("serve.when_unavailable", "'refuse' or 'answer'", "found: wait")),
+        ("serve.port=70000", ("serve.port", "less than or equal to 65535", "found 70000")),
+        ("serve.when_unavailable=wait", ("serve.when_unavailable", "'refuse' or 'answer'", "found wait")),
         ("data.file_url=null", ("data.file_url", "valid string")),
-        ("evaluate.on_reject=stop", ("evaluate.on_reject", "'warn' or 'fail'", "found: stop")),
+        ("evaluate.on_reject=stop", ("evaluate.on_reject", "'warn' or 'fail'", "found stop")),
         ("evaluate.resamples=10", ("evaluate.resamples", "greater than or equal to 100")),
-        ("evaluate.gate.metric=auc", ("evaluate.gate.metric", "'roc_auc'", "found: auc")),
+        ("evaluate.gate.metric=auc", ("evaluate.gate.metric", "'roc_auc'", "found auc")),
         ("+evaluate.gate.floors.auc=0.7", ("evaluate.gate.floors.auc", "'roc_auc'")),
         ("evaluate.costs.false_positive=-1", ("evaluate.costs", "a mistake must not cost less")),
         ("random_forest_pipeline.threshold=f2", ("random_forest_pipeline.threshold", "'f1' or 'cost'")),
@@ -124,7 +130,7 @@ def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, s
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(override: str, words: tuple[str, ...]) -> None:
-    text = complaint(override)
+    text = get_error_text(override)
     assert [word for word in words if word not in text] == [], text
 
 
@@ -140,13 +146,13 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(override: str, 
     ids=["unknown data set", "interpolation", "interpolation of nothing", "no value", "open bracket"],
 )
 def test_what_hydra_cannot_compose_is_one_line_that_names_it(override: str, words: tuple[str, ...]) -> None:
-    text = complaint(override)
+    text = get_error_text(override)
     assert [word for word in words if word not in text] == [], text
 
 
 def test_a_known_key_that_stands_in_no_file_yet_can_be_added_with_a_plus_sign() -> None:
     key = "random_forest_pipeline.random_forest.max_leaf_nodes"
-    assert f"+{key}" in complaint(f"{key}=4")
+    assert f"+{key}" in get_error_text(f"{key}=4")
     assert parse_config(compose_config(f"+{key}=4")).random_forest_pipeline.random_forest.max_leaf_nodes == 4
 
 
@@ -176,7 +182,7 @@ def test_a_value_that_hydra_cannot_read_is_a_text(typed: str, read: str) -> None
     ],
 )
 def test_a_parameter_outside_hydra_options_is_one_line_with_the_right_form(argv: list[str], command: str) -> None:
-    with pytest.raises(ConfigError, match="unknown parameter 'data") as raised:
+    with pytest.raises(ConfigError, match=r"^data(\.file_url)?: unknown parameter") as raised:
         split_options(argv)
     assert command in str(raised.value)
 
@@ -199,24 +205,24 @@ def test_hydra_options_are_split_as_a_shell_would_with_flags_first(argv: list[st
 
 
 def test_options_with_an_open_quote_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"hydra_options cannot be split into words: .* Check its quotes: 'a=1"):
+    with pytest.raises(ConfigError, match=r"^hydra_options: .* Check the quotes: 'a=1"):
         split_options(["--hydra_options", "'a=1"])
 
 
 def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
-    """A key that is left out means the same; and a lone step reads this very file."""
+    """A missing key has the same default, and `evaluate` reads this file when it is run alone."""
     assert read_evaluation(ROOT / "config.yaml") == Evaluation() == parse_config(compose_config()).evaluate
     written = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["evaluate"]
     assert flatten(written, depth=2).keys() == flatten(Evaluation().model_dump(), depth=2).keys()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "subject"),
     [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev"), ("- 1", "dictionary")],
 )
-def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, said: str) -> None:
+def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, subject: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(BadParameter, match=said):
+    with pytest.raises(BadParameter, match=subject):
         read_evaluation(tmp_path / "own.yaml")
     with pytest.raises(BadParameter, match="no settings of the evaluation"):
         read_evaluation(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""pipeline.external_state: by what a step knows that the data at their source are the same as before."""
+"""pipeline.external_state: the version of the source data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.small_data import compose_config
 pytestmark = pytest.mark.slow
 
 
-def version_of(url: str) -> str:
+def find_version(url: str) -> str:
     config = parse_config(compose_config(f"data.file_url={url}"))
     return describe_source(StepContext(MlflowClient("sqlite://"), config, "0", {}))["source"]
 
@@ -25,18 +25,18 @@ def test_a_file_is_known_by_its_digest(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("a\n1\n")
     digest = f"sha256:{hashlib.sha256(table.read_bytes()).hexdigest()}"
-    assert version_of(str(table)) == version_of(table.as_uri()) == digest
-    assert version_of(str(tmp_path / "none.csv")) == ""
+    assert find_version(str(table)) == find_version(table.as_uri()) == digest
+    assert find_version(str(tmp_path / "none.csv")) == ""
 
 
 def test_a_table_in_a_store_is_known_by_what_the_store_says_of_it() -> None:
     store, url = fsspec.filesystem("memory"), "memory://folder/table.csv"
     try:
         store.pipe("/folder/table.csv", b"a\n1\n")
-        first = version_of(url)
-        assert first == version_of(url) != ""
+        first = find_version(url)
+        assert first == find_version(url) != ""
         store.pipe("/folder/table.csv", b"a\n1\n2\n")
-        assert version_of(url) not in ("", first)
+        assert find_version(url) not in ("", first)
     finally:
         store.rm("/folder", recursive=True)
-    assert version_of(url) == ""
+    assert find_version(url) == ""

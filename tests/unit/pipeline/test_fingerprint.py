@@ -1,4 +1,4 @@
-"""pipeline.reuse.fingerprint: what invalidates finished work, and how that is said."""
+"""pipeline.reuse.fingerprint: the changes that invalidate a finished run, and their description."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    forget()
+    clear_caches()
     yield tmp_path
-    forget()
+    clear_caches()
 
 
-def forget() -> None:
+def clear_caches() -> None:
     for cached in (fingerprint._find_reached_files, fingerprint._find_imported_files, fingerprint._compute_file_digest):
         cached.cache_clear()
 
 
-def changed_by(copy: Path, step: str, file: str, text: str, *packed: str) -> list[str]:
-    """What is said of `step` after `text` was appended to a file."""
+def describe_change_after(copy: Path, step: str, file: str, text: str, *packed: str) -> list[str]:
+    """Append `text` to a file; return the differences in the fingerprint of `step`."""
     before = compute_code_parts(step, *packed)
     with (copy / file).open("a", encoding="utf-8", newline="") as target:
         target.write(text)
-    forget()
+    clear_caches()
     return describe_differences(before, compute_code_parts(step, *packed))
 
 
@@ -50,36 +50,38 @@ def changed_by(copy: Path, step: str, file: str, text: str, *packed: str) -> lis
         ("preprocess", "preprocess/run.py"),
         ("preprocess", "preprocess/conda.yml"),
         ("preprocess", "preprocess/MLproject"),
-        ("preprocess", "stepkit/step/artifacts.py"),  # imported by it
-        ("preprocess", "stepkit/table/columns.py"),  # imported by what it imports
-        ("check_data", "check_data/data_tests.py"),  # which pytest runs by its path
-        ("random_forest", "random_forest/predictor.py"),  # as MLflow does
+        ("preprocess", "stepkit/step/artifacts.py"),  # imported by the step
+        ("preprocess", "stepkit/table/columns.py"),  # imported by an imported module
+        ("check_data", "check_data/data_tests.py"),  # run by pytest
+        ("random_forest", "random_forest/predictor.py"),  # run by MLflow
     ],
 )
 def test_every_file_that_a_step_executes_counts(copy: Path, step: str, file: str) -> None:
-    assert changed_by(copy, step, file, "\n# another word\n") == [f"{file} changed"]
+    assert describe_change_after(copy, step, file, "\n# another word\n") == [f"{file} changed"]
 
 
 @pytest.mark.parametrize("file", ["stepkit/model/plots.py", "stepkit/table/split.py", "random_forest/run.py"])
 def test_what_it_does_not_import_does_not_count(copy: Path, file: str) -> None:
-    assert changed_by(copy, "preprocess", file, "\n# another word\n") == []
+    assert describe_change_after(copy, "preprocess", file, "\n# another word\n") == []
 
 
 def test_what_is_packed_into_the_model_counts(copy: Path) -> None:
     packed = copy / "prediction_log" / "writer.py"
     packed.parent.mkdir(parents=True)
     packed.write_text("one = 1\n")
-    said = changed_by(copy, "random_forest", "prediction_log/writer.py", "two = 2\n", *BY_NAME["random_forest"].packs)
-    assert said == ["prediction_log/writer.py changed"]
+    changes = describe_change_after(
+        copy, "random_forest", "prediction_log/writer.py", "two = 2\n", *BY_NAME["random_forest"].packs
+    )
+    assert changes == ["prediction_log/writer.py changed"]
 
 
 def test_a_new_import_brings_its_file_in_and_line_ends_do_not_count(copy: Path) -> None:
     path, before = copy / "preprocess" / "run.py", compute_code_parts("preprocess")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    forget()
+    clear_caches()
     assert compute_code_parts("preprocess") == before
-    said = changed_by(copy, "preprocess", "preprocess/run.py", "\nfrom stepkit.table import split\n")
-    assert said == ["preprocess/run.py changed", "stepkit/table/split.py is new"]
+    changes = describe_change_after(copy, "preprocess", "preprocess/run.py", "\nfrom stepkit.table import split\n")
+    assert changes == ["preprocess/run.py changed", "stepkit/table/split.py is new"]
 
 
 def test_differences_are_said_in_words() -> None:
@@ -102,7 +104,7 @@ def test_differences_are_said_in_words() -> None:
     del now["code:stepkit/table/tables.py"]
     assert describe_differences(before, now) == [
         "output of segregate changed",
-        "stepkit/table/tables.py is gone",
+        "stepkit/table/tables.py was removed",
         "champion none -> version 3",
         "columns changed",
         "new is new",
@@ -127,7 +129,7 @@ def test_settings_are_named_one_by_one_to_the_second_level() -> None:
 
 @pytest.fixture
 def switching_threads() -> Iterator[None]:
-    """Let another thread go on in the middle of each garbage collection, which comes often."""
+    """Make garbage collections frequent, and switch to another thread during each of them."""
     before, switch = gc.get_threshold(), lambda *_: time.sleep(0)
     gc.callbacks.append(switch)
     gc.set_threshold(50)
@@ -140,7 +142,7 @@ def switching_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("switching_threads")
 def test_jobs_in_threads_may_look_at_code_at_the_same_moment() -> None:
     files = sorted((ROOT / "pipeline").glob("*.py")) * 3
-    look = fingerprint._find_imported_files.__wrapped__  # not what another job has found
+    find_files = fingerprint._find_imported_files.__wrapped__  # without the cache
     with ThreadPoolExecutor(4) as pool:
-        looks = [pool.submit(lambda: [look(file) for file in files]) for _ in range(4)]
-    assert len({len(one.result()) for one in looks}) == 1
+        lookups = [pool.submit(lambda: [find_files(file) for file in files]) for _ in range(4)]
+    assert len({len(lookup.result()) for lookup in lookups}) == 1

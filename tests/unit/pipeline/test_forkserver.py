@@ -1,4 +1,4 @@
-"""The process from which steps start: what is imported stays out of garbage collection, and the rest is collected."""
+"""The forkserver and its pause of garbage collection."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline.launch.forkserver import WarmProcess, pause_gc, stop_forkserver, w
 
 def test_what_is_made_meanwhile_is_frozen_and_collecting_goes_on_even_if_it_is_interrupted() -> None:
     before = gc.get_freeze_count()
-    kept: list[list[int]] = []
+    created: list[list[int]] = []
     with suppress(KeyboardInterrupt), pause_gc():
-        kept += [[] for _ in range(1000)]
+        created += [[] for _ in range(1000)]
         assert not gc.isenabled()
         raise KeyboardInterrupt
-    assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.get_freeze_count() >= before + len(created)
     assert gc.isenabled()
     gc.unfreeze()
 

@@ -1,4 +1,4 @@
-"""pipeline.execution.progress: plain lines where there is no terminal, live ones where there is."""
+"""pipeline.execution.progress: live lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_without_a_terminal_each_change_of_state_is_one_plain_line_as_it_is() ->
     display = Display(Console(file=output, width=60), ["preprocess", "check_data", "segregate"])
     with display.show_live():
         display.start("preprocess")
-        display.update("preprocess", "not shown: only the last word is")
+        display.update("preprocess", "not printed: only the final text is")
         display.end("preprocess", DONE, LONG)
         display.start("check_data")
         display.skip_waiting()

@@ -1,4 +1,4 @@
-"""Which steps may start, which commands the warm launcher understands, and what is shown of a crash."""
+"""Steps that may start, commands that the warm launcher parses, and the lines shown after a crash."""
 
 from __future__ import annotations
 

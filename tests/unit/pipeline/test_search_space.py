@@ -1,4 +1,4 @@
-"""The swept overrides of a search as the distributions that Optuna draws from."""
+"""Conversion of swept overrides to the distributions of Optuna."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.config import ConfigError
 from pipeline.sweep.search_space import build_space
 
 
-def distribution(override: str) -> BaseDistribution:
-    (found,) = build_space(OverridesParser.create().parse_overrides([override])).distributions.values()
-    return found
+def convert(override: str) -> BaseDistribution:
+    (converted,) = build_space(OverridesParser.create().parse_overrides([override])).distributions.values()
+    return converted
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def distribution(override: str) -> BaseDistribution:
     ],
 )
 def test_each_form_of_hydras_grammar_is_a_distribution(override: str, expected: BaseDistribution) -> None:
-    assert distribution(override) == expected
+    assert convert(override) == expected
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
-        ("a=glob(*)", r"a=glob\(\*\) cannot be searched: name the choices"),
+        ("a=glob(*)", r"a=glob\(\*\): cannot be searched: name the choices"),
         ("a=range(5,3)", "the range is empty"),
-        ("a=interval(5,1)", r"a=interval\(5,1\) cannot be searched"),
+        ("a=interval(5,1)", r"a=interval\(5,1\): cannot be searched"),
         ("a=tag(log,interval(0,1))", "log"),
         ("a=5", "nothing to search"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_in_one_line(override: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as refused:
-        distribution(override)
+def test_what_cannot_be_searched_is_refused_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        convert(override)
     assert "\n" not in str(refused.value)
 
 

@@ -1,4 +1,4 @@
-"""pipeline.steps: the table of steps, and which of them a configuration names."""
+"""pipeline.steps: the table of steps, and the steps that a configuration selects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.small_data import compose_config
 ORDER = ["download", "preprocess", "check_data", "segregate", "random_forest", "evaluate", "register"]
 
 
-def parameters(*overrides: str) -> dict[str, dict[str, str]]:
-    """The parameters of each step under a configuration."""
+def build_all_parameters(*overrides: str) -> dict[str, dict[str, str]]:
+    """Return the parameters of each step."""
     config = parse_config(compose_config(*overrides))
     return {name: step.parameters(config, "runs:/1f") for name, step in BY_NAME.items()}
 
@@ -53,23 +53,39 @@ def test_an_unknown_step_is_reported_with_its_key_and_all_steps(name: str, sugge
 
 
 def test_a_step_asks_for_the_artifact_that_the_earlier_one_publishes() -> None:
-    given = parameters("evaluate.verdict=other.json")
-    assert {type(text) for of_step in given.values() for text in of_step.values()} == {str}, "as MLflow wants them"
-    assert given["preprocess"]["input_artifact"] == given["download"]["artifact_name"] == "raw_data.csv"
-    assert given["segregate"]["input_artifact"] == given["preprocess"]["artifact_name"] == "preprocessed_data.csv"
-    assert given["random_forest"]["train_data"] == "data/data_train.csv"
-    assert given["evaluate"]["test_data"] == "data/data_test.csv"
-    assert given["evaluate"]["model_export"] == given["random_forest"]["export_artifact"] == "model_export"
-    assert given["evaluate"]["verdict"] == given["register"]["verdict"] == "other.json"
+    parameters_by_step = build_all_parameters("evaluate.verdict=other.json")
+    assert {type(text) for step_parameters in parameters_by_step.values() for text in step_parameters.values()} == {
+        str
+    }, "as MLflow wants them"
+    assert (
+        parameters_by_step["preprocess"]["input_artifact"]
+        == parameters_by_step["download"]["artifact_name"]
+        == "raw_data.csv"
+    )
+    assert (
+        parameters_by_step["segregate"]["input_artifact"]
+        == parameters_by_step["preprocess"]["artifact_name"]
+        == "preprocessed_data.csv"
+    )
+    assert parameters_by_step["random_forest"]["train_data"] == "data/data_train.csv"
+    assert parameters_by_step["evaluate"]["test_data"] == "data/data_test.csv"
+    assert (
+        parameters_by_step["evaluate"]["model_export"]
+        == parameters_by_step["random_forest"]["export_artifact"]
+        == "model_export"
+    )
+    assert parameters_by_step["evaluate"]["verdict"] == parameters_by_step["register"]["verdict"] == "other.json"
 
 
 def test_the_splits_take_the_format_of_the_preprocessed_table() -> None:
-    given = parameters("preprocess.artifact_name=table.parquet", "segregate.artifact_root=parts")
-    assert given["random_forest"]["train_data"] == "parts/data_train.parquet"
-    assert given["evaluate"]["test_data"] == "parts/data_test.parquet"
+    parameters_by_step = build_all_parameters("preprocess.artifact_name=table.parquet", "segregate.artifact_root=parts")
+    assert parameters_by_step["random_forest"]["train_data"] == "parts/data_train.parquet"
+    assert parameters_by_step["evaluate"]["test_data"] == "parts/data_test.parquet"
 
 
 def test_no_stratification_is_an_empty_text_and_a_pinned_reference_wins_over_the_artifacts_name() -> None:
-    given = parameters("data.stratify=null", "data.reference_dataset=runs:/2e/preprocessed_data.csv")
-    assert given["segregate"]["stratify"] == ""
-    assert given["check_data"]["reference_artifact"] == "runs:/2e/preprocessed_data.csv"
+    parameters_by_step = build_all_parameters(
+        "data.stratify=null", "data.reference_dataset=runs:/2e/preprocessed_data.csv"
+    )
+    assert parameters_by_step["segregate"]["stratify"] == ""
+    assert parameters_by_step["check_data"]["reference_artifact"] == "runs:/2e/preprocessed_data.csv"

@@ -1,4 +1,4 @@
-"""Help, options and parameters as people type them."""
+"""Help, options and parameters on the command line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from stepkit.step.with_options import to_flags
 
 def test_help_is_asked_for_in_any_place_and_by_nothing_else() -> None:
     asking = [["--help"], ["-h"], ["--hydra_options", "--help"], ["--hydra_options", "a=1 -h"]]
-    others = [[], ["--hydra_options", "a=--help"], ["main.because.reason=no -h"], ["a='"]]
-    assert [wants_help(words) for words in asking + others] == [True] * 4 + [False] * 4
+    not_asking = [[], ["--hydra_options", "a=--help"], ["main.because.reason=no -h"], ["a='"]]
+    assert [wants_help(words) for words in asking + not_asking] == [True] * 4 + [False] * 4
 
 
 def test_help_imports_nothing_heavy_and_shows_every_key() -> None:
