@@ -35,7 +35,7 @@ PAGES = {
     "TableUnfit": "docs/bring-a-table.md",
     "WrongDigest": "docs/bring-a-table.md",
     "DataCheckFailed": "docs/change-a-check.md",
-    "ModelRejected": "README.md#evaluate-decide-register",
+    "ModelRejected": "docs/judge-and-promote.md",
 }
 """Page to read after an error of each class. The page for all other classes is FAULTS_PAGE."""
 

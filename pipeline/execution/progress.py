@@ -66,7 +66,7 @@ class Display:
         return Live(self, console=self._console, refresh_per_second=8) if self._is_live else nullcontext()
 
     def __rich__(self) -> Table:
-        table = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 2), expand=True)  # Without expand, rich cuts long texts without an ellipsis.
         table.add_column(no_wrap=True, min_width=max(map(len, self.lines)))
         table.add_column(no_wrap=True, min_width=16)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

@@ -119,11 +119,8 @@ def format_ui_command(uri: str) -> str:
     """Return the command that shows the runs of a tracking store in a browser, or the URL of its server."""
     if uri == DEFAULT_URI:
         return "make ui"
-    return (
-        hide_secrets(uri)
-        if uri.startswith("http")
-        else f"mlflow ui --port 5050 --backend-store-uri {quote(hide_secrets(uri))}"
-    )
+    url = hide_secrets(uri)
+    return url if uri.startswith("http") else f"mlflow ui --port 5050 --backend-store-uri {quote(url)}"
 
 
 def _build_next_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
@@ -133,8 +130,8 @@ def _build_next_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
     if runs["evaluate"].data.tags[VERDICT] != PASSED:
         promote = f'{format_make_command("promote", name)} VERSION={version} REASON="..."'
         return [
-            ("next", f"{format_make_command('models', name)}   (lists the versions)"),
-            ("", f"{promote}   (overrules the verdict)"),
+            ("next", f"{format_make_command('models', name)}   # lists the versions"),
+            ("", f"{promote}   # overrules the verdict"),
         ]
     options = "" if name == DEFAULT_MODEL else f" options={quote_options([f'model_name={name}'])}"
     return [

@@ -33,13 +33,15 @@ def test_without_a_terminal_each_change_of_state_is_one_plain_line_as_it_is() ->
 
 def test_on_a_terminal_every_step_has_its_line_and_the_last_that_it_said() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
-    display = Display(console, ["preprocess", "segregate"])
+    display = Display(console, ["preprocess", "segregate", "register"])
+    display.end("register", DONE, LONG)
     display.start("preprocess")
     display.update("preprocess", "reading 30,000 rows")
     with console.capture() as captured:
         console.print(display)
-    first, second, *_ = re.sub(r"\x1b\[[0-9;]*m", "", captured.get()).splitlines()
+    first, second, third, *_ = re.sub(r"\x1b\[[0-9;]*m", "", captured.get()).splitlines()
     assert first.startswith("preprocess")
     assert "running" in first
     assert "reading 30,000 rows" in first
     assert re.fullmatch(r"segregate\s+waiting\s*", second)
+    assert third.endswith("xx…")
