@@ -130,7 +130,7 @@ def build_sweep_table(
     keys = find_swept_keys(jobs)
     test = f"test {get_metric('roc_auc').label}"
     for heading in ("job", *map(shorten_key, keys), settings.metric, test, SECONDS, ""):
-        table.add_column(Text(heading), justify="left" if heading == "" else "right")
+        table.add_column(Text(heading), justify="left" if heading == "" else "right", overflow="fold")
     sign = -1.0 if settings.direction == "maximize" else 1.0
     for run in sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign)):
         overrides, metrics = _read_overrides(run), run.data.metrics

@@ -75,12 +75,12 @@ def test_the_traceback_of_an_outside_fault_is_in_the_log_of_a_pipelines_step(
 def test_an_error_of_our_own_is_on_the_run_and_its_traceback_in_the_log(
     run_step: Callable[..., StepResult], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(download.run, "expect_digest")
+    monkeypatch.delattr(download.run, "verify_digest")
     with pytest.raises(NameError):
         run_step("download", **SAMPLE)
     (run,) = experiment.runs("download")
     assert run.info.status == "FAILED"
-    assert run.data.tags["error"].startswith("NameError: name 'expect_digest' is not defined. Unexpected")
+    assert run.data.tags["error"].startswith("NameError: name 'verify_digest' is not defined. Unexpected")
 
 
 def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
