@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import sys
 from contextlib import suppress
 
@@ -11,7 +10,6 @@ from pipeline.usage import format_usage, wants_help
 
 if __name__ == "__main__":
     if wants_help(sys.argv[1:]):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly in `--help | head`
         print(format_usage())
         sys.exit(0)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # do not send usage data to third parties

@@ -94,8 +94,7 @@ def run_pipeline(
         names: steps to execute.
         display: where the progress is shown.
         claims: in a job of a sweep, the record of the jobs that run shared steps.
-        done: run id of each step that was executed before. For a step that is read but neither executed nor in `done`,
-            the current run is used.
+        done: run id of each step that was executed before; of other steps that are read, the current run is used.
 
     Raises:
         ConfigError: a name is not a step.

@@ -137,19 +137,13 @@ def build_sweep_table(
         numbers = [_format_number(metrics.get(name)) for name in (settings.metric, "test_roc_auc")]
         values = [shorten_value(overrides.get(key, "")) for key in keys]
         cells = [run.data.tags[JOB], *values, *numbers, _format_number(metrics.get(SECONDS), 1)]
-        if best and run.info.run_id == best.info.run_id:
-            mark = Text("best", "bold green")
-        else:
-            mark = Text("failed" if has_failed(run) else "", "red")
+        is_best = best is not None and run.info.run_id == best.info.run_id
+        mark = Text("best", "bold green") if is_best else Text("failed" if has_failed(run) else "", "red")
         table.add_row(*map(Text, cells), mark)
-    rows = [
-        *(("search", line) for line in progress),
-        *_build_verdict_rows(best),
-        ("artifacts", f"{', '.join(artifacts)} of the sweep's run"),
-        *([("report", report)] if report else []),
-        ("look", format_ui_command(uri)),
-    ]
-    return Group(table, make_two_column_table("", rows))
+    rows = [*(("search", line) for line in progress), *_build_verdict_rows(best)]
+    rows.append(("artifacts", f"{', '.join(artifacts)} of the sweep's run"))
+    rows += [("report", report)] if report else []
+    return Group(table, make_two_column_table("", [*rows, ("look", format_ui_command(uri))]))
 
 
 def _build_verdict_rows(best: Run | None) -> list[tuple[str, str]]:
