@@ -1,4 +1,4 @@
-"""Run the data tests on a sample and collect their results."""
+"""Data tests of a sample, run by pytest in this process, and their results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stepkit.model.statistics import compute_sidak_level
 from stepkit.table.columns import Columns
 
 EXAMPLES = 20
-"""How many rows are shown for each broken rule."""
+"""Number of rows that are recorded for each broken rule."""
 
 
 @dataclass(frozen=True)
 class KSResult:
-    """One column's test; `statistic` is the largest distance of the two empirical distributions (0 to 1)."""
+    """Result of one column's test. `statistic` is the largest distance of the empirical distributions (0 to 1)."""
 
     column: str
     statistic: float
@@ -32,7 +32,7 @@ class KSResult:
 
 @dataclass
 class DataChecks:
-    """The tables that the data tests look at, and their results."""
+    """Tables for the data tests, and the results of these tests."""
 
     sample: pd.DataFrame
     columns: Columns
@@ -40,31 +40,34 @@ class DataChecks:
     no_reference: str
     ks_alpha: float
     results: list[KSResult] = field(default_factory=list)
-    blamed: list[pd.DataFrame] = field(default_factory=list)
+    broken_rows: list[pd.DataFrame] = field(default_factory=list)
     outcomes: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def ks_level(self) -> float:
+        """Level of each column's KS test, after Sidak's correction."""
         return compute_sidak_level(self.ks_alpha, len(self.columns.numeric))
 
     def record_broken_rows(self, broken: pd.Series, column: str, rule: str) -> None:
-        """Keep the first rows that break a rule: row number, column, rule and value."""
+        """Record the first rows that break a rule: row number, column, rule and value."""
         first = broken.head(EXAMPLES)
         if not first.empty:
             rows = {"row": first.index, "column": column, "rule": rule, "value": first.values}
-            self.blamed.append(pd.DataFrame(rows))
+            self.broken_rows.append(pd.DataFrame(rows))
 
     @property
     def failures(self) -> list[dict[str, str]]:
+        """Failed checks, each with the keys check, outcome and detail."""
         return [outcome for outcome in self.outcomes if outcome["outcome"] == "failed"]
 
     @property
     def offending_rows(self) -> pd.DataFrame:
-        return pd.concat(self.blamed, ignore_index=True) if self.blamed else pd.DataFrame()
+        """Recorded rows of all broken rules."""
+        return pd.concat(self.broken_rows, ignore_index=True) if self.broken_rows else pd.DataFrame()
 
 
 class _Plugin:
-    """Hands the checked data to the tests and notes their outcomes."""
+    """Plugin of pytest that gives the tables to the tests and records their outcomes."""
 
     def __init__(self, checked: DataChecks) -> None:
         self.data = checked
@@ -89,11 +92,11 @@ class _Plugin:
 
 
 def make_check_name(test: pytest.Function) -> str:
-    """Return a check's name: test_values for AGE and type -> "AGE: type"; test_distribution -> "AGE: distribution"."""
-    # not from the test's id, which escapes what is not ASCII
-    given = test.callspec.params if hasattr(test, "callspec") else {}
-    rule = given.get("rule", test.originalname.removeprefix("test_").replace("_", " "))
-    column = given.get("column", given.get("ks_column"))
+    """Return the name of a check: "AGE: type" for test_values, "AGE: distribution" for test_distribution."""
+    # The test's id would escape characters that are not ASCII.
+    parameters = test.callspec.params if hasattr(test, "callspec") else {}
+    rule = parameters.get("rule", test.originalname.removeprefix("test_").replace("_", " "))
+    column = parameters.get("column", parameters.get("ks_column"))
     return f"{column}: {rule}" if column else str(rule)
 
 
@@ -106,20 +109,20 @@ def format_detail(report: pytest.TestReport) -> str:
 
 
 def run_checks(checked: DataChecks) -> DataChecks:
-    """Run every data test on `checked.sample` in this process; the outcomes are in the returned object.
+    """Run every data test on `checked.sample`, record the outcomes in `checked`, and return it.
 
     Raises:
-        RuntimeError: pytest did not run the tests to their end, so that no failure would mean nothing.
+        RuntimeError: pytest did not run all tests, so a missing failure would prove nothing.
     """
     tests = Path(__file__).with_name("data_tests.py")
-    # plugins that happen to be installed take longer to load than the tests to run
+    # Loading the installed plugins would take longer than the tests.
     options = ["--disable-plugin-autoload", "-p", "no:terminal", "-p", "no:cacheprovider"]
-    # these two collect garbage and handlers for every test: more than half of the time of a hundred short tests
+    # These two run the garbage collector and install handlers for every test: over half of the time of 100 short tests.
     options += ["-p", "no:unraisableexception", "-p", "no:logging"]
     options += ["-c", os.devnull, "--rootdir", str(tests.parent), "--noconftest"]
-    if not checked.columns.numeric:  # pytest would run it once, for a placeholder
+    if not checked.columns.numeric:  # without columns, pytest would run the test once with a placeholder
         options += ["--deselect", f"{tests.name}::test_distribution"]
     status = pytest.main([str(tests), *options], plugins=[_Plugin(checked)])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not checked.outcomes:
-        raise RuntimeError(f"the data tests in {tests} did not run: pytest ended with {status!r}")
+        raise RuntimeError(f"{tests}: the data tests did not run (pytest ended with {status!r})")
     return checked

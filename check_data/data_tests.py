@@ -1,19 +1,20 @@
-"""The data tests, as pytest runs them inside of the step: one test per column and rule, named by both."""
+"""Data tests that pytest runs inside the step: one test per column and rule, named after both."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from check_data.checks import DataChecks, KSResult
-from check_data.rules import RULES, find_broken_rows, mark_unknown_classes, suggest_remedy
+from check_data.rules import RULES, describe_expected, find_broken_rows, mark_unknown_classes, suggest_remedy
 from stepkit.model.statistics import compute_ks_test
 from stepkit.table.labels import REMEDY, format_rows
 from stepkit.table.tables import to_plain_text
 
 
 def test_columns(checked: DataChecks) -> None:
-    """The sample has every described column and the target, and no other."""
+    """Verify that the sample has every described column and the target, and no other column."""
     expected = [*checked.columns.names, checked.columns.target]
     missing = [name for name in expected if name not in checked.sample]
     extra = [str(name) for name in checked.sample if name not in expected]
@@ -23,28 +24,32 @@ def test_columns(checked: DataChecks) -> None:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_values(checked: DataChecks, column: str, rule: str) -> None:
+    """Verify that every value of a column keeps a rule."""
     if column not in checked.sample:
         pytest.skip("the column is missing")
     broken = find_broken_rows(checked.sample, checked.columns, column, rule)
     checked.record_broken_rows(broken, column, rule)
-    hint = suggest_remedy(checked.columns.columns[column], rule, broken)
+    expected = describe_expected(checked.columns.columns[column], rule)
+    remedy = suggest_remedy(checked.columns.columns[column], rule, broken)
     assert broken.empty, (
-        f"{len(broken):,} of {len(checked.sample):,} rows: {format_values(broken)}; {format_rows(broken.index)}{hint}"
+        f"{len(broken):,} of {len(checked.sample):,} rows: {format_values(broken)}; {format_rows(broken.index)}"
+        f"{f' (expected {expected})' if expected else ''}{remedy}"
     )
 
 
 def test_target_classes(checked: DataChecks) -> None:
-    """The target holds 0 and 1, both, and nothing else."""
+    """Verify that the target contains 0 and 1, and no other value."""
     values = checked.sample[checked.columns.target]
     broken = values[mark_unknown_classes(values)]
     checked.record_broken_rows(broken, checked.columns.target, "target classes")
-    found = f"{len(broken):,} rows are neither 0 nor 1: {format_values(broken)}; column {values.name}, {format_rows(broken.index)}"
-    assert broken.empty, f"{found}. {REMEDY}" if values.isna().any() else found
-    assert values.nunique() == 2, f"only one class is present: {values.iloc[0]}"
+    count = f"{len(broken):,} row{'s are' if len(broken) != 1 else ' is'} neither 0 nor 1"
+    problem = f"{count}: {format_values(broken)}; column {values.name}, {format_rows(broken.index)}"
+    assert broken.empty, f"{problem}. {REMEDY}" if values.isna().any() else problem
+    assert values.nunique() == 2, f"only one class is present: {values.iloc[0]} (expected 0 and 1)"
 
 
 def test_distribution(checked: DataChecks, ks_column: str) -> None:
-    """Kolmogorov-Smirnov: the column is distributed as in the reference."""
+    """Verify with a Kolmogorov-Smirnov test that the column is distributed as in the reference."""
     if checked.reference is None:
         pytest.skip(checked.no_reference)
     if ks_column not in checked.reference or ks_column not in checked.sample:
@@ -57,19 +62,23 @@ def test_distribution(checked: DataChecks, ks_column: str) -> None:
 
 
 def make_ks_result(sample: pd.Series, reference: pd.Series, alpha: float) -> KSResult:
-    """Test a column for a difference in distribution; gaps are left out of both sides."""
-    ours, theirs = (pd.to_numeric(one, errors="coerce").dropna().to_numpy(dtype=float) for one in (sample, reference))
-    if len(ours) and len(theirs):
-        distance, p_value = compute_ks_test(ours, theirs)
-    else:  # nothing to compare on one side is a difference, unless both sides are empty
-        distance = float(len(ours) != len(theirs))
+    """Test a column for a difference in distribution, without missing values and texts."""
+    numbers, expected = (_to_numbers(values) for values in (sample, reference))
+    if len(numbers) and len(expected):
+        distance, p_value = compute_ks_test(numbers, expected)
+    else:  # an empty side differs from the other side, unless both are empty
+        distance = float(len(numbers) != len(expected))
         p_value = 1.0 - distance
-    return KSResult(str(sample.name), distance, p_value, alpha, len(ours), len(theirs), differs=p_value < alpha)
+    return KSResult(str(sample.name), distance, p_value, alpha, len(numbers), len(expected), differs=p_value < alpha)
+
+
+def _to_numbers(values: pd.Series) -> np.ndarray:
+    return pd.to_numeric(values, errors="coerce").dropna().to_numpy(dtype=float)
 
 
 def format_values(values: pd.Series, most: int = 5) -> str:
-    """The commonest broken values with their counts, for a message."""
+    """Return the most frequent values with their counts, such as "9 (2x), missing (1x)"."""
     counts = to_plain_text(values).fillna("missing").value_counts()
-    more = f" and {len(counts) - most} others" if len(counts) > most else ""
+    more = f" and {len(counts) - most} other values" if len(counts) > most else ""
     texts = {value: value if value == value.strip() else repr(value) for value in map(str, counts.head(most).index)}
     return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + more

@@ -1,4 +1,4 @@
-"""The rules of a column, each a mask of the rows that break it."""
+"""Rules for the values of a column. Each rule returns a mask of the rows that break it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import to_plain_text
 
 LARGEST_CODE = 2**24
-"""The model takes codes as float32, which holds whole numbers up to here; 100000001 and 100000002 become one code."""
+"""Largest code that the model's float32 inputs keep apart: 100000001 and 100000002 become the same code."""
 
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+SHOWN_VALUES = 12
 
 
 def mark_wrong_types(values: pd.Series, column: Column) -> pd.Series:
-    """True where a value is not of the column's type: text in a number, a fraction in a whole number, a code that the
-    model cannot tell from its neighbours."""
+    """Mark text in a numeric column, fractions in a column of whole numbers, and codes above LARGEST_CODE."""
     if column.type == "text":
         return _mark_none(values)
     numbers = pd.to_numeric(values, errors="coerce")
@@ -29,15 +29,15 @@ def mark_wrong_types(values: pd.Series, column: Column) -> pd.Series:
 
 
 def mark_unknown_values(values: pd.Series, column: Column) -> pd.Series:
-    """True where a value is not one of the known ones, in a column that has known values."""
+    """Mark values that are not in the column's list of known values, if it has one."""
     if column.values is None:
         return _mark_none(values)
-    known = to_plain_text(pd.Series(column.values, dtype=object))
-    return values.notna() & ~to_plain_text(values).isin(set(known))
+    known_values = to_plain_text(pd.Series(column.values, dtype=object))
+    return values.notna() & ~to_plain_text(values).isin(set(known_values))
 
 
 def mark_out_of_range(values: pd.Series, column: Column) -> pd.Series:
-    """True where a number lies outside of the column's min and max, or of the numbers that a model can take."""
+    """Mark numbers outside of the column's min and max, or too large for float32."""
     if column.type == "text":
         return _mark_none(values)
     numbers = pd.to_numeric(values, errors="coerce")
@@ -47,7 +47,7 @@ def mark_out_of_range(values: pd.Series, column: Column) -> pd.Series:
 
 
 def mark_too_many_missing(values: pd.Series, column: Column) -> pd.Series:
-    """True where a value is missing, if more are missing than the column allows."""
+    """Mark the missing values, if their share is above the column's max_missing."""
     missing = values.isna()
     return missing if missing.mean() > column.max_missing else _mark_none(values)
 
@@ -57,7 +57,7 @@ def _mark_none(values: pd.Series) -> pd.Series:
 
 
 def mark_unknown_classes(values: pd.Series) -> pd.Series:
-    """True where the target is neither 0 nor 1."""
+    """Mark targets that are neither 0 nor 1."""
     return ~to_plain_text(values).isin({"0", "1"})
 
 
@@ -69,13 +69,26 @@ RULES: dict[str, Callable[[pd.Series, Column], pd.Series]] = {
 }
 
 
+def describe_expected(column: Column, rule: str) -> str:
+    """Return the values that a rule allows, in words; "" for a rule without a limit."""
+    if rule == "type":
+        return "whole numbers" if column.type == "integer" else "numbers"
+    if rule == "known values" and column.values:
+        more = ", ..." if len(column.values) > SHOWN_VALUES else ""
+        return ", ".join(map(str, column.values[:SHOWN_VALUES])) + more
+    if rule == "range":
+        limits = [f"at least {column.min:g}"] if column.min is not None else []
+        return " and ".join(limits + ([f"at most {column.max:g}"] if column.max is not None else []))
+    return f"at most {column.max_missing:.0%} missing" if rule == "missing" else ""
+
+
 def suggest_remedy(column: Column, rule: str, broken: pd.Series) -> str:
-    """Return the sentence that helps with the values that break a rule, where their message alone does not."""
+    """Return a sentence on how to correct the values that break a rule; "" if the allowed values say enough."""
     sizes = pd.to_numeric(broken, errors="coerce").abs()
     if rule == "type" and column.role == "categorical" and (sizes > LARGEST_CODE).any():
-        return f". Describe codes above {LARGEST_CODE:,} as type: text"
+        return f". Codes above {LARGEST_CODE:,} need type: text in the column's description"
     if rule == "range" and (sizes > LARGEST_NUMBER).any():
-        return f". No model takes a number beyond {LARGEST_NUMBER:.1e}: correct it or remove the row"
+        return f". The model's largest number is {LARGEST_NUMBER:.1e}: correct the value or remove the row"
     return ""
 
 

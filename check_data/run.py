@@ -1,4 +1,4 @@
-"""check_data: reference + sample -> data tests (types, classes, known codes, Kolmogorov-Smirnov) and their tables."""
+"""check_data: sample + reference -> results of the data tests (types, classes, known values, Kolmogorov-Smirnov)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import mlflow
 import pandas as pd
 
 from check_data.checks import DataChecks, run_checks
+from check_data.rules import RULES
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, DataCheckFailed
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
@@ -17,21 +18,28 @@ from stepkit.store.reference import WITHOUT_REFERENCE, find_reference
 from stepkit.table import tables
 
 
-def read_reference(run: StepRun, address: str) -> pd.DataFrame:
-    path = Path(address)
+def read_reference(run: StepRun, uri: str) -> pd.DataFrame:
+    """Return the reference at a path or runs:/ID/NAME, and log it as a dataset of the run.
+
+    Raises:
+        ArtifactMissing: the artifact is not in the store.
+        ArtifactDamaged: the artifact was altered.
+    """
+    path = Path(uri)
     try:
-        if address.startswith("runs:/"):
-            # its dataset is on record; as an input it would take the place of the sample, which has the same name
-            path = run.fetch(parse_run_id(address), parse_artifact_name(address), record=False)
+        if uri.startswith("runs:/"):
+            # Not recorded as an input, because it would replace the sample, which has the same name.
+            path = run.fetch(parse_run_id(uri), parse_artifact_name(uri), record=False)
     except (ArtifactMissing, ArtifactDamaged) as error:
-        # a new run of that step would not restore the rows that the champion was trained on
-        raise type(error)(f"the reference: {str(error).partition(' Run ')[0]} {WITHOUT_REFERENCE}") from error
+        # "Run preprocess again" does not help: a new run would not restore the training data of the champion.
+        raise type(error)(f"reference: {str(error).partition(' Run ')[0]} {WITHOUT_REFERENCE}") from error
     reference = tables.read_table(path, text=run.columns.text)
-    run.log_dataset(reference, path.name, tables.compute_sha256(path), address, context="reference")
+    run.log_dataset(reference, path.name, tables.compute_sha256(path), uri, context="reference")
     return reference
 
 
 def publish_results(run: StepRun, checked: DataChecks) -> None:
+    """Publish the outcomes, KS statistics and offending rows as CSV, and log the numbers of outcomes."""
     run.publish_text(pd.DataFrame(checked.outcomes).to_csv(index=False), "data_checks.csv")
     if checked.results:
         table = pd.DataFrame(checked.results).sort_values("statistic", ascending=False)
@@ -43,22 +51,26 @@ def publish_results(run: StepRun, checked: DataChecks) -> None:
 
 
 def format_failures(checked: DataChecks, most: int = 12) -> str:
-    """Return the failures, one line per check, then example rows."""
+    """Return one line per failed check, the next steps, and example rows."""
     failures = checked.failures
     lines = [f"  {failure['check']}: {failure['detail']}" for failure in failures[:most]]
     if len(failures) > most:
-        lines.append(f"  and {len(failures) - most} more, in data_checks.csv")
-    if any(failure["check"].endswith(": distribution") for failure in failures):
-        lines.append(f"  The data changed and are right, as after drift? {WITHOUT_REFERENCE}")
+        lines.append(f"  and {len(failures) - most} more failures in data_checks.csv")
+    broken_rules = {failure["check"].rpartition(": ")[2] for failure in failures}
+    if broken_rules & set(RULES):
+        lines.append(f"  Correct the table, or these columns in the description of data set {checked.columns.name}.")
+    if "distribution" in broken_rules:
+        lines.append(f"  If the new distribution is correct, for example after drift: {WITHOUT_REFERENCE}")
     if not checked.offending_rows.empty:
         rows = checked.offending_rows.head(most).to_string(index=False)
-        lines += ["  example rows (more in offending_rows.csv):", rows]
+        lines += ["  Example rows, counted from 0 (more in offending_rows.csv):", rows]
     return f"{len(failures)} of {len(checked.outcomes)} data checks failed\n" + "\n".join(lines)
 
 
 def format_summary(checked: DataChecks) -> str:
+    """Return the number of passed checks and the result of the KS tests."""
     passed = sum(outcome["outcome"] == "passed" for outcome in checked.outcomes)
-    ks = checked.no_reference and f"; KS skipped: {checked.no_reference}"
+    ks = checked.no_reference and f"; KS tests skipped ({checked.no_reference})"
     if checked.results:
         worst = max(checked.results, key=lambda result: result.statistic)
         ks = f"; largest KS distance {worst.statistic:.4f} ({worst.column})"
@@ -66,25 +78,27 @@ def format_summary(checked: DataChecks) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
     flags = make_step_parser(__doc__, "input_step", "input_run_id", "model_name")
     flags.add_argument("--sample_artifact", required=True, help="artifact of input_step to check")
     flags.add_argument(
         "--reference_artifact",
         required=True,
-        help="what it is compared with: the artifact of this name behind the current champion, or an address",
+        help="reference: artifact name in the champion's lineage, runs:/ID/NAME, path, or none",
     )
     flags.add_argument("--ks_alpha", type=parse_share, default=0.05, help="family-wise error rate of the KS tests")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
     args = make_parser().parse_args(argv)
     with step_run(args) as run:
         source = run.get_source(args.input_step, args.input_run_id)
         sample = run.read_table(args.input_step, args.sample_artifact, source, context="sample")
-        here = make_artifact_uri(source, args.sample_artifact)
-        address, reason = find_reference(run.client, here, args.reference_artifact, args.model_name)
-        reference = read_reference(run, address) if address else None
+        sample_uri = make_artifact_uri(source, args.sample_artifact)
+        uri, reason = find_reference(run.client, sample_uri, args.reference_artifact, args.model_name)
+        reference = read_reference(run, uri) if uri else None
         checked = run_checks(DataChecks(sample, run.columns, reference, reason, args.ks_alpha))
         publish_results(run, checked)
         if checked.failures:

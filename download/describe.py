@@ -1,4 +1,4 @@
-"""describe: a table -> the draft of its description, data/<name>.yaml, for a person to read and correct."""
+"""describe: a table -> a draft of its description (data/<name>.yaml), for the user to read and correct."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from stepkit.table.columns import Columns, parse_columns
 from stepkit.table.tables import to_plain_text
 
 ROWS_FOR_ZEROS = 100_000
-"""In so many rows of a CSV leading zeros are looked for, which a column read as numbers does not show."""
+"""Rows of a CSV that are read as text, to find codes with leading zeros: a column read as numbers loses them."""
 
 ATTEMPTS, STALL_SECONDS = 4, 30.0
 
 HEAD = """\
-# A draft, made from {rows:,} rows by `mlflow run ./download -e describe`. Read every line before you rely on it:
-# - fill in description, licence, limits and each meaning: reports show "not stated" until then
-# - a column of whole numbers that are codes without an order: write role: categorical
-# - values, min, max, max_missing: allow later values too, not only those of this table; check_data rejects all others
-{counts}# - a column that is not known when a prediction is asked for: remove it
-# Then: {command}
+# Draft of a description, made from {rows:,} rows by `mlflow run ./download -e describe`. Before you use it:
+# - Fill in description, licence, limits and each meaning. Reports show "not stated" where they are empty.
+# - Add "role: categorical" to each column of whole numbers that are codes without an order.
+# - Check values, min, max and max_missing. check_data rejects every value outside of them, so allow for future data.
+{counts}# - Remove each column whose value is unknown at the time of a prediction.
+# Then train: {command}
 """
 COUNTS = """\
-# - the values of {names} are listed, as there are at most {most}; where they
-#   count something, write min: 0 instead of values, or a number that did not come yet fails
+# - Replace values by "min: 0" in each column that counts something. Otherwise check_data rejects new counts. The draft
+#   lists the values of every whole-number column with at most {most} of them: {names}.
 """
 
 
 class _Writer(yaml.SafeDumper):
-    """YAML whose texts are in quotes unless they are plain words: Hydra reads 1E5 as a number, PyYAML as a text."""
+    """YAML writer that quotes all but plain words: Hydra reads an unquoted 1E5 as a number, PyYAML as text."""
 
 
 _Writer.add_representer(
@@ -62,25 +62,25 @@ _Writer.add_representer(
 
 
 def format_training_command(name: str) -> str:
-    """Return the command that trains on a described table, under a name of its own.
+    """Return the command that trains on a described table.
 
-    Else it would be compared with another table's champion, and might take its place.
+    The model gets its own name: otherwise it would compete with the champion of another table.
     """
     return format_pipeline_command({"data": name, "register.model_name": name})
 
 
 def format_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -> str:
-    """Return the settings as a person writes them; `left_out` has the reason for each column that is no input."""
+    """Return the settings as commented YAML; `left_out` maps each column that is not an input to the reason."""
     columns = settings["columns"]
     counts = [name for name, column in columns.items() if "values" in column and "type" not in column]
     listed = COUNTS.format(names=", ".join(map(_format_flow, counts)), most=MOST_CODES) if counts else ""
     head = HEAD.format(rows=rows, command=format_training_command(settings["name"]), counts=listed)
-    own = "".join(f"{key}: {_format_flow(value)}\n" for key, value in settings.items() if key != "columns")
+    keys = "".join(f"{key}: {_format_flow(value)}\n" for key, value in settings.items() if key != "columns")
     lines = [f"  {_format_flow(name)}: {_format_flow(column)}" for name, column in columns.items()]
     for name, reason in left_out.items():
-        described = ": {type: text, role: categorical}" if "different texts" in reason else ""
-        lines.append(f"  # left out, {reason}: {_format_flow(name)}{described}")
-    return "\n".join([head, own, "columns:", *lines]) + "\n"
+        settings_to_add = ": {type: text, role: categorical}" if "different texts" in reason else ""
+        lines.append(f"  # left out, {reason}: {_format_flow(name)}{settings_to_add}")
+    return "\n".join([head, keys, "columns:", *lines]) + "\n"
 
 
 def _format_flow(value: Any) -> str:
@@ -90,28 +90,32 @@ def _format_flow(value: Any) -> str:
     return dumped.removesuffix("...\n").strip()
 
 
-def fetch_table(file_url: str, called: str, target: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the columns that may be inputs, and the reason for each other one; messages call the address `called`."""
+def fetch_table(file_url: str, shown_url: str, target: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the columns that may be inputs, and a reason for each other column; messages show `shown_url`."""
     with tempfile.TemporaryDirectory(prefix="describe-") as folder:
         try:
-            file = unpack_table(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, called))
+            file = unpack_table(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, shown_url))
             table = read_described_table(file, target)
         except TableUnreadable as error:
-            raise TableUnreadable(f"{error} It came from {called}") from error
+            raise TableUnreadable(f"{error} Source: {shown_url}") from error
         fields = pq.read_schema(file) if file.suffix.lower() == ".parquet" else ()
-        kinds = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-        unusable = [field.name for field in fields if field.name != target and any(is_(field.type) for is_ in kinds)]
+        unusable = [field.name for field in fields if field.name != target and _is_unusable(field.type)]
         return table.drop(columns=unusable), dict.fromkeys(unusable, "its values are bytes or nested")
 
 
-def read_described_table(file: Path, target: str) -> pd.DataFrame:
-    """Read a table as the pipeline will once it is described: in a column of texts, `true` and `None` are words.
+def _is_unusable(kind: pa.DataType) -> bool:
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return bool(is_bytes or pa.types.is_nested(kind))
 
-    Only a first reading shows which columns these are. The target is not a described column.
+
+def read_described_table(file: Path, target: str) -> pd.DataFrame:
+    """Read a table the way the pipeline reads it with its description: `true` and `None` are words in a text column.
+
+    The first reading finds the text columns, the second one reads them as text. The target is not a described column.
     """
     table = tables.read_table(file, header=[target])
     if file.suffix.lower() != ".csv":
-        # preprocess reads a CSV of it
+        # preprocess reads the table from a CSV
         file, typed = file.with_name("table.csv"), file
         tables.write_table(tables.read_table(typed, text=list(table.columns), header=[target]), file)
         table = tables.read_table(file)
@@ -122,41 +126,46 @@ def read_described_table(file: Path, target: str) -> pd.DataFrame:
 
 
 def make_name(source: str) -> str:
-    """Return the name of a data set for a file: its name in ASCII; an empty text if that leaves nothing."""
+    """Return the name of a data set for a file: the file's name in ASCII letters; "" if none is left."""
     letters = unicodedata.normalize("NFKD", Path(source).name.split(".")[0])
     name = re.sub(r"[^A-Za-z0-9_]", "_", "".join(letter for letter in letters if not unicodedata.combining(letter)))
     return name if is_data_set_name(name) or not name.strip("_") else f"table_{name}"
 
 
 def is_data_set_name(name: str) -> bool:
-    """Return whether `data=NAME` is a text for Hydra, which reads some words as numbers or nothing."""
+    """Return True if Hydra reads NAME in `data=NAME` as text: it reads some words as a number or as null."""
     return bool(re.fullmatch(r"(?!(?i:inf|nan|null|true|false)$)[A-Za-z][A-Za-z0-9_]*", name))
 
 
 def resolve_output(output: str, name: str) -> Path:
-    """Return the file to write; raise BadParameter for a name that cannot be used, or a file that exists."""
+    """Return the path of the file to write; raise BadParameter for an unusable name or an existing file."""
     if not is_data_set_name(name):
         raise BadParameter(
-            f"'{name}' cannot name a data set (expected: ASCII letters, digits and _, and not a word such as inf or "
-            "null). Give one: -P name=mine"
+            f"--name: '{name}' cannot be the name of a data set (expected a letter, then letters, digits and _, all "
+            "ASCII; not a word such as inf or null). Choose one, for example: -P name=loans"
         )
-    place = Path(resolve_path(output or f"data/{name}.yaml"))
-    if place.exists():
+    path = Path(resolve_path(output or f"data/{name}.yaml"))
+    if path.exists():
         raise BadParameter(
-            f"{to_recorded_path(str(place))} is there already. Name another: -P name=... or -P output=FILE.yaml"
+            f"{to_recorded_path(str(path))}: already exists. Delete it, or choose another file: -P name=NAME or "
+            "-P output=FILE.yaml"
         )
-    return place
+    return path
 
 
 def verify_draft(settings: dict[str, Any], text: str, left_out: dict[str, str]) -> Columns:
-    """Return the columns in the written `text`, which must be the drafted `settings`."""
+    """Return the columns in the YAML `text`; raise TableUnfit if they differ from `settings` or none is left."""
     if not settings["columns"]:
-        raise TableUnfit(f"no column is left that a model could take. Left out: {', '.join(left_out) or 'none'}.")
+        target, identifier = settings["source_target"], settings.get("id_column", "none")
+        raise TableUnfit(
+            f"no column is left as an input of a model (target: {target}; id: {identifier}; left out: "
+            f"{', '.join(left_out) or 'none'}). Add a column to the table, or name another target."
+        )
     for line in text.splitlines():
         if ("${" in line or '"???"' in line) and not line.lstrip().startswith("#"):
             raise TableUnfit(
-                f"data/*.yaml cannot hold the name or value in `{line.strip()[:200]}`: ${{ begins a reference there, "
-                "and ??? is a missing value. Rename it in the table."
+                f"data/*.yaml cannot contain the name or value in `{line.strip()[:200]}`: ${{ starts a reference in "
+                "this file, and ??? marks a missing value. Rename it in the table."
             )
     if yaml.safe_load(text) != settings:
         raise TableUnfit("a column name or a value cannot be written as YAML. Rename the columns in plain words.")
@@ -164,43 +173,47 @@ def verify_draft(settings: dict[str, Any], text: str, left_out: dict[str, str]) 
 
 
 def write_description(file_url: str, choices: Choices, output: str) -> str:
-    """Write the description; return in words what it says."""
+    """Write the description of a table; return a summary in words."""
     source = resolve_path(to_recorded_url(parse_data_url(file_url)))
     name = choices.name or make_name(source)
-    place = resolve_output(output, name)
+    path = resolve_output(output, name)
     table, left_out = fetch_table(resolve_path(resolve_url(file_url)), source, choices.target)
-    kept = file_url if file_url.startswith(VARIABLE_PREFIX) else to_recorded_path(source)
-    settings = draft_settings(table, replace(choices, name=name), kept)
-    taken = {*settings["columns"], settings["source_target"], settings.get("id_column")}
-    left_out |= {column: explain_exclusion(table[column]) for column in table.columns if column not in taken}
+    recorded_url = file_url if file_url.startswith(VARIABLE_PREFIX) else to_recorded_path(source)
+    settings = draft_settings(table, replace(choices, name=name), recorded_url)
+    used = {*settings["columns"], settings["source_target"], settings.get("id_column")}
+    left_out |= {column: explain_exclusion(table[column]) for column in table.columns if column not in used}
     text = format_yaml(settings, len(table), left_out)
     columns = verify_draft(settings, text, left_out)
-    place.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     target = table[columns.source_target]
     share, empty = (to_plain_text(target) == str(columns.positive)).mean(), target.isna().sum()
-    called = "" if columns.target == columns.source_target else f", called {columns.target} from preprocess on"
+    renamed = "" if columns.target == columns.source_target else f", named {columns.target} after preprocess"
+    unlabeled = f"; {empty:,} rows without a label" if empty else ""
     reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
-        f"wrote {to_recorded_path(str(place))}: {len(columns.names)} columns, {len(columns.categorical)} of them categorical; "
-        f"target {columns.source_target}{called} "
-        f"({columns.positive} is 1, {share:.1%} of {len(table):,} rows{f', {empty:,} without one' if empty else ''}); "
-        f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. Read it, then type: {format_training_command(name)}"
+        f"wrote {to_recorded_path(str(path))}: {len(columns.names)} columns, {len(columns.categorical)} of them "
+        f"categorical; target {columns.source_target}{renamed} "
+        f"(class 1: {columns.positive}, {share:.1%} of {len(table):,} rows{unlabeled}); "
+        f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. "
+        f"Read the file, then train: {format_training_command(name)}"
     )
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     flags = Parser(prog="describe", description=__doc__)
-    flags.add_argument("--file_url", required=True, help="address or path of the table")
-    flags.add_argument("--target", required=True, help="its column with the two classes")
-    positive = "the class that becomes 1; empty: the usual word, or the rarer one"
+    flags.add_argument("--file_url", required=True, help="URL or path of the table")
+    flags.add_argument("--target", required=True, help="column with the two classes")
+    positive = "class that becomes 1; empty: the usual word for it (yes, bad, churned), else the rarer class"
     flags.add_argument("--positive", default="", help=positive)
-    flags.add_argument("--id_column", default="", help="the column that names the rows; empty: found out")
-    flags.add_argument("--name", default="", help="name of the data set; empty: that of the file")
-    flags.add_argument("--output", default="", help="the file to write; empty: data/<name>.yaml")
+    flags.add_argument("--id_column", default="", help="column that identifies a row; empty: detected")
+    flags.add_argument("--name", default="", help="name of the data set; empty: name of the file")
+    flags.add_argument("--output", default="", help="file to write; empty: data/<name>.yaml")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = make_parser().parse_args(argv)
     with exit_on_error():
         choices = Choices(args.name, args.target, args.positive, args.id_column)

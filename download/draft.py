@@ -19,10 +19,10 @@ MOST_CATEGORIES = 50
 """A column with more different texts than this holds free text, names or dates and is left out."""
 
 LARGEST_CODE = 2**24
-"""Beyond this, a model's 32-bit floats do not tell each whole number from the next, so that it is not a code."""
+"""Largest whole number up to which 32-bit floats represent every whole number: a model confuses larger codes."""
 
 MOST_COPIES = 0.1
-"""If a larger share of the rows is identical but for the id, the few columns repeat by chance: the rows are cases."""
+"""Share of rows that differ only in their id, up to which they count as copies. Beyond it they repeat by chance."""
 
 POSITIVE = re.compile(
     "1|true|t|yes|y|ja|j|oui|o|si|sí|s|sim|da|tak|ano|áno|igen|evet|kyllä|joo|jah|так|да|はい|是|有|예|हाँ|نعم|כן|"
@@ -37,18 +37,18 @@ NEGATIVE = re.compile(
     "negative|neg|good|fine|paid|repaid|current|stayed|stay|retained|active|legitimate|genuine|honest|healthy|alive|"
     "survived|benign|normal|ham|passed|pass|approved|none|control|gut|bon|bueno|bom|buono|goed|dobry"
 )
-"""Usual words for class 1 and class 0; 1 is the usual word only beside 0 or -1."""
+"""Usual words for class 1 and class 0. The word 1 counts only if the other class is 0 or -1."""
 
 DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b.*")
 SUM = re.compile(r"(grand )?(totals?|sum|summe|gesamt|somme|suma|totale|итого)\W*", re.IGNORECASE)
 
 COUNTER = re.compile(r"(row_?(names?|nr|num|number|index)?|index|idx|nr|no|#|obs|lfd_?nr|zeile)\.?", re.IGNORECASE)
-"""Names of a column that counts the rows, also of a table from which rows were taken."""
+"""Usual names of a column that counts the rows, even if some rows of the table were removed since."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Choices of the user for a table; an empty text leaves the choice to the draft."""
+    """The user's choices for a table. The draft chooses where a text is empty."""
 
     name: str
     target: str
@@ -57,10 +57,11 @@ class Choices:
 
 
 def draft_settings(table: pd.DataFrame, choices: Choices, file_url: str) -> dict[str, Any]:
-    """Return the settings of a data set for n rows; raise TableUnfit for a wrong target or id, or a row of totals."""
-    for name in filter(None, (choices.target, choices.id_column)):
-        if name not in table.columns:
-            raise TableUnfit(f"there is no column '{name}'. The columns: {', '.join(map(str, table.columns))}.")
+    """Return the settings of a data set; raise TableUnfit for a wrong target or id, or a last row that holds totals."""
+    for flag, name in (("--target", choices.target), ("--id_column", choices.id_column)):
+        if name and name not in table.columns:
+            columns = ", ".join(map(str, table.columns))
+            raise TableUnfit(f"{flag}: the table has no column '{name}'. Its columns: {columns}.")
     verify_no_total(table, choices.target)
     negative, positive = choose_classes(table[choices.target], choices.positive)
     identifier = choices.id_column or find_identifier(table, choices.target)
@@ -83,36 +84,38 @@ def draft_settings(table: pd.DataFrame, choices: Choices, file_url: str) -> dict
 
 
 def verify_no_total(table: pd.DataFrame, target: str) -> None:
-    """Raise TableUnfit if the last row holds a total or a note: no class, and most cells empty or a word for a sum."""
+    """Raise TableUnfit if the last row is a total or a note: no class, and mostly empty or with a word for a sum."""
     last = table.iloc[-1]
     cells = [str(cell) for cell in last.dropna()]
     is_sum = any(SUM.fullmatch(cell) for cell in cells)
     is_class = pd.notna(last[target]) and not (is_sum and to_plain_text(table[target]).nunique() == 3)
     if cells and not is_class and (is_sum or len(cells) < len(last) / 2):
         raise TableUnfit(
-            f"the last row is not a row of data: {', '.join(cells)[:200]} ({len(last) - len(cells)} other cells are "
-            "empty). Delete it and try again."
+            f"the last row is not a row of data: {', '.join(cells)[:200]} (empty cells: {len(last) - len(cells)}). "
+            "Delete it and try again."
         )
 
 
 def choose_classes(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
-    """Return the values that become 0 and 1 (the rarer, unless words tell); raise TableUnfit if not two."""
+    """Return the values for class 0 and 1; 1 is a usual word for it, else the rarer. Raise TableUnfit if not two."""
     counts = to_plain_text(target).dropna().value_counts()
     if len(counts) != 2:
-        some = ", ".join(map(str, counts.index[:8]))
-        empty = f", and {target.isna().sum():,} rows without one" if target.isna().any() else ""
+        values = ", ".join(map(str, counts.index[:8]))
+        empty = f"; empty cells: {target.isna().sum():,}" if target.isna().any() else ""
         raise TableUnfit(
-            f"column '{target.name}' has {len(counts)} values ({some}){empty}; a target has two. Name another column."
+            f"column '{target.name}' cannot be the target (found {len(counts)} values: {values}{empty}; expected 2). "
+            "Name another column: -P target=COLUMN"
         )
     if positive and positive not in counts.index:
-        raise TableUnfit(f"column '{target.name}' holds no '{positive}', only {' and '.join(counts.index)}.")
-    one = positive or find_usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
-    (other,) = (str(value) for value in counts.index if value != one)
-    return to_yaml_value(other), to_yaml_value(one)
+        values = ", ".join(counts.index)
+        raise TableUnfit(f"--positive: column '{target.name}' has no value '{positive}' (found: {values}).")
+    positive = positive or find_usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
+    (negative,) = (str(value) for value in counts.index if value != positive)
+    return to_yaml_value(negative), to_yaml_value(positive)
 
 
 def find_usual_positive(values: list[str]) -> str:
-    """Return which of two values is the usual word for yes, or not the one for no; else the empty text."""
+    """Return the value that is a usual word for class 1, or whose opposite is one for class 0; "" if neither is."""
     for value, other in (values, values[::-1]):
         word, opposite = (text.strip().casefold() for text in (value, other))
         if word == "1" and opposite not in ("0", "-1"):
@@ -125,33 +128,34 @@ def find_usual_positive(values: list[str]) -> str:
 
 
 def to_yaml_value(value: str) -> int | str:
+    """Return a class as a number if its text is that of a whole number, else as text."""
     return int(value) if re.fullmatch(r"-?\d+", value) and str(int(value)) == value else value
 
 
 def find_identifier(table: pd.DataFrame, target: str) -> str:
-    """Return the column whose values name the rows: all different, and no measured number; or the empty text."""
+    """Return the column that identifies the rows: all values differ, and none is a measured number. "" if none does."""
     for name in (str(column) for column in table.columns if column != target):
-        named_so = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
+        is_named_id = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
         is_date = DATE.fullmatch(str(table[name].iloc[0]))
         is_measured = (pd.to_numeric(table[name], errors="coerce") % 1 > 0).any()
-        may_name = (named_so and not is_measured) or (is_text(table[name]) and not is_date)
-        if may_name and table[name].is_unique and len(table) > 1:
+        is_candidate = (is_named_id and not is_measured) or (is_text(table[name]) and not is_date)
+        if is_candidate and table[name].is_unique and len(table) > 1:
             return name
     return ""
 
 
 def is_text(values: pd.Series) -> bool:
-    """Return whether a column holds words, or codes such as 007; true and false are words, also with gaps."""
+    """Return True for a column of words or of codes such as 007. true and false count as words, even with gaps."""
     if pd.api.types.infer_dtype(values, skipna=True) == "boolean" or has_leading_zeros(values):
         return True
     return bool(pd.to_numeric(values, errors="coerce").isna().sum() > values.isna().sum())
 
 
 def has_leading_zeros(values: pd.Series) -> bool:
-    """Return whether a column of texts holds codes such as 007, which as numbers would be other ones.
+    """Return True for a column of texts with codes such as 007, which would lose their zeros as numbers.
 
-    They are of one width, unlike numbers of which one was padded; and no more than a category may have, for as a number
-    a column with many different codes is of more use than left out.
+    All codes must have the same width: a single padded number does not count. A column with more than MOST_CATEGORIES
+    codes does not count either, because it is more useful as a number than left out.
     """
     if pd.api.types.is_numeric_dtype(values):
         return False
@@ -162,42 +166,42 @@ def has_leading_zeros(values: pd.Series) -> bool:
 
 
 def explain_exclusion(values: pd.Series) -> str:
-    """Return why a column is not an input; an empty text for an input."""
+    """Return the reason why a column is not an input; "" for an input."""
     if values.notna().sum() == 0:
         return "it has no values"
     if re.fullmatch(r"Unnamed: \d+", str(values.name)):
         return "the header has no name for it"
     if is_row_counter(values):
         return "it counts the rows"
-    different = values.nunique()
-    if is_text(values) and different > MOST_CATEGORIES:
-        return f"{different} different texts, more than {MOST_CATEGORIES}"
+    count = values.nunique()
+    if is_text(values) and count > MOST_CATEGORIES:
+        return f"{count} different texts, more than {MOST_CATEGORIES}"
     return ""
 
 
 def is_row_counter(values: pd.Series) -> bool:
-    """Return whether a column is the whole numbers from one to another, each once, or is named as a row's number."""
+    """Return True for unique whole numbers that have no gaps, or whose column has a usual name of a row number."""
     numbers = pd.to_numeric(values, errors="coerce")
     if len(numbers) < 3 or not numbers.is_unique or numbers.isna().any() or (numbers % 1 != 0).any():
         return False
-    is_named_so = COUNTER.fullmatch(str(values.name)) is not None
-    return is_named_so or bool(numbers.max() - numbers.min() == len(numbers) - 1)
+    is_named_counter = COUNTER.fullmatch(str(values.name)) is not None
+    return is_named_counter or bool(numbers.max() - numbers.min() == len(numbers) - 1)
 
 
 def describe_column(values: pd.Series) -> dict[str, Any]:
-    """Return the keys of a column in data/*.yaml; none for one that a model cannot take."""
+    """Return the keys of a column in data/*.yaml; an empty dict for a column that cannot be an input."""
     if explain_exclusion(values):
         return {}
     missing = values.isna().mean()
     gaps = {"max_missing": min(1.0, math.ceil(missing * 150) / 100)} if missing else {}
     if is_text(values):
-        known = sorted(to_plain_text(values).dropna().unique())
-        return {"type": "text", "role": "categorical", "values": known, **gaps, "meaning": ""}
+        codes = sorted(to_plain_text(values).dropna().unique())
+        return {"type": "text", "role": "categorical", "values": codes, **gaps, "meaning": ""}
     numbers = pd.to_numeric(values, errors="coerce").dropna()
-    whole = bool((numbers % 1 == 0).all())
-    found: dict[str, Any] = {} if whole else {"type": "float"}
-    if whole and numbers.nunique() <= MOST_CODES and numbers.abs().max() <= LARGEST_CODE:
-        found["values"] = sorted(int(value) for value in numbers.unique())
+    is_integer = bool((numbers % 1 == 0).all())
+    keys: dict[str, Any] = {} if is_integer else {"type": "float"}
+    if is_integer and numbers.nunique() <= MOST_CODES and numbers.abs().max() <= LARGEST_CODE:
+        keys["values"] = sorted(int(value) for value in numbers.unique())
     elif numbers.min() >= 0:
-        found["min"] = 0
-    return {**found, **gaps, "meaning": ""}
+        keys["min"] = 0
+    return {**keys, **gaps, "meaning": ""}

@@ -1,4 +1,4 @@
-"""Bring a file from an address to a folder: http(s), file, s3 and the like, with time limits and retries."""
+"""Download of a file from a URL (http, https, file, s3 and others) or a path, with time limits and retries."""
 
 from __future__ import annotations
 
@@ -31,70 +31,73 @@ MAGIC = {
     b"\xd0\xcf\x11\xe0": (".xls",),
     b"\x1f\x8b": (".csv.gz", ".gz"),
 }
-"""The first bytes of a format, and the endings that a file's name may have then."""
+"""First bytes of each format, and the endings of file names that go with them."""
 
 
 class TransferInterrupted(Exception):
-    """The transfer failed in a way that another try may mend."""
+    """Failure of a transfer that may succeed on another try."""
 
 
 class Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
-    """Logs how much has arrived, every few seconds."""
+    """Progress of a transfer, logged every few seconds."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.spoke = time.monotonic()
+        self.logged_at = time.monotonic()
 
     def call(self, hook_name: str | None = None, **kwargs: object) -> None:
-        if time.monotonic() - self.spoke > SECONDS_BETWEEN_LINES:
-            self.spoke = time.monotonic()
-            whole = f" of {self.size / 1e6:,.1f}" if self.size else ""
-            log.info("%s: %.1f%s MB", self.name, self.value / 1e6, whole)
+        """Log the progress; fsspec calls this method for every block."""
+        if time.monotonic() - self.logged_at > SECONDS_BETWEEN_LINES:
+            self.logged_at = time.monotonic()
+            total = f" of {self.size / 1e6:,.1f}" if self.size else ""
+            log.info("%s: %.1f%s MB", self.name, self.value / 1e6, total)
 
 
 def fetch(url: str, folder: Path, attempts: int, stall_seconds: float, name: str = "") -> Path:
-    """Copy what `url` names into `folder` and return the file, its name ending with its format.
+    """Download a file into `folder` and return its path, whose ending matches the format.
 
     Args:
-        url: an address that fsspec knows, or a path.
-        attempts: how often a broken or refused transfer is begun, with growing pauses (1, 2, 4 ... 20 s).
-        stall_seconds: how long a server may send nothing before the try counts as broken.
-        name: what the address is called in messages, if it may not be told itself.
+        url: a URL that fsspec supports, or a path.
+        folder: created if missing.
+        attempts: number of tries, with growing pauses between them (1, 2, 4 ... 20 s).
+        stall_seconds: time without data after which a try counts as failed.
+        name: name of the URL in messages, for a URL that contains a secret.
 
     Raises:
-        DownloadFailed: not found, refused, or broken on every try.
+        DownloadFailed: the file was not found, the server refused it, or every try failed.
     """
     target = folder / (make_file_name(url) + ".partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    again = Retrying(
+    retry = Retrying(
         stop=stop_after_attempt(attempts),
         wait=wait_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
         retry=retry_if_exception_type(TransferInterrupted),
         before_sleep=_log_retry,
     )
     try:
-        again(_transfer_with_safe_errors, url, name or hide_secrets(url), target, stall_seconds)
+        retry(_transfer_with_safe_errors, url, name or hide_secrets(url), target, stall_seconds)
     except RetryError as error:
         cause = error.last_attempt.exception()
         raise DownloadFailed(
-            f"{name or hide_secrets(url)} failed on each of {attempts} tries; the last: {cause}. Try again later, or with "
-            "more patience: download.attempts, download.stall_seconds."
+            f"{name or hide_secrets(url)}: failed on each of {attempts} tries (last error: {cause}). Try again later, "
+            "or increase download.attempts or download.stall_seconds."
         ) from cause
     return rename_by_format(target.rename(target.with_suffix("")))
 
 
 def _log_retry(state: RetryCallState) -> None:
     cause = state.outcome and state.outcome.exception()
-    log.info("try %d failed: %s; the next in %.1f s", state.attempt_number, cause, state.upcoming_sleep)
+    log.info("try %d failed: %s; next try in %.1f s", state.attempt_number, cause, state.upcoming_sleep)
 
 
 def make_file_name(url: str) -> str:
+    """Return the last part of a URL's path, "download" if there is none."""
     return Path(unquote(urlsplit(hide_secrets(url)).path)).name or "download"
 
 
 def _transfer_with_safe_errors(url: str, name: str, target: Path, stall_seconds: float) -> None:
-    """Transfer, and call the address by `name` in whatever goes wrong: libraries repeat it in their messages."""
+    """Transfer, and replace the URL by `name` in error messages: libraries repeat the URL, with its secrets."""
     try:
         _transfer(url, target, stall_seconds)
     except (DownloadFailed, TransferInterrupted) as error:
@@ -110,36 +113,36 @@ def _transfer(url: str, target: Path, stall_seconds: float) -> None:
         system, path = fsspec.core.url_to_fs(url, **_make_options(url, stall_seconds))
         system.get_file(path, str(target), callback=progress)
     except FileNotFoundError as error:
-        raise DownloadFailed(f"nothing found at {url} (404 or no such file). Check data.file_url.") from error
+        raise DownloadFailed(f"{url}: not found (404 or no such file). Check data.file_url.") from error
     except aiohttp.TooManyRedirects as error:
         raise DownloadFailed(
-            f"{url} redirects in a loop ({len(error.history)} times). Open it in a browser and check data.file_url."
+            f"{url}: redirects in a loop ({len(error.history)} times). Open it in a browser and check data.file_url."
         ) from error
     except aiohttp.ClientResponseError as error:
-        # an error of the server (5xx, too many requests) may pass; a refusal (4xx) will not
+        # a server error (5xx, too many requests) may be temporary; any other client error (4xx) is not
         if error.status >= 500 or error.status in (408, 429):
             raise TransferInterrupted(f"the server answered {error.status} {error.message}") from error
         raise DownloadFailed(
-            f"{url} was refused: {error.status} {error.message}. Check the address and your rights."
+            f"{url}: the server answered {error.status} {error.message}. Check data.file_url and your permissions."
         ) from error
     except (TimeoutError, fsspec.exceptions.FSTimeoutError) as error:
         raise TransferInterrupted(f"no data for {stall_seconds:g} s") from error
     except aiohttp.ClientPayloadError as error:
-        whole = f"{progress.size:,}" if progress.size else "an unknown number of"
-        raise TransferInterrupted(f"cut off after {progress.value:,} of {whole} bytes (ClientPayloadError)") from error
+        total = f"{progress.size:,}" if progress.size else "an unknown number of"
+        raise TransferInterrupted(f"cut off after {progress.value:,} of {total} bytes (ClientPayloadError)") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise TransferInterrupted(f"{type(error).__name__}: {error}") from error
     except (ImportError, ValueError, OSError) as error:
-        raise DownloadFailed(f"{url} cannot be read: {error}. Check data.file_url.") from error
+        raise DownloadFailed(f"{url}: cannot be read ({error}). Check data.file_url.") from error
     if not target.is_file():
-        raise DownloadFailed(f"{url} is a folder, not a file. Name the table in it: data.file_url.")
+        raise DownloadFailed(f"{url}: a folder, not a file. Set data.file_url to the table in it.")
 
 
 def _make_options(url: str, stall_seconds: float) -> dict[str, object]:
     if not url.startswith(("http://", "https://")):
         return {}
     limits = aiohttp.ClientTimeout(total=None, sock_connect=stall_seconds, sock_read=stall_seconds)
-    # a cached file system would carry the time limits of an earlier call
+    # fsspec caches file systems: a cached one would have the time limits of an earlier call
     return {
         "client_kwargs": {"timeout": limits, "raise_for_status": partial(_verify_whole_file, url)},
         "skip_instance_cache": True,
@@ -147,7 +150,7 @@ def _make_options(url: str, stall_seconds: float) -> dict[str, object]:
 
 
 async def _verify_whole_file(url: str, response: aiohttp.ClientResponse) -> None:
-    """Raise DownloadFailed for a success that is not the whole file: 204, 206, 304; errors are fsspec's."""
+    """Raise DownloadFailed for 204, 206, 304 and other successes without the whole file; fsspec handles errors."""
     if response.status >= 400 or response.status in (200, 203):
         return
     text = f"{response.status} {response.reason}"
@@ -157,9 +160,9 @@ async def _verify_whole_file(url: str, response: aiohttp.ClientResponse) -> None
 
 
 def rename_by_format(path: Path) -> Path:
-    """Return `path`, renamed to end as its first bytes say where its name does not.
+    """Return `path`, renamed if its ending does not match the format of its first bytes.
 
-    A server may send something else than the name promises: an error page for a .zip, a .gz unpacked on the way.
+    A server may send another format than the name says: an error page for a .zip, or an unpacked .gz.
     """
     with path.open("rb") as file:
         start = file.read(512)

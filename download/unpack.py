@@ -1,4 +1,4 @@
-"""Take the one table out of a .gz or .zip file."""
+"""Extraction of the table in a .gz or .zip file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from stepkit.table.fileformats import READABLE
 
 
 def unpack_table(path: Path) -> Path:
-    """Return the one table in a .gz or .zip, written beside it, or `path`; raise TableUnreadable without one."""
+    """Return the path of the table in a .gz or .zip, extracted next to it; any other `path` unchanged.
+
+    Raises:
+        TableUnreadable: the archive is damaged or encrypted, or does not contain exactly one table.
+    """
     if path.suffix.lower() not in (".gz", ".zip"):
         return path
     try:
         return _unpack_gzip(path) if path.suffix.lower() == ".gz" else _unpack_zip(path)
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise TableUnreadable(
-            f"{path.name} is damaged or cut off: {error}. Ask the source for the file again."
+            f"{path.name}: damaged or cut off ({error}). Download it again, or ask its source."
         ) from error
-    except RuntimeError as error:  # zipfile's word for a password or an unknown compression
-        raise TableUnreadable(f"{path.name} cannot be unpacked: {error}. Unpack it yourself and name that.") from error
+    except RuntimeError as error:  # zipfile raises it for a password or an unknown compression
+        raise TableUnreadable(f"{path.name}: cannot be unpacked ({error}). Unpack it and set data.file_url.") from error
 
 
 def _unpack_gzip(path: Path) -> Path:
@@ -37,12 +41,13 @@ def _unpack_gzip(path: Path) -> Path:
 def _unpack_zip(path: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
         tables = [name for name in archive.namelist() if name.lower().endswith(READABLE)]
-        # macOS packs a shadow of every file, which ends like it and holds no table
+        # macOS adds a metadata file for every file to the archive, with the same ending
         names = [name for name in tables if not name.startswith("__MACOSX/")]
         if len(names) != 1:
-            held = ", ".join(names) or f"none (only {', '.join(archive.namelist()[:5]) or 'nothing'})"
+            content = ", ".join(names) or f"none, only {', '.join(archive.namelist()[:5]) or 'nothing'}"
             raise TableUnreadable(
-                f"{path.name} must hold exactly one table, and holds {len(names)}: {held}. Unpack it and name one."
+                f"{path.name}: must contain exactly one table (found {len(names)}: {content}). Unpack it and set "
+                "data.file_url to one table."
             )
         plain = path.with_name(Path(names[0]).name)
         with archive.open(names[0]) as packed, plain.open("wb") as file:

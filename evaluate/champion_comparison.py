@@ -1,4 +1,4 @@
-"""The champion's answers to the same rows, as far as it can be asked and has not been trained on them."""
+"""Comparison with the champion on the test rows that were not in the champion's training data."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ from stepkit.table import tables
 from stepkit.table.columns import Columns
 
 FEWEST_ROWS = 30
-"""With fewer rows that the champion does not know, nothing can be said."""
+"""Least number of rows outside of the champion's training data that allow a comparison."""
 
 
 class CannotCompare(Exception):
-    """The champion cannot be asked, or not about these rows; the text says why."""
+    """The champion cannot score the test rows; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The rows, the address that they came from, and our answers to them."""
+    """Test rows, their URI, and the predictions of the model that is evaluated."""
 
     table: pd.DataFrame
-    address: str
-    ours: Scored
+    uri: str
+    scored: Scored
 
 
 def compare_with_champion(
-    run: StepRun, champion: ModelVersion | None, model_run: str, split: TestSplit, how: Bootstrap, replace: bool
+    run: StepRun, champion: ModelVersion | None, model_run: str, split: TestSplit, bootstrap: Bootstrap, replace: bool
 ) -> Comparison:
-    """Ask the champion about the test split and compare; return what prevents it in words instead of raising.
+    """Score the test split with the champion and compare; if this is impossible, the result has the reason.
 
-    Args:
-        model_run: the run of the model that is evaluated.
-        replace: a champion of another data set may be replaced.
+    `model_run` is the run that trained the evaluated model. With `replace`, the model may replace a champion of another
+    data set.
     """
     if champion is None:
         return Comparison(reason_not_needed="there is no champion yet")
@@ -56,14 +55,14 @@ def compare_with_champion(
         return Comparison(version, reason_not_needed=other.words, other_data_set=other)
     try:
         rows, unknown = find_unseen_rows(run, find_training_run(champion), split)
-        theirs = score_with_champion(run, champion, split.table.iloc[rows])
+        champion_scored = score_with_champion(run, champion, split.table.iloc[rows])
     except CannotCompare as error:
         return Comparison(version, reason_not_compared=str(error))
     return Comparison(
         version,
-        differences=how.compute_differences(split.ours.select(rows), theirs),
+        differences=bootstrap.compute_differences(split.scored.select(rows), champion_scored),
         unknown=unknown,
-        metrics=how.compute_intervals(theirs),
+        metrics=bootstrap.compute_intervals(champion_scored),
         rows=len(rows),
         excluded=len(split.table) - len(rows),
     )
@@ -72,85 +71,84 @@ def compare_with_champion(
 def find_unseen_rows(run: StepRun, trained_by: str, split: TestSplit) -> tuple[np.ndarray, str]:
     """Return the places of the rows that the champion was not trained on, and "".
 
-    From the same table split by the same seed both have the same test split, and no row of it is known to either.
-    If its training rows are unknown, return all rows, and why: a champion that knows some of them looks better than
-    it is, never worse.
+    If the champion was trained on the other part of the same split, these are all rows. If its training rows are
+    unknown, return all rows and the reason: rows that it was trained on make the champion look better, never worse.
 
     Raises:
-        CannotCompare: too few are left, or all of them are of one class.
+        CannotCompare: too few rows remain, or all of them have the same class.
     """
-    everything = np.arange(len(split.table))
+    all_rows = np.arange(len(split.table))
     training = find_run(run.client, trained_by)
-    address = next(iter(read_inputs(training).values()), "") if training else ""
-    if not address or not find_run(run.client, parse_run_id(address)):
-        return everything, f"its training run ({trained_by or 'unknown'}) or what that has read is not in the store"
-    if is_same_split(run, address, split.address):
-        return everything, ""
+    uri = next(iter(read_inputs(training).values()), "") if training else ""
+    if not uri or not find_run(run.client, parse_run_id(uri)):
+        return all_rows, f"its training run ({trained_by or 'unknown'}) or the input of this run is not in the store"
+    if is_same_split(run, uri, split.uri):
+        return all_rows, ""
     try:
-        known = tables.read_table(run.fetch(parse_run_id(address), parse_artifact_name(address)), text=run.columns.text)
+        trained_on = tables.read_table(run.fetch(parse_run_id(uri), parse_artifact_name(uri)), text=run.columns.text)
     except (ArtifactMissing, ArtifactDamaged):
-        return everything, f"{address} is missing or altered"
-    is_known = mark_training_rows(known, split.table, run.columns)
-    left = np.flatnonzero(~is_known)
-    labels = split.ours.labels[left]
-    if len(left) < FEWEST_ROWS or labels.min() == labels.max():
+        return all_rows, f"{uri} is missing or altered"
+    is_trained_on = mark_training_rows(trained_on, split.table, run.columns)
+    unseen = np.flatnonzero(~is_trained_on)
+    labels = split.scored.labels[unseen]
+    if len(unseen) < FEWEST_ROWS or labels.min() == labels.max():
         raise CannotCompare(
-            f"it was trained on {int(is_known.sum()):,} of the {len(is_known):,} test rows, and the {len(left):,} "
-            "others are too few or of one class. Evaluate on newer data."
+            f"its training data contain {int(is_trained_on.sum()):,} of the {len(is_trained_on):,} test rows, and the "
+            f"other {len(unseen):,} rows are too few (at least {FEWEST_ROWS}) or of one class. Evaluate on newer data."
         )
-    return left, ""
+    return unseen, ""
 
 
 def is_same_split(run: StepRun, train: str, test: str) -> bool:
-    """Return whether the run that published the training split published this very test split next to it."""
-    theirs, ours = (run.client.get_run(parse_run_id(address)).data.tags for address in (train, test))
-    outputs = {key: digest for key, digest in ours.items() if key.startswith(OUTPUT)}
-    return bool(outputs) and all(theirs.get(key) == digest for key, digest in outputs.items())
+    """Return True if the run that published the training split also published an identical test split."""
+    train_tags, test_tags = (run.client.get_run(parse_run_id(uri)).data.tags for uri in (train, test))
+    digests = {key: digest for key, digest in test_tags.items() if key.startswith(OUTPUT)}
+    return bool(digests) and all(train_tags.get(key) == digest for key, digest in digests.items())
 
 
-def mark_training_rows(known: pd.DataFrame, table: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """Return (n,) whether each row of `table` is among the rows that the champion was trained on.
+def mark_training_rows(trained_on: pd.DataFrame, table: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Return an (n,) mask of the rows of `table` that are in the champion's training data `trained_on`.
 
     Raises:
-        CannotCompare: these lack a column, or have one of another type.
+        CannotCompare: a column of the training data is missing or has another type.
     """
-    if missing := [name for name in [*columns.names, columns.target] if name not in known]:
-        raise CannotCompare(f"it was trained on another table, which lacks {', '.join(missing)}")
+    if missing := [name for name in [*columns.names, columns.target] if name not in trained_on]:
+        raise CannotCompare(f"it was trained on another table, without column {', '.join(missing)}")
     try:
-        theirs = compute_row_digests(known, columns)
+        digests = compute_row_digests(trained_on, columns)
     except (TableUnfit, ValueError) as error:
-        raise CannotCompare("it was trained on another table, whose columns have other types") from error
-    return np.isin(compute_row_digests(table, columns), theirs)
+        raise CannotCompare("it was trained on another table, with other types of columns") from error
+    return np.isin(compute_row_digests(table, columns), digests)
 
 
 def compute_row_digests(table: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """Return (n,) a 64-bit digest of each row: of its inputs as the model takes them, and its class."""
+    """Return an (n,) array with a 64-bit digest of each row: of its inputs as the model takes them, and its class."""
     rows = tables.to_model_input(table, columns)
     numbers = [name for name in columns.names if name not in columns.text]
-    rows[numbers] += 0.0  # -0.0 and 0.0 are equal, and yet not the same bytes
-    whole = tables.add_column(rows, columns.target, table[columns.target].astype(float))
-    found: np.ndarray = pd.util.hash_pandas_object(whole, index=False).to_numpy()
-    return found
+    rows[numbers] += 0.0  # -0.0 and 0.0 are equal but have different bytes
+    labeled = tables.add_column(rows, columns.target, table[columns.target].astype(float))
+    digests: np.ndarray = pd.util.hash_pandas_object(labeled, index=False).to_numpy()
+    return digests
 
 
 def score_with_champion(run: StepRun, champion: ModelVersion, table: pd.DataFrame) -> Scored:
-    """Return the champion's answers to the rows of `table`.
+    """Return the champion's predictions for the rows of `table`.
 
     Raises:
-        CannotCompare: it cannot be loaded, takes other columns, or fails on these rows.
+        CannotCompare: the champion cannot be loaded, needs other columns, or fails on these rows.
     """
-    address = f"models:/{champion.name}/{champion.version}"
-    # a file that is missing, cut off or altered: each library raises its own error
-    with handle_missing(
-        lambda error: CannotCompare(f"{address} cannot be loaded ({_shorten_error(error)})"), Exception
-    ):
-        model = mlflow.pyfunc.load_model(address, dst_path=str(run.make_folder("champion")))
+    uri = f"models:/{champion.name}/{champion.version}"
+    # The cause is a missing, truncated or altered file. Each library raises its own error class.
+    with handle_missing(lambda error: CannotCompare(f"{uri} cannot be loaded ({_shorten_error(error)})"), Exception):
+        model = mlflow.pyfunc.load_model(uri, dst_path=str(run.make_folder("champion")))
     schema = model.metadata.get_input_schema()
     if missing := [name for name in (schema.input_names() if schema else []) if name not in run.columns.names]:
-        raise CannotCompare(f"it has another signature: it takes {', '.join(missing)}, which the test split lacks")
+        raise CannotCompare(
+            f"it has another signature: it needs column {', '.join(missing)}, which the test split does not have"
+        )
     try:
         return score_table(model, table, run.columns)
-    except Exception as error:  # whatever the code of a model raises is its own fault, and no reason to end in a crash
+    except Exception as error:  # the code of a model may raise anything, which must not end the evaluation
         raise CannotCompare(f"it fails on the test split ({explain_without_rows(error)})") from error
 
 

@@ -1,9 +1,9 @@
-"""The decision whether a model may become champion: measurements in, a verdict out, nothing read or written.
+"""Gate: decides from measurements if a model may become champion. Pure functions that read and write nothing.
 
-Every rule has a value, a threshold and an outcome in words. What could not be measured fails its rule. A model passes
-if every rule holds. The last rule asks for more than not being worse: the champion moves only for a model that the
-paired interval shows to be better, since each move changes answers that people rely on. A model that fails this rule
-alone is *as good*: nothing is wrong with it.
+Every rule has a value, a threshold and a reason in words. A value that was not measured fails its rule. A model passes
+if it passes every rule. The last rule requires a better model, not only one that is not worse: a new champion changes
+predictions that users rely on, so the paired interval must show an improvement. A model that fails only this rule is
+*as good* as the champion.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evaluate.slices import Slice, choose_slice_metric, find_worst_slice
-from stepkit.model.metric_table import get_metric
+from stepkit.model.metric_table import NOT_COMPUTED, get_metric
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
 from stepkit.store.champion import OtherDataSet
@@ -25,7 +25,7 @@ NOT_WORSE = "not_worse_than_champion"
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the gate: what was measured, the threshold, and the outcome in words."""
+    """Result of one rule: the measured value, the threshold, the outcome, and the reason in words."""
 
     name: str
     value: float
@@ -36,46 +36,51 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the model passes, and every rule that was looked at."""
+    """Results of all rules, from which the outcome follows."""
 
     rules: list[Rule]
 
     @property
     def passed(self) -> bool:
+        """True if no rule failed."""
         return not self.failed
 
     @property
     def failed(self) -> list[Rule]:
+        """Failed rules."""
         return [rule for rule in self.rules if not rule.passed]
 
     @property
     def outcome(self) -> str:
+        """Outcome: passed, as_good or rejected."""
         if self.passed:
             return PASSED
         return AS_GOOD if [rule.name for rule in self.failed] == [BETTER] else REJECTED
 
     @property
     def reasons(self) -> str:
-        """Why it does not pass, in words; that a rejected model is not better either goes without saying."""
+        """Reasons of the failed rules. A rejected model is never better, so this rule is left out for it."""
         return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or self.outcome == AS_GOOD)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as in verdict.json."""
         return {"passed": self.passed, "outcome": self.outcome, "reasons": self.reasons, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The champion on the rows that it was not trained on.
+    """Comparison of a model with the champion, on test rows that the champion was not trained on.
 
     Attributes:
-        version: of the champion; "" if there is none.
-        why_none: why there is nothing to compare with, in words: no champion, or one of another data set.
-        why_not: why a comparison that is due could not be made, in words.
-        other_data_set: if the champion is of another one.
-        differences: our metrics minus the champion's, with paired intervals, where it could be compared.
-        unknown: why it is unknown which of the rows the champion was trained on, in words.
-        metrics: the champion's own, with intervals.
-        rows: how many both were compared on; `excluded`: how many the champion was trained on.
+        version: version of the champion; "" if there is none.
+        reason_not_needed: reason why no comparison is due: no champion, or a champion of another data set.
+        reason_not_compared: reason why a comparison that is due failed.
+        other_data_set: set if the champion is of another data set.
+        differences: metrics of the model minus the champion's, with paired intervals.
+        unknown: reason why the champion's training rows are unknown; "" if they are known.
+        metrics: metrics of the champion, with intervals.
+        rows: number of rows in the comparison.
+        excluded: number of test rows that the champion was trained on.
     """
 
     version: str = ""
@@ -104,12 +109,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the model besides its answers; NaN for what was not measured.
+    """Facts about a model besides its predictions; NaN if not measured.
 
     Attributes:
         onnx_difference: largest absolute difference of probabilities, ONNX against scikit-learn.
-        size_mb: of all files of the model, in 10^6 bytes.
-        latency_ms: median time of an answer for one row.
+        size_mb: size of all files of the model, in 10^6 bytes.
+        latency_ms: median time of a prediction for one row.
     """
 
     onnx_difference: float = math.nan
@@ -120,7 +125,7 @@ class Facts:
 def judge_model(
     metrics: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
 ) -> Verdict:
-    """Judge a model, with these metrics on the whole test split, by every rule that the settings ask for."""
+    """Return the verdict on a model from its metrics on the whole test split, by all rules in the settings."""
     gate = settings.gate
     rules = [
         _check_bound(name, metrics, floor, get_metric(name).lower_is_better) for name, floor in gate.floors.items()
@@ -129,7 +134,7 @@ def judge_model(
     if gate.worst_slice is not None and slices:
         rules.append(check_worst_slice(slices, settings, gate.worst_slice))
     rules += _check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(facts), gate)
-    return Verdict([*rules, *check_against_champion(comparison, gate)])
+    return Verdict([*rules, *check_against_champion(comparison, settings)])
 
 
 def _check_ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: Gate) -> list[Rule]:
@@ -140,76 +145,86 @@ def _check_ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: G
 def _check_bound(name: str, values: Mapping[str, float], threshold: float, is_ceiling: bool) -> Rule:
     value = values.get(name, math.nan)
     passed = value <= threshold if is_ceiling else value >= threshold
-    words = ("at most" if passed else "above") if is_ceiling else ("at least" if passed else "below")
-    shown = f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"
-    found = "not computed" if math.isnan(value) else f"{shown}, {words}"
-    return Rule(name, value, threshold, passed, f"{get_label(name)} {found} {threshold:g}")
+    text = f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"
+    if math.isnan(value):
+        text = NOT_COMPUTED
+    elif not passed:
+        text += " is too high" if is_ceiling else " is too low"
+    limit = f"{'at most' if is_ceiling else 'at least'} {threshold:g}"
+    return Rule(name, value, threshold, passed, f"{get_label(name)} {text} (required: {limit})")
 
 
 def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
-    """Compare the worst slice with the floor: it fails if its whole interval is below.
+    """Check the worst slice, which fails only if its whole interval is below the floor.
 
-    The value alone would not do: of twenty slices some are small, and the worst of them is low by chance.
+    The value alone is not enough: among twenty slices some are small, and the worst of these is low by chance.
     """
     metric = choose_slice_metric(settings.gate.metric)
-    judged = [one for one in slices if one.is_judged(settings.slices)]
+    judged = [candidate for candidate in slices if candidate.is_judged(settings.slices)]
     worst = find_worst_slice(judged, settings.slices, metric)
     if worst is None:
         fewest = f"{settings.slices.min_rows} rows and {settings.slices.min_positives} of each class"
-        return Rule("worst_slice", math.nan, floor, False, f"not computed: none of {len(slices)} slices has {fewest}")
-    below = [one for one in judged if not one.metrics[metric].high >= floor]
-    shown = find_worst_slice(below, settings.slices, metric) or worst
-    interval = shown.metrics[metric]
-    words = f"{shown.label} is the worst of {len(judged)} slices: {get_label(metric)} {_format_interval(interval)}"
-    words += f", {'below' if below else 'not shown to be below'} {floor:g}"
-    return Rule("worst_slice", interval.value, floor, not below, words)
+        reason = f"worst slice {NOT_COMPUTED}: none of {len(slices)} slices has {fewest} (evaluate.slices)"
+        return Rule("worst_slice", math.nan, floor, False, reason)
+    below = [candidate for candidate in judged if not candidate.metrics[metric].high >= floor]
+    worst = find_worst_slice(below, settings.slices, metric) or worst
+    interval = worst.metrics[metric]
+    reason = (
+        f"worst of {len(judged)} slices, {worst.label}: {get_label(metric)} "
+        f"{_format_interval(interval, settings.level)} {'is below' if below else 'reaches'} the required {floor:g}"
+    )
+    return Rule("worst_slice", interval.value, floor, not below, reason)
 
 
-def check_against_champion(comparison: Comparison, gate: Gate) -> Iterator[Rule]:
-    """Yield the rules: of the same data set; not worse than the champion beyond a margin; if asked for, better."""
+def check_against_champion(comparison: Comparison, settings: Evaluation) -> Iterator[Rule]:
+    """Yield the results of these rules: same data set, not worse beyond a margin and, if required, better."""
+    gate = settings.gate
     if other := comparison.other_data_set:
         words = other.why_replaceable or (
-            "it stays. Give this model a name of its own (register.model_name=NAME), or replace the champion: "
-            "register.replace_data_set=true"
+            "it stays champion. Register this model under another name (register.model_name=NAME), or replace the "
+            "champion (register.replace_data_set=true)"
         )
         yield Rule("data_set", math.nan, None, bool(other.why_replaceable), f"{other.words}: {words}")
     if comparison.reason_not_needed:
         return
-    version = f"the champion (version {comparison.version})"
+    champion = f"the champion (version {comparison.version})"
     if comparison.reason_not_compared:
-        reason = f"not compared with {version}: {comparison.reason_not_compared}"
+        reason = f"not compared with {champion}: {comparison.reason_not_compared}"
         yield Rule(NOT_WORSE, math.nan, gate.margin, False, reason)
         return
-    gain = _to_gain(comparison.differences[gate.metric], gate.metric)
-    seen = f"{get_label(gate.metric)} {_format_interval(gain, '+')} against {version}"
+    difference = comparison.differences[gate.metric]
+    gain = _to_gain(difference, gate.metric)
+    text = f"{get_label(gate.metric)} {_format_interval(difference, settings.level, '+')} compared with {champion}"
     if comparison.unknown:
-        seen += f", which may have been trained on some of these rows ({comparison.unknown})"
+        text += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
-        holds = gain.low >= -gate.margin
-        words = f"{'not' if holds else 'may be'} worse by more than {gate.margin:g}"
-        yield Rule(NOT_WORSE, gain.low, -gate.margin, holds, f"{seen}: {words}")
+        passed = gain.low >= -gate.margin
+        words = f"{'not' if passed else 'may be'} worse by more than the allowed {gate.margin:g}"
+        yield Rule(NOT_WORSE, gain.low, -gate.margin, passed, f"{text}: {words}")
     if gate.require_better:
         words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
-        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{seen}: {words}")
+        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{text}: {words}")
 
 
 def _to_gain(difference: Interval, metric: str) -> Interval:
-    """Return the difference with the sign that more is better."""
+    """Return the difference with the sign that makes more better."""
     if get_metric(metric).lower_is_better:
         return Interval(-difference.value, -difference.high, -difference.low)
     return difference
 
 
 FACT_LABELS = {
-    "onnx_difference": "ONNX against scikit-learn: largest difference",
-    "size_mb": "size in MB",
-    "latency_ms": "one row in ms",
+    "onnx_difference": "largest difference of probabilities, ONNX against scikit-learn",
+    "size_mb": "model size in MB",
+    "latency_ms": "prediction of one row in ms",
 }
 
 
 def get_label(name: str) -> str:
+    """Return the name of a metric or fact in words."""
     return FACT_LABELS.get(name) or get_metric(name).label
 
 
-def _format_interval(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.4f} ({interval.low:{sign}.4f} to {interval.high:{sign}.4f})"
+def _format_interval(interval: Interval, level: float, sign: str = "") -> str:
+    limits = f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"
+    return f"{interval.value:{sign}.4f} ({level * 100:g}% interval {limits})"

@@ -1,6 +1,6 @@
-"""How much a model loses when one column is shuffled: permutation importance on rows that it was not fitted to.
+"""Permutation importance: the loss of a model when one column is shuffled, on rows that it was not fitted on.
 
-Breiman: Random Forests, Machine Learning 45, 2001; of ROC AUC, with DeLong's interval of the paired difference.
+Source: Breiman: Random Forests, Machine Learning 45, 2001. The loss is that of ROC AUC, with DeLong's paired interval.
 """
 
 from __future__ import annotations
@@ -16,38 +16,36 @@ from stepkit.table.columns import Columns
 from stepkit.table.tables import add_column
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
-"""From n rows, as the model takes them, to (n,) probabilities."""
+"""Function from n rows, as the model takes them, to (n,) probabilities."""
 
 
 @dataclass(frozen=True)
 class Importance(Interval):
-    """The AUC that a column is worth."""
+    """Loss of ROC AUC when a column is shuffled, with its interval."""
 
     column: str
     label: str
 
 
-def importance(
+def compute_importance(
     predict: Predict, rows: pd.DataFrame, labels: np.ndarray, columns: Columns, seed: int, level: float
 ) -> list[Importance]:
-    """Return the importance of each column of n rows, the largest first.
+    """Return the importance of each column of `rows`, largest first; 0 for a column that the model does not use.
 
-    Args:
-        rows: n rows as the model takes them; columns that it does not take are worth 0.
-        labels: (n,) of 0 and 1.
+    `rows` are n rows as the model takes them, `labels` (n,) of 0 and 1, and `level` is that of the intervals.
     """
     random = np.random.default_rng(seed)
     before = predict(rows)
-    found = []
+    importance = []
     for name in rows.columns:
         shuffled = add_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
         drop = compute_auc_difference(labels, before, predict(shuffled), level)
-        found.append(Importance(**drop.to_dict(), column=name, label=columns.columns[name].label or name))
-    return sorted(found, key=lambda one: -np.nan_to_num(one.value, nan=-1.0))
+        importance.append(Importance(**drop.to_dict(), column=name, label=columns.columns[name].label or name))
+    return sorted(importance, key=lambda column: -np.nan_to_num(column.value, nan=-1.0))
 
 
 def sample_rows(rows: int, most: int, seed: int) -> np.ndarray:
-    """Return the places of at most `most` of n rows, in rising order."""
+    """Return the places of at most `most` of `rows` rows, in ascending order."""
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

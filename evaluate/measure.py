@@ -1,4 +1,4 @@
-"""All that is measured of a model on the test split, as one report: pure, so that a plain script can do the same."""
+"""Measurements of a model on the test split. Pure functions, which benchmarks/plain.py calls too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evaluate.bootstrap import MOST_ROWS, Bootstrap
-from evaluate.importance import Importance, Predict, importance, sample_rows
+from evaluate.importance import Importance, Predict, compute_importance, sample_rows
 from evaluate.slices import Slice, build_slices, choose_slice_metric, find_worst_slice
 from stepkit.model.metrics import Scored, count_confusion
 from stepkit.model.statistics import BINS_BY, Interval
@@ -19,7 +19,7 @@ from stepkit.table.tables import to_model_input
 
 @dataclass(frozen=True)
 class Assessment:
-    """What was measured on n rows: metrics with intervals, slices, importance of columns."""
+    """Measurements on n rows: metrics with intervals, slices, importance of columns."""
 
     scored: Scored
     metrics: dict[str, Interval]
@@ -28,39 +28,40 @@ class Assessment:
 
     @property
     def values(self) -> dict[str, float]:
+        """Metrics without their intervals."""
         return get_values(self.metrics)
 
 
 def get_values(metrics: dict[str, Interval]) -> dict[str, float]:
+    """Return metrics without their intervals."""
     return {name: interval.value for name, interval in metrics.items()}
 
 
 def assess_model(
     scored: Scored, table: pd.DataFrame, predict: Predict, columns: Columns, settings: Evaluation, seed: int
 ) -> Assessment:
-    """Measure a model on n rows.
+    """Measure a model on the n rows of `table`; `scored` has its predictions for them.
 
-    Args:
-        scored: its answers to the rows of `table`.
-        predict: asks it about others, for the importance of columns.
+    The importance of columns needs further predictions, which `predict` returns.
     """
-    how = make_bootstrap(settings, seed)
-    chosen = sample_rows(len(table), settings.importance_rows, seed)
-    rows = to_model_input(table.iloc[chosen], columns)
+    bootstrap = make_bootstrap(settings, seed)
+    sampled = sample_rows(len(table), settings.importance_rows, seed)
+    rows = to_model_input(table.iloc[sampled], columns)
     return Assessment(
         scored,
-        how.compute_intervals(scored),
-        build_slices(scored, table, columns, settings.slices, how),
-        importance(predict, rows, scored.labels[chosen], columns, seed, settings.level),
+        bootstrap.compute_intervals(scored),
+        build_slices(scored, table, columns, settings.slices, bootstrap),
+        compute_importance(predict, rows, scored.labels[sampled], columns, seed, settings.level),
     )
 
 
 def make_bootstrap(settings: Evaluation, seed: int) -> Bootstrap:
+    """Return the bootstrap with the settings of the evaluation."""
     return Bootstrap(settings.resamples, seed, settings.level, settings.costs)
 
 
 def build_report(assessed: Assessment, threshold: float, settings: Evaluation, seed: int) -> dict[str, Any]:
-    """Return what was measured, as evaluation.json holds it: without the champion."""
+    """Return the content of evaluation.json, without the comparison with the champion."""
     scored = assessed.scored
     worst = find_worst_slice(assessed.slices, settings.slices, choose_slice_metric(settings.gate.metric))
     rows = len(scored)
@@ -76,9 +77,9 @@ def build_report(assessed: Assessment, threshold: float, settings: Evaluation, s
         "calibration_bins": BINS_BY,
         "confusion": count_confusion(scored.labels, scored.predicted),
         "cost": {"matrix": settings.costs.model_dump(), "per_row": total / rows, "total": total},
-        "slices": [one.to_dict() for one in assessed.slices],
+        "slices": [part.to_dict() for part in assessed.slices],
         "worst_slice": worst.to_dict() if worst else None,
-        "importance": [one.to_dict() for one in assessed.importance],
+        "importance": [column.to_dict() for column in assessed.importance],
         "intervals": {
             "method": f"percentile bootstrap over rows{capped}",
             "resamples": settings.resamples,

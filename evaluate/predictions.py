@@ -1,4 +1,4 @@
-"""What a loaded model answers, and how long it takes for one row."""
+"""Predictions of a loaded model, and the time of a prediction for one row."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from statistics import median
 
 import numpy as np
@@ -20,30 +21,30 @@ from stepkit.table.tables import to_model_input
 ROWS_AT_ONCE = 100_000
 TIMED_PREDICTIONS = 60
 WORK = range(20_000)
-"""Numbers that are summed after each answer, to see how busy the machine is: about half a millisecond of one core."""
+"""Numbers that are summed after each prediction to measure the load of the machine: about 0.5 ms of one core."""
 
 
 def score_table(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Scored:
-    """Return the answers to n rows together with the truth in them.
+    """Return the predictions for n rows together with their labels.
 
-    A large table is asked about in parts of about the same size: MLflow and the graph each copy what they are given.
+    A large table is scored in parts of similar size, because MLflow and the graph each copy their input.
     """
     ends = np.linspace(0, len(table), -(-len(table) // ROWS_AT_ONCE) + 1, dtype=int)
     parts = (to_model_input(table.iloc[first:last], columns) for first, last in pairwise(ends))
-    answer = pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
+    predictions = pd.concat([pd.DataFrame(model.predict(part)) for part in parts])
     verify_labels(table, columns.target)
     labels = table[columns.target].to_numpy(dtype=int)
-    return Scored(labels, answer["probability"].to_numpy(), answer["class"].to_numpy())
+    return Scored(labels, predictions["probability"].to_numpy(), predictions["class"].to_numpy())
 
 
 def measure_latency_ms(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:
-    """Return the median time of an answer for one row, as it would take a caller on a machine with nothing else to do.
+    """Return the median time of a prediction for one row, in ms, corrected for the load of the machine.
 
-    A busy machine makes every process wait. After each answer a fixed piece of work is timed: it waits as well, and
-    by how much is known, since its CPU time does not grow. The half of the answers that met the least waiting counts.
+    After each prediction, the elapsed time of a fixed piece of work is divided by its CPU time. This slowdown measures
+    how long a busy machine makes a process wait. The half of the predictions with the least slowdown counts.
     """
     row = to_model_input(table.head(1), columns)
-    model.predict(row)  # the first one prepares what the others use
+    model.predict(row)  # the first prediction includes one-time preparations
     measured = []
     for _ in range(TIMED_PREDICTIONS):
         seconds, _ = _measure_seconds(partial(model.predict, row))
@@ -53,13 +54,13 @@ def measure_latency_ms(model: PyFuncModel, table: pd.DataFrame, columns: Columns
 
 
 def compute_calm_median(measured: list[tuple[float, float]]) -> float:
-    """Return the median of the calmer half of (seconds, slowdown), each without its slowdown."""
-    calm = sorted(measured, key=lambda one: one[1])[: max(1, len(measured) // 2)]
+    """Return the median of seconds / slowdown over the half of (seconds, slowdown) with the least slowdown."""
+    calm = sorted(measured, key=itemgetter(1))[: max(1, len(measured) // 2)]
     return median(seconds / slowdown for seconds, slowdown in calm)
 
 
 def _measure_seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds that some work takes, and the CPU seconds of this thread."""
+    """Return the elapsed seconds and the CPU seconds of a function call in this thread."""
     began, cpu_began = time.perf_counter(), time.thread_time()
     work()
     return time.perf_counter() - began, time.thread_time() - cpu_began

@@ -18,6 +18,7 @@ from evaluate.gate import Comparison, Facts, Verdict, judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
 from evaluate.plots import iter_plots
 from evaluate.predictions import measure_latency_ms, score_table
+from stepkit.model.metric_table import format_metric
 from stepkit.paths import resolve_path
 from stepkit.settings.evaluate import REASONS, VERDICT, read_evaluation
 from stepkit.step.flags import make_step_parser
@@ -29,7 +30,7 @@ EVALUATION = "evaluation.json"
 
 
 def collect_facts(run: StepRun, model: PyFuncModel, training: RunData, table: pd.DataFrame) -> Facts:
-    """Gather what the gate asks besides the answers; what the training run did not note stays unknown."""
+    """Return the facts for the gate; NaN for a value that the training run did not log."""
     files = json.loads(training.tags.get(MODEL_FILES, "{}"))
     return Facts(
         onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
@@ -39,40 +40,40 @@ def collect_facts(run: StepRun, model: PyFuncModel, training: RunData, table: pd
 
 
 def log_metrics(assessed: Assessment, facts: Facts, model: PyFuncModel) -> None:
-    """Log values and ends of intervals on the run, the values on the logged model too, so that its page shows them."""
+    """Log metrics and limits of intervals on the run, and the metrics on the logged model too, for its page."""
     values = {f"test_{name}": value for name, value in assessed.values.items()}
-    more = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
+    extra = {"model_size_mb": facts.size_mb, "one_row_ms": facts.latency_ms}
     for name, interval in assessed.metrics.items():
-        more |= {f"test_{name}.low": interval.low, f"test_{name}.high": interval.high}
+        extra |= {f"test_{name}.low": interval.low, f"test_{name}.high": interval.high}
     mlflow.log_metrics(select_finite(values), model_id=model.metadata.model_id if model.metadata else None)
-    mlflow.log_metrics(select_finite(more))
+    mlflow.log_metrics(select_finite(extra))
 
 
 def select_finite(values: dict[str, float]) -> dict[str, float]:
+    """Return the values without NaN and infinity."""
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def format_summary(assessed: Assessment, verdict: Verdict, comparison: Comparison) -> str:
-    """Return one line: the AUC, and the outcome of the comparison or of the rules."""
+    """Return one line: ROC AUC, and the reasons of failed rules or the result of the comparison."""
     compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")]
-    outcome = verdict.reasons or (
-        compared[-1] if compared else f"nothing to compare with: {comparison.reason_not_needed}"
-    )
-    auc = assessed.values["roc_auc"]
-    shown = f"{auc:.4f}" if math.isfinite(auc) else "not computed"
-    return f"test AUC {shown} on {len(assessed.scored):,} rows; {outcome}"
+    outcome = verdict.reasons or (compared[-1] if compared else f"not compared: {comparison.reason_not_needed}")
+    auc = format_metric(assessed.values["roc_auc"])
+    return f"test ROC AUC {auc} on {len(assessed.scored):,} rows; {outcome}"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
     model = ("input_model_step", "input_model_run_id", "model_export", "model_name")
     flags = make_step_parser(__doc__, *model, "verdict", "random_seed", "evaluate_config", "replace_data_set")
     flags.add_argument("--input_data_step", required=True, help="step that published the test split")
-    flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current one")
+    flags.add_argument("--input_data_run_id", default="", help="exact run of the test split; empty: the current run")
     flags.add_argument("--test_data", required=True, help="artifact with the test split")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
     args = make_parser().parse_args(argv)
     with step_run(args) as run:
         settings = read_evaluation(Path(resolve_path(run.fetch_if_artifact(args.evaluate_config))))
@@ -90,12 +91,12 @@ def main(argv: list[str] | None = None) -> None:
         facts = collect_facts(run, model, training, table)
         split = TestSplit(table, make_artifact_uri(source, args.test_data), scored)
         champion = find_champion(run.client, args.model_name)
-        how, replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
-        comparison = compare_with_champion(run, champion, model_run, split, how, replace)
+        bootstrap, replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
+        comparison = compare_with_champion(run, champion, model_run, split, bootstrap, replace)
         verdict = judge_model(assessed.values, assessed.slices, facts, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
-        found = build_report(assessed, threshold, settings, args.random_seed)
-        run.publish_json({**found, **comparison.to_report()}, EVALUATION)
+        report = build_report(assessed, threshold, settings, args.random_seed)
+        run.publish_json({**report, **comparison.to_report()}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, threshold, run.columns.class_names):
             run.publish_figure(figure, name)
@@ -105,6 +106,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def publish_verdict(run: StepRun, name: str, verdict: Verdict, assessed: Assessment, comparison: Comparison) -> None:
+    """Publish the verdict with the metrics of the model and of the champion."""
     content = {
         **verdict.to_dict(),
         "champion_version": comparison.version or None,

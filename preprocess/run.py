@@ -1,7 +1,6 @@
-"""preprocess: raw_data.csv -> preprocessed_data.csv (target named, id, empty rows and copies removed).
+"""preprocess: raw_data.csv -> preprocessed_data.csv (target renamed, types fixed; id, empty rows, duplicates dropped).
 
-It mends the form of the table and judges nothing: a value that does not fit its column stays as it came, and
-check_data names it.
+This step does not validate: a value that does not fit its column stays unchanged, and check_data reports it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from stepkit.table.columns import Column, Columns
 from stepkit.table.labels import to_classes
 from stepkit.table.tables import to_plain_text
 
-DECIDE = "Set data.duplicates to drop if they are copies of one case, or to keep"
+DECIDE = "Set data.duplicates: drop if they are copies of the same case, keep if not"
 
 
 def verify_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
@@ -27,16 +26,16 @@ def verify_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
     missing = [name for name in (*columns.names, columns.source_target) if name not in raw.columns]
     if missing:
         raise TableUnfit(
-            f"{artifact} lacks {len(missing)} of {len(columns.names) + 1} columns: {', '.join(missing)}. It has: "
-            f"{', '.join(map(str, raw.columns))}. Mend the source, or describe its columns in data/<name>.yaml."
+            f"{artifact}: {len(missing)} of {len(columns.names) + 1} columns missing: {', '.join(missing)} (found: "
+            f"{', '.join(map(str, raw.columns))}). Correct the source, or its description in data/<name>.yaml."
         )
 
 
 def convert_type(values: pd.Series, column: Column) -> pd.Series:
-    """Return the column as text or, as the model's signature has numbers, as doubles; unchanged if that loses values.
+    """Return the column as text or as doubles, the types of the model's signature; unchanged if that loses values.
 
-    Doubles stay doubles in CSV (24.0), which MLflow's own tools insist on: it reads 24 as an integer, and refuses
-    integers for a signature of doubles (`mlflow models predict -t csv`).
+    In a CSV, whole numbers are written as doubles (24.0). MLflow reads 24 as an integer, and `mlflow models predict -t
+    csv` rejects integers where the signature has doubles.
     """
     if column.type == "text":
         return to_plain_text(values) if pd.api.types.is_numeric_dtype(values) else values.astype("string")
@@ -45,58 +44,60 @@ def convert_type(values: pd.Series, column: Column) -> pd.Series:
 
 
 def to_target(values: pd.Series, columns: Columns) -> pd.Series:
-    """Return the target as 0 and 1; a value that is neither class stays as it came."""
+    """Return the target as 0 and 1; a value that is neither class stays unchanged."""
     mapped = to_classes(values, columns)
     return mapped.astype(object).where(mapped.notna(), values) if mapped.isna().any() else mapped
 
 
 def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return a cleaned copy of `raw`: the described columns, then the target; the caller's table is untouched."""
-    kept = ~mark_empty_rows(raw, columns.id_column)
+    """Return a cleaned copy of `raw`: the described columns, then the target."""
+    keep = ~mark_empty_rows(raw, columns.id_column)
     if columns.duplicates == "drop":
-        kept &= ~mark_repeated_rows(raw, columns.id_column)
+        keep &= ~mark_repeated_rows(raw, columns.id_column)
 
-    def rows_of(name: str) -> pd.Series:
-        rows: pd.Series = raw[name][kept].reset_index(drop=True)
+    def select_rows(name: str) -> pd.Series:
+        rows: pd.Series = raw[name][keep].reset_index(drop=True)
         return rows
 
-    typed = {name: convert_type(rows_of(name), column) for name, column in columns.columns.items()}
-    target = to_target(rows_of(columns.source_target), columns)
-    # a column at a time, each a fresh copy already: the table is never held a third time
+    typed = {name: convert_type(select_rows(name), column) for name, column in columns.columns.items()}
+    target = to_target(select_rows(columns.source_target), columns)
+    # Each column is a copy already, so copy=False saves the memory of a third copy of the table.
     return pd.DataFrame({**typed, columns.target: target}, copy=False)
 
 
 def count_identical_rows(raw: pd.DataFrame, clean: pd.DataFrame, columns: Columns) -> tuple[int, str]:
-    """Return how many rows are identical to an earlier one, and in words what became of them; `keep` counts none."""
+    """Return the number of rows identical to an earlier row, and a note on them; (0, "") for `duplicates: keep`."""
     if columns.duplicates == "keep":
         return 0, ""
     count = int((mark_repeated_rows(raw, columns.id_column) & ~mark_empty_rows(raw, columns.id_column)).sum())
     if not count:
         return 0, ""
+    rows = f"{count:,} identical row{'s' * (count > 1)}"
     if columns.duplicates is None:
-        return count, f"; warning: kept {count:,} identical rows. {DECIDE}"
+        return count, f"; warning: kept {rows}. {DECIDE}"
     targets = (to_target(raw[columns.source_target], columns), clean[columns.target])
     before, after = (f"{target[target.notna()].eq(1).mean():.2%}" for target in targets)
-    return count, f"; dropped {count:,} identical rows (class 1: {before} before, {after} after)"
+    return count, f"; dropped {rows} (class 1: {before} before, {after} after)"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
     return make_step_parser(
         __doc__, "input_step", "input_run_id", "input_artifact", "artifact_name", "artifact_description"
     )
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
     args = make_parser().parse_args(argv)
     with step_run(args) as run:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         verify_columns(raw, run.columns, args.input_artifact)
         clean = clean_table(raw, run.columns)
         run.publish_table(clean, args.artifact_name, about=args.artifact_description)
-        identical, words = count_identical_rows(raw, clean, run.columns)
+        identical, note = count_identical_rows(raw, clean, run.columns)
         mlflow.log_metric("identical_rows", identical)
-        kept = f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns"
-        run.log_summary(kept + words)
+        run.log_summary(f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns{note}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turn a fitted pipeline into the exported model: ONNX graph, proof of equality, MLflow model."""
+"""Export of a fitted pipeline: conversion to ONNX, comparison with scikit-learn, MLflow model."""
 
 from __future__ import annotations
 
@@ -27,71 +27,70 @@ from stepkit.table.columns import Columns
 from stepkit.table.tables import to_model_input
 
 LARGEST_DIFFERENCE = 1e-5
-"""Probabilities of the graph and of scikit-learn may differ by this much: float32 sums of 100 trees differ by 1e-7."""
+"""Allowed difference of probabilities, ONNX against scikit-learn. Float32 sums of 100 trees differ by about 1e-7."""
 
 EXAMPLE_ROWS = 5
 FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops"}
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
-"""What skops must be told to trust to load model.skops: two data types of known libraries, no code."""
+"""Types that skops must trust to load model.skops: two data types of known libraries, no code."""
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
 CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/columns.py", "stepkit/errors.py")
-"""The code of the prediction log, which a model carries so that any stock MLflow server can write the log. It counts in
-the fingerprint of the step (`packs` in pipeline/steps.py), or a reused model would keep the log in the older way."""
+"""Code of the prediction log, packed into the model so that MLflow's own server can write the log. It is part of the
+step's fingerprint (`packs` in pipeline/steps.py): otherwise a reused model would write the log with older code."""
 
 
 def compute_largest_difference(
     model: Pipeline, graph: Path, rows: pd.DataFrame, inputs: list[str], text: list[str]
 ) -> float:
-    """Return the largest absolute difference of probabilities over n rows, graph against scikit-learn."""
-    ours = open_session(str(graph)).run([PROBABILITIES], to_inputs(rows, inputs, text))[0]
-    return float(np.abs(ours - model.predict_proba(rows)).max())
+    """Return the largest absolute difference of probabilities on n rows, graph against scikit-learn."""
+    probabilities = open_session(str(graph)).run([PROBABILITIES], to_inputs(rows, inputs, text))[0]
+    return float(np.abs(probabilities - model.predict_proba(rows)).max())
 
 
 def verify_equal(difference: float, rows: int) -> None:
-    """Raise ExportUnequal unless the graph answers as scikit-learn does."""
+    """Raise ExportUnequal if the graph's probabilities differ from scikit-learn's by LARGEST_DIFFERENCE or more."""
     if not difference < LARGEST_DIFFERENCE:
         raise ExportUnequal(
-            f"the ONNX graph differs from scikit-learn by up to {difference:.2e} on {rows:,} validation rows "
+            f"ONNX graph: probabilities differ from scikit-learn by up to {difference:.2e} on {rows:,} validation rows "
             f"(allowed: {LARGEST_DIFFERENCE:.0e}). Try other versions of skl2onnx and onnxruntime, or simpler features."
         )
 
 
 def make_signature(inputs: list[str], text: list[str]) -> ModelSignature:
-    """Return doubles and texts in (all may be missing), probability and class out."""
+    """Return the model's signature: doubles and texts in, all of which may be missing; probability and class out."""
     columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
-    answer = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
-    return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*answer]))
+    outputs = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
+    return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*outputs]))
 
 
 def list_requirements() -> list[str]:
+    """Return the packages that the model needs, pinned to the installed versions."""
     return [f"{name}=={version(name)}" for name in REQUIREMENTS]
 
 
 def pack_log_code(folder: Path) -> Path:
-    """Copy the code of the prediction log into a new folder, with its paths as in the repository; return the folder."""
+    """Copy the code of the prediction log into `folder`, with the paths of the repository; return `folder`."""
     for file in chain.from_iterable(map(ROOT.glob, CARRIED)):
-        copied = folder / file.relative_to(ROOT)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copied)
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
     return folder
 
 
 def export_model(
     model: Pipeline, settings: ModelSettings, columns: Columns, validation: pd.DataFrame, folder: Path, name: str
 ) -> tuple[ModelInfo, float]:
-    """Log the model under `name` after proving it equal on the whole validation set.
+    """Convert the model to ONNX, verify the graph on the whole validation set, and log it under `name`.
 
-    Args:
-        validation: m rows with the input columns.
-        folder: a place for the files before they are uploaded.
+    `validation` is a table with the input columns, `folder` the place of the files before their upload.
 
     Returns:
-        MLflow's description of the logged model, and the largest difference of probabilities.
+        MLflow's info on the logged model, and the largest difference of probabilities.
 
     Raises:
-        ExportUnequal: the graph answers otherwise than the pipeline.
+        ExportUnequal: the probabilities of graph and pipeline differ.
     """
     inputs = select_features(settings.features, columns)
     text = [column for column in inputs if column in columns.text]

@@ -1,4 +1,4 @@
-"""The scikit-learn pipeline: imputation and encoding by column role, then the forest."""
+"""Scikit-learn pipeline: imputation and encoding by column role, then the forest."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ def select_features(features: Features, columns: Columns) -> list[str]:
     """Return the model's input columns, in the data set's order.
 
     Raises:
-        BadParameter: none, or a wanted column is not one of the data set's columns of that role.
+        BadParameter: no column is selected, or the data set has no column of that name and role.
     """
-    taken: list[str] = []
-    for role, of_role in (("numeric", columns.numeric), ("categorical", columns.categorical)):
-        wanted = getattr(features, role)
-        if unknown := [name for name in wanted if name not in of_role and wanted != "all"]:
+    selected: list[str] = []
+    for role, candidates in (("numeric", columns.numeric), ("categorical", columns.categorical)):
+        names = getattr(features, role)
+        if unknown := [name for name in names if name not in candidates and names != "all"]:
             raise BadParameter(
-                f"features.{role} names {', '.join(unknown)}, which the data set does not describe as {role}. "
-                f"Its {role} columns: {', '.join(of_role) or 'none'}."
+                f"features.{role}: the data set has no {role} column {', '.join(unknown)}. "
+                f"Its {role} columns: {', '.join(candidates) or 'none'}."
             )
-        taken += of_role if wanted == "all" else wanted
-    if not taken:
-        raise BadParameter("features leaves the model no column at all; name some, or write 'all'.")
-    return [name for name in columns.names if name in taken]
+        selected += candidates if names == "all" else names
+    if not selected:
+        raise BadParameter(
+            "features: no column selected. Set features.numeric or features.categorical to names or 'all'."
+        )
+    return [name for name in columns.names if name in selected]
 
 
 def build_pipeline(settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeline:
@@ -46,7 +48,7 @@ def build_pipeline(settings: ModelSettings, columns: Columns, random_seed: int) 
     numeric = [name for name in features if name in columns.numeric]
     fill = SimpleImputer(strategy=settings.features.impute_numeric, keep_empty_features=True)
     fill_codes = SimpleImputer(strategy=settings.features.impute_categorical, keep_empty_features=True)
-    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # each use is fitted as a copy
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # ColumnTransformer fits a copy for each use
     encode = ColumnTransformer(
         [("numeric", fill, numeric), (CODES, make_pipeline(fill_codes, one_hot), codes), ("text", one_hot, text)]
     )
@@ -55,7 +57,7 @@ def build_pipeline(settings: ModelSettings, columns: Columns, random_seed: int) 
 
 
 def compute_importances(model: Pipeline) -> pd.Series:
-    """Impurity-based importance per encoded feature (sums to 1), largest first."""
-    # with scikit-learn's prefix (codes__SEX_1.0) the names are unique: a column may be called like a code of another
+    """Return the impurity-based importance of each encoded feature, largest first; the sum is 1."""
+    # Encoded names are unique only with scikit-learn's prefix (codes__SEX_1.0), which is removed here.
     names = [name.partition("__")[2] for name in model.named_steps[ENCODE].get_feature_names_out()]
     return pd.Series(model.named_steps[FOREST].feature_importances_, index=names).sort_values(ascending=False)

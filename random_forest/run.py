@@ -1,4 +1,4 @@
-"""random_forest: data/data_train.csv -> model_export (ONNX inside), validated on a part held out of them."""
+"""random_forest: data/data_train.csv -> model_export (an ONNX graph), validated on a held-out part of the rows."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ log = logging.getLogger("step")
 
 
 def read_model_settings(model_config: str) -> ModelSettings:
-    """Read the model's settings from a file next to this one, or a path; raise BadParameter if it has none."""
+    """Return the model's settings from a file in this folder, or a path; raise BadParameter if there is none."""
     path = Path(__file__).parent / model_config
-    missing = f"no model configuration at {path}. The one that comes with this step: rf_config.yaml"
+    missing = f"--model_config: no file {path}. The default is rf_config.yaml."
     return read_settings(ModelSettings, path, missing)
 
 
 def parse_costs(text: str) -> Costs:
-    """Read the costs of one row of each kind (tn,fp,fn,tp); empty: those of config.yaml.
+    """Return the costs of one row per outcome (tn,fp,fn,tp); for an empty text, the costs in config.yaml.
 
     Raises:
-        BadParameter: other than four numbers, or a mistake that costs less than the right answer.
+        BadParameter: not four numbers, or a wrong class costs less than the correct one.
     """
     if not text:
         return read_evaluation(ROOT / "config.yaml").costs
@@ -48,10 +48,13 @@ def parse_costs(text: str) -> Costs:
         numbers = [float(word) for word in text.split(",")]
         return Costs(**dict(zip(Costs.model_fields, numbers, strict=True)))
     except ValueError as error:
-        raise BadParameter(f"threshold_costs: four numbers are needed, tn,fp,fn,tp; found '{text}'.") from error
+        raise BadParameter(
+            f"threshold_costs: not four numbers tn,fp,fn,tp (found '{text}', expected e.g. 0,1,5,0)."
+        ) from error
 
 
 def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
+    """Publish the importance of features and the confusion matrix of the validation split."""
     importance = compute_importances(model)
     run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
     run.publish_figure(plots.plot_feature_importance(importance, "Feature importance"), "feature_importance.png")
@@ -60,18 +63,20 @@ def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: 
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
     flags = make_step_parser(__doc__, "input_step", "input_run_id", "stratify", "random_seed")
     flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
-    flags.add_argument("--model_config", default="rf_config.yaml", help="file beside run.py, a path, or runs:/ID/file")
+    flags.add_argument("--model_config", default="rf_config.yaml", help="file next to run.py, a path, or runs:/ID/NAME")
     flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
     flags.add_argument(
-        "--threshold_costs", default="", help="for threshold: cost; what a row costs: tn,fp,fn,tp; empty: config.yaml's"
+        "--threshold_costs", default="", help="costs of a row, tn,fp,fn,tp, for threshold: cost; empty: evaluate.costs"
     )
     flags.add_argument("--val_size", type=parse_share, required=True, help="share of the training rows for validation")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
     args = make_parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
@@ -80,21 +85,26 @@ def main(argv: list[str] | None = None) -> None:
         train, validation = split_table(table, args.val_size, args.stratify, args.random_seed)
         model = build_pipeline(settings, run.columns, args.random_seed)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:
-            log.warning("no value in the %d training rows, so the model ignores: %s", len(train), ", ".join(empty))
+            log.warning(
+                "columns without a value in the %d training rows, which the model ignores: %s",
+                len(train),
+                ", ".join(empty),
+            )
         model.fit(to_model_input(train, run.columns), get_labels(train, run.columns.target))
         labels = get_labels(validation, run.columns.target)
         probability = model.predict_proba(to_model_input(validation, run.columns))[:, 1]
         threshold = choose_threshold(settings.threshold, labels, probability, parse_costs(args.threshold_costs))
         settings = settings.model_copy(update={"threshold": threshold})
         predicted = probability >= threshold
-        found = compute_metrics(labels, probability, predicted)
-        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in found.items()}})
+        metrics = compute_metrics(labels, probability, predicted)
+        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in metrics.items()}})
         publish_plots(run, model, labels, predicted)
         info, difference = export_model(model, settings, run.columns, validation, run.folder, args.export_artifact)
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)
         run.log_summary(
-            f"validation AUC {found['roc_auc']:.4f} on {len(validation):,} rows, ONNX equal to {difference:.1e}"
+            f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
+            f"ONNX probabilities differ by at most {difference:.1e}"
         )
 
 

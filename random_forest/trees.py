@@ -1,9 +1,9 @@
-"""The forest's nodes of the ONNX graph, made from scikit-learn's arrays.
+"""Nodes of the forest in the ONNX graph, built from scikit-learn's arrays.
 
 skl2onnx's own converter calls Python for every node of every tree, which takes longer than the fit, and puts all trees
-into one operator. ONNX Runtime walks the trees of an operator row by row, so that a forest larger than the processor's
-cache is fetched again for each row. With a few trees to an operator they stay there for all rows of a table, which are
-answered two to three times as fast. A single row takes as long either way.
+into one operator. ONNX Runtime evaluates the trees of an operator row by row, so a forest larger than the processor's
+cache is read from memory again for each row. Operators with few trees stay in the cache for all rows of a table, which
+takes a half to a third of the time. A single row takes equally long either way.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from onnx import TensorProto
 from sklearn.ensemble import RandomForestClassifier
 
 LEAF = -1
-"""scikit-learn's mark of a node without children."""
+"""Child of a leaf in scikit-learn's arrays."""
 
 TREES_TOGETHER = 10
-"""Trees in one operator of the graph. Of 1, 5, 10, 25, 50 and 100, 10 were the most with which 1,000 rows are near the
-fastest, and the fewest with which one row is not slower."""
+"""Trees in one operator of the graph, chosen from 1, 5, 10, 25, 50 and 100. With more than 10, 1,000 rows take longer;
+with fewer, a single row does."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Adds operations and constants to a graph, by the two objects that skl2onnx hands to a converter."""
+    """Operations and constants of a graph, added with the two objects that skl2onnx passes to a converter."""
 
     scope: Any
     container: Any
 
     def add(self, operation: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        """Add an operation; return the name of its only output."""
+        """Add an operation with one output; return the name of the output."""
         output = output or str(self.scope.get_unique_variable_name(operation.lower()))
         name = self.scope.get_unique_operator_name(operation)
         version = {"op_domain": "", "op_version": self.container.target_opset}
@@ -40,7 +40,7 @@ class Nodes:
         return output
 
     def add_constant(self, values: list[float] | list[int]) -> str:
-        """Add numbers of one type; return their name."""
+        """Add a constant with numbers of the same type; return its name."""
         name = str(self.scope.get_unique_variable_name("constant"))
         kind = TensorProto.INT64 if isinstance(values[0], int) else TensorProto.FLOAT
         self.container.add_initializer(name, kind, [len(values)], values)
@@ -48,21 +48,21 @@ class Nodes:
 
 
 def make_convertible(forest: RandomForestClassifier) -> RandomForestClassifier:
-    """Return the same forest with this converter, and with no memory of its samples.
+    """Return a copy of the forest that uses this converter and has no sampled rows.
 
-    skl2onnx looks at every attribute again and again, and scikit-learn draws the rows of each tree again at every
-    look: that took as long as the conversion itself.
+    skl2onnx reads every attribute many times, and scikit-learn samples the rows of each tree again at every read. This
+    took as long as the conversion itself.
     """
     forest = copy.copy(forest)
     forest.bootstrap = False
-    forest.onnx_converter = lambda: convert_forest  # where skl2onnx looks for a model's own converter
+    forest.onnx_converter = lambda: convert_forest  # skl2onnx reads a custom converter from this attribute
     return forest
 
 
 def convert_forest(scope: Any, operator: Any, container: Any) -> None:
-    """Add the forest of two classes to the graph: (n,) labels and (n, 2) probabilities."""
+    """Add a forest with two classes to the graph; its outputs are (n,) labels and (n, 2) probabilities."""
     forest, nodes = operator.raw_operator, Nodes(scope, container)
-    trees = [one.tree_ for one in forest.estimators_]
+    trees = [estimator.tree_ for estimator in forest.estimators_]
     groups = [trees[start : start + TREES_TOGETHER] for start in range(0, len(trees), TREES_TOGETHER)]
     votes = [
         nodes.add(
@@ -87,20 +87,20 @@ def convert_forest(scope: Any, operator: Any, container: Any) -> None:
 
 
 def build_attributes(trees: list[Any], weight: float) -> dict[str, Any]:
-    """Return the attributes of TreeEnsembleRegressor for `trees` (of sklearn.tree), each with `weight` to its vote."""
+    """Return the attributes of TreeEnsembleRegressor for trees of sklearn.tree, each vote multiplied by `weight`."""
 
-    def joined(name: str) -> np.ndarray:
+    def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(tree, name) for tree in trees])
 
     sizes = [tree.node_count for tree in trees]
     tree_ids = np.repeat(np.arange(len(trees)), sizes)
     node_ids = np.concatenate([np.arange(size) for size in sizes])
-    is_leaf = joined("children_left") == LEAF
-    votes = joined("value")[is_leaf, 0]
+    is_leaf = join("children_left") == LEAF
+    votes = join("value")[is_leaf, 0]
     inner = {
-        "nodes_featureids": joined("feature"),
-        "nodes_truenodeids": joined("children_left"),
-        "nodes_falsenodeids": joined("children_right"),
+        "nodes_featureids": join("feature"),
+        "nodes_truenodeids": join("children_left"),
+        "nodes_falsenodeids": join("children_right"),
     }
     return {
         "n_targets": 1,
@@ -110,7 +110,7 @@ def build_attributes(trees: list[Any], weight: float) -> dict[str, Any]:
         "nodes_nodeids": node_ids.tolist(),
         **{name: np.where(is_leaf, 0, values).tolist() for name, values in inner.items()},
         "nodes_modes": np.where(is_leaf, "LEAF", "BRANCH_LEQ").tolist(),
-        "nodes_values": np.where(is_leaf, np.float32(0), round_down_to_float32(joined("threshold"))),
+        "nodes_values": np.where(is_leaf, np.float32(0), round_down_to_float32(join("threshold"))),
         "nodes_missing_value_tracks_true": [0] * len(tree_ids),
         "nodes_hitrates": np.ones(len(tree_ids), dtype=np.float32),
         "target_treeids": tree_ids[is_leaf].tolist(),
@@ -121,6 +121,6 @@ def build_attributes(trees: list[Any], weight: float) -> dict[str, Any]:
 
 
 def round_down_to_float32(thresholds: np.ndarray) -> np.ndarray:
-    """Return (n,) the largest float32 that is not above each threshold: x <= threshold holds for the same float32 x."""
+    """Return the (n,) largest float32 not above each threshold, so that x <= threshold selects the same float32 x."""
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)

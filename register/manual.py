@@ -1,4 +1,4 @@
-"""What promote, rollback and models share: flags, the end of a command, and a move of the champion by hand."""
+"""Shared parts of promote, rollback and models: flags, exit on errors, and a move of the champion by hand."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from stepkit.store.champion import CHAMPION, find_champion
 
 
 def make_command_parser(doc: str | None, reason: bool = True) -> argparse.ArgumentParser:
-    """Return a parser for the flags of a command on the registry."""
+    """Return the parser of a command on the registry, with --model_name and --reason."""
     flags = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--model_name", default=DEFAULT_MODEL, help="name of the registered model")
     if reason:
-        flags.add_argument("--reason", required=True, help="why, for those who read it later")
+        flags.add_argument("--reason", required=True, help="reason, kept on the version")
     return flags
 
 
 def run_command(work: Callable[[MlflowClient], str]) -> None:
-    """Connect, do some work, print its result; end with one message and status 1 for what the user can correct."""
+    """Connect, call `work` and print its result; exit with status 1 and one message for an error of the user."""
     with exit_on_error():
         tracking.connect()
         print(work(MlflowClient()))
@@ -35,24 +35,24 @@ def run_command(work: Callable[[MlflowClient], str]) -> None:
 def verify_reason(reason: str) -> None:
     """Raise BadParameter if the reason is blank."""
     if not reason.strip():
-        raise BadParameter('say why, for those who read it later: REASON="..."')
+        raise BadParameter('--reason: empty. Give the reason, which is kept on the version: REASON="..."')
 
 
 def move_by_hand(client: MlflowClient, name: str, version: str, reason: str) -> str:
-    """Move the champion by hand to another version; return what was champion before ("" for none).
+    """Make another version the champion by hand; return the number of the old champion, "" for none.
 
     Raises:
-        BadParameter: it is champion already.
-        ChampionMoved: another process moved it at the same moment.
+        BadParameter: the version is already champion.
+        ChampionMoved: another process moved the champion at the same time.
     """
     champion = find_champion(client, name)
     before = str(champion.version) if champion else ""
     if before == version:
-        raise BadParameter(f"version {version} of {name} is the {CHAMPION} already.")
+        raise BadParameter(f"{name} version {version}: already {CHAMPION}.")
     try:
         move_champion(client, name, version, before, Move(get_user_name(), reason.strip(), by_hand=True))
     except ChampionMoved as error:
         raise ChampionMoved(
-            f"nothing was changed: {error}. Look first: {format_make_command('models', name)}"
+            f"{name}: unchanged, because {error}. List the versions: {format_make_command('models', name)}"
         ) from error
     return before

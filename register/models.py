@@ -1,4 +1,4 @@
-"""models: list the versions of a registered model, newest first: verdict, aliases, and how the champion moved."""
+"""models: list the versions of a registered model, newest first, with verdict, aliases and history."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ def format_models(client: MlflowClient, name: str) -> str:
     """Return the table of all versions as text.
 
     Raises:
-        BadParameter: there is no such registered model.
+        BadParameter: the registered model does not exist.
     """
     with handle_missing(
-        lambda _: BadParameter(f"no registered model {name}. Register one: {format_make_command('run', name)}")
+        lambda _: BadParameter(f"no registered model {name}. Train and register it: {format_make_command('run', name)}")
     ):
         aliases = client.get_registered_model(name).aliases
     table = Table(title=Text(name), title_justify="left")
-    for heading in ("version", "aliases", "data set", "verdict", "test AUC", "registered (UTC)", "what happened"):
-        table.add_column(heading, justify="right" if heading in ("version", "test AUC") else "left", overflow="fold")
+    for heading in ("version", "aliases", "data set", "verdict", "test ROC AUC", "registered (UTC)", "history"):
+        table.add_column(
+            heading, justify="right" if heading in ("version", "test ROC AUC") else "left", overflow="fold"
+        )
     versions = client.search_model_versions(f"name='{name}'", max_results=1000)
-    for version in sorted(versions, key=lambda one: -int(one.version)):
-        named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
-        table.add_row(*map(Text, format_row(version, sorted(named))))
+    for version in sorted(versions, key=lambda version: -int(version.version)):
+        names = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
+        table.add_row(*map(Text, format_row(version, sorted(names))))
     is_terminal = sys.stdout.isatty()
     console = Console(file=io.StringIO(), width=None if is_terminal else PIPE_WIDTH, force_terminal=is_terminal)
     with console.capture() as text:
@@ -50,6 +52,7 @@ def format_models(client: MlflowClient, name: str) -> str:
 
 
 def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
+    """Return the cells of a version's row. The history starts with the reasons of failed rules."""
     tags = version.tags
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     auc = tags.get("test_auc", "")
@@ -67,10 +70,12 @@ def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     return make_command_parser(__doc__, reason=False)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = make_parser().parse_args(argv)
     run_command(lambda client: format_models(client, args.model_name))
 

@@ -1,4 +1,4 @@
-"""rollback: make the previous champion the champion again, and leave on both who did it, when and why."""
+"""rollback: make the previous champion the champion again, and record user, time and reason on both versions."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from stepkit.store.tracking import handle_missing
 
 
 def roll_back(client: MlflowClient, name: str, reason: str) -> str:
-    """Let champion and previous change places; return what was done, in words.
+    """Exchange champion and previous; return the result in words.
 
     Raises:
         BadParameter: no reason, or no previous champion.
-        ChampionMoved: another process moved the champion at the same moment.
+        ChampionMoved: another process moved the champion at the same time.
     """
     verify_reason(reason)
-    listed, promote = format_make_command("models", name), format_make_command("promote", name)
-    none = f'{name} has no previous champion. Choose a version ({listed} lists them): {promote} VERSION=n REASON="..."'
-    with handle_missing(lambda _: BadParameter(none)):
+    models, promote = format_make_command("models", name), format_make_command("promote", name)
+    missing = f'{name} has no previous champion. Choose a version ({models}): {promote} VERSION=n REASON="..."'
+    with handle_missing(lambda _: BadParameter(missing)):
         client.get_model_version_by_alias(name, PREVIOUS)
-        with claim_champion(client, name):  # which ends a move that died halfway
+        with claim_champion(client, name):  # completes the move of a process that died
             version = str(client.get_model_version_by_alias(name, PREVIOUS).version)
-    before = move_by_hand(client, name, version, reason)
-    return f"{name} version {version} is champion again{f', version {before} is withdrawn' if before else ''}"
+    old = move_by_hand(client, name, version, reason)
+    withdrawn = f"; version {old} is withdrawn and now previous" if old else ""
+    return f"{name} version {version} is champion again{withdrawn}"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's flags."""
     return make_command_parser(__doc__)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     args = make_parser().parse_args(argv)
     run_command(lambda client: roll_back(client, args.model_name, args.reason))
 

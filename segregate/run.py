@@ -14,18 +14,21 @@ from stepkit.table.split import split_table
 
 
 def format_split(table: pd.DataFrame, target: str) -> str:
+    """Return the number of rows and the share of class 1, such as "8,992 rows (0.2249 positive)"."""
     shares = pd.to_numeric(table[target], errors="coerce").mean()
     return f"{len(table):,} rows ({shares:.4f} positive)"
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
     flags = make_step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
-    flags.add_argument("--artifact_root", default="data", help="folder of the two artifacts, and stem of their names")
-    flags.add_argument("--test_size", type=parse_share, required=True, help="share of the rows for the test split")
+    flags.add_argument("--artifact_root", default="data", help="folder of both artifacts, and prefix of their names")
+    flags.add_argument("--test_size", type=parse_share, required=True, help="share of the rows in the test split")
     return flags
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
     args = make_parser().parse_args(argv)
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
