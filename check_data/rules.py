@@ -79,7 +79,9 @@ def describe_expected(column: Column, rule: str) -> str:
     if rule == "range":
         limits = [f"at least {column.min:g}"] if column.min is not None else []
         return " and ".join(limits + ([f"at most {column.max:g}"] if column.max is not None else []))
-    return f"at most {column.max_missing:.0%} missing" if rule == "missing" else ""
+    if rule == "missing":
+        return f"at most {column.max_missing:.0%} missing" if column.max_missing else "no missing values"
+    return ""
 
 
 def suggest_remedy(column: Column, rule: str, broken: pd.Series) -> str:

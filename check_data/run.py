@@ -63,7 +63,7 @@ def format_failures(checked: DataChecks, most: int = 12) -> str:
         lines.append(f"  If the new distribution is correct, for example after drift: {WITHOUT_REFERENCE}")
     if not checked.offending_rows.empty:
         rows = checked.offending_rows.head(most).to_string(index=False)
-        lines += ["  Example rows, counted from 0 (more in offending_rows.csv):", rows]
+        lines += ["  example rows, counted from 0 (more in offending_rows.csv):", rows]
     return f"{len(failures)} of {len(checked.outcomes)} data checks failed\n" + "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ def fetch_table(file_url: str, shown_url: str, target: str) -> tuple[pd.DataFram
             file = unpack_table(fetch(file_url, Path(folder), ATTEMPTS, STALL_SECONDS, shown_url))
             table = read_described_table(file, target)
         except TableUnreadable as error:
-            raise TableUnreadable(f"{error} Source: {shown_url}") from error
+            raise TableUnreadable(f"{str(error).rstrip('.')}. Source: {shown_url}") from error
         fields = pq.read_schema(file) if file.suffix.lower() == ".parquet" else ()
         unusable = [field.name for field in fields if field.name != target and _is_unusable(field.type)]
         return table.drop(columns=unusable), dict.fromkeys(unusable, "its values are bytes or nested")

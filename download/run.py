@@ -60,7 +60,7 @@ def read_raw_table(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.D
         file = unpack_table(packed)
         return file, tables.read_table(file, text=columns.text, header=[*columns.names, columns.source_target])
     except TableUnreadable as error:
-        raise TableUnreadable(f"{error} Source: {url}") from error
+        raise TableUnreadable(f"{str(error).rstrip('.')}. Source: {url}") from error
 
 
 def publish_raw_table(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:

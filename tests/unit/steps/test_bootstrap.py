@@ -17,7 +17,7 @@ from stepkit.settings.evaluate import Costs
 HOW = Bootstrap(resamples=1000, seed=42, level=0.95, costs=Costs())
 
 
-def rows(count: int, seed: int, separation: float = 1.1, decimals: int = 12, share: float = 0.25) -> Scored:
+def make_scored(count: int, seed: int, separation: float = 1.1, decimals: int = 12, share: float = 0.25) -> Scored:
     """Rows scored by a model that knows something: normal scores, `separation` apart, made probabilities."""
     random = np.random.default_rng(seed)
     labels = (random.random(count) < share).astype(int)
@@ -25,7 +25,7 @@ def rows(count: int, seed: int, separation: float = 1.1, decimals: int = 12, sha
     return Scored(labels, probability, (probability >= 0.5).astype(int))
 
 
-def noisy(scored: Scored, seed: int, noise: float) -> Scored:
+def add_noise(scored: Scored, seed: int, noise: float) -> Scored:
     """Another model's answers to the same rows: the same logits with noise."""
     logits = np.log(scored.probability / (1 - scored.probability))
     logits = logits + np.random.default_rng(seed).normal(0, noise, len(scored))
@@ -35,7 +35,7 @@ def noisy(scored: Scored, seed: int, noise: float) -> Scored:
 
 @pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
 def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
-    scored = rows(400, seed=1, decimals=decimals)
+    scored = make_scored(400, seed=1, decimals=decimals)
     weights = np.random.default_rng(2).multinomial(400, np.full(400, 1 / 400), size=3)
     model = WeightedMetrics(scored, Costs())
     arranged = np.empty((3, 400), dtype=np.float32)
@@ -50,15 +50,15 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
         theirs.f1_score: ("f1", scored.predicted),
         theirs.accuracy_score: ("accuracy", scored.predicted),
     }
-    found = model.compute(arranged)
+    metrics = model.compute(arranged)
     for score, (name, answers) in expected.items():
         values = [score(scored.labels, answers, sample_weight=weight) for weight in weights]
-        assert found[name] == pytest.approx(values, abs=2e-6), name
+        assert metrics[name] == pytest.approx(values, abs=2e-6), name
 
 
 def test_weights_mean_the_same_as_repeated_rows() -> None:
     """Metrics that scikit-learn does not have: against stepkit.metrics on rows that really stand there so often."""
-    scored = rows(300, seed=4, decimals=2)
+    scored = make_scored(300, seed=4, decimals=2)
     drawn = np.random.default_rng(5).integers(0, 300, 300)
     model = WeightedMetrics(scored, Costs(false_positive=2, false_negative=3))
     weights = np.zeros((1, 300))
@@ -72,75 +72,75 @@ def test_weights_mean_the_same_as_repeated_rows() -> None:
 
 def test_the_interval_is_that_of_another_bootstrap() -> None:
     """AUC as the share of pairs that are ranked the right way round, and multinomial weights, for 4,000 resamples."""
-    scored = rows(250, seed=6)
+    scored = make_scored(250, seed=6)
     weights = np.random.default_rng(7).multinomial(250, np.full(250, 1 / 250), size=4000)
     above, below = (scored.labels == label for label in (1, 0))
     right = scored.probability[above][:, None] > scored.probability[below][None, :]
     aucs = np.einsum("bp,pn,bn->b", weights[:, above], right, weights[:, below], optimize=True)
     aucs = aucs / (weights[:, above].sum(axis=1) * weights[:, below].sum(axis=1))
     errors = weights @ (scored.probability - scored.labels) ** 2 / 250
-    found = Bootstrap(4000, 1, 0.9, Costs()).compute_intervals(scored)
+    intervals = Bootstrap(4000, 1, 0.9, Costs()).compute_intervals(scored)
     for name, drawn in (("roc_auc", aucs), ("brier_score", errors)):
         low, high = np.quantile(drawn, [0.05, 0.95])
-        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.06 * (high - low))
+        assert (intervals[name].low, intervals[name].high) == pytest.approx((low, high), abs=0.06 * (high - low))
 
 
 def test_a_seed_gives_the_same_interval_and_another_seed_another() -> None:
-    scored = rows(200, seed=8)
-    same, other = HOW.compute_intervals(scored), Bootstrap(1000, 43, 0.95, Costs()).compute_intervals(scored)
+    scored = make_scored(200, seed=8)
+    same, other_seed = HOW.compute_intervals(scored), Bootstrap(1000, 43, 0.95, Costs()).compute_intervals(scored)
     assert HOW.compute_intervals(scored) == same
-    assert other["roc_auc"].value == same["roc_auc"].value
-    assert other["roc_auc"].low != same["roc_auc"].low
+    assert other_seed["roc_auc"].value == same["roc_auc"].value
+    assert other_seed["roc_auc"].low != same["roc_auc"].low
 
 
 def test_the_difference_of_a_model_to_itself_is_nothing() -> None:
-    scored = rows(500, seed=9, decimals=2)
+    scored = make_scored(500, seed=9, decimals=2)
     assert set(HOW.compute_differences(scored, scored).values()) == {Interval(0.0, 0.0, 0.0)}
 
 
 def test_the_paired_bootstrap_agrees_with_delong() -> None:
-    ours = rows(3000, seed=12)
-    other = noisy(ours, seed=13, noise=0.5)
-    delong = compute_auc_difference(ours.labels, ours.probability, other.probability)
-    ours_to_others = HOW.compute_differences(ours, other)["roc_auc"]
+    first = make_scored(3000, seed=12)
+    second = add_noise(first, seed=13, noise=0.5)
+    delong = compute_auc_difference(first.labels, first.probability, second.probability)
+    ours_to_others = HOW.compute_differences(first, second)["roc_auc"]
     width = delong.high - delong.low
     assert ours_to_others.value == pytest.approx(delong.value)
     assert (ours_to_others.low, ours_to_others.high) == pytest.approx((delong.low, delong.high), abs=0.12 * width)
-    unpaired = HOW.compute_intervals(ours)["roc_auc"]
+    unpaired = HOW.compute_intervals(first)["roc_auc"]
     assert width < 0.7 * (unpaired.high - unpaired.low), "else pairing would be of no use"
 
 
 def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn from 2,000 of 32,000 rows: as wide as DeLong says for 32,000, a quarter of what 2,000 would give."""
     monkeypatch.setattr(bootstrap, "MOST_ROWS", 2000)
-    ours = rows(32_000, seed=14)
-    other = noisy(ours, seed=15, noise=0.5)
-    delong = compute_auc_difference(ours.labels, ours.probability, other.probability)
-    found = HOW.compute_differences(ours, other)["roc_auc"]
-    assert found.value == pytest.approx(delong.value)
-    assert found.high - found.low == pytest.approx(delong.high - delong.low, rel=0.2)
+    first = make_scored(32_000, seed=14)
+    second = add_noise(first, seed=15, noise=0.5)
+    delong = compute_auc_difference(first.labels, first.probability, second.probability)
+    interval = HOW.compute_differences(first, second)["roc_auc"]
+    assert interval.value == pytest.approx(delong.value)
+    assert interval.high - interval.low == pytest.approx(delong.high - delong.low, rel=0.2)
 
 
 def test_what_cannot_be_computed_has_neither_value_nor_interval() -> None:
-    scored = rows(50, seed=16, share=0.0)
-    found = HOW.compute_intervals(scored)
-    assert np.isnan([found["roc_auc"].value, found["roc_auc"].low, found["recall"].value]).all()
-    assert np.isfinite([found["brier_score"].low, found["accuracy"].high]).all()
+    scored = make_scored(50, seed=16, share=0.0)
+    intervals = HOW.compute_intervals(scored)
+    assert np.isnan([intervals["roc_auc"].value, intervals["roc_auc"].low, intervals["recall"].value]).all()
+    assert np.isfinite([intervals["brier_score"].low, intervals["accuracy"].high]).all()
 
 
 def test_a_metric_that_most_resamples_lack_has_a_value_and_no_interval() -> None:
     """One positive of two rows: a resample holds both classes in one of two cases."""
     scored = Scored(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0, 1]))
-    found = Bootstrap(400, 3, 0.95, Costs()).compute_intervals(scored)["roc_auc"]
-    assert found.value == 1.0
-    one_of_twenty = rows(20, seed=17, share=0.0)
+    interval = Bootstrap(400, 3, 0.95, Costs()).compute_intervals(scored)["roc_auc"]
+    assert interval.value == 1.0
+    one_of_twenty = make_scored(20, seed=17, share=0.0)
     one_of_twenty.labels[0] = 1
     assert np.isfinite(HOW.compute_intervals(one_of_twenty)["roc_auc"].low)
 
 
 def test_a_thousand_resamples_of_the_test_split_take_less_than_three_seconds() -> None:
     """In seconds of this process's own, which other processes of the machine do not add to."""
-    scored = rows(8990, seed=18)
+    scored = make_scored(8990, seed=18)
     began = time.process_time()
     HOW.compute_intervals(scored)
     assert time.process_time() - began < 3

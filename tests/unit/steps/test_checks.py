@@ -43,24 +43,24 @@ def test_without_a_reference_ks_is_skipped_for_the_reason_given_and_the_rest_run
     checked = check(make_clients())
     skipped = [outcome["detail"] for outcome in checked.outcomes if outcome["outcome"] == "skipped"]
     assert (skipped, checked.failures, checked.results) == (["no champion yet"] * 2, [], [])
-    assert format_summary(checked) == "14 data checks passed; KS skipped: no champion yet"
+    assert format_summary(checked) == "14 data checks passed; KS tests skipped (no champion yet)"
 
 
-def details(checked: DataChecks, expected: dict[str, str]) -> dict[str, str]:
+def shorten_details(checked: DataChecks, expected: dict[str, str]) -> dict[str, str]:
     """Return the details of the failures, each cut to the length of the expected one."""
-    found = {failure["check"]: failure["detail"] for failure in checked.failures}
-    return {name: detail[: len(expected.get(name, detail))] for name, detail in found.items()}
+    failures = {failure["check"]: failure["detail"] for failure in checked.failures}
+    return {name: detail[: len(expected.get(name, detail))] for name, detail in failures.items()}
 
 
 def test_a_broken_rule_is_named_with_its_column_values_and_rows(broken: DataChecks) -> None:
     expected = {
-        "LIMIT_BAL: range": "1 of 4 rows: 0 (1x); row 1",
-        "SEX: known values": "1 of 4 rows: 3 (1x); row 2",
-        "AGE: type": "1 of 4 rows: old (1x); row 1",
-        "AGE: missing": "1 of 4 rows: missing (1x); row 2",
-        "target classes": "1 rows are neither 0 nor 1: 2 (1x); column default, row 2",
+        "LIMIT_BAL: range": "1 of 4 rows: 0 (1x); row 1 (expected at least 1",
+        "SEX: known values": "1 of 4 rows: 3 (1x); row 2 (expected 1, 2)",
+        "AGE: type": "1 of 4 rows: old (1x); row 1 (expected whole numbers)",
+        "AGE: missing": "1 of 4 rows: missing (1x); row 2 (expected no missing values)",
+        "target classes": "1 row is neither 0 nor 1: 2 (1x); column default, row 2",
     }
-    assert details(broken, expected) == expected
+    assert shorten_details(broken, expected) == expected
 
 
 WITHOUT_LABEL = make_clients().assign(default=pd.Series([1, None, 0, None], dtype="Int64"))
@@ -83,12 +83,12 @@ NO_LABEL = (
     ids=["no label", "one class", "undescribed column", "missing column"],
 )
 def test_a_broken_table_is_named_and_the_rest_is_still_tested(sample: pd.DataFrame, expected: dict[str, str]) -> None:
-    assert details(check(sample), expected) == expected
+    assert shorten_details(check(sample), expected) == expected
 
 
 def test_a_missing_target_is_a_failure_not_a_crash() -> None:
     expected = {"columns": "missing: default"}
-    assert expected.items() <= details(check(make_clients().drop(columns="default")), expected).items()
+    assert expected.items() <= shorten_details(check(make_clients().drop(columns="default")), expected).items()
 
 
 def test_example_rows_come_with_row_number_column_rule_and_value(broken: DataChecks) -> None:
@@ -109,29 +109,35 @@ def test_the_complaint_names_each_failure_and_shows_example_rows(broken: DataChe
     assert [word for word in words if word not in text] == []
 
 
-def series(*values: object) -> pd.Series:
+def make_series(*values: object) -> pd.Series:
     return pd.Series(list(values), name="AGE")
 
 
 @pytest.mark.parametrize(
     ("sample", "reference", "rows", "statistic", "p_value"),
     [
-        (series(1, 2, 3), series(3, 1, 2), (3, 3), 0.0, 1.0),
-        (series(1, 2, 3, 4), series(3, 4, 5, 6), (4, 4), 0.5, 54 / 70),  # below 3: half of ours, none of theirs
-        (series(1, None, 2, "?"), series(1, 2, None), (2, 2), 0.0, 1.0),
-        (series(None, None), series(1, 2), (0, 2), 1.0, 0.0),
-        (series(1, 2), series(None, None), (2, 0), 1.0, 0.0),
-        (series(None), series(None), (0, 0), 0.0, 1.0),
+        (make_series(1, 2, 3), make_series(3, 1, 2), (3, 3), 0.0, 1.0),
+        (
+            make_series(1, 2, 3, 4),
+            make_series(3, 4, 5, 6),
+            (4, 4),
+            0.5,
+            54 / 70,
+        ),  # below 3: half of ours, none of theirs
+        (make_series(1, None, 2, "?"), make_series(1, 2, None), (2, 2), 0.0, 1.0),
+        (make_series(None, None), make_series(1, 2), (0, 2), 1.0, 0.0),
+        (make_series(1, 2), make_series(None, None), (2, 0), 1.0, 0.0),
+        (make_series(None), make_series(None), (0, 0), 0.0, 1.0),
     ],
     ids=["alike", "apart", "gaps and texts", "empty sample", "empty reference", "both empty"],
 )
 def test_columns_are_compared_by_their_numbers(
     sample: pd.Series, reference: pd.Series, rows: tuple[int, int], statistic: float, p_value: float
 ) -> None:
-    found = make_ks_result(sample, reference, 0.05)
-    assert (found.column, found.sample_rows, found.reference_rows, found.alpha) == ("AGE", *rows, 0.05)
-    assert (found.statistic, found.p_value) == pytest.approx((statistic, p_value))
-    assert found.differs is (p_value < 0.05)
+    result = make_ks_result(sample, reference, 0.05)
+    assert (result.column, result.sample_rows, result.reference_rows, result.alpha) == ("AGE", *rows, 0.05)
+    assert (result.statistic, result.p_value) == pytest.approx((statistic, p_value))
+    assert result.differs is (p_value < 0.05)
 
 
 def test_each_of_many_columns_is_tested_at_sidaks_level() -> None:
@@ -144,7 +150,7 @@ def test_another_distribution_is_named_with_statistic_level_and_the_way_out_of_t
     sample = pd.concat([make_clients()] * 10, ignore_index=True)
     checked = check(sample.assign(AGE=sample["AGE"] + 40), sample)
     expected = {"AGE: distribution": "differs from the reference: KS 1.0000, p "}
-    assert details(checked, expected) == expected
+    assert shorten_details(checked, expected) == expected
     assert f"below {1 - 0.95**0.5:.2e}" in format_failures(checked)
     assert way_out in format_failures(checked)
     assert way_out not in format_failures(check(make_clients().replace(57, 777)))
@@ -154,7 +160,7 @@ def test_another_distribution_is_named_with_statistic_level_and_the_way_out_of_t
 
 def test_a_reference_without_a_column_is_a_failure() -> None:
     expected = {"AGE: distribution": "Failed: the column is missing from the sample or the reference"}
-    assert details(check(make_clients(), make_clients().drop(columns="AGE")), expected) == expected
+    assert shorten_details(check(make_clients(), make_clients().drop(columns="AGE")), expected) == expected
 
 
 def test_at_most_twenty_example_rows_are_shown_for_a_broken_rule() -> None:
@@ -165,7 +171,7 @@ def test_at_most_twenty_example_rows_are_shown_for_a_broken_rule() -> None:
 def test_values_are_shown_with_their_counts_and_blanks_the_commonest_first() -> None:
     assert format_values(pd.Series(["yes ", "no"])) == "'yes ' (1x), no (1x)"
     text = format_values(pd.Series([9, 9, 8, None, 7, 6, 5]), most=2)
-    assert (text.startswith("9 (2x), "), text.endswith(" and 4 others")) == (True, True)
+    assert (text.startswith("9 (2x), "), text.endswith(" and 4 other values")) == (True, True)
 
 
 @pytest.mark.parametrize("name", ["pay-0", "Größe", "a::b", "a[b]"])

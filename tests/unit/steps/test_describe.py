@@ -30,20 +30,20 @@ TABLE = pd.DataFrame(
 )
 
 
-def described(file: Path, target: str, *more: str) -> Columns:
+def draft_description(file: Path, target: str, *flags: str) -> Columns:
     """Draft the description of a file next to it, and read it back."""
     output = file.with_name("out.yaml")
-    main(["--file_url", str(file), "--target", target, "--output", str(output), *more])
+    main(["--file_url", str(file), "--target", target, "--output", str(output), *flags])
     return read_columns(output)
 
 
-def choices(**more: str) -> Choices:
-    return Choices(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **more})
+def make_choices(**overrides: str) -> Choices:
+    return Choices(**{"name": "loans", "target": "outcome", "positive": "", "id_column": "", **overrides})
 
 
 def test_a_draft_describes_target_id_and_columns() -> None:
-    found = draft_settings(TABLE, choices(), "loans.csv")
-    columns = parse_columns(found, "draft")
+    settings = draft_settings(TABLE, make_choices(), "loans.csv")
+    columns = parse_columns(settings, "draft")
     classes = (columns.negative, columns.positive)
     assert (columns.id_column, columns.target, classes) == ("loan", "outcome", ("repaid", "lost"))
     assert columns.names == ["purpose", "income", "children", "balance"]
@@ -54,20 +54,24 @@ def test_a_draft_describes_target_id_and_columns() -> None:
         "max_missing": 0.38,
         "meaning": "",
     }
-    assert found["columns"]["purpose"] == purpose
-    assert found["columns"]["income"] == {"type": "float", "min": 0, "meaning": ""}
-    assert found["columns"]["children"] == {"values": [0, 1, 2], "meaning": ""}
-    assert found["columns"]["balance"] == {"values": [-5, 7, 30, 100], "meaning": ""}
+    assert settings["columns"]["purpose"] == purpose
+    assert settings["columns"]["income"] == {"type": "float", "min": 0, "meaning": ""}
+    assert settings["columns"]["children"] == {"values": [0, 1, 2], "meaning": ""}
+    assert settings["columns"]["balance"] == {"values": [-5, 7, 30, 100], "meaning": ""}
 
 
 def test_what_is_written_reads_back_as_it_was_meant() -> None:
-    found = draft_settings(TABLE, choices(), "loans.csv")
-    text = format_yaml(found, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"})
-    assert yaml.safe_load(text) == found
+    settings = draft_settings(TABLE, make_choices(), "loans.csv")
+    text = format_yaml(
+        settings, len(TABLE), {"empty": "it has no values", "town\n1": "99 different texts, more than 50"}
+    )
+    assert yaml.safe_load(text) == settings
     assert "  # left out, it has no values: empty" in text.splitlines()
     assert '  # left out, 99 different texts, more than 50: "town\\n1": {type: text, role: categorical}' in text
     assert '  income: {type: float, min: 0, meaning: ""}' in text.splitlines()
-    assert f"data={found['name']} register.model_name={found['name']}" in text, "no other table's champion is displaced"
+    assert f"data={settings['name']} register.model_name={settings['name']}" in text, (
+        "no other table's champion is displaced"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like
         for row in range(59)
     ]
     (tmp_path / "plots.csv").write_text("\n".join(["active,fence,leased,dogs,area,sold", *rows]))
-    columns = described(tmp_path / "plots.csv", "sold")
+    columns = draft_description(tmp_path / "plots.csv", "sold")
     assert (columns.negative, columns.positive) == ("False", "True"), "the target is read as it comes, there as here"
     assert columns.columns["active"].values == ["false", "true"]
     assert columns.columns["fence"].values == ["None", "wood"]
@@ -114,10 +118,10 @@ def test_codes_keep_their_leading_zeros_and_a_target_that_is_no_name_gets_one(
 ) -> None:
     rows = [f"0{row % 3}{row % 2},{row % 7}.0{row},{'yes' if row % 4 else 'no'}" for row in range(40)]
     (tmp_path / "shops.csv").write_text("\n".join(["postcode,sales,left town?", *rows]))
-    columns = described(tmp_path / "shops.csv", "left town?")
+    columns = draft_description(tmp_path / "shops.csv", "left town?")
     assert columns.columns["postcode"].values == ["000", "001", "010", "011", "020", "021"]
     assert columns.columns["sales"].type == "float"
-    assert "target left town?, called left_town_ from preprocess on" in capsys.readouterr().out
+    assert "target left town?, named left_town_ after preprocess" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -137,40 +141,40 @@ def test_a_measured_number_is_no_identifier_though_all_differ() -> None:
 
 
 def test_a_description_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = csv_of(tmp_path, TABLE)
-    described(file, "outcome")
-    assert "lost is 1, 25.0% of 4 rows" in capsys.readouterr().out
+    file = write_csv(tmp_path, TABLE)
+    draft_description(file, "outcome")
+    assert "class 1: lost, 25.0% of 4 rows" in capsys.readouterr().out
     before = (tmp_path / "out.yaml").read_text()
     with pytest.raises(SystemExit) as stopped:
-        described(file, "outcome")
+        draft_description(file, "outcome")
     assert stopped.value.code == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "out.yaml: already exists" in capsys.readouterr().err
     assert (tmp_path / "out.yaml").read_text() == before
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("arguments", "words"),
     [
-        (["otcome"], "there is no column 'otcome'"),
-        (["income"], "has 4 values"),
-        (["outcome", "--name", "my loans"], "cannot name a data set"),
+        (["otcome"], "--target: the table has no column 'otcome'"),
+        (["income"], "'income' cannot be the target (found 4 values"),
+        (["outcome", "--name", "my loans"], "--name: 'my loans' cannot be the name"),
     ],
 )
 def test_a_mistake_is_one_message_and_leaves_no_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     with pytest.raises(SystemExit):
-        described(csv_of(tmp_path, TABLE), *more)
+        draft_description(write_csv(tmp_path, TABLE), *arguments)
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out.yaml").exists()
 
 
-def csv_of(folder: Path, table: pd.DataFrame, name: str = "loans.csv") -> Path:
+def write_csv(folder: Path, table: pd.DataFrame, name: str = "loans.csv") -> Path:
     table.to_csv(folder / name, index=False)
     return folder / name
 
 
-def loans(rows: int = 120) -> pd.DataFrame:
+def make_loans(rows: int = 120) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "amount": [row * 37 % 100 * 10.5 for row in range(rows)],
@@ -187,9 +191,9 @@ def loans(rows: int = 120) -> pd.DataFrame:
     ids=["from 0", "from 1", "shuffled", "from 1000"],
 )
 def test_a_column_that_counts_the_rows_is_not_an_input(tmp_path: Path, name: str, counted: list[int]) -> None:
-    table = loans()
+    table = make_loans()
     table.insert(0, name, list(counted))
-    columns = described(csv_of(tmp_path, table), "late")
+    columns = draft_description(write_csv(tmp_path, table), "late")
     assert columns.names == ["amount", "months"]
     assert columns.id_column == ("id" if name == "id" else None)
 
@@ -209,8 +213,8 @@ def test_the_row_numbers_of_a_part_of_a_table_are_not_an_input() -> None:
     ],
 )
 def test_the_usual_word_for_yes_or_bad_is_class_1_though_it_is_frequent(classes: str) -> None:
-    one, zero = classes.split()
-    assert str(choose_classes(pd.Series([one, one, zero], name="t"), "")[1]) == one
+    positive, negative = classes.split()
+    assert str(choose_classes(pd.Series([positive, positive, negative], name="t"), "")[1]) == positive
 
 
 @pytest.mark.parametrize("rows", [["1", "1", "2"], ["a", "a", "b"], ["bad", "bad", "poor"]])
@@ -228,16 +232,19 @@ def test_of_two_words_that_do_not_tell_the_rarer_is_class_1(rows: list[str]) -> 
     ],
 )
 def test_a_last_row_with_totals_or_a_note_is_pointed_out(last: dict[str, object]) -> None:
-    table = pd.concat([loans().assign(town="Bonn"), pd.DataFrame([last])], ignore_index=True)
+    table = pd.concat([make_loans().assign(town="Bonn"), pd.DataFrame([last])], ignore_index=True)
     with pytest.raises(TableUnfit, match=f"the last row is not a row of data: .*{last['town']}.*Delete it"):
-        draft_settings(table, choices(target="late"), "loans.csv")
+        draft_settings(table, make_choices(target="late"), "loans.csv")
 
 
 def test_a_last_row_with_a_gap_or_the_name_total_is_a_row_of_data() -> None:
-    table = loans().assign(town="Bonn")
+    table = make_loans().assign(town="Bonn")
     table.loc[119, "town"] = "Total"
     table.loc[118, "late"] = None
-    assert draft_settings(table, choices(target="late"), "loans.csv")["columns"]["town"]["values"] == ["Bonn", "Total"]
+    assert draft_settings(table, make_choices(target="late"), "loans.csv")["columns"]["town"]["values"] == [
+        "Bonn",
+        "Total",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -263,8 +270,8 @@ def test_a_file_name_without_a_letter_of_ascii_asks_for_a_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["--file_url", str(csv_of(tmp_path, loans(), "客户.csv")), "--target", "late"])
-    assert "Give one: -P name=mine" in capsys.readouterr().err
+        main(["--file_url", str(write_csv(tmp_path, make_loans(), "客户.csv")), "--target", "late"])
+    assert "-P name=loans" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -275,21 +282,21 @@ def test_a_name_that_the_configuration_would_resolve_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rename: dict[str, str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        described(csv_of(tmp_path, loans().rename(columns=rename)), rename.get("late", "late"))
+        draft_description(write_csv(tmp_path, make_loans().rename(columns=rename)), rename.get("late", "late"))
     assert stopped.value.code == 1
-    assert f"{next(iter(rename.values()))}" in (said := capsys.readouterr().err)
-    assert "Rename it in the table" in said
+    assert f"{next(iter(rename.values()))}" in (message := capsys.readouterr().err)
+    assert "Rename it in the table" in message
     assert not (tmp_path / "out.yaml").exists()
 
 
 def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = loans().assign(town=[f"T{row % 60}" for row in range(120)])
-    described(csv_of(tmp_path, table), "late")
+    table = make_loans().assign(town=[f"T{row % 60}" for row in range(120)])
+    draft_description(write_csv(tmp_path, table), "late")
     output = tmp_path / "out.yaml"
     assert "town (60 different texts, more than 50, see the end of the file)" in capsys.readouterr().out
     text = output.read_text()
-    assert "# - fill in description, licence, limits and each meaning" in text
-    assert "# - the values of months are listed" in text, "they may be counts"
+    assert "# - Fill in description, licence, limits and each meaning" in text
+    assert "at most 20 of them: months." in text, "its values may be counts"
     line = text.splitlines()[-1]
     assert line == "  # left out, 60 different texts, more than 50: town: {type: text, role: categorical}"
     output.write_text(text + "  " + line.partition(": ")[2] + "\n")
@@ -298,17 +305,19 @@ def test_a_left_out_text_comes_with_the_line_to_add(tmp_path: Path, capsys: pyte
 
 
 def test_only_an_id_marks_rows_as_copies_and_only_where_few_are_alike() -> None:
-    table = loans()
+    table = make_loans()
     table.insert(0, "customer_id", [f"C{row}" for row in range(120)])
-    assert draft_settings(table, choices(target="late"), "t.csv")["duplicates"] == "drop"
-    assert draft_settings(table.assign(amount=1.0), choices(target="late"), "t.csv")["duplicates"] == "keep"
-    assert "duplicates" not in draft_settings(loans(), choices(target="late"), "t.csv")
+    assert draft_settings(table, make_choices(target="late"), "t.csv")["duplicates"] == "drop"
+    assert draft_settings(table.assign(amount=1.0), make_choices(target="late"), "t.csv")["duplicates"] == "keep"
+    assert "duplicates" not in draft_settings(make_loans(), make_choices(target="late"), "t.csv")
 
 
 def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = loans().assign(photo=b"\x00\xff", history=pd.Series([[1, 2]] * 120), person=pd.Series([{"a": 1}] * 120))
+    table = make_loans().assign(
+        photo=b"\x00\xff", history=pd.Series([[1, 2]] * 120), person=pd.Series([{"a": 1}] * 120)
+    )
     table.to_parquet(tmp_path / "loans.parquet")
-    assert described(tmp_path / "loans.parquet", "late").names == ["amount", "months"]
+    assert draft_description(tmp_path / "loans.parquet", "late").names == ["amount", "months"]
     printed = capsys.readouterr().out
     for name in ("photo", "history", "person"):
         assert f"{name} (its values are bytes or nested" in printed
@@ -317,8 +326,8 @@ def test_bytes_and_nested_values_are_left_out(tmp_path: Path, capsys: pytest.Cap
 def test_the_header_of_a_sheet_is_found_by_the_target(tmp_path: Path) -> None:
     with pd.ExcelWriter(tmp_path / "loans.xlsx") as book:
         pd.DataFrame([["Please read"], ["late"]]).to_excel(book, sheet_name="Notes", index=False, header=False)
-        loans().to_excel(book, sheet_name="Data", index=False, startrow=2)
-    assert described(tmp_path / "loans.xlsx", "late").names == ["amount", "months"]
+        make_loans().to_excel(book, sheet_name="Data", index=False, startrow=2)
+    assert draft_description(tmp_path / "loans.xlsx", "late").names == ["amount", "months"]
 
 
 @pytest.mark.parametrize(
@@ -335,9 +344,9 @@ def test_a_file_that_is_not_a_table_is_one_message_with_its_source(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SystemExit) as stopped:
-        described(tmp_path / name, "late")
+        draft_description(tmp_path / name, "late")
     assert stopped.value.code == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.endswith(f"It came from {tmp_path / name}\n")
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.endswith(f". Source: {tmp_path / name}\n")
     assert not (tmp_path / "out.yaml").exists()

@@ -23,12 +23,12 @@ from tests.support.small_data import CLIENTS
 CSV = b"ID,AGE\n1,24\n"
 
 
-def written(path: Path, content: bytes) -> Path:
+def write_file(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
-def zipped(path: Path, **members: bytes) -> Path:
+def write_zip(path: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -82,22 +82,22 @@ PACKED_CSV = gzip.compress(CSV, mtime=0)
 def test_an_ending_that_does_not_fit_the_first_bytes_is_followed_by_one_that_does(
     tmp_path: Path, name: str, start: bytes, expected: str
 ) -> None:
-    path = rename_by_format(written(tmp_path / name, start))
+    path = rename_by_format(write_file(tmp_path / name, start))
     assert path == tmp_path / expected
     assert path.read_bytes() == start
 
 
 @pytest.mark.parametrize(("name", "packed"), [("t.csv", CSV), ("t.csv.gz", PACKED_CSV)])
 def test_a_table_is_unpacked_beside_its_archive(tmp_path: Path, name: str, packed: bytes) -> None:
-    path = unpack_table(written(tmp_path / name, packed))
+    path = unpack_table(write_file(tmp_path / name, packed))
     assert path == tmp_path / "t.csv"
     assert path.read_bytes() == CSV
 
 
 def test_what_was_packed_gets_the_ending_of_its_content(tmp_path: Path) -> None:
-    assert unpack_table(written(tmp_path / "export.gz", gzip.compress(CSV))) == tmp_path / "export.csv"
-    with pytest.raises(TableUnreadable, match=r"records\.json\.csv is JSON\. Save the table .* It came from https://u"):
-        read_raw_table("https://u", written(tmp_path / "records.json.gz", gzip.compress(b'[{"a": 1}]')), CLIENTS)
+    assert unpack_table(write_file(tmp_path / "export.gz", gzip.compress(CSV))) == tmp_path / "export.csv"
+    with pytest.raises(TableUnreadable, match=r"records\.json\.csv is JSON\. Save the table .* Source: https://u"):
+        read_raw_table("https://u", write_file(tmp_path / "records.json.gz", gzip.compress(b'[{"a": 1}]')), CLIENTS)
 
 
 @pytest.mark.parametrize(
@@ -111,20 +111,20 @@ def test_what_was_packed_gets_the_ending_of_its_content(tmp_path: Path) -> None:
 )
 def test_the_one_table_of_a_zip_is_unpacked_beside_it(tmp_path: Path, members: dict[str, bytes], name: str) -> None:
     (tmp_path / "inner").mkdir()
-    path = unpack_table(zipped(tmp_path / "inner" / "t.zip", **members))
+    path = unpack_table(write_zip(tmp_path / "inner" / "t.zip", **members))
     assert path == tmp_path / "inner" / name
     assert path.read_bytes() == CSV
     assert not (tmp_path / name).exists()
 
 
 def test_a_downloaded_archive_is_read_as_the_table_in_it(tmp_path: Path) -> None:
-    file, raw = read_raw_table("u", written(tmp_path / "t.csv.gz", PACKED_CSV), CLIENTS)
+    file, raw = read_raw_table("u", write_file(tmp_path / "t.csv.gz", PACKED_CSV), CLIENTS)
     assert file == tmp_path / "t.csv"
     assert raw.to_dict("list") == {"ID": [1], "AGE": [24]}
 
 
 def test_a_local_file_is_copied_and_nothing_half_is_left(tmp_path: Path) -> None:
-    source = written(tmp_path / "t.csv", CSV)
+    source = write_file(tmp_path / "t.csv", CSV)
     copy = fetch(str(source), tmp_path / "folder", attempts=1, stall_seconds=1)
     assert copy == tmp_path / "folder" / "t.csv"
     assert copy.read_bytes() == CSV
@@ -165,18 +165,20 @@ def test_a_source_within_the_repository_is_recorded_in_the_same_words_on_any_mac
 
 
 def test_any_one_accepted_digest_of_the_file_or_its_content_will_do(tmp_path: Path) -> None:
-    packed, plain = written(tmp_path / "t.csv.gz", b"packed"), written(tmp_path / "t.csv", CSV)
+    packed, plain = write_file(tmp_path / "t.csv.gz", b"packed"), write_file(tmp_path / "t.csv", CSV)
     verify_digest([packed, plain], [compute_sha256(plain), "0" * 64], "u")
     verify_digest([packed, plain], [compute_sha256(packed)], "u")
     verify_digest([packed, plain], [], "u")
 
 
-def described(dataset: str) -> Columns:
+def read_columns(dataset: str) -> Columns:
     """Read a description by name or path; only an artifact's address needs the step's run, so none is opened."""
     return read_description(cast(StepRun, None), dataset)
 
 
 def test_a_data_set_is_found_by_name_and_by_path() -> None:
-    by_name, by_path, absolute = (described(name) for name in ("uci", "data/uci.yaml", str(ROOT / "data" / "uci.yaml")))
+    by_name, by_path, absolute = (
+        read_columns(name) for name in ("uci", "data/uci.yaml", str(ROOT / "data" / "uci.yaml"))
+    )
     assert by_name == by_path == absolute
     assert by_name.target == "default"

@@ -84,7 +84,7 @@ NAMES += ["2024-01-01", "1:30", "010", "<<", "*a", "&a", "!a", "%a", "@a", "- a"
 NAMES += ["self", "index", "name", "columns", "target", "__x", "x.1", "a.b", "a=b", "On", "TRUE", "Unnamed: 3", "?"]
 
 
-def written(table: pd.DataFrame, path: Path) -> Path:
+def write_file(table: pd.DataFrame, path: Path) -> Path:
     if path.suffix == ".csv":
         write_table(table, path)
     elif path.suffix == ".parquet":
@@ -94,7 +94,7 @@ def written(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def drafted(file: Path, target: str) -> Columns:
+def draft_description(file: Path, target: str) -> Columns:
     """Draft the description of a file, which Hydra and the steps must read alike."""
     output = file.with_suffix(".yaml")
     main(["--file_url", str(file), "--target", target, "--name", "drafted", "--output", str(output)])
@@ -105,7 +105,7 @@ def drafted(file: Path, target: str) -> Columns:
     return columns
 
 
-def expect_accepted(file: Path, columns: Columns, raw_name: str) -> None:
+def verify_accepted(file: Path, columns: Columns, raw_name: str) -> None:
     """Take a file through download, preprocess and check_data, as the pipeline does."""
     raw = file.with_name(raw_name)
     write_table(read_table(file, text=columns.text, header=[*columns.names, columns.source_target]), raw)
@@ -143,9 +143,9 @@ def test_a_draft_accepts_its_own_table(
     values["amount"] = [row * 13 % 37 / 2 for row in range(ROWS)]
     values[names[-1]] = [TARGETS[target](row) for row in range(ROWS)]
     with tempfile.TemporaryDirectory() as folder:
-        file = written(pd.DataFrame(values), Path(folder) / f"table{ending}")
-        columns = drafted(file, names[-1])
-        expect_accepted(file, columns, f"raw_data{raw_ending}")
+        file = write_file(pd.DataFrame(values), Path(folder) / f"table{ending}")
+        columns = draft_description(file, names[-1])
+        verify_accepted(file, columns, f"raw_data{raw_ending}")
     left_out = {"nothing", "free text", "bytes", "lists", "structs", "row numbers", "shuffled rows", "padded", "dates"}
     assert not {name for name, kind in zip(names, kinds, strict=False) if kind in left_out} & set(columns.names)
     assert "amount" in columns.names

@@ -61,12 +61,12 @@ def test_a_large_table_is_scored_in_even_parts_and_in_order(
 
 
 def test_rows_that_the_champion_knows_are_found_by_value() -> None:
-    known = make_clients().iloc[[1, 3]].astype({"AGE": float})
-    assert list(mark_training_rows(known, make_clients(), CLIENTS)) == [False, True, False, True]
+    trained_on = make_clients().iloc[[1, 3]].astype({"AGE": float})
+    assert list(mark_training_rows(trained_on, make_clients(), CLIENTS)) == [False, True, False, True]
 
 
 @pytest.mark.parametrize("column", ["AGE", CLIENTS.target])
 def test_a_champion_of_a_table_with_other_types_is_not_compared(column: str) -> None:
-    known = add_column(make_clients(), column, "young")
-    with pytest.raises(CannotCompare, match=r"columns have other types$"):
-        mark_training_rows(known, make_clients(), CLIENTS)
+    trained_on = add_column(make_clients(), column, "young")
+    with pytest.raises(CannotCompare, match=r"with other types of columns$"):
+        mark_training_rows(trained_on, make_clients(), CLIENTS)

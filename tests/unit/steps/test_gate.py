@@ -22,32 +22,32 @@ FACTS = Facts(onnx_difference=1e-7, size_mb=20, latency_ms=3)
 FIRST = Comparison(reason_not_needed="there is no champion yet")
 
 
-def verdict(
-    found: dict[str, float] | None = None,
+def judge(
+    metrics: dict[str, float] | None = None,
     slices: list[Slice] | None = None,
     facts: Facts = FACTS,
     comparison: Comparison = FIRST,
     **gate: Any,
 ) -> Verdict:
     settings = Evaluation(gate=Gate.model_validate(gate))
-    return judge_model({**FOUND, **(found or {})}, slices or [], facts, comparison, settings)
+    return judge_model({**FOUND, **(metrics or {})}, slices or [], facts, comparison, settings)
 
 
-def against(value: float, low: float, high: float, metric: str = "roc_auc") -> Comparison:
+def make_comparison(value: float, low: float, high: float, metric: str = "roc_auc") -> Comparison:
     return Comparison("3", differences={metric: Interval(value, low, high)})
 
 
-def one_slice(low: float, high: float, rows: int = 100, positives: int = 20, label: str = "Sex: male") -> Slice:
+def make_slice(low: float, high: float, rows: int = 100, positives: int = 20, label: str = "Sex: male") -> Slice:
     auc = Interval((low + high) / 2, low, high)
     return Slice("SEX", "1", label, rows, positives, {"roc_auc": auc})
 
 
-def failed(found: Verdict) -> list[str]:
-    return [rule.name for rule in found.failed]
+def list_failed(verdict: Verdict) -> list[str]:
+    return [rule.name for rule in verdict.failed]
 
 
 def test_the_first_model_passes_if_it_reaches_the_floors() -> None:
-    assert (verdict().passed, verdict().outcome, verdict().reasons) == (True, "passed", "")
+    assert (judge().passed, judge().outcome, judge().reasons) == (True, "passed", "")
 
 
 @pytest.mark.parametrize(
@@ -61,30 +61,31 @@ def test_the_first_model_passes_if_it_reaches_the_floors() -> None:
     ],
 )
 def test_the_paired_interval_decides(low: float, high: float, outcome: str, rules: list[str], words: str) -> None:
-    found = verdict(comparison=against((low + high) / 2, low, high))
-    assert (found.outcome, failed(found), found.passed) == (outcome, rules, outcome == "passed")
-    assert found.rules[-1].reason.endswith(f": {words}")
+    judged = judge(comparison=make_comparison((low + high) / 2, low, high))
+    assert (judged.outcome, list_failed(judged), judged.passed) == (outcome, rules, outcome == "passed")
+    assert judged.rules[-1].reason.endswith(f": {words}")
 
 
 def test_an_equal_model_takes_over_where_better_is_not_required() -> None:
-    equal = against(0.0, 0.0, 0.0)
-    assert not verdict(comparison=equal).passed
-    assert verdict(comparison=equal, require_better=False).passed
+    equal = make_comparison(0.0, 0.0, 0.0)
+    assert not judge(comparison=equal).passed
+    assert judge(comparison=equal, require_better=False).passed
 
 
 def test_of_a_loss_less_is_better() -> None:
-    better = against(-0.02, -0.03, -0.01, "log_loss")
-    assert verdict(comparison=better, metric="log_loss").passed
-    worse = against(0.02, 0.01, 0.03, "log_loss")
-    assert failed(verdict(comparison=worse, metric="log_loss")) == ["not_worse_than_champion", BETTER]
+    better = make_comparison(-0.02, -0.03, -0.01, "log_loss")
+    assert judge(comparison=better, metric="log_loss").passed
+    worse = make_comparison(0.02, 0.01, 0.03, "log_loss")
+    assert list_failed(judge(comparison=worse, metric="log_loss")) == ["not_worse_than_champion", BETTER]
 
 
 @pytest.mark.parametrize(
     ("comparison", "reasons"),
     [
         (
-            against(-0.0065, -0.0136, 0.0007),
-            "ROC AUC -0.0065 (-0.0136 to +0.0007) against the champion (version 3): may be worse by more than 0.01",
+            make_comparison(-0.0065, -0.0136, 0.0007),
+            "ROC AUC -0.0065 (95% interval -0.0136 to +0.0007) compared with the champion (version 3): "
+            "may be worse by more than the allowed 0.01",
         ),
         (
             Comparison("3", reason_not_compared="its artifact is gone"),
@@ -92,24 +93,24 @@ def test_of_a_loss_less_is_better() -> None:
         ),
         (
             Comparison("3", differences={"roc_auc": Interval(0, 0, 0)}, unknown="its run is gone"),
-            "ROC AUC +0.0000 (+0.0000 to +0.0000) against the champion (version 3), which may have been trained on "
-            "some of these rows (its run is gone): not shown to be better",
+            "ROC AUC +0.0000 (95% interval +0.0000 to +0.0000) compared with the champion (version 3), which may have "
+            "been trained on some of these rows (its run is gone): not shown to be better",
         ),
     ],
     ids=["worse", "not compared", "unknown rows"],
 )
 def test_a_comparison_is_described_in_words(comparison: Comparison, reasons: str) -> None:
-    found = verdict(comparison=comparison)
-    assert (found.passed, found.reasons) == (False, reasons)
+    judged = judge(comparison=comparison)
+    assert (judged.passed, judged.reasons) == (False, reasons)
 
 
 @pytest.mark.parametrize(("why", "outcome"), [("", "rejected"), ("no row of it is real", "passed")])
 def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str, outcome: str) -> None:
-    other = "the champion (version 3) is of another data set (ours, not sample)"
-    found = verdict(comparison=Comparison("3", reason_not_needed=other, other_data_set=OtherDataSet(other, why)))
-    assert (found.outcome, found.rules[-1].name) == (outcome, "data_set")
-    assert found.rules[-1].reason.startswith(other)
-    assert (why or "register.replace_data_set=true") in found.rules[-1].reason
+    words = "the champion (version 3) is of another data set (ours, not sample)"
+    judged = judge(comparison=Comparison("3", reason_not_needed=words, other_data_set=OtherDataSet(words, why)))
+    assert (judged.outcome, judged.rules[-1].name) == (outcome, "data_set")
+    assert judged.rules[-1].reason.startswith(words)
+    assert (why or "register.replace_data_set=true") in judged.rules[-1].reason
 
 
 @pytest.mark.parametrize(
@@ -125,40 +126,41 @@ def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str,
     ],
 )
 def test_each_rule_rejects_what_breaks_it(gate: dict[str, Any], rule: str) -> None:
-    found = verdict(**gate)
-    assert (found.outcome, failed(found)) == ("rejected", [rule])
+    judged = judge(**gate)
+    assert (judged.outcome, list_failed(judged)) == ("rejected", [rule])
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "calibration_error", "onnx_difference", "size_mb", "latency_ms"])
 def test_what_was_not_computed_is_a_failure_and_not_a_pass(name: str) -> None:
     facts = Facts(**{**vars(FACTS), name: math.nan}) if name in vars(FACTS) else FACTS
-    found = verdict({name: math.nan}, facts=facts)
-    assert failed(found) == [name]
-    assert "not computed" in found.reasons
+    judged = judge({name: math.nan}, facts=facts)
+    assert list_failed(judged) == [name]
+    assert "not computed" in judged.reasons
 
 
 @pytest.mark.parametrize("name", ["calibration_error", "worst_slice", "onnx_difference", "size_mb", "latency_ms"])
 def test_null_switches_a_rule_off(name: str) -> None:
-    slices = [one_slice(0.7, 0.8)]
-    on, off = verdict(slices=slices), judge_model(FOUND, slices, FACTS, FIRST, Evaluation(gate=Gate(**{name: None})))
+    slices = [make_slice(0.7, 0.8)]
+    on, off = judge(slices=slices), judge_model(FOUND, slices, FACTS, FIRST, Evaluation(gate=Gate(**{name: None})))
     assert {rule.name for rule in on.rules} - {rule.name for rule in off.rules} == {name}
 
 
 def test_a_slice_fails_only_if_its_whole_interval_lies_below_the_floor() -> None:
-    assert verdict(slices=[one_slice(0.5, 0.61)]).passed
-    found = verdict(slices=[one_slice(0.5, 0.59, label="Sex: female"), one_slice(0.2, 0.7)])
-    assert failed(found) == ["worst_slice"]
-    assert found.reasons.startswith("Sex: female is the worst of 2 slices")
+    assert judge(slices=[make_slice(0.5, 0.61)]).passed
+    judged = judge(slices=[make_slice(0.5, 0.59, label="Sex: female"), make_slice(0.2, 0.7)])
+    assert list_failed(judged) == ["worst_slice"]
+    assert judged.reasons.startswith("worst of 2 slices, Sex: female: ROC AUC 0.5450")
+    assert "below the required 0.6" in judged.reasons
 
 
 def test_a_slice_too_small_to_be_judged_does_not_count() -> None:
-    small, no_positives = one_slice(0.1, 0.2, rows=29), one_slice(math.nan, math.nan, positives=0)
-    assert verdict(slices=[small, no_positives, one_slice(0.7, 0.8)]).passed
-    assert failed(verdict(slices=[small, no_positives])) == ["worst_slice"]
+    small, no_positives = make_slice(0.1, 0.2, rows=29), make_slice(math.nan, math.nan, positives=0)
+    assert judge(slices=[small, no_positives, make_slice(0.7, 0.8)]).passed
+    assert list_failed(judge(slices=[small, no_positives])) == ["worst_slice"]
 
 
 def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
-    written = json.loads(json.dumps(verdict(comparison=against(0.0, 0.0, 0.0)).to_dict()))
+    written = json.loads(json.dumps(judge(comparison=make_comparison(0.0, 0.0, 0.0)).to_dict()))
     assert (written["passed"], written["outcome"]) == (False, "as_good")
     names = [
         "roc_auc",
@@ -170,14 +172,20 @@ def test_a_verdict_can_be_written_as_json_and_holds_every_rule() -> None:
         BETTER,
     ]
     assert [rule["name"] for rule in written["rules"]] == names
-    auc = {"name": "roc_auc", "value": 0.77, "threshold": 0.6, "passed": True, "reason": "ROC AUC 0.7700, at least 0.6"}
+    auc = {
+        "name": "roc_auc",
+        "value": 0.77,
+        "threshold": 0.6,
+        "passed": True,
+        "reason": "ROC AUC 0.7700 (required: at least 0.6)",
+    }
     assert written["rules"][0] == auc
 
 
 PAIRS = 200
 
 
-def promotions(gain: float, pairs: int = PAIRS) -> int:
+def count_promotions(gain: float, pairs: int = PAIRS) -> int:
     """Return how many of so many challengers pass against a champion whose logits are as noisy, but for a `gain`."""
     how, passed = Bootstrap(300, 1, 0.95, Costs()), 0
     for seed in range(pairs):
@@ -189,11 +197,11 @@ def promotions(gain: float, pairs: int = PAIRS) -> int:
             logits = common + random.normal(separation * labels, 0.5)
             probability = 1 / (1 + np.exp(-logits))
             models.append(Scored(labels, probability, (probability > 0.5).astype(int)))
-        passed += verdict(comparison=Comparison("1", differences=how.compute_differences(*models))).passed
+        passed += judge(comparison=Comparison("1", differences=how.compute_differences(*models))).passed
     return passed
 
 
 @pytest.mark.slow
 def test_of_200_pairs_of_equally_good_models_at_most_5_percent_are_promoted_as_better() -> None:
-    assert promotions(gain=0.0) <= PAIRS * 0.05
-    assert promotions(gain=0.5, pairs=60) >= 60 * 0.95, "a gate that promotes nobody"
+    assert count_promotions(gain=0.0) <= PAIRS * 0.05
+    assert count_promotions(gain=0.5, pairs=60) >= 60 * 0.95, "the gate promotes no better model"

@@ -42,12 +42,12 @@ def test_tidy_drops_equal_and_empty_rows_and_gives_doubles_as_the_models_signatu
     pd.testing.assert_frame_equal(table, before)
 
 
-DROPPED = "; dropped 1 identical rows (class 1: 66.67% before, 50.00% after)"
-WARNING = "; warning: kept 1 identical rows. Set data.duplicates to drop if they are copies of one case, or to keep"
+DROPPED = "; dropped 1 identical row (class 1: 66.67% before, 50.00% after)"
+WARNING = "; warning: kept 1 identical row. Set data.duplicates: drop if they are copies of the same case, keep if not"
 
 
 @pytest.mark.parametrize(
-    ("duplicates", "rows", "kept", "count", "words"),
+    ("duplicates", "rows", "expected_rows", "count", "words"),
     [
         ("drop", 4, [24, 57], 1, DROPPED),
         (None, 4, [24, 24, 57], 1, WARNING),
@@ -57,11 +57,11 @@ WARNING = "; warning: kept 1 identical rows. Set data.duplicates to drop if they
     ],
 )
 def test_identical_rows_are_treated_as_the_data_set_says_and_reported(
-    duplicates: str | None, rows: int, kept: list[int], count: int, words: str
+    duplicates: str | None, rows: int, expected_rows: list[int], count: int, words: str
 ) -> None:
     columns, table = CLIENTS.model_copy(update={"duplicates": duplicates}), raw().tail(rows)
     clean = clean_table(table, columns)
-    assert clean["AGE"].tolist() == kept
+    assert clean["AGE"].tolist() == expected_rows
     assert count_identical_rows(table, clean, columns) == (count, words)
 
 
@@ -102,8 +102,8 @@ def test_a_column_gets_the_type_that_its_values_allow(
     values: list[object], column: Column, typed: list[object]
 ) -> None:
     before = pd.Series(values)
-    found = ["gap" if pd.isna(value) else value for value in convert_type(before, column)]
-    assert repr(found) == repr(typed)  # 1.0 is not 1
+    converted = ["gap" if pd.isna(value) else value for value in convert_type(before, column)]
+    assert repr(converted) == repr(typed)  # 1.0 is not 1
     assert before.equals(pd.Series(values))
 
 
@@ -147,7 +147,7 @@ def test_a_third_class_stays_as_it_came() -> None:
 
 def test_a_table_without_some_columns_is_refused_with_their_names() -> None:
     verify_columns(raw(), CLIENTS, "raw.csv")
-    with pytest.raises(TableUnfit, match=rf"raw\.csv lacks 2 of 4 columns: AGE, {TARGET}\. It has: ID, SEX"):
+    with pytest.raises(TableUnfit, match=rf"raw\.csv: 2 of 4 columns missing: AGE, {TARGET} \(found: ID, SEX"):
         verify_columns(raw().drop(columns=["AGE", TARGET])[["ID", "SEX", "LIMIT_BAL"]], CLIENTS, "raw.csv")
 
 
@@ -179,7 +179,7 @@ def test_rows_are_equal_if_and_only_if_their_values_are(values: pd.Series, equal
     assert mark_repeated_rows(table, "ID").tolist() == [False, equal]
 
 
-def mixed(rows: int, seed: int) -> pd.DataFrame:
+def make_mixed_table(rows: int, seed: int) -> pd.DataFrame:
     """A table in which many rows are equal, some empty, and every kind of column occurs."""
     random = np.random.default_rng(seed)
     table = pd.DataFrame(
@@ -197,11 +197,11 @@ def mixed(rows: int, seed: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_rows_that_go_are_those_that_pandas_drops(seed: int) -> None:
-    table = mixed(200, seed)
+    table = make_mixed_table(200, seed)
     expected = table.drop(columns="ID").dropna(how="all").drop_duplicates().index
-    kept = np.flatnonzero(~mark_empty_rows(table, "ID") & ~mark_repeated_rows(table, "ID"))
-    assert kept.tolist() == expected.tolist()
-    assert 0 < len(kept) < 200
+    places = np.flatnonzero(~mark_empty_rows(table, "ID") & ~mark_repeated_rows(table, "ID"))
+    assert places.tolist() == expected.tolist()
+    assert 0 < len(places) < 200
 
 
 def test_two_undescribed_columns_of_one_name_are_told_apart() -> None:
@@ -210,24 +210,24 @@ def test_two_undescribed_columns_of_one_name_are_told_apart() -> None:
     assert len(clean_table(noted, CLIENTS)) == 2
 
 
-def amounts(rows: int, columns: int) -> pd.DataFrame:
+def make_amounts(rows: int, columns: int) -> pd.DataFrame:
     return pd.DataFrame({f"amount_{number}": np.arange(rows) + number for number in range(columns)})
 
 
 def test_repeated_rows_are_found_without_another_copy_of_the_table() -> None:
-    table = amounts(100_000, 20)
+    table = make_amounts(100_000, 20)
     assert measure_peak_bytes(lambda: mark_repeated_rows(table, None)) < 0.5 * count_bytes(table)
 
 
 def test_tidy_takes_hardly_more_memory_than_what_it_returns() -> None:
     names = [f"amount_{number}" for number in range(20)]
     columns = CLIENTS.model_copy(update={"columns": {name: Column() for name in names}})
-    table = amounts(100_000, 20).assign(**{TARGET: np.arange(100_000) % 2})
+    table = make_amounts(100_000, 20).assign(**{TARGET: np.arange(100_000) % 2})
     clean = clean_table(table, columns)
     assert measure_peak_bytes(lambda: clean_table(table, columns)) < 1.5 * count_bytes(clean)
 
 
 def test_rows_that_are_equal_are_found_however_far_apart() -> None:
-    table = amounts(2 * ROWS_AT_ONCE + 2, 2)
+    table = make_amounts(2 * ROWS_AT_ONCE + 2, 2)
     table.loc[len(table) - 1] = table.loc[0]
     assert np.flatnonzero(mark_repeated_rows(table, None)).tolist() == [len(table) - 1]

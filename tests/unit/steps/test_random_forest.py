@@ -68,65 +68,65 @@ UNSEEN = pd.DataFrame(
 """Unknown codes, unknown texts, missing values, values out of any range."""
 
 
-def fitted(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
+def fit_model(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
     return build_pipeline(settings, MIXED, seed).fit(to_model_input(TRAINING, MIXED), TRAINING["default"])
 
 
 @pytest.fixture(scope="module")
 def model() -> Pipeline:
-    return fitted()
+    return fit_model()
 
 
 @pytest.fixture(scope="module")
 def predictor(model: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     settings = tmp_path_factory.mktemp("model") / "settings.json"
     settings.write_text(json.dumps({"columns": MIXED.names, "text": MIXED.text, "threshold": 0.5}))
-    graph = graph_of(model, MIXED, settings.parent)
+    graph = write_graph(model, MIXED, settings.parent)
     loaded = Predictor()
     loaded.load_context(PythonModelContext({"onnx": str(graph), "settings": str(settings)}, {}))
     return loaded
 
 
-def graph_of(model: Pipeline, columns: Columns, folder: Path) -> Path:
+def write_graph(model: Pipeline, columns: Columns, folder: Path) -> Path:
     graph = folder / "model.onnx"
     graph.write_bytes(to_graph(model, columns.names, columns.text).SerializeToString())
     return graph
 
 
-def difference(model: Pipeline, rows: pd.DataFrame, columns: Columns, folder: Path) -> float:
+def measure_difference(model: Pipeline, rows: pd.DataFrame, columns: Columns, folder: Path) -> float:
     """Export a fitted pipeline and return how far the graph is from it on some rows."""
-    return compute_largest_difference(model, graph_of(model, columns, folder), rows, columns.names, columns.text)
+    return compute_largest_difference(model, write_graph(model, columns, folder), rows, columns.names, columns.text)
 
 
-def answer(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
+def predict(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
     return predictor.predict(PythonModelContext({}, {}), rows)
 
 
 @pytest.mark.parametrize("rows", [TRAINING, UNSEEN], ids=["training rows", "unknown codes and gaps"])
 def test_the_graph_answers_as_scikit_learn_does(model: Pipeline, rows: pd.DataFrame, tmp_path: Path) -> None:
-    assert difference(model, to_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
+    assert measure_difference(model, to_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize("code", [1.5, 0.5, -0.5, 1.0001, -1.0, 1e10, np.inf, -np.inf])
 def test_a_number_that_is_not_a_code_is_an_unknown_code(predictor: Predictor, code: float) -> None:
     rows = to_model_input(TRAINING, MIXED)
-    unknown, asked, known = (answer(predictor, rows.assign(SEX=value)) for value in (9.0, code, 1.0))
-    assert asked.equals(unknown)
-    assert not asked.equals(known)
+    of_unknown, prediction, of_code_1 = (predict(predictor, rows.assign(SEX=value)) for value in (9.0, code, 1.0))
+    assert prediction.equals(of_unknown)
+    assert not prediction.equals(of_code_1)
 
 
 @pytest.mark.parametrize("answered", [np.nan, 1.1, -0.1, np.inf, 1 + 1e-5])
 def test_the_predictor_returns_probabilities_or_fails(answered: float) -> None:
     with pytest.raises(MlflowException, match="not a number from 0 to 1") as caught:
-        compute_probabilities(answering([0.5, answered]), {})
+        compute_probabilities(make_session([0.5, answered]), {})
     assert caught.value.get_http_status_code() == 500
 
 
 def test_the_last_digits_of_a_sum_may_leave_the_range_of_probabilities() -> None:
-    assert compute_probabilities(answering([1 + 9e-7, -9e-7]), {}).tolist() == [1.0, 0.0]
+    assert compute_probabilities(make_session([1 + 9e-7, -9e-7]), {}).tolist() == [1.0, 0.0]
 
 
-def answering(values: list[float]) -> Any:
+def make_session(values: list[float]) -> Any:
     """Stands where ONNX Runtime has a session of a graph that returns these probabilities."""
     return SimpleNamespace(run=lambda names, inputs: [np.array([[np.nan, value] for value in values])])
 
@@ -149,18 +149,18 @@ def test_another_kind_of_classifier_is_exported_by_its_own_converter(
     tmp_path: Path, classifier: GradientBoostingClassifier | LogisticRegression
 ) -> None:
     rows = to_model_input(TRAINING, MIXED)
-    model = Pipeline([(ENCODE, fitted().named_steps[ENCODE]), ("classifier", classifier)])
-    assert difference(model.fit(rows, TRAINING["default"]), rows, MIXED, tmp_path) < 1e-5
+    model = Pipeline([(ENCODE, fit_model().named_steps[ENCODE]), ("classifier", classifier)])
+    assert measure_difference(model.fit(rows, TRAINING["default"]), rows, MIXED, tmp_path) < 1e-5
 
 
 def test_a_column_with_the_name_of_the_answer_is_refused() -> None:
     with pytest.raises(BadParameter, match=PROBABILITIES):
-        to_graph(fitted(), [PROBABILITIES, "AGE"], [])
+        to_graph(fit_model(), [PROBABILITIES, "AGE"], [])
 
 
 def test_a_graph_of_another_model_is_refused(model: Pipeline, tmp_path: Path) -> None:
-    graph, rows = graph_of(fitted(seed=1), MIXED, tmp_path), to_model_input(TRAINING, MIXED)
-    with pytest.raises(ExportUnequal, match=r"differs from scikit-learn by up to .* on 6 validation rows"):
+    graph, rows = write_graph(fit_model(seed=1), MIXED, tmp_path), to_model_input(TRAINING, MIXED)
+    with pytest.raises(ExportUnequal, match=r"differ from scikit-learn by up to .* on 6 validation rows"):
         verify_equal(compute_largest_difference(model, graph, rows, MIXED.names, MIXED.text), 6)
 
 
@@ -173,29 +173,29 @@ def test_a_difference_at_the_limit_or_not_a_number_is_refused(difference: float)
 
 def test_the_predictor_answers_with_probability_and_class(model: Pipeline, predictor: Predictor) -> None:
     rows = to_model_input(TRAINING, MIXED).set_axis(range(10, 16))
-    found, expected = answer(predictor, rows), model.predict_proba(rows)[:, 1]
-    assert list(found) == ["probability", "class"]
-    assert found.index.tolist() == rows.index.tolist()
-    assert found["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
-    assert found["class"].tolist() == (expected >= 0.5).astype(int).tolist()
+    predictions, expected = predict(predictor, rows), model.predict_proba(rows)[:, 1]
+    assert list(predictions) == ["probability", "class"]
+    assert predictions.index.tolist() == rows.index.tolist()
+    assert predictions["probability"].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert predictions["class"].tolist() == (expected >= 0.5).astype(int).tolist()
 
 
 def test_the_class_follows_the_models_threshold(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = to_model_input(TRAINING, MIXED)
     for threshold, classes in ((0.0, {1}), (1.1, {0})):
         monkeypatch.setattr(predictor, "threshold", threshold)
-        assert set(answer(predictor, rows)["class"]) == classes
+        assert set(predict(predictor, rows)["class"]) == classes
 
 
 def test_the_predictor_takes_whole_numbers_gaps_and_any_order_of_columns(predictor: Predictor) -> None:
     rows = TRAINING.astype({"AGE": "Int64", "SEX": "Int64", "purpose": "string"})[["amount", "SEX", "AGE", "purpose"]]
-    pd.testing.assert_frame_equal(answer(predictor, rows), answer(predictor, to_model_input(TRAINING, MIXED)))
+    pd.testing.assert_frame_equal(predict(predictor, rows), predict(predictor, to_model_input(TRAINING, MIXED)))
 
 
 def test_one_row_gets_the_answer_that_it_gets_among_others(predictor: Predictor) -> None:
     rows = to_model_input(UNSEEN, MIXED)
-    alone = [answer(predictor, rows.iloc[[row]]) for row in range(len(rows))]
-    pd.testing.assert_frame_equal(pd.concat(alone), answer(predictor, rows))
+    alone = [predict(predictor, rows.iloc[[row]]) for row in range(len(rows))]
+    pd.testing.assert_frame_equal(pd.concat(alone), predict(predictor, rows))
 
 
 def test_the_signature_is_of_doubles_and_texts() -> None:
@@ -221,17 +221,19 @@ def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(mod
 
 def test_the_same_seed_gives_the_same_forest() -> None:
     rows = to_model_input(TRAINING, MIXED)
-    np.testing.assert_array_equal(fitted(3).predict_proba(rows), fitted(3).predict_proba(rows))
+    np.testing.assert_array_equal(fit_model(3).predict_proba(rows), fit_model(3).predict_proba(rows))
 
 
-def table_with(column: Column, fitted_on: list[Any], asked: list[Any], name: str = "bonus") -> Table:
+def make_table(column: Column, fitted_on: list[Any], later_values: list[Any], name: str = "bonus") -> Table:
     """A data set with one more column, or another SEX, its training rows, and later ones."""
     columns = MIXED.model_copy(update={"columns": {**MIXED.columns, name: column}})
-    training, later = (TRAINING.assign(**{name: pd.Series(values, dtype=object)}) for values in (fitted_on, asked))
+    training, later = (
+        TRAINING.assign(**{name: pd.Series(values, dtype=object)}) for values in (fitted_on, later_values)
+    )
     return columns, training, later
 
 
-def renamed() -> Table:
+def rename_columns() -> Table:
     columns = {ODD_NAMES[name]: column for name, column in MIXED.columns.items()}
     rows = TRAINING.rename(columns=ODD_NAMES)
     return MIXED.model_copy(update={"columns": columns}), rows, rows
@@ -240,13 +242,13 @@ def renamed() -> Table:
 CODE, FRACTION = Column(role="categorical"), Column(type="float", role="categorical")
 TEXT = Column(type="text", role="categorical")
 TABLES = {
-    "no numbers": table_with(Column(), [None] * 6, [None, 5, None, 1, 2, 3]),
-    "no codes": table_with(CODE, [None] * 6, [None, 5, None, 0, 2, 3]),
-    "no texts": table_with(TEXT, [None] * 6, [None, "x", "", "y", None, "z"]),
-    "one number": table_with(Column(), [7] * 6, [None, 5, 7, 1, 2, 3]),
-    "one code": table_with(CODE, [7] * 6, [None, 5, 7, 1, 2, 3]),
-    "codes with fractions": table_with(FRACTION, [0.1, 2.5, 2.5, 0.1, None, 7.0], [2.5, 2.4, 0.1, 2, 7, None], "SEX"),
-    "odd names": renamed(),
+    "no numbers": make_table(Column(), [None] * 6, [None, 5, None, 1, 2, 3]),
+    "no codes": make_table(CODE, [None] * 6, [None, 5, None, 0, 2, 3]),
+    "no texts": make_table(TEXT, [None] * 6, [None, "x", "", "y", None, "z"]),
+    "one number": make_table(Column(), [7] * 6, [None, 5, 7, 1, 2, 3]),
+    "one code": make_table(CODE, [7] * 6, [None, 5, 7, 1, 2, 3]),
+    "codes with fractions": make_table(FRACTION, [0.1, 2.5, 2.5, 0.1, None, 7.0], [2.5, 2.4, 0.1, 2, 7, None], "SEX"),
+    "odd names": rename_columns(),
 }
 
 
@@ -255,41 +257,44 @@ def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
     columns, training, later = TABLES[name]
     model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(training, columns), TRAINING["default"])
     for rows in (training, later):
-        assert difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
+        assert measure_difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
 
 
 def test_a_column_may_be_called_like_a_code_of_another() -> None:
     columns = Columns(source_target="y", target="y", columns={"SEX": Column(role="categorical"), "SEX_1.0": Column()})
     rows = pd.DataFrame({"SEX": [1.0, 2.0] * 3, "SEX_1.0": [1.0, 2.0, 3.0] * 2})
-    found = compute_importances(build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
-    assert sorted(found.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
+    importances = compute_importances(build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
+    assert sorted(importances.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
 
 
 def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
-    found = compute_importances(fitted())
-    assert found.sum() == pytest.approx(1.0)
-    assert found.is_monotonic_decreasing
-    assert {"AGE", "SEX_1.0", "purpose_car"} <= set(found.index)
+    importances = compute_importances(fit_model())
+    assert importances.sum() == pytest.approx(1.0)
+    assert importances.is_monotonic_decreasing
+    assert {"AGE", "SEX_1.0", "purpose_car"} <= set(importances.index)
 
 
 def test_chosen_features_are_taken_in_the_data_sets_order() -> None:
-    wanted = Features(numeric=["amount"], categorical=["SEX", "purpose"])
-    assert select_features(wanted, MIXED) == ["purpose", "SEX", "amount"]
+    features = Features(numeric=["amount"], categorical=["SEX", "purpose"])
+    assert select_features(features, MIXED) == ["purpose", "SEX", "amount"]
 
 
 def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
     settings = ModelSettings(random_forest=SETTINGS.random_forest, features=Features(numeric=["AGE"], categorical=[]))
-    taken = MIXED.model_copy(update={"columns": {"AGE": MIXED.columns["AGE"]}})
-    assert difference(fitted(settings=settings), to_model_input(TRAINING, MIXED), taken, tmp_path) < 1e-6
+    columns = MIXED.model_copy(update={"columns": {"AGE": MIXED.columns["AGE"]}})
+    assert measure_difference(fit_model(settings=settings), to_model_input(TRAINING, MIXED), columns, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (Features(numeric=["AGE", "WEIGHT"]), r"features\.numeric names WEIGHT, .*Its numeric columns: AGE, amount"),
-        (Features(numeric=["SEX"]), r"features\.numeric names SEX"),
-        (Features(categorical=["AGE"]), r"features\.categorical names AGE, .*: purpose, SEX"),
-        (Features(numeric=[], categorical=[]), "no column at all"),
+        (
+            Features(numeric=["AGE", "WEIGHT"]),
+            r"features\.numeric: .* no numeric column WEIGHT.*Its numeric columns: AGE, amount",
+        ),
+        (Features(numeric=["SEX"]), r"features\.numeric: .* column SEX"),
+        (Features(categorical=["AGE"]), r"features\.categorical: .* column AGE.*: purpose, SEX"),
+        (Features(numeric=[], categorical=[]), "no column selected"),
     ],
     ids=["unknown", "categorical as numeric", "numeric as categorical", "none"],
 )
@@ -299,12 +304,12 @@ def test_features_that_the_data_set_does_not_have_are_named(features: Features, 
 
 
 def test_the_file_next_to_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:
-    own = tmp_path / "own.yaml"
-    own.write_text("threshold: 0.3")
+    file = tmp_path / "own.yaml"
+    file.write_text("threshold: 0.3")
     assert read_model_settings("rf_config.yaml").random_forest.max_depth == 13
-    assert read_model_settings(str(own)).threshold == 0.3
-    own.write_text("random_forest: {n_trees: 5}")
+    assert read_model_settings(str(file)).threshold == 0.3
+    file.write_text("random_forest: {n_trees: 5}")
     with pytest.raises(BadParameter, match=r"own\.yaml: random_forest\.n_trees: Extra inputs"):
-        read_model_settings(str(own))
-    with pytest.raises(BadParameter, match=rf"no model configuration at {ROOT / 'random_forest' / 'other.yaml'}"):
+        read_model_settings(str(file))
+    with pytest.raises(BadParameter, match=rf"--model_config: no file {ROOT / 'random_forest' / 'other.yaml'}"):
         read_model_settings("other.yaml")

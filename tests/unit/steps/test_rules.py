@@ -19,8 +19,8 @@ CODE = Column(role="categorical")
 INF = float("inf")
 
 
-def known(*values: object, **more: object) -> Column:
-    return Column.model_validate({"values": values, **more})
+def make_column(*values: object, **keys: object) -> Column:
+    return Column.model_validate({"values": values, **keys})
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def known(*values: object, **more: object) -> Column:
         ("type", [100000001.0, 7], Column(type="float", role="categorical"), [0]),
         ("type", [2**24 + 1, 10**12], Column(), []),
         ("type", ["100000001", 7, None], TEXT, []),
-        ("known values", [1, 2, 9], known(1, 2), [2]),
-        ("known values", [1.0, 2.0, None], known(1, 2), []),
-        ("known values", [-2, -1, 0], known(-2, -1), [2]),
-        ("known values", ["car", "boat", None], known("car", type="text", role="categorical"), [1]),
+        ("known values", [1, 2, 9], make_column(1, 2), [2]),
+        ("known values", [1.0, 2.0, None], make_column(1, 2), []),
+        ("known values", [-2, -1, 0], make_column(-2, -1), [2]),
+        ("known values", ["car", "boat", None], make_column("car", type="text", role="categorical"), [1]),
         ("known values", [1, 9], Column(), []),
-        ("known values", [0.5, 1.5, 1.0], known(0.5, 1.0, type="float"), [1]),
-        ("known values", [1, 2, 2.5], known(1, 2, 2.5, type="float"), []),
-        ("known values", ["v1.0", "v1.5"], known("v1.0", "v1.5", type="text", role="categorical"), []),
+        ("known values", [0.5, 1.5, 1.0], make_column(0.5, 1.0, type="float"), [1]),
+        ("known values", [1, 2, 2.5], make_column(1, 2, 2.5, type="float"), []),
+        ("known values", ["v1.0", "v1.5"], make_column("v1.0", "v1.5", type="text", role="categorical"), []),
         ("range", [1, 2, 3, None], Column(min=2), [0]),
         ("range", [1, 2, 3, None], Column(max=2), [2]),
         ("range", [1, 2, 3, None], Column(min=2, max=2), [0, 2]),
@@ -56,7 +56,7 @@ def known(*values: object, **more: object) -> Column:
         ("missing", [1, None, 3, None], Column(max_missing=0.0), [1, 3]),
         ("missing", [1, None, 3, None], Column(max_missing=0.49), [1, 3]),
         ("missing", [1, None, 3, None], Column(max_missing=0.5), []),
-        *((rule, pd.array([None, None], dtype="Int64"), known(1, min=1, max_missing=1.0), []) for rule in RULES),
+        *((rule, pd.array([None, None], dtype="Int64"), make_column(1, min=1, max_missing=1.0), []) for rule in RULES),
     ],
 )
 def test_a_rule_names_the_rows_that_break_it(rule: str, values: Any, column: Column, rows: list[int]) -> None:
@@ -80,17 +80,17 @@ def test_broken_rows_are_the_values_with_their_row_numbers() -> None:
 
 
 def test_every_rule_finds_nothing_in_clean_rows() -> None:
-    found = {
+    broken = {
         (name, rule): len(find_broken_rows(make_clients(), CLIENTS, name, rule))
         for name in CLIENTS.names
         for rule in RULES
     }
-    assert set(found.values()) == {0}
-    assert len(found) == 12
+    assert set(broken.values()) == {0}
+    assert len(broken) == 12
 
 
 def test_a_column_of_known_codes_is_judged_without_a_text_for_each_row() -> None:
-    column = known(1, 2, role="categorical")
+    column = make_column(1, 2, role="categorical")
     values = pd.Series([1.0, 2.0] * 50_000)
     mark_unknown_values(values, column)
     assert measure_peak_bytes(lambda: mark_unknown_values(values, column)) < 50 * len(values)

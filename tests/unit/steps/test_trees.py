@@ -28,14 +28,14 @@ LABELS = (ROWS[:, 0] + RNG.normal(size=400) > 0.3).astype(int)
 )
 def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None:
     forest = RandomForestClassifier(27, random_state=3, **settings).fit(ROWS, LABELS)
-    ours, theirs = (answers(one) for one in (make_convertible(forest), forest))
-    assert (ours[0] == theirs[0]).all()
-    assert ours[0].dtype == np.int64
-    assert np.abs(ours[1] - theirs[1]).max() < 1e-6
-    assert np.abs(ours[1] - forest.predict_proba(ROWS)).max() < 1e-6
+    converted, expected = (predict(model) for model in (make_convertible(forest), forest))
+    assert (converted[0] == expected[0]).all()
+    assert converted[0].dtype == np.int64
+    assert np.abs(converted[1] - expected[1]).max() < 1e-6
+    assert np.abs(converted[1] - forest.predict_proba(ROWS)).max() < 1e-6
 
 
-def answers(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
+def predict(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels (n,) and the probabilities (n, 2) of the forest's graph."""
     graph = to_onnx(forest, rows[:1], options={id(forest): {"zipmap": False}})
     session = open_session(graph.SerializeToString())
@@ -49,21 +49,21 @@ def test_trees_are_shared_out_among_operators_and_none_is_left_out() -> None:
         graph = to_onnx(forest, ROWS[:1], options={id(forest): {"zipmap": False}}).graph
         ensembles = [node for node in graph.node if node.op_type == "TreeEnsembleRegressor"]
         assert len(ensembles) == -(-count // TREES_TOGETHER)
-        assert np.abs(answers(forest)[1] - forest.predict_proba(ROWS)).max() < 1e-6
+        assert np.abs(predict(forest)[1] - forest.predict_proba(ROWS)).max() < 1e-6
 
 
 def test_a_tie_is_of_the_class_that_scikit_learn_says() -> None:
     half = np.array([[0.0], [0.0], [1.0], [1.0]], dtype=np.float32)
     forest = RandomForestClassifier(1, bootstrap=False, max_depth=1).fit(half, [0, 1, 1, 1])
-    labels, probabilities = answers(make_convertible(forest), half)
+    labels, probabilities = predict(make_convertible(forest), half)
     assert probabilities[0, 1] == 0.5
     assert (labels == forest.predict(half)).all()
 
 
 def test_a_row_is_answered_alike_whatever_rows_stand_beside_it() -> None:
     forest = make_convertible(RandomForestClassifier(27, random_state=3).fit(ROWS, LABELS))
-    together = answers(forest)[1]
-    assert all((answers(forest, ROWS[row : row + 1])[1] == together[row]).all() for row in range(0, 400, 40))
+    together = predict(forest)[1]
+    assert all((predict(forest, ROWS[row : row + 1])[1] == together[row]).all() for row in range(0, 400, 40))
 
 
 def test_the_forest_itself_stays_as_it_is() -> None:
@@ -93,6 +93,6 @@ def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1() -> None:
         session = open_session(to_onnx(forest, certain[:1], options={"zipmap": False}).SerializeToString())
         inputs = {session.get_inputs()[0].name: certain}
         raw.append(session.run(["probabilities"], inputs)[0][:, 1].max())
-        found = compute_probabilities(session, inputs)
-        assert ((found >= 0.0) & (found <= 1.0)).all()
+        probabilities = compute_probabilities(session, inputs)
+        assert ((probabilities >= 0.0) & (probabilities <= 1.0)).all()
     assert max(raw) > 1.0
