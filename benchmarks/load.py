@@ -1,7 +1,7 @@
-"""load: keep HTTP connections busy with one request until told to stop -> statuses and latencies.
+"""load: send the same request on several HTTP connections until stopped -> statuses and latencies.
 
-Client and server share the machine in these measurements, so a client must cost little: this one sends bytes that were
-put together beforehand, and reads only the status and the length of an answer.
+Client and server share a machine in these measurements, so the client must need little CPU. It sends bytes that were
+built beforehand, and of a response it reads only the status and the length.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import uvloop
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STATUS = slice(9, 12)
 SECONDS_OF_PATIENCE = 60.0
-"""How long to wait for the last answers: a server that hangs must not hang its caller."""
+"""Time limit for the last responses, so that a server that hangs does not block the measurement."""
 
 OnResponse = Callable[[bytes, bytes], object]
-"""Is given the head and the body of each answer."""
+"""Function that receives head and body of each response."""
 
 
 @dataclass
 class Load:
-    """The milliseconds of each answer, how many had which status, and connections that broke."""
+    """Latency of each response in milliseconds, number of responses per status, and number of lost connections."""
 
     milliseconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -37,18 +37,22 @@ class Load:
 
     @property
     def per_second(self) -> float:
+        """Responses per second."""
         return len(self.milliseconds) / self.seconds
 
     @property
     def median_ms(self) -> float:
+        """Median latency."""
         return median(self.milliseconds)
 
     @property
     def p99_ms(self) -> float:
+        """99th percentile of the latency."""
         return quantiles(self.milliseconds, n=100, method="inclusive")[98]
 
     @property
     def is_flawless(self) -> bool:
+        """True if every response has status 200 and no connection was lost."""
         return not self.lost and set(self.statuses) == {200}
 
 
@@ -59,15 +63,15 @@ def build_post(url: str, body: bytes) -> bytes:
 
 
 def parse_length(head: bytes) -> int:
-    """Return the length of the body in bytes; raises ValueError if the head of the answer does not say it."""
+    """Return the length of the body in bytes; raise ValueError if the head has no Content-Length."""
     length = LENGTH.search(head)
     if not length:
-        raise ValueError(f"an answer without Content-Length: {head[:200]!r}")
+        raise ValueError(f"response without Content-Length: {head[:200]!r}")
     return int(length[1])
 
 
 async def _keep_busy(
-    url: str, request: bytes, is_over: Callable[[], bool], load: Load, on_answer: OnResponse | None
+    url: str, request: bytes, is_over: Callable[[], bool], load: Load, on_response: OnResponse | None
 ) -> None:
     reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
     try:
@@ -78,8 +82,8 @@ async def _keep_busy(
             body = await reader.readexactly(parse_length(head))
             load.milliseconds.append((time.perf_counter() - began) * 1000)
             load.statuses[int(head[STATUS])] += 1
-            if on_answer:
-                on_answer(head, body)
+            if on_response:
+                on_response(head, body)
             if is_over():
                 return
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -89,22 +93,24 @@ async def _keep_busy(
 
 
 def drive(
-    url: str, request: bytes, connections: int, is_over: Callable[[], bool], on_answer: OnResponse | None = None
+    url: str, request: bytes, connections: int, is_over: Callable[[], bool], on_response: OnResponse | None = None
 ) -> Load:
-    """Keep the connections busy until `is_over`; each finishes the request it has sent.
+    """Send the request on all connections until `is_over`; requests already sent are completed.
 
     Raises:
-        ConnectionError: nobody listens.
-        TimeoutError: an answer does not come.
+        ConnectionError: the server does not accept connections.
+        TimeoutError: a response is missing at the end.
     """
     load = Load()
 
     async def keep_all_busy() -> None:
-        busy = [asyncio.ensure_future(_keep_busy(url, request, is_over, load, on_answer)) for _ in range(connections)]
-        while not is_over() and not all(one.done() for one in busy):
+        tasks = [
+            asyncio.ensure_future(_keep_busy(url, request, is_over, load, on_response)) for _ in range(connections)
+        ]
+        while not is_over() and not all(task.done() for task in tasks):
             await asyncio.sleep(0.01)
         async with asyncio.timeout(SECONDS_OF_PATIENCE):
-            await asyncio.gather(*busy)
+            await asyncio.gather(*tasks)
 
     began = time.perf_counter()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -114,5 +120,6 @@ def drive(
 
 
 def drive_for(seconds: float, url: str, request: bytes, connections: int) -> Load:
+    """Send the request on all connections for a number of seconds."""
     end = time.perf_counter() + seconds
     return drive(url, request, connections, lambda: time.perf_counter() >= end)

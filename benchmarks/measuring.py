@@ -1,4 +1,4 @@
-"""measuring: goals, two sides that take turns, the cost of a command, a store of its own, and the table of results."""
+"""measuring: goals, alternating measurements of two sides, cost of a command, temporary stores, table of results."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ with open(sys.argv[1], "w") as file:
     json.dump([took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss], file)
 sys.exit(status)
 """
-"""Runs a command; writes its seconds, and the peak in KB of the largest process among it and its children. In a process
-of its own, a small one: the peak of a child begins with the size of the process that starts it."""
+"""Program that runs a command and writes its seconds, and the peak in KB of the largest of the command's processes. It
+runs in a small process of its own, because a child's peak starts at the size of its parent process."""
 
 console = Console(width=None if sys.stdout.isatty() else 160)
 
@@ -46,7 +46,7 @@ Side = Callable[[T], float]
 
 
 class MeasurementFailed(SystemExit):
-    """A measured command failed, or two sides that should agree do not: the measurement ends without a figure."""
+    """Failure of a measured command, or a difference between two sides that should agree; there is no result."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"measurement failed: {problem}")
@@ -54,19 +54,21 @@ class MeasurementFailed(SystemExit):
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio of two figures that shall be at least or at most `target`; None: it is shown only."""
+    """Ratio of two figures that should be at least or at most `target`; None for a ratio without a goal."""
 
     key: str
-    what: str
+    title: str
     sides: tuple[str, str]
     target: float | None
     at_least: bool = False
     unit: str = "s"
 
-    def shown(self, figure: float) -> str:
+    def format_figure(self, figure: float) -> str:
+        """Return a figure with its unit."""
         return f"{figure:,.0f} {self.unit}" if figure >= 1000 else f"{figure:.2f} {self.unit}"
 
     def is_met(self, ratio: float) -> bool:
+        """Return True if the ratio reaches the target, or if there is no target."""
         if self.target is None:
             return True
         return ratio >= self.target if self.at_least else ratio <= self.target
@@ -74,20 +76,21 @@ class Goal:
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of the first and of the second side of a goal, one pair for each repetition."""
+    """Figures of both sides of a goal, one pair for each repetition."""
 
     goal: Goal
     pairs: list[tuple[float, float]]
 
     @property
     def ratios(self) -> list[float]:
+        """First figure divided by the second, for each repetition."""
         return [first / second for first, second in self.pairs]
 
     @property
     def cells(self) -> list[str]:
-        """The goal, both sides with their figures, the ratio with its range, the target, and whether it is met."""
+        """Cells of the table: goal, both sides with figures, ratio with range, target, and yes or no."""
         goal, ratio = self.goal, median(self.ratios)
-        figures = [goal.shown(median(side)) for side in zip(*self.pairs, strict=True)]
+        figures = [goal.format_figure(median(side)) for side in zip(*self.pairs, strict=True)]
         sides = [f"{name}: {figure}" for name, figure in zip(goal.sides, figures, strict=True)]
         spread = f" ({min(self.ratios):.2f} to {max(self.ratios):.2f})" if len(self.pairs) > 1 else ""
         judged = ["", ""]
@@ -96,47 +99,50 @@ class Result:
                 f"at {'least' if goal.at_least else 'most'} {goal.target:g}",
                 "yes" if goal.is_met(ratio) else "no",
             ]
-        return [goal.what, *sides, f"{ratio:.2f}{spread}", *judged]
+        return [goal.title, *sides, f"{ratio:.2f}{spread}", *judged]
 
 
 @dataclass(frozen=True)
 class Comparison(Generic[T]):
-    """A goal and how the figure of each of its sides is taken, of what is measured on."""
+    """Goal with the functions that measure its two sides."""
 
     goal: Goal
     first: Side[T]
     second: Side[T]
 
 
-def take_turns(bench: T, one: Comparison[T], repeat: int) -> Result:
-    """Measure both sides `repeat` times, each time the other one first."""
-    console.print(f"{one.goal.key}: {one.goal.what}: {' / '.join(one.goal.sides)}", highlight=False)
+def take_turns(bench: T, comparison: Comparison[T], repeat: int) -> Result:
+    """Measure both sides `repeat` times, with alternating order."""
+    goal = comparison.goal
+    console.print(f"{goal.key}: {goal.title}: {' / '.join(goal.sides)}", highlight=False)
     pairs = []
     for turn in range(repeat):
         if turn % 2:
-            second = one.second(bench)
-            first = one.first(bench)
+            second = comparison.second(bench)
+            first = comparison.first(bench)
         else:
-            first = one.first(bench)
-            second = one.second(bench)
+            first = comparison.first(bench)
+            second = comparison.second(bench)
         pairs.append((first, second))
-        console.print(f"  {one.goal.shown(first)} / {one.goal.shown(second)} = {first / second:.2f}", highlight=False)
-    return Result(one.goal, pairs)
+        console.print(
+            f"  {goal.format_figure(first)} / {goal.format_figure(second)} = {first / second:.2f}", highlight=False
+        )
+    return Result(goal, pairs)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: its time, and the most memory of the largest process among it and its children."""
+    """Cost of a command: its time, and the peak memory of the largest process among the command and its children."""
 
     seconds: float
     peak_kb: float
 
 
 def measure_cost(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Cost:
-    """Run a command in `folder` to its end; its output goes to `log`.
+    """Run a command in `folder`, with its output in `log`.
 
     Raises:
-        MeasurementFailed: it ended with another status than 0; the message holds its last words.
+        MeasurementFailed: the status is not 0; the message contains the end of the output.
     """
     with tempfile.NamedTemporaryFile("r", prefix="cost-") as cost, log.open("wb") as output:
         measuring = [sys.executable, "-I", "-S", "-c", MEASURE, cost.name, *command]
@@ -146,77 +152,82 @@ def measure_cost(command: Sequence[str], folder: Path, environment: Mapping[str,
 
 
 def verify_success(command: Sequence[str], status: int, log: Path) -> None:
-    """Raise MeasurementFailed unless the status is 0."""
+    """Raise MeasurementFailed if the status is not 0."""
     if status:
-        last = log.read_text(errors="replace")[-2000:]
-        raise MeasurementFailed(f"{' '.join(command)} ended with status {status}:\n{last}")
+        output = log.read_text(errors="replace")[-2000:]
+        raise MeasurementFailed(f"{' '.join(command)}: status {status}, expected 0. Its last output:\n{output}")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store with one experiment, whose artifacts are next to it."""
+    """Tracking store with one experiment, and its artifacts, in a folder."""
 
     folder: Path
 
     @property
     def uri(self) -> str:
+        """URI of the store."""
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
     @property
     def output(self) -> Path:
-        """Return the output of the last command."""
+        """File with the output of the last command."""
         return self.folder / "output.txt"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what a shell with the environment activated has, and where to track."""
+        """Variables of a shell with the activated environment, and those of the store."""
         dropped = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PYTHONPATH")
-        kept = {name: value for name, value in os.environ.items() if name not in dropped}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        where = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
-        return {**kept, **where, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
+        inherited = {name: value for name, value in os.environ.items() if name not in dropped}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
+        tracking = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_NAME": EXPERIMENT}
+        return {**inherited, **tracking, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1"}
 
-    def cost(self, *command: str, **environment: str) -> Cost:
-        """Run a command in the repository to its end; raises MeasurementFailed if it fails."""
+    def measure_cost(self, *command: str, **environment: str) -> Cost:
+        """Run a command in the repository; raise MeasurementFailed if it fails."""
         return measure_cost(command, ROOT, {**self.environment, **environment}, self.output)
 
-    def seconds(self, *command: str, **environment: str) -> float:
-        return self.cost(*command, **environment).seconds
+    def measure_seconds(self, *command: str, **environment: str) -> float:
+        """Run a command in the repository and return its time; raise MeasurementFailed if it fails."""
+        return self.measure_cost(*command, **environment).seconds
 
-    def runs(self, chosen: str) -> list[Run]:
-        """Return the runs that a filter chooses, such as "metrics.test_roc_auc > 0", in the order of their start."""
+    def list_runs(self, condition: str) -> list[Run]:
+        """Return the runs that match a filter such as "metrics.test_roc_auc > 0", in the order of their start."""
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        assert experiment is not None, "fresh_store has made it"
-        return list(client.search_runs([experiment.experiment_id], chosen, order_by=["attributes.start_time ASC"]))
+        assert experiment is not None, "created by open_fresh_store"
+        return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time ASC"]))
 
 
 @contextmanager
 def open_fresh_store() -> Iterator[Store]:
+    """Create a store in a temporary folder, which is deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         store = Store(Path(folder))
         MlflowClient(store.uri).create_experiment(EXPERIMENT, artifact_location=(store.folder / "artifacts").as_uri())
         yield store
 
 
-def make_benchmark_parser(description: str | None, known: Collection[str], output: str) -> argparse.ArgumentParser:
-    """Return the flags that every comparison of goals has; `known` are the keys of its goals."""
+def make_benchmark_parser(description: str | None, goals: Collection[str], output: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags of every benchmark; `goals` are the keys of its goals."""
 
-    def keys(text: str) -> list[str]:
-        if unknown := set(text.split(",")) - {*known}:
-            raise argparse.ArgumentTypeError(f"no goal {', '.join(unknown)}; the goals are {','.join(known)}")
+    def parse_keys(text: str) -> list[str]:
+        if unknown := set(text.split(",")) - {*goals}:
+            raise argparse.ArgumentTypeError(f"no goal {', '.join(unknown)} (goals: {','.join(goals)})")
         return text.split(",")
 
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--repeat", type=make_positive_parser(int), default=5, help="how often each side is measured")
-    flags.add_argument("--only", type=keys, default=[*known], help="the goals to measure, e.g. a,b")
-    place = ROOT / "benchmarks" / output
-    flags.add_argument("--output", type=Path, default=place, help="where the table goes")
+    flags.add_argument(
+        "--repeat", type=make_positive_parser(int), default=5, help="number of measurements of each side"
+    )
+    flags.add_argument("--only", type=parse_keys, default=[*goals], help="goals to measure, e.g. a,b")
+    path = ROOT / "benchmarks" / output
+    flags.add_argument("--output", type=Path, default=path, help="Markdown file for the table")
     return flags
 
 
 def write_results(measured: Iterable[Result], output: Path, note: str) -> None:
-    """Write the table of the results to `output` after each of them, and print it at the end."""
+    """Write the table to `output` after each result, and print it at the end."""
     rows: list[list[str]] = []
     for result in measured:
         rows.append(result.cells)
@@ -228,12 +239,13 @@ def write_results(measured: Iterable[Result], output: Path, note: str) -> None:
 
 
 def format_markdown(rows: list[list[str]], note: str) -> str:
+    """Return the table and the note as Markdown."""
     lines = [f"| {' | '.join(row)} |" for row in ([*COLUMNS], ["---"] * len(COLUMNS), *rows)]
     return "\n".join([*lines, "", note, ""])
 
 
 def describe_machine() -> str:
-    """Return what the figures depend on besides the code, and the commit, marked if the tree differs from it."""
+    """Return the machine, Python version, load, date and commit in words; "-dirty" marks uncommitted changes."""
     describe = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
     return (

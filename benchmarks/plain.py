@@ -1,9 +1,8 @@
 """plain: a table of clients -> model.onnx, metrics.json, plots, CSVs, in one process and without tracking.
 
-What one straight script takes for the work of the pipeline: the measure of what the pipeline costs on top. It imports
-what the steps compute with, wherever that does not load MLflow, and writes the rest out in pandas and skl2onnx;
-speed.py compares its AUC with the pipeline's, to the last digit. Of the model it keeps the graph only, and it takes
-tables of numbers only.
+This script does the work of the pipeline in the simplest way. Its time is the base for the pipeline's overhead. It
+imports the functions of the steps that do not load MLflow, and does the rest with pandas and skl2onnx. It supports
+only numeric columns, and stores only the model's graph. speed.py verifies that its ROC AUC equals the pipeline's.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/plain.py TABLE data/uci.yaml FOLDER
 """
@@ -49,23 +48,25 @@ LARGEST_DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class Part:
-    """One of the disjoint parts of the table."""
+    """Part of the table: fitting, validation or test rows."""
 
     table: pd.DataFrame
     columns: Columns
 
     @property
     def rows(self) -> pd.DataFrame:
+        """Input columns of the rows."""
         return to_model_input(self.table, self.columns)
 
     @property
     def labels(self) -> np.ndarray:
+        """Classes of the rows, (n,)."""
         return self.table[self.columns.target].to_numpy(dtype=int)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted pipeline, its graph, and what it answers for the validation rows."""
+    """Fitted pipeline, its graph, and its predictions for the validation rows."""
 
     model: Pipeline
     graph: bytes
@@ -78,16 +79,16 @@ class Fitted:
 def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the input columns as doubles and the target as 0 and 1, without id, duplicates and empty rows."""
     without_id = raw.drop(columns=[columns.id_column or ""], errors="ignore")
-    kept = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
-    target = kept[columns.source_target].map(columns.classes).astype(int)
-    return add_column(kept[columns.names].astype(float), columns.target, target)
+    rows = without_id.dropna(how="all").drop_duplicates(ignore_index=True)
+    target = rows[columns.source_target].map(columns.classes).astype(int)
+    return add_column(rows[columns.names].astype(float), columns.target, target)
 
 
 def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Part]:
-    """Read, tidy, check and split the table; write what the steps hand on; return fit, validation and test split."""
+    """Read, clean, check and split the table, write the steps' outputs, return fitting, validation and test rows."""
     (folder / "sha256.txt").write_text(compute_sha256(table) + "\n")
     clean = clean_table(pd.read_csv(table) if table.suffix == ".gz" else read_table(table), columns)
-    # a first run has no reference, in the pipeline as here
+    # the first run of the pipeline has no reference either
     checked = run_checks(DataChecks(clean, columns, None, "no reference", CONFIG["data"]["ks_alpha"]))
     pd.DataFrame(checked.outcomes).to_csv(folder / "data_checks.csv", index=False)
     if checked.failures:
@@ -107,7 +108,7 @@ def predict_probabilities(session: onnxruntime.InferenceSession, rows: pd.DataFr
 
 
 def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
-    """Fit the configured forest with the settings of `point`, score the validation rows, convert, compare the graph."""
+    """Fit the forest with the settings in `point`, score the validation rows, convert the model, verify the graph."""
     forest = {**MODEL_CONFIG["random_forest"], **point}
     settings = ModelSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
     model = build_pipeline(settings, train.columns, SEED)
@@ -121,12 +122,12 @@ def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
     graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     if not np.abs(predict_probabilities(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:
-        raise SystemExit("the graph does not answer as scikit-learn does")
+        raise SystemExit(f"ONNX graph: probabilities differ from scikit-learn by {LARGEST_DIFFERENCE:.0e} or more")
     return Fitted(model, graph, session, probability, threshold, metrics)
 
 
 def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) -> dict[str, float]:
-    """Do the rest of the pipeline's work in `folder`; return the metrics of both splits. There is no champion."""
+    """Train, evaluate and write all outputs to `folder`, without a champion; return the metrics of both splits."""
     fitted = fit_model(train, validation, {})
     (folder / "model.onnx").write_bytes(fitted.graph)
     importance = compute_importances(fitted.model)
@@ -152,11 +153,12 @@ def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) 
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    parser.add_argument("dataset", type=Path, help="data/NAME.yaml, which describes the table")
-    parser.add_argument("folder", type=Path, help="where everything is written")
-    points_help = 'forest settings, e.g. [{"n_estimators": 10}]: print the seconds of each instead'
+    parser.add_argument("dataset", type=Path, help="description of the table, data/NAME.yaml")
+    parser.add_argument("folder", type=Path, help="folder for all outputs")
+    points_help = 'forest settings, e.g. [{"n_estimators": 10}]: print only the seconds of each'
     parser.add_argument("--points", type=json.loads, default=[], help=points_help)
     args = parser.parse_args(argv)
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     metrics = train_and_evaluate(train, validation, test, args.folder)
     (args.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"test AUC {metrics['test_roc_auc']:.4f}")
+    print(f"test ROC AUC {metrics['test_roc_auc']:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""sample_fidelity: data/sample.csv.gz and the real table -> how alike they are.
+"""sample_fidelity: data/sample.csv.gz and the real table -> a table of their differences.
 
-Exit status 1 if a limit is broken.
+The exit status is 1 if a limit is exceeded.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/sample_fidelity.py REAL_CSV
 """
@@ -51,7 +51,7 @@ def compute_forest_auc(table: pd.DataFrame) -> float:
 
 
 def build_distance_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
-    """Return each column's distance; the real table's own distance is 0."""
+    """Return a row with the KS distance of each column between sample and real table."""
     distances = {name: compute_ks_test(sample[name].to_numpy(), real[name].to_numpy())[0] for name in KS_LIMITS}
     return [
         (f"KS {name}", distance, 0.0, f"<= {KS_LIMITS[name]:.2f}", distance <= KS_LIMITS[name])
@@ -60,21 +60,22 @@ def build_distance_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
 
 
 def build_range_row(name: str, sample: float, real: float, limits: tuple[float, float]) -> Row:
+    """Return the row of a figure that must be within limits for the sample."""
     low, high = limits
     return name, sample, real, f"{low:.2f} to {high:.2f}", low <= sample <= high
 
 
 def build_correlation_rows(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
-    """Return rank correlations side by side; they are for reading and have no limit."""
-    found, wanted = sample.corr("spearman"), real.corr("spearman")
-    apart = (found - wanted).abs().to_numpy()[np.triu_indices(len(found), k=1)]
-    pairs = [(f"{left} / {right}", found[left][right], wanted[left][right]) for left, right in PAIRS]
+    """Return the rows of rank correlations, which have no limit."""
+    of_sample, of_real = sample.corr("spearman"), real.corr("spearman")
+    apart = (of_sample - of_real).abs().to_numpy()[np.triu_indices(len(of_sample), k=1)]
+    pairs = [(f"{left} / {right}", of_sample[left][right], of_real[left][right]) for left, right in PAIRS]
     pairs += [("mean difference of all", apart.mean(), 0.0), ("largest difference of all", apart.max(), 0.0)]
-    return [(f"rank correlation {name}", float(ours), float(theirs), "", True) for name, ours, theirs in pairs]
+    return [(f"rank correlation {name}", float(first), float(second), "", True) for name, first, second in pairs]
 
 
 def compare_tables(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
-    """Return all comparisons of two tables with the columns of the real one."""
+    """Return all rows of the comparison of two tables with the columns of the real table."""
     features = [name for name in COLUMNS if name != "ID"]
     return [
         *build_distance_rows(sample, real),
@@ -85,6 +86,7 @@ def compare_tables(sample: pd.DataFrame, real: pd.DataFrame) -> list[Row]:
 
 
 def render_table(rows: list[Row]) -> Table:
+    """Return the rows as a table for the terminal."""
     table = Table("measure", "sample", "real", "limit", "ok")
     for name, sample, real, limit, is_ok in rows:
         table.add_row(name, f"{sample:.4f}", f"{real:.4f}", limit, ("yes" if is_ok else "NO") if limit else "")
@@ -92,8 +94,9 @@ def render_table(rows: list[Row]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("real_csv", type=Path, help="the UCI table, data set 350, as CSV")
+    parser.add_argument("real_csv", type=Path, help="table of UCI data set 350, as CSV")
     parser.add_argument("--sample", type=Path, default=SAMPLE)
     args = parser.parse_args(argv)
     rows = compare_tables(pd.read_csv(args.sample), pd.read_csv(args.real_csv))

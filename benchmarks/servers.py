@@ -1,4 +1,4 @@
-"""servers: a champion trained on the bundled sample, and the servers that answer by it, one of each kind at a time."""
+"""servers: a champion trained on the bundled sample, and the servers of this model, at most one of each kind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SHADOWED = "scorer, shadow on"
 
 @dataclass
 class Bench:
-    """A trained champion, the same forest as a plain model, the requests, and the servers that are running."""
+    """Trained champion, the same forest as a plain model, requests, and running servers."""
 
     store: Store
     rows: pd.DataFrame
@@ -56,30 +56,36 @@ class Bench:
 
     @property
     def plain_model(self) -> Path:
+        """Folder of the plain scikit-learn model."""
         return self.store.folder / "plain"
 
-    def request(self, rows: int) -> bytes:
+    def build_request(self, rows: int) -> bytes:
+        """Return the body of a request with the first rows."""
         table = self.rows.head(rows).to_json(orient="split", index=False)
         return f'{{"dataframe_split": {table}}}'.encode()
 
-    def url(self, kind: str) -> str:
-        """Return the address of a server of this kind; start and warm it up if there is none yet."""
+    def get_url(self, kind: str) -> str:
+        """Return the URL of the server of a kind; start and warm up the server if it is not running."""
         if kind not in self.running:
             url, _ = self.cleanup.enter_context(start_server(self, kind))
             verify_probabilities(self, kind, url)
             if kind == SHADOWED:
-                wait_for(lambda: requests.get(f"{url}/health", timeout=60).json()["shadow"], f"no shadow at {url}")
-            drive_for(SECONDS_TO_WARM_UP, url, build_post(url, self.request(1)), WARM_UP_CONNECTIONS)
+                wait_for(
+                    lambda: requests.get(f"{url}/health", timeout=60).json()["shadow"],
+                    f"{url}: the shadow did not start",
+                )
+            drive_for(SECONDS_TO_WARM_UP, url, build_post(url, self.build_request(1)), WARM_UP_CONNECTIONS)
             self.running[kind] = url
         return self.running[kind]
 
     def stop_servers(self) -> None:
+        """Stop all servers."""
         self.running.clear()
         self.cleanup.close()
 
 
 def build_command(bench: Bench, kind: str, port: int) -> list[str]:
-    """Return the words that start a server of this kind."""
+    """Return the command that starts a server of a kind."""
     log = f"sqlite:///{bench.store.folder / f'predictions-{port}.db'}"
     scorer = [sys.executable, "-P", "serve/run.py", "--port", str(port), "--log_url", log]
     stock = ["mlflow", "models", "serve", "--env-manager", "local", "--port", str(port), "-m"]
@@ -97,10 +103,10 @@ def build_command(bench: Bench, kind: str, port: int) -> list[str]:
 
 @contextmanager
 def start_server(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
-    """Start a server; yield its address and the seconds until its first answer.
+    """Start a server; yield its URL and the seconds until its first response. Stop the server at the end.
 
     Raises:
-        MeasurementFailed: the server has ended, or does not answer.
+        MeasurementFailed: the server ended or does not respond.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -113,28 +119,35 @@ def start_server(bench: Bench, kind: str) -> Iterator[tuple[str, float]]:
             build_command(bench, kind, port), cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        wait_for(lambda: process.poll() is not None or can_predict(url, bench.request(1)), f"no answer of {url}", 0.02)
+        wait_for(
+            lambda: process.poll() is not None or can_predict(url, bench.build_request(1)),
+            f"{url}: no response in {SECONDS_TO_START:g} s",
+            0.02,
+        )
         if process.poll() is not None:
-            raise MeasurementFailed(f"{kind} has ended:\n{output.read_text(errors='replace')[-2000:]}")
+            raise MeasurementFailed(
+                f"{kind}: the server ended. Its last output:\n{output.read_text(errors='replace')[-2000:]}"
+            )
         yield url, time.perf_counter() - began
     finally:
-        # MLflow's commands start the server as a child
+        # MLflow's commands start the server as a child process
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
         process.wait()
 
 
-def wait_for(is_there: Callable[[], object], problem: str, pause: float = 0.1) -> None:
-    """Return as soon as `is_there`; raise MeasurementFailed if it takes too long."""
+def wait_for(is_true: Callable[[], object], problem: str, pause: float = 0.1) -> None:
+    """Wait until a condition is true; raise MeasurementFailed after SECONDS_TO_START."""
     end = time.monotonic() + SECONDS_TO_START
-    while not is_there():
+    while not is_true():
         if time.monotonic() > end:
             raise MeasurementFailed(problem)
         time.sleep(pause)
 
 
 def can_predict(url: str, body: bytes) -> bool:
+    """Return True if the server responds to a request with status 200."""
     try:
         return send_request(url, body).ok
     except requests.ConnectionError:
@@ -142,23 +155,24 @@ def can_predict(url: str, body: bytes) -> bool:
 
 
 def send_request(url: str, body: bytes) -> requests.Response:
+    """Send a request and return the response, whatever its status is."""
     return requests.post(f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60)
 
 
 def verify_probabilities(bench: Bench, kind: str, url: str) -> None:
-    """Raise MeasurementFailed unless the server gives the probabilities of the champion."""
-    answered: list[Any] = send_request(url, bench.request(MANY_ROWS)).json()["predictions"]
-    found = np.array([one["probability"] if isinstance(one, dict) else one[1] for one in answered])
+    """Raise MeasurementFailed if the server's probabilities differ from the champion's."""
+    predictions: list[Any] = send_request(url, bench.build_request(MANY_ROWS)).json()["predictions"]
+    probabilities = np.array([row["probability"] if isinstance(row, dict) else row[1] for row in predictions])
     expected = mlflow.pyfunc.load_model(CHAMPION).predict(bench.rows)["probability"].to_numpy()
-    if not np.abs(found - expected).max() < CLOSE:
-        raise MeasurementFailed(f"{kind} does not answer as the champion does")
+    if not np.abs(probabilities - expected).max() < CLOSE:
+        raise MeasurementFailed(f"{kind}: probabilities differ from the champion's by {CLOSE:.0e} or more")
 
 
 @contextmanager
 def prepare_bench(seconds: float) -> Iterator[Bench]:
-    """Train on the bundled sample, register a challenger too, and save the forest as a plain scikit-learn model."""
+    """Train on the bundled sample, register a challenger, and save the forest as a plain scikit-learn model."""
     with open_fresh_store() as store:
-        store.seconds(sys.executable, "main.py")
+        store.measure_seconds(sys.executable, "main.py")
         mlflow.set_tracking_uri(store.uri)
         client = MlflowClient()
         champion = client.get_model_version_by_alias(MODEL, "champion")
@@ -166,10 +180,10 @@ def prepare_bench(seconds: float) -> Iterator[Bench]:
         client.set_registered_model_alias(MODEL, "challenger", again.version)
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=CHAMPION))
         signature = Model.load(str(path)).signature
-        assert signature is not None, "every export has one"
+        assert signature is not None, "every exported model has a signature"
         rows = next(iter_client_chunks(MANY_ROWS, seed=7))[signature.inputs.input_names()].astype(float)
         bench = Bench(store, rows, seconds)
-        # the fitted pipeline that is next to the graph, as `mlflow.sklearn` saves any
+        # the fitted pipeline of the export, saved the usual way of `mlflow.sklearn`
         mlflow.sklearn.save_model(
             skops.io.load(path / "artifacts" / FILES["sklearn"], trusted=TRUSTED_TYPES),
             str(bench.plain_model),

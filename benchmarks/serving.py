@@ -1,8 +1,8 @@
-"""serving: the goals of serving, the scorer beside MLflow's own server -> a table and serving.md.
+"""serving: speed of the scorer compared with MLflow's own server -> a table and serving.md.
 
-Wants a quiet machine and a quarter of an hour. A pipeline on the bundled sample trains the champion in a store of its
-own; all servers of a goal run on the same machine, on loopback, and the sides take turns under the same load. A
-server that answers anything but 200, or other probabilities than the rest, ends the measurement.
+The measurement takes 15 minutes and needs an otherwise idle machine. A pipeline on the bundled sample trains the
+champion in a temporary store. All servers of a goal run on this machine and are measured in turns under the same load.
+A response with a status other than 200 ends the measurement, and so do probabilities that differ from the champion's.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/serving.py [--only a,b] [--repeat 5] [--seconds 5]
 """
@@ -51,11 +51,11 @@ BATCH_SIDES = ("`mlflow models predict`", "`mlflow run ./serve -e batch`")
 
 @dataclass(frozen=True)
 class Figure:
-    """What is read off a load."""
+    """Figure that is computed from a load."""
 
     name: str
     unit: str
-    of: Callable[[Load], float]
+    read: Callable[[Load], float]
 
 
 RATE = Figure("requests a second", "/s", lambda load: load.per_second)
@@ -65,35 +65,40 @@ P99 = Figure("p99 latency", "ms", lambda load: load.p99_ms)
 
 
 def measure_under_load(kind: str, connections: int, rows: int, figure: Figure, bench: Bench) -> float:
-    """Return a figure of a server that is kept busy.
+    """Return a figure of a server under load.
 
     Raises:
-        MeasurementFailed: an answer that is not a 200, or a broken connection.
+        MeasurementFailed: a response has another status than 200, or a connection was lost.
     """
-    url = bench.url(kind)
-    load = drive_for(bench.seconds, url, build_post(url, bench.request(rows)), connections)
+    url = bench.get_url(kind)
+    load = drive_for(bench.seconds, url, build_post(url, bench.build_request(rows)), connections)
     if not load.is_flawless:
-        raise MeasurementFailed(f"{kind}: answers by status {dict(load.statuses)}, {load.lost} connections lost")
-    return figure.of(load)
+        raise MeasurementFailed(
+            f"{kind}: lost connections {load.lost}, responses by status {dict(load.statuses)} (expected only 200)"
+        )
+    return figure.read(load)
 
 
 def make_load_comparison(
     key: str, figure: Figure, connections: int, kinds: tuple[str, str], target: float | None,
     at_least: bool = True, rows: int = 1,
 ) -> Comparison[Bench]:  # fmt: skip
-    asked = f"{rows:,} row{'s' * (rows > 1)} a request, {connections} connection{'s' * (connections > 1)}"
-    goal = Goal(key, f"{figure.name}, {asked}", kinds, target, at_least, figure.unit)
+    """Return the comparison of two kinds of servers under the same load."""
+    load = f"{rows:,} row{'s' * (rows > 1)} a request, {connections} connection{'s' * (connections > 1)}"
+    goal = Goal(key, f"{figure.name}, {load}", kinds, target, at_least, figure.unit)
     return Comparison(goal, *(partial(measure_under_load, kind, connections, rows, figure) for kind in kinds))
 
 
 def measure_start(kind: str, bench: Bench) -> float:
+    """Return the seconds from the start of a server to its first response."""
     bench.stop_servers()
     with start_server(bench, kind) as (_, seconds):
         return seconds
 
 
 def make_start_comparison(key: str, kind: str) -> Comparison[Bench]:
-    goal = Goal(key, "start to first answer", (PLAIN, kind), 3, at_least=True)
+    """Return the comparison of a server's start with the stock server's."""
+    goal = Goal(key, "start to first response", (PLAIN, kind), 3, at_least=True)
     return Comparison(goal, partial(measure_start, PLAIN), partial(measure_start, kind))
 
 
@@ -110,52 +115,55 @@ COMPARISONS = (
     make_start_comparison("j", SCORER_BY_PROJECT),
     make_start_comparison("k", SCORER_BY_MAKE),
 )
-"""What is measured of servers; l and m are the batch's."""
+"""Comparisons of servers. Goals l and m are those of the batch."""
 
 BATCH = (
     Goal("l", f"a CSV of {BATCH_ROWS:,} rows", BATCH_SIDES, 3, at_least=True),
     Goal("m", "the same, peak memory of the largest process", BATCH_SIDES, 4, at_least=True, unit="GB"),
 )
-KEYS = [*(one.goal.key for one in COMPARISONS), *(goal.key for goal in BATCH)]
+KEYS = [*(comparison.goal.key for comparison in COMPARISONS), *(goal.key for goal in BATCH)]
 
 
 def measure_batch(bench: Bench, repeat: int) -> Iterator[Result]:
-    """Run both sides in turns; each run gives a figure for both goals."""
+    """Measure both sides in turns. Each run gives a figure for both goals."""
     bench.stop_servers()
     table, output = (bench.store.folder / name for name in ("batch.csv", "answers.csv"))
     for number, part in enumerate(iter_client_chunks(BATCH_ROWS, seed=7)):
-        rows = part.drop(columns=["ID", TARGET]).astype(float)  # `mlflow models predict` insists on doubles
+        rows = part.drop(columns=["ID", TARGET]).astype(float)  # `mlflow models predict` rejects integers
         rows.to_csv(table, mode="a" if number else "w", header=not number, index=False)
     stock = ["mlflow", "models", "predict", "-m", CHAMPION, "-t", "csv", "-i", str(table), "-o", str(output)]
-    ours = ["mlflow", "run", "./serve", "-e", "batch", "-P", f"input={table}", "-P", f"output={output}"]
+    batch = ["mlflow", "run", "./serve", "-e", "batch", "-P", f"input={table}", "-P", f"output={output}"]
 
-    def seconds(command: list[str], costs: list[Cost], bench: Bench) -> float:
-        costs.append(bench.store.cost(*command, "--env-manager", "local"))
+    def measure_seconds(command: list[str], costs: list[Cost], bench: Bench) -> float:
+        costs.append(bench.store.measure_cost(*command, "--env-manager", "local"))
         output.unlink()
         return costs[-1].seconds
 
     first, second = list[Cost](), list[Cost]()
-    sides = partial(seconds, stock, first), partial(seconds, ours, second)
+    sides = partial(measure_seconds, stock, first), partial(measure_seconds, batch, second)
     yield take_turns(bench, Comparison(BATCH[0], *sides), repeat)
-    peaks = [(one.peak_kb / KB_PER_GB, other.peak_kb / KB_PER_GB) for one, other in zip(first, second, strict=True)]
+    peaks = [(left.peak_kb / KB_PER_GB, right.peak_kb / KB_PER_GB) for left, right in zip(first, second, strict=True)]
     yield Result(BATCH[1], peaks)
 
 
 def measure(bench: Bench, keys: list[str], repeat: int) -> Iterator[Result]:
-    """Measure the goals of these keys; the batch last, after the servers have ended."""
-    yield from (take_turns(bench, one, repeat) for one in COMPARISONS if one.goal.key in keys)
+    """Measure the goals with these keys; the batch comes last, after the servers were stopped."""
+    yield from (take_turns(bench, comparison, repeat) for comparison in COMPARISONS if comparison.goal.key in keys)
     if {goal.key for goal in BATCH} & {*keys}:
         yield from measure_batch(bench, repeat)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     flags = make_benchmark_parser(__doc__, KEYS, "serving.md")
-    flags.add_argument("--seconds", type=make_positive_parser(float), default=5.0, help="how long each load lasts")
+    flags.add_argument(
+        "--seconds", type=make_positive_parser(float), default=5.0, help="duration of each load in seconds"
+    )
     args = flags.parse_args(argv)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     note = (
-        f"Medians of {args.repeat}, each load {args.seconds:g} s, client on the same machine; the forest as "
-        "trained on the bundled sample (100 trees, `n_jobs: -1`); log in SQLite, committed before each answer. "
+        f"Medians of {args.repeat}, each load {args.seconds:g} s, client on the same machine; forest trained "
+        "on the bundled sample (100 trees, `n_jobs: -1`); log in SQLite, committed before each response. "
         f"{describe_machine()}"
     )
     with prepare_bench(args.seconds) as bench:

@@ -1,4 +1,4 @@
-"""size: the real pipeline on a number of synthetic clients -> seconds and peak memory of every step.
+"""size: the pipeline on many synthetic clients -> seconds and peak memory of every step.
 
 The forest is kept small (10 trees on 100,000 rows each).
 """
@@ -21,12 +21,12 @@ from benchmarks.measuring import EXPERIMENT, Store, open_fresh_store, verify_suc
 from stepkit.paths import ROOT
 
 PIPELINE = "pipeline"
-"""The row for the whole command: all processes together."""
+"""Name of the result for the whole command, with all of its processes."""
 
 SAMPLE_SECONDS = 0.1
 OPTIONS = (
     "data.sha256=null",
-    "data.ks_alpha=1e-9",  # both tables come from one distribution; chance must not end the measurement
+    "data.ks_alpha=1e-9",  # a chance difference of the tables must not end the measurement
     "download.artifact_name=raw_data.parquet",
     "preprocess.artifact_name=preprocessed_data.parquet",
     f"main.experiment_name={EXPERIMENT}",
@@ -38,7 +38,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step took: seconds from the start to the end of its run, and its peak resident memory in GB (1e9)."""
+    """Cost of a step: seconds from start to end of its run, and peak resident memory in GB (1e9 bytes)."""
 
     seconds: float
     peak_gb: float
@@ -47,41 +47,42 @@ class StepCost:
 def measure_costs(rows: int) -> dict[str, StepCost]:
     """Run the whole pipeline on `rows` clients; return the cost of each step in their order, and of the `pipeline`.
 
-    The whole's peak is the largest sum over all processes at one moment; it counts what they share several times.
+    The peak of `pipeline` is the largest sum over all processes at a time. Shared memory counts once per process.
 
     Raises:
-        MeasurementFailed: a table could not be made, or the pipeline failed; the message holds its last words.
+        MeasurementFailed: a table or the pipeline failed; the message contains the end of the output.
     """
     with open_fresh_store() as store:
         table, reference = (
             simulate_table(store, rows, seed=1),
             drop_repeated_clients(simulate_table(store, rows, seed=2)),
         )
-        where = [f"data.file_url={table}", f"data.reference_dataset={reference}"]
-        peaks = watch_memory([sys.executable, "main.py", *where, *OPTIONS], store.environment, store.output)
-        runs = store.runs("")
+        data = [f"data.file_url={table}", f"data.reference_dataset={reference}"]
+        peaks = watch_memory([sys.executable, "main.py", *data, *OPTIONS], store.environment, store.output)
+        runs = store.list_runs("")
     seconds = {get_folder(run): get_seconds(run) for run in runs if "step" in run.data.tags}
     seconds[PIPELINE] = max(map(get_seconds, runs))
     return {step: StepCost(took, peaks[step]) for step, took in seconds.items()}
 
 
 def simulate_table(store: Store, rows: int, seed: int) -> Path:
+    """Write a table of synthetic clients to the folder of the store; return its path."""
     path = store.folder / f"clients_{seed}.parquet"
     command = [sys.executable, "simulate/run.py", "--rows", str(rows), "--seed", str(seed), "--output", str(path)]
-    store.cost(*command, PYTHONPATH=str(ROOT))
+    store.measure_cost(*command, PYTHONPATH=str(ROOT))
     return path
 
 
 def drop_repeated_clients(path: Path) -> Path:
-    """Drop the clients that are equal but for their id, as preprocess does: of millions, many owe and pay nothing."""
+    """Drop clients that differ only in their id, like preprocess: of millions, many owe and pay nothing."""
     pd.read_parquet(path).drop(columns="ID").drop_duplicates().to_parquet(path, index=False)
     return path
 
 
 def watch_memory(command: list[str], environment: Mapping[str, str], output: Path) -> dict[str, float]:
-    """Run `command` in the repository to its end; return the peak memory (GB) of each step, and of all together.
+    """Run a command in the repository; return the peak memory (GB) of each step and of all processes together.
 
-    A step's process is known by its folder. Raises MeasurementFailed if the command fails.
+    The working directory of a process identifies its step. Raise MeasurementFailed if the command fails.
     """
     peaks: dict[str, float] = {}
     with output.open("wb") as log:
@@ -97,17 +98,18 @@ def watch_memory(command: list[str], environment: Mapping[str, str], output: Pat
 
 
 def iter_memory(process: psutil.Popen) -> Iterator[tuple[str, float]]:
-    """Yield the name of its folder and the resident memory (GB) of each process that still lives."""
-    with suppress(psutil.Error):  # they end while they are looked at
-        for one in (process, *process.children(recursive=True)):
+    """Yield name of working directory and resident memory (GB) of each running process."""
+    with suppress(psutil.Error):  # a process may end at any time
+        for member in (process, *process.children(recursive=True)):
             with suppress(psutil.Error):
-                yield Path(one.cwd()).name, one.memory_info().rss / 1e9
+                yield Path(member.cwd()).name, member.memory_info().rss / 1e9
 
 
 def get_folder(run: Run) -> str:
-    """Return the folder of a step's project; MLflow notes its path, or in a git repository ROOT#FOLDER."""
+    """Return the folder of a step's project; MLflow records its path, or ROOT#FOLDER in a git repository."""
     return str(re.split("[/#]", run.data.tags["mlflow.source.name"])[-1])
 
 
 def get_seconds(run: Run) -> float:
+    """Return the duration of a run."""
     return float(run.info.end_time - run.info.start_time) / 1000

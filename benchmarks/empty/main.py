@@ -1,4 +1,4 @@
-"""empty: an MLflow project that opens its run and closes it: what no project can be faster than."""
+"""empty: an MLflow project that only opens and closes its run, the least time that any project takes."""
 
 import mlflow
 

@@ -64,39 +64,41 @@ def test_the_table_shows_both_sides_in_their_unit_and_the_note(tmp_path: Path) -
     write_results(
         [Result(AT_LEAST, [(8.0, 2.0), (6.0, 3.0)]), Result(rate, [(3201.4, 60.32)])], tmp_path / "t.md", "where"
     )
-    header, rule, first, second, *rest = (tmp_path / "t.md").read_text().splitlines()
+    header, rule, first, second, *footer = (tmp_path / "t.md").read_text().splitlines()
     assert first == "| something | slow: 7.00 s | fast: 2.50 s | 3.00 (2.00 to 4.00) | at least 3 | yes |"
     assert "| ours: 3,201 /s | theirs: 60.32 /s |" in second
     assert header.count("|") == rule.count("|") == first.count("|")
-    assert rest == ["", "where"]
+    assert footer == ["", "where"]
 
 
 def test_the_sides_take_turns_in_being_first() -> None:
     order: list[str] = []
 
-    def side(name: str, seconds: float) -> Side[Bench]:
-        def measured(_: Bench) -> float:
+    def make_side(name: str, seconds: float) -> Side[Bench]:
+        def measure(_: Bench) -> float:
             order.append(name)
             return seconds
 
-        return measured
+        return measure
 
-    result = take_turns(Bench(Path("none.csv"), "uci"), Comparison(AT_MOST, side("A", 3.0), side("B", 2.0)), 3)
+    result = take_turns(
+        Bench(Path("none.csv"), "uci"), Comparison(AT_MOST, make_side("A", 3.0), make_side("B", 2.0)), 3
+    )
     assert "".join(order) == "ABBAAB"
     assert result.pairs == [(3.0, 2.0)] * 3
 
 
 def test_another_auc_on_one_side_is_no_measurement() -> None:
     bench = Bench(Path("none.csv"), "uci")
-    bench.expect_auc(0.7714382036495685)
-    bench.expect_auc(0.7714382036495684)  # the same, its parts summed in another order
-    with pytest.raises(MeasurementFailed, match="do not do the same work"):
-        bench.expect_auc(0.7714383)
+    bench.verify_auc(0.7714382036495685)
+    bench.verify_auc(0.7714382036495684)  # the same, its parts summed in another order
+    with pytest.raises(MeasurementFailed, match="test ROC AUC differs"):
+        bench.verify_auc(0.7714383)
 
 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
-    with pytest.raises(MeasurementFailed, match=r"status 3:\nit broke"):
-        Store(tmp_path).seconds("sh", "-c", "echo it broke; exit 3")
+    with pytest.raises(MeasurementFailed, match=r"status 3, .*:\nit broke"):
+        Store(tmp_path).measure_seconds("sh", "-c", "echo it broke; exit 3")
 
 
 @pytest.mark.parametrize("keys", [speed.KEYS, serving.KEYS])
@@ -109,7 +111,7 @@ def test_every_goal_has_a_key_of_its_own_by_which_it_is_chosen(
     assert flags.parse_args(["--only", "a,d"]).only == ["a", "d"]
     with pytest.raises(SystemExit):
         flags.parse_args(["--only", "a,x"])
-    assert "no goal x; the goals are a,b" in capsys.readouterr().err
+    assert "no goal x (goals: a,b" in capsys.readouterr().err
 
 
 def test_the_length_of_an_answer_is_in_its_head() -> None:
@@ -119,14 +121,14 @@ def test_the_length_of_an_answer_is_in_its_head() -> None:
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """A server that gives the same answer to whatever a connection sends, and hangs up after an empty one."""
+def serve_response(response: bytes) -> Iterator[str]:
+    """Serve the same response to every request; an empty response closes the connection."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while self.request.recv(4096):
-                self.request.sendall(answer)
-                if not answer:
+                self.request.sendall(response)
+                if not response:
                     return
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
@@ -139,23 +141,23 @@ def answering(answer: bytes) -> Iterator[str]:
 
 
 def test_a_load_counts_answers_by_status_and_connections_that_break() -> None:
-    with answering(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}") as url:
+    with serve_response(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}") as url:
         load = drive_for(0.2, url, build_post(url, b"{}"), 3)
     assert load.statuses[503] == len(load.milliseconds) > 3
     assert (load.lost, load.is_flawless) == (0, False)
-    with answering(b"") as url:
+    with serve_response(b"") as url:
         load = drive_for(0.2, url, build_post(url, b"{}"), 3)
     assert (load.lost, load.milliseconds, load.is_flawless) == (3, [], False)
 
 
 def test_what_is_read_off_a_load() -> None:
-    load = Load([float(one) for one in range(1, 102)], Counter({200: 101}), 0, 2.0)
+    load = Load([float(latency) for latency in range(1, 102)], Counter({200: 101}), 0, 2.0)
     assert (load.per_second, load.median_ms, load.p99_ms, load.is_flawless) == (50.5, 51.0, 100.0, True)
 
 
 def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) -> None:
-    bench, about = choose_data(tmp_path / "missing.csv")
-    assert "sample" in about
+    bench, data_name = choose_data(tmp_path / "missing.csv")
+    assert "sample" in data_name
     fitting, validation, test = plain.prepare(bench.table, read_columns(ROOT / "data" / "sample.yaml"), tmp_path)
     assert len(fitting.table) > len(test.table) > len(validation.table) > 1000
 
@@ -184,22 +186,22 @@ def test_the_plain_script_tidies_as_preprocess_does() -> None:
 
 
 def test_the_empty_project_has_the_pins_of_the_root() -> None:
-    ours, root = (read_yaml(ROOT / folder / "conda.yml")["dependencies"] for folder in ("benchmarks/empty", "."))
-    assert set(ours[-1]["pip"]) <= set(root[-1]["pip"])
-    assert ours[:-1] == root[:-1]
+    empty, root = (read_yaml(ROOT / folder / "conda.yml")["dependencies"] for folder in ("benchmarks/empty", "."))
+    assert set(empty[-1]["pip"]) <= set(root[-1]["pip"])
+    assert empty[:-1] == root[:-1]
 
 
 @pytest.mark.slow
 def test_the_cost_of_a_command_is_its_own_and_not_that_of_the_process_which_measures(tmp_path: Path) -> None:
-    filled = b"x" * (300 * 2**20)  # this process is higher than the command
+    filler = b"x" * (300 * 2**20)  # this process is larger than the command
 
-    def peak(code: str) -> float:
+    def measure_peak(code: str) -> float:
         command = [sys.executable, "-I", "-S", "-c", code]
         return measure_cost(command, tmp_path, os.environ, tmp_path / "output.txt").peak_kb * 1024
 
-    assert len(filled) > peak("held = b'x' * (100 * 2**20)") > 100 * 2**20 > peak("pass")
+    assert len(filler) > measure_peak("filler = b'x' * (100 * 2**20)") > 100 * 2**20 > measure_peak("pass")
     with pytest.raises(MeasurementFailed, match="status 3"):
-        peak("raise SystemExit(3)")
+        measure_peak("raise SystemExit(3)")
 
 
 HOLD_100_MB = "import os, sys, time; os.chdir(sys.argv[1]); held = b'x' * 100_000_000; time.sleep(0.5)"
@@ -210,7 +212,7 @@ def test_the_memory_of_a_process_belongs_to_the_folder_that_it_runs_in(tmp_path:
     peaks = watch_memory([sys.executable, "-c", HOLD_100_MB, str(ROOT / "download")], os.environ, tmp_path / "out")
     assert 0.1 < peaks["download"] < 0.2
     assert peaks["pipeline"] > 0.1
-    with pytest.raises(MeasurementFailed, match=r"status 3:\nno rows"):
+    with pytest.raises(MeasurementFailed, match=r"status 3, .*:\nno rows"):
         watch_memory([sys.executable, "-c", "print('no rows'); exit(3)"], os.environ, tmp_path / "out")
 
 
