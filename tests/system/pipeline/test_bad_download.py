@@ -140,8 +140,8 @@ EACH_TRY = ("each of 3 tries", "Try again later", "download.attempts")
 @pytest.mark.parametrize(
     ("behaviour", "tries", "words"),
     [
-        ("missing", 1, ("nothing found", "404", "Check data.file_url")),
-        ("forbidden", 1, ("403 Forbidden", "your rights")),
+        ("missing", 1, ("not found", "404", "Check data.file_url")),
+        ("forbidden", 1, ("403 Forbidden", "your permissions")),
         ("broken", 3, ("the server answered 500 Internal Server Error", *EACH_TRY)),
         ("cut", 3, ("bytes (ClientPayloadError)", *EACH_TRY)),
         ("stall", 3, ("no data for 0.5 s", *EACH_TRY)),
@@ -177,7 +177,7 @@ def test_each_pause_between_tries_is_longer_than_the_one_before(
 ) -> None:
     monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.1)
     ended = run_step("download", file_url=server.url("broken/raw.csv"), attempts=4)
-    pauses = re.findall(r"try (\d) failed: .*500.*; the next in ([\d.]+) s", ended.log)
+    pauses = re.findall(r"try (\d) failed: .*500.*; next try in ([\d.]+) s", ended.log)
     assert pauses == [("1", "0.1"), ("2", "0.2"), ("3", "0.4")]
 
 
@@ -264,7 +264,7 @@ def mark_encrypted(body: bytes) -> bytes:
     return bytes(marked)
 
 
-DAMAGED = "is damaged or cut off"
+DAMAGED = "damaged or cut off"
 NO_UTF8 = ("is not UTF-8 text", "Save it as UTF-8")
 
 

@@ -135,7 +135,7 @@ def find_path(run: Run, name: str) -> Path:
 @pytest.mark.parametrize("column", ["PAY_0", TARGET])
 def test_missing_column_is_named(bring: Bring, reject: Refuse, few_clients: pd.DataFrame, column: str) -> None:
     bring(few_clients.drop(columns=column), upto="download")
-    words = ("raw_data.csv lacks 1 of 24 columns", column, "It has: ID, ", "data/<name>.yaml")
+    words = ("raw_data.csv: 1 of 24 columns missing", column, "found: ID, ", "data/<name>.yaml")
     reject("preprocess", "TableUnfit", *words, input_step="bad_download")
 
 
@@ -154,11 +154,11 @@ FAULTS: dict[str, tuple[str, dict[int, object], list[str]]] = {
     "no number of 32 bits": (
         "BILL_AMT1",
         {5: 1e39},
-        ["BILL_AMT1: range: 1 of 300 rows: 1e+39 (1x); row 5. No model takes a number beyond"],
+        ["BILL_AMT1: range: 1 of 300 rows: 1e+39 (1x); row 5. The model's largest number is 3.4e+38"],
     ),
     "a missing value": ("LIMIT_BAL", {9: None}, ["LIMIT_BAL: missing: 1 of 300 rows: missing (1x)"]),
     "a third class": (TARGET, {2: 2, 12: 2}, ["target classes: 2 rows are neither 0 nor 1: 2 (2x)"]),
-    "a missing target": (TARGET, {1: None}, ["target classes: 1 rows are neither 0 nor 1: missing (1x)"]),
+    "a missing target": (TARGET, {1: None}, ["target classes: 1 row is neither 0 nor 1: missing (1x)"]),
 }
 
 
@@ -349,7 +349,7 @@ def test_artifact_that_the_upstream_run_never_made_is_named(experiment: Experime
         ({"random_forest": {"n_estimators": 0}}, ["random_forest.n_estimators", "greater than 0"]),
         ({"threshold": 1.5}, ["threshold", "less than 1"]),
         ({"features": {"numeric": ["COLOUR"]}}, ["features.numeric", "COLOUR", "LIMIT_BAL"]),
-        ({"features": {"numeric": [], "categorical": []}}, ["no column at all"]),
+        ({"features": {"numeric": [], "categorical": []}}, ["no column selected"]),
         ("- a list\n", ["model.yaml", "a valid dictionary"]),
         ("random_forest: {n_estimators: 5\n", ["model.yaml", "line 2"]),
     ],

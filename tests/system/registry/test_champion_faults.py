@@ -141,7 +141,7 @@ def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_s
     (tmp_path / "uci.yaml").write_text(yaml.safe_dump(uci))
     line.split(write_small_table(tmp_path, seed=5), str(tmp_path / "uci.yaml"))
     line.train(**FOREST)
-    assert "another signature: it takes AGE" in explain_rejection(line, line.evaluate())
+    assert "another signature: it needs column AGE" in explain_rejection(line, line.evaluate())
     names = {"input_data_run_id": before[0].info.run_id, "input_model_run_id": before[1].info.run_id}
     assert line.evaluate(**names).info.status == "FINISHED"
 
@@ -227,7 +227,7 @@ def test_a_reference_whose_file_is_gone_names_the_way_out(line: Line) -> None:
     with replace_content(to_path(client.get_run(str(behind)).info.artifact_uri) / "preprocessed_data.csv", None):
         checked = line.call("check_data", model_name=line.name)
     assert checked.info.status == "FAILED"
-    assert "ArtifactMissing: the reference: " in checked.data.tags["error"]
+    assert "ArtifactMissing: reference: " in checked.data.tags["error"]
     assert "data.reference_dataset=none" in checked.data.tags["error"]
 
 
@@ -259,7 +259,7 @@ def test_a_test_split_of_one_class_is_rejected_with_what_could_not_be_computed(l
     found, verdict = line.json(judged, "evaluation.json"), line.json(judged, "verdict.json")
     assert found["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
     assert found["metrics"]["brier_score"]["value"] > 0
-    assert "AUC not computed" in select_failed_rules(verdict)["roc_auc"]
+    assert "ROC AUC not computed" in select_failed_rules(verdict)["roc_auc"]
     assert verdict["outcome"] == "rejected"
     line.register()
     newest = line.aliases["challenger"]

@@ -108,10 +108,10 @@ def test_people_overrule_the_gate_and_leave_who_when_and_why(
 ) -> None:
     promote(["--model_name", line.name, "--version", "2", "--reason", "it's simpler"])
     assert line.aliases == {"challenger": 5, "champion": 2, "previous": 3}
-    assert "although" in capsys.readouterr().out, "the rules that it failed are shown"
+    assert "overruled gate rule: ROC AUC" in capsys.readouterr().out, "the rules that it failed are shown"
     assert "it's simpler" in line.tags(2)["champion_history"]
     assert "UTC: champion instead of version 3, by " in line.tags(2)["champion_history"]
-    assert "version 2 put in its place" in line.tags(3)["withdrawn"]
+    assert "replaced by version 2, by " in line.tags(3)["withdrawn"]
 
     rollback(["--model_name", line.name, "--reason", "was better"])
     assert line.aliases == {"challenger": 5, "champion": 3, "previous": 2}
@@ -149,7 +149,7 @@ def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: Sto
     names = {"input_model_run_id": better.run_id, "input_verdict_run_id": verdict.info.run_id, "model_name": name}
     said = line.call("register", **names).data.tags["summary"]
     assert line.aliases["champion"] == 1
-    assert "the same model was withdrawn as version 3" in said
+    assert "not champion: the same model was withdrawn by hand as version 3" in said
     assert move(line, before, by_hand=True) == "1"
 
 
@@ -164,7 +164,7 @@ def test_a_model_that_was_judged_before_another_became_champion_stays_challenger
     model = stale.data.tags["input.model_export"].removeprefix("runs:/").split("/")[0]
     names = {"input_model_run_id": model, "input_verdict_run_id": stale.info.run_id, "model_name": line.name}
     said = line.call("register", **names).data.tags["summary"]
-    assert f"version {champion} became champion since the verdict" in said
+    assert f"version {champion} became champion in the meantime. Run evaluate again" in said
     assert line.aliases["champion"] == champion
 
 
@@ -294,10 +294,10 @@ def ended(capsys: pytest.CaptureFixture[str]) -> Ended:
     ("command", "words", "message"),
     [
         (promote, ["--version", "99", "--reason", "x"], "BadParameter: {name} has no version 99"),
-        (promote, ["--version", "two", "--reason", "x"], "BadParameter: 'two' is not a version"),
-        (promote, ["--version", "1", "--reason", " "], "BadParameter: say why"),
-        (promote, ["--version", "{champion}", "--reason", "x"], "is the champion already"),
-        (rollback, ["--reason", ""], "BadParameter: say why"),
+        (promote, ["--version", "two", "--reason", "x"], "BadParameter: --version: 'two' is not a version"),
+        (promote, ["--version", "1", "--reason", " "], "BadParameter: --reason: empty"),
+        (promote, ["--version", "{champion}", "--reason", "x"], "version {champion}: already champion"),
+        (rollback, ["--reason", ""], "BadParameter: --reason: empty"),
     ],
 )
 def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
@@ -306,7 +306,7 @@ def test_a_command_that_makes_no_sense_ends_in_one_message_and_changes_nothing(
     before = line.aliases
     filled = [word.format(champion=before["champion"]) for word in words]
     text = ended(command, "--model_name", line.name, *filled)
-    assert message.format(name=line.name) in text
+    assert message.format(name=line.name, champion=before["champion"]) in text
     assert len(text.strip().splitlines()) == 1
     assert line.aliases == before
 
@@ -316,7 +316,7 @@ def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(line: Line,
     source = line.experiment.client.get_model_version(line.name, "1").source
     version = str(mlflow.register_model(source, line.name).version)
     words = ["--model_name", line.name, "--version", version, "--reason", "an outsider"]
-    assert "NoVerdict: version" in ended(promote, *words)
+    assert f"NoVerdict: {line.name} version {version}: no verdict" in ended(promote, *words)
     assert line.aliases == before
     promote([*words, "--without_verdict", "true"])
     assert line.aliases["champion"] == int(version)
