@@ -79,6 +79,6 @@ def _to_numbers(values: pd.Series) -> np.ndarray:
 def format_values(values: pd.Series, most: int = 5) -> str:
     """Return the most frequent values with their counts, such as "9 (2x), missing (1x)"."""
     counts = to_plain_text(values).fillna("missing").value_counts()
-    more = f" and {len(counts) - most} other values" if len(counts) > most else ""
+    suffix = f" and {len(counts) - most} other values" if len(counts) > most else ""
     texts = {value: value if value == value.strip() else repr(value) for value in map(str, counts.head(most).index)}
-    return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + more
+    return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + suffix

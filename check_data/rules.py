@@ -74,8 +74,8 @@ def describe_expected(column: Column, rule: str) -> str:
     if rule == "type":
         return "whole numbers" if column.type == "integer" else "numbers"
     if rule == "known values" and column.values:
-        more = ", ..." if len(column.values) > SHOWN_VALUES else ""
-        return ", ".join(map(str, column.values[:SHOWN_VALUES])) + more
+        suffix = ", ..." if len(column.values) > SHOWN_VALUES else ""
+        return ", ".join(map(str, column.values[:SHOWN_VALUES])) + suffix
     if rule == "range":
         limits = [f"at least {column.min:g}"] if column.min is not None else []
         return " and ".join(limits + ([f"at most {column.max:g}"] if column.max is not None else []))

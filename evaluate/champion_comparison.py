@@ -51,8 +51,8 @@ def compare_with_champion(
     version = str(champion.version)
     if str(champion.run_id) == model_run:
         return Comparison(version, reason_not_needed=f"the model is the champion itself (version {version})")
-    if other := find_other_data_set(run.client, champion, run.data_set, replace):
-        return Comparison(version, reason_not_needed=other.words, other_data_set=other)
+    if other_data_set := find_other_data_set(run.client, champion, run.data_set, replace):
+        return Comparison(version, reason_not_needed=other_data_set.words, other_data_set=other_data_set)
     try:
         rows, unknown = find_unseen_rows(run, find_training_run(champion), split)
         champion_scored = score_with_champion(run, champion, split.table.iloc[rows])

@@ -179,12 +179,12 @@ def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -
 def check_against_champion(comparison: Comparison, settings: Evaluation) -> Iterator[Rule]:
     """Yield the results of these rules: same data set, not worse beyond a margin and, if required, better."""
     gate = settings.gate
-    if other := comparison.other_data_set:
-        words = other.why_replaceable or (
+    if other_data_set := comparison.other_data_set:
+        words = other_data_set.why_replaceable or (
             "it stays champion. Register this model under another name (register.model_name=NAME), or replace the "
             "champion (register.replace_data_set=true)"
         )
-        yield Rule("data_set", math.nan, None, bool(other.why_replaceable), f"{other.words}: {words}")
+        yield Rule("data_set", math.nan, None, bool(other_data_set.why_replaceable), f"{other_data_set.words}: {words}")
     if comparison.reason_not_needed:
         return
     champion = f"the champion (version {comparison.version})"

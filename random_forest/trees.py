@@ -75,10 +75,10 @@ def convert_forest(scope: Any, operator: Any, container: Any) -> None:
         for group in groups
     ]
     positive = nodes.add("Sum", votes)
-    one, half = nodes.add_constant([1.0]), nodes.add_constant([0.5])
+    unit, half = nodes.add_constant([1.0]), nodes.add_constant([0.5])
     classes = nodes.add_constant([int(name) for name in forest.classes_])
     label, probabilities = operator.output_full_names
-    negative = nodes.add("Sub", [one, positive])
+    negative = nodes.add("Sub", [unit, positive])
     nodes.add("Concat", [negative, positive], probabilities, axis=1)
     above = nodes.add("Greater", [positive, half])
     place = nodes.add("Cast", [above], to=TensorProto.INT64)

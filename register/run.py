@@ -40,9 +40,11 @@ def promote_if_passed(
         # A pipeline never promotes a model that a user withdrew by hand.
         return f"the same model was withdrawn by hand as version {withdrawn.version} ({withdrawn.tags[WITHDRAWN]})"
     champion = find_champion(run.client, name)
-    other = champion and find_other_data_set(run.client, champion, find_data_set(run.client, model_run), replace)
-    if other and not other.why_replaceable:
-        return f"{other.words}. To replace it: register.replace_data_set=true"
+    other_data_set = champion and find_other_data_set(
+        run.client, champion, find_data_set(run.client, model_run), replace
+    )
+    if other_data_set and not other_data_set.why_replaceable:
+        return f"{other_data_set.words}. To replace it: register.replace_data_set=true"
     move = Move(THE_GATE, f"verdict of pipeline {get_pipeline_run_id(run)}")
     try:
         move_champion(run.client, name, version, verdict["champion_version"] or "", move)

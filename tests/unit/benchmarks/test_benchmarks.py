@@ -1,4 +1,4 @@
-"""benchmarks/: ratios and goals, the table that the README quotes, and a plain script that stays plain."""
+"""benchmarks/: ratios and goals, the table of results, and the plain script."""
 
 from __future__ import annotations
 

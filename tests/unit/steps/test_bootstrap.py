@@ -1,4 +1,4 @@
-"""evaluate.bootstrap: metrics of resamples and their intervals, each against an implementation of another kind."""
+"""evaluate.bootstrap: metrics and intervals of resamples, compared with other implementations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOW = Bootstrap(resamples=1000, seed=42, level=0.95, costs=Costs())
 
 
 def make_scored(count: int, seed: int, separation: float = 1.1, decimals: int = 12, share: float = 0.25) -> Scored:
-    """Rows scored by a model that knows something: normal scores, `separation` apart, made probabilities."""
+    """Return rows whose two classes have normal scores `separation` apart, converted to probabilities."""
     random = np.random.default_rng(seed)
     labels = (random.random(count) < share).astype(int)
     probability = (1 / (1 + np.exp(1 - random.normal(separation * labels)))).round(decimals)
@@ -26,7 +26,7 @@ def make_scored(count: int, seed: int, separation: float = 1.1, decimals: int = 
 
 
 def add_noise(scored: Scored, seed: int, noise: float) -> Scored:
-    """Another model's answers to the same rows: the same logits with noise."""
+    """Return the predictions of another model for the same rows: the same logits with noise."""
     logits = np.log(scored.probability / (1 - scored.probability))
     logits = logits + np.random.default_rng(seed).normal(0, noise, len(scored))
     probability = 1 / (1 + np.exp(-logits))
@@ -57,7 +57,7 @@ def test_weighted_metrics_are_those_of_scikit_learn(decimals: int) -> None:
 
 
 def test_weights_mean_the_same_as_repeated_rows() -> None:
-    """Metrics that scikit-learn does not have: against stepkit.metrics on rows that really stand there so often."""
+    """Compare metrics that scikit-learn lacks with stepkit.metrics on rows that are repeated as often as drawn."""
     scored = make_scored(300, seed=4, decimals=2)
     drawn = np.random.default_rng(5).integers(0, 300, 300)
     model = WeightedMetrics(scored, Costs(false_positive=2, false_negative=3))
@@ -71,7 +71,7 @@ def test_weights_mean_the_same_as_repeated_rows() -> None:
 
 
 def test_the_interval_is_that_of_another_bootstrap() -> None:
-    """AUC as the share of pairs that are ranked the right way round, and multinomial weights, for 4,000 resamples."""
+    """Compare with ROC AUC as the share of correctly ranked pairs, and multinomial weights, in 4,000 resamples."""
     scored = make_scored(250, seed=6)
     weights = np.random.default_rng(7).multinomial(250, np.full(250, 1 / 250), size=4000)
     above, below = (scored.labels == label for label in (1, 0))
@@ -111,7 +111,7 @@ def test_the_paired_bootstrap_agrees_with_delong() -> None:
 
 
 def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn from 2,000 of 32,000 rows: as wide as DeLong says for 32,000, a quarter of what 2,000 would give."""
+    """Draw from 2,000 of 32,000 rows: the interval is as wide as DeLong's for all rows, a quarter of that for 2,000."""
     monkeypatch.setattr(bootstrap, "MOST_ROWS", 2000)
     first = make_scored(32_000, seed=14)
     second = add_noise(first, seed=15, noise=0.5)
@@ -129,7 +129,7 @@ def test_what_cannot_be_computed_has_neither_value_nor_interval() -> None:
 
 
 def test_a_metric_that_most_resamples_lack_has_a_value_and_no_interval() -> None:
-    """One positive of two rows: a resample holds both classes in one of two cases."""
+    """Use two rows, one of each class: half of the resamples contain both classes."""
     scored = Scored(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0, 1]))
     interval = Bootstrap(400, 3, 0.95, Costs()).compute_intervals(scored)["roc_auc"]
     assert interval.value == 1.0
@@ -139,7 +139,7 @@ def test_a_metric_that_most_resamples_lack_has_a_value_and_no_interval() -> None
 
 
 def test_a_thousand_resamples_of_the_test_split_take_less_than_three_seconds() -> None:
-    """In seconds of this process's own, which other processes of the machine do not add to."""
+    """Measure the CPU time of this process, which other processes do not affect."""
     scored = make_scored(8990, seed=18)
     began = time.process_time()
     HOW.compute_intervals(scored)

@@ -1,4 +1,4 @@
-"""check_data.checks and data_tests: the data tests run inside of the step, and their results."""
+"""check_data.checks and data_tests: the data tests inside the step, and their results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(sample: pd.DataFrame, reference: pd.DataFrame | None = None, columns: 
 
 @pytest.fixture(scope="module")
 def broken() -> DataChecks:
-    """One sample in which each rule is broken once."""
+    """Return the checks of a sample that breaks each rule once."""
     columns = {"LIMIT_BAL": [20000, 0, 90000, 120000], "SEX": [1, 2, 3, 1], "AGE": ["24", "old", None, "45"]}
     return check(pd.DataFrame({**columns, "default": [1, 0, 2, 1]}))
 
@@ -123,7 +123,7 @@ def make_series(*values: object) -> pd.Series:
             (4, 4),
             0.5,
             54 / 70,
-        ),  # below 3: half of ours, none of theirs
+        ),  # below 3: half of the sample, none of the reference
         (make_series(1, None, 2, "?"), make_series(1, 2, None), (2, 2), 0.0, 1.0),
         (make_series(None, None), make_series(1, 2), (0, 2), 1.0, 0.0),
         (make_series(1, 2), make_series(None, None), (2, 0), 1.0, 0.0),

@@ -1,4 +1,4 @@
-"""Plots and the report name the classes as the data set does."""
+"""Names of the classes in plots and in the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""download.describe: the draft of a data set's description says what the table shows, and a person can read it."""
+"""download.describe: the draft of a description matches its table and is readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""download: names and endings of files, and the one table in an archive."""
+"""download: names and endings of files, and the table in an archive."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_any_one_accepted_digest_of_the_file_or_its_content_will_do(tmp_path: Pa
 
 
 def read_columns(dataset: str) -> Columns:
-    """Read a description by name or path; only an artifact's address needs the step's run, so none is opened."""
+    """Read a description by name or path; only a runs:/ URI needs the step's run, so the test opens none."""
     return read_description(cast(StepRun, None), dataset)
 
 

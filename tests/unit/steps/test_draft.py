@@ -65,7 +65,7 @@ KINDS: dict[str, Callable[[int], Any]] = {
 }
 ONLY_PARQUET = {"bytes", "lists", "structs", "decimals", "money"}
 ONLY_TEXT = {"mixed", "beyond 64 bits"}
-"""Kinds that a column of Parquet cannot hold, and for which a spreadsheet or a CSV may."""
+"""Kinds that a spreadsheet or a CSV can contain in one column, and Parquet cannot."""
 
 TARGETS: dict[str, Callable[[int], Any]] = {
     "numbers": lambda row: row % 3 // 2,
@@ -95,7 +95,7 @@ def write_file(table: pd.DataFrame, path: Path) -> Path:
 
 
 def draft_description(file: Path, target: str) -> Columns:
-    """Draft the description of a file, which Hydra and the steps must read alike."""
+    """Draft the description of a file, and verify that Hydra and the steps read the same."""
     output = file.with_suffix(".yaml")
     main(["--file_url", str(file), "--target", target, "--name", "drafted", "--output", str(output)])
     columns = read_columns(output)
@@ -106,7 +106,7 @@ def draft_description(file: Path, target: str) -> Columns:
 
 
 def verify_accepted(file: Path, columns: Columns, raw_name: str) -> None:
-    """Take a file through download, preprocess and check_data, as the pipeline does."""
+    """Pass a file through download, preprocess and check_data, as the pipeline does."""
     raw = file.with_name(raw_name)
     write_table(read_table(file, text=columns.text, header=[*columns.names, columns.source_target]), raw)
     clean = file.with_name("clean.csv")

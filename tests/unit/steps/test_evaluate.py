@@ -1,4 +1,4 @@
-"""evaluate: a model is asked about a large table in parts, and its answers stand in the table's order."""
+"""evaluate: a large table is scored in parts, and the predictions are in the table's order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.small_data import CLIENTS, make_clients
 
 
 class Asked:
-    """A model that answers with a client's age, and remembers how many rows it was asked about each time."""
+    """Model that predicts a client's age, and records the number of rows of each call."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []

@@ -1,4 +1,4 @@
-"""evaluate.gate: measurements in, verdict out, rule by rule; and how often it is wrong about equally good models."""
+"""evaluate.gate: the verdict for given measurements, rule by rule, and its error rate for equally good models."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_champion_of_another_data_set_stays_unless_there_is_a_reason(why: str,
     [
         ({"floors": {"roc_auc": 0.78}}, "roc_auc"),
         ({"floors": {"log_loss": 0.49}}, "log_loss"),
-        ({"floors": {"f1": 0.1}}, "f1"),  # which was not measured
+        ({"floors": {"f1": 0.1}}, "f1"),  # not measured
         ({"calibration_error": 0.09}, "calibration_error"),
         ({"onnx_difference": 1e-8}, "onnx_difference"),
         ({"size_mb": 19}, "size_mb"),
@@ -186,7 +186,7 @@ PAIRS = 200
 
 
 def count_promotions(gain: float, pairs: int = PAIRS) -> int:
-    """Return how many of so many challengers pass against a champion whose logits are as noisy, but for a `gain`."""
+    """Return the number of challengers that pass against an equally noisy champion, with `gain` as their advantage."""
     how, passed = Bootstrap(300, 1, 0.95, Costs()), 0
     for seed in range(pairs):
         random = np.random.default_rng(seed)

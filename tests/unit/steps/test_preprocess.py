@@ -1,4 +1,4 @@
-"""preprocess: mends the form of a table and judges nothing."""
+"""preprocess: corrects the form of a table and validates nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGET = CLIENTS.source_target
 
 
 def raw() -> pd.DataFrame:
-    """Rows 1 and 2 are the same client under two ids; row 3 is empty but for its id."""
+    """Return a table in which rows 1 and 2 are the same client with two ids, and row 3 is empty except for its id."""
     return pd.DataFrame(
         {
             "ID": [1, 2, 3, 4],
@@ -92,7 +92,7 @@ FLOAT, TEXT = Column(type="float"), Column(type="text", role="categorical")
         ([1.5, None], Column(), [1.5, "gap"]),
         (["1", "2"], Column(), [1.0, 2.0]),
         (["1.5", None], FLOAT, [1.5, "gap"]),
-        ([24, "unknown", None], Column(), [24, "unknown", "gap"]),  # for check_data to name
+        ([24, "unknown", None], Column(), [24, "unknown", "gap"]),  # check_data reports it
         (["a", None], TEXT, ["a", "gap"]),
         ([7.0, None], TEXT, ["7", "gap"]),
         ([7, 8], TEXT, ["7", "8"]),
@@ -180,7 +180,7 @@ def test_rows_are_equal_if_and_only_if_their_values_are(values: pd.Series, equal
 
 
 def make_mixed_table(rows: int, seed: int) -> pd.DataFrame:
-    """A table in which many rows are equal, some empty, and every kind of column occurs."""
+    """Return a table with equal rows, empty rows and all kinds of columns."""
     random = np.random.default_rng(seed)
     table = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""random_forest: the pipeline, its ONNX graph, and the file that is kept beside it for inspection."""
+"""random_forest: the pipeline, its ONNX graph, and the scikit-learn file next to it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ UNSEEN = pd.DataFrame(
         "amount": [None, 1e9, None, 0.0],
     }
 )
-"""Unknown codes, unknown texts, missing values, values out of any range."""
+"""Rows with unknown codes, unknown texts, missing values and extreme values."""
 
 
 def fit_model(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
@@ -94,7 +94,7 @@ def write_graph(model: Pipeline, columns: Columns, folder: Path) -> Path:
 
 
 def measure_difference(model: Pipeline, rows: pd.DataFrame, columns: Columns, folder: Path) -> float:
-    """Export a fitted pipeline and return how far the graph is from it on some rows."""
+    """Convert a fitted pipeline; return the largest difference between graph and pipeline."""
     return compute_largest_difference(model, write_graph(model, columns, folder), rows, columns.names, columns.text)
 
 
@@ -127,7 +127,7 @@ def test_the_last_digits_of_a_sum_may_leave_the_range_of_probabilities() -> None
 
 
 def make_session(values: list[float]) -> Any:
-    """Stands where ONNX Runtime has a session of a graph that returns these probabilities."""
+    """Return a stand-in for an ONNX Runtime session of a graph that returns these probabilities."""
     return SimpleNamespace(run=lambda names, inputs: [np.array([[np.nan, value] for value in values])])
 
 
@@ -140,7 +140,7 @@ ODD_NAMES = {
     "purpose": "what for, and why?",
     "AGE": "label",  # the name of the graph's other output
     "SEX": "a b",
-    "amount": "a_b",  # what skl2onnx would call the one above
+    "amount": "a_b",  # skl2onnx's name for the column above
 }
 
 
@@ -225,7 +225,7 @@ def test_the_same_seed_gives_the_same_forest() -> None:
 
 
 def make_table(column: Column, fitted_on: list[Any], later_values: list[Any], name: str = "bonus") -> Table:
-    """A data set with one more column, or another SEX, its training rows, and later ones."""
+    """Return a data set with an additional column, or another SEX, its training rows, and later rows."""
     columns = MIXED.model_copy(update={"columns": {**MIXED.columns, name: column}})
     training, later = (
         TRAINING.assign(**{name: pd.Series(values, dtype=object)}) for values in (fitted_on, later_values)

@@ -1,4 +1,4 @@
-"""check_data.rules: each rule of a column as a mask of the rows that break it."""
+"""check_data.rules: rules of a column, as masks of the rows that break them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""evaluate.slices and evaluate.importance: parts of the rows with names for people, and what each column is worth."""
+"""evaluate.slices and evaluate.importance: slices with readable names, and the importance of columns."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_description_whose_slices_make_no_sense_is_refused(wrong: dict[str, ob
 
 
 def make_scored(count: int = 400) -> tuple[Scored, pd.DataFrame]:
-    """Rows where AGE tells the class of men, and nothing tells that of women; `noise` is noise."""
+    """Return rows in which AGE predicts the class of men, and nothing predicts the class of women."""
     random = np.random.default_rng(5)
     table = pd.DataFrame({"SEX": 1 + np.arange(count) % 2, "AGE": random.integers(20, 60, count)})
     table["noise"] = random.random(count)

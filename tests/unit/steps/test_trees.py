@@ -1,4 +1,4 @@
-"""random_forest.trees: the forest's part of the graph answers as the one that skl2onnx makes, and as the forest."""
+"""random_forest.trees: the forest's graph has the same predictions as skl2onnx's graph and as the forest."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_forest_itself_stays_as_it_is() -> None:
 
 def test_a_threshold_is_rounded_downwards_only() -> None:
     tenth = np.float64(0.1)
-    above = np.float64(np.float32(0.1))  # float32 of 0.1 lies above it
+    above = np.float64(np.float32(0.1))  # float32 rounds 0.1 up
     assert above > tenth
     rounded = round_down_to_float32(np.array([tenth, above, -tenth, 0.0, 16777217.0]))
     assert rounded.dtype == np.float32
@@ -85,7 +85,7 @@ def test_a_threshold_is_rounded_downwards_only() -> None:
 
 @pytest.mark.slow
 def test_votes_that_add_up_to_more_than_1_are_a_probability_of_1() -> None:
-    """Trees that all are certain: the float32 sum of their votes is above 1 for some number of trees."""
+    """Use trees with certain votes, whose float32 sum is above 1 for some numbers of trees."""
     certain = np.repeat(np.array([[-1.0], [1.0]], dtype=np.float32), 200, axis=0)
     raw = []
     for trees in range(5, 60, 3):
