@@ -34,22 +34,22 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A champion, and a challenger to be judged."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("faults")
-    found = Line(create_experiment("champion faults", folder), folder)
-    found.split(write_small_table(folder))
-    found.version(**FOREST)
-    assert found.aliases == {"challenger": 1, "champion": 1}
-    found.train(**{**FOREST, "n_estimators": 11})
-    return found
+    line = Line(create_experiment("champion faults", folder), folder)
+    line.split(write_small_table(folder))
+    line.version(**FOREST)
+    assert line.aliases == {"challenger": 1, "champion": 1}
+    line.train(**{**FOREST, "n_estimators": 11})
+    return line
 
 
 def explain_rejection(line: Line, judged: Run) -> str:
     """See that the step ended well, and that the only rule that failed is the comparison; return what it says."""
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
-    verdict, found = line.json(judged, "verdict.json"), line.json(judged, "evaluation.json")
+    verdict, evaluation = line.json(judged, "verdict.json"), line.json(judged, "evaluation.json")
     assert (verdict["passed"], verdict["outcome"], verdict["champion_metrics"]) == (False, "rejected", None)
     (reason,) = select_failed_rules(verdict).values()
-    assert found["champion"]["reason_not_compared"] in reason
-    assert (found["champion"]["metrics"], found["difference"]) == ({}, {})
+    assert evaluation["champion"]["reason_not_compared"] in reason
+    assert (evaluation["champion"]["metrics"], evaluation["difference"]) == ({}, {})
     return reason
 
 
@@ -68,15 +68,15 @@ def get_champion_run(line: Line) -> Run:
 
 @contextmanager
 def replace_content(file: Path, content: bytes | None) -> Iterator[None]:
-    """Give a file another content, or none, for a while."""
-    whole = file.read_bytes()
+    """Replace the content of a file, or delete the file for None, until the end of the block."""
+    original = file.read_bytes()
     file.unlink()
     if content is not None:
         file.write_bytes(content)
     try:
         yield
     finally:
-        file.write_bytes(whole)
+        file.write_bytes(original)
 
 
 @pytest.mark.parametrize(("file", "size"), [("MLmodel", None), ("model.onnx", 1000)], ids=["deleted", "cut off"])
@@ -91,8 +91,8 @@ def test_a_champion_with_a_damaged_file_is_no_pass_and_no_crash(line: Line, file
 def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) -> None:
     run = line.experiment.current("random_forest")[0]
     graph = next(find_model_folder(line, run).rglob("model.onnx"))
-    whole = graph.read_bytes()
-    with replace_content(graph, whole[:-1] + bytes([whole[-1] ^ 1])):
+    content = graph.read_bytes()
+    with replace_content(graph, content[:-1] + bytes([content[-1] ^ 1])):
         judged = line.evaluate()
     line.experiment.client.delete_tag(run.info.run_id, "damaged")
     assert judged.info.status == "FAILED"
@@ -102,34 +102,37 @@ def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) 
 
 def explain_unknown_rows(line: Line, judged: Run) -> str:
     """See that the champion was compared on all rows, and return what the verdict says of those that it may know."""
-    found = line.json(judged, "evaluation.json")
+    evaluation = line.json(judged, "evaluation.json")
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
-    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
-    assert found["difference"]["roc_auc"]["low"] is not None
-    unknown = str(found["champion"]["rows_unknown"])
+    assert (evaluation["champion"]["rows_excluded"], evaluation["champion"]["rows_compared"]) == (0, evaluation["rows"])
+    assert evaluation["difference"]["roc_auc"]["low"] is not None
+    unknown = str(evaluation["champion"]["rows_unknown"])
     rules = [rule["reason"] for rule in line.json(judged, "verdict.json")["rules"]]
     assert any(f"may have been trained on some of these rows ({unknown})" in reason for reason in rules)
     return unknown
 
 
 def test_a_champion_whose_training_rows_are_gone_is_compared_on_all_rows_of_another_split(line: Line) -> None:
-    known = line.experiment.current("segregate")[0]
+    training_split = line.experiment.current("segregate")[0]
     line.call("segregate", random_seed=9)
-    with replace_content(to_path(known.info.artifact_uri) / "data" / "data_train.csv", None):
+    with replace_content(to_path(training_split.info.artifact_uri) / "data" / "data_train.csv", None):
         assert "data/data_train.csv is missing or altered" in explain_unknown_rows(line, line.evaluate())
     line.call("segregate")
 
 
 def test_rows_that_the_champion_was_trained_on_are_left_out(line: Line) -> None:
-    known = line.table(line.experiment.current("segregate")[0], "data/data_train.csv")
+    trained_on = line.table(line.experiment.current("segregate")[0], "data/data_train.csv")
     test = line.table(line.call("segregate", random_seed=9), "data/data_test.csv")
-    found = line.json(line.evaluate(), "evaluation.json")
+    evaluation = line.json(line.evaluate(), "evaluation.json")
     line.call("segregate")
-    shared = len(test.merge(known.drop_duplicates(), how="inner"))
+    shared = len(test.merge(trained_on.drop_duplicates(), how="inner"))
     assert 0 < shared < len(test)
-    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (shared, len(test) - shared)
-    assert found["rows"] == len(test)
-    assert found["difference"]["roc_auc"]["low"] is not None
+    assert (evaluation["champion"]["rows_excluded"], evaluation["champion"]["rows_compared"]) == (
+        shared,
+        len(test) - shared,
+    )
+    assert evaluation["rows"] == len(test)
+    assert evaluation["difference"]["roc_auc"]["low"] is not None
 
 
 def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_signature(
@@ -152,11 +155,11 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
     (tmp_path / "ours.yaml").write_text(yaml.safe_dump({**uci, "name": "ours"}))
     line.split(write_small_table(tmp_path, seed=5), str(tmp_path / "ours.yaml"))
     line.call("check_data", model_name=line.name)
-    said = "the champion (version 1) is of another data set (uci, not ours)"
-    assert said in line.experiment.current("check_data")[0].data.tags["summary"]
+    reason = "the champion (version 1) is of another data set (uci, not ours)"
+    assert reason in line.experiment.current("check_data")[0].data.tags["summary"]
     line.train(**FOREST)
     judged = line.evaluate()
-    assert line.json(judged, "evaluation.json")["champion"]["reason_not_compared"] == said
+    assert line.json(judged, "evaluation.json")["champion"]["reason_not_compared"] == reason
     verdict = line.json(judged, "verdict.json")
     assert (verdict["outcome"], verdict["data_set"]) == ("rejected", "ours")
     assert list(select_failed_rules(verdict)) == ["data_set"]
@@ -204,8 +207,8 @@ def test_files_registered_by_hand_are_compared_by_the_lineage_that_they_note(
     by_hand("", "")
     line.call("check_data", model_name=line.name)
     assert "largest KS distance" in line.experiment.current("check_data")[0].data.tags["summary"]
-    found = line.json(line.evaluate(), "evaluation.json")
-    assert (found["champion"]["rows_unknown"], found["champion"]["rows_compared"] > 0) == (None, True)
+    evaluation = line.json(line.evaluate(), "evaluation.json")
+    assert (evaluation["champion"]["rows_unknown"], evaluation["champion"]["rows_compared"] > 0) == (None, True)
 
 
 @pytest.mark.parametrize(("noted", "run_id"), [(GONE, ""), (GONE, GONE)], ids=["files", "deleted run"])
@@ -256,9 +259,9 @@ def test_a_test_split_of_one_class_is_rejected_with_what_could_not_be_computed(l
         published.publish_table(test[test["default"] == label], "data/data_test.csv")
     judged = line.evaluate(input_data_step=f"class_{label}")
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
-    found, verdict = line.json(judged, "evaluation.json"), line.json(judged, "verdict.json")
-    assert found["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
-    assert found["metrics"]["brier_score"]["value"] > 0
+    evaluation, verdict = line.json(judged, "evaluation.json"), line.json(judged, "verdict.json")
+    assert evaluation["metrics"]["roc_auc"] == {"value": None, "low": None, "high": None}
+    assert evaluation["metrics"]["brier_score"]["value"] > 0
     assert "ROC AUC not computed" in select_failed_rules(verdict)["roc_auc"]
     assert verdict["outcome"] == "rejected"
     line.register()

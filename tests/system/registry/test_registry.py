@@ -43,18 +43,18 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A split table, nothing trained yet."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("registry")
-    found = Line(create_experiment("registry", folder), folder)
-    found.split(write_small_table(folder, rows=ROWS))
-    return found
+    line = Line(create_experiment("registry", folder), folder)
+    line.split(write_small_table(folder, rows=ROWS))
+    return line
 
 
 @pytest.fixture(scope="module")
 def story(line: Line) -> Story:
     """Five versions, one after the other."""
-    found: Story = {}
+    story: Story = {}
     for name, forest in (("first", STUMP), ("equal", STUMP), ("better", FOREST), ("worse", STUMP)):
         judged = line.version(**forest)
-        found[name] = (judged, line.aliases)
+        story[name] = (judged, line.aliases)
     shuffled = pd.read_csv(write_small_table(line.folder, rows=ROWS))
     target = "default payment next month"
     shuffled[target] = np.random.default_rng(1).permutation(shuffled[target])
@@ -64,7 +64,7 @@ def story(line: Line) -> Story:
     line.train(**FOREST)
     judged = line.evaluate(input_data_run_id=honest)
     line.register()
-    return {**found, "shuffled": (judged, line.aliases)}
+    return {**story, "shuffled": (judged, line.aliases)}
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_the_champion_moves_to_a_better_model_only(
 
 
 def test_a_model_trained_on_shuffled_labels_breaks_the_floor_too(line: Line, story: Story) -> None:
-    found = line.json(story["shuffled"][0], "verdict.json")
-    assert {"roc_auc", "not_worse_than_champion"} <= set(select_failed_rules(found))
+    verdict = line.json(story["shuffled"][0], "verdict.json")
+    assert {"roc_auc", "not_worse_than_champion"} <= set(select_failed_rules(verdict))
 
 
 def test_an_equal_model_differs_by_nothing_and_is_not_called_better(line: Line, story: Story) -> None:
-    found = line.json(story["equal"][0], "evaluation.json")
-    assert found["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert found["calibration_bins"] == "equal_mass"
-    assert (found["champion"]["rows_excluded"], found["champion"]["rows_compared"]) == (0, found["rows"])
+    evaluation = line.json(story["equal"][0], "evaluation.json")
+    assert evaluation["difference"]["roc_auc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert evaluation["calibration_bins"] == "equal_mass"
+    assert (evaluation["champion"]["rows_excluded"], evaluation["champion"]["rows_compared"]) == (0, evaluation["rows"])
     assert list(select_failed_rules(line.json(story["equal"][0], "verdict.json"))) == ["better_than_champion"]
 
 
@@ -147,9 +147,9 @@ def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: Sto
     )
     before = move(line, "1", by_hand=True)
     names = {"input_model_run_id": better.run_id, "input_verdict_run_id": verdict.info.run_id, "model_name": name}
-    said = line.call("register", **names).data.tags["summary"]
+    summary = line.call("register", **names).data.tags["summary"]
     assert line.aliases["champion"] == 1
-    assert "not champion: the same model was withdrawn by hand as version 3" in said
+    assert "not champion: the same model was withdrawn by hand as version 3" in summary
     assert move(line, before, by_hand=True) == "1"
 
 
@@ -163,8 +163,8 @@ def test_a_model_that_was_judged_before_another_became_champion_stays_challenger
     )
     model = stale.data.tags["input.model_export"].removeprefix("runs:/").split("/")[0]
     names = {"input_model_run_id": model, "input_verdict_run_id": stale.info.run_id, "model_name": line.name}
-    said = line.call("register", **names).data.tags["summary"]
-    assert f"version {champion} became champion in the meantime. Run evaluate again" in said
+    summary = line.call("register", **names).data.tags["summary"]
+    assert f"version {champion} became champion in the meantime. Run evaluate again" in summary
     assert line.aliases["champion"] == champion
 
 
@@ -258,13 +258,13 @@ def test_a_move_that_fails_halfway_is_done_whole_or_not_at_all(
 
 
 def test_every_name_that_is_accepted_works_in_the_registry(store: str) -> None:
-    client, kept = MlflowClient(), []
+    client, names = MlflowClient(), []
     for sign in string.punctuation + " \t\n\0":
         for name in (f"{sign}a", f"a{sign}", f"a{sign}b"):
             with suppress(ValueError):
-                kept.append(parse_model_name(name))
-    assert {"a b", "a-b", "a_b", "a+b", "a@b", "a.b"} < {*kept}
-    for name in kept:
+                names.append(parse_model_name(name))
+    assert {"a b", "a-b", "a_b", "a+b", "a@b", "a.b"} < {*names}
+    for name in names:
         client.create_registered_model(name)
         version = client.create_model_version(name, "file:///nowhere", "1f").version
         client.set_registered_model_alias(name, "champion", version)
