@@ -145,13 +145,17 @@ def _check_ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: G
 def _check_bound(name: str, values: Mapping[str, float], threshold: float, is_ceiling: bool) -> Rule:
     value = values.get(name, math.nan)
     passed = value <= threshold if is_ceiling else value >= threshold
-    text = f"{value:.4f}" if value >= 0.0001 or value == 0 else f"{value:.1e}"
-    if math.isnan(value):
-        text = NOT_COMPUTED
-    elif not passed:
+    text = NOT_COMPUTED if math.isnan(value) else _format_value(value)
+    if not passed and not math.isnan(value):
         text += " is too high" if is_ceiling else " is too low"
     limit = f"{'at most' if is_ceiling else 'at least'} {threshold:g}"
     return Rule(name, value, threshold, passed, f"{get_label(name)} {text} (required: {limit})")
+
+
+def _format_value(value: float) -> str:
+    if 0 < value < 0.0001:
+        return f"{value:.1e}"
+    return f"{value:.6g}" if value >= 10 else f"{value:.4f}"
 
 
 def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
@@ -170,7 +174,7 @@ def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -
     worst = find_worst_slice(below, settings.slices, metric) or worst
     interval = worst.metrics[metric]
     reason = (
-        f"worst of {len(judged)} slices, {worst.label}: {get_label(metric)} "
+        f"worst of {len(judged)} slice{'s' * (len(judged) > 1)}, {worst.label}: {get_label(metric)} "
         f"{_format_interval(interval, settings.level)} {'is below' if below else 'reaches'} the required {floor:g}"
     )
     return Rule("worst_slice", interval.value, floor, not below, reason)
@@ -215,8 +219,8 @@ def _to_gain(difference: Interval, metric: str) -> Interval:
 
 FACT_LABELS = {
     "onnx_difference": "largest difference of probabilities, ONNX against scikit-learn",
-    "size_mb": "model size in MB",
-    "latency_ms": "prediction of one row in ms",
+    "size_mb": "model size (MB)",
+    "latency_ms": "prediction of one row (ms)",
 }
 
 
