@@ -1,4 +1,4 @@
-"""Metric names of MLflow for columns of any name."""
+"""Metric names that MLflow accepts, for columns with any name."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import posixpath
 import re
 
 LONGEST = 200
-"""MLflow takes 250 characters; the rest is for a prefix such as drift_score."""
+"""MLflow accepts 250 characters; the difference is left for a prefix such as `drift_score.`."""
 
 FORBIDDEN = re.compile(r"[^\w.\- /]")
 
 
 def make_metric_name(column: str) -> str:
-    """Return a name that MLflow takes and that no other column gets; the column's own name where MLflow takes it.
+    """Return a unique metric name for a column: the column's own name if MLflow accepts it.
 
-    A name that has to change ends with a digest of the column's name: `rate%` and `rate$` stay distinct, and a column
-    keeps its metric whichever columns are beside it.
+    Otherwise forbidden characters are replaced and a digest of the column's name is appended. `rate%` and `rate$` stay
+    distinct, and the name does not depend on the other columns of the table.
     """
     cleaned = FORBIDDEN.sub("_", column)
-    if posixpath.normpath(f".{cleaned}") != f".{cleaned}":
+    # MLflow treats a name as a path and rejects a name that resolves to another one.
+    if any(posixpath.normpath(prefix + cleaned) != prefix + cleaned for prefix in (".", "prefix.")):
         cleaned = cleaned.replace("/", "_")
     if cleaned == column and len(column) <= LONGEST:
         return column
