@@ -1,4 +1,4 @@
-"""The keys of config.yaml's `evaluate`: what is measured on the test split, and what a model must reach to pass."""
+"""Schema of the section `evaluate` of config.yaml: metrics on the test split and the rules of the gate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stepkit.table.columns import Strict
 
 VERDICT = "verdict"
 REASONS = "verdict_reasons"
-"""Tags of an evaluate run: what came out, and the rules that failed, in words."""
+"""Tags of an evaluate run: the verdict, and the rules that failed, in words."""
 PASSED, AS_GOOD, REJECTED = "passed", "as_good", "rejected"
 
 Metric = Literal[
@@ -29,13 +29,13 @@ Metric = Literal[
     "f1",
     "expected_cost",
 ]
-"""Every metric of scored rows by its name; `expected_cost` is per row, after the cost matrix."""
+"""Names of all metrics of scored rows; `expected_cost` is per row, according to the cost matrix."""
 
 Open = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Costs(Strict):
-    """What one row of each kind costs, in any unit; the names are those of the confusion matrix."""
+    """Cost of a row in each cell of the confusion matrix, in any unit."""
 
     true_negative: float = 0.0
     false_positive: float = 1.0
@@ -45,22 +45,22 @@ class Costs(Strict):
     @model_validator(mode="after")
     def _verify_costs(self) -> Self:
         if self.false_positive < self.true_negative or self.false_negative < self.true_positive:
-            raise ValueError("a mistake must not cost less than the right answer on the same row")
+            raise ValueError("a wrong prediction must not cost less than the right one for the same label")
         return self
 
     def compute_total(self, tn: Any, fp: Any, fn: Any, tp: Any) -> Any:
-        """Return the cost of so many rows of each kind; numbers or arrays of one shape."""
+        """Return the total cost of these numbers of rows; numbers or arrays of one shape."""
         return self.true_negative * tn + self.false_positive * fp + self.false_negative * fn + self.true_positive * tp
 
-    def select(self, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Return (n,) the cost of each row."""
+    def compute_per_row(self, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Return (n,) costs, one for each row."""
         table = np.array([[self.true_negative, self.false_positive], [self.false_negative, self.true_positive]])
-        each: np.ndarray = table[np.asarray(labels, dtype=int), np.asarray(predicted, dtype=int)]
-        return each
+        row_costs: np.ndarray = table[np.asarray(labels, dtype=int), np.asarray(predicted, dtype=int)]
+        return row_costs
 
 
 class Slices(Strict):
-    """Which parts of the test split are looked at by themselves, and from which size on they are judged."""
+    """Slices of the test split that are measured separately, and the smallest size that is judged."""
 
     columns: dict[str, list[float]] | None = None
     min_rows: PositiveInt = 30
@@ -69,7 +69,7 @@ class Slices(Strict):
 
 
 class Gate(Strict):
-    """What a model must reach; null switches a rule off."""
+    """Limits of the gate's rules; null switches a rule off."""
 
     floors: dict[Metric, float] = Field(default={"roc_auc": 0.6})
     metric: Metric = "roc_auc"
@@ -83,7 +83,7 @@ class Gate(Strict):
 
 
 class Evaluation(Strict):
-    """Each key with its default, which counts where config.yaml does not name the key."""
+    """Keys and their defaults, which apply to keys that config.yaml leaves out."""
 
     verdict: str = "verdict.json"
     on_reject: Literal["warn", "fail"] = "warn"
@@ -96,10 +96,10 @@ class Evaluation(Strict):
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read the settings from a file that holds them, or that has them under the key `evaluate`, as config.yaml has.
+    """Return the settings in a YAML file, at its top level or under the key `evaluate`, as in config.yaml.
 
     Raises:
-        BadParameter: no such file, no YAML, or a setting is unknown or of the wrong type.
+        BadParameter: the file is missing or not YAML, or a setting is unknown or has the wrong type.
     """
-    missing = f"no settings of the evaluation at {path}. Those that come with the project: config.yaml"
+    missing = f"{path}: no such file with settings of the evaluation. The project's own are in config.yaml."
     return read_settings(Evaluation, path, missing, section="evaluate")

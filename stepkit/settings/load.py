@@ -1,4 +1,4 @@
-"""The settings of a project beside the pipeline: its section of config.yaml, and above it what was typed."""
+"""Settings of the projects `serve` and `drift`: parameters from the command line override config.yaml."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stepkit.table.columns import Strict, format_first_problem
 
 CONFIG = ROOT / "config.yaml"
 DEFAULT_MODEL = "credit_default"
-"""The registered model that is meant where none is named, as by `make models` and its like."""
+"""Registered model of commands that name none, such as `make models`."""
 
 
 def format_make_command(verb: str, model: str) -> str:
-    """Return a command of make about a registered model, which is named where it is not the usual one."""
+    """Return the make command for a registered model; the default model is left out of the command."""
     if model == DEFAULT_MODEL:
         return f"make {verb}"
     if verb == "run":
@@ -28,32 +28,36 @@ def format_make_command(verb: str, model: str) -> str:
 
 
 TYPED_NULL = "none"
-"""What is typed for null; a parameter that is empty was not typed at all."""
+"""Parameter value that means null; an empty parameter means the value of config.yaml."""
 
 Settings = TypeVar("Settings", bound=Strict)
 
 
 def resolve_settings(kind: type[Settings], section: str, typed: dict[str, str], config: Path = CONFIG) -> Settings:
-    """Return what was typed, else what config.yaml says, else the default; raise BadParameter for a wrong key."""
-    given = {key: None if value == TYPED_NULL else value for key, value in typed.items() if value != ""}
+    """Return the settings: each typed value, else the value of config.yaml, else the default.
+
+    Raises:
+        BadParameter: a key is unknown or has a wrong value; the message names it.
+    """
+    parameters = {key: None if value == TYPED_NULL else value for key, value in typed.items() if value != ""}
     configured = _read_section(section, config)
-    _validate(kind, configured, f"{config.name}: {section}.", f"The keys stand in {config.name}.")
-    return _validate(kind, {**configured, **given}, "-P ", "The known ones: python run.py --help")
+    _validate(kind, configured, f"{config.name}: {section}.", f"Correct {config.name}.")
+    return _validate(kind, {**configured, **parameters}, "-P ", "List the parameters: python run.py --help")
 
 
 def read_settings(kind: type[Settings], path: Path, missing: str, section: str = "") -> Settings:
-    """Return the settings in a file, which may have them under the key `section`.
+    """Return the settings in a YAML file, at its top level or under the key `section`.
 
     Raises:
-        BadParameter: no such file (`missing` says so), no YAML, or a setting that does not fit.
+        BadParameter: the file does not exist (with the message `missing`) or is not YAML, or a setting is wrong.
     """
     if not path.is_file():
         raise BadParameter(missing)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return kind.model_validate(found.get(section, found) if section and isinstance(found, dict) else found)
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return kind.model_validate(loaded.get(section, loaded) if section and isinstance(loaded, dict) else loaded)
     except yaml.YAMLError as error:
-        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+        raise BadParameter(f"{path.name}: not YAML: {error}") from error
     except ValueError as error:
         raise BadParameter(f"{path.name}: {section and f'{section}: '}{format_first_problem(error)}") from error
 
@@ -66,20 +70,20 @@ def _validate(kind: type[Settings], values: dict[str, Any], where: str, hint: st
 
 
 def _read_section(section: str, config: Path) -> dict[str, Any]:
-    """A section of config.yaml with the name of the model that `register` writes; a file without it is none of ours."""
+    """Return a section of config.yaml, with register.model_name as the default of its `model_name`."""
     try:
         loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadParameter(f"{config.name} is not YAML: {' '.join(str(error).split())}") from error
-    everything = _to_mapping(loaded, config.name)
-    own = _to_mapping(everything.get(section), f"{config.name}: {section}")
-    registered = _to_mapping(everything.get("register"), f"{config.name}: register").get("model_name")
-    return {**own, "model_name": own.get("model_name") or registered or DEFAULT_MODEL}
+        raise BadParameter(f"{config.name}: not YAML: {' '.join(str(error).split())}") from error
+    sections = _to_mapping(loaded, config.name)
+    settings = _to_mapping(sections.get(section), f"{config.name}: {section}")
+    registered_name = _to_mapping(sections.get("register"), f"{config.name}: register").get("model_name")
+    return {**settings, "model_name": settings.get("model_name") or registered_name or DEFAULT_MODEL}
 
 
 def _to_mapping(value: Any, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadParameter(f"{name} is no mapping of keys to values (found: {value}).")
+        raise BadParameter(f"{name}: not a mapping of keys to values (found: {value}).")
     return value

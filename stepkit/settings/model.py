@@ -1,4 +1,4 @@
-"""The settings of a model, as they stand in random_forest/rf_config.yaml; checked before anything runs."""
+"""Schema of random_forest/rf_config.yaml, which is checked before a pipeline starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class Forest(Strict):
-    """Arguments of sklearn.ensemble.RandomForestClassifier, with its defaults."""
+    """Arguments of sklearn.ensemble.RandomForestClassifier with the defaults of scikit-learn."""
 
     n_estimators: PositiveInt = 100
     criterion: Literal["gini", "entropy", "log_loss"] = "gini"
@@ -34,14 +34,14 @@ class Forest(Strict):
     @model_validator(mode="after")
     def _verify_forest(self) -> Self:
         if self.max_samples is not None and not self.bootstrap:
-            raise ValueError("max_samples needs bootstrap: true")
+            raise ValueError("max_samples requires bootstrap: true")
         if self.n_jobs == 0:
-            raise ValueError("n_jobs is a number of cores, or -1 for all")
+            raise ValueError("n_jobs must be a number of cores, or -1 for all (found 0)")
         return self
 
 
 class Features(Strict):
-    """Which columns the model takes and how their gaps are filled; "all" means all of that role."""
+    """Input columns of the model and imputation of missing values; "all" selects all columns of a role."""
 
     numeric: Literal["all"] | list[str] = "all"
     categorical: Literal["all"] | list[str] = "all"
@@ -50,9 +50,9 @@ class Features(Strict):
 
 
 class ModelSettings(Strict):
-    """Forest, features, the probability from which a row is of class 1, and the logged model's name.
+    """Forest, features, decision threshold and name of the logged model.
 
-    A threshold that is no number is chosen on the validation split: the best F1, or the least cost.
+    The thresholds "f1" and "cost" are chosen on the validation split, for the best F1 or the lowest cost.
     """
 
     random_forest: Forest = Forest()

@@ -119,7 +119,7 @@ def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, m
         ("evaluate.resamples=10", ("evaluate.resamples", "greater than or equal to 100")),
         ("evaluate.gate.metric=auc", ("evaluate.gate.metric", "'roc_auc'", "found auc")),
         ("+evaluate.gate.floors.auc=0.7", ("evaluate.gate.floors.auc", "'roc_auc'")),
-        ("evaluate.costs.false_positive=-1", ("evaluate.costs", "a mistake must not cost less")),
+        ("evaluate.costs.false_positive=-1", ("evaluate.costs", "a wrong prediction must not cost less")),
         ("random_forest_pipeline.threshold=f2", ("random_forest_pipeline.threshold", "'f1' or 'cost'")),
         (
             "random_forest_pipeline.random_forest.max_depth=deep",
@@ -218,11 +218,11 @@ def test_evaluate_in_config_yaml_names_every_key_with_its_default() -> None:
 
 @pytest.mark.parametrize(
     ("text", "subject"),
-    [("evaluate: {level: 2}", "level"), ("a: [", "is not YAML"), ("lev: 1", "lev"), ("- 1", "dictionary")],
+    [("evaluate: {level: 2}", "level"), ("a: [", "not YAML"), ("lev: 1", "lev"), ("- 1", "dictionary")],
 )
 def test_settings_of_a_lone_evaluation_that_cannot_be_used_are_named(tmp_path: Path, text: str, subject: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(BadParameter, match=subject):
         read_evaluation(tmp_path / "own.yaml")
-    with pytest.raises(BadParameter, match="no settings of the evaluation"):
+    with pytest.raises(BadParameter, match="no such file with settings of the evaluation"):
         read_evaluation(tmp_path / "none.yaml")

@@ -97,9 +97,9 @@ def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("serve: [1]", "config.yaml: serve is no mapping of keys to values"),
-        ("- 1", "config.yaml is no mapping"),
-        ("serve: {", "config.yaml is not YAML"),
+        ("serve: [1]", "config.yaml: serve: not a mapping of keys to values"),
+        ("- 1", "config.yaml: not a mapping"),
+        ("serve: {", "config.yaml: not YAML"),
     ],
 )
 def test_a_config_yaml_of_another_shape_is_one_line(text: str, message: str, tmp_path: Path) -> None:
