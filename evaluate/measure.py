@@ -66,7 +66,7 @@ def build_report(assessed: Assessment, threshold: float, settings: Evaluation, s
     worst = find_worst_slice(assessed.slices, settings.slices, choose_slice_metric(settings.gate.metric))
     rows = len(scored)
     capped = f", of {MOST_ROWS:,} of {rows:,} rows and scaled" if rows > MOST_ROWS else ""
-    total = float(settings.costs.select(scored.labels, scored.predicted).sum())
+    total = float(settings.costs.compute_per_row(scored.labels, scored.predicted).sum())
     return {
         "rows": rows,
         "positives": int(scored.labels.sum()),

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, figure in iter_plots(assessed, threshold, run.columns.class_names):
             run.publish_figure(figure, name)
         log_metrics(assessed, facts, model)
-        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.tags()})
+        mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.to_tags()})
         run.log_summary(format_summary(assessed, verdict, comparison))
 
 

@@ -78,7 +78,7 @@ def build_version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> 
         **{name: text for name, text in pipeline_tags.items() if name.startswith(BECAUSE)},
         "pipeline_run_id": pipeline,
         "training_run_id": training.info.run_id,
-        **find_data_set(run.client, training.info.run_id).tags(),
+        **find_data_set(run.client, training.info.run_id).to_tags(),
         "data": origin.get("data_description", ""),
         "data_source": origin.get("source_url", "unknown"),
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown") if segregate else "unknown",

@@ -1,4 +1,4 @@
-"""Every error that a person can mend, on one page. Each message says what, where, and what to type next."""
+"""Every error that the user can fix. Each message names the subject, the problem and the next command."""
 
 import argparse
 import re
@@ -6,104 +6,104 @@ import re
 ABOUT_COLUMNS = re.compile(
     r"(Model is missing inputs \[.+?\]|Incompatible input types for column .+?\. Can not safely convert \w+ to \w+)"
 )
-"""Those reasons of MLflow that name columns and types; its other messages, and those of pandas, repeat values."""
+"""Messages of MLflow that are safe to log: they name columns and types. Other messages may quote values of a row."""
 
 
 class StepError(Exception):
-    """A mistake in an input, a parameter or the surroundings; shown as one message without a traceback."""
+    """Problem with an input, a parameter or the environment. Printed as one message, without a traceback."""
 
 
 def explain_without_rows(error: Exception) -> str:
-    """Return why scoring failed, for logs and open pages: without the message of a library, which may repeat rows."""
+    """Return the reason why scoring failed, without library messages that may quote rows. For logs and public pages."""
     if isinstance(error, StepError):
         return str(error)
-    about_columns = ABOUT_COLUMNS.search(str(error))
-    return f"{type(error).__name__}: {about_columns[1]}" if about_columns else type(error).__name__
+    column_message = ABOUT_COLUMNS.search(str(error))
+    return f"{type(error).__name__}: {column_message[1]}" if column_message else type(error).__name__
 
 
 class BadParameter(StepError):
-    """A parameter has a value that the step cannot work with."""
+    """A parameter has a value that the step cannot use."""
 
 
 class SecretInAddress(BadParameter, argparse.ArgumentTypeError, ValueError):
-    """An address holds a password, a key or a signature where it would be kept for good."""
+    """A URL that would be stored contains a password, a key or a signature."""
 
 
 class DownloadFailed(StepError):
-    """The source of the data did not answer, refused, or broke off."""
+    """The data source did not respond, returned an error status or closed the connection early."""
 
 
 class WrongDigest(StepError):
-    """A file is not the one that was asked for: its sha256 differs."""
+    """The sha256 of a file differs from the expected one."""
 
 
 class TableUnreadable(StepError):
-    """A file is not a table: empty, of another format, in another encoding, cut off."""
+    """A file is not a readable table: empty, truncated, or of another format or encoding."""
 
 
 class TableUnfit(StepError):
-    """A table can be read but lacks what the step needs (a column, a class, enough rows)."""
+    """A table is readable but lacks a column, a class or enough rows."""
 
 
 class UpstreamMissing(StepError):
-    """No finished current run of the step that this one reads from."""
+    """The input step has no finished current run."""
 
 
 class ArtifactMissing(StepError):
-    """The run that should hold an artifact does not hold it (deleted, or never made)."""
+    """A run does not have an artifact: it was deleted or never published."""
 
 
 class ArtifactDamaged(StepError):
-    """An artifact is not the one that its step published: its sha256 differs."""
+    """The sha256 of an artifact differs from the one that its step recorded."""
 
 
 class DataCheckFailed(StepError):
-    """The data are readable but not as the data set's description or the reference says."""
+    """The data do not match the data set's description or the reference."""
 
 
 class ExportUnequal(StepError):
-    """The exported model does not answer as the trained one does."""
+    """The exported model and the trained model predict different probabilities."""
 
 
 class VerdictUnfit(StepError):
-    """The verdict is not about the model that is to be registered."""
+    """The verdict belongs to another model than the one to register."""
 
 
 class ModelRejected(StepError):
-    """The gate rejected the model, and evaluate.on_reject says that this is a failure."""
+    """The gate rejected the model, and evaluate.on_reject is `fail`."""
 
 
 class NoVerdict(StepError):
-    """A version that nobody judged was to become champion by hand."""
+    """The user tried to promote a version that has no verdict."""
 
 
 class ChampionMoved(StepError):
-    """Somebody else moved the alias `champion` in the meantime."""
+    """The alias `champion` was moved by another process in the meantime."""
 
 
 class EnvironmentFailed(StepError):
-    """The environment of a step cannot be made from its conda.yml."""
+    """The environment of a step could not be created from its conda.yml."""
 
 
 class TrackingUnreachable(StepError):
-    """The tracking server does not answer."""
+    """The tracking server does not respond."""
 
 
 class TrackingRefused(StepError):
-    """The tracking server does not know this account, or does not let it do that."""
+    """The tracking server does not know this account or denies it the request."""
 
 
 class ArtifactsNotStored(StepError):
-    """The tracking server answers, but cannot write artifacts: its disk is full."""
+    """The tracking server responds but cannot write artifacts, for example because its disk is full."""
 
 
 class StoreUnusable(StepError):
-    """The database of the tracking store cannot be opened, written or understood."""
+    """The database of the tracking store cannot be opened, read or written."""
 
 
 class StoreFailed(StepError):
-    """The tracking store answers, but does not do it."""
+    """The tracking store responds with an error."""
 
 
 class DiskUnusable(StepError):
-    """A file or folder of this machine cannot be written or read: full, read-only, missing."""
+    """A local file or folder cannot be read or written: missing, read-only or on a full disk."""

@@ -1,4 +1,4 @@
-"""Files: their digest, and a new one that takes the place of an old one. Needs Python alone."""
+"""File helpers: sha256, atomic replacement, and messages for disk errors. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from pathlib import Path
 from stepkit.errors import DiskUnusable, StepError
 
 _REMEDIES = (
-    ({errno.ENOSPC, errno.EDQUOT, errno.EFBIG}, "Make room on its disk (df -h), then run the same command again."),
-    ({errno.EROFS, errno.EACCES, errno.EPERM}, "Give this user the right to write there, or name another place."),
-    (  # the last two are of a network mount whose server went away
+    ({errno.ENOSPC, errno.EDQUOT, errno.EFBIG}, "Free space on this disk (df -h), then run the same command again."),
+    ({errno.EROFS, errno.EACCES, errno.EPERM}, "Give this user write permission, or choose another path."),
+    (  # ESTALE and ENOTCONN come from a network mount whose server is unavailable
         {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN},
-        "Look at the system's log and limits (dmesg, ulimit -n), then run the same command again.",
+        "Check the system log and limits (dmesg, ulimit -n), then run the same command again.",
     ),
 )
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def compute_sha256(path: Path) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def replace_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `target`, of the same ending, that takes its place only if the block succeeds."""
+    """Yield a temporary path next to `target` with the same suffix; it replaces `target` only if the block succeeds."""
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         yield part
@@ -39,7 +40,7 @@ def replace_file(target: Path) -> Iterator[Path]:
 
 
 def to_disk_error(error: BaseException) -> StepError | None:
-    """Return the error to show if a disk is full, read-only or broken, else None."""
+    """Return the error to raise if a disk is full, read-only or broken, else None."""
     if isinstance(error, OSError):
         for numbers, remedy in _REMEDIES:
             if error.errno in numbers:
@@ -48,13 +49,13 @@ def to_disk_error(error: BaseException) -> StepError | None:
 
 
 def to_file_error(error: OSError) -> StepError | None:
-    """Return the error to show if a path does not exist or is of the wrong kind, else None."""
+    """Return the error to raise if a path is missing or of the wrong kind, else None."""
     if "temporary directory" in str(error):
-        return DiskUnusable("TMPDIR: no folder for temporary files can be written. Set TMPDIR to one that has room.")
+        return DiskUnusable("TMPDIR: no writable folder for temporary files. Set TMPDIR to a folder with free space.")
     if error.errno not in _MISSING or not error.filename:
         return None
-    return _make_disk_error(error, "Make its folder, or name another place.")
+    return _make_disk_error(error, "Create its folder, or choose another path.")
 
 
-def _make_disk_error(error: OSError, instead: str) -> DiskUnusable:
-    return DiskUnusable(f"{error.filename or 'this machine'}: {error.strerror or error}. {instead}")
+def _make_disk_error(error: OSError, remedy: str) -> DiskUnusable:
+    return DiskUnusable(f"{error.filename or 'this machine'}: {error.strerror or error}. {remedy}")

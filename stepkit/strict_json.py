@@ -1,4 +1,4 @@
-"""JSON that every parser accepts: RFC 8259 has neither NaN nor Infinity, which Python writes by default."""
+"""JSON that every parser accepts: RFC 8259 excludes NaN and Infinity, which Python writes by default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> str:
-    """Return `value` as JSON with a line end; numbers that are not finite become null."""
+    """Return `value` as indented JSON with a final newline; NaN and infinite numbers become null."""
     return json.dumps(_replace_infinite(value), indent=2, allow_nan=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Every metric of scored rows by its name in settings and runs: its label, its better direction, and its format."""
+"""Table of every metric of scored rows, by its name in settings and runs: label, better direction and format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOT_COMPUTED = "not computed"
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table below."""
+    """Row of the table below."""
 
     label: str
     lower_is_better: bool = False
@@ -32,12 +32,12 @@ METRICS = {
 
 
 def get_metric(name: str) -> Metric:
-    """Return a metric's row; for a name that is not in the table, one with the name in words."""
+    """Return a metric's row of the table; for an unknown name, a row whose label is the name in words."""
     return METRICS.get(name) or Metric(name.replace("_", " "))
 
 
 def format_metric(value: float | None, digits: int = 4, sign: str = "") -> str:
-    """Return a metric's value or a difference (sign "+") as text; "not computed" for None, NaN and infinity."""
+    """Return a metric or a difference (sign "+") as text; "not computed" for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return NOT_COMPUTED
     text = f"{value:{sign}.{digits}f}"

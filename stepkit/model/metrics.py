@@ -1,6 +1,6 @@
-"""How well scored rows are ranked, calibrated and classified; for the validation split, the test split and resamples.
+"""Metrics of ranking, calibration and classification, for the validation split, the test split and resamples.
 
-Rows carry weights (how often each was drawn), so that matrix products give the metrics of many resamples at once.
+Each row has a weight, the number of times it was drawn, so that matrix products give the metrics of many resamples.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from stepkit.model.statistics import CALIBRATION_BINS
 from stepkit.settings.evaluate import Costs
 
 SMALLEST = np.finfo(float).eps
-"""A probability of 0 or 1 would cost infinitely much if it were wrong; scikit-learn's log_loss clips at the same."""
+"""Probabilities are clipped at this distance from 0 and 1, as in scikit-learn's log_loss, to keep the loss finite."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """n rows as a model answered them: the truth, the probability of class 1, and the class; each (n,)."""
+    """Scored rows: true labels, probability of class 1 and predicted class, each an array (n,)."""
 
     labels: np.ndarray
     probability: np.ndarray
@@ -28,15 +28,15 @@ class Scored:
         return len(self.labels)
 
     def select(self, rows: np.ndarray) -> Scored:
-        """The rows at these places, or where a mask is true."""
+        """Return the rows at these positions, or where a mask is true."""
         return Scored(self.labels[rows], self.probability[rows], self.predicted[rows])
 
 
 class WeightedMetrics:
-    """Scored rows, sorted once, so that the metrics of any weights on them are sums.
+    """Scored rows, sorted once by probability, so that their metrics for any weights are sums.
 
     Attributes:
-        place: (n,) where each row stands when the highest probability comes first.
+        place: (n,) position of each row when sorted from the highest probability down.
     """
 
     def __init__(self, scored: Scored, costs: Costs) -> None:
@@ -45,14 +45,14 @@ class WeightedMetrics:
         falling = scored.select(order)
         self._positive = falling.labels.astype(np.float32)
         self._deviation = falling.probability - falling.labels
-        # rows of equal probability cannot be told apart
+        # Rows with equal probability form one group, since the ranking does not order them.
         self._starts = np.flatnonzero(np.append(True, np.diff(falling.probability) != 0))
         self._parts = {kind: _compute_parts(falling, costs).astype(kind) for kind in (np.float32, np.float64)}
 
     def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return (b,) per metric for (b, n) weights in the order of `place`; NaN where one cannot be computed.
+        """Return an array (b,) for each metric, for (b, n) weights in the order of `place`; NaN where undefined.
 
-        Counts are exact in the type of the weights: float32 will do up to 16,000,000 rows.
+        Counts are exact in the type of the weights: float32 is sufficient for up to 16,000,000 rows.
         """
         sums = (weights @ self._parts[weights.dtype.type]).astype(float)
         negatives, positives, hits, predicted, right, log_loss, squares, cost = sums.T
@@ -79,7 +79,7 @@ class WeightedMetrics:
         rows, hits = np.cumsum(new_rows, axis=1), np.cumsum(new_hits, axis=1)
         gap = hits * (1 / positives + 1 / negatives).astype(weights.dtype)[:, None]
         gap -= rows * (1 / negatives).astype(weights.dtype)[:, None]
-        # each negative counts the positives above it, and half of those beside it
+        # Each negative counts the positives above it, and half of the positives with the same probability.
         above = (
             _multiply_rows(new_rows, hits)
             - _multiply_rows(new_hits, hits)
@@ -94,14 +94,20 @@ class WeightedMetrics:
         }
 
 
-def _multiply_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return (b,) the product of each row of (b, n) with the same row of the other."""
-    products: np.ndarray = np.matmul(one[:, None, :], other[:, :, None])
+def _multiply_rows(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return (b,) dot products of the rows of two arrays (b, n)."""
+    products: np.ndarray = np.matmul(left[:, None, :], right[:, :, None])
     return products[:, 0, 0].astype(float)
 
 
 def _compute_calibration_error(deviations: np.ndarray, above: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Return (b,) errors; of (b, 1) `total` rows, `above` (b, n) are above the middle of each probability."""
+    """Return (b,) calibration errors.
+
+    Args:
+        deviations: (b, n) sums of probability minus label for each distinct probability.
+        above: (b, n) weights of the rows above the middle of each group of equal probabilities.
+        total: (b, 1) weights of all rows.
+    """
     bins = np.clip((total - above) * CALIBRATION_BINS / total, 0, CALIBRATION_BINS - 1).astype(int)
     bins += np.arange(len(bins))[:, None] * CALIBRATION_BINS
     sums = np.bincount(bins.ravel(), deviations.ravel(), len(bins) * CALIBRATION_BINS)
@@ -110,7 +116,7 @@ def _compute_calibration_error(deviations: np.ndarray, above: np.ndarray, total:
 
 
 def _compute_parts(scored: Scored, costs: Costs) -> np.ndarray:
-    """Return (n, 8): what each row adds to the sums from which the metrics are made."""
+    """Return (n, 8) contributions of each row to the sums from which the metrics are computed."""
     labels, probability, predicted = scored.labels.astype(float), scored.probability, scored.predicted.astype(float)
     safe = np.clip(probability, SMALLEST, 1 - SMALLEST)
     return np.column_stack(
@@ -122,21 +128,21 @@ def _compute_parts(scored: Scored, costs: Costs) -> np.ndarray:
             labels == predicted,
             -np.where(labels == 1, np.log(safe), np.log1p(-safe)),
             (probability - labels) ** 2,
-            costs.select(scored.labels, scored.predicted),
+            costs.compute_per_row(scored.labels, scored.predicted),
         ]
     )
 
 
 def compute_metrics(labels: np.ndarray, probability: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Return the metrics of n scored rows but their cost; NaN where one cannot be computed, as with one class only.
+    """Return every metric of n scored rows except the cost; NaN where undefined, for example with only one class.
 
     Args:
         labels: (n,) of 0 and 1.
         probability: (n,) of the positive class.
         predicted: (n,) of 0 and 1, the class at the model's threshold.
     """
-    found = WeightedMetrics(Scored(labels, probability, predicted), Costs()).compute(np.ones((1, len(labels))))
-    return {name: float(values[0]) for name, values in found.items() if name != "expected_cost"}
+    metrics = WeightedMetrics(Scored(labels, probability, predicted), Costs()).compute(np.ones((1, len(labels))))
+    return {name: float(values[0]) for name, values in metrics.items() if name != "expected_cost"}
 
 
 def count_confusion(labels: np.ndarray, predicted: np.ndarray) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The boundary of a command: an error with a cause outside of this code ends it with one message, no traceback."""
+"""Exit of a command: an error that the user can fix ends the process with one message and no traceback."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from stepkit.secret_urls import format_error
 
 
 def exit_with_error(error: StepError, status: int = 1) -> NoReturn:
+    """Print the message of an error to standard error and end the process."""
     print(format_error(error), file=sys.stderr, flush=True)
     sys.exit(status)
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the process by `leave` where an error is raised inside whose cause is outside of this code."""
+    """End the process with a message if the block raises an error that the user can fix."""
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in `make models | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `make models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
@@ -35,10 +36,10 @@ def exit_on_error() -> Iterator[None]:
 
 
 def to_step_error(error: BaseException) -> StepError | None:
-    """Return the error to show for a cause outside of this code (server, store, disk), or None: it is our own."""
+    """Return the error to print for a problem of server, store or disk, or None if the error is a bug of this code."""
     if isinstance(error, StepError):
         return error
-    if "mlflow.exceptions" in sys.modules:  # batch scoring loads MLflow in processes of its own only
+    if "mlflow.exceptions" in sys.modules:  # the main process of batch scoring does not load MLflow
         from stepkit.store.tracking import to_store_error
 
         if problem := to_store_error(error, last_resort=True):

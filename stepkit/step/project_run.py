@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 
 def log_to_run(metrics: Mapping[str, float], **tags: str) -> None:
-    """Log to the run that `mlflow run` started; a plain `python FILE` has none to log to."""
+    """Log to the run that `mlflow run` started; without one, as with `python FILE`, do nothing."""
     if "MLFLOW_RUN_ID" not in os.environ:
         return
-    import mlflow  # takes seconds to import, and only this branch needs it
+    import mlflow  # the import takes seconds, and only this branch needs it
 
     with mlflow.start_run():
         mlflow.log_metrics(dict(metrics))

@@ -32,7 +32,7 @@ __all__ = ["StepRun", "step_run"]
 def step_run(args: argparse.Namespace) -> Iterator[StepRun]:
     """Open the run of a step; end it FINISHED and current, FAILED with a message, or KILLED.
 
-    Leaves by `SystemExit` (status 1) after a mistake that the person can mend, and by 130 after Ctrl-C or SIGTERM.
+    Raises SystemExit: status 1 after an error that the user can fix, 130 after Ctrl-C or SIGTERM.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     interrupt_on_signals()
@@ -55,7 +55,7 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
         client.set_tag(run.run_id, lineage.STEP, args.step)
         note_process(run.run_id)
         if MLFLOW_PARENT_RUN_ID not in active.data.tags:
-            for line in end_dead_runs(client):  # within a pipeline this was done at its start
+            for line in end_dead_runs(client):  # a pipeline does this once, at its start
                 logging.info(line)
         if not launched:
             mlflow.log_params({key: value for key, value in vars(args).items() if value != ""})
@@ -66,10 +66,10 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
     except BaseException as error:
         tracking.stop_retrying(error)
         problem = to_step_error(error)
-        _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected; the traceback is in the log of this step.")
+        _fail(run, problem, f"{type(error).__name__}: {error}. Unexpected: see the traceback in the log of this step.")
         if problem:
             if problem is not error and MLFLOW_PARENT_RUN_ID in active.data.tags:
-                traceback.print_exc()  # the pipeline keeps it in the step's log, and shows the message alone
+                traceback.print_exc()  # the pipeline writes the traceback to the step's log and prints only the message
             exit_with_error(problem)
         raise
     mlflow.end_run()
@@ -77,7 +77,7 @@ def _open_run(args: argparse.Namespace, folder: Path) -> Iterator[StepRun]:
 
 
 def _fail(run: StepRun, problem: StepError | None, unexpected: str) -> None:
-    """Put the message on the run, as tag and description, and end it."""
+    """Set the message as tag and description of the run, and end the run."""
     with suppress(MlflowException, OSError):
         run.client.set_tag(
             run.run_id, lineage.ERROR, (format_error(problem) if problem else hide_secrets_in_text(unexpected))[:5000]

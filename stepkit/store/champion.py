@@ -1,4 +1,4 @@
-"""The registered model's versions by alias: champion, challenger and previous."""
+"""Versions of the registered model by alias: champion, challenger and previous."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ CHALLENGER = "challenger"
 PREVIOUS = "previous"
 
 WITHDRAWN = "withdrawn"
-"""Tag of a version: a person took it back, or put another in its place; no pipeline makes it champion again."""
+"""Tag of a version that someone withdrew or replaced by hand; a pipeline never promotes it again."""
 
 HISTORY = "champion_history"
-"""Tag of a version: when it became champion or was withdrawn, by whom and why; a line for each time."""
+"""Tag of a version with one line for each promotion or withdrawal: time, actor and reason."""
 
 THE_GATE = "the gate"
 _BY_THE_GATE = re.compile(rf"UTC: champion(?: instead of version \d+)?, by {THE_GATE}: .*\Z")
-"""The last line in the history of a champion that the gate chose."""
+"""Last line in the history of a champion that the gate promoted."""
 
 _NONE_YET = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
-    """Return the version with the alias `champion`, or None if there is no such model or alias."""
+    """Return the version with the alias `champion`, or None if the model or the alias does not exist."""
     return find_version_by_alias(client, model_name, CHAMPION)
 
 
 def find_version_by_alias(client: MlflowClient, model_name: str, alias: str) -> ModelVersion | None:
-    """Return the version with an alias, None without such a model or alias; raise MlflowException if unknown."""
+    """Return the version with an alias, or None if the model or the alias does not exist.
+
+    Raises:
+        MlflowException: the registry could not be read.
+    """
     try:
         return client.get_model_version_by_alias(model_name, alias)
     except MlflowException as error:
-        # for the alias of a missing model, MLflow's server with accounts refuses everyone but an admin
+        # For the alias of a missing model, an MLflow server with accounts refuses everyone except an admin.
         if error.error_code in _NONE_YET or (is_refused(error) and not _has_model(client, model_name)):
             return None
         raise
@@ -53,25 +57,33 @@ def _has_model(client: MlflowClient, model_name: str) -> bool:
 
 
 def find_training_run(version: ModelVersion) -> str:
-    """Return the run that trained a version, "" if unknown; for files registered by hand, as their MLmodel notes it."""
+    """Return the id of the run that trained a version, or "" if unknown.
+
+    For a version without a run, registered by hand from files, the id is read from their MLmodel file.
+    """
     if version.run_id:
         return str(version.run_id)
-    from mlflow.models import get_model_info  # takes its time to load, and most versions have a run
+    from mlflow.models import get_model_info  # slow to import, and most versions have a run
 
-    with handle_missing(None, Exception):  # a damaged file: each library raises its own
+    with handle_missing(None, Exception):  # for a damaged file each library raises its own error
         return str(get_model_info(f"models:/{version.name}/{version.version}").run_id or "")
     return ""
 
 
 def find_version_data_set(client: MlflowClient, version: ModelVersion) -> DataSet:
-    """Return the data set of a version: the one that its tags name, else that of its training run."""
-    tagged = read_data_set(version.tags)
-    return tagged if tagged.name else find_data_set(client, find_training_run(version))
+    """Return the data set in a version's tags, else the data set of its training run."""
+    data_set = read_data_set(version.tags)
+    return data_set if data_set.name else find_data_set(client, find_training_run(version))
 
 
 @dataclass(frozen=True)
 class OtherDataSet:
-    """A champion of another data set than the model's, in words; why it may give way all the same, "" if it stays."""
+    """Difference between the champion's data set and the new model's.
+
+    Attributes:
+        words: the difference, in words.
+        why_replaceable: the reason why the champion may be replaced all the same; "" if it may not.
+    """
 
     words: str
     why_replaceable: str
@@ -80,21 +92,20 @@ class OtherDataSet:
 def find_other_data_set(
     client: MlflowClient, champion: ModelVersion, ours: DataSet, asked_for: bool = False
 ) -> OtherDataSet | None:
-    """Return how the champion's data set differs from `ours`; None if it does not, or if one of both is unknown.
+    """Return the difference between the champion's data set and `ours`, or None if equal or if either is unknown.
 
-    Args:
-        asked_for: the caller wants to replace a champion of another data set.
+    With `asked_for`, a champion of another data set may be replaced.
     """
-    theirs = find_version_data_set(client, champion)
-    if not (theirs.name and ours.name) or theirs.name == ours.name:
+    data_set = find_version_data_set(client, champion)
+    if not (data_set.name and ours.name) or data_set.name == ours.name:
         return None
     why = "register.replace_data_set is true" if asked_for else ""
-    if not why and theirs.synthetic and not is_promoted_by_hand(champion):
-        why = "no row of it is real"
-    words = f"the champion (version {champion.version}) is of another data set ({theirs.name}, not {ours.name})"
+    if not why and data_set.synthetic and not is_promoted_by_hand(champion):
+        why = "its data are synthetic"
+    words = f"the champion (version {champion.version}) is of another data set ({data_set.name}, not {ours.name})"
     return OtherDataSet(words, why)
 
 
 def is_promoted_by_hand(champion: ModelVersion) -> bool:
-    """Return whether a person made it champion: its history does not end with a move by the gate."""
+    """Return whether someone promoted the champion by hand: its history does not end with a line of the gate."""
     return not _BY_THE_GATE.search(champion.tags.get(HISTORY, ""))

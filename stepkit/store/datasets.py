@@ -1,4 +1,4 @@
-"""A table as an MLflow dataset: name, digest and source, shown with the run that read it."""
+"""MLflow datasets for tables: name, digest and source, which MLflow shows with the run that read the table."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 DIGEST_LENGTH = 16
-"""Hex digits of the sha256 that stand as the dataset's digest; MLflow takes 36 characters at most."""
+"""Hex digits of the sha256 that form the dataset's digest; MLflow accepts at most 36 characters."""
 
 
 class RunArtifactSource(DatasetSource):  # type: ignore[misc]  # MLflow does not type its base class
-    """An artifact of a run (runs:/ID/NAME); MLflow has dataset sources for stores, but none for runs."""
+    """Artifact of a run (runs:/ID/NAME) as a dataset source; MLflow has sources for stores, but not for runs."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -28,6 +28,7 @@ class RunArtifactSource(DatasetSource):  # type: ignore[misc]  # MLflow does not
         return "runs"
 
     def load(self, dst_path: str | None = None) -> str:
+        """Download the artifact and return its local path."""
         return str(mlflow.artifacts.download_artifacts(self.uri, dst_path=dst_path))
 
     @staticmethod
@@ -39,24 +40,27 @@ class RunArtifactSource(DatasetSource):  # type: ignore[misc]  # MLflow does not
         return cls(raw_source)
 
     def to_dict(self) -> dict[str, str]:
+        """Return the fields, as MLflow stores them."""
         return {"uri": self.uri}
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, str]) -> Self:
+        """Return the source with these fields."""
         return cls(source_dict["uri"])
 
 
-register_dataset_source(RunArtifactSource)  # type: ignore[arg-type]  # MLflow takes the class, and says instance
+register_dataset_source(RunArtifactSource)  # type: ignore[arg-type]  # MLflow expects a class but declares an instance
 
 
 class TableDataset(PandasDataset):  # type: ignore[misc]  # MLflow does not type its base class
-    """A pandas dataset whose schema is read off the column types.
+    """Pandas dataset whose schema is derived from the column types.
 
-    MLflow's own looks at every value for gaps: a second for 30,000 rows, minutes for millions.
+    MLflow would search every value for missing ones: a second for 30,000 rows, minutes for millions.
     """
 
     @property
     def schema(self) -> Schema:
+        """Columns with their MLflow types."""
         columns: list[ColSpec | TensorSpec] = [
             ColSpec(_to_data_type(dtype), str(name), required=False) for name, dtype in self.df.dtypes.items()
         ]
@@ -64,6 +68,7 @@ class TableDataset(PandasDataset):  # type: ignore[misc]  # MLflow does not type
 
     @property
     def profile(self) -> dict[str, int]:
+        """Numbers of rows and of values."""
         return {"num_rows": len(self.df), "num_elements": int(self.df.size)}
 
 
@@ -73,12 +78,12 @@ def _to_data_type(dtype: Any) -> DataType:
 
 
 def to_dataset(table: pd.DataFrame, name: str, sha256: str, source: str) -> TableDataset:
-    """Describe `table` (n rows) as the dataset `name` that came from `source` (runs:/ID/NAME, URL or path)."""
+    """Return the dataset `name` for `table`, which came from `source` (runs:/ID/NAME, URL or path)."""
     try:
         with warnings.catch_warnings():
-            # MLflow registers the source of local files twice, and says so for every path
+            # MLflow registers the source of local files twice and warns about that for every path.
             warnings.simplefilter("ignore", UserWarning)
             resolved = resolve_dataset_source(source)
     except MlflowException:
-        resolved = RunArtifactSource(source)  # an address of a kind that MLflow does not know is still worth keeping
+        resolved = RunArtifactSource(source)  # record the source even if MLflow does not know this kind of URL
     return TableDataset(table, source=resolved, name=name, digest=sha256[:DIGEST_LENGTH])

@@ -1,4 +1,4 @@
-"""The address of a registered model: models:/NAME@ALIAS or models:/NAME/VERSION, and the version that one means."""
+"""URIs of registered models: models:/NAME@ALIAS or models:/NAME/VERSION, and the version behind a URI."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<versio
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version of a registered model.
+    """Version of a registered model.
 
     Attributes:
-        source: tells it from one of the same number in another registry.
-        run_id: the run that logged it; "" if that is not known.
+        source: distinguishes the version from one with the same number in another registry.
+        run_id: the run that logged the model; "" if unknown.
     """
 
     name: str
@@ -26,4 +26,5 @@ class RegisteredVersion:
 
     @property
     def uri(self) -> str:
+        """URI of exactly this version."""
         return f"models:/{self.name}/{self.version}"

@@ -1,4 +1,4 @@
-"""What check_data compares with: a pinned artifact or file, or the training data of the current champion."""
+"""Reference of check_data: a pinned artifact or file, or the training data of the current champion."""
 
 from __future__ import annotations
 
@@ -19,51 +19,49 @@ from stepkit.store.lineage import (
 )
 
 NO_REFERENCE = "none"
-"""What stands for an address where nothing is to be compared: a retraining after drift differs, and may."""
+"""Value that switches the comparison off, for example for a retraining after drift."""
 
 WITHOUT_REFERENCE = (
-    f"Compare with nothing: data.reference_dataset={NO_REFERENCE}; "
-    "or with a table: data.reference_dataset=runs:/ID/NAME."
+    f"Run without a reference (data.reference_dataset={NO_REFERENCE}), "
+    "or with another table (data.reference_dataset=runs:/ID/NAME)."
 )
-"""The way on where the reference is missing, or where the data differ from it and may."""
+"""Next command if the reference is missing, or if the data differ from it for a good reason."""
 
 
 def find_reference(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
-    """Return where the reference is and "", or "" and the reason why there is none.
+    """Return the URI or path of the reference and "", or "" and the reason why there is no reference.
 
-    Args:
-        sample: address of the sample (runs:/ID/NAME).
-        reference: an address (runs:/ID/NAME or a path), taken as it is, or a plain name, looked up behind the champion;
-            the sample's own name is never a file, whatever lies about in the repository. "none" for no reference.
+    `sample` is an artifact (runs:/ID/NAME). `reference` is "none", an artifact, a file, or the name of an artifact in
+    the champion's lineage; the sample's own name never means a file.
 
     Raises:
-        BadParameter: an address of another kind, or of nothing.
-        UpstreamMissing: the champion was trained without such an artifact, or its lineage cannot be read.
+        BadParameter: no such file, or a URL of another kind.
+        UpstreamMissing: the champion's training data are unknown or were deleted.
     """
     if reference == NO_REFERENCE:
-        return "", "no reference: it was asked for none"
+        return "", f"no reference: data.reference_dataset is {NO_REFERENCE}"
     if reference.startswith("runs:/"):
         return reference, ""
     if reference != parse_artifact_name(sample) and Path(resolve_path(reference)).is_file():
         return resolve_path(reference), ""
     if "://" in reference or Path(reference).is_absolute():
         raise BadParameter(
-            f"no reference at '{reference}'. Set data.reference_dataset to an artifact's address (runs:/ID/NAME), or "
-            "to the path of a file."
+            f"data.reference_dataset: no file '{reference}'. Set it to an artifact (runs:/ID/NAME) or to the path of "
+            "an existing file."
         )
     champion = find_champion(client, model_name)
     if champion is None:
         return "", "no reference: there is no champion yet"
-    if other := find_other_data_set(client, champion, find_data_set(client, parse_run_id(sample))):
-        return "", f"no reference: {other.words}"
-    trained_by = find_training_run(champion)
-    holder = find_upstream(client, trained_by, reference)
-    if holder is None:
+    if difference := find_other_data_set(client, champion, find_data_set(client, parse_run_id(sample))):
+        return "", f"no reference: {difference.words}"
+    run_id = find_training_run(champion)
+    upstream_id = find_upstream(client, run_id, reference)
+    if upstream_id is None:
         raise UpstreamMissing(
-            f"the champion (version {champion.version}, run {trained_by or 'unknown'}): its training data "
+            f"the champion (version {champion.version}, run {run_id or 'unknown'}): its training data "
             f"'{reference}' are not in the store. {WITHOUT_REFERENCE}"
         )
-    address = make_artifact_uri(holder, reference)
-    if fetch_digest(client, address) == fetch_digest(client, sample):
-        return "", f"no reference: the champion (version {champion.version}) was trained on this very data"
-    return address, ""
+    uri = make_artifact_uri(upstream_id, reference)
+    if fetch_digest(client, uri) != fetch_digest(client, sample):
+        return uri, ""
+    return "", f"no reference: the champion (version {champion.version}) was trained on the same data"

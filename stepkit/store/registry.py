@@ -1,4 +1,4 @@
-"""The registry: an address of a model -> its name and exact version, asked once."""
+"""Look-up in the registry: the exact version behind the URI of a model."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from stepkit.store.champion import find_version_by_alias
 from stepkit.store.model_address import ADDRESS, ADDRESSES, DEFAULT_ADDRESS, RegisteredVersion
 
 
-def get_registered_version(address: str) -> RegisteredVersion:
-    """Return the version that an address means now; raise BadParameter, MlflowException if the registry is away."""
-    found = ADDRESS.fullmatch(address)
-    if not found:
+def get_registered_version(uri: str) -> RegisteredVersion:
+    """Return the version that a model URI means now.
+
+    Raises:
+        BadParameter: not a URI of a registered model, or no such model, alias or version.
+        MlflowException: the registry could not be read.
+    """
+    parts = ADDRESS.fullmatch(uri)
+    if not parts:
         raise BadParameter(
-            f"model '{address}' is no address of a registered model. Type {ADDRESSES}, as in -P model={DEFAULT_ADDRESS}"
+            f"model '{uri}': not a registered model. Use {ADDRESSES}, for example -P model={DEFAULT_ADDRESS}"
         )
-    # files of a few bytes each: bars for them would hide the one that counts
     tracking.connect()
     client = MlflowClient()
     unknown = BadParameter(
-        f"model '{address}' is not in the registry {hide_secrets(get_tracking_uri())}. Type 'make run' to train and "
-        "register one, or name another one: -P model=models:/NAME@ALIAS (MLFLOW_TRACKING_URI names the registry)."
+        f"model '{uri}' is not in the registry {hide_secrets(get_tracking_uri())}. Run 'make run' to train and "
+        "register a model, or choose another model: -P model=models:/NAME@ALIAS (registry: MLFLOW_TRACKING_URI)."
     )
     with tracking.handle_missing(lambda _: unknown):
-        if found["alias"]:
-            version = find_version_by_alias(client, found["name"], found["alias"])
+        if parts["alias"]:
+            version = find_version_by_alias(client, parts["name"], parts["alias"])
         else:
-            version = client.get_model_version(found["name"], found["version"])
+            version = client.get_model_version(parts["name"], parts["version"])
     if version is None:
         raise unknown
     source = f"{version.run_id} {version.source}"

@@ -1,7 +1,7 @@
-"""Locations of artifacts in an MLflow store on SQLite, and a store that was moved.
+"""Artifact locations in an MLflow store on SQLite, updated after the store was moved.
 
-MLflow writes absolute paths into its store, so a store that moves with its folder would still write to the old one.
-Needs Python alone.
+MLflow stores absolute paths, so a store that was moved with its folder would still write to the old folder.
+Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stepkit.paths import ARTIFACTS, to_artifact_location, to_artifact_path
 
 WAIT_SECONDS = 20.0
 ELSEWHERE = "elsewhere"
-"""Where a backup keeps artifacts that were not in a folder `mlruns`."""
+"""Folder of a backup for artifacts that were not in a folder `mlruns`."""
 
 EXPERIMENT, RUNNING = "experiment", "RUNNING"
 LOCATIONS = [
@@ -30,26 +30,26 @@ LOCATIONS = [
 
 
 def relocate_store(store: Path) -> int:
-    """Let the locations of a store name `mlruns` next to it, in one transaction; return how many have changed.
+    """Point the locations of a store to `mlruns` next to it, in one transaction; return the number of changes.
 
     New artifacts are always written there. The location of existing artifacts changes only if the same artifacts
     exist there.
 
     Raises:
-        sqlite3.Error: not a store of MLflow's, or it must be changed and cannot be written.
+        sqlite3.Error: the file is not an MLflow store, or a change is needed and the file is not writable.
     """
-    here = f"{store.parent / ARTIFACTS}/"
+    prefix = f"{store.parent / ARTIFACTS}/"
     with closing(sqlite3.connect(store, timeout=WAIT_SECONDS)) as connection, connection:
         for select, update in LOCATIONS:
             for row, location, owner in connection.execute(select).fetchall():
-                path = None if not location or location.startswith(here) else to_artifact_path(location)
-                if path and (place := _find_new_path(path, owner, store.parent)):
-                    connection.execute(update, (to_artifact_location(place), row))
+                path = None if not location or location.startswith(prefix) else to_artifact_path(location)
+                if path and (new_path := _find_new_path(path, owner, store.parent)):
+                    connection.execute(update, (to_artifact_location(new_path), row))
         return connection.total_changes
 
 
 def get_artifact_suffix(path: Path) -> str:
-    """Return the part of a path behind its last `mlruns`: the ids there differ, so one folder can hold all."""
+    """Return the part of a path after its last `mlruns`. It contains ids, so one folder can hold all artifacts."""
     parts = path.parts
     if ARTIFACTS in parts:
         return "/".join(parts[len(parts) - parts[::-1].index(ARTIFACTS) :])
@@ -57,15 +57,16 @@ def get_artifact_suffix(path: Path) -> str:
 
 
 def _find_new_path(path: Path, owner: str, folder: Path) -> Path | None:
-    here = folder / ARTIFACTS / get_artifact_suffix(path)
-    if path == here:
+    target = folder / ARTIFACTS / get_artifact_suffix(path)
+    if path == target:
         return None
-    if here.exists():
-        return here
+    if target.exists():
+        return target
     if owner == EXPERIMENT and path.parent.name == ARTIFACTS:
-        # earlier code wrote into the folder of the step that made the store
-        return here if not path.exists() or (path.parents[1] / "MLproject").is_file() else None
+        # Earlier releases wrote into the folder of the step that created the store.
+        return target if not path.exists() or (path.parents[1] / "MLproject").is_file() else None
     if owner == RUNNING and ARTIFACTS in path.parts and not path.exists():
-        return here
-    step = folder / path.parts[len(path.parts) - len(here.relative_to(folder).parts) - 1] / here.relative_to(folder)
-    return step if not path.exists() and step.exists() else None
+        return target
+    suffix = target.relative_to(folder)
+    step_path = folder / path.parts[len(path.parts) - len(suffix.parts) - 1] / suffix
+    return step_path if not path.exists() and step_path.exists() else None

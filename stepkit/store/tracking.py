@@ -1,4 +1,4 @@
-"""Which tracking server is used, and whether it answers."""
+"""Connection to the tracking store: choose it, check it, and translate its errors into messages."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ log = logging.getLogger("stepkit.store.tracking")
 
 DEFAULT_URI = make_sqlite_url(ROOT / "mlflow.db")
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow tries 7 times, for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow waits 120 for each answer, as often as it retries
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow would retry 7 times, for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow would wait 120 for each attempt
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of files of a few bytes
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # of every run
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # most files have a few bytes
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # MLflow would print a URL for every run
 }
-"""Variables that every command which uses the tracking server sets for MLflow, unless the user did."""
+"""Environment variables that every command sets for MLflow, unless the user has set them."""
 
 _LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError, TrackingUnreachable)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -56,35 +56,35 @@ _SIGNS = {
         "API request to", "Max retries exceeded", "Connection refused", "500 Server Error", "507 Server Error",
     ),
 }  # fmt: skip
-"""Words of those errors of which MLflow keeps the text alone: of a download, and of an answer that is not JSON."""
+"""Texts of errors of which MLflow keeps only the message: a failed download, or a response that is not JSON."""
 
 _OPENING = threading.Lock()
 
 
 def connect(configured: str | None = None, run_id: str = "") -> str:
-    """Choose the tracking URI, see that it answers, and hand it to MLflow.
+    """Choose the tracking URI, verify that the store responds, and set it for MLflow; return the URI.
 
     Args:
-        configured: `main.mlflow_tracking_url`; wins over MLFLOW_TRACKING_URI, which wins over the
-            SQLite file in the repository root.
-        run_id: the run that `mlflow run` has made for this process, if the environment does not name it any more.
+        configured: `main.mlflow_tracking_url`, which overrides MLFLOW_TRACKING_URI; the default is the SQLite file in
+            the repository root.
+        run_id: the run that `mlflow run` created for this process, if it is no longer in the environment.
 
     Raises:
-        TrackingUnreachable: a server or database that does not answer.
-        TrackingRefused: a server that does not take this account.
-        StoreUnusable: a database file that cannot be opened or written.
-        BadParameter: `mlflow run` was typed elsewhere with a relative address, or a path that MLflow misreads.
+        TrackingUnreachable: the server or database does not respond.
+        TrackingRefused: the server does not accept this account.
+        StoreUnusable: the database file cannot be opened or written.
+        BadParameter: `mlflow run` was started in another folder with a relative URL, or MLflow would misread the path.
     """
     _prepare_mlflow()
     forbid_pickles()
-    given = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    uri = resolve_store_url(given)
+    chosen = configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = resolve_store_url(chosen)
     file = find_sqlite_file(uri)
     launched = not configured and (run_id or "MLFLOW_RUN_ID" in os.environ)
-    if launched and file and not file.is_file() and "////" not in given:
+    if launched and file and not file.is_file() and "////" not in chosen:
         raise BadParameter(
-            f"MLFLOW_TRACKING_URI: {given} is relative to the folder where `mlflow run` was typed, and means another "
-            f"file here. Give the whole path: sqlite:////FOLDER/{file.name}"
+            f"MLFLOW_TRACKING_URI: {chosen} is relative to the folder where `mlflow run` was started, not to the "
+            f"folder of the step. Give the whole path: sqlite:////FOLDER/{file.name}"
         )
     is_database = "sql" in uri.partition("://")[0]
     if uri.startswith(("http://", "https://")):
@@ -106,58 +106,58 @@ def _prepare_mlflow() -> None:
     for name in ("mlflow", "alembic"):
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.WARNING))
-    # it logs each error of a database with its traceback, and raises it too
+    # This module of MLflow logs each database error with a traceback before it raises the error.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _open_store(uri: str, file: Path | None) -> None:
-    """Open a store with `mlruns` next to its file (for another database: in the repository)."""
+    """Open a store with `mlruns` next to its file, or in the repository for a database server."""
     folder = file.parent if file else ROOT
     verify_mlflow_path(folder)
     _open_in_folder(uri, folder)
     if not file:
         return
-    if (stray := Path(quote(str(folder)))) != folder:
-        with suppress(OSError):  # MLflow's command line makes an empty folder by the encoded name of its own
-            os.removedirs(stray)
+    if (encoded_folder := Path(quote(str(folder)))) != folder:
+        with suppress(OSError):  # MLflow's command line creates an empty folder with the encoded name
+            os.removedirs(encoded_folder)
     try:
-        if moved := relocate_store(file):
-            log.warning("%s was moved: %d locations of artifacts now name %s", file.name, moved, folder)
+        if changes := relocate_store(file):
+            log.warning("%s was moved: %d artifact locations now point to %s", file.name, changes, folder)
     except sqlite3.Error as error:
         raise checks.make_unusable_error(file, error) from error
 
 
 @cache
 def _open_in_folder(uri: str, folder: Path) -> None:
-    """Open a store in `folder`: the working directory of that moment is the place of its artifacts in this process."""
+    """Open a store in `folder`, because MLflow keeps its artifacts in the working directory of that moment."""
     with _OPENING, chdir(folder):
         MlflowClient(uri)
 
 
 def forbid_pickles() -> None:
-    """A pickle in a model runs what it likes when it is loaded; our own models have none."""
+    """Forbid MLflow to load pickles, which can run any code; our own models have none."""
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 
 
 def stop_retrying(error: BaseException) -> None:
-    """After a server that is gone, let what is left to do (ending runs) try once instead of waiting again and again."""
+    """Switch retries off if `error` says that the server is unreachable, so that the remaining calls fail at once."""
     if is_unreachable(error):
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
 
 def end_active_run(status: str) -> None:
-    """End the active run; if the server is the trouble, the first error is the one to show, not this one."""
+    """End the active run; ignore a failure of the server, because the first error is the one to report."""
     with suppress(MlflowException, OSError):
         mlflow.end_run(status)
 
 
 def is_refused(error: BaseException) -> bool:
-    """Return whether `error` of an MLflow call says that this account is unknown or may not do that."""
+    """Return whether an error of MLflow means that the account is unknown or lacks permission."""
     return _find_status(error) in _REFUSED or _has_sign(error, TrackingRefused)
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Return whether `error` of an MLflow call says that the server is away or in trouble, not: no such thing."""
+    """Return whether an error of MLflow means that the server is unreachable or failing, not a missing item."""
     if isinstance(error, requests.HTTPError):
         return (_find_status(error) or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
     if any(
@@ -178,15 +178,15 @@ def _find_status(error: BaseException) -> int | None:
 
 
 def _is_connection_lost(error: BaseException | None) -> bool:
-    """Whether an error of psycopg is about the line to PostgreSQL: an answer of the server has an SQLSTATE."""
+    """Return whether an error of psycopg is about the connection: an error of the PostgreSQL server has an SQLSTATE."""
     return error is not None and getattr(error, "sqlstate", "") is None
 
 
 def retry_races(call: Callable[[], object]) -> None:
-    """Make a call that writes to MLflow's store, again if it is refused, a few times; raise its last MlflowException.
+    """Call a function that writes to MLflow's store, up to 10 times; raise its last MlflowException.
 
-    The store looks whether it knows a name (a table, an alias, a tag) and enters it in two steps; of two processes
-    that do so at the same moment one is refused. At the next try the name is known.
+    The store looks up a name (of a table, an alias, a tag) and inserts it in a second step, so one of two simultaneous
+    processes fails. Its next attempt finds the name.
     """
     for tries_left in reversed(range(10)):
         try:
@@ -199,10 +199,9 @@ def retry_races(call: Callable[[], object]) -> None:
 
 
 def to_store_error(error: BaseException, last_resort: bool = False) -> StepError | None:
-    """Return the error to show if the store or a disk cannot be used, or None: there is no such thing in the store.
+    """Return the error to raise if the store or a disk is unusable, or None if an item is missing in the store.
 
-    Args:
-        last_resort: nothing else is left to handle `error`, so any other error of MLflow is a trouble too.
+    With `last_resort`, nothing else handles the error, so any other error of MLflow is translated too.
     """
     if isinstance(error, TrackingUnreachable | TrackingRefused | ArtifactsNotStored | StoreUnusable | StoreFailed):
         return error
@@ -215,31 +214,31 @@ def to_store_error(error: BaseException, last_resort: bool = False) -> StepError
         return checks.make_unusable_error(store, cause)
     if last_resort and isinstance(error, MlflowException):
         reason = checks.to_one_line(error)
-        return StoreFailed(f"the tracking store {store}: {reason}. Correct it and run the same command again.")
+        return StoreFailed(f"the tracking store {store}: {reason}. Fix this, then run the same command again.")
     return to_disk_error(error)
 
 
 def _make_unreachable_error(error: BaseException, server: str) -> StepError:
     if "/mlflow-artifacts/" in str(error):
-        with suppress(TrackingUnreachable):  # a server that cannot write a file may hang up before it has read it all
+        with suppress(TrackingUnreachable):  # a server that cannot write a file may close the connection early
             checks.verify_server(mlflow.get_tracking_uri())
             return ArtifactsNotStored(
-                f"the tracking server {server} could not store an artifact: its disk is full, or it may not write "
-                "there; its log says which. Make room and run the same command again; nothing was marked current."
+                f"the tracking server {server} could not store an artifact: its disk is full or not writable (see its "
+                "log). Nothing was marked current. Free space, then run the same command again."
             )
     return TrackingUnreachable(
-        f"the tracking server {server} went away in the middle ({type(error).__name__}). "
-        "Nothing was marked current; run the same command again when it is back."
+        f"the tracking server {server} stopped responding ({type(error).__name__}). "
+        "Nothing was marked current. Start it, then run the same command again."
     )
 
 
 @contextmanager
 def handle_missing(problem: Callable[[Exception], Exception] | None = None, *more: type[Exception]) -> Iterator[None]:
-    """Leave the block where a look-up fails because the thing is missing; raise again if the store cannot be used.
+    """Leave the block if a look-up in it fails because an item is missing; re-raise if the store is unusable.
 
     Args:
-        problem: makes the error to raise instead of leaving quietly.
-        more: further errors, besides those of MLflow and of files, that mean a missing or unusable thing.
+        problem: function that returns the error to raise instead; None to leave the block without an error.
+        more: further error classes that mean a missing or unusable item, besides those of MLflow and of files.
     """
     kinds: tuple[type[Exception], ...] = (MlflowException, OSError, *more)
     try:

@@ -1,4 +1,4 @@
-"""The description of a data set: its target, its columns, and what is known of their values (data/*.yaml)."""
+"""Description of a data set (data/*.yaml): its target, its columns and their expected values."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from stepkit.errors import BadParameter
 
 COLUMNS_ARTIFACT = "columns.yaml"
-"""Every step that publishes a table publishes this file beside it, so that the next step knows the columns."""
+"""Every step that publishes a table also publishes this artifact, so that the next step knows the columns."""
 
 TYPE_TRIED = re.compile(r"literal\[|constrained-|function-|(int|float|str|bool|none|list|dict)\b")
-"""How pydantic calls one of several types that a value may have; it stands behind the key."""
+"""Pydantic's name for one of several allowed types; it follows the key in the location of a problem."""
 
-Code = StrictInt | StrictFloat | StrictStr  # strict: YAML reads an unquoted yes as a boolean, which no row holds
+Code = StrictInt | StrictFloat | StrictStr  # strict, because YAML reads an unquoted yes as a boolean
 ColumnType = Literal["integer", "float", "text"]
 
 
 class Strict(BaseModel):
+    """Immutable pydantic model that rejects unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Column(Strict):
-    """One input column: how it is stored (`type`), how the model takes it (`role`), what may stand in it.
+    """Input column: storage type (`type`), use in the model (`role`) and allowed values.
 
     Attributes:
-        label: its name for people, in plots and tables; `labels`: those of its codes.
-        slice_by: true to look at the model per code, limits of bands ([30, 40]) to look at it per band.
+        label: display name in plots and tables; `labels` are the display names of the codes.
+        slice_by: true for one slice per code; for a numeric column the limits of its bands, such as [30, 40].
     """
 
     type: ColumnType = "integer"
@@ -48,41 +50,41 @@ class Column(Strict):
     @model_validator(mode="after")
     def _verify_role(self) -> Self:
         if self.type == "text" and self.role != "categorical":
-            raise ValueError(
-                "a text column must have role: categorical; free text, a name or a date no model takes: remove its line"
-            )
+            raise ValueError("a text column must have role: categorical. Free text, names or dates: remove its line")
         return self
 
     @model_validator(mode="after")
     def _verify_slices(self) -> Self:
         if self.slice_by is True and self.role != "categorical":
-            raise ValueError("slice_by: true is for codes; a numeric column takes the limits of its bands: [30, 40]")
+            raise ValueError(
+                "slice_by: true needs codes. Give a numeric column the limits of its bands: slice_by: [30, 40]"
+            )
         if self.bands and (self.role == "categorical" or sorted(set(self.bands)) != self.bands):
-            raise ValueError("slice_by takes rising limits of bands, for a numeric column")
+            raise ValueError("slice_by: the limits of bands must rise, and the column must be numeric")
         return self
 
     @property
     def slices(self) -> bool:
-        """Whether the model is looked at per code or band of this column."""
+        """Whether the model is also measured on slices by this column."""
         return self.slice_by is not False and self.slice_by != []
 
     @property
     def bands(self) -> list[float]:
+        """Limits of the bands of a numeric column."""
         return [] if isinstance(self.slice_by, bool) else self.slice_by
 
     def get_label(self, value: str) -> str:
-        """The name of a code for people; the code itself if it has none."""
+        """Return the display name of a code, or the code itself if it has none."""
         return {str(code): text for code, text in self.labels.items()}.get(value, value)
 
 
 class Columns(Strict):
-    """The columns of one data set, and the target before (`source_target`) and after preprocess (`target`).
+    """Columns of a data set, with the target before (`source_target`) and after (`target`) preprocess.
 
     Attributes:
-        licence: under which the data may be used; `limits`: what nobody should read into them. For people: both
-            stand in the model card of a run's report.
-        duplicates: drop if identical rows are copies of one case, keep if they are cases; None: keep, with a warning.
-        synthetic: no row is real; a champion of such a data set gives way to a model of any other one.
+        licence: licence of the data. The model card in the report shows it, together with the `limits` of the data.
+        duplicates: drop if identical rows are copies, keep if they are separate cases; None: keep with a warning.
+        synthetic: true if no row is real; a champion of such a data set may be replaced by a model of any other.
     """
 
     name: str = ""
@@ -102,51 +104,55 @@ class Columns(Strict):
     def _verify_names(self) -> Self:
         for name in (self.source_target, self.target, self.id_column):
             if name in self.columns:
-                raise ValueError(f"'{name}' is the target or the id, so it cannot be an input column too")
+                raise ValueError(f"'{name}' is the target or the id column and cannot be an input column")
         return self
 
     @property
     def names(self) -> list[str]:
-        """Input columns in their order, without the target."""
+        """Names of the input columns, in order."""
         return list(self.columns)
 
     @property
     def numeric(self) -> list[str]:
+        """Names of the numeric input columns."""
         return [name for name, column in self.columns.items() if column.role == "numeric"]
 
     @property
     def categorical(self) -> list[str]:
+        """Names of the categorical input columns."""
         return [name for name, column in self.columns.items() if column.role == "categorical"]
 
     @property
     def text(self) -> list[str]:
+        """Names of the input columns that are stored as text."""
         return [name for name, column in self.columns.items() if column.type == "text"]
 
     @property
     def classes(self) -> dict[int | str, int]:
-        """The target's values in the source, and the 0 or 1 that they become."""
+        """Class (0 or 1) of each value of the target in the source."""
         return {self.negative: 0, self.positive: 1}
 
     @property
     def class_names(self) -> tuple[str, str]:
-        """The target's values in the source, as people know them: that of class 0, that of class 1."""
+        """Values of the target in the source: of class 0, of class 1."""
         return str(self.negative), str(self.positive)
 
     def to_yaml(self) -> str:
+        """Return the description as YAML, without defaults."""
         return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
 
 
 def parse_columns(settings: dict[str, Any], where: str) -> Columns:
-    """Return the columns of a data set's settings; raise BadParameter that names a wrong key and `where`."""
+    """Return the columns in a data set's settings; raise BadParameter that names the source (`where`) and the key."""
     if "columns" not in settings:
-        raise BadParameter(f"{where} describes no columns; name a file like data/uci.yaml that has 'columns:'.")
+        raise BadParameter(f"{where}: no key 'columns'. Use a data set description such as data/uci.yaml.")
     for key in settings.keys() - Columns.model_fields.keys():
-        # a data set has keys of other rooms too, and each of those is known to be none of these
+        # A data set also has keys of other schemas, so only a key that resembles one of this schema is a mistake.
         if (close := _find_close_key(str(key), Columns)) and close not in settings:
-            raise BadParameter(f"{where}: there is no key '{key}'; did you mean {close}?")
-    known = {key: settings[key] for key in Columns.model_fields if key in settings}
+            raise BadParameter(f"{where}: unknown key '{key}'; did you mean {close}?")
+    values = {key: settings[key] for key in Columns.model_fields if key in settings}
     try:
-        return Columns(**known)
+        return Columns(**values)
     except ValueError as error:
         raise BadParameter(
             f"{where}: {format_first_problem(error)}{suggest_key(getattr(error, 'errors', list)())}"
@@ -154,7 +160,7 @@ def parse_columns(settings: dict[str, Any], where: str) -> Columns:
 
 
 def suggest_key(problems: list[Any]) -> str:
-    """Return the known key that a mistyped one, the first of pydantic's problems, may mean; else an empty text."""
+    """Return " (did you mean ...?)" if the first of pydantic's problems is an unknown key, else an empty text."""
     if not problems or problems[0]["type"] != "extra_forbidden":
         return ""
     close = _find_close_key(str(problems[0]["loc"][-1]), Column)
@@ -166,25 +172,25 @@ def _find_close_key(typed: str, model: type[Strict]) -> str:
 
 
 def read_columns(path: Path) -> Columns:
-    """Return the columns that a YAML file describes; raise BadParameter if it does not, or not rightly."""
+    """Return the columns described in a YAML file; raise BadParameter if the description is missing or wrong."""
     try:
         return parse_columns(_read_with_defaults(path), path.name)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadParameter(f"{path.name} is not YAML: {error}") from error
+        raise BadParameter(f"{path.name}: not YAML: {error}") from error
     except (OSError, TypeError, RecursionError) as error:
-        raise BadParameter(f"{path.name}: defaults must be a list of other files next to it ({error}).") from error
+        raise BadParameter(f"{path.name}: defaults must list other files in the same folder ({error}).") from error
 
 
 def _read_with_defaults(path: Path) -> dict[str, Any]:
-    """The settings of a file after those of the files beside it that its `defaults` name, as Hydra composes them."""
-    own = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(own, dict):
-        raise BadParameter(f"{path.name} describes no columns: it is no mapping of keys to values.")
+    """Return the settings of a file merged over those of its `defaults`, as Hydra composes them."""
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise BadParameter(f"{path.name}: not a mapping of keys to values, so it describes no columns.")
     settings: dict[str, Any] = {}
-    for name in own.pop("defaults", []):
+    for name in loaded.pop("defaults", []):
         if name != "_self_":
             settings = _merge(settings, _read_with_defaults(path.with_name(f"{name}.yaml")))
-    return _merge(settings, own)
+    return _merge(settings, loaded)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -193,18 +199,18 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_first_problem(error: ValueError) -> str:
-    """Return one line for the first thing that a pydantic model did not accept: where and why."""
+    """Return the first problem of a pydantic model in one line: key and reason."""
     if not hasattr(error, "errors"):
         return str(error)
-    place, reason = locate_problem(error.errors())
-    return f"{place}: {reason}" if place else reason
+    key, reason = locate_problem(error.errors())
+    return f"{key}: {reason}" if key else reason
 
 
 def locate_problem(problems: list[Any]) -> tuple[str, str]:
-    """Return the key of the first problem, and what is wrong there; of a choice of types, what each would take."""
-    place, same = problems[0]["loc"], problems[:1]
-    if place and TYPE_TRIED.match(str(place[-1])):
-        place = place[:-1]
-        same = [one for one in problems if one["loc"][:-1] == place]
-    reasons = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in same)
-    return ".".join(str(part) for part in place), "; or ".join(reasons)
+    """Return the key of the first problem and its reason; for a choice of types, one reason per type."""
+    location, same_key = problems[0]["loc"], problems[:1]
+    if location and TYPE_TRIED.match(str(location[-1])):
+        location = location[:-1]
+        same_key = [problem for problem in problems if problem["loc"][:-1] == location]
+    reasons = dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in same_key)
+    return ".".join(str(part) for part in location), "; or ".join(reasons)

@@ -1,4 +1,4 @@
-"""Check of a YAML file as it is written, and of a data set's description (data/*.yaml) against its schema."""
+"""Checks of the spelling of a YAML file, and of a data set description (data/*.yaml) against its schema."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from stepkit.table.columns import locate_problem, suggest_key
 CODES = ("values", "positive", "negative")
 NAMES = ("name", "source_target", "target", "id_column")
 REFERENCE = (
-    "${ starts a reference to another key and ??? is a missing value: neither may be a name. Rename it in the table"
+    "${ starts a reference to another key and ??? is a missing value. Names cannot contain them: rename it in the table"
 )
 
 NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d*([eE][-+]\d+)?)?|\.\d+")
-"""The codes that every YAML reader takes for the number that they show; not 010 (octal), 1:30 (base 60), 1_000, 1e5."""
+"""Numbers that every YAML parser reads alike; excluded are 010 (octal), 1:30 (base 60), 1_000 and 1e5."""
 
 TEXT_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.0+|\.\d*[1-9])?")
-"""The same in a column of texts, where 1.10 is not 1.1."""
+"""The same for a text column, in which 1.10 and 1.1 differ."""
 
 LIKE_NUMBER = re.compile(r"[-+]?\.?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-"""A number for Hydra, and a text for PyYAML."""
+"""Values that Hydra reads as a number and PyYAML reads as a text."""
 
 ODD_NUMBER = re.compile(r"[-+]?(0[\dxb_].*|.*\d[:_]\d.*)")
 
 
 def verify_yaml(path: Path, schema: type[BaseModel] | None = None) -> None:
-    """Check a YAML file, and as a description if there is a `schema`, of which it may have some keys only.
+    """Verify that a YAML file is well-formed and, with a `schema`, that its values have the right types.
+
+    Keys of the schema may be missing.
 
     Raises:
-        BadParameter: not YAML, a key that occurs twice, a code that YAML reads as another value, or a value of the
+        BadParameter: the file is not YAML, a key occurs twice, a code is read as another value, or a value has the
             wrong type; the message names file and line.
     """
     raw = path.read_bytes()
@@ -62,10 +64,10 @@ def _explain(error: Any, raw: bytes) -> str:
     if isinstance(error, UnicodeDecodeError):
         problem = "the file is not UTF-8. Save it as UTF-8"
     elif "'\\t'" in problem or "\t" in line[: len(line) - len(line.lstrip())]:
-        problem = "a tab, which YAML does not take for a blank. Replace it by blanks"
+        problem = "a tab, which YAML does not accept as a space. Replace it by spaces"
     elif "${" in line and "'{'" in problem:
         problem = REFERENCE
-    elif type(error) is not yaml.MarkedYAMLError:  # the library's own have types of their own
+    elif type(error) is not yaml.MarkedYAMLError:  # errors of the library are of subclasses
         problem = f"not YAML: {problem}"
     return f"line {number + 1}: {problem}"
 
@@ -73,14 +75,14 @@ def _explain(error: Any, raw: bytes) -> str:
 def _iter_scalars(
     node: yaml.Node | None, key: str = "", column: str = ""
 ) -> Iterator[tuple[str, str, yaml.ScalarNode]]:
-    """Yield (its key, or nothing for a key itself; its column; the node) for each key and value below `node`."""
+    """Yield (key, column, node) for each key and value below `node`; the first is "" if the node is itself a key."""
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for name, value in node.value:
             if not isinstance(name, yaml.ScalarNode):
-                _reject(name, "a key is not a text")
+                _reject(name, "a key must be a text")
             if name.value in lines:
-                _reject(name, f"the key '{name.value}' is in line {lines[name.value]} too")
+                _reject(name, f"the key '{name.value}' is also in line {lines[name.value]}")
             lines[name.value] = name.start_mark.line + 1
             within = name.value if key == "columns" else column
             yield "", within, name
@@ -94,8 +96,8 @@ def _iter_scalars(
 
 def _verify_as_written(root: yaml.Node | None, scalars: list[tuple[str, str, yaml.ScalarNode]]) -> None:
     if not isinstance(root, yaml.MappingNode):
-        found = "a list" if isinstance(root, yaml.SequenceNode) else "one value" if root else "an empty file"
-        _reject(root, f"a description is a mapping of keys to values (found {found})")
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "one value" if root else "an empty file"
+        _reject(root, f"a description must be a mapping of keys to values (found {kind})")
     texts = {column for key, column, node in scalars if (key, node.value) == ("type", "text")}
     for key, column, node in scalars:
         if problem := _explain_misreading(key, node, column in texts):
@@ -106,27 +108,29 @@ def _verify_types(root: Any, settings: dict[str, Any], schema: type[BaseModel]) 
     try:
         schema.model_validate({key: settings[key] for key in schema.model_fields.keys() & settings.keys()})
     except ValidationError as error:
-        # a key may be missing here: another file of `defaults` or config.yaml has it
-        found = [one for one in error.errors() if one["type"] != "missing" and "${" not in str(one["input"])]
-        if found:
-            place, why = locate_problem(found)
-            quotes = ". Write it in quotes" if found[0]["type"] == "string_type" else ""
-            _reject(_find_node(root, found[0]["loc"]), f"{place}: {why}{suggest_key(found)}{quotes}")
+        # A missing key may be in another file of `defaults` or in config.yaml.
+        problems = [
+            problem for problem in error.errors() if problem["type"] != "missing" and "${" not in str(problem["input"])
+        ]
+        if problems:
+            key, reason = locate_problem(problems)
+            quotes = ". Write it in quotes" if problems[0]["type"] == "string_type" else ""
+            _reject(_find_node(root, problems[0]["loc"]), f"{key}: {reason}{suggest_key(problems)}{quotes}")
 
 
 def _explain_misreading(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
-    """Return the reason why a name or a code is not read as it is written, or an empty text."""
+    """Return the reason why YAML reads a name or a code as another value, or an empty text."""
     is_code = key in ("", *CODES)
     if ("${" in node.value or node.value == "???") and (is_code or key in NAMES):
         return f"{node.value}: {REFERENCE}"
     if node.style is not None or node.tag.endswith("null"):
         return ""
     if (is_code and node.tag.endswith("bool")) or node.tag.endswith("timestamp"):
-        read = "true or false" if node.tag.endswith("bool") else "a date"
-        return f'{node.value} is read as {read}. Write it in quotes: "{node.value}"'
-    like = LIKE_NUMBER if key in CODES and not is_text else EXPONENT
+        kind = "true or false" if node.tag.endswith("bool") else "a date"
+        return f'{node.value} is read as {kind}. Write it in quotes: "{node.value}"'
+    number_like = LIKE_NUMBER if key in CODES and not is_text else EXPONENT
     number = TEXT_NUMBER if key in CODES and is_text else NUMBER
-    is_number = node.tag.endswith((":int", ":float")) or like.fullmatch(node.value)
+    is_number = node.tag.endswith((":int", ":float")) or number_like.fullmatch(node.value)
     if is_number and (not number.fullmatch(node.value) if is_code else ODD_NUMBER.fullmatch(node.value)):
         return (
             f'{node.value} is read as another number. Write a text in quotes, "{node.value}", a number in plain digits'
@@ -135,7 +139,7 @@ def _explain_misreading(key: str, node: yaml.ScalarNode, is_text: bool) -> str:
 
 
 def _find_node(node: yaml.Node, keys: tuple[Any, ...]) -> yaml.Node:
-    """Return the node at the end of a path of keys, or the last one on the way that is in the file."""
+    """Return the node at a path of keys, or the last node of the path that exists."""
     for part in keys:
         if isinstance(node, yaml.MappingNode):
             node = next((value for name, value in node.value if name.value == str(part)), node)

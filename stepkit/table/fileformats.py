@@ -1,4 +1,4 @@
-"""Formats of a table's file: which can be read, which only look like a table, and the header and rows of a CSV."""
+"""File formats of tables: detect files that are not tables, and check the header and rows of a CSV."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stepkit.errors import TableUnreadable
 READABLE = (".csv", ".parquet", ".xls", ".xlsx")
 WRITABLE = (".csv", ".parquet")
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None"]
-"""What counts as missing in a CSV column; in a text column only the empty text does, as "None" may be a category."""
+"""Missing values in a CSV column; in a text column only the empty text, since "None" may be a category."""
 
 HEADER_LINES = 10
-"""How many lines or rows are searched for the header: titles, notes and groupings often come first."""
+"""Number of lines or rows that are searched for the header, because titles and notes often precede it."""
 
 DELIMITERS = {";": "semicolons (;)", "\t": "tabs", "|": "bars (|)"}
 NOT_CSV = {
-    rb"\s*<(?i:!doctype|!--|html|head|body|table|\?xml)": "a web page, not a table. Open its address in a browser.",
-    rb"version https://git-lfs": "a Git LFS pointer, not the table itself. Run `git lfs pull` where it comes from.",
+    rb"\s*<(?i:!doctype|!--|html|head|body|table|\?xml)": "a web page, not a table. Open its URL in a browser.",
+    rb"version https://git-lfs": "a Git LFS pointer, not the table itself. Run `git lfs pull` in its repository.",
     rb"\xff\xfe|\xfe\xff": "not UTF-8 text, but UTF-16. Save it as UTF-8 and try again.",
     rb'\s*(\[\s*)?\{\s*["}]|\s*\[\s*\[': "JSON",
     rb"%PDF-|\{\\rtf": "a document (PDF or RTF)",
@@ -32,11 +32,11 @@ NOT_CSV = {
     rb"(?=.*\0)(PAR[1E]|ARROW1|FEA1|ORC|Obj\x01|\x89HDF|\xd0\xcf\x11\xe0)": "a table or document of another format",
     rb".*\0": "not text: it contains zero bytes",
 }
-"""How a file begins that is not CSV, and what it is; one without a remedy gets the formats that can be read."""
+"""Start of files that are not CSV, and their kind. Without a remedy here, the message lists the readable formats."""
 
 
 class UnevenRow(NamedTuple):
-    """A CSV row with another number of fields than the header; `line` is the row's first line, from 1."""
+    """CSV row whose number of fields differs from the header; `line` is its first line, counted from 1."""
 
     line: int
     fields: int
@@ -47,18 +47,18 @@ class UnevenRow(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a CSV and its first line, from 1."""
+    """CSV row and its first line, counted from 1."""
 
     line: int
     fields: list[str]
 
 
-# pandas and Arrow read a longer field than Python's limit of 131,072 characters, and so must the count of the fields
+# Pandas and Arrow read fields above Python's limit of 131,072 characters, so counting the fields must not fail there.
 csv.field_size_limit(2**31 - 1)
 
 
 def iter_uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
-    """Yield each row of a CSV that pandas would shift, cut or fill up without a word (`lines` as for numbered_rows)."""
+    """Yield each row that pandas would silently shift, cut or fill up; see `iter_rows` for `lines`."""
     expected = 0
     for row in iter_rows(lines):
         expected = expected or len(row.fields)
@@ -67,7 +67,7 @@ def iter_uneven_rows(lines: Iterable[str]) -> Iterator[UnevenRow]:
 
 
 def iter_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
-    """Yield the rows that are not blank, as pandas does, of lines with their ends (a file opened with newline="")."""
+    """Yield the rows that are not blank, like pandas; `lines` keep their ends (a file opened with newline="")."""
     reader = csv.reader(lines, delimiter=delimiter)
     end = 0
     for fields in reader:
@@ -77,71 +77,69 @@ def iter_rows(lines: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
 
 
 def get_suffix(path: Path) -> str:
-    ending = path.suffix.lower()
-    if ending in READABLE:
-        return ending
-    raise TableUnreadable(f"{path.name} has none of the endings that can be read: {', '.join(READABLE)}.")
+    """Return the suffix of a table's file in lower case; raise TableUnreadable if it is not in `READABLE`."""
+    suffix = path.suffix.lower()
+    if suffix in READABLE:
+        return suffix
+    raise TableUnreadable(f"{path.name}: the file name must end with one of {', '.join(READABLE)}.")
 
 
 def parse_header(cells: Iterable[object], file: str = "the table") -> list[str]:
-    """Return the column names in a header, `Unnamed: N` for an empty one; raise TableUnreadable if one occurs twice."""
+    """Return the column names in a header, `Unnamed: N` for an empty cell; raise TableUnreadable for duplicates."""
     names = [_to_name(cell) or f"Unnamed: {place}" for place, cell in enumerate(cells)]
     name = next((name for name, times in Counter(names).items() if times > 1), None)
     if name is not None:
-        raise TableUnreadable(f"{file}: the header has the column '{name}' more than once. Rename all but one of them.")
+        raise TableUnreadable(f"{file}: the header has the column '{name}' more than once. Rename the duplicates.")
     return names
 
 
 def _to_name(cell: object) -> str:
-    if isinstance(cell, float):  # a spreadsheet holds an empty cell as NaN, and a year as a number
+    if isinstance(cell, float):  # in a spreadsheet an empty cell is NaN and a year is a number
         return "" if cell != cell else str(cell).removesuffix(".0")
     return "" if cell is None else str(cell)
 
 
-def read_csv_header(path: Path, wanted: Collection[str] = ()) -> list[str]:
-    """Return the column names of a CSV.
-
-    Args:
-        wanted: names that show which line is the header.
+def read_csv_header(path: Path, expected_names: Collection[str] = ()) -> list[str]:
+    """Return the column names of a CSV; expected names, if given, identify the header line.
 
     Raises:
-        TableUnreadable: the file is not CSV or not UTF-8, has another delimiter, its header is not in the first line
-            or has a name twice.
+        TableUnreadable: the file is not CSV or not UTF-8, has another delimiter, or its header is not in the first line
+            or contains a name twice.
     """
     with path.open("rb") as file:
         start = file.read(4096)
-    for beginning, kind in NOT_CSV.items():
-        if re.match(beginning, start, re.DOTALL):
+    for pattern, kind in NOT_CSV.items():
+        if re.match(pattern, start, re.DOTALL):
             remedy = "" if kind.endswith(".") else f". Save the table in one of the formats {', '.join(READABLE)}."
             raise TableUnreadable(f"{path.name} is {kind}{remedy}")
     rows = _read_first_rows(path, ",")
     if not rows:
-        raise TableUnreadable(f"{path.name} cannot be read as CSV: it has blank lines only.")
+        raise TableUnreadable(f"{path.name} cannot be read as CSV: it contains only blank lines.")
     _verify_commas(path, rows)
-    _verify_header_first(path, rows, set(wanted))
+    _verify_header_first(path, rows, set(expected_names))
     if re.search("[\ud800-\udfff]", "".join(rows[0].fields)):
         raise TableUnreadable(
-            f"{path.name} is not UTF-8 text: its header has other bytes. Save it as UTF-8 and try again."
+            f"{path.name} is not UTF-8 text: its header contains invalid bytes. Save it as UTF-8 and try again."
         )
     return parse_header(rows[0].fields, path.name)
 
 
 def _read_first_rows(path: Path, delimiter: str) -> list[Row]:
     """Return the first rows that are not blank."""
-    # a byte that is not UTF-8 is reported with its place where the rows are read
+    # Bytes that are not UTF-8 are reported with their position when the rows are read.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         return list(islice(iter_rows(lines, delimiter), HEADER_LINES))
 
 
 def _verify_commas(path: Path, rows: Sequence[Row]) -> None:
     for delimiter, name in DELIMITERS.items():
-        split = _read_first_rows(path, delimiter)
-        # notes above the header contain no delimiter
-        first = next((place for place, row in enumerate(split) if len(row.fields) > 1), len(split))
-        widths = {len(row.fields) for row in split[first : first + 2]}
+        split_rows = _read_first_rows(path, delimiter)
+        # Notes above the header contain no delimiter.
+        first = next((place for place, row in enumerate(split_rows) if len(row.fields) > 1), len(split_rows))
+        widths = {len(row.fields) for row in split_rows[first : first + 2]}
         commas = [len(row.fields) for row in rows[: first + 1]]
         if len(widths) == 1 and set(commas[:-1]) <= {1} and commas[-1] < max(widths):
-            decimals = any(re.fullmatch(r"-?\d+,\d+", field) for row in split[first + 1 :] for field in row.fields)
+            decimals = any(re.fullmatch(r"-?\d+,\d+", field) for row in split_rows[first + 1 :] for field in row.fields)
             decimal = ", with decimal commas" if decimals else ""
             raise TableUnreadable(
                 f"{path.name} is separated by {name}{decimal}, not by commas. Save it with commas"
@@ -149,13 +147,13 @@ def _verify_commas(path: Path, rows: Sequence[Row]) -> None:
             )
 
 
-def _verify_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> None:
+def _verify_header_first(path: Path, rows: Sequence[Row], expected_names: set[str]) -> None:
     first, width = rows[0], len(rows[0].fields)
-    if wanted and wanted <= set(first.fields):
+    if expected_names and expected_names <= set(first.fields):
         return
     for row in rows[1:]:
         are_names = len({*row.fields}) == len(row.fields) and all(re.search(r"[^\W\d]", field) for field in row.fields)
-        if (wanted and wanted <= {*row.fields}) or (len(row.fields) > width and are_names):
+        if (expected_names and expected_names <= {*row.fields}) or (len(row.fields) > width and are_names):
             raise TableUnreadable(
                 f"{path.name}: line {row.line} seems to be the header ({len(row.fields)} fields: "
                 f"{', '.join(row.fields)[:200]}), not line {first.line} ({width} field{'s'[: width != 1]}). Delete "
@@ -164,12 +162,12 @@ def _verify_header_first(path: Path, rows: Sequence[Row], wanted: set[str]) -> N
 
 
 def verify_even_rows(path: Path) -> None:
-    """Raise TableUnreadable unless each row of a CSV has as many fields as its header."""
+    """Raise TableUnreadable if a row of a CSV has more or fewer fields than the header."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         uneven = list(islice(iter_uneven_rows(lines), 4))
     if uneven:
         more = " (and more such lines)" if uneven[3:] else ""
         raise TableUnreadable(
             f"{path.name}, {'; '.join(map(str, uneven[:3]))}{more}. Complete the line, or put a field that contains a "
-            "comma in double quotes."
+            "comma into double quotes."
         )

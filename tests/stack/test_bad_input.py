@@ -39,7 +39,7 @@ def test_a_full_disk_is_told_nothing_is_current_and_with_room_it_goes_on(running
         told = running.run("pipeline", words)
     assert told.returncode == 1, told.stdout[-3000:]
     assert "ArtifactsNotStored: the tracking server http://mlflow:7755 could not store" in told.stdout
-    assert "Make room and run the same command again" in told.stdout
+    assert "Free space, then run the same command again" in told.stdout
     assert "Traceback" not in told.stdout
     assert ask_database(running, "mlflow", "mlflow", CURRENT) == "0"
     again = running.run("pipeline", words)

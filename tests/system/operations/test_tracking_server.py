@@ -92,7 +92,7 @@ def test_server_that_does_not_answer_at_the_start_is_one_clear_message(
     uri = f"http://127.0.0.1:{find_free_port()}"
     ended = main_here(experiment, f"main.mlflow_tracking_url={uri}")
     assert ended.status == 1
-    assert f"the tracking server {uri} does not answer" in ended.message
+    assert f"the tracking server {uri} does not respond" in ended.message
     assert "mlflow server" in ended.message
     assert "Traceback" not in ended.message
 

@@ -243,8 +243,8 @@ def test_rows_without_a_label_are_named_by_each_step_that_reads_them(
 @pytest.mark.parametrize(
     ("labels", "stratify", "words"),
     [
-        ([0, 0, 1, 1], "default", ("4 rows are too few to split by 'default'", "0.7 and 0.3", "Get more rows")),
-        ([1] + [0] * 49, "default", ("value 1 has 1 row,", "stratify by nothing")),
+        ([0, 0, 1, 1], "default", ("4 rows are too few to split by 'default'", "0.7 and 0.3", "Add rows")),
+        ([1] + [0] * 49, "default", ("value 1 has 1 row,", "data.stratify=null")),
         ([0], "", ("1 row", "too few")),
     ],
 )
@@ -283,12 +283,12 @@ def test_a_flag_that_names_nothing_is_refused_with_what_there_is(
 @pytest.mark.parametrize(
     ("step", "flag", "value", "words"),
     [
-        ("segregate", "test_size", "1.5", "1.5 must lie between 0 and 1, both excluded"),
-        ("segregate", "test_size", "0", "0 must lie between 0 and 1, both excluded"),
-        ("segregate", "test_size", "nan", "nan must lie between 0 and 1, both excluded"),
+        ("segregate", "test_size", "1.5", "1.5 must be above 0 and below 1"),
+        ("segregate", "test_size", "0", "0 must be above 0 and below 1"),
+        ("segregate", "test_size", "nan", "nan must be above 0 and below 1"),
         ("segregate", "test_size", "abc", "'abc' is not a number"),
         ("random_forest", "val_size", "-0.2", "--val_size"),
-        ("check_data", "ks_alpha", "5", "5 must lie between 0 and 1, both excluded"),
+        ("check_data", "ks_alpha", "5", "5 must be above 0 and below 1"),
     ],
 )
 def test_wrong_parameter_is_refused_before_a_run_is_opened(
@@ -363,8 +363,8 @@ def test_wrong_setting_is_named(
 @pytest.mark.parametrize(
     ("column", "values", "words"),
     [
-        (TARGET, dict.fromkeys(range(300), 0), ("must hold both 0 and 1, and holds: 0.",)),
-        (TARGET, {row: row % 3 for row in range(300)}, ("must hold both 0 and 1, and holds: 0, 1, 2.",)),
+        (TARGET, dict.fromkeys(range(300), 0), ("must contain both 0 and 1 (found 0).",)),
+        (TARGET, {row: row % 3 for row in range(300)}, ("must contain both 0 and 1 (found 0, 1, 2).",)),
         ("AGE", dict.fromkeys(range(100), "old"), ("AGE", "old")),
     ],
     ids=["one class", "three classes", "text"],
@@ -382,7 +382,7 @@ def test_forest_refuses_a_target_of_other_than_two_classes_and_text_for_a_number
 
 def test_model_that_was_never_exported_is_named(experiment: Experiment, have: Have, reject: Refuse) -> None:
     run = have("random_forest")
-    words = (f"no model at runs:/{run.info.run_id}/other", "its run logged 'model_export'")
+    words = (f"runs:/{run.info.run_id}/other: no such model", "its run logged 'model_export'")
     reject("evaluate", "ArtifactMissing", *words, model_export="other")
     assert DAMAGED not in experiment.client.get_run(run.info.run_id).data.tags
 

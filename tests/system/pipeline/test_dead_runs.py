@@ -77,6 +77,6 @@ def test_a_pipeline_that_was_killed_is_ended_by_the_next_one(
     following = run_here(experiment, f"data.file_url={table}", "main.execute_steps=download")
     assert not following.error
     for run in killed.values():
-        assert f"run {run.info.run_id} ({run.info.run_name}): ended, its process had died" in following.said
+        assert f"run {run.info.run_id} ({run.info.run_name}): ended, because its process had died" in following.said
         assert fetch_status(experiment, run.info.run_id) == "KILLED"
     assert following.runs.parent.info.status == "FINISHED"

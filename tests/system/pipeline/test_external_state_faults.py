@@ -51,7 +51,7 @@ def test_artifacts_that_cannot_be_written_end_a_command_with_the_folder_and_the_
     if alone:
         mlflow.set_experiment(walled.name)
     ended = run_step("download", **SAMPLE) if alone else main_here(walled, "main.execute_steps=[download]")
-    verify_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Make its folder")
+    verify_one_message(ended, "DiskUnusable: ", str(tmp_path / "plain"), "Not a directory. Create its folder")
     (run,) = walled.client.search_runs([walled.id])
     assert run.info.status == "FAILED"
     assert not alone or run.data.tags["error"] == ended.message

@@ -61,4 +61,4 @@ def test_why_it_was_run_stands_on_the_run_and_on_the_version(place: Experiment, 
 
 
 def test_no_reference_was_asked_for_and_none_is_taken(warned: PipelineResult) -> None:
-    assert "it was asked for none" in warned.runs.steps["check_data"].data.tags[SUMMARY]
+    assert "data.reference_dataset is none" in warned.runs.steps["check_data"].data.tags[SUMMARY]

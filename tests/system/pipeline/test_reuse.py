@@ -156,7 +156,7 @@ def test_a_lost_model_is_trained_and_judged_anew(
         (alter_one_byte, "{} was altered"),
         (replace_by_link, "{} was altered"),
         (lambda path: path.with_name("added.py").write_text(""), "{parent}added.py was added"),
-        (lambda path: path.rename(path.with_name("moved")), "{} is gone"),
+        (lambda path: path.rename(path.with_name("moved")), "{} is missing"),
     ],
     ids=["altered", "link", "added", "moved"],
 )

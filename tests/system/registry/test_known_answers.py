@@ -1,4 +1,4 @@
-"""The data checks on the real data, where the answers are known."""
+"""The data checks on the real data, for which the expected results are known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def clients(real_data: Path, columns: Columns) -> pd.DataFrame:
 
 
 def list_failed_checks(sample: pd.DataFrame, reference: pd.DataFrame, columns: Columns) -> list[str]:
-    """The names of the checks that fail, and see that all others ran."""
+    """Return the names of the checks that fail; verify that all other checks ran."""
     checked = run_checks(DataChecks(sample, columns, reference, "", ks_alpha=0.05))
     assert len(checked.results) == len(columns.numeric)
     assert {outcome["outcome"] for outcome in checked.outcomes} <= {"passed", "failed"}

@@ -1,8 +1,8 @@
-"""A store, two packed models and a prediction log written by commit 1d1b812 serve, report, drift and roll back.
+"""A store, two packed models and a prediction log of commit 1d1b812 still work: serve, report, drift, roll back.
 
 The code of that commit made tests/support/store_of_1d1b812.tar.xz in /opt/credit-default: two pipelines on 1,500 rows
-of the bundled sample (forests of 5 and 12 trees), `make promote` of version 2, and a scorer that answered 700 simulated
-clients and REQUEST. Reports and the page of the drift run were left out.
+of the bundled sample (forests of 5 and 12 trees), `make promote` of version 2, and a scorer that scored 700 simulated
+clients and REQUEST. Reports and the drift page were left out.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ ANSWERS = {
 
 @dataclass
 class OldStore:
-    """Folder with an unpacked store, and the environment of a command that uses it."""
+    """Folder with an unpacked store, and the environment for commands that use it."""
 
     folder: Path
 
@@ -151,10 +151,10 @@ def test_its_pipeline_has_a_report(old: OldStore, tmp_path: Path) -> None:
 def test_its_log_is_compared_with_its_training_data(old: OldStore, tmp_path: Path) -> None:
     result = tmp_path / "drift.json"
     old.run("-P", "drift/run.py", "--current", "log:?rows=700", "--result", str(result))
-    found = json.loads(result.read_text())
-    assert (found["status"], found["window"]["rows"], len(found["columns"])) == ("ok", 700, len(COLUMNS.names))
-    assert found["dataset_drift"] is False
-    assert found["signals"]["realised_auc"]["value"] > 0.6
+    content = json.loads(result.read_text())
+    assert (content["status"], content["window"]["rows"], len(content["columns"])) == ("ok", 700, len(COLUMNS.names))
+    assert content["dataset_drift"] is False
+    assert content["signals"]["realised_auc"]["value"] > 0.6
 
 
 def test_its_model_writes_the_log_from_mlflows_own_server(old: OldStore, monkeypatch: pytest.MonkeyPatch) -> None:

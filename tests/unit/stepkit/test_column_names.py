@@ -1,4 +1,4 @@
-"""Any name of a column works in every step of training: no step takes it for a keyword, a pattern or an attribute."""
+"""A column may have any name: no training step takes it for a keyword, a pattern or an attribute."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_a_table_with_such_names_is_prepared_checked_split_fitted_and_exported(
     verify_columns(table, columns, "raw.csv")
     clean = clean_table(table, columns)
     assert list(clean) == [*columns.names, target]
-    if target == "late":  # the checks take half a second
+    if target == "late":  # The checks take half a second.
         assert run_checks(DataChecks(clean, columns, clean, "", 0.05)).failures == []
     verify_labels(clean, target)
-    train, rest = split_table(clean, 0.3, target, 42)
+    train, test = split_table(clean, 0.3, target, 42)
     model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(train, columns), get_labels(train, target))
     assert len(compute_importances(model)) >= len(columns.names)
     inputs = select_features(SETTINGS.features, columns)
     graph = tmp_path / "model.onnx"
     graph.write_bytes(to_graph(model, inputs, columns.text).SerializeToString())
-    assert compute_largest_difference(model, graph, to_model_input(rest, columns), inputs, columns.text) < 1e-6
+    assert compute_largest_difference(model, graph, to_model_input(test, columns), inputs, columns.text) < 1e-6

@@ -1,4 +1,4 @@
-"""The description of a data set: what it means, and one line with file, line and remedy for what is wrong in it."""
+"""Data set descriptions: their meaning, and messages that name file, line and remedy of a mistake."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
     [
         ({"columns": {"AGE": {"rolle": "numeric"}}}, r"x\.yaml: columns\.AGE\.rolle: Extra inputs"),
         ({"columns": {"AGE": {"type": "int"}}}, r"x\.yaml: columns\.AGE\.type: .*'integer', 'float' or 'text'"),
-        ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical; .* remove"),
+        ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical.* remove"),
         ({"columns": {"AGE": {"mn": 0}}}, r"columns\.AGE\.mn: .* \(did you mean min\?\)"),
         ({"columns": {"AGE": {"targt": 0}}}, r"columns\.AGE\.targt: [^(]*$"),
-        ({"id_colum": "ID"}, r"x\.yaml: there is no key 'id_colum'; did you mean id_column\?"),
+        ({"id_colum": "ID"}, r"x\.yaml: unknown key 'id_colum'; did you mean id_column\?"),
         ({"columns": {"AGE": {"max_missing": 1.5}}}, r"columns\.AGE\.max_missing"),
         ({"columns": {}}, r"x\.yaml: columns: "),
         ({"columns": {"y": {}}}, r"'y' is the target or the id"),
@@ -64,7 +64,7 @@ def test_a_wrong_description_is_one_line_that_names_file_and_key(change: dict[st
 
 def test_a_file_that_describes_no_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("", encoding="utf-8")
-    with pytest.raises(BadParameter, match=r"other\.yaml describes no columns"):
+    with pytest.raises(BadParameter, match=r"other\.yaml: .* describes no columns"):
         read_columns(tmp_path / "other.yaml")
 
 
@@ -120,9 +120,9 @@ def test_codes_that_yaml_reads_as_other_values_are_named_with_line_column_and_qu
     tmp_path: Path, kind: str, codes: str, read: str
 ) -> None:
     for code in codes.split():
-        told = get_message(tmp_path, make_column(f"1, {code}", kind))
-        assert told.startswith(f"line 6: column 'country': {code} is read as {read}. Write ")
-        assert f'in quotes, "{code}", a number' in told or f'in quotes: "{code}".' in told
+        message = get_message(tmp_path, make_column(f"1, {code}", kind))
+        assert message.startswith(f"line 6: column 'country': {code} is read as {read}. Write ")
+        assert f'in quotes, "{code}", a number' in message or f'in quotes: "{code}".' in message
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str, k
         ("  c:\t{min: 0}", "line 5: a tab"),
         ("  c: {min: 0", "line 6: not YAML: "),
         ("  c: {}\n   d: {}", "line 6: "),
-        ("  c: {}\n  c: {}", "line 6: the key 'c' is in line 5 too"),
-        ("target: z", "line 5: the key 'target' is in line 3 too"),
+        ("  c: {}\n  c: {}", "line 6: the key 'c' is also in line 5"),
+        ("target: z", "line 5: the key 'target' is also in line 3"),
         ("positive: yes", "line 5: positive: yes is read as true or false"),
         ("negative: off", "line 5: negative: off is read as true or false"),
         ("  c: &c {d: *c}", "line 1: not YAML: maximum recursion depth"),
-        ("  ? [a]\n  : {}", "line 5: a key is not a text"),
+        ("  ? [a]\n  : {}", "line 5: a key must be a text"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, line: str, words: str) -> None:

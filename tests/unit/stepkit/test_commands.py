@@ -68,7 +68,7 @@ def test_a_share_between_0_and_1_is_taken() -> None:
 
 @pytest.mark.parametrize("text", ["0", "1", "1.5", "-0.1", "nan", "inf"])
 def test_a_share_outside_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=rf"{text} must lie between 0 and 1"):
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"{text} must be above 0 and below 1"):
         parse_share(text)
 
 
@@ -91,7 +91,7 @@ def test_a_step_takes_the_flags_that_it_names_and_no_other(capsys: pytest.Captur
     [
         ("--randm_seed", "did you mean --random_seed?"),
         ("--random", "did you mean --random_seed?"),
-        ("--something_else", "there are --random_seed, --step"),
+        ("--something_else", "known flags: --random_seed, --step"),
     ],
 )
 def test_a_mistyped_flag_is_answered_with_the_nearest_one(

@@ -1,4 +1,4 @@
-"""Every column has a metric of its own, whatever it is called."""
+"""Every column has its own metric, whatever its name."""
 
 from __future__ import annotations
 

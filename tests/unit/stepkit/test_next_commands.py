@@ -1,4 +1,4 @@
-"""Next commands of a decision, and the way in which reports and sweep jobs were run."""
+"""Next commands of a decision, and the environment manager of reports and sweep jobs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,16 @@ def test_a_retrain_decision_names_commands_that_train_on_drifted_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "of_the_sweep", "said"), [({}, None, "local"), ({}, "uv", "uv"), ({"env": "conda"}, "uv", "conda")]
+    ("tags", "sweep_manager", "expected"), [({}, None, "local"), ({}, "uv", "uv"), ({"env": "conda"}, "uv", "conda")]
 )
-def test_the_environment_manager_is_always_known(own: dict[str, str], of_the_sweep: str | None, said: str) -> None:
-    def run(env_manager: str | None) -> Any:
-        tags = {"mlflow.project.env": env_manager} if env_manager else {}
-        return SimpleNamespace(data=SimpleNamespace(tags=tags))
+def test_the_environment_manager_is_always_known(
+    tags: dict[str, str], sweep_manager: str | None, expected: str
+) -> None:
+    def make_run(env_manager: str | None) -> Any:
+        run_tags = {"mlflow.project.env": env_manager} if env_manager else {}
+        return SimpleNamespace(data=SimpleNamespace(tags=run_tags))
 
-    found: Any = SimpleNamespace(run=run(own.get("env")), sweep=run(of_the_sweep) if of_the_sweep else None)
-    assert _get_env_manager(found) == said
+    facts: Any = SimpleNamespace(
+        run=make_run(tags.get("env")), sweep=make_run(sweep_manager) if sweep_manager else None
+    )
+    assert _get_env_manager(facts) == expected

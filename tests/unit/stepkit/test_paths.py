@@ -1,4 +1,4 @@
-"""Addresses of SQLite files and locations of artifacts mean the same for this project, SQLAlchemy and MLflow."""
+"""SQLite URLs and artifact locations mean the same for this project, SQLAlchemy and MLflow."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_location_of_artifacts_leads_mlflow_to_that_folder(path: Path) -> No
     ("given_address", "expected"),
     [
         ("sqlite:///mlflow.db", f"sqlite:///{ROOT}/mlflow.db"),
-        ("sqlite:////srv/a%20b/x.db", "sqlite:////srv/a b/x.db"),  # as MLflow's command line writes its own default
+        ("sqlite:////srv/a%20b/x.db", "sqlite:////srv/a b/x.db"),  # written by MLflow's command line as its default
         ("sqlite:////srv/x.db?timeout=20", "sqlite:////srv/x.db?timeout=20"),
         ("sqlite+pysqlite:////srv/a%3Fb/x.db", "sqlite+pysqlite:////srv/a%3Fb/x.db"),
         ("sqlite://", "sqlite://"),
@@ -83,7 +83,7 @@ RUN, MODEL = "1/run/artifacts", "1/models/m/artifacts"
 
 
 def create_store(folder: Path, root: str, status: str = "FINISHED") -> Path:
-    """A store in `folder` that names artifacts below `root`."""
+    """Create a store in `folder` with artifact locations below `root`."""
     folder.mkdir(exist_ok=True)
     store = folder / "mlflow.db"
     with closing(sqlite3.connect(store)) as connection, connection:
@@ -96,7 +96,7 @@ def create_store(folder: Path, root: str, status: str = "FINISHED") -> Path:
 
 
 def list_locations(store: Path) -> list[str]:
-    """The locations of experiment, run, model and version."""
+    """Return the locations of experiment, run, model and version."""
     statement = """SELECT artifact_location FROM experiments UNION ALL SELECT artifact_uri FROM runs
         UNION ALL SELECT artifact_location FROM logged_models UNION ALL SELECT storage_location FROM model_versions"""
     with closing(sqlite3.connect(store)) as connection:

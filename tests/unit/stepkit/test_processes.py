@@ -1,4 +1,4 @@
-"""stepkit.processes: signals that end a process, the ends of children, and who a process is."""
+"""stepkit.processes: signals, the end of child processes, and the identity of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An address with a secret is known for one, refused as a parameter, and shown without it."""
+"""A URL with a secret is detected, rejected as a parameter, and printed without the secret."""
 
 from __future__ import annotations
 
@@ -78,20 +78,20 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize("one", HOLDING)
-def test_an_address_with_a_secret_is_refused_and_shown_without_it(one: str) -> None:
-    assert has_secret(one)
+@pytest.mark.parametrize("url", HOLDING)
+def test_an_address_with_a_secret_is_refused_and_shown_without_it(url: str) -> None:
+    assert has_secret(url)
     with pytest.raises(SecretInAddress, match="holds a password, a key or a signature") as refused:
-        verify_no_secret(one, "file_url", "Do otherwise.")
-    for text in (str(refused.value), hide_secrets(one), hide_secrets_in_text(f"cannot reach {one}, sorry: '{one}'")):
+        verify_no_secret(url, "file_url", "Do otherwise.")
+    for text in (str(refused.value), hide_secrets(url), hide_secrets_in_text(f"cannot reach {url}, sorry: '{url}'")):
         assert SECRET not in text
-    assert hide_secrets(one).startswith(one.partition(":")[0])
+    assert hide_secrets(url).startswith(url.partition(":")[0])
 
 
-@pytest.mark.parametrize("one", PLAIN)
-def test_any_other_address_is_taken_as_it_is(one: str) -> None:
-    assert not has_secret(one)
-    assert verify_no_secret(one, "file_url", "") == one
+@pytest.mark.parametrize("url", PLAIN)
+def test_any_other_address_is_taken_as_it_is(url: str) -> None:
+    assert not has_secret(url)
+    assert verify_no_secret(url, "file_url", "") == url
 
 
 def test_what_is_shown_names_the_place() -> None:
@@ -116,10 +116,10 @@ def is_leaking(text: str) -> bool:
 
 
 def make_texts(address: str) -> list[str]:
-    """An address as libraries, lists and logs repeat it."""
+    """Return texts that contain a URL in the forms of libraries, lists and logs."""
     encoded = quote(address, safe="")
-    whole = [address, f"cannot reach {address}, sorry", f"url={address} is bad\nnext line", f"({address})"]
-    return [*whole, repr(address), repr([address, address]), json.dumps({"a": address}), f"GET /?next={encoded} failed"]
+    texts = [address, f"cannot reach {address}, sorry", f"url={address} is bad\nnext line", f"({address})"]
+    return [*texts, repr(address), repr([address, address]), json.dumps({"a": address}), f"GET /?next={encoded} failed"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,25 +208,27 @@ def test_the_configuration_refuses_a_secret_without_repeating_it(key: str, value
 def test_a_lone_step_refuses_it_before_its_run_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         make_parser().parse_args(["--step", "download_data", "--artifact_name", "raw.csv", "--file_url", SIGNED])
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert ended.value.code == 2
-    assert "argument --file_url: file_url holds a password, a key or a signature" in said
-    assert SECRET not in said
+    assert "argument --file_url: file_url holds a password, a key or a signature" in output
+    assert SECRET not in output
 
 
-@pytest.mark.parametrize("one", [HOLDING[2], *(one for one in HOLDING if one.startswith("postgresql://me@db/log"))])
-def test_the_scorer_refuses_it(one: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url", [HOLDING[2], *(candidate for candidate in HOLDING if candidate.startswith("postgresql://me@db/log"))]
+)
+def test_the_scorer_refuses_it(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREDICTION_LOG_URL", raising=False)
     with pytest.raises(SystemExit) as ended:
-        start_scorer(["--log_url", one])
-    said: Any = capsys.readouterr()
+        start_scorer(["--log_url", url])
+    output: Any = capsys.readouterr()
     assert ended.value.code == 2
-    assert "Set PREDICTION_LOG_URL instead" in said.err
-    assert SECRET not in said.out + said.err
+    assert "Set PREDICTION_LOG_URL instead" in output.err
+    assert SECRET not in output.out + output.err
 
 
 def test_a_long_word_takes_no_longer_per_character_than_a_short_one() -> None:
-    """As in the log of a step that prints encoded bytes; the square of its length would be hours."""
+    """As in the log of a step that prints encoded bytes; a quadratic search would take hours."""
     began = time.perf_counter()
     assert hide_secrets_in_text("a" * 300_000) == "a" * 300_000
     assert time.perf_counter() - began < 30

@@ -1,4 +1,4 @@
-"""stepkit.settings.model: the forest's settings are checked before anything runs."""
+"""stepkit.settings.model: the forest's settings are checked before a pipeline starts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def test_the_bundled_settings_are_valid_and_those_of_the_older_system() -> None:
 
 
 def test_every_forest_setting_is_an_argument_of_scikit_learn_with_its_default() -> None:
-    theirs = RandomForestClassifier().get_params()
+    defaults = RandomForestClassifier().get_params()
     ours = Forest().model_dump()
     assert ours.pop("n_jobs") == -1, "all cores, where scikit-learn takes one"
-    assert ours == {name: theirs[name] for name in ours}
+    assert ours == {name: defaults[name] for name in ours}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_every_forest_setting_is_an_argument_of_scikit_learn_with_its_default() 
 )
 def test_counts_and_shares_are_kept_apart(forest: dict[str, Any]) -> None:
     ((name, value),) = forest.items()
-    kept = getattr(Forest(**forest), name)
-    assert (kept, type(kept)) == (value, type(value))
+    parsed = getattr(Forest(**forest), name)
+    assert (parsed, type(parsed)) == (value, type(value))
 
 
 @pytest.mark.parametrize("name", ["min_samples_split", "min_samples_leaf", "max_features", "max_samples"])

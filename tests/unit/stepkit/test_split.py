@@ -31,26 +31,27 @@ def test_without_stratification_the_split_is_a_plain_random_one() -> None:
 
 
 def test_the_same_seed_gives_the_same_parts_and_another_seed_others() -> None:
-    one, again, other = (split_table(make_table(20, 80), 0.3, "default", seed)[1]["row"].tolist() for seed in (7, 7, 8))
-    assert one == again
-    assert one != other
+    table = make_table(20, 80)
+    first, again, different = (split_table(table, 0.3, "default", seed)[1]["row"].tolist() for seed in (7, 7, 8))
+    assert first == again
+    assert first != different
 
 
 def test_the_callers_table_is_untouched() -> None:
-    whole = make_table(5, 5)
-    before = whole.copy(deep=True)
-    for part in split_table(whole, 0.3, "default", 42):
+    original = make_table(5, 5)
+    before = original.copy(deep=True)
+    for part in split_table(original, 0.3, "default", 42):
         part.loc[:, "row"] = -1
-    pd.testing.assert_frame_equal(whole, before)
+    pd.testing.assert_frame_equal(original, before)
 
 
 @pytest.mark.parametrize(
     ("positive", "negative", "size", "by", "words"),
     [
-        (20, 80, 0.3, "defualt", "cannot stratify by 'defualt': the columns are row, default"),
+        (20, 80, 0.3, "defualt", "cannot stratify by 'defualt': no such column. Columns: row, default"),
         (1, 99, 0.3, "default", "100 rows are too few to split by 'default' .* value 1 has 1 row,"),
         (2, 2, 0.3, "default", "4 rows are too few to split by 'default'"),
-        (2, 18, 0.2, "default", "20 rows are too few to split by 'default' .* no row of 1 would be on one side"),
+        (2, 18, 0.2, "default", "20 rows are too few to split by 'default' .* value 1 would be missing in one"),
         (1, 0, 0.3, "", "1 rows are too few"),
     ],
 )
@@ -72,5 +73,5 @@ def test_a_seed_gives_the_rows_that_it_has_always_given() -> None:
 
 
 def test_the_two_parts_are_all_that_a_split_makes() -> None:
-    whole = make_table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
-    assert measure_peak_bytes(lambda: split_table(whole, 0.3, "default", 42)) < 1.6 * count_bytes(whole)
+    large = make_table(20_000, 80_000).assign(**{f"amount_{number}": 0.5 for number in range(20)})
+    assert measure_peak_bytes(lambda: split_table(large, 0.3, "default", 42)) < 1.6 * count_bytes(large)

@@ -1,4 +1,4 @@
-"""stepkit.model.statistics: each statistic against its definition, a hand count or another implementation."""
+"""stepkit.model.statistics: each statistic against its definition, a manual count or another implementation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_sidak_as_computed_by_hand(alpha: float, tests: int, level: float) -> No
 
 def test_kolmogorov_smirnov_as_counted_by_hand() -> None:
     distance, p_value = compute_ks_test(np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6]))
-    assert distance == 0.5  # up to 2: half of ours, none of theirs
-    assert p_value == pytest.approx(54 / 70)  # of the 70 ways to order 4 and 4, 16 stay below this distance
+    assert distance == 0.5  # at 2: half of the first sample, none of the second
+    assert p_value == pytest.approx(54 / 70)  # 16 of the 70 orders of 4 and 4 values have a smaller distance
 
 
 def test_total_variation_is_the_share_that_would_have_to_move() -> None:
@@ -77,24 +77,24 @@ def compute_delong_by_definition(labels: np.ndarray, *models: np.ndarray) -> tup
 
 @pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
 def test_delong_is_as_by_its_definition(decimals: int) -> None:
-    labels, ours, theirs = make_two_models(10, decimals)
-    areas, covariance = compute_delong_by_definition(labels, ours, theirs)
-    alone, paired = compute_auc_interval(labels, ours, 0.9), compute_auc_difference(labels, ours, theirs, 0.9)
+    labels, first, second = make_two_models(10, decimals)
+    areas, covariance = compute_delong_by_definition(labels, first, second)
+    alone, paired = compute_auc_interval(labels, first, 0.9), compute_auc_difference(labels, first, second, 0.9)
     contrast = np.array([1, -1])
     expected = (
         (alone, areas[0], covariance[0, 0] ** 0.5),
         (paired, areas[0] - areas[1], (contrast @ covariance @ contrast) ** 0.5),
     )
-    for found, value, error in expected:
+    for interval, value, error in expected:
         reach = stats.norm.ppf(0.95) * error
-        assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
-        assert found.compute_standard_error(0.9) == pytest.approx(error)
+        assert (interval.value, interval.low, interval.high) == pytest.approx((value, value - reach, value + reach))
+        assert interval.compute_standard_error(0.9) == pytest.approx(error)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1], [1, 1, 1]])
 def test_delong_needs_two_rows_of_each_class(labels: list[int]) -> None:
-    found = compute_auc_difference(np.array(labels), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, 0.3]))
-    assert np.isnan([found.value, found.low, found.high]).all()
+    interval = compute_auc_difference(np.array(labels), np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.1, 0.3]))
+    assert np.isnan([interval.value, interval.low, interval.high]).all()
 
 
 def test_an_interval_is_written_by_the_names_of_its_ends() -> None:

@@ -1,4 +1,4 @@
-"""stepkit.store: which store is meant, whether it is in trouble, and what its runs and models name."""
+"""stepkit.store: choice of the store, errors of an unusable store, and tags of its runs and models."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from tests.support.servers import LoopbackServer
 
 
 @pytest.mark.parametrize(
-    ("error", "gone"),
+    ("error", "unreachable"),
     [
         (requests.ConnectionError("x"), True),
         (requests.Timeout("x"), True),
         (MlflowException("Run with id=1f not found"), False),
         (OSError("No such artifact"), False),
         (FileNotFoundError("Connection refused"), False),
-        # a download keeps the text of its errors alone
+        # a download keeps only the text of its errors
         *((MlflowException(f"The following failures occurred: {sign}"), True) for sign in _SIGNS[TrackingUnreachable]),
         *((MlflowException(f"The following failures occurred: {sign}"), False) for sign in _SIGNS[TrackingRefused]),
     ],
     ids=str,
 )
-def test_only_an_answer_that_never_came_means_unreachable(error: Exception, gone: bool) -> None:
-    assert is_unreachable(error) is gone
+def test_only_an_answer_that_never_came_means_unreachable(error: Exception, unreachable: bool) -> None:
+    assert is_unreachable(error) is unreachable
     assert is_refused(error) is any(sign in str(error) for sign in _SIGNS[TrackingRefused])
 
 
 class Answer(BaseHTTPRequestHandler):
-    """Answers each request with the status and the kind of body that the first part of its path names."""
+    """Server that takes the status and the kind of body from the first part of the path."""
 
     def do_GET(self) -> None:
         status, _, body = self.path.split("/")[1].partition("-")
@@ -80,7 +80,7 @@ def send_artifact(uri: str) -> None:
 
 
 def open_database(uri: str) -> None:
-    """Ask as MLflow's store does, which hands on an error of a database as the cause of its own."""
+    """Query like MLflow's store, which re-raises a database error as the cause of its own."""
     try:
         with create_engine(uri).connect() as connection:
             connection.execute(text("BEGIN IMMEDIATE"))
@@ -158,7 +158,9 @@ def test_a_database_file_that_cannot_be_used_is_named_at_once(name: str, words: 
     (tmp_path / "plain").touch()
     (tmp_path / "other.db").write_text("long enough to be read as a database, which it is not " * 10)
     file = tmp_path / name
-    with pytest.raises(StoreUnusable, match=r"name another: MLFLOW_TRACKING_URI or main\.mlflow_tracking_url") as ended:
+    with pytest.raises(
+        StoreUnusable, match=r"another store: MLFLOW_TRACKING_URI or main\.mlflow_tracking_url"
+    ) as ended:
         connect(f"sqlite:///{file}")
     assert str(file) in str(ended.value)
     assert words in str(ended.value)
@@ -167,7 +169,7 @@ def test_a_database_file_that_cannot_be_used_is_named_at_once(name: str, words: 
 @pytest.mark.usefixtures("untouched")
 def test_a_database_server_that_is_down_is_named_at_once_without_its_password() -> None:
     uri = f"postgresql://me:XqSECRET/qX@127.0.0.1:{find_free_port()}/mlflow"
-    with pytest.raises(TrackingUnreachable, match="name another") as ended:
+    with pytest.raises(TrackingUnreachable, match="set another store") as ended:
         connect(uri)
     assert "127.0.0.1" in str(ended.value)
     assert "SECRET" not in str(ended.value)
@@ -175,14 +177,14 @@ def test_a_database_server_that_is_down_is_named_at_once_without_its_password() 
 
 @pytest.mark.usefixtures("untouched")
 def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "ANSWER_SECONDS", 0.2)
-    silent = pytest.raises(TrackingUnreachable, match=r"does not answer \(ReadTimeout\)")
+    monkeypatch.setattr(checks, "RESPONSE_SECONDS", 0.2)
+    silent = pytest.raises(TrackingUnreachable, match=r"does not respond \(ReadTimeout\)")
     with socket.create_server(("127.0.0.1", 0)) as server, silent:
         connect(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
 def make_mlflow_error(cause: Exception) -> MlflowException:
-    """MLflow's error about an error of a database."""
+    """Return MLflow's error for a database error."""
     error = MlflowException(str(cause), TEMPORARILY_UNAVAILABLE)
     error.__cause__ = cause
     return error
@@ -197,11 +199,11 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/var/mlruns/a.csv")
     ("error", "words"),
     [
         (LOCKED, "StoreUnusable: database is locked. MLFLOW_TRACKING_URI"),
-        (FULL, "DiskUnusable: /var/mlruns/a.csv: No space left on device. Make room"),
-        (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "DiskUnusable: /mnt/a: Read-only right"),
+        (FULL, "DiskUnusable: /var/mlruns/a.csv: No space left on device. Free space"),
+        (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "DiskUnusable: /mnt/a: Read-only permission"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/plain/a"), "DiskUnusable: /plain/a: folder"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "DiskUnusable: TMPDIR"),
-        (requests.ConnectionError("x"), "TrackingUnreachable: went away"),
+        (requests.ConnectionError("x"), "TrackingUnreachable: stopped responding"),
         (MlflowException("Run '1f' not found"), "StoreFailed: Run '1f' not found"),
     ],
     ids=str,
@@ -245,9 +247,9 @@ def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Except
 )
 def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
-    said = str(to_store_error(error))
-    assert "http://127.0.0.1:9" in said
-    assert "SECRET" not in said
+    message = str(to_store_error(error))
+    assert "http://127.0.0.1:9" in message
+    assert "SECRET" not in message
 
 
 @pytest.mark.parametrize("artifact", ["raw_data.csv", "data/data_train.csv"])
@@ -282,7 +284,7 @@ NO_CHAMPION = ("", "no reference: there is no champion yet")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the repository's root, with two tables in it."""
+    """Folder that acts as the repository root, with two tables."""
     monkeypatch.setattr("stepkit.paths.ROOT", tmp_path)
     for name in ("preprocessed_data.csv", "pinned.csv"):
         (tmp_path / name).write_text("AGE\n24\n")

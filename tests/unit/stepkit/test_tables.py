@@ -1,4 +1,4 @@
-"""Tables: what can be read, what cannot and why, labels, and the form in which a model takes rows."""
+"""Tables: readable and unreadable files, labels, and the input format of the model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def list_uneven_rows(text: str) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    ("rows", "expected"),
     [
         (["a,b", "1,2", "3,4"], []),
         (["a,b", "1,2,", "3,4"], [(2, 3, 2)]),
@@ -48,10 +48,10 @@ def list_uneven_rows(text: str) -> list[tuple[int, ...]]:
     ],
 )
 def test_each_row_of_another_length_is_found_with_its_line(
-    rows: list[str], found: list[tuple[int, ...]], end: str
+    rows: list[str], expected: list[tuple[int, ...]], end: str
 ) -> None:
-    assert list_uneven_rows(end.join(rows)) == found
-    assert list_uneven_rows(end.join(rows) + end) == found
+    assert list_uneven_rows(end.join(rows)) == expected
+    assert list_uneven_rows(end.join(rows) + end) == expected
 
 
 def test_a_field_may_be_longer_than_pythons_own_limit() -> None:
@@ -151,7 +151,7 @@ def test_a_delimiter_within_fields_is_text(tmp_path: Path, content: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted", "line"),
+    ("content", "expected_names", "line"),
     [
         ("Loans\na,b,late\n1,2,0\n", ["late"], 2),
         ("Loans\na,b,late\n1,2,0\n", [], 2),
@@ -160,9 +160,11 @@ def test_a_delimiter_within_fields_is_text(tmp_path: Path, content: str) -> None
         ("X1,X2,Y\n\na,b,late\n1,2,0\n", ["a", "late"], 3),
     ],
 )
-def test_a_header_below_other_lines_is_pointed_out(tmp_path: Path, content: str, wanted: list[str], line: int) -> None:
+def test_a_header_below_other_lines_is_pointed_out(
+    tmp_path: Path, content: str, expected_names: list[str], line: int
+) -> None:
     with pytest.raises(TableUnreadable, match=rf"line {line} seems to be the header .*late\), not line 1"):
-        read_csv_header(write_content(tmp_path / "t.csv", content), wanted)
+        read_csv_header(write_content(tmp_path / "t.csv", content), expected_names)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "cut.xlsx": (b"PK\x03\x04 and no more", "cannot be read as a spreadsheet"),
     "cut.xls": (OLD_WORKBOOK, "cannot be read as a spreadsheet"),
     "locked.xls": (OLD_WORKBOOK + "EncryptedPackage".encode("utf-16-le"), "protected by a password"),
-    "table.txt": (b"ID,AGE\n1,2\n", r"has none of the endings .*\.csv, \.parquet, \.xls, \.xlsx"),
+    "table.txt": (b"ID,AGE\n1,2\n", r"must end with one of \.csv, \.parquet, \.xls, \.xlsx"),
 }
 
 
@@ -280,29 +282,29 @@ def test_the_digest_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
 
 def test_model_input_is_doubles_and_texts_in_the_described_order() -> None:
     raw = pd.DataFrame({"default": [1, 0], "branch": ["007", None], "purpose": [pd.NA, "car"], "amount": [1, None]})
-    taken = to_model_input(raw, LOANS)
-    assert list(taken) == ["amount", "purpose", "branch"]
-    assert taken["amount"].dtype == np.float64
-    assert taken["amount"].isna().tolist() == [False, True]
-    assert taken["purpose"].tolist() == ["", "car"]
-    assert taken["branch"].tolist() == ["007", ""]
+    inputs = to_model_input(raw, LOANS)
+    assert list(inputs) == ["amount", "purpose", "branch"]
+    assert inputs["amount"].dtype == np.float64
+    assert inputs["amount"].isna().tolist() == [False, True]
+    assert inputs["purpose"].tolist() == ["", "car"]
+    assert inputs["branch"].tolist() == ["007", ""]
 
 
 def test_model_input_takes_whole_numbers_with_gaps() -> None:
     table = make_clients().astype({"AGE": "Int64"})
     table.loc[1, "AGE"] = pd.NA
-    taken = to_model_input(table, CLIENTS)
-    assert set(taken.dtypes) == {np.dtype(float)}
-    assert taken["AGE"].isna().tolist() == [False, True, False, False]
+    inputs = to_model_input(table, CLIENTS)
+    assert set(inputs.dtypes) == {np.dtype(float)}
+    assert inputs["AGE"].isna().tolist() == [False, True, False, False]
 
 
 def test_model_input_leaves_the_callers_table_untouched() -> None:
     raw = pd.DataFrame({"amount": [1, 2], "purpose": [None, "car"], "branch": ["1", "2"]})
     before = raw.copy(deep=True)
-    taken = to_model_input(raw.loc[[1, 0]], LOANS)
-    taken.loc[:, "amount"] = 99.0
+    inputs = to_model_input(raw.loc[[1, 0]], LOANS)
+    inputs.loc[:, "amount"] = 99.0
     pd.testing.assert_frame_equal(raw, before)
-    assert taken.index.tolist() == [1, 0], "the row numbers of a split"
+    assert inputs.index.tolist() == [1, 0], "the row numbers of a split"
 
 
 @pytest.mark.parametrize("rows_in_a_group", [2, 100], ids=["several row groups", "one row group"])
@@ -317,10 +319,10 @@ def test_a_parquet_file_comes_back_with_its_types_and_may_be_changed(tmp_path: P
         }
     )
     table.to_parquet(tmp_path / "t.parquet", index=False, row_group_size=rows_in_a_group)
-    found = read_table(tmp_path / "t.parquet")
-    pd.testing.assert_frame_equal(found, table)
-    found.loc[0, "whole"] = 9
-    assert found["whole"].tolist() == [9, 2, 3]
+    read = read_table(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read, table)
+    read.loc[0, "whole"] = 9
+    assert read["whole"].tolist() == [9, 2, 3]
 
 
 def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
@@ -330,8 +332,8 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
 
 def test_model_input_copies_each_column_once() -> None:
     table = pd.concat([make_clients()] * 25_000, ignore_index=True)
-    taken = to_model_input(table, CLIENTS)
-    assert measure_peak_bytes(lambda: to_model_input(table, CLIENTS)) < 1.2 * count_bytes(taken)
+    inputs = to_model_input(table, CLIENTS)
+    assert measure_peak_bytes(lambda: to_model_input(table, CLIENTS)) < 1.2 * count_bytes(inputs)
 
 
 @pytest.mark.parametrize(
@@ -351,14 +353,14 @@ def test_model_input_copies_each_column_once() -> None:
     ids=range(10),
 )
 def test_plain_values_are_texts_without_a_fraction_of_zero(values: pd.Series, texts: list[str | None]) -> None:
-    found = to_plain_text(values)
-    assert found.dtype == "string"
-    assert [None if pd.isna(text) else text for text in found] == texts
+    plain = to_plain_text(values)
+    assert plain.dtype == "string"
+    assert [None if pd.isna(text) else text for text in plain] == texts
 
 
 def test_plain_values_keep_row_numbers_and_name() -> None:
-    found = to_plain_text(pd.Series([1.0, 2.0], index=[7, 3], name="SEX"))
-    assert (found.index.tolist(), found.name) == ([7, 3], "SEX")
+    texts = to_plain_text(pd.Series([1.0, 2.0], index=[7, 3], name="SEX"))
+    assert (texts.index.tolist(), texts.name) == ([7, 3], "SEX")
 
 
 def test_plain_makes_a_text_of_each_code_once_not_of_each_row() -> None:
@@ -383,8 +385,8 @@ def test_a_typed_file_is_read_as_the_same_table_saved_as_csv(tmp_path: Path) -> 
         }
     )
     table.to_parquet(tmp_path / "t.parquet")
-    found = read_table(tmp_path / "t.parquet", text=["words", "branch"])
-    assert {name: [None if pd.isna(value) else value for value in found[name]] for name in found} == {
+    table = read_table(tmp_path / "t.parquet", text=["words", "branch"])
+    assert {name: [None if pd.isna(value) else value for value in table[name]] for name in table} == {
         "day": ["2024-02-28", "2024-02-29", None],
         "hour": ["12:00:00", "13:00:00", "14:00:00"],
         "span": ["0 days 01:00:00", "0 days 02:00:00", "0 days 03:00:00"],
@@ -404,11 +406,11 @@ def test_a_sheet_keeps_texts_of_digits_and_drops_empty_rows(tmp_path: Path) -> N
         {"code": ["007", "010", None], "day": [dt.datetime(2024, 2, 28), None, None], "on": [True, False, None]}
     )
     table.to_excel(tmp_path / "t.xlsx", index=False)
-    found = read_table(tmp_path / "t.xlsx", text=["code"])
-    assert found["code"].tolist() == ["007", "010"]
-    assert found["on"].tolist() == [True, False]
-    assert found["day"].isna().tolist() == [False, True]
-    assert found["day"][0] == "2024-02-28"
+    table = read_table(tmp_path / "t.xlsx", text=["code"])
+    assert table["code"].tolist() == ["007", "010"]
+    assert table["on"].tolist() == [True, False]
+    assert table["day"].isna().tolist() == [False, True]
+    assert table["day"][0] == "2024-02-28"
 
 
 def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
@@ -452,18 +454,18 @@ def test_errors_and_formulas_of_a_sheet_are_values_or_gaps(tmp_path: Path) -> No
         sheet = book.sheets["Sheet1"]
         sheet["B2"].data_type = sheet["B4"].data_type = "e"
         sheet.merge_cells("A4:B4")
-    found = read_table(tmp_path / "t.xlsx")
-    assert list(found) == ["a", "b", "Unnamed: 2"]
-    assert found["b"].isna().all()
+    table = read_table(tmp_path / "t.xlsx")
+    assert list(table) == ["a", "b", "Unnamed: 2"]
+    assert table["b"].isna().all()
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\r\nb", '"', "a,b", " ", "é", "\u2028", "1"])
 def test_any_text_comes_back_from_a_csv(tmp_path: Path, text: str) -> None:
     table = pd.DataFrame({f"{text}name": [text, "x"], "n": [1, 2]})
     write_table(table, tmp_path / "t.csv")
-    found = read_table(tmp_path / "t.csv", text=[f"{text}name"])
-    assert list(found) == list(table)
-    assert found.iloc[:, 0].tolist() == [text, "x"]
+    table = read_table(tmp_path / "t.csv", text=[f"{text}name"])
+    assert list(table) == list(table)
+    assert table.iloc[:, 0].tolist() == [text, "x"]
 
 
 def test_a_column_of_any_name_is_replaced_and_the_table_itself_is_not_changed() -> None:
@@ -499,9 +501,9 @@ def test_numbers_of_any_type_are_labels(values: list[object]) -> None:
     assert sorted(get_labels(pd.DataFrame({"late": values}), "late").tolist()) == [0, 1]
 
 
-@pytest.mark.parametrize(("values", "held"), [([0, 1, 2], "0, 1, 2"), ([0, 0], "0"), (["no", 0, 1], "0, 1, no")])
-def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], held: str) -> None:
-    with pytest.raises(TableUnfit, match=rf"'late' must hold both 0 and 1, and holds: {held}\."):
+@pytest.mark.parametrize(("values", "found"), [([0, 1, 2], "0, 1, 2"), ([0, 0], "0"), (["no", 0, 1], "0, 1, no")])
+def test_a_target_that_is_not_both_0_and_1_is_refused(values: list[object], found: str) -> None:
+    with pytest.raises(TableUnfit, match=rf"'late' must contain both 0 and 1 \(found {found}\)\."):
         get_labels(make_labelled_table(*values), "late")
 
 

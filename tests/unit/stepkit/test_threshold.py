@@ -1,4 +1,4 @@
-"""stepkit.model.threshold: the best F1 or the least cost, as all thresholds tried one by one would find it."""
+"""stepkit.model.threshold: the best F1 or the lowest cost, as found by trying every threshold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_number_is_taken_as_it_is() -> None:
 
 
 def test_the_best_f1_lies_half_way_between_two_probabilities() -> None:
-    """From 0.3 on: 3 of 3 found with 1 false alarm, F1 6/7; from 0.6 on: 2 of 3 and none, F1 4/5."""
+    """Threshold 0.3: 3 of 3 positives with 1 false positive, F1 6/7; threshold 0.6: 2 of 3 with none, F1 4/5."""
     assert choose_threshold("f1", LABELS, PROBABILITY, COSTS) == pytest.approx(0.25)
 
 
@@ -35,16 +35,16 @@ def test_no_other_threshold_is_better(seed: int, decimals: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, 60)
     probability = np.clip(random.normal(0.3 + 0.2 * labels, 0.25), 0, 1).round(decimals)
-    tried = [*np.unique(probability), 1.1]  # between two of them every threshold gives the same classes
+    tried = [*np.unique(probability), 1.1]  # all thresholds between two of them give the same classes
     best_f1 = choose_threshold("f1", labels, probability, COSTS)
-    assert f1_score(labels, probability >= best_f1) >= max(f1_score(labels, probability >= one) for one in tried)
+    assert f1_score(labels, probability >= best_f1) >= max(f1_score(labels, probability >= limit) for limit in tried)
     cheapest = choose_threshold("cost", labels, probability, COSTS)
-    costs = [COSTS.select(labels, probability >= one).sum() for one in (cheapest, *tried)]
+    costs = [COSTS.compute_per_row(labels, probability >= threshold).sum() for threshold in (cheapest, *tried)]
     assert costs[0] == min(costs)
 
 
 @pytest.mark.parametrize("probability", [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0], [0.5, 0.5]], ids=str)
 def test_the_threshold_lies_between_0_and_1_whatever_the_probabilities(probability: list[float]) -> None:
-    for wanted in ("f1", "cost"):
-        chosen = choose_threshold(wanted, np.array([0, 1]), np.array(probability), COSTS)  # type: ignore[arg-type]  # mypy widens the words
+    for rule in ("f1", "cost"):
+        chosen = choose_threshold(rule, np.array([0, 1]), np.array(probability), COSTS)  # type: ignore[arg-type]  # mypy widens the words
         assert 0 < chosen < 1

@@ -65,7 +65,7 @@ def test_weights_mean_the_same_as_repeated_rows() -> None:
     np.add.at(weights[0], model.place[drawn], 1)
     repeated = scored.select(drawn)
     expected = compute_metrics(repeated.labels, repeated.probability, repeated.predicted)
-    costs = Costs(false_positive=2, false_negative=3).select(repeated.labels, repeated.predicted)
+    costs = Costs(false_positive=2, false_negative=3).compute_per_row(repeated.labels, repeated.predicted)
     expected["expected_cost"] = float(costs.mean())
     assert {name: values[0] for name, values in model.compute(weights).items()} == pytest.approx(expected)
 
