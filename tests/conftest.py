@@ -1,4 +1,4 @@
-"""Fixtures that every ring shares: the repository, the real data, a real MLflow store, a way to run a step."""
+"""Fixtures of all tests: the repository, the real data, a real MLflow store, and a way to run a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stepkit.paths import ROOT
 from tests.support.faulty_http_server import FaultyServer
 
 if TYPE_CHECKING:
-    # imported where it is used: the process that only hands tests out to others loads this file too
+    # Imported only where needed, because the process that distributes the tests to others loads this file too.
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -33,7 +33,7 @@ STEP_TAGS = {"download": "download_data"}
 
 
 def pytest_sessionstart() -> None:
-    """Collect no garbage while the tests are imported: what is imported stays, and to look through it takes long."""
+    """Switch garbage collection off while the tests are imported: it takes long and frees nothing."""
     gc.disable()
 
 
@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The real table of clients (30,000 rows); it lies beside the repository, never in it."""
+    """Path of the real table of clients (30,000 rows), which is next to the repository and never in it."""
     if not REAL_DATA.is_file():
         pytest.skip(f"the real data set is not at {REAL_DATA}")
     return REAL_DATA
@@ -52,12 +52,12 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One folder for all temporary files: MLflow leaves one behind for each project that it runs.
+    """Put all temporary files into one folder: MLflow leaves a folder behind for each project that it runs.
 
-    Its path is short, since those of sockets are limited, and others may pass it: PostgreSQL runs as another user.
+    Its path is short, because paths of sockets are limited. Other users may enter it, because PostgreSQL runs as one.
     """
-    # these two stay where they are: pytest's own, which is looked at after the tests, and multiprocessing's, which
-    # removes it at the very end
+    # These two must be created before: pytest's folder is inspected after the tests, and multiprocessing removes its
+    # own folder when the process exits.
     tmp_path_factory.getbasetemp()
     multiprocessing.util.get_temp_dir()
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-") as folder:
@@ -69,7 +69,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a real SQLite tracking store, one per worker; `mlflow` and every child process use it."""
+    """URI of a real SQLite tracking store, one per worker, for `mlflow` and every child process."""
     import mlflow
 
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
@@ -84,7 +84,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_signal_left_ignored() -> Iterator[None]:
-    """A step that is interrupted in the test's own process ignores the signals that follow, for good."""
+    """Restore the signal handlers: a step that was interrupted in the test's process ignores all later signals."""
     yield
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -92,14 +92,14 @@ def no_signal_left_ignored() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_experiment_left_chosen() -> Iterator[None]:
-    """mlflow.set_experiment leaves its choice in the environment, where `mlflow run` of a later test would find it."""
+    """Remove the experiment that mlflow.set_experiment put into the environment, where a later test would find it."""
     yield
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @dataclass
 class Experiment:
-    """An experiment of a test's own, in the shared store, with its artifacts in the test's own folder."""
+    """Experiment of one test, in the shared store, with its artifacts in the folder of the test."""
 
     name: str
     id: str
@@ -107,14 +107,14 @@ class Experiment:
 
     @property
     def id_name(self) -> str:
-        """A name for a registered model that no other test uses."""
+        """Name for a registered model that no other test uses."""
         return f"model_{self.id}"
 
     def runs(self, step: str) -> list[Run]:
-        """All runs of a step, newest first."""
+        """Return all runs of a step, newest first."""
         tag = STEP_TAGS.get(step, step)
-        found = self.client.search_runs([self.id], f"tags.step = '{tag}'", order_by=["attributes.start_time DESC"])
-        return list(found)
+        runs = self.client.search_runs([self.id], f"tags.step = '{tag}'", order_by=["attributes.start_time DESC"])
+        return list(runs)
 
     def current(self, step: str) -> list[Run]:
         return [run for run in self.runs(step) if run.data.tags.get("current") == "true"]
@@ -130,13 +130,13 @@ def create_experiment(name: str, folder: Path) -> Experiment:
 
 @pytest.fixture
 def experiment(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
-    """A fresh experiment, made the active one, so that steps called in this process run in it."""
+    """New experiment, set as the active one, so that steps called in this process run in it."""
     import mlflow
 
     mlflow.set_tracking_uri(store)
-    own = create_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
-    mlflow.set_experiment(own.name)
-    return own
+    fresh = create_experiment(re.sub(r"\W+", "-", request.node.nodeid), tmp_path)
+    mlflow.set_experiment(fresh.name)
+    return fresh
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def faulty_server() -> Iterator[FaultyServer]:
 
 @dataclass
 class StepResult:
-    """How a step ended: its exit status, what it said last (on standard error), and its log before that."""
+    """Result of a step: exit status, message on standard error, and the log on standard output."""
 
     status: int
     message: str
@@ -155,7 +155,7 @@ class StepResult:
 
 
 def read_defaults(step: str) -> dict[str, str]:
-    """The parameters that a step's MLproject gives a default, as `mlflow run ./STEP` would pass them."""
+    """Return the default parameters in a step's MLproject, as `mlflow run ./STEP` would pass them."""
     project = yaml.safe_load((ROOT / step / "MLproject").read_text(encoding="utf-8"))
     parameters = project["entry_points"]["main"]["parameters"]
     return {name: kind["default"] for name, kind in parameters.items() if isinstance(kind, dict) and "default" in kind}
@@ -165,44 +165,45 @@ def read_defaults(step: str) -> dict[str, str]:
 def run_step(
     store: str, experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., StepResult]]:
-    """Call a step's real `main` in this process: run_step("preprocess", input_artifact="raw_data.csv", ...).
+    """Return a function that calls a step's real `main` in this process.
 
-    A flag that is not given has the default of the step's MLproject.
+    Example: run_step("preprocess", input_artifact="raw_data.csv"). Other flags have the defaults of its MLproject.
     """
     import mlflow
 
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    # where a module shares its experiment, another may be the active one by now
+    # If a module shares its experiment, another experiment may be the active one by now.
     mlflow.set_tracking_uri(store)
     mlflow.set_experiment(experiment.name)
 
     def call(name: str, **flags: object) -> StepResult:
         module = importlib.import_module(f"{name}.run")
-        given = {**read_defaults(name), **flags}
+        parameters = {**read_defaults(name), **flags}
         capsys.readouterr()
         status = 0
         try:
-            module.main([word for flag, value in given.items() for word in (f"--{flag}", str(value))])
+            module.main([word for flag, value in parameters.items() for word in (f"--{flag}", str(value))])
         except SystemExit as ended:
             status = int(ended.code or 0)
-        said = capsys.readouterr()
-        return StepResult(status, said.err.strip() if status else "", said.out)
+        output = capsys.readouterr()
+        return StepResult(status, output.err.strip() if status else "", output.out)
 
     yield call
-    # a step logs to the standard output of its process, which is this test's own and closes with it
+    # The step logged to the standard output of this test, which will be closed.
     logging.getLogger().handlers.clear()
 
 
 def run_command(*words: str, cwd: Path = ROOT, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command of this environment (python, mlflow ...) to its end, with its output captured as text.
 
-    The time limit only keeps a hanging test from blocking the rest; it is no statement about speed.
+    The time limit only keeps a hanging test from blocking the others; it does not measure speed.
     """
     return subprocess.run(words, cwd=cwd, env=make_command_env(**env), text=True, capture_output=True, timeout=timeout)
 
 
 def make_command_env(**more: str) -> dict[str, str]:
-    """The environment of a command as a person types it: this Python first on PATH, no run or experiment chosen."""
-    # mlflow.set_experiment, which the fixture `experiment` calls, leaves its choice in the environment
-    kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
+    """Return the environment of a command typed by a user: this Python first on PATH, no run or experiment set."""
+    # The fixture `experiment` calls mlflow.set_experiment, which sets MLFLOW_EXPERIMENT_ID.
+    left_out = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}

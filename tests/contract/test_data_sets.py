@@ -23,23 +23,23 @@ needs_sample = pytest.mark.skipif(not SAMPLE.is_file(), reason="the sample is no
 
 
 def read_content(path: Path) -> bytes:
-    """A file's bytes, unpacked if it is a .gz."""
+    """Return a file's bytes, decompressed if it is a .gz."""
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def find_files_with(row: bytes, among: list[Path]) -> list[Path]:
-    """The files that hold a table's row, whatever stands before and after its values."""
+    """Return the files that contain a row of a table, with any text before and after its values."""
     return [path for path in among if row in read_content(path)]
 
 
 def read_text(path: Path) -> str | None:
-    """A file's text, or None if it holds none."""
+    """Return a file's text, or None for a binary file."""
     raw = path.read_bytes()
     return None if b"\0" in raw[:8192] else raw.decode("utf-8", errors="replace")
 
 
 def find_machine_paths(text: str) -> list[str]:
-    """The lines that name a folder of some one machine."""
+    """Return the lines that name a folder of a particular machine."""
     return [line.strip() for line in text.splitlines() if MACHINE_PATH.search(line)]
 
 
@@ -92,12 +92,12 @@ def test_a_row_is_found_in_plain_and_in_packed_files(tmp_path: Path) -> None:
 
 
 def test_no_text_names_a_folder_of_one_machine() -> None:
-    # an image has folders of its own, which are the same on every machine
+    # The folders of an image are the same on every machine.
     outside = [path for path in list_files() if not get_name(path).startswith("docker/")]
-    found = {
+    matches = {
         get_name(path): lines for path in outside if (text := read_text(path)) and (lines := find_machine_paths(text))
     }
-    assert found == {}
+    assert matches == {}
 
 
 @pytest.mark.parametrize("folder", MACHINE_FOLDERS)

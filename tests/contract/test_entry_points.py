@@ -1,4 +1,4 @@
-"""The further entry points of every MLproject hand each parameter on to a program that takes it, with one default."""
+"""Further entry points of every MLproject pass each parameter to a program that accepts it, with one default."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ EVERY = [(folder, name) for folder, programs in PROGRAMS.items() for name in pro
 
 
 def read_entries(folder: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_yaml(ROOT / folder / "MLproject")["entry_points"]
-    return found
+    entry_points: dict[str, Any] = read_yaml(ROOT / folder / "MLproject")["entry_points"]
+    return entry_points
 
 
 def make_start_command(folder: str, name: str) -> list[str]:
-    """The words that start a program beside MLproject, or a module below it."""
+    """Return the command that starts a program next to MLproject, or a module below it."""
     module = PROGRAMS[folder][name]
     program = [f"{name}.py"] if module == f"{folder}.{name}" else ["-m", module]
     return [*SETTINGS.get(name, []), "PYTHONPATH=..", "python", "-P", *program]
@@ -55,8 +55,8 @@ def test_every_entry_point_is_known(folder: str) -> None:
 
 
 def test_no_other_folder_has_further_entry_points() -> None:
-    others = {path.parent.name for path in ROOT.glob("*/MLproject") if len(read_entries(path.parent.name)) > 1}
-    assert others == set(PROGRAMS)
+    folders = {path.parent.name for path in ROOT.glob("*/MLproject") if len(read_entries(path.parent.name)) > 1}
+    assert folders == set(PROGRAMS)
 
 
 @pytest.mark.parametrize(("folder", "name"), EVERY)
@@ -70,19 +70,19 @@ def test_the_command_hands_every_parameter_on(folder: str, name: str) -> None:
 
 
 def test_the_root_can_make_a_report_with_the_flags_and_defaults_of_its_program() -> None:
-    found = read_yaml(ROOT / "MLproject")["entry_points"]["report"]
-    words = shlex.split(found["command"])
+    entry = read_yaml(ROOT / "MLproject")["entry_points"]["report"]
+    words = shlex.split(entry["command"])
     assert words[:4] == ["MLFLOW_DISABLE_TELEMETRY=true", "python", "-m", "pipeline.report"]
     handed = words[4:]
     assert dict(zip(handed[::2], handed[1::2], strict=True)) == {
-        f"--{one}": f"{{{one}}}" for one in found["parameters"]
+        f"--{parameter}": f"{{{parameter}}}" for parameter in entry["parameters"]
     }
     parser: argparse.ArgumentParser = importlib.import_module("pipeline.report.__main__").make_parser()
     flags = {action.dest: action.default for action in parser._actions if action.dest != "help"}
-    assert flags == {name: kind["default"] for name, kind in found["parameters"].items()}
+    assert flags == {name: kind["default"] for name, kind in entry["parameters"].items()}
 
 
-@pytest.mark.parametrize(("folder", "name"), [one for one in EVERY if one[1] in REQUIRED])
+@pytest.mark.parametrize(("folder", "name"), [program for program in EVERY if program[1] in REQUIRED])
 def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> None:
     parser: argparse.ArgumentParser = importlib.import_module(PROGRAMS[folder][name]).make_parser()
     flags = {action.dest: action for action in parser._actions if action.dest != "help"}
@@ -91,6 +91,6 @@ def test_flags_and_parameters_have_the_same_defaults(folder: str, name: str) -> 
     assert set(parameters) <= set(flags)
     assert undeclared <= set(Monitoring.model_fields), "MLflow hands a parameter on that a project does not declare"
     assert {flag for flag, action in flags.items() if action.required} == REQUIRED[name]
-    given = {parameter: str(kind["default"]).lower() for parameter, kind in parameters.items() if "default" in kind}
+    defaults = {parameter: str(kind["default"]).lower() for parameter, kind in parameters.items() if "default" in kind}
     declared = {flag: action for flag, action in flags.items() if not action.required and flag not in undeclared}
-    assert given == {flag: str(action.default).lower() for flag, action in declared.items()}
+    assert defaults == {flag: str(action.default).lower() for flag, action in declared.items()}

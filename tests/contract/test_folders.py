@@ -1,4 +1,4 @@
-"""The folders of the map hold what they need, and the code keeps to the page's few rules of form."""
+"""Every folder of the map is complete, and the code follows the few rules of form."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_the_root_holds_the_four_files_to_read_first(name: str) -> None:
 
 
 def test_no_folder_is_a_regular_package() -> None:
-    """A regular package named docker or evaluate would shadow an installed one."""
+    """A regular package named docker or evaluate would shadow an installed package."""
     assert [get_name(path) for path in list_code() if path.name == "__init__.py"] == []
 
 
 def test_every_folder_with_a_project_is_known() -> None:
-    found = {path.parent.name for path in ROOT.glob("[a-z]*/MLproject")}
-    assert found == set(PROJECT_FOLDERS)
+    folders = {path.parent.name for path in ROOT.glob("[a-z]*/MLproject")}
+    assert folders == set(PROJECT_FOLDERS)
 
 
 def test_no_function_is_longer_than_a_screen() -> None:

@@ -49,12 +49,12 @@ OURS = {
 
 
 def get_part(path: Path) -> str:
-    """The folder of the map that a file belongs to; a file of the root stands for itself."""
+    """Return the folder of the map that contains a file; for a file in the root, the file itself."""
     return path.relative_to(ROOT).parts[0]
 
 
 def list_part_imports(part: str) -> dict[str, set[str]]:
-    """For each file of a part, which parts of the repository it imports."""
+    """Return, for each file of a part, the parts of the repository that it imports."""
     return {
         get_name(path): get_first_parts(list_imports(path)) & OURS for path in list_code() if get_part(path) == part
     }
@@ -62,9 +62,9 @@ def list_part_imports(part: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("part", ALLOWED)
 def test_a_part_imports_only_what_the_map_allows(part: str) -> None:
-    found = list_part_imports(part)
-    assert found, f"no code in {part}"
-    assert {file: wrong for file, parts in found.items() if (wrong := parts - ALLOWED[part])} == {}
+    imports = list_part_imports(part)
+    assert imports, f"no code in {part}"
+    assert {file: wrong for file, parts in imports.items() if (wrong := parts - ALLOWED[part])} == {}
 
 
 def test_nothing_imports_main() -> None:
@@ -95,24 +95,24 @@ def test_only_dags_import_airflow() -> None:
 
 
 def list_loaded_packages(path: Path) -> set[str]:
-    """The packages that a module imports when it is loaded, and not in a function."""
+    """Return the packages that a module imports at module level."""
     return {
         name.partition(".")[0]
         for node in parse_tree(path).body
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "drift" / "dags").glob("*.py")), ids=lambda path: path.name)
 def test_a_dag_loads_nothing_but_airflow_and_what_python_has(path: Path) -> None:
-    """The scheduler reads these files again and again; and Airflow's environment has nothing of the project's."""
+    """The scheduler reads these files repeatedly, and Airflow's environment has none of the project's packages."""
     assert list_loaded_packages(path) - {*sys.stdlib_module_names} <= {"airflow", "project"}
 
 
 @pytest.mark.slow
 def test_batch_scores_without_mlflow_and_pandas() -> None:
-    """They take several times the memory of what it needs, for as long as the table takes."""
+    """They would take several times the memory that batch scoring needs, for its whole duration."""
     code = "import sys, serve.batch.run; print({'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"
@@ -139,7 +139,7 @@ def test_a_room_has_at_most_15_modules() -> None:
 
 
 def test_one_module_handles_signals_and_it_needs_python_alone() -> None:
-    """Airflow's environment, the loop and the steps share it."""
+    """Airflow's environment, the loop and the steps share this module."""
     handling = [get_name(path) for path in list_code() if "signal.signal(" in path.read_text()]
     assert handling == ["stepkit/processes.py"]
     assert list_loaded_packages(ROOT / "stepkit" / "processes.py") <= {*sys.stdlib_module_names}

@@ -1,4 +1,4 @@
-"""A step's job for Kubernetes, rendered by MLflow's own code: no cluster, no registry, no engine."""
+"""A step's job for Kubernetes, rendered by MLflow's own code, without a cluster, a registry or a Docker engine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DIGEST = "sha256:" + "0" * 64
 
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """backend.json names the template as seen from there, where the command is typed."""
+    """Change to the repository root, because the template's path in backend.json is relative to it."""
     monkeypatch.chdir(ROOT)
 
 
 def parse_backend() -> dict[str, Any]:
-    """backend.json as MLflow's own parser takes it."""
+    """Return backend.json as parsed by MLflow."""
     config: dict[str, Any] = _parse_kubernetes_config(json.loads((FOLDER / "backend.json").read_text()))
     return config
 
@@ -61,15 +61,15 @@ def test_a_job_goes_to_the_cluster_that_kubectl_speaks_to(monkeypatch: pytest.Mo
         "clusters": [{"name": name, "cluster": {"server": server}} for name, server in clusters.items()],
     }
     (tmp_path / "config").write_text(yaml.safe_dump(settings))
-    # Kubernetes' client reads KUBECONFIG when it is imported, which it was
+    # Kubernetes' client reads KUBECONFIG at import, which has already happened
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
     monkeypatch.setattr(kubernetes.client.Configuration, "_default", None)
-    backend._load_kube_context(context=parse_backend().get("kube-context", None))  # as mlflow.projects calls it
+    backend._load_kube_context(context=parse_backend().get("kube-context", None))  # the same call as in mlflow.projects
     assert kubernetes.client.Configuration.get_default_copy().host == clusters["production"]
 
 
 def test_what_mlflow_needs_for_a_cluster_is_locked_or_named_with_what_installs_it() -> None:
-    """`make run` installs run.lock, in which the package kubernetes is not."""
+    """`make run` installs run.lock, which does not contain the package kubernetes."""
     page = (ROOT / "docs" / "stack.md").read_text()
     (words,) = re.findall(r"uv pip install .* --constraint requirements/test\.lock ([^#\n]+)", page)
     named = set(words.split())
@@ -84,14 +84,14 @@ def test_mlflow_fills_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry.example.org/credit-default/steps:abc1234@{DIGEST}"
     assert "{replaced" not in json.dumps(job)
-    values = {one["name"]: one.get("value") for one in container["env"]}
+    values = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert values["MLFLOW_RUN_ID"] == "r1"
     assert values["MLFLOW_TRACKING_URI"] == "http://mlflow:7755"
     assert len(values) == len(container["env"]), "a variable stands twice; which one counts, no one sees"
 
 
 def test_the_job_has_only_fields_that_kubernetes_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read by the models of Kubernetes' client, which drop what they do not know, and written again."""
+    """The models of Kubernetes' client drop unknown keys, so a job that survives reading and writing has none."""
     job = render_job("main", {}, monkeypatch)
 
     client = kubernetes.client.ApiClient()
@@ -106,13 +106,13 @@ def test_the_job_has_no_rights_and_limits(monkeypatch: pytest.MonkeyPatch) -> No
     assert not pod["automountServiceAccountToken"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["resources"]["limits"]["memory"]
-    secrets = [one for one in container["env"] if "PASSWORD" in one["name"]]
+    secrets = [variable for variable in container["env"] if "PASSWORD" in variable["name"]]
     assert secrets
-    assert all("valueFrom" in one for one in secrets)
+    assert all("valueFrom" in secret for secret in secrets)
 
 
 def run_job(job: dict[str, Any], tmp_path: Path) -> list[str]:
-    """Run the job's command as a container would, with programs that say what they were given; return their words."""
+    """Run the job's command like a container, with programs that print their arguments; return these arguments."""
     program = tmp_path / "mlflow"
     program.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
     program.chmod(0o755)

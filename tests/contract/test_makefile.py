@@ -1,4 +1,4 @@
-"""make takes the variables of its verbs as free text, and rejects every other one before anything runs."""
+"""make accepts any text in the variables of its verbs, and rejects every other variable before it runs anything."""
 
 from __future__ import annotations
 

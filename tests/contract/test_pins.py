@@ -1,4 +1,4 @@
-"""One version of each package in every conda.yml, in requirements/*.in and in the locks; and none is missing."""
+"""Every conda.yml, requirements/*.in and the locks have the same version of each package, and no package is missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_environment(folder: str) -> dict[str, Any]:
 
 
 def read_pip_lines(folder: str) -> list[str]:
-    """What pip installs in a step's environment."""
+    """Return the pip requirements of a step's environment."""
     (pip,) = [entry["pip"] for entry in read_environment(folder)["dependencies"] if isinstance(entry, dict)]
     return list(pip)
 
@@ -61,57 +61,57 @@ def parse_exact_versions(lines: list[str]) -> dict[str, str]:
 
 @cache
 def read_pinned_inputs() -> dict[str, str]:
-    """Exact versions in requirements/*.in; ranges are left to the lock."""
+    """Return the exact versions in requirements/*.in; ranges are resolved in the lock."""
     lines = [line.partition("#")[0].strip() for path in INPUTS for line in path.read_text().splitlines()]
     return parse_exact_versions(lines)
 
 
 @cache
 def read_lock(lock: Path) -> dict[str, set[str]]:
-    """The versions of each package in a lock: one, or one for each Python that it is resolved for."""
-    found: dict[str, set[str]] = {}
+    """Return the versions of each package in a lock: one, or one for each Python version of the lock."""
+    versions: dict[str, set[str]] = {}
     for name, version in re.findall(LOCKED, lock.read_text()):
-        found.setdefault(canonicalize_name(name), set()).add(version)
-    return found
+        versions.setdefault(canonicalize_name(name), set()).add(version)
+    return versions
 
 
 @cache
 def list_installed_with(line: str) -> frozenset[str]:
-    """The distributions that installing a requirement installs, itself among them, by what is installed here."""
-    seen: set[tuple[str, str]] = set()
+    """Return the distributions that a requirement installs, itself included, according to this environment."""
+    visited: set[tuple[str, str]] = set()
     waiting = list_required_names(Requirement(line))
     while waiting:
         name, extra = waiting.pop()
-        if (name, extra) in seen:
+        if (name, extra) in visited:
             continue
-        seen.add((name, extra))
+        visited.add((name, extra))
         try:
-            wanted = list_requirements(name)
+            requirements = list_requirements(name)
         except PackageNotFoundError:
             continue
-        for one in wanted:
-            if one.marker is None or one.marker.evaluate({"extra": extra}):
-                waiting += list_required_names(one)
-    return frozenset(name for name, _ in seen)
+        for requirement in requirements:
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                waiting += list_required_names(requirement)
+    return frozenset(name for name, _ in visited)
 
 
 @cache
 def list_requirements(name: str) -> tuple[Requirement, ...]:
-    """What an installed distribution asks for.
+    """Return the requirements of an installed distribution.
 
     Raises:
-        PackageNotFoundError: it is not installed here.
+        PackageNotFoundError: the distribution is not installed.
     """
-    return tuple(Requirement(one) for one in requires(name) or [])
+    return tuple(Requirement(line) for line in requires(name) or [])
 
 
 def list_required_names(requirement: Requirement) -> list[tuple[str, str]]:
-    """A requirement's name, plain and with each of its extras."""
+    """Return a requirement's name, without and with each of its extras."""
     return [(canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras)]
 
 
 def find_third_party(paths: set[Path]) -> dict[str, str]:
-    """Imported modules that are neither Python's nor the repository's, with a file that imports each."""
+    """Return the imported third-party modules, with a file that imports each."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()} | {path.stem for path in ROOT.glob("*.py")}
     return {
         module: get_name(path)
@@ -122,25 +122,25 @@ def find_third_party(paths: set[Path]) -> dict[str, str]:
 
 
 def find_project_code(folder: str) -> set[Path]:
-    """The files that a project runs: its own and what they reach of the repository."""
-    own = [ROOT / "main.py"] if folder == "." else [*(ROOT / folder).glob("*.py")]
-    return find_reachable(*(path for path in own if get_name(path) not in BY_HAND))
+    """Return the files of a project and all files of the repository that they import."""
+    files = [ROOT / "main.py"] if folder == "." else [*(ROOT / folder).glob("*.py")]
+    return find_reachable(*(path for path in files if get_name(path) not in BY_HAND))
 
 
 @cache
 def find_distributions(module: str) -> frozenset[str]:
-    """The distributions that may provide a module, by what is installed here."""
+    """Return the distributions that may provide a module, according to this environment."""
     return frozenset(canonicalize_name(name) for name in map_installed_modules().get(module, [module]))
 
 
 @cache
 def map_installed_modules() -> Mapping[str, list[str]]:
-    """The distributions of each module that is installed here; to look through them all takes long."""
+    """Return the distributions of each installed module; cached, because the search takes long."""
     return packages_distributions()
 
 
 def find_lacking(paths: set[Path], provided: Collection[str]) -> dict[str, str]:
-    """Imported modules that none of the `provided` distributions has, each with a file that imports it."""
+    """Return the imported modules that no `provided` distribution contains, each with a file that imports it."""
     return {
         module: where
         for module, where in find_third_party(paths).items()
@@ -182,18 +182,18 @@ def test_the_environment_agrees_with_the_requirements(folder: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
 def test_the_lock_agrees_with_the_requirements(lock: Path) -> None:
-    found, expected = read_lock(lock), read_pinned_inputs()
+    locked, expected = read_lock(lock), read_pinned_inputs()
     assert {
-        name: versions for name, versions in found.items() if name in expected and versions != {expected[name]}
+        name: versions for name, versions in locked.items() if name in expected and versions != {expected[name]}
     } == {}
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
 def test_a_lock_holds_everything_that_its_requirements_name(path: Path) -> None:
     lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    wanted = {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("-")}
-    assert wanted
-    assert wanted <= set(read_lock(path.with_suffix(".lock")))
+    required = {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("-")}
+    assert required
+    assert required <= set(read_lock(path.with_suffix(".lock")))
 
 
 def test_locks_that_share_a_package_share_its_version() -> None:
@@ -226,13 +226,13 @@ def test_an_environment_provides_every_module_that_its_code_reaches(folder: str)
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_module_whose_package_the_requirements_pin_is_pinned_in_the_environment_too(folder: str) -> None:
-    """Else a dependency of mlflow brings it, in whichever version is newest on that day."""
-    wanted = {name for module in find_third_party(find_project_code(folder)) for name in find_distributions(module)}
-    assert (wanted & set(read_pinned_inputs())) - set(read_pins(folder)) == set()
+    """Otherwise a dependency of mlflow would install its newest version of that day."""
+    required = {name for module in find_third_party(find_project_code(folder)) for name in find_distributions(module)}
+    assert (required & set(read_pinned_inputs())) - set(read_pins(folder)) == set()
 
 
 def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
-    # monitoring and Airflow have environments of their own, benchmarks that of the tests
+    # Monitoring and Airflow have their own environments, and benchmarks use the environment of the tests.
     elsewhere = ("drift/", "benchmarks/", "docker/preflight.py")
     ours = {path for path in list_code() if not get_name(path).startswith(elsewhere)}
     assert find_lacking(ours, read_lock(REQUIREMENTS / "run.lock")) == {}
@@ -240,16 +240,16 @@ def test_the_lock_for_running_provides_every_module_of_the_code() -> None:
 
 def test_the_lock_for_monitoring_provides_every_module_of_its_code() -> None:
     apart = ("drift/dags/", *BY_HAND)
-    theirs = [
+    files = [
         path for path in list_code() if get_name(path).startswith("drift/") and not get_name(path).startswith(apart)
     ]
-    assert find_lacking(find_reachable(*theirs), read_lock(REQUIREMENTS / "drift.lock")) == {}
+    assert find_lacking(find_reachable(*files), read_lock(REQUIREMENTS / "drift.lock")) == {}
 
 
 def test_the_lock_for_testing_provides_every_module_of_benchmarks() -> None:
-    theirs = {path for path in list_code() if get_name(path).startswith("benchmarks/")}
-    # what is measured and not taken in stands in no lock
-    assert set(find_lacking(theirs, read_lock(REQUIREMENTS / "test.lock"))) <= {"sklearnex", "daal4py"}
+    files = {path for path in list_code() if get_name(path).startswith("benchmarks/")}
+    # Packages that were measured but not adopted are in no lock.
+    assert set(find_lacking(files, read_lock(REQUIREMENTS / "test.lock"))) <= {"sklearnex", "daal4py"}
 
 
 def test_reaching_goes_through_stepkit() -> None:

@@ -1,4 +1,4 @@
-"""MLproject, run.py, config.yaml and the commands that were promised name the same parameters and values."""
+"""MLproject, run.py, config.yaml and the promised commands use the same parameters and values."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def read_flags(folder: str) -> dict[str, argparse.Action]:
     return {action.dest: action for action in parser._actions if action.dest != "help"}
 
 
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two values of a configuration mean the same: 0.3, "0.3" and "0.30" do."""
+def is_same(left: Any, right: Any) -> bool:
+    """Return whether two values of a configuration mean the same, as 0.3, "0.3" and "0.30" do."""
     try:
-        return float(one) == float(other)
+        return float(left) == float(right)
     except (TypeError, ValueError):
-        return str(one) == str(other)
+        return str(left) == str(right)
 
 
 @pytest.mark.parametrize("folder", PROJECT_FOLDERS)
@@ -185,7 +185,7 @@ def test_a_lone_step_and_the_pipeline_have_the_same_defaults(step: Step, config:
 @pytest.mark.parametrize("folder", STEP_FOLDERS)
 def test_a_flag_and_its_parameter_have_the_same_default(folder: str) -> None:
     defaults = read_project(folder).defaults
-    # descriptions are for people: a flag has none of its own
+    # Descriptions are for people, so the flag has no default description.
     flags = {name: flag for name, flag in read_flags(folder).items() if name != "artifact_description"}
     differing = {
         name: (defaults.get(name), flag.default)

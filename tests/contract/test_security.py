@@ -1,4 +1,4 @@
-"""What no code may do: run untrusted pickles, build SQL from text, read YAML that runs code, tell others of models."""
+"""Code must not load untrusted pickles, build SQL from text, load YAML that runs code, or send usage data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATEMENTS = {"execute", "exec_driver_sql", "text", "executemany", "executescrip
 """Functions whose first argument is SQL."""
 
 FIXED = {
-    # names of tables, as SQLite's own catalogue has them; a name cannot be a parameter
+    # Table names from SQLite's catalogue; SQL does not accept a name as a parameter.
     "backup/databases.py": {'SELECT count(*) FROM "{}"', 'SELECT version_num FROM "{}"'},
     "prediction_log/engine.py": {"PRAGMA {}={}"},
     "prediction_log/schema.py": {"SELECT version_num FROM {}"},
@@ -34,7 +34,7 @@ Finder = Callable[[ast.Module], list[str]]
 
 
 def iter_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call with the last part of its name: `connection.execute(...)` is execute."""
+    """Yield every call with the last part of its name: `execute` for `connection.execute(...)`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             function = node.func
@@ -43,22 +43,22 @@ def iter_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 def find_unsafe_loads(tree: ast.Module) -> list[str]:
-    """Calls that unpickle, or read YAML with a loader that makes objects."""
-    found = []
+    """Return the calls that unpickle, or read YAML with a loader that creates objects."""
+    unsafe = []
     for name, call in iter_calls(tree):
         words = {word.arg: word.value for word in call.keywords}
         allowed = words.get("allow_pickle")
         if name in LOADERS or (isinstance(allowed, ast.Constant) and allowed.value):
-            found.append(ast.unparse(call))
+            unsafe.append(ast.unparse(call))
         if ast.unparse(call.func) == "yaml.load":
             loader = ast.unparse(words.get("Loader") or call.args[1] if len(call.args) > 1 else ast.Constant(None))
             if loader.rpartition(".")[2] not in SAFE_YAML:
-                found.append(ast.unparse(call))
-    return found
+                unsafe.append(ast.unparse(call))
+    return unsafe
 
 
 def find_built_statements(tree: ast.Module) -> list[str]:
-    """SQL that is put together from parts: f-strings, +, %, format, join; {} stands for a part."""
+    """Return the SQL built from parts by f-strings, +, %, format or join; {} replaces a part."""
     firsts = [call.args[0] for name, call in iter_calls(tree) if name in STATEMENTS and call.args]
     return [format_statement(first) for first in firsts if is_built(first)]
 
@@ -67,7 +67,7 @@ def is_built(node: ast.expr) -> bool:
     if isinstance(node, ast.JoinedStr):
         return any(isinstance(part, ast.FormattedValue) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
-        return any(isinstance(one, ast.Constant | ast.JoinedStr) and one for one in ast.walk(node))
+        return any(isinstance(part, ast.Constant | ast.JoinedStr) and part for part in ast.walk(node))
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("format", "join")
 
 
@@ -78,7 +78,7 @@ def format_statement(node: ast.expr) -> str:
 
 
 def find_hits(finder: Finder) -> dict[str, list[str]]:
-    return {get_name(path): found for path in list_code() if (found := finder(parse_tree(path)))}
+    return {get_name(path): findings for path in list_code() if (findings := finder(parse_tree(path)))}
 
 
 def uses_sql(path: Path) -> bool:
@@ -87,8 +87,8 @@ def uses_sql(path: Path) -> bool:
 
 def test_no_module_that_unpickles_is_imported() -> None:
     paths = [path for path in list_code() if not get_name(path).startswith("benchmarks/")]
-    found = {get_name(path): wrong for path in paths if (wrong := get_first_parts(list_imports(path)) & RUNS_CODE)}
-    assert found == {}
+    imports = {get_name(path): wrong for path in paths if (wrong := get_first_parts(list_imports(path)) & RUNS_CODE)}
+    assert imports == {}
 
 
 def test_nothing_is_loaded_that_can_run_code() -> None:
@@ -98,8 +98,8 @@ def test_nothing_is_loaded_that_can_run_code() -> None:
 def test_sql_is_never_built_from_text() -> None:
     asking = [path for path in list_code() if uses_sql(path)]
     assert len(asking) > 5
-    found = {get_name(path): set(find_built_statements(parse_tree(path))) for path in asking}
-    assert {name: wrong for name, one in found.items() if (wrong := one - FIXED.get(name, set()))} == {}
+    statements = {get_name(path): set(find_built_statements(parse_tree(path))) for path in asking}
+    assert {name: wrong for name, built in statements.items() if (wrong := built - FIXED.get(name, set()))} == {}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def imports_onnxruntime(path: Path) -> bool:
 
 
 def list_files_left_by(program: str, folder: Path) -> list[str]:
-    """What a program leaves in its folder for temporary files. ONNX Runtime tells nothing in CI by itself."""
+    """Return the files that a program leaves in its temporary folder. ONNX Runtime sends no telemetry in CI."""
     env = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**env, "TMPDIR": str(folder)}, check=True)
     return [path.name for path in folder.iterdir()]

@@ -1,4 +1,4 @@
-"""The settings of a project are declared once: config.yaml, --help and MLproject hold what the schema says."""
+"""The settings of a project are declared once: config.yaml, --help and MLproject match the schema."""
 
 from __future__ import annotations
 

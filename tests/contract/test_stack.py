@@ -1,4 +1,4 @@
-"""The files of docker/ are what Docker Compose, hadolint, promtool and Grafana take, and agree with each other."""
+"""Docker Compose, hadolint, promtool and Grafana accept the files of docker/, which also agree with each other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_docker_compose_takes_the_file_without_a_word(env_file: Path) -> None:
 
 
 def test_the_file_is_held_to_the_schema_of_compose(env_file: Path, tmp_path: Path) -> None:
-    """What a misspelt key would do: the schema is Compose's own, and it knows no `healthchek`."""
+    """The schema is Compose's own, so it detects a misspelt key such as `healthchek`."""
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(COMPOSE_FILE.read_text().replace("    healthcheck:\n", "    healthchek:\n", 1))
     command = [str(Path(sys.executable).parent / "docker-compose"), "-f", str(wrong), "--env-file", str(env_file)]
@@ -85,28 +85,30 @@ def test_the_profile_core_is_the_least_that_answers(env_file: Path) -> None:
 
 
 def test_every_service_has_limits_and_no_rights(defined: dict[str, dict[str, Any]]) -> None:
-    assert {name for name, one in defined.items() if not one["deploy"]["resources"]["limits"]["memory"]} == set()
-    assert {name for name, one in defined.items() if not one["read_only"]} == set()
-    assert {name for name, one in defined.items() if one["cap_drop"] != ["ALL"]} == set()
-    assert {name for name, one in defined.items() if one["security_opt"] != ["no-new-privileges:true"]} == set()
-    assert {name for name, one in defined.items() if one.get("privileged") or one.get("network_mode")} == set()
+    limits = {name: service["deploy"]["resources"]["limits"] for name, service in defined.items()}
+    assert {name for name, limit in limits.items() if not limit["memory"]} == set()
+    assert {name for name, service in defined.items() if not service["read_only"]} == set()
+    assert {name for name, service in defined.items() if service["cap_drop"] != ["ALL"]} == set()
+    assert {name for name, service in defined.items() if service["security_opt"] != ["no-new-privileges:true"]} == set()
+    assert {name for name, service in defined.items() if service.get("privileged")} == set()
+    assert {name for name, service in defined.items() if service.get("network_mode")} == set()
 
 
 def test_a_read_only_service_has_no_config_or_secret_but_of_a_file(env_file: Path) -> None:
-    """Any other Compose would have to write into the container, and refuses to (docker/compose#12031)."""
+    """Compose would have to write any other secret into the read-only container, which fails (docker/compose#12031)."""
     read = model(env_file)
-    given = [
-        (name, kind, one["source"])
+    writable = [
+        (name, kind, entry["source"])
         for name, service in read["services"].items()
         for kind in ("configs", "secrets")
-        for one in service.get(kind, [])
+        for entry in service.get(kind, [])
         if service.get("read_only")
     ]
-    assert [(name, source) for name, kind, source in given if "file" not in read[kind][source]] == []
+    assert [(name, source) for name, kind, source in writable if "file" not in read[kind][source]] == []
 
 
 def test_prometheus_finds_the_scorers_key_where_it_looks_for_it(env_file: Path, tmp_path: Path) -> None:
-    """By its own command line, with a program in Prometheus' place that says what it was given."""
+    """Run the service's command line with a program instead of Prometheus that prints its arguments."""
     service = services(env_file)["prometheus"]
     configuration = (ROOT / "docker" / "prometheus" / "prometheus.yml").read_text()
     (key,) = re.findall(r"credentials_file: (\S+?)\}", configuration)
@@ -117,26 +119,26 @@ def test_prometheus_finds_the_scorers_key_where_it_looks_for_it(env_file: Path, 
     program.chmod(0o755)
     env = {**service.environment, "PATH": f"{tmp_path}:/usr/bin:/bin"}
     command = [word.replace(folder, str(tmp_path)) for word in service.command]
-    said = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert (said.returncode, said.stdout.splitlines()) == (0, service.definition["command"])
+    ended = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, service.definition["command"])
     written = tmp_path / Path(key).name
     assert written.read_text() == secrets_of(env_file)["SCORER_API_KEY"]
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
 
 
 def test_every_lasting_service_is_looked_after(defined: dict[str, dict[str, Any]]) -> None:
-    lasting = {name: one for name, one in defined.items() if name not in ONCE}
-    assert {name for name, one in lasting.items() if not one.get("healthcheck")} == set()
-    assert {one["restart"] for one in lasting.values()} == {"unless-stopped"}
+    lasting = {name: service for name, service in defined.items() if name not in ONCE}
+    assert {name for name, service in lasting.items() if not service.get("healthcheck")} == set()
+    assert {service["restart"] for service in lasting.values()} == {"unless-stopped"}
 
 
 def test_services_wait_for_health_and_never_for_a_mere_start(defined: dict[str, dict[str, Any]]) -> None:
-    waits = [rule["condition"] for one in defined.values() for rule in one.get("depends_on", {}).values()]
+    waits = [rule["condition"] for service in defined.values() for rule in service.get("depends_on", {}).values()]
     assert set(waits) == {"service_healthy", "service_completed_successfully"}
 
 
 def test_ports_are_opened_on_this_machine_only_and_none_of_the_database(defined: dict[str, dict[str, Any]]) -> None:
-    opened = {name: port for name, one in defined.items() for port in one.get("ports", [])}
+    opened = {name: port for name, service in defined.items() for port in service.get("ports", [])}
     assert {port["host_ip"] for port in opened.values()} == {"127.0.0.1"}
     assert opened["mlflow"]["published"] == "7755"
     assert "postgres" not in opened
@@ -160,20 +162,20 @@ def test_make_stack_looks_at_the_profile_that_it_starts(words: list[str], profil
 
 
 def test_images_from_outside_have_a_version(defined: dict[str, dict[str, Any]]) -> None:
-    outside = {one["image"] for one in defined.values() if "build" not in one}
+    outside = {service["image"] for service in defined.values() if "build" not in service}
     outside |= set(re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE.read_text(), flags=re.MULTILINE))
     assert [image for image in outside if not re.search(r":v?\d+\.\d+", image)] == []
 
 
 def test_an_image_has_one_version_everywhere_and_the_python_of_every_environment() -> None:
-    """The images are built for the Python that conda.yml names, and pg_dump is as new as the server."""
+    """The images have the Python version of conda.yml, and pg_dump has the version of the server."""
     text = COMPOSE_FILE.read_text() + DOCKERFILE.read_text()
     named = re.findall(r"docker\.io/([\w/]+):v?(\d[\w.-]*)", text)
     assert len({version for image, version in named if image == "library/postgres"}) == 1
     assert {image: version for image, version in named if (image, version) != (image, dict(named)[image])} == {}
     python = str(dict(named)["library/python"])
-    (wanted,) = [line for line in read_yaml(ROOT / "conda.yml")["dependencies"] if str(line).startswith("python=")]
-    assert f"python={'.'.join(python.split('.')[:2])}" == wanted
+    (requirement,) = [line for line in read_yaml(ROOT / "conda.yml")["dependencies"] if str(line).startswith("python=")]
+    assert f"python={'.'.join(python.split('.')[:2])}" == requirement
 
 
 def test_the_images_are_built_from_the_hashed_locks() -> None:
@@ -184,14 +186,14 @@ def test_the_images_are_built_from_the_hashed_locks() -> None:
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    said = subprocess.run(
+    ended = subprocess.run(
         [str(Path(sys.executable).parent / "hadolint"), str(DOCKERFILE)], capture_output=True, text=True
     )
-    assert (said.returncode, said.stdout) == (0, "")
+    assert (ended.returncode, ended.stdout) == (0, "")
 
 
 def test_images_hold_the_code_and_nothing_private() -> None:
-    """By the rules of docker's own client for what it sends to the engine."""
+    """Evaluated by the rules of docker's own client for the files that it sends to the engine."""
     sent = list_sent_files(ROOT)
     private = [path for path in sent if re.search(r"(^|/)(\.git|\.venv|tests|backups|mlruns)(/|$)|\.env|\.db$", path)]
     assert private == []
@@ -201,12 +203,12 @@ def test_images_hold_the_code_and_nothing_private() -> None:
 
 
 def test_images_hold_nothing_that_git_ignores(tmp_path: Path) -> None:
-    """Runs, predictions, reports and passwords lie in the folder of whoever builds an image."""
+    """The folder of a user who builds an image contains runs, predictions, reports and passwords."""
     ignored = [path for line in read_patterns(ROOT / ".gitignore") for path in list_ignored_paths(line)]
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    known = subprocess.run(["git", "check-ignore", "--", *ignored], cwd=tmp_path, capture_output=True, text=True)
-    assert known.stdout.splitlines() == ignored
+    ended = subprocess.run(["git", "check-ignore", "--", *ignored], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout.splitlines() == ignored
     for name in [*ignored, ".uv-cache/x/1", "mlruns.before-2026/1", "docker/.env~", "main.py"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -218,7 +220,7 @@ def read_patterns(path: Path) -> list[str]:
 
 
 def list_ignored_paths(line: str) -> list[str]:
-    """Files that a line of .gitignore is about; one that names no folder on the way holds in every folder."""
+    """Return sample files for a line of .gitignore; a line without a folder applies in every folder."""
     names = [line.replace("*", star) for star in STARS] if "*" in line else [line]
     files = [f"{name}held/1" if name.endswith("/") else name for name in names]
     anywhere = "/" not in line.rstrip("/")
@@ -226,7 +228,7 @@ def list_ignored_paths(line: str) -> list[str]:
 
 
 def list_sent_files(folder: Path) -> set[str]:
-    """The files of a folder that a build of the images may read."""
+    """Return the files of a folder that a build of the images may read."""
     sent = docker.utils.build.exclude_paths(str(folder), read_patterns(IGNORED), dockerfile="docker/Dockerfile")
     return {path for path in sent if (folder / path).is_file()}
 
@@ -237,8 +239,8 @@ def test_promtool_takes_the_rules_and_the_configuration() -> None:
     folder = ROOT / "docker" / "prometheus"
     command = ["promtool", "check", "config", "--syntax-only", str(folder / "prometheus.yml")]
     for words in (command, ["promtool", "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS)]):
-        said = subprocess.run(words, capture_output=True, text=True)
-        assert said.returncode == 0, said.stdout + said.stderr
+        ended = subprocess.run(words, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 CALLS = """
@@ -262,8 +264,8 @@ def test_requests_for_health_do_not_hide_what_callers_do_not_get(failed: int, ex
     if not shutil.which("promtool"):
         pytest.skip("no promtool on this machine (Debian: prometheus)")
     (tmp_path / "case.yml").write_text(CALLS.format(rules=ALERTS, failed=failed, expected=expected))
-    said = subprocess.run(["promtool", "test", "rules", str(tmp_path / "case.yml")], capture_output=True, text=True)
-    assert said.returncode == 0, said.stdout + said.stderr
+    ended = subprocess.run(["promtool", "test", "rules", str(tmp_path / "case.yml")], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
@@ -276,7 +278,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
 
 def test_dashboards_ask_only_data_sources_that_are_provided() -> None:
     provided = yaml.safe_load((ROOT / "docker/grafana/provisioning/datasources/all.yml").read_text())["datasources"]
-    assert {query.source for query in queries()} == {one["uid"] for one in provided}
+    assert {query.source for query in queries()} == {source["uid"] for source in provided}
 
 
 @pytest.mark.parametrize("name", ["service", "model", "drift"])

@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: pinned, with the least rights, without secrets for forks, and nothing but make."""
+"""GitHub Actions workflows: pinned, with minimal permissions, without secrets for forks, and only make commands."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def read_text(path: Path) -> str:
 
 
 def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = read_yaml(path)["jobs"]
-    return found
+    jobs: dict[str, dict[str, Any]] = read_yaml(path)["jobs"]
+    return jobs
 
 
 def list_make_targets(step: dict[str, Any]) -> list[str]:
-    """What a step asks make for: verbs, and files as .venv/run.stamp."""
+    """Return the targets that a step passes to make: verbs, and files such as .venv/run.stamp."""
     lines = [line.partition("#")[0] for line in step.get("run", "").splitlines() if line.startswith("make ")]
     return [word for line in lines for word in line.split()[1:] if "=" not in word]
 
 
 def list_stamps(target: str) -> set[str]:
-    """The environments that a target of the Makefile installs, if they are not there yet."""
+    """Return the environments that a target of the Makefile installs if they are missing."""
     needed = re.search(rf"^{re.escape(target)}:([^#\n]*)", MAKEFILE, re.MULTILINE)
     return {word for word in [target, *(needed[1].split() if needed else [])] if word.endswith("stamp")}
 
 
 def read_events(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_yaml(path)[True]  # YAML 1.1 reads the key `on` as true
-    return found
+    triggers: dict[str, Any] = read_yaml(path)[True]  # YAML 1.1 reads the key `on` as true
+    return triggers
 
 
 def test_the_workflows_are_these() -> None:
@@ -122,7 +122,7 @@ def test_every_make_verb_of_a_workflow_is_one_of_the_makefile(path: Path) -> Non
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_package_is_installed_by_a_step_that_has_secrets(path: Path) -> None:
-    """What installs a package may run its code; so an earlier step, without them, makes all that make would make."""
+    """Installing a package may run its code, so an earlier step without the secrets runs every installation."""
     for job in read_jobs(path).values():
         installed: set[str] = set()
         for step in job["steps"]:
@@ -159,12 +159,13 @@ def test_the_help_lists_every_verb_in_one_line() -> None:
 
 
 def test_clean_leaves_what_nobody_makes_again(tmp_path: Path) -> None:
-    """Studies, labelled rows and tables of one's own are kept in outputs, as the README says."""
-    kept = {"mlflow.db", "mlruns/0/m", "outputs/studies.db", "outputs/loans.csv", "outputs/retraining/a.parquet"}
-    made = {".venv/bin/python", ".mypy_cache/a", "outputs/ci/comment.md", "outputs/images/project.json"}
-    for name in kept | made:
+    """Studies, labelled rows and the user's tables are kept in outputs, as documented."""
+    user_files = {"mlflow.db", "mlruns/0/m", "outputs/studies.db", "outputs/loans.csv", "outputs/retraining/a.parquet"}
+    generated = {".venv/bin/python", ".mypy_cache/a", "outputs/ci/comment.md", "outputs/images/project.json"}
+    for name in user_files | generated:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     shutil.copy(ROOT / "Makefile", tmp_path)
     subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*kept, "Makefile"}
+    remaining = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert remaining == {*user_files, "Makefile"}

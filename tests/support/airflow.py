@@ -1,4 +1,4 @@
-"""A real Airflow for tests: its own environment, its own folder and database, its commands and its scheduler."""
+"""A real Airflow for tests, with its own environment, folder, database and scheduler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 900.0
 
 
 class Airflow:
-    """An Airflow in a folder of a test's own, as `make airflow` sets it up, with more on top of the environment."""
+    """Airflow in the folder of a test, set up like `make airflow`, with additional environment variables."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         assert PYTHON.is_file(), "no Airflow: type make .venv-airflow/stamp"
@@ -46,7 +46,7 @@ class Airflow:
         return self.run("dags", "test", dag, "--conf", json.dumps(conf), **env)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What Airflow's database answers; what a statement changes stays."""
+        """Return the rows of a query on Airflow's database; changes are committed."""
         with closing(sqlite3.connect(self.folder / "airflow.db")) as database, database:
             return database.execute(query).fetchall()
 
@@ -55,7 +55,7 @@ class Airflow:
         self._processes[part] = start_in_session(command, self.folder / f"{part}.log", self.env, self.folder)
 
     def api(self) -> Scheduler:
-        """Start the API, and log in."""
+        """Start the API and log in."""
         self.start("api-server")
         address = f"http://127.0.0.1:{self.port}"
         wait_until(lambda: fetch(f"{address}/api/v2/version"), f"Airflow's API; see {self.folder}", PATIENCE)
@@ -63,18 +63,18 @@ class Airflow:
         return Scheduler(address, airflow_standalone.USER, passwords[airflow_standalone.USER])
 
     def commands(self, part: str) -> list[str]:
-        """The command lines of everything that runs in the session of a part."""
-        found = []
-        for one in airflow_standalone.list_session(self._processes[part].pid):
-            with suppress(psutil.Error):  # it has ended since
-                found.append(" ".join(one.cmdline()))
-        return found
+        """Return the command lines of all processes in the session of a part."""
+        commands = []
+        for process in airflow_standalone.list_session(self._processes[part].pid):
+            with suppress(psutil.Error):  # the process has ended in the meantime
+                commands.append(" ".join(process.cmdline()))
+        return commands
 
     def kill(self, part: str) -> None:
-        """Kill a part with all that it has started, as a machine does that loses its power."""
-        for one in airflow_standalone.list_session(self._processes[part].pid):
+        """Kill a part and all its child processes, as a power failure would."""
+        for process in airflow_standalone.list_session(self._processes[part].pid):
             with suppress(psutil.NoSuchProcess):
-                one.send_signal(signal.SIGKILL)
+                process.send_signal(signal.SIGKILL)
         self._processes.pop(part).wait(10)
 
     def end(self) -> None:

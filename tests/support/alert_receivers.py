@@ -1,7 +1,7 @@
-"""Slack and PagerDuty on this machine: apprise's own plug-ins speak to their real addresses, through a proxy of ours.
+"""Local stand-ins for Slack and PagerDuty: apprise's plug-ins send to the real URLs, through our own proxy.
 
-The proxy answers CONNECT for any host, and behind it ends the TLS connection itself, with a certificate for that host.
-So the requests are byte for byte what Slack and PagerDuty would get; only the network is another.
+The proxy accepts CONNECT for any host and terminates the TLS connection itself, with a certificate for that host.
+The requests are therefore byte for byte the same as for the real services.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ANSWERS = {"hooks.slack.com": (200, b"ok"), "events.pagerduty.com": (202, b'{"st
 
 @dataclass
 class Post:
-    """A request that a service got."""
+    """Request that a service received."""
 
     host: str
     path: str
@@ -31,7 +31,7 @@ class Post:
 
 @dataclass
 class Services:
-    """What the services got; `env` sends a process's requests to them."""
+    """Requests received by the services; the variables in `env` direct a process to them."""
 
     env: dict[str, str]
     posts: list[Post] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Services:
 
 @contextmanager
 def run_alert_services(folder: Path) -> Iterator[Services]:
-    """Run the proxy."""
+    """Run the proxy and yield the received requests."""
     certificate = folder / "services.pem"
     names = ",".join(f"DNS:{host}" for host in ANSWERS)
     command = [
@@ -85,7 +85,7 @@ def run_alert_services(folder: Path) -> Iterator[Services]:
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the requests are in `posts`."""
+            """Print nothing, because the requests are recorded in `posts`."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         services.env["HTTPS_PROXY"] = f"http://127.0.0.1:{server.server_port}"

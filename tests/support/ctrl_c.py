@@ -1,4 +1,4 @@
-"""Press Ctrl-C in the middle of a pipeline or a sweep, while its download waits for a server that sends no more."""
+"""Press Ctrl-C during a pipeline or a sweep, while its download waits for a stalled server."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def make_command(way: str, experiment: Experiment, url: str) -> list[str]:
 
 
 def interrupt(words: list[str], server: FaultyServer) -> tuple[int, str, list[psutil.Process]]:
-    """Start, press Ctrl-C while the download waits, and return exit status, last words and all that was running.
+    """Start a command and press Ctrl-C during its download; return exit status, output and child processes.
 
-    The command gets a session of its own, as a terminal gives it, so that the signal reaches its foreground group.
+    The command runs in its own session, as in a terminal, so that the signal reaches its foreground group.
     """
     process = subprocess.Popen(
         words, cwd=ROOT, env=make_command_env(), text=True, start_new_session=True,
@@ -54,14 +54,14 @@ def interrupt(words: list[str], server: FaultyServer) -> tuple[int, str, list[ps
 
 
 def verify_ended_sweep(way: str, experiment: Experiment, server: FaultyServer) -> None:
-    """Interrupt a sweep and see that every job's children end and every run is marked."""
+    """Interrupt a sweep; verify that the child processes of every job end and that every run is marked."""
     server.files["clients.csv"] = b"ID,LIMIT_BAL\n" * 1000
     status, errors, running = interrupt(make_command(way, experiment, server.url(PATH)), server)
     assert status == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert running
-    wait_until(lambda: not any(one.is_running() for one in running), "every child has ended")
+    wait_until(lambda: not any(process.is_running() for process in running), "every child has ended")
     runs = experiment.client.search_runs([experiment.id])
     by_kind = {run.info.run_name: run.info.status for run in runs if run.info.run_name != "shared steps"}
     assert set(by_kind.values()) <= {"KILLED", "FAILED"}, by_kind

@@ -1,4 +1,4 @@
-"""Drift results as `mlflow run ./drift` writes them, for tests of what is made of them."""
+"""Drift results as `mlflow run ./drift` writes them, for tests of the code that reads them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ RESULT: dict[str, Any] = {
 
 
 def make_result(action: str = "alert", *, day: int = 1, alarm: bool = True, **more: Any) -> dict[str, Any]:
-    """A result for the window of one day of November 2026."""
-    made = copy.deepcopy({**RESULT, **more})
-    made["decision"]["action"] = action
-    made["signals"]["drift_share"]["alarm"] = alarm
+    """Return a result for the window of one day of November 2026."""
+    result = copy.deepcopy({**RESULT, **more})
+    result["decision"]["action"] = action
+    result["signals"]["drift_share"]["alarm"] = alarm
     span = {"from": f"2026-11-{day:02}T00:00:00+00:00", "to": f"2026-11-{day + 1:02}T00:00:00+00:00"}
-    made["window"] |= {**span, "key": f"window-{day}"}
+    result["window"] |= {**span, "key": f"window-{day}"}
     if not alarm:
-        made |= {"drifted": [], "drift_share": 0.0, "dataset_drift": False}
-    return made
+        result |= {"drifted": [], "drift_share": 0.0, "dataset_drift": False}
+    return result

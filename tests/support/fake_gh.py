@@ -33,7 +33,7 @@ def install(folder: Path) -> Path:
 
 @contextmanager
 def change_state(file: Path) -> Iterator[dict[str, Any]]:
-    """Give the state to be read and changed."""
+    """Yield the state and store its changes."""
     state = json.loads(file.read_text(encoding="utf-8"))
     yield state
     file.write_text(json.dumps(state), encoding="utf-8")
@@ -41,13 +41,18 @@ def change_state(file: Path) -> Iterator[dict[str, Any]]:
 
 def add_comment(state: dict[str, Any], thread: str, body: str, author: str = BOT) -> dict[str, Any]:
     number = sum(map(len, state["comments"].values())) + 1
-    one = {"id": number, "body": body, "user": {"login": author}, "html_url": f"https://github.com/{thread}#{number}"}
-    state["comments"].setdefault(thread, []).append(one)
-    return one
+    comment = {
+        "id": number,
+        "body": body,
+        "user": {"login": author},
+        "html_url": f"https://github.com/{thread}#{number}",
+    }
+    state["comments"].setdefault(thread, []).append(comment)
+    return comment
 
 
 def answer(state: dict[str, Any], args: argparse.Namespace) -> Any:
-    """Return what GitHub answers; a text is its refusal."""
+    """Return GitHub's response; a text means an error."""
     path = args.path.removeprefix(f"repos/{REPOSITORY}/")
     state["asked"].append(f"{args.method} {path}")
     state["accounts"].append([os.environ["GH_HOST"], os.environ["GH_TOKEN"]])
@@ -57,7 +62,9 @@ def answer(state: dict[str, Any], args: argparse.Namespace) -> Any:
         query = dict(pair.split("=", 1) for pair in args.field)
         listed = state["comments"].get(path, [])
         if path == "pulls":
-            listed = [one for one in state["pulls"] if (one["state"], one["label"]) == (query["state"], query["head"])]
+            listed = [
+                pull for pull in state["pulls"] if [pull["state"], pull["label"]] == [query["state"], query["head"]]
+            ]
         size = int(query["per_page"])
         return [listed[start : start + size] for start in range(0, len(listed) or 1, size)]
     body = json.load(sys.stdin)["body"]
@@ -66,11 +73,11 @@ def answer(state: dict[str, Any], args: argparse.Namespace) -> Any:
     if args.method == "POST" and re.fullmatch(r"(issues/\d+|commits/[0-9a-f]{40})/comments", path):
         return add_comment(state, path, body)
     kind, _, number = path.rpartition("comments/")
-    for thread, kept in state["comments"].items():
-        for one in kept:
-            if thread.startswith(kind or "commits/") and str(one["id"]) == number:
-                one["body"] = body
-                return one
+    for thread, comments in state["comments"].items():
+        for comment in comments:
+            if thread.startswith(kind or "commits/") and str(comment["id"]) == number:
+                comment["body"] = body
+                return comment
     return "gh: Not Found (HTTP 404)"
 
 
@@ -84,10 +91,10 @@ def main() -> None:
     parser.add_argument("--slurp", action="store_true")
     parser.add_argument("-f", "--raw-field", dest="field", action="append", default=[])
     with change_state(Path(os.environ[STATE])) as state:
-        found = answer(state, parser.parse_args())
-    if isinstance(found, str):
-        sys.exit(found)
-    print(json.dumps(found))
+        response = answer(state, parser.parse_args())
+    if isinstance(response, str):
+        sys.exit(response)
+    print(json.dumps(response))
 
 
 if __name__ == "__main__":

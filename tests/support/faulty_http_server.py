@@ -1,4 +1,4 @@
-"""A real HTTP server on a free port that misbehaves as the path asks: /BEHAVIOUR/FILE, e.g. /cut/raw.csv."""
+"""A real HTTP server on a free port, whose behaviour depends on the path: /BEHAVIOUR/FILE, e.g. /cut/raw.csv."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SECONDS_BETWEEN_PIECES = 0.1
 
 
 class FaultyServer(LoopbackServer):
-    """Serves `files` (bytes by name); counts the requests for each path; used as a context manager.
+    """Context manager that serves `files` (bytes by name) and counts the requests for each path.
 
     Behaviours: good, missing (404), forbidden (403), broken (500), broken_twice (then good), page (HTML with status
-    200), cut and cut_once (half of the file, then the line is closed), stall and stall_once (half of the file, then
-    silence), slow (in small pieces with pauses), wrong_type (Content-Type of a picture), redirect (to good),
+    200), cut and cut_once (half of the file, then the connection closes), stall and stall_once (half of the file, then
+    nothing), slow (in small pieces with pauses), wrong_type (Content-Type of an image), redirect (to good),
     circle (redirects to itself), part (206 with half of the file), nothing (204), unchanged (304), gzipped
-    (Content-Encoding: gzip over a file that is packed already), etag and dated (good, and its version can be asked for:
-    ETag, Last-Modified). Only these two answer HEAD, which is not counted.
+    (Content-Encoding: gzip for a file that is already compressed), etag and dated (good, with the headers ETag or
+    Last-Modified). Only these two support HEAD, which is not counted.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class FaultyServer(LoopbackServer):
         super().__init__(self._handler())
 
     def __exit__(self, *error: object) -> None:
-        self.closing.set()  # lets go of the stalled requests, which the end waits for
+        self.closing.set()  # releases the stalled requests, for which the shutdown waits
         super().__exit__(*error)
 
     def url(self, path: str) -> str:
@@ -60,7 +60,7 @@ class FaultyServer(LoopbackServer):
                 _head(self, len(server.files[name]), **VERSIONS[behaviour](server.files[name]))
 
             def log_message(self, format: str, *args: object) -> None:
-                """The requests are counted instead."""
+                """Print nothing, because the requests are counted."""
 
         return Handler
 
@@ -153,7 +153,7 @@ def circle(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, tim
 
 
 def part(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
-    """The first half of the file, up to the end of a line, with 206 and a correct Content-Range."""
+    """Send the first half of the file, up to the end of a line, with status 206 and a correct Content-Range."""
     body = server.files[name]
     half = body[: body.rindex(b"\n", 0, len(body) // 2) + 1]
     request.send_response(HTTPStatus.PARTIAL_CONTENT)
@@ -174,7 +174,7 @@ def unchanged(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, 
 
 
 def gzipped(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time: int) -> None:
-    """Some servers announce a .gz file as compressed transport, so that a client unpacks it on the way."""
+    """Send a .gz file as compressed transport, as some servers do, so that the client decompresses it."""
     body = server.files[name]
     _head(request, len(body), Content_Encoding="gzip")
     request.wfile.write(body)
@@ -190,7 +190,7 @@ def dated(server: FaultyServer, request: BaseHTTPRequestHandler, name: str, time
 
 VERSIONS: dict[str, Callable[[bytes], dict[str, str]]] = {
     "etag": lambda body: {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'},
-    # a day for each byte: any other length is another date
+    # One day for each byte, so that another length gives another date.
     "dated": lambda body: {"Last_Modified": formatdate(86_400 * (len(body) % 20_000), usegmt=True)},
 }
 

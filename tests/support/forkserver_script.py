@@ -1,4 +1,4 @@
-"""A script that starts from the process which a pipeline's steps start from: the libraries are loaded there."""
+"""Script that is forked from the same process as a pipeline's steps, in which the libraries are already loaded."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Script:
 
     @property
     def said(self) -> str:
-        """What it has written so far, on both streams."""
+        """Output so far, of both streams."""
         return self._output.read_text()
 
 
 @contextmanager
 def start_warm_script(code: str, *words: str) -> Iterator[Script]:
-    """Start `code` with `words` as its arguments; whatever is left of it is killed with the `with`."""
+    """Start `code` with `words` as its arguments; kill its remaining processes after the block."""
     with TemporaryDirectory(prefix="script-") as folder:
         Path(folder, "run.py").write_text(code)
         output = Path(folder, "output.txt")
@@ -46,6 +46,6 @@ def start_warm_script(code: str, *words: str) -> Iterator[Script]:
 
 
 def run_warm(code: str, *words: str) -> tuple[int | None, str]:
-    """Run a script to its end; return its exit status and what it wrote."""
+    """Run a script to its end; return its exit status and its output."""
     with start_warm_script(code, *words) as script:
         return script.process.wait(SECONDS), script.said

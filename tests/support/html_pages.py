@@ -1,4 +1,4 @@
-"""Read a page as a browser would, as far as tests ask about it: its elements, their texts and attributes."""
+"""Parser of an HTML page for tests: elements, texts and attributes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """Every element in its order; what is left `open`, and ends that are `misplaced`, are kept."""
+    """All elements in order, the elements left `open`, and the `misplaced` end tags."""
 
     def __init__(self, markup: str) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class Page(HTMLParser):
             element.text += data
 
     def all(self, *names: str) -> list[Element]:
-        return [one for one in self.elements if one.name in names]
+        return [element for element in self.elements if element.name in names]
 
     def get_text(self, name: str, **attributes: str) -> str:
         """Return the text of the only element of this name with these attributes."""
-        (found,) = [one for one in self.all(name) if attributes.items() <= one.attributes.items()]
-        return " ".join(found.text.split())
+        (element,) = [candidate for candidate in self.all(name) if attributes.items() <= candidate.attributes.items()]
+        return " ".join(element.text.split())
 
     def get_section(self, id_: str) -> str:
         return self.get_text("section", id=id_)

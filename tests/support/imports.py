@@ -11,7 +11,7 @@ Graph = Mapping[str, set[str]]
 
 
 def build_module_graph() -> dict[str, set[str]]:
-    """Return the modules of the product that each module imports."""
+    """Return, for each module of the product, the modules that it imports."""
     return {
         get_name(path): {
             get_name(file) for module in list_imports(path) if (file := find_file(module)) and file != path
@@ -26,13 +26,15 @@ def get_room(module: str) -> str:
 
 
 def build_room_graph(modules: Graph) -> dict[str, set[str]]:
-    """Return the rooms that each room imports from, without the rooms above and below it."""
+    """Return, for each folder, the folders that it imports from, without its parent and child folders."""
     rooms: dict[str, set[str]] = {}
     for module, imported in modules.items():
         room = get_room(module)
-        others = {get_room(other) for other in imported}
+        imported_rooms = {get_room(name) for name in imported}
         apart = {
-            other for other in others if not f"{room}/".startswith(f"{other}/") and not other.startswith(f"{room}/")
+            folder
+            for folder in imported_rooms
+            if not f"{room}/".startswith(f"{folder}/") and not folder.startswith(f"{room}/")
         }
         rooms.setdefault(room, set()).update(apart)
     return rooms
@@ -48,7 +50,7 @@ def find_circle(graph: Graph) -> list[str]:
 
 
 def main() -> None:
-    """Print the modules, arrows and a circle of each top-level folder, then those of the rooms."""
+    """Print modules, arrows and a circle for each top-level folder, then for the graph of all folders."""
     modules = build_module_graph()
     for folder in sorted({name.split("/")[0] for name in modules}):
         inside = {

@@ -1,8 +1,7 @@
 """Processes that write to a prediction log and print "PID REQUEST_ID" once a request is acknowledged, until killed.
 
-Run: python record_writer.py URL. For each line on standard input, HOW_MANY PREFIX PREFIX ..., it starts one process for
-each prefix, all at the same moment (forked, so that they need not import everything first), and says "ended" after the
-last of them.
+Run: python record_writer.py URL. For each line on standard input, HOW_MANY PREFIX PREFIX ..., it forks one process
+for each prefix at the same moment and prints "ended" after the last of them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def make_prediction(request_id: str, row: int = 0) -> Prediction:
 
 
 def write(url: str, prefix: str, how_many: int) -> None:
-    """Write requests of ROWS rows each, of which AT_ONCE are on their way at any moment."""
+    """Write requests of ROWS rows each, with AT_ONCE requests in flight."""
     log = PredictionLog.open(url)
     waiting: deque[tuple[str, Future[None]]] = deque()
     for number in range(how_many):
@@ -40,7 +39,7 @@ def write(url: str, prefix: str, how_many: int) -> None:
 
 def acknowledge(name: str, future: Future[None]) -> None:
     future.result()
-    os.write(1, f"{os.getpid()} {name}\n".encode())  # one write: nobody sees half a line
+    os.write(1, f"{os.getpid()} {name}\n".encode())  # A single write, so that no reader sees half a line.
 
 
 def main(url: str) -> None:

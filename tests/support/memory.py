@@ -1,4 +1,4 @@
-"""How much memory a call takes at its height, counted in bytes that were asked for: the same on every machine."""
+"""Peak memory of a call, counted in allocated bytes, which are the same on every machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def measure_peak_bytes(call: Callable[[], object]) -> int:
-    """Return the bytes that Python, NumPy and pandas hold at the height of `call`."""
+    """Return the peak number of bytes that Python, NumPy and pandas allocate during `call`."""
     tracemalloc.start()
     try:
         call()

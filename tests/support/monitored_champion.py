@@ -1,4 +1,4 @@
-"""A champion with its data, and a prediction log of its answers to simulated clients, for tests of monitoring."""
+"""A champion with its training data and a prediction log for simulated clients, for tests of monitoring."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLUMNS = read_columns(ROOT / "data" / "uci.yaml")
 
 @dataclass
 class WatchedModel:
-    """A registered model, and the log of what it answered; hour by hour a window of `ROWS` rows."""
+    """Registered model and its prediction log, with a window of `ROWS` rows for each hour."""
 
     experiment: Experiment
     name: str
@@ -39,7 +39,7 @@ class WatchedModel:
     model: PyFuncModel
 
     def serve(self, hour: int, drift: str = "none", rows: int = ROWS, labels: bool = True, **changed: object) -> str:
-        """Answer simulated clients at an hour, record that with their labels, and return the window's address."""
+        """Score simulated clients at an hour, log predictions and labels, and return the window's `current` setting."""
         table = simulate_traffic(rows, 100 + hour, drift).assign(**changed)  # type: ignore[arg-type]  # a value for a column
         return self.record(START + timedelta(hours=hour), table, labels)
 
@@ -51,18 +51,18 @@ class WatchedModel:
         log.submit(list(self._make_predictions(start, ids, inputs, answers["probability"].tolist()))).result(60)
         log.close(30)
         if labels:
-            known = zip(ids, table[COLUMNS.source_target].tolist(), strict=True)
-            write_labels(self.log_url, [(one, 0, int(label)) for one, label in known])
+            labelled_ids = zip(ids, table[COLUMNS.source_target].tolist(), strict=True)
+            write_labels(self.log_url, [(request_id, 0, int(label)) for request_id, label in labelled_ids])
         return format_window(start, start + timedelta(hours=1))
 
     def _make_predictions(
         self, start: datetime, ids: list[str], inputs: pd.DataFrame, scores: list[float]
     ) -> Iterator[Prediction]:
-        """One request of one row a second."""
-        for number, (one, row, score) in enumerate(zip(ids, inputs.to_dict("records"), scores, strict=True)):
+        """Return one request with one row for each second."""
+        for number, (request_id, row, score) in enumerate(zip(ids, inputs.to_dict("records"), scores, strict=True)):
             features = {str(name): value for name, value in row.items()}
             time = start + timedelta(seconds=number)
-            yield Prediction(one, 0, time, self.name, "1", False, features, score, int(score >= 0.5), 1.0)
+            yield Prediction(request_id, 0, time, self.name, "1", False, features, score, int(score >= 0.5), 1.0)
 
     @property
     def address(self) -> str:
@@ -74,7 +74,7 @@ def format_window(start: datetime, end: datetime) -> str:
 
 
 def create_watched_model(experiment: Experiment, folder: Path) -> WatchedModel:
-    """Run a small pipeline and begin a log beside it."""
+    """Run a small pipeline and create a prediction log next to it."""
     table = write_small_table(folder, rows=TRAINING_ROWS)
     run_here(experiment, f"data.file_url={table}", "data.sha256=[]", *make_small_forest())
     model = mlflow.pyfunc.load_model(f"models:/{experiment.id_name}@champion")

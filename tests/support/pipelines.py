@@ -1,4 +1,4 @@
-"""Start whole pipelines from tests, and read what they left."""
+"""Helpers that run whole pipelines and read their runs and artifacts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEWEST = ["attributes.start_time DESC"]
 
 
 def write_small_table(folder: Path, seed: int = 1, rows: int = SMALL_ROWS) -> Path:
-    """Write a small table of synthetic clients; a pipeline on it takes little more than its start-up times."""
+    """Write a small table of synthetic clients, on which a pipeline takes little more than its start-up time."""
     path = folder / f"clients_{seed}.csv"
     simulate_clients(rows, seed).to_csv(path, index=False)
     return path
@@ -40,7 +40,7 @@ def make_small_forest() -> list[str]:
 
 
 def make_pipeline_command(experiment: Experiment, *options: str, model_name: str = "") -> list[str]:
-    """Return the command of a pipeline in `experiment` that registers a model of its own name."""
+    """Return the command of a pipeline in `experiment`, which registers a model with its own name."""
     name = model_name or experiment.id_name
     return [
         sys.executable, "main.py", f"main.experiment_name='{experiment.name}'", f"register.model_name={name}", *options
@@ -66,7 +66,7 @@ class PipelineRuns:
 
 
 def list_pipelines(experiment: Experiment) -> list[PipelineRuns]:
-    """Every pipeline of an experiment with the runs of its steps, made for it or reused; oldest first."""
+    """Return every pipeline of an experiment with the runs of its steps, new or reused; oldest first."""
     runs = experiment.client.search_runs([experiment.id], order_by=["attributes.start_time ASC"])
     parents = [run for run in runs if "config/config.yaml" in list_artifacts(experiment, run)]
     return [get_pipeline(experiment, parent.info.run_id) for parent in parents]
@@ -84,7 +84,7 @@ def get_pipeline(experiment: Experiment, run_id: str) -> PipelineRuns:
 
 @dataclass
 class PipelineResult:
-    """A pipeline that ran in this process: what it printed, its runs, and the error that ended it, if any."""
+    """Result of a pipeline in this process: its output, its runs, and the error that ended it, if any."""
 
     said: str
     runs: PipelineRuns
@@ -92,22 +92,22 @@ class PipelineResult:
 
     @property
     def states(self) -> dict[str, str]:
-        """For each step: ran, reused or failed, and why it ran again, as the closing table says it."""
+        """State of each step (ran, reused or failed) and the reason for running again, as in the closing table."""
         lines = re.findall(r"^(?:steps)? +(\w+) +(ran|reused|failed|not run)\b *(.*)$", self.said, re.MULTILINE)
         return {name: f"{state} {why}".strip() for name, state, why in lines}
 
 
 def run_here(experiment: Experiment, *options: str) -> PipelineResult:
-    """Run a pipeline in this process, which spares the start of a Python that has to load everything first."""
-    warm_up()  # the steps of all tests of this process start from the one that has the libraries loaded
+    """Run a pipeline in this process, which saves the start of a new Python process."""
+    warm_up()  # The steps of all tests in this process are forked from one process that has loaded the libraries.
     name = [] if any("register.model_name" in option for option in options) else [experiment.id_name]
-    registered = [f"register.model_name={one}" for one in name]
-    given = [f"main.experiment_name='{experiment.name}'", *registered, *options]
-    config = parse_config(compose_config(*given))
+    registered = [f"register.model_name={model_name}" for model_name in name]
+    overrides = [f"main.experiment_name='{experiment.name}'", *registered, *options]
+    config = parse_config(compose_config(*overrides))
     console = Console(file=io.StringIO(), width=200)
     error = None
     try:
-        run_single(config, console, given)
+        run_single(config, console, overrides)
     except (StepFailed, StepError) as failed:
         error = failed
     newest = experiment.client.search_runs(

@@ -1,4 +1,4 @@
-"""What tests of the prediction log share: logs that are opened, and a look at them past the code under test."""
+"""Helpers for tests of the prediction log: open a log, and query it without the code under test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_log(url: str, **settings: Any) -> Iterator[PredictionLog]:
 
 
 def query_database(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Ask the database by a connection that has nothing to do with the code under test."""
+    """Query the database through a connection that is independent of the code under test."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(str(make_url(url).database))) as connection:
             return connection.execute(statement).fetchall()

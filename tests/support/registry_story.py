@@ -1,4 +1,4 @@
-"""Train, evaluate and register in this process, one version after another, from tests that share what they made."""
+"""Train, evaluate and register several versions in this process, for tests that share them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SPLIT = {"artifact_name": "preprocessed_data.csv", "input_artifact": "raw_data.c
 
 @dataclass
 class Line:
-    """Steps called one by one in an experiment of their own; each takes the current run of the step before it."""
+    """Steps called one by one in their own experiment; each reads the current run of the previous step."""
 
     experiment: Experiment
     folder: Path
 
     def call(self, step: str, **flags: object) -> Run:
-        """Call a step's real `main` in this process; return its run, however it ended. It draws no pictures.
+        """Call a step's real `main` in this process, without plots; return its run, whether it succeeded or failed.
 
-        They take half the time of a small table, and nobody looks at them here.
+        Plots would take half the time for a small table.
         """
         mlflow.set_experiment(self.experiment.name)
-        given = {**read_defaults(step), **flags}
-        words = [word for flag, value in given.items() for word in (f"--{flag}", str(value))]
+        parameters = {**read_defaults(step), **flags}
+        words = [word for flag, value in parameters.items() for word in (f"--{flag}", str(value))]
         with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
             patch.setattr(StepRun, "publish_figure", lambda *_: None)
             importlib.import_module(f"{step}.run").main(words)
@@ -71,8 +71,8 @@ class Line:
 
     @property
     def aliases(self) -> dict[str, int]:
-        found = self.experiment.client.get_registered_model(self.name).aliases
-        return {alias: int(version) for alias, version in found.items()}
+        aliases = self.experiment.client.get_registered_model(self.name).aliases
+        return {alias: int(version) for alias, version in aliases.items()}
 
     def tags(self, version: int) -> dict[str, str]:
         return dict(self.experiment.client.get_model_version(self.name, str(version)).tags)
@@ -82,8 +82,8 @@ class Line:
 
     def json(self, run: Run, name: str) -> dict[str, Any]:
         path = self.experiment.client.download_artifacts(run.info.run_id, name)
-        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found
+        content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        return content
 
 
 def select_failed_rules(verdict: dict[str, Any]) -> dict[str, str]:

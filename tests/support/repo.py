@@ -1,4 +1,4 @@
-"""What the contract tests know of the repository: its files, its projects, and who imports whom."""
+"""Facts about the repository for the contract tests: its files, projects and imports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROJECT_FOLDERS = tuple(
 
 @cache
 def list_files() -> tuple[Path, ...]:
-    """Every file that git tracks or would track (new ones too, so that a fault is seen before it is committed)."""
+    """Return every file that git tracks or would track, so that a fault in a new file is found before the commit."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     return tuple(path for name in sorted(set(listed.split("\0"))) if name and (path := ROOT / name).is_file())
@@ -33,9 +33,9 @@ def list_files() -> tuple[Path, ...]:
 
 @cache
 def list_code() -> tuple[Path, ...]:
-    """Every Python file of the repository, without the tests."""
-    found = [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")]
-    return tuple(sorted(path for path in found if path.relative_to(ROOT).parts[0] not in {"tests", *NOT_OURS}))
+    """Return every Python file of the repository except the tests."""
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/**/*.py")]
+    return tuple(sorted(path for path in paths if path.relative_to(ROOT).parts[0] not in {"tests", *NOT_OURS}))
 
 
 def get_name(path: Path) -> str:
@@ -49,15 +49,15 @@ def parse_tree(path: Path) -> ast.Module:
 
 @cache
 def list_imports(path: Path) -> frozenset[str]:
-    """Every module that a file names in an import, wherever it stands: `from a import b` gives a and a.b."""
-    found: set[str] = set()
+    """Return every module that a file imports, in any scope: `from a import b` gives a and a.b."""
+    modules: set[str] = set()
     for node in ast.walk(parse_tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{get_name(path)}:{node.lineno} imports relatively"
-            found |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
+            modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(modules)
 
 
 def get_first_parts(modules: frozenset[str]) -> set[str]:
@@ -65,26 +65,26 @@ def get_first_parts(modules: frozenset[str]) -> set[str]:
 
 
 def find_file(module: str) -> Path | None:
-    """The file of a module of this repository, or None for any other."""
+    """Return the file of a module of this repository, or None for any other module."""
     path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     return path if path.is_file() else None
 
 
 def find_reachable(*start: Path) -> set[Path]:
-    """The files of this repository that `start` imports, directly or through others, and `start` itself."""
-    seen: set[Path] = set()
+    """Return the files of this repository that `start` imports, directly or indirectly, and `start` itself."""
+    reached: set[Path] = set()
     waiting = list(start)
     while waiting:
-        here = waiting.pop()
-        if here not in seen:
-            seen.add(here)
-            waiting += [path for module in list_imports(here) if (path := find_file(module))]
-    return seen
+        current = waiting.pop()
+        if current not in reached:
+            reached.add(current)
+            waiting += [path for module in list_imports(current) if (path := find_file(module))]
+    return reached
 
 
 @dataclass(frozen=True)
 class Project:
-    """The one entry point of an MLproject file."""
+    """The entry point `main` of an MLproject file."""
 
     name: str
     parameters: dict[str, Any]
@@ -92,9 +92,9 @@ class Project:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The default of each parameter that has one."""
-        given = {name: entry for name, entry in self.parameters.items() if isinstance(entry, dict)}
-        return {name: entry["default"] for name, entry in given.items() if "default" in entry}
+        """Defaults of the parameters that have one."""
+        entries = {name: entry for name, entry in self.parameters.items() if isinstance(entry, dict)}
+        return {name: entry["default"] for name, entry in entries.items() if "default" in entry}
 
 
 @cache

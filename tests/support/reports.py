@@ -1,4 +1,4 @@
-"""Reports for tests, without a pipeline run: a page with every kind of block, and what the sections are made from."""
+"""Reports for tests, without a pipeline run: a page with every kind of block, and input data for the sections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOSTILE = "`a` | **b** | #1 ~c~ @octocat https://x.io www.x.io <img src=x> [here
 
 
 def make_page(*blocks: Table | Text | Code) -> Page:
-    """A report of a failure, whose texts try to be more than texts."""
+    """Return a report of a failure, whose texts contain HTML and Markdown."""
     steps = Table(
         "Steps of the pipeline",
         ["step", "state"],
@@ -43,12 +43,12 @@ def make_page(*blocks: Table | Text | Code) -> Page:
 
 
 def make_found(**changes: Any) -> PipelineResult:
-    """What a report is made from, with nothing but `changes`."""
+    """Return the input data of a report, empty except for `changes`."""
     nothing: dict[str, Any] = {field.name: None for field in fields(PipelineResult)}
     return PipelineResult(**{**nothing, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
 
 
 def make_run(data: str) -> Run:
-    """The run of a pipeline on this data set."""
+    """Return the run of a pipeline on this data set."""
     info = RunInfo("1f", "0", "someone", "FINISHED", 0, 1, "active")
     return Run(info, RunData(params=[Param("data", data)]))

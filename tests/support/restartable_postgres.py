@@ -1,4 +1,4 @@
-"""A real PostgreSQL that a test stops and starts again."""
+"""A real PostgreSQL server that a test can stop and start again."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RESTARTED: list[subprocess.Popen[bytes]] = []
 
 @contextmanager
 def stop_for_a_while(uri: str, how: signal.Signals) -> Iterator[None]:
-    """Stop a PostgreSQL that tests.servers.postgres started, and start it again at the end."""
+    """Stop a PostgreSQL server that start_postgres started, and start it again after the block."""
     with psycopg.connect(uri) as connection:
-        (found,) = connection.execute("SHOW data_directory").fetchone() or ("",)
-    data = Path(found)
+        (folder,) = connection.execute("SHOW data_directory").fetchone() or ("",)
+    data = Path(folder)
     pid = int((data / "postmaster.pid").read_text().split()[0])
     words, owner = shlex.split((data / "postmaster.opts").read_text()), data.stat().st_uid
     os.kill(pid, how)
@@ -44,7 +44,7 @@ def is_answering(uri: str) -> bool:
 
 @contextmanager
 def start_postgres_to_stop() -> Iterator[str]:
-    """Start a PostgreSQL of its own, for `stopped`."""
+    """Start a separate PostgreSQL server, for `stop_for_a_while`."""
     with start_postgres() as uri:
         try:
             yield uri

@@ -1,4 +1,4 @@
-"""Some 230 request bodies, valid and invalid, for the stock scoring server and the scorer alike."""
+"""About 230 request bodies, valid and invalid, for both MLflow's scoring server and the scorer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One request to /invocations."""
+    """Request to /invocations."""
 
     name: str
     body: bytes
@@ -48,8 +48,8 @@ FORMATS: dict[str, Callable[[list[Row]], Any]] = {
 }  # fmt: skip
 
 
-def encode_case(name: str, made: Any) -> Case:
-    return Case(name, made.encode(), CSV) if isinstance(made, str) else Case(name, json.dumps(made).encode())
+def encode_case(name: str, content: Any) -> Case:
+    return Case(name, content.encode(), CSV) if isinstance(content, str) else Case(name, json.dumps(content).encode())
 
 
 def drop_value(row: Row, name: str) -> Row:
@@ -57,8 +57,8 @@ def drop_value(row: Row, name: str) -> Row:
 
 
 def make_tables(row: Row) -> dict[str, list[Row]]:
-    """Tables that every format can hold: the common shapes, then one value after the other that is unusual."""
-    five = [{**row, "AGE": 20.0 + 10 * one} for one in range(5)]
+    """Return tables that every format can represent: common shapes, and tables with one unusual value each."""
+    five = [{**row, "AGE": 20.0 + 10 * step} for step in range(5)]
     values = {
         "null": None, "nan": float("nan"), "infinity": float("inf"), "minus_infinity": float("-inf"),
         "beyond_float32": 1e39, "text": "abc", "empty_text": "", "number_as_text": "41", "spaces": " 41 ",
@@ -84,7 +84,7 @@ def make_tables(row: Row) -> dict[str, list[Row]]:
 
 
 def make_cases(row: Row) -> list[Case]:
-    """Every table in every format, then what only some formats can get wrong."""
+    """Return every table in every format, and requests with faults that only some formats can have."""
     both = [
         encode_case(f"{name}-{table}", form(rows))
         for table, rows in make_tables(row).items()

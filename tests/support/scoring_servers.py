@@ -1,4 +1,4 @@
-"""Real servers of predictions for tests: the scorer, and MLflow's own, each a process of its own on a free port."""
+"""Real scoring servers for tests: the scorer and MLflow's own server, each in its own process on a free port."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.servers import wait_until
 
 
 class Server:
-    """A process that answers on a port, with all that it starts; its output is kept in a file."""
+    """Server process with its child processes; its output is written to a file."""
 
     def __init__(self, process: subprocess.Popen[bytes] | WarmProcess, output: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -38,8 +38,8 @@ class Server:
         return requests.get(self.url + path, timeout=30, **options)
 
     def post(self, path: str, body: bytes, kind: str | None = "application/json", **headers: str) -> requests.Response:
-        given = {**headers, **({"Content-Type": kind} if kind is not None else {})}
-        return requests.post(self.url + path, data=body, headers=given, timeout=60)
+        all_headers = {**headers, **({"Content-Type": kind} if kind is not None else {})}
+        return requests.post(self.url + path, data=body, headers=all_headers, timeout=60)
 
     def score(self, request: Any, **headers: str) -> requests.Response:
         return self.post("/invocations", json.dumps(request).encode(), **headers)
@@ -56,7 +56,7 @@ class Server:
             return False
 
     def has_logged(self, event: str) -> bool:
-        """Whether it has logged an event, and answers: what follows the registry may log before anyone can ask."""
+        """Return whether the scorer has logged an event and responds; its follower may log before it responds."""
         with suppress(requests.ConnectionError):
             return self.get("/ping") is not None and bool(self.events(event))
         return False
@@ -70,12 +70,12 @@ class Server:
         return bool(model) and model["version"] == version
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """The lines of the structured log of one kind."""
+        """Return the lines of the structured log with this event."""
         lines = [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith('{"time"')]
         return [line for line in lines if line["event"] == event]
 
     def end(self) -> int | None:
-        """Ask it to stop, and return its exit status."""
+        """Send SIGTERM and return the exit status."""
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
         try:
@@ -84,7 +84,7 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """End whatever is left of its process group."""
+        """Kill the remaining processes of its group."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
@@ -94,7 +94,7 @@ class Server:
 def _run_server(
     command: list[str], cwd: Path, output: Path, port: int, wait: bool = True, **env: str
 ) -> Iterator[Server]:
-    """Start a command in a process group of its own, and yield it once it answers; ended with the context."""
+    """Start a command in its own process group and yield it when it responds; end it after the block."""
     with output.open("wb") as file:
         process = subprocess.Popen(
             command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=make_command_env(**env)
@@ -124,11 +124,11 @@ def _make_settings(folder: Path, model: str, port: int, chosen: dict[str, Any]) 
 def start_scorer(
     folder: Path, model: str, *, wait: bool = True, cold: bool = False, env: dict[str, str] | None = None, **flags: Any
 ) -> Iterator[Server]:
-    """Run serve/run.py as `mlflow run ./serve` does; its log is predictions.db in `folder`.
+    """Run serve/run.py as `mlflow run ./serve` does; its prediction log is predictions.db in `folder`.
 
-    It starts from a process that has the libraries loaded, as a pipeline's steps do: that spares each test the seconds
-    for which Python imports MLflow. `cold` starts `python run.py` instead, for what is about the start. Several workers
-    are started so too: they start from the command that started the scorer.
+    It is forked from a process that has loaded the libraries, like a pipeline's steps, which saves the seconds of
+    importing MLflow. `cold` starts `python run.py` instead, for tests of the start. Several workers need that too,
+    because they start from the scorer's own command.
     """
     port = find_free_port()
     output = folder / f"scorer-{port}.log"
@@ -149,7 +149,7 @@ def start_scorer(
 
 @contextmanager
 def start_scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Iterator[Server]:
-    """Start `mlflow run ./serve`; the process of the server is that of `mlflow run`."""
+    """Start `mlflow run ./serve`; the server's process is `mlflow run`."""
     port = find_free_port()
     options = [f"-P{key}={value}" for key, value in _make_settings(folder, model, port, parameters).items()]
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT / "serve"), "--env-manager", "local", *options]
@@ -159,7 +159,7 @@ def start_scorer_by_mlflow(folder: Path, model: str, **parameters: Any) -> Itera
 
 @contextmanager
 def start_scorer_by_make(folder: Path, model: str, **options: Any) -> Iterator[Server]:
-    """Start `make serve`, without the installation before it; the process of the server is that of make."""
+    """Start `make serve` without the installation before it; the server's process is make."""
     port = find_free_port()
     typed = " ".join(f"{key}={value}" for key, value in _make_settings(folder, model, port, options).items())
     command = ["make", "--old-file=.venv/run.stamp", "serve", f"options={typed}"]
@@ -182,12 +182,12 @@ def make_log_url(folder: Path) -> str:
 
 
 def read_logged_rows(folder: Path, request_id: str) -> pd.DataFrame:
-    """What the log of a scorer in `folder` holds of one request, its shadow's rows too."""
+    """Return the logged rows of one request to a scorer in `folder`, including the shadow's rows."""
     everything = read_log(make_log_url(folder), shadow=None)
     return everything[everything["request_id"] == request_id].sort_values("row").reset_index(drop=True)
 
 
 def read_metric(server: Server, name: str) -> float:
-    """A metric by its name and labels as /metrics shows them; 0 for one that is not there yet."""
+    """Return a metric by its name and labels as in /metrics; 0 if the metric does not exist yet."""
     lines = [line for line in server.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
     return float(lines[0].rpartition(" ")[2]) if lines else 0.0

@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL, `mlflow server`, HTTP; on free ports, ended and removed by their context."""
+"""Real servers for tests on free ports: PostgreSQL, `mlflow server` and HTTP. Each is a context manager."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BAC
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECONDS_TO_START) -> None:
-    """Wait for a condition, looking ten times a second; fail with `what` when it does not come true."""
+    """Wait for a condition, checked ten times a second; fail with `what` if it stays false."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -39,12 +39,12 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECOND
 
 
 def find_postgres_binary(name: str) -> str:
-    """Return the path of a PostgreSQL program; skip the test, saying why, where there is none."""
+    """Return the path of a PostgreSQL program; skip the test with a reason if it is missing."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    found = str(debian[0]) if debian else shutil.which(name)
-    if not found:
+    path = str(debian[0]) if debian else shutil.which(name)
+    if not path:
         pytest.skip(f"no PostgreSQL on this machine: '{name}' is neither on PATH nor in /usr/lib/postgresql")
-    return found
+    return path
 
 
 class _WaitsForItsThreads(ThreadingHTTPServer):
@@ -52,7 +52,7 @@ class _WaitsForItsThreads(ThreadingHTTPServer):
 
 
 class LoopbackServer:
-    """An HTTP server in a thread of this process, on a free port, for the time of a `with`."""
+    """HTTP server in a thread of this process on a free port, as a context manager."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
         self._server = _WaitsForItsThreads(("127.0.0.1", port), handler)
@@ -74,7 +74,7 @@ class LoopbackServer:
 
 @contextmanager
 def start_postgres() -> Iterator[str]:
-    """Start a PostgreSQL of its own and yield the URI of an empty database."""
+    """Start a separate PostgreSQL server and yield the URI of an empty database."""
     initdb, server = find_postgres_binary("initdb"), find_postgres_binary("postgres")
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     owner = _make_unprivileged(folder)
@@ -92,13 +92,13 @@ def start_postgres() -> Iterator[str]:
         wait_until(lambda: _is_answering(uri), "PostgreSQL accepts connections")
         yield uri
     finally:
-        process.send_signal(signal.SIGINT)  # its "fast shutdown": clients are sent away
+        process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown", which disconnects clients
         process.wait(30)
         shutil.rmtree(folder)
 
 
 def _make_unprivileged(folder: Path) -> str | int | None:
-    """PostgreSQL refuses to run as root: give the folder to another account and return it."""
+    """Give the folder to another account and return that account, because PostgreSQL does not run as root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -116,7 +116,7 @@ def _is_answering(uri: str) -> bool:
 
 
 class MlflowServer:
-    """A real `mlflow server` in its own process group; it can be stopped and started again on its port."""
+    """Real `mlflow server` in its own process group, which can be stopped and started again on its port."""
 
     def __init__(self, backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str) -> None:
         self.folder = folder
@@ -152,7 +152,7 @@ class MlflowServer:
 def start_mlflow_server(
     backend_uri: str, folder: Path, *options: str, under: tuple[str, ...] = (), **env: str
 ) -> Iterator[MlflowServer]:
-    """Start `mlflow server`, with further options and environment; `under` is a program that starts it (prlimit)."""
+    """Start `mlflow server` with additional options and variables; `under` is a wrapper command such as prlimit."""
     server = MlflowServer(backend_uri, folder, *options, under=under, **env)
     try:
         server.start()

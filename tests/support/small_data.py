@@ -1,4 +1,4 @@
-"""Small data sets and configurations that several unit and contract tests start from."""
+"""Small data sets and configurations for several unit and contract tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOANS = Columns(
 
 
 def make_clients() -> pd.DataFrame:
-    """Four clean rows as preprocess publishes them for `CLIENTS`."""
+    """Return four clean rows as preprocess publishes them for `CLIENTS`."""
     return pd.DataFrame(
         {
             "LIMIT_BAL": [20000, 50000, 90000, 120000],

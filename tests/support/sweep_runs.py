@@ -1,4 +1,4 @@
-"""Find the runs of a sweep: the sweep's own, those of its jobs, those of their steps."""
+"""Find the runs of a sweep, of its jobs and of their steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PREPARING = ("download", "preprocess", "check_data", "segregate")
 
 def list_jobs(experiment: Experiment, parent: Run) -> list[Run]:
     chosen = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    found = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
-    return sorted(found, key=lambda run: int(run.data.tags["job"]))
+    jobs = [run for run in experiment.client.search_runs([experiment.id], chosen) if "job" in run.data.tags]
+    return sorted(jobs, key=lambda run: int(run.data.tags["job"]))
 
 
 def get_sweep(experiment: Experiment) -> Run:

@@ -1,4 +1,4 @@
-"""A TCP port that leads to another one for a while, or breaks at the worst moment."""
+"""TCP ports that forward to another port for a while, or break the connection at the worst moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stepkit.processes import find_free_port
 
 
 class TcpProxy:
-    """Lets a port lead to another one for the time of a `with`; afterwards it is as if that server were gone."""
+    """Context manager that forwards a port to another one; afterwards that server seems to be down."""
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.target = target
@@ -24,13 +24,13 @@ class TcpProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._sockets:
+        for door in self._sockets:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)  # close() alone does not end an accept() in another thread
-            one.close()
+                door.shutdown(socket.SHUT_RDWR)  # close() alone does not end an accept() in another thread
+            door.close()
 
     def _accept(self, door: socket.socket) -> None:
-        with suppress(OSError):  # the door is closed: the test is over
+        with suppress(OSError):  # The socket was closed, because the test has ended.
             while True:
                 client, _ = door.accept()
                 server = socket.create_connection(("127.0.0.1", self.target))
@@ -49,7 +49,7 @@ class TcpProxy:
 
 
 class CutLine(TcpProxy):
-    """Once `armed`, the next COMMIT is let through, and then the line is cut before the answer."""
+    """Proxy that, once `armed`, forwards the next COMMIT and then closes the connection before the response."""
 
     armed = False
     cuts = 0
@@ -57,6 +57,6 @@ class CutLine(TcpProxy):
     def pass_on(self, data: bytes, source: socket.socket, to: socket.socket, asks: bool) -> None:
         if asks and self.armed and b"COMMIT" in data:
             self.armed = False
-            source.shutdown(socket.SHUT_RDWR)  # nothing gets back to the client from here on
+            source.shutdown(socket.SHUT_RDWR)  # From here on the client receives nothing.
             self.cuts += 1
         to.sendall(data)

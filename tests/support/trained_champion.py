@@ -1,4 +1,4 @@
-"""A registered champion for tests of serving, made in a second: a small forest, exported as the step does it."""
+"""A registered champion for tests of serving, created in a second: a small forest, exported like in the step."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ DEPTHS = (5, 3)
 
 
 def make_clients_with_gaps(rows: int, seed: int) -> pd.DataFrame:
-    """Clients as a person has them to be scored: ids with leading zeros, ages missing, no target."""
-    made = simulate_clients(rows, seed)
-    made["ID"] = [f"{number:06d}" for number in range(len(made))]
-    made["AGE"] = made["AGE"].astype(float).where(made.index % 7 != 0)
-    return made.drop(columns="default payment next month")
+    """Return clients to score: ids with leading zeros, missing ages, no target."""
+    table = simulate_clients(rows, seed)
+    table["ID"] = [f"{number:06d}" for number in range(len(table))]
+    table["AGE"] = table["AGE"].astype(float).where(table.index % 7 != 0)
+    return table.drop(columns="default payment next month")
 
 
 @dataclass
 class Champion:
-    """A registered model with two versions that answer differently, and one row to score; version 1 is champion."""
+    """Registered model with two versions that predict different values, and one row to score; version 1 is champion."""
 
     experiment: Experiment
     name: str
     row: dict[str, float]
 
     def split(self, rows: int = 1) -> dict[str, Any]:
-        """Return a request for this row, so many times."""
+        """Return a request with this number of copies of the row."""
         return {"dataframe_split": {"columns": list(self.row), "data": [list(self.row.values())] * rows}}
 
     def promote(self, version: str, alias: str = "champion") -> None:
@@ -48,7 +48,7 @@ class Champion:
 
 
 def register_two_versions(name: str, folder: Path) -> Champion:
-    """Register two forests of different depth in an experiment of this name."""
+    """Register two forests of different depth in an experiment with this name."""
     experiment = create_experiment(name, folder)
     mlflow.set_experiment(name)
     columns = read_columns(ROOT / "data" / "uci.yaml")

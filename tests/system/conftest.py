@@ -1,4 +1,4 @@
-"""Fixtures for faults: a step that must fail, held to everything that a failure promises."""
+"""Fixtures for faults: a step that must fail, checked against every promise about failures."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ ROWS = 300
 
 @pytest.fixture(scope="session")
 def few_clients() -> pd.DataFrame:
-    """A few hundred synthetic clients as a source has them: ID, 23 columns, `default payment next month`."""
-    return simulate_clients(ROWS, seed=8)  # one without repeated rows
+    """A few hundred synthetic clients in the form of the source: ID, 23 columns, `default payment next month`."""
+    return simulate_clients(ROWS, seed=8)  # a seed without duplicate rows
 
 
 @pytest.fixture(scope="session")
 def log_server() -> Iterator[str]:
-    """The URI of a PostgreSQL for prediction logs; one per worker, since each log gets a database of its own."""
+    """URI of a PostgreSQL server for prediction logs, one per worker; each log gets its own database."""
     with start_postgres() as uri:
         yield uri
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def log_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a prediction log that is not there yet: a new file, and a new database on a server."""
+    """URL of a new prediction log: an SQLite file, then a database on a server."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'log.db'}"
     return create_database(request.getfixturevalue("log_server"))
@@ -55,7 +55,7 @@ def log_file(tmp_path: Path) -> Path:
 def main_here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., StepResult]]:
-    """Type `python main.py` in this process, for what needs none of its own: main_here(experiment, "data=3")."""
+    """Return a function that runs `python main.py` in this process. Example: main_here(experiment, "data=3")."""
     tracked = mlflow.get_tracking_uri()
     heeding = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -63,31 +63,31 @@ def main_here(
         monkeypatch.setattr(sys, "argv", make_pipeline_command(experiment, *options)[1:])
         capsys.readouterr()
         status = cli.main()
-        said = capsys.readouterr()
-        return StepResult(status, said.err, said.out)
+        output = capsys.readouterr()
+        return StepResult(status, output.err, output.out)
 
     yield call
     mlflow.set_tracking_uri(tracked)
     for number, handler in heeding.items():
         signal.signal(number, handler)
-    logging.getLogger().handlers.clear()  # Hydra's, of this test's own standard output
+    logging.getLogger().handlers.clear()  # Hydra's handlers write to the standard output of this test
 
 
 def read_artifacts(experiment: Experiment) -> dict[str, bytes]:
-    """Every file below the experiment's artifact folder, by its path there."""
+    """Return the content of every file in the experiment's artifact folder, by its relative path."""
     location = Path(unquote(urlsplit(experiment.client.get_experiment(experiment.id).artifact_location).path))
     return {str(path.relative_to(location)): path.read_bytes() for path in location.rglob("*") if path.is_file()}
 
 
 def read_marks(experiment: Experiment) -> dict[str, tuple[str, str]]:
-    """Status and `current` tag of every run of the experiment, by run id."""
+    """Return status and `current` tag of every run of the experiment, by run id."""
     runs = experiment.client.search_runs([experiment.id])
     return {run.info.run_id: (run.info.status, run.data.tags.get("current", "")) for run in runs}
 
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, a fresh one, so that a test can see what is left in it."""
+    """New folder for temporary files, in which a test can find leftovers."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -96,10 +96,10 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refuse(experiment: Experiment, run_step: Callable[..., StepResult], scratch: Path) -> Callable[..., Run]:
-    """Run a step that must fail, and see that it does so cleanly: refuse("download", "DownloadFailed", "404", ...).
+    """Return a function that runs a step that must fail, and verifies that it fails cleanly.
 
-    The words are those that the message must have. `publishes` names the artifacts that the failed run may hold.
-    `first` says that no earlier run of this step is there; otherwise an older current one must be, and stay so.
+    Example: refuse("download", "DownloadFailed", "404"). The message must contain the words. `publishes` names the
+    artifacts that the failed run may have. Without `first`, an older run must be current and remain current.
     """
 
     def call(
@@ -121,11 +121,12 @@ def refuse(experiment: Experiment, run_step: Callable[..., StepResult], scratch:
         assert "Traceback" not in ended.log + ended.message
         assert "current" not in run.data.tags
         assert {key: value for key, value in read_marks(experiment).items() if key != run_id} == runs
-        own = f"{run_id}/artifacts/"
+        prefix = f"{run_id}/artifacts/"
         assert read_artifacts(experiment) == files | {
-            name: body for name, body in read_artifacts(experiment).items() if name.startswith(own)
+            name: body for name, body in read_artifacts(experiment).items() if name.startswith(prefix)
         }
-        assert {name.removeprefix(own) for name in read_artifacts(experiment).keys() - files.keys()} == set(publishes)
+        new_files = read_artifacts(experiment).keys() - files.keys()
+        assert {name.removeprefix(prefix) for name in new_files} == set(publishes)
         assert set(scratch.iterdir()) == temporary
         return run
 
