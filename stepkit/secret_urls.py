@@ -67,7 +67,7 @@ def hide_secrets(url: str) -> str:
         remainder = _NO_SLASHES.sub(r"\1", remainder)
     end = _find_password_end(scheme, remainder)
     if _list_secret_values(remainder[:end]):
-        return scheme + MASK  # with an @ in the query, the host cannot be told from the secret
+        return scheme + MASK  # an @ in the query may belong to the host or to the secret
     remainder = remainder[end:]
     if scheme and not remainder.startswith("user:password@") and (user := _USER.match(remainder)):
         remainder = remainder[user.end() :]
@@ -105,7 +105,7 @@ def _split_scheme(url: str) -> tuple[str, str]:
 
 
 def _find_password_end(scheme: str, remainder: str) -> int:
-    """Return the end of `user:password@` at the start of a URL's remainder; 0 if there is no password."""
+    """Return the end of `user:password@` at the start of a URL's remainder, or 0 without a password."""
     if not scheme or _HOST.match(remainder):
         return 0
     if password := _PASSWORD.match(remainder):

@@ -15,8 +15,8 @@ FORBIDDEN = re.compile(r"[^\w.\- /]")
 def make_metric_name(column: str) -> str:
     """Return a unique metric name for a column: the column's own name if MLflow accepts it.
 
-    Otherwise forbidden characters are replaced and a digest of the column's name is appended. `rate%` and `rate$` stay
-    distinct, and the name does not depend on the other columns of the table.
+    In any other name, forbidden characters are replaced and a digest of the column's name is appended. `rate%` and
+    `rate$` stay distinct, and the name does not depend on the other columns of the table.
     """
     cleaned = FORBIDDEN.sub("_", column)
     # MLflow treats a name as a path and rejects a name that resolves to another one.

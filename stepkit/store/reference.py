@@ -29,7 +29,7 @@ WITHOUT_REFERENCE = (
 
 
 def find_reference(client: MlflowClient, sample: str, reference: str, model_name: str) -> tuple[str, str]:
-    """Return the URI or path of the reference and "", or "" and the reason why there is no reference.
+    """Return the URI or path of the reference and "", or "" and the reason for running without one.
 
     `sample` is an artifact (runs:/ID/NAME). `reference` is "none", an artifact, a file, or the name of an artifact in
     the champion's lineage; the sample's own name never means a file.
@@ -51,7 +51,7 @@ def find_reference(client: MlflowClient, sample: str, reference: str, model_name
         )
     champion = find_champion(client, model_name)
     if champion is None:
-        return "", "no reference: there is no champion yet"
+        return "", "no reference: no champion yet"
     if difference := find_other_data_set(client, champion, find_data_set(client, parse_run_id(sample))):
         return "", f"no reference: {difference.words}"
     run_id = find_training_run(champion)

@@ -140,7 +140,7 @@ def forbid_pickles() -> None:
 
 
 def stop_retrying(error: BaseException) -> None:
-    """Switch retries off if `error` says that the server is unreachable, so that the remaining calls fail at once."""
+    """Switch retries off after an error of an unreachable server, so that the remaining calls fail at once."""
     if is_unreachable(error):
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 

@@ -65,7 +65,7 @@ class Column(Strict):
 
     @property
     def slices(self) -> bool:
-        """Whether the model is also measured on slices by this column."""
+        """True if the model is also measured on slices by this column."""
         return self.slice_by is not False and self.slice_by != []
 
     @property

@@ -21,7 +21,7 @@ def test_settings_are_the_same_in_the_schema_config_yaml_help_and_mlproject(sect
     schema = SCHEMAS[section]
     meanings = {name: field.description for name, field in schema.model_fields.items()}
     configured = read_yaml(CONFIG)[section]
-    commented = make_reference.settings(CONFIG, "")
+    commented = make_reference.read_settings(CONFIG, "")
     flags = {action.dest: action for action in importlib.import_module(f"{section}.run").make_parser()._actions}
     assert {name: commented[f"{section}.{name}"][1] for name in configured} == meanings
     assert schema(**configured) == schema()

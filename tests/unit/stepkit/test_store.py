@@ -279,7 +279,7 @@ def test_files_that_loading_adds_do_not_count_wherever_the_model_is(tmp_path: Pa
     assert compare_digests(before, compute_digests(folder)) == ["MLmodel was altered", "new was added"]
 
 
-NO_CHAMPION = ("", "no reference: there is no champion yet")
+NO_CHAMPION = ("", "no reference: no champion yet")
 
 
 @pytest.fixture
