@@ -30,7 +30,7 @@ Bring = Callable[..., None]
 STEPS = ("download", "preprocess", "check_data", "segregate", "random_forest", "evaluate", "register")
 MODEL = "bad_tables"
 TARGET = "default payment next month"
-UNKNOWN_RUN = "0123456789abcdef0123456789abcdef"
+NO_RUN = "0123456789abcdef0123456789abcdef"
 NEVER_RUN = "no finished 'never_run' run|'bad tables'|mlflow run"
 NO_ADDRESS = "/reference.csv|runs:/|data.reference_dataset"
 FAST = {"random_forest": {"n_estimators": 5, "n_jobs": 1}}
@@ -266,12 +266,12 @@ def test_too_few_rows_for_a_split_are_counted(
         ("preprocess", "UpstreamMissing", NEVER_RUN, {"input_step": "never_run"}),
         ("evaluate", "UpstreamMissing", NEVER_RUN, {"input_model_step": "never_run"}),
         ("register", "UpstreamMissing", NEVER_RUN, {"input_model_step": "never_run"}),
-        ("preprocess", "ArtifactMissing", f"run {UNKNOWN_RUN}: not found in sqlite:", {"input_run_id": UNKNOWN_RUN}),
+        ("preprocess", "ArtifactMissing", f"run {NO_RUN}: not found in sqlite:", {"input_run_id": NO_RUN}),
         ("check_data", "BadParameter", NO_ADDRESS, {"reference_artifact": "/nowhere/reference.csv"}),
         ("check_data", "BadParameter", NO_ADDRESS, {"reference_artifact": "http://127.0.0.1:9/reference.csv"}),
         ("segregate", "TableUnfit", "cannot stratify by 'colour'|LIMIT_BAL, SEX", {"stratify": "colour"}),
         ("random_forest", "BadParameter", f"{ROOT}/random_forest/x.yaml|rf_config.yaml", {"model_config": "x.yaml"}),
-        ("random_forest", "ArtifactMissing", f"run {UNKNOWN_RUN}: not found in", {"model_config": f"runs:/{UNKNOWN_RUN}/x.yaml"}),
+        ("random_forest", "ArtifactMissing", f"run {NO_RUN}: not found in", {"model_config": f"runs:/{NO_RUN}/x.yaml"}),
     ],
 )  # fmt: skip
 def test_a_flag_that_names_nothing_is_refused_with_what_there_is(
@@ -319,7 +319,8 @@ def upstream(have: Have, run_step: RunStep, few_clients: pd.DataFrame, tmp_path:
 def test_deleted_artifact_is_named_with_the_step_that_makes_it(upstream: Run, refuse: Refuse, name: str) -> None:
     find_path(upstream, name).unlink()
     address = f"runs:/{upstream.info.run_id}/{name}"
-    refuse("preprocess", "ArtifactMissing", address, "missing in the artifact store", "Run lost again", input_step="lost")
+    words = ("missing in the artifact store", "Run lost again")
+    refuse("preprocess", "ArtifactMissing", address, *words, input_step="lost")
 
 
 @pytest.mark.parametrize("name", ["raw_data.csv", "columns.yaml"])
