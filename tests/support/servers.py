@@ -29,12 +29,12 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0", "MLFLOW_HTTP_REQUEST_BAC
 """For a command whose server fails it: MLflow asks as often as ever, without the longer and longer pauses."""
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = SECONDS_TO_START) -> None:
-    """Wait for a condition, checked ten times a second; fail with `what` if it stays false."""
+def wait_until(condition: Callable[[], bool], description: str, seconds: float = SECONDS_TO_START) -> None:
+    """Wait for a condition, checked ten times a second; fail with `description` if it stays false."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+            pytest.fail(f"waited {seconds:g} s in vain for: {description}")
         time.sleep(0.1)
 
 

@@ -132,7 +132,7 @@ def read_probabilities(server: Server, request_id: str) -> Any:
     return [row["probability"] for row in answer.json()["predictions"]]
 
 
-def test_its_champion_answers_as_before_and_its_log_goes_on(old: OldStore, server: Server) -> None:
+def test_its_champion_predicts_as_before_and_its_log_continues(old: OldStore, server: Server) -> None:
     assert len(read_log(make_log_url(old.folder))) == ROWS_OF_THE_LOG
     before = read_logged_rows(old.folder, "asked-of-2")
     assert read_probabilities(server, "again") == pytest.approx(ANSWERS["2"], abs=1e-12)

@@ -18,7 +18,7 @@ from tests.support.small_data import CLIENTS, LOANS, compose_config
 SETTINGS: dict[str, Any] = {"source_target": "y", "target": "default", "columns": {"AGE": {}}}
 
 
-def test_columns_are_told_apart_by_role_and_type() -> None:
+def test_columns_are_grouped_by_role_and_type() -> None:
     assert LOANS.names == ["amount", "purpose", "branch"]
     assert LOANS.numeric == ["amount"]
     assert LOANS.categorical == LOANS.text == ["purpose", "branch"]
@@ -62,7 +62,7 @@ def test_a_wrong_description_is_one_line_that_names_file_and_key(change: dict[st
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_describes_no_columns_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_describes_no_columns_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("", encoding="utf-8")
     with pytest.raises(BadParameter, match=r"other\.yaml: .* describes no columns"):
         read_columns(tmp_path / "other.yaml")
@@ -135,7 +135,7 @@ def test_codes_that_yaml_reads_as_other_values_are_named_with_line_column_and_qu
         *(("1.2.3, inf", TEXT), ("é, 日本", TEXT), ("0.50, 1.00, .5, +3", "type: float")),
     ],
 )
-def test_values_that_are_what_they_show_are_taken(tmp_path: Path, values: str, kind: str) -> None:
+def test_values_that_yaml_reads_as_written_are_accepted(tmp_path: Path, values: str, kind: str) -> None:
     verify_accepted(tmp_path, make_column(values, kind))
 
 

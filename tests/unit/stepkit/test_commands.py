@@ -61,7 +61,7 @@ def test_plain_names_need_no_quotes() -> None:
     assert format_pipeline_command({"data": "uci"}) == 'mlflow run . --env-manager local -P hydra_options="data=uci"'
 
 
-def test_a_share_between_0_and_1_is_taken() -> None:
+def test_a_share_between_0_and_1_is_accepted() -> None:
     assert parse_share("0.3") == 0.3
     assert parse_share("1e-3") == 0.001
 
@@ -73,7 +73,7 @@ def test_a_share_outside_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "third", "0,3"])
-def test_a_share_that_is_no_number_is_refused(text: str) -> None:
+def test_a_share_that_is_not_a_number_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a number"):
         parse_share(text)
 
@@ -103,7 +103,7 @@ def test_a_mistyped_flag_is_answered_with_the_nearest_one(
     assert f"unrecognized arguments: {typed} 7; {answer}" in capsys.readouterr().err
 
 
-def test_a_step_must_be_told_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_needs_the_flag_step(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         make_step_parser("a step").parse_args([])
     assert "--step" in capsys.readouterr().err

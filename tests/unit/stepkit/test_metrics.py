@@ -66,7 +66,7 @@ def test_costs_are_counted_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("label", "undefined"), [(0, {"recall", "f1"}), (1, set[str]())])
-def test_with_one_class_only_what_needs_both_is_not_a_number(label: int, undefined: set[str]) -> None:
+def test_metrics_that_need_both_classes_are_nan_with_one_class(label: int, undefined: set[str]) -> None:
     metrics = compute_metrics(np.full(4, label), PROBABILITY, PROBABILITY >= 0.5)
     missing = {name for name, value in metrics.items() if np.isnan(value)}
     assert missing == {"roc_auc", "average_precision", "ks_statistic"} | undefined

@@ -35,7 +35,7 @@ def test_a_retrain_decision_names_commands_that_train_on_drifted_rows() -> None:
 @pytest.mark.parametrize(
     ("tags", "sweep_manager", "expected"), [({}, None, "local"), ({}, "uv", "uv"), ({"env": "conda"}, "uv", "conda")]
 )
-def test_the_environment_manager_is_always_known(
+def test_the_environment_manager_is_found_or_local(
     tags: dict[str, str], sweep_manager: str | None, expected: str
 ) -> None:
     def make_run(env_manager: str | None) -> Any:

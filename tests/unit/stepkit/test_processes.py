@@ -54,7 +54,7 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(child: subproce
 @pytest.mark.parametrize(
     "tags", [{}, {**make_process_tags(), HOST: "elsewhere 1f"}, {**make_process_tags(), PID: ""}], ids=len
 )
-def test_of_other_hosts_and_of_runs_without_tags_nothing_is_known(tags: dict[str, str]) -> None:
+def test_the_state_of_other_hosts_and_of_runs_without_tags_is_unknown(tags: dict[str, str]) -> None:
     assert is_alive(tags) is None
 
 

@@ -79,7 +79,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("url", HOLDING)
-def test_an_address_with_a_secret_is_refused_and_shown_without_it(url: str) -> None:
+def test_a_url_with_a_secret_is_rejected_and_printed_without_it(url: str) -> None:
     assert has_secret(url)
     with pytest.raises(SecretInAddress, match="holds a password, a key or a signature") as refused:
         verify_no_secret(url, "file_url", "Do otherwise.")
@@ -89,12 +89,12 @@ def test_an_address_with_a_secret_is_refused_and_shown_without_it(url: str) -> N
 
 
 @pytest.mark.parametrize("url", PLAIN)
-def test_any_other_address_is_taken_as_it_is(url: str) -> None:
+def test_a_url_without_a_secret_is_unchanged(url: str) -> None:
     assert not has_secret(url)
     assert verify_no_secret(url, "file_url", "") == url
 
 
-def test_what_is_shown_names_the_place() -> None:
+def test_a_url_without_its_secret_still_names_host_and_path() -> None:
     assert hide_secrets(SIGNED) == "https://bucket.s3.amazonaws.com/clients.csv"
     assert hide_secrets("https://me@example.org/a?version=3") == "https://example.org/a?version=3"
     assert hide_secrets_in_text("['http://a:S@h/x', 'http://b:T@h2/y']") == "['http://h/x', 'http://h2/y']"

@@ -38,7 +38,7 @@ def test_counts_and_shares_are_kept_apart(forest: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["min_samples_split", "min_samples_leaf", "max_features", "max_samples"])
 @pytest.mark.parametrize("value", [1.0, 0.999, 2], ids=str)
-def test_scikit_learn_takes_the_bounds_that_are_taken_here(name: str, value: float) -> None:
+def test_scikit_learn_accepts_the_accepted_bounds(name: str, value: float) -> None:
     forest = RandomForestClassifier(**Forest.model_validate({name: value, "n_estimators": 1}).model_dump())
     forest.fit([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [0, 1, 1])
 

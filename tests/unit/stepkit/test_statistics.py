@@ -76,7 +76,7 @@ def compute_delong_by_definition(labels: np.ndarray, *models: np.ndarray) -> tup
 
 
 @pytest.mark.parametrize("decimals", [12, 1], ids=["no ties", "many ties"])
-def test_delong_is_as_by_its_definition(decimals: int) -> None:
+def test_delong_matches_its_definition(decimals: int) -> None:
     labels, first, second = make_two_models(10, decimals)
     areas, covariance = compute_delong_by_definition(labels, first, second)
     alone, paired = compute_auc_interval(labels, first, 0.9), compute_auc_difference(labels, first, second, 0.9)

@@ -48,7 +48,7 @@ from tests.support.servers import LoopbackServer
     ],
     ids=str,
 )
-def test_only_an_answer_that_never_came_means_unreachable(error: Exception, unreachable: bool) -> None:
+def test_only_a_missing_response_means_unreachable(error: Exception, unreachable: bool) -> None:
     assert is_unreachable(error) is unreachable
     assert is_refused(error) is any(sign in str(error) for sign in _SIGNS[TrackingRefused])
 
@@ -105,7 +105,7 @@ def open_database(uri: str) -> None:
         (open_database, "postgresql", TrackingUnreachable),
     ],
 )
-def test_the_error_of_each_driver_says_whether_the_store_is_in_trouble(
+def test_the_error_of_each_driver_is_recognised_as_a_store_problem(
     ask: Callable[[str], None], place: str, kind: type[StepError] | None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -217,19 +217,19 @@ def test_a_cause_outside_of_this_code_is_one_message_with_a_way_out(error: Excep
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), OSError("x")], ids=repr)
-def test_an_error_of_our_own_stays_what_it_is(error: Exception) -> None:
+def test_a_bug_of_this_code_is_not_translated(error: Exception) -> None:
     assert to_step_error(error) is None
 
 
 @pytest.mark.parametrize("error", [LOCKED, FULL, requests.ConnectionError("x"), TrackingUnreachable("x")], ids=repr)
-def test_a_store_in_trouble_never_means_that_a_thing_is_missing(error: Exception) -> None:
+def test_an_unusable_store_never_means_a_missing_item(error: Exception) -> None:
     with pytest.raises(type(error)) as ended, handle_missing(lambda _: BadParameter("no such run"), StepError):
         raise error
     assert ended.value is error
 
 
 @pytest.mark.parametrize("error", [MlflowException("Run '1f' not found"), FileNotFoundError("a.csv"), TWICE], ids=repr)
-def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Exception) -> None:
+def test_a_missing_item_is_a_default_or_the_callers_error(error: Exception) -> None:
     assert to_store_error(error) is None
     with handle_missing():
         raise error
@@ -245,7 +245,7 @@ def test_a_thing_that_is_missing_is_a_default_or_the_callers_error(error: Except
         MlflowException("API request to /api/2.0/mlflow-artifacts/artifacts/1/a failed: too many 500 error responses"),
     ],
 )
-def test_a_server_that_is_gone_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_named_without_its_password(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://me:XqSECRETqX@127.0.0.1:9")
     message = str(to_store_error(error))
     assert "http://127.0.0.1:9" in message

@@ -241,9 +241,7 @@ def test_text_columns_keep_zeros_and_words_that_are_gaps_elsewhere(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("content", "names"), [("\ufeffID,AGE\n1,2\n", ["ID", "AGE"]), ("AGE\n24\n", ["AGE"])])
-def test_a_byte_order_mark_is_no_part_of_a_name_and_one_column_is_a_table(
-    tmp_path: Path, content: str, names: list[str]
-) -> None:
+def test_a_byte_order_mark_is_dropped_and_one_column_is_a_table(tmp_path: Path, content: str, names: list[str]) -> None:
     assert list(read_table(write_content(tmp_path / "t.csv", content))) == names
 
 
@@ -268,7 +266,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_what_is_no_table_is_refused_by_name_and_reason(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_rejected_with_name_and_reason(tmp_path: Path, name: str) -> None:
     content, message = UNREADABLE[name]
     with pytest.raises(TableUnreadable, match=f"{re.escape(name)}.*{message}"):
         read_table(write_content(tmp_path / name, content))
@@ -480,7 +478,7 @@ def make_labelled_table(*values: object) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("read", [verify_labels, get_labels])
-def test_rows_without_a_label_are_counted_and_named_with_a_way_on(read: object) -> None:
+def test_rows_without_a_label_are_counted_and_named_with_a_remedy(read: object) -> None:
     rows = make_labelled_table(1, None, 0, None, *[1, None] * 4)
     with pytest.raises(TableUnfit) as caught:
         read(rows, "late")  # type: ignore[operator]
@@ -522,6 +520,6 @@ FLAGS = SAME_NAME.model_copy(update={"negative": "false", "positive": "true"})
     ],
     ids=["before", "after", "before, one name", "after, one name", "booleans"],
 )
-def test_the_labels_of_a_window_are_known_before_and_after_preprocess(columns: Columns, values: pd.Series) -> None:
+def test_labels_are_found_before_and_after_preprocess(columns: Columns, values: pd.Series) -> None:
     assert to_known_labels(values, columns).tolist()[:2] == [0, 1]
     assert np.isnan(to_known_labels(values, columns)[2:]).all()

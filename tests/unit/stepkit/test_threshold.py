@@ -14,7 +14,7 @@ PROBABILITY = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.9])
 COSTS = Costs(false_positive=1, false_negative=5)
 
 
-def test_a_number_is_taken_as_it_is() -> None:
+def test_a_number_is_used_as_the_threshold() -> None:
     assert choose_threshold(0.3, LABELS, PROBABILITY, COSTS) == 0.3
 
 
