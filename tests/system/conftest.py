@@ -55,7 +55,7 @@ def log_file(tmp_path: Path) -> Path:
 def main_here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., StepResult]]:
-    """Return a function that runs `python main.py` in this process. Example: main_here(experiment, "data=3")."""
+    """Return a function that runs `python main.py` in this process, with an experiment and options."""
     tracked = mlflow.get_tracking_uri()
     heeding = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

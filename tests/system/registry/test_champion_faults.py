@@ -101,7 +101,7 @@ def test_a_model_that_was_altered_since_it_was_logged_is_not_judged(line: Line) 
 
 
 def explain_unknown_rows(line: Line, judged: Run) -> str:
-    """See that the champion was compared on all rows, and return what the verdict says of those that it may know."""
+    """Verify that the champion was compared on all rows; return the verdict's note on its training rows."""
     evaluation = line.json(judged, "evaluation.json")
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
     assert (evaluation["champion"]["rows_excluded"], evaluation["champion"]["rows_compared"]) == (0, evaluation["rows"])

@@ -64,7 +64,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(words)
 
-    do_POST = do_PUT = do_GET
+    do_POST = do_PUT = do_GET  # noqa: N815  # http.server finds the methods by these names
 
     def log_message(self, *words: object) -> None:
         pass
