@@ -40,7 +40,7 @@ def test_only_runs_of_dead_processes_of_this_host_are_ended(experiment: Experime
     assert lines["alive"] == lines["earlier release"] == []
     (line,) = lines["elsewhere"]
     assert "another host (removed)" in line
-    printed = line.split("host is removed: ")[1]
+    printed = line.split("end the run: ")[1]
     ended = subprocess.run(["bash", "-c", printed], cwd=ROOT, env=make_command_env(), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert fetch_status(experiment, runs["elsewhere"]) == "KILLED"
