@@ -109,7 +109,9 @@ def test_text_in_a_number_is_refused_and_leaves_nothing(
     header, row, *_ = table.to_csv(index=False).splitlines()
     for uneven in (f"{row},1", row.rpartition(",")[0]):
         source.write_text(f"{header}\n{row}\n{uneven}\n")
-        assert "a row has more or fewer fields than the header" in run_rejected(capsys, champion, input=source, output=output)
+        assert "a row has more or fewer fields than the header" in run_rejected(
+            capsys, champion, input=source, output=output
+        )
     table.drop(columns="AGE").to_csv(source, index=False)
     assert "no column AGE" in run_rejected(capsys, champion, input=source, output=output)
     table.head(0).to_csv(source, index=False)

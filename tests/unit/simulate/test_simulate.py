@@ -59,7 +59,7 @@ def test_chunks_are_bounded_differ_and_number_clients_on() -> None:
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="^rows: expected at least 1"):
+    with pytest.raises(ValueError, match=r"^rows: expected at least 1"):
         simulate_clients(0, seed=1)
 
 
