@@ -1,4 +1,4 @@
-"""A champion that cannot be asked, or not about all rows, and a test split that says little: the gate says so."""
+"""The gate reports a champion that cannot be compared, or not on all rows, and a test split that is too small."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOREST = {"n_estimators": 10, "max_depth": 5}
 
 @pytest.fixture(scope="module")
 def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """A champion, and a challenger to be judged."""
+    """Champion, and a challenger that has not been judged yet."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("faults")
     line = Line(create_experiment("champion faults", folder), folder)
@@ -43,7 +43,7 @@ def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
 
 
 def explain_rejection(line: Line, judged: Run) -> str:
-    """See that the step ended well, and that the only rule that failed is the comparison; return what it says."""
+    """Verify that the run finished and that only the comparison failed; return the reason of that rule."""
     assert judged.info.status == "FINISHED", judged.data.tags.get("error")
     verdict, evaluation = line.json(judged, "verdict.json"), line.json(judged, "evaluation.json")
     assert (verdict["passed"], verdict["outcome"], verdict["champion_metrics"]) == (False, "rejected", None)
@@ -150,7 +150,7 @@ def test_a_champion_that_takes_a_column_which_the_test_split_lacks_has_another_s
 
 
 def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Line, tmp_path: Path) -> None:
-    """As when the bundled sample is followed by a table of one's own, whose columns the champion does not know."""
+    """For example the user's own table after the bundled sample, with columns that the champion does not have."""
     uci = yaml.safe_load((ROOT / "data" / "uci.yaml").read_text(encoding="utf-8"))
     (tmp_path / "ours.yaml").write_text(yaml.safe_dump({**uci, "name": "ours"}))
     line.split(write_small_table(tmp_path, seed=5), str(tmp_path / "ours.yaml"))
@@ -185,7 +185,7 @@ def test_a_champion_of_another_data_set_is_neither_reference_nor_rival(line: Lin
 
 @pytest.fixture
 def by_hand(line: Line, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
-    """Register the champion's files by hand, with a run id in their MLmodel and on the version, as champion."""
+    """Return a function that registers the champion's files by hand, with a run id in MLmodel and on the version."""
     client, source = line.experiment.client, find_model_folder(line, get_champion_run(line))
 
     def register(noted: str, run_id: str) -> None:

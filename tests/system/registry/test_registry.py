@@ -1,4 +1,4 @@
-"""Which version becomes champion: the first, a better one; not an equal, not a worse one; and people may overrule."""
+"""The first version and a better one become champion, an equal or worse one does not; users may overrule the gate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Story = dict[str, tuple[Run, dict[str, int]]]
 
 @pytest.fixture(scope="module")
 def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """A split table, nothing trained yet."""
+    """Split table, before any training."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("registry")
     line = Line(create_experiment("registry", folder), folder)
@@ -125,7 +125,7 @@ def test_people_overrule_the_gate_and_leave_who_when_and_why(
 
 
 def move(line: Line, version: str, by_hand: bool = False) -> str:
-    """Make a version the champion; return the number of the one before."""
+    """Promote a version; return the number of the previous champion."""
     before = str(line.aliases["champion"])
     move_champion(line.experiment.client, line.name, version, before, Move("a person", "for this test", by_hand))
     assert line.aliases["champion"] == int(version)
@@ -137,7 +137,7 @@ def list_claims(line: Line) -> list[str]:
 
 
 def test_a_pipeline_does_not_undo_what_a_person_took_back(line: Line, story: Story) -> None:
-    """The model of version 3 again, with the verdict that made it champion instead of version 1."""
+    """The model of version 3 again, with the verdict that promoted it over version 1."""
     client, name = line.experiment.client, line.name
     better = client.get_model_version(name, "3")
     verdict = next(
@@ -278,7 +278,7 @@ Ended = Callable[..., str]
 
 @pytest.fixture
 def ended(capsys: pytest.CaptureFixture[str]) -> Ended:
-    """Return a function that calls a command, sees it end with status 1, and returns its message."""
+    """Return a function that calls a command, verifies exit status 1 and returns its message."""
 
     def call(command: Command, *words: str) -> str:
         capsys.readouterr()
@@ -326,7 +326,7 @@ def test_a_version_that_nobody_judged_is_not_promoted_unless_told_so(line: Line,
 def test_without_a_registry_the_commands_say_so(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     before = mlflow.get_tracking_uri()
-    message = "TrackingUnreachable: the tracking server http://127.0.0.1:9 does not answer"
+    message = "TrackingUnreachable: the tracking server http://127.0.0.1:9 does not respond"
     assert message in ended(models)
     assert message in ended(rollback, "--reason", "x")
     mlflow.set_tracking_uri(before)
