@@ -46,7 +46,7 @@ Side = Callable[[T], float]
 
 
 class MeasurementFailed(SystemExit):
-    """Failure of a measured command, or a difference between two sides that should agree; there is no result."""
+    """Failure of a measured command, or a difference between two sides that should agree: the goal has no result."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"measurement failed: {problem}")
@@ -68,7 +68,7 @@ class Goal:
         return f"{figure:,.0f} {self.unit}" if figure >= 1000 else f"{figure:.2f} {self.unit}"
 
     def is_met(self, ratio: float) -> bool:
-        """Return True if the ratio reaches the target, or if there is no target."""
+        """Return True if the ratio reaches the target, or if the goal has none."""
         if self.target is None:
             return True
         return ratio >= self.target if self.at_least else ratio <= self.target

@@ -1,6 +1,6 @@
 """serving: speed of the scorer compared with MLflow's own server -> a table and serving.md.
 
-The measurement takes 15 minutes and needs an otherwise idle machine. A pipeline on the bundled sample trains the
+The measurement takes 15 minutes and needs an idle machine. A pipeline on the bundled sample trains the
 champion in a temporary store. All servers of a goal run on this machine and are measured in turns under the same load.
 A response with a status other than 200 ends the measurement, and so do probabilities that differ from the champion's.
 

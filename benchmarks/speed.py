@@ -1,6 +1,6 @@
 """speed: speed of the pipeline, compared with other ways of the same work -> a table and results.md.
 
-The measurement takes 30 minutes and needs an otherwise idle machine. Every measurement has its own temporary tracking
+The measurement takes 30 minutes and needs an idle machine. Every measurement has its own temporary tracking
 store, created before the clock starts. The sides of a goal are measured in turns, so that a slow period affects both.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/speed.py [REAL_CSV] [--only a,b] [--repeat 5]

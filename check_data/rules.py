@@ -85,7 +85,7 @@ def describe_expected(column: Column, rule: str) -> str:
 
 
 def suggest_remedy(column: Column, rule: str, broken: pd.Series) -> str:
-    """Return a sentence on how to correct the values that break a rule; "" if the allowed values say enough."""
+    """Return a sentence on how to correct the values that break a rule; "" if the allowed values are enough."""
     sizes = pd.to_numeric(broken, errors="coerce").abs()
     if rule == "type" and column.role == "categorical" and (sizes > LARGEST_CODE).any():
         return f". Codes above {LARGEST_CODE:,} need type: text in the column's description"

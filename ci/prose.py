@@ -28,7 +28,7 @@ def read_python(source: str) -> Iterator[tuple[int, str]]:
             texts = [str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values]
             yield node.lineno, "".join(texts)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.lineno, node.value
+            yield node.lineno, node.value if " " in node.value else ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string.lstrip("# ")
@@ -46,7 +46,9 @@ def find_problems(text: str) -> Iterator[tuple[int, str]]:
 
 
 if __name__ == "__main__":
-    listed = subprocess.check_output(["git", "ls-files", "-z", "*.md", "*.py", ":!tests/*.py"], text=True)
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "*.md", "*.py", ":!tests/*.py", ":!ci/prose.py"], text=True
+    )
     problems = 0
     for path in listed.rstrip("\0").split("\0"):
         source = Path(path).read_text(encoding="utf-8")

@@ -44,7 +44,7 @@ HEAD = """\
 # Then train: {command}
 """
 COUNTS = """\
-# - Replace values by "min: 0" in each column that counts something. Otherwise check_data rejects new counts. The draft
+# - Replace values by "min: 0" in each column that counts something, or check_data rejects new counts. The draft
 #   lists the values of every whole-number column with at most {most} of them: {names}.
 """
 
@@ -64,7 +64,7 @@ _Writer.add_representer(
 def format_training_command(name: str) -> str:
     """Return the command that trains on a described table.
 
-    The model gets its own name: otherwise it would compete with the champion of another table.
+    The model gets its own name, so that it does not compete with the champion of another table.
     """
     return format_pipeline_command({"data": name, "register.model_name": name})
 

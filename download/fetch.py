@@ -162,7 +162,7 @@ async def _verify_whole_file(url: str, response: aiohttp.ClientResponse) -> None
 def rename_by_format(path: Path) -> Path:
     """Return `path`, renamed if its ending does not match the format of its first bytes.
 
-    A server may send another format than the name says: an error page for a .zip, or an unpacked .gz.
+    A server may send another format than the name suggests: an error page for a .zip, or an unpacked .gz.
     """
     with path.open("rb") as file:
         start = file.read(512)

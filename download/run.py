@@ -64,7 +64,7 @@ def read_raw_table(url: str, packed: Path, columns: Columns) -> tuple[Path, pd.D
 
 
 def publish_raw_table(run: StepRun, url: str, file: Path, raw: pd.DataFrame, name: str, about: str) -> None:
-    """Publish the file unchanged if it has the requested format, otherwise convert the table."""
+    """Publish the file unchanged if it has the requested format, else convert the table."""
     has_format = file.suffix in WRITABLE and name.endswith(file.suffix)
     run.publish_table(raw, name, file if has_format else None, about)
     run.log_dataset(raw, name, tables.compute_sha256(file), url, context="download")

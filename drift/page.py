@@ -121,7 +121,7 @@ PARTS = (
     ),
     (
         "Drift per column",
-        "Distance of each column from the reference: 0 is the same distribution, 1 is no overlap.",
+        "Distance of each column from the reference: 0 means the same distribution, 1 means no overlap.",
         draw_heat_map,
         "drift_share",
     ),

@@ -47,7 +47,7 @@ def compare_with_champion(
     data set.
     """
     if champion is None:
-        return Comparison(reason_not_needed="there is no champion yet")
+        return Comparison(reason_not_needed="no champion yet")
     version = str(champion.version)
     if str(champion.run_id) == model_run:
         return Comparison(version, reason_not_needed=f"the model is the champion itself (version {version})")

@@ -83,7 +83,7 @@ def train(stage: Stage) -> str:
     stage.processes.run("pipeline", *MLFLOW, "run", ".", "-P", f"hydra_options={FIRST_FOREST}", *LOCAL)
     version = stage.get_champion()
     verify(str(version.version) == "1", f"champion: version {version.version}, expected 1")
-    return f"{MODEL} version 1 is champion, test AUC {version.tags['test_auc']}"
+    return f"{MODEL} version 1 is champion, test ROC AUC {version.tags['test_auc']}"
 
 
 def serve(stage: Stage) -> str:
@@ -193,7 +193,7 @@ def verify_promotion(stage: Stage) -> str:
     verify(str(stage.get_champion().version) == "2", f"version 2: not champion. {version.description}")
     titles = stage.receiver.list_titles()
     verify(any("new champion" in title for title in titles), f"no message about the new champion: {titles}")
-    return f"verdict {version.tags['verdict']}, test AUC {version.tags['test_auc']}: version 2 is champion"
+    return f"verdict {version.tags['verdict']}, test ROC AUC {version.tags['test_auc']}: version 2 is champion"
 
 
 def wait_for_swap(stage: Stage) -> str:

@@ -120,7 +120,7 @@ def to_log_error(url: URL, error: Exception) -> LogUnavailable | LogUnfit | Valu
     if get_sqlite_code(error) in DAMAGE_CODES:
         return LogDamaged(
             f"prediction log {url.database}: not an SQLite database, or damaged ({reason}). "
-            "Move the file away, or choose another file in PREDICTION_LOG_URL."
+            "Move the file to another folder, or choose another file in PREDICTION_LOG_URL."
         )
     is_from_libpq = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") is None
     if is_from_libpq and _INVALID_OPTION.search(reason):

@@ -38,7 +38,7 @@ REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("predictor.py")
 CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/columns.py", "stepkit/errors.py")
 """Code of the prediction log, packed into the model so that MLflow's own server can write the log. It is part of the
-step's fingerprint (`packs` in pipeline/steps.py): otherwise a reused model would write the log with older code."""
+step's fingerprint (`packs` in pipeline/steps.py), so that a reused model never writes the log with older code."""
 
 
 def compute_largest_difference(

@@ -16,6 +16,8 @@ _RESPONSES = {"alert": (1, "check the report"), "retrain": (2, "retraining reque
 """Level of the alarm and end of the title, by the action of a decision."""
 
 _MAX_COLUMNS = 8
+# Stored in alerts.db and in PagerDuty: an open alarm is cleared only under the topic that raised it.
+_TOPIC = "whether {} works"
 _MAX_ERROR_LENGTH = 1500
 
 
@@ -117,7 +119,7 @@ def build_retraining_event(facts: Mapping[str, Any], links: Links) -> Event:
         topic="retraining", state="news", key=tags.get(BECAUSE + "drift_run_id", run.info.run_id),
         until=_parse_time(facts["at"]), title=f"Retrained: {name} version {version} {outcome}",
         body=_join_lines(
-            f"Verdict: {tags.get('verdict', 'none')}, test AUC {auc:.4f}.",
+            f"Verdict: {tags.get('verdict', 'none')}, test ROC AUC {auc:.4f}.",
             f"Champion: version {champion.version}." if champion and not is_promoted else "",
             f"Reason for the retraining: {tags.get(BECAUSE + 'reason', 'not recorded')}",
             f"Pipeline run: {links.format_run(run.info.experiment_id, facts['run_id'])}",
@@ -126,8 +128,7 @@ def build_retraining_event(facts: Mapping[str, Any], links: Links) -> Event:
 
 
 def _format_topic(dag: str) -> str:
-    # Stored in alerts.db and in PagerDuty: an open alarm is cleared only under the topic that raised it.
-    return f"whether {dag} works"
+    return _TOPIC.format(dag)
 
 
 def _format_share(result: Mapping[str, Any]) -> str:

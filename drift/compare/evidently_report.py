@@ -57,7 +57,7 @@ def round_down(columns: int, count: int) -> float:
 
 
 def _compute_alarm_count(judgement: Judgement) -> int:
-    """Return the number of drifted columns from which the report says that the data set drifts.
+    """Return the number of drifted columns from which the report marks the data set as drifted.
 
     The report then agrees with the signal `drift_share`. Evidently counts the score as a column; the signal does not.
     """

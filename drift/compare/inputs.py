@@ -146,9 +146,7 @@ def _list_numeric_columns(reference: Reference, model: WatchedVersion | None) ->
 def _read_reference(settings: Monitoring, model: WatchedVersion | None, score: Score, folder: Path) -> Reference:
     is_training_data = settings.reference in ("", get_reference_model(settings))
     if is_training_data and model is None:
-        raise ReferenceMissing(
-            "reference: empty, and without a model there is no training data. Set a file: -P reference=FILE."
-        )
+        raise ReferenceMissing("reference: empty, and training data needs a model. Set a file: -P reference=FILE.")
     url = model.train_url if is_training_data and model else settings.reference
     table = _read_table(url, folder / "reference", model)
     rows, label = _split_label(table, model)

@@ -7,7 +7,7 @@ The DAG starts when `drift_monitoring` confirms drift (asset `drift_confirmed`),
 | **why** | records the drift run and the reason |
 | **labelled** | writes the labelled rows of the prediction log to a table |
 | **train** | runs the pipeline on this table; the gate decides if the new version becomes champion |
-| **tell** | sends the result to the addresses in the connection `drift_alerts` |
+| **`tell`** | sends the result to the addresses in the connection `drift_alerts` |
 
 The tags `because.*` of the pipeline run and of the new version hold the drift run and the reason. The scorer loads a
 new champion by itself. *Trigger* accepts another table (`file_url`) and more pipeline options (`options`). A restarted

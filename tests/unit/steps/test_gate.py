@@ -19,7 +19,7 @@ from stepkit.store.champion import OtherDataSet
 
 FOUND = {"roc_auc": 0.77, "log_loss": 0.5, "calibration_error": 0.1}
 FACTS = Facts(onnx_difference=1e-7, size_mb=20, latency_ms=3)
-FIRST = Comparison(reason_not_needed="there is no champion yet")
+FIRST = Comparison(reason_not_needed="no champion yet")
 
 
 def judge(
