@@ -1,3 +1,3 @@
 #!/bin/sh
-# MLflow hands a job its words quoted for a shell, quotes and all, but no shell ever reads them. This one does.
+# MLflow quotes the arguments of a job for a shell, but starts it without one. This script removes the quotes.
 eval "exec $*"

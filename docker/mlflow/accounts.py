@@ -1,7 +1,6 @@
-"""Make the MLflow accounts of the machines, or bring them up to date: `pipeline` may write everything, `scorer` reads.
+"""Command that creates or updates the MLflow accounts `pipeline` (can write everything) and `scorer` (can read).
 
-Runs at every start of the stack, as `admin`, and may run any number of times. New passwords in the environment become
-those of the accounts.
+Runs as `admin` at every start of the stack and is idempotent. Sets the passwords of the accounts from the environment.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from mlflow.server import get_app_client
 WORKSPACE = "default"
 ACCOUNTS = ("pipeline", "scorer")
 WRITER, ROLE = "pipeline", "writers"
-"""A role, not a grant for each: whoever makes an experiment owns it, and the pipeline must write to those of others.
-The other account has what basic_auth.ini gives everyone: it reads."""
+"""A role instead of single grants: each experiment belongs to its creator, and the pipeline writes to all of them.
+`scorer` needs no role: basic_auth.ini lets every account read."""
 
 KINDS = ("experiment", "registered_model")
 
 
 def ensure_account(client: Any, name: str, password: str) -> None:
-    """Make an account, or give the one that is there this password."""
+    """Create an account, or set the password of the existing account."""
     try:
         client.get_user(name)
     except MlflowException as error:
@@ -35,18 +34,19 @@ def ensure_account(client: Any, name: str, password: str) -> None:
 
 
 def ensure_writer(client: Any, account: str) -> None:
-    """Give an account the role that may write to every experiment and registered model."""
-    known = {role.name: role for role in client.list_roles(WORKSPACE)}
-    role = known.get(ROLE) or client.create_role(WORKSPACE, ROLE, "writes every experiment and registered model")
-    held = {entry.resource_type for entry in client.list_role_permissions(role.id)}
+    """Assign an account the role that can write to every experiment and registered model."""
+    roles = {role.name: role for role in client.list_roles(WORKSPACE)}
+    role = roles.get(ROLE) or client.create_role(WORKSPACE, ROLE, "writes every experiment and registered model")
+    granted = {permission.resource_type for permission in client.list_role_permissions(role.id)}
     for kind in KINDS:
-        if kind not in held:
+        if kind not in granted:
             client.add_role_permission(role.id, kind, "*", "MANAGE")
-    if ROLE not in {one.name for one in client.list_user_roles(account)}:
+    if ROLE not in {user_role.name for user_role in client.list_user_roles(account)}:
         client.assign_role(account, role.id)
 
 
 def main() -> None:
+    """Create or update both accounts."""
     client = get_app_client("basic-auth", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
     try:
         for account in ACCOUNTS:
@@ -56,11 +56,11 @@ def main() -> None:
         if "401" not in str(error):
             raise
         sys.exit(
-            "AccountsRefused: MLflow does not take MLFLOW_ADMIN_PASSWORD as admin's password. It was taken when there "
-            "were no accounts yet. Write the one that admin has now into docker/.env; docs/stack.md (Passwords) "
-            "says how to change it."
+            "AccountsRefused: MLFLOW_ADMIN_PASSWORD is not the password of admin. MLflow read it only once, when no "
+            "accounts existed. Set it in docker/.env to admin's current password, or change that password: "
+            "docs/stack.md (Passwords)"
         )
-    print("accounts: pipeline may write, scorer may read")
+    print("accounts: pipeline can write, scorer can read")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Run once, by PostgreSQL's entry point, when the data folder is new: a role and a database for each user of it.
+# Creates a role and a database for each service. PostgreSQL's entry point runs this once, when the data folder is new.
 set -euo pipefail
 
-# psql quotes the passwords itself (:'name'), whatever letters they have
+# psql quotes the passwords (:'name'), so they may contain any character.
 psql -v ON_ERROR_STOP=1 --no-psqlrc --username "${POSTGRES_USER:-postgres}" --dbname postgres \
   -v mlflow="$MLFLOW_DB_PASSWORD" -v airflow="$AIRFLOW_DB_PASSWORD" \
   -v predictions="$PREDICTIONS_DB_PASSWORD" -v grafana="$GRAFANA_DB_PASSWORD" <<'SQL'
@@ -19,7 +19,7 @@ CREATE DATABASE airflow OWNER airflow;
 CREATE DATABASE predictions OWNER predictions;
 REVOKE ALL ON DATABASE mlflow, mlflow_auth, airflow, predictions FROM PUBLIC;
 
--- the dashboards read runs and predictions, and nothing of accounts or of Airflow's connections
+-- The dashboards read runs and predictions, but not the accounts or Airflow's connections.
 GRANT CONNECT ON DATABASE mlflow, predictions TO grafana;
 \connect mlflow
 GRANT USAGE ON SCHEMA public TO grafana;

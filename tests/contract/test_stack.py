@@ -65,7 +65,7 @@ def test_nothing_starts_while_a_secret_is_missing(env_file: Path, tmp_path: Path
     lacking.write_text(re.sub("^SCORER_API_KEY=.*$", "SCORER_API_KEY=", env_file.read_text(), flags=re.MULTILINE))
     read = compose("--profile", "core", "config", "--quiet", env_file=lacking)
     assert read.returncode != 0
-    assert "SCORER_API_KEY is missing a value: is empty. Type make secrets" in read.stderr
+    assert "SCORER_API_KEY is missing a value: Run make secrets" in read.stderr
 
 
 def test_the_example_names_every_variable_and_no_secret() -> None:
@@ -256,7 +256,7 @@ tests:
       - {{eval_time: 20m, alertname: ScorerErrors, exp_alerts: [{expected}]}}
 """
 FIRING = "{exp_labels: {severity: page}, exp_annotations: {summary: '%s', runbook_url: 'docs/runbook.md#scorererrors'}}"
-SUMMARY = "5.66% of the requests of the last 5 minutes failed on the server''s side."
+SUMMARY = "5.66% of the scoring and feedback requests of the last 5 minutes failed (HTTP 5xx)."
 
 
 @pytest.mark.parametrize(("failed", "expected"), [(0, ""), (6, FIRING % SUMMARY)], ids=["all answered", "some failed"])

@@ -38,7 +38,7 @@ def filled_env(folder: Path, **values: str) -> Path:
 
 def secrets_of(env_file: Path) -> dict[str, str]:
     """The values of an environment file by their names."""
-    values: dict[str, str] = runpy.run_path(str(ROOT / "docker" / "make_env.py"))["assignments"](env_file.read_text())
+    values: dict[str, str] = runpy.run_path(str(ROOT / "docker" / "make_env.py"))["parse_assignments"](env_file.read_text())
     return values
 
 

@@ -1,4 +1,4 @@
-"""docker/.env: filled with random secrets, never written over, for its owner only."""
+"""docker/.env gets random secrets, keeps existing values, and only its owner can read it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_empty_name_gets_a_secret_of_its_own(program: dict[str, Any], folder: Path) -> None:
     program["main"](folder)
-    made = program["assignments"]((folder / ".env").read_text())
-    assert made["PORT"] == "7755"
-    assert len(made["A_PASSWORD"]) >= 43
-    assert program["filled"](EXAMPLE, "")[0] != program["filled"](EXAMPLE, "")[0], "two machines, two secrets"
-    assert len(base64.urlsafe_b64decode(made["B_FERNET_KEY"])) == 32
-    assert "OPTIONAL" not in made
+    values = program["parse_assignments"]((folder / ".env").read_text())
+    assert values["PORT"] == "7755"
+    assert len(values["A_PASSWORD"]) >= 43
+    assert program["fill_values"](EXAMPLE, "")[0] != program["fill_values"](EXAMPLE, "")[0], "two machines, two secrets"
+    assert len(base64.urlsafe_b64decode(values["B_FERNET_KEY"])) == 32
+    assert "OPTIONAL" not in values
     assert "# a comment" in (folder / ".env").read_text()
 
 
@@ -45,12 +45,12 @@ def test_only_the_owner_may_read_it(program: dict[str, Any], folder: Path) -> No
 
 
 def test_what_is_there_stays(program: dict[str, Any], folder: Path) -> None:
-    own = "PORT=8000\nA_PASSWORD=mine\n# mine too\nEXTRA=1\n"
-    (folder / ".env").write_text(own)
+    present = "PORT=8000\nA_PASSWORD=mine\n# mine too\nEXTRA=1\n"
+    (folder / ".env").write_text(present)
     program["main"](folder)
     text = (folder / ".env").read_text()
-    assert text.startswith(own)
-    assert set(program["assignments"](text)) == {"PORT", "A_PASSWORD", "EXTRA", "B_FERNET_KEY"}
+    assert text.startswith(present)
+    assert set(program["parse_assignments"](text)) == {"PORT", "A_PASSWORD", "EXTRA", "B_FERNET_KEY"}
 
 
 def test_a_second_time_changes_nothing(program: dict[str, Any], folder: Path) -> None:

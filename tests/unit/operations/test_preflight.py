@@ -1,4 +1,4 @@
-"""What is in the way of the stack's start is told before anything starts."""
+"""Preflight: problems that prevent the start of the stack are reported before any service starts."""
 
 from __future__ import annotations
 
@@ -30,47 +30,49 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_missing_file_of_secrets(program: dict[str, Any], folder: Path) -> None:
-    (problem,) = program["missing_secrets"](folder)
-    assert problem.endswith(".env is not there. Type: make secrets")
+    (problem,) = program["check_secrets"](folder)
+    assert problem.endswith(".env: file missing. Run: make secrets")
 
 
 def test_a_secret_without_a_value_and_a_file_that_others_read(program: dict[str, Any], folder: Path) -> None:
     (folder / ".env").write_text("A_PASSWORD=\nB_KEY=x\nPORT=1\n")
     (folder / ".env").chmod(0o644)
-    empty, open_to_all = program["missing_secrets"](folder)
-    assert "has no value for A_PASSWORD. Type: make secrets" in empty
+    empty, open_to_all = program["check_secrets"](folder)
+    assert "no value for A_PASSWORD. Run: make secrets" in empty
     assert f"chmod 600 {folder / '.env'}" in open_to_all
     (folder / ".env").write_text("A_PASSWORD=x\nB_KEY=x\nPORT=1\n")
     (folder / ".env").chmod(0o600)
-    assert list(program["missing_secrets"](folder)) == []
+    assert list(program["check_secrets"](folder)) == []
 
 
 def test_a_port_that_is_taken_is_named_with_its_variable(program: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (problem,) = program["taken_ports"]({"MLFLOW_PORT": str(port)}, "full")
-    assert f"port {port} of 127.0.0.1, meant for MLflow, is taken" in problem
-    assert "give MLFLOW_PORT another value in docker/.env" in problem
-    assert list(program["taken_ports"]({"SCORER_PORT": str(port)}, "full")) == [], "it is free again"
+        (problem,) = program["check_ports"]({"MLFLOW_PORT": str(port)}, "full")
+    assert problem.startswith(f"MLFLOW_PORT: port {port} of 127.0.0.1 (MLflow) is in use")
+    assert "set MLFLOW_PORT to another port in docker/.env" in problem
+    assert list(program["check_ports"]({"SCORER_PORT": str(port)}, "full")) == [], "it is free again"
 
 
-@pytest.mark.parametrize(("profile", "told"), [("core", []), ("full", ["Grafana"])])
-def test_a_port_matters_only_to_a_profile_that_opens_it(profile: str, told: list[str], program: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("profile", "services"), [("core", []), ("full", ["Grafana"])])
+def test_a_port_matters_only_to_a_profile_that_opens_it(
+    profile: str, services: list[str], program: dict[str, Any]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        given = {"GRAFANA_PORT": str(server.getsockname()[1])}
-        problems = list(program["taken_ports"](given, profile))
-    assert [who for problem in problems for who in program["PORTS"].values() if who in problem] == told
+        values = {"GRAFANA_PORT": str(server.getsockname()[1])}
+        problems = list(program["check_ports"](values, profile))
+    assert [name for problem in problems for name in program["PORTS"].values() if name in problem] == services
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
     command = [sys.executable, str(ROOT / "docker" / "preflight.py"), "--profile", "cor"]
-    said = subprocess.run(command, capture_output=True, text=True)
-    assert said.returncode == 2
-    assert re.search("invalid choice: 'cor' .*core.*full", said.stderr)
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert re.search("invalid choice: 'cor' .*core.*full", ended.stderr)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "unfit"),
+    ("name", "value", "unsafe"),
     [
         ("PREDICTIONS_DB_PASSWORD", "a@b%c", "% @"),
         ("MLFLOW_DB_PASSWORD", "a/b:c?d#e", "# / : ?"),
@@ -80,19 +82,19 @@ def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
     ],
 )
 def test_a_secret_that_the_stack_would_misread_is_named_with_the_characters_alone(
-    name: str, value: str, unfit: str, program: dict[str, Any], tmp_path: Path
+    name: str, value: str, unsafe: str, program: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / ".env.example").write_text(f"{name}=\nPORT=1\n")
     (tmp_path / ".env").write_text(f"{name}={value}\nPORT=1\n")
     (tmp_path / ".env").chmod(0o600)
-    (problem,) = program["missing_secrets"](tmp_path)
+    (problem,) = program["check_secrets"](tmp_path)
     assert problem.startswith(f"{name}: ")
-    assert f"(found {unfit})" in problem
+    assert f"(found {unsafe})" in problem
     assert value not in problem
 
 
 def test_random_secrets_and_keys_of_others_are_fit(program: dict[str, Any]) -> None:
-    made = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
+    make_env = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
     for name in ("PREDICTIONS_DB_PASSWORD", "AIRFLOW_FERNET_KEY"):
-        assert program["unfit_characters"](name, made["value_for"](name)) == []
-    assert program["unfit_characters"]("SCORER_API_KEY", "ab+/cd==:1") == []
+        assert program["list_unsafe_characters"](name, make_env["make_secret"](name)) == []
+    assert program["list_unsafe_characters"]("SCORER_API_KEY", "ab+/cd==:1") == []
