@@ -1,4 +1,4 @@
-"""report: a finished pipeline run -> report.html and report.md, made again from what the tracking server holds.
+"""report: write report.html and report.md of a finished pipeline run, from the data on the tracking server.
 
 Run it as `make report run=RUN_ID`, or `mlflow run . -e report -P run_id=RUN_ID`.
 """
@@ -24,46 +24,46 @@ from stepkit.store import tracking
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     flags = Parser(prog="report", description=__doc__)
-    flags.add_argument(
-        "--run_id", default="", help="the pipeline's run, or a sweep's; empty: the newest that has ended"
-    )
-    flags.add_argument("--base_run_id", default="", help="another pipeline's run, to show its metrics beside")
-    flags.add_argument("--output", default="", help="folder to write to; empty: the report is logged on the run")
+    flags.add_argument("--run_id", default="", help="pipeline run or sweep; empty: the newest finished pipeline run")
+    flags.add_argument("--base_run_id", default="", help="second pipeline run to compare the metrics with")
+    flags.add_argument("--output", default="", help="folder for the report; empty: log it to the run")
     return flags
 
 
 def get_newest_run_id(client: MlflowClient) -> str:
-    """Return the id of the pipeline run that ended last, in any experiment.
+    """Return the id of the newest finished pipeline run of any experiment.
 
     Raises:
-        UpstreamMissing: there is none.
+        UpstreamMissing: no pipeline run has finished.
     """
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     run = find_newest_pipeline(client, experiments, "attributes.status != 'RUNNING'")
     if run is None:
-        raise UpstreamMissing("no pipeline has run yet on this tracking server. Run one first: make run")
+        raise UpstreamMissing("tracking server: no finished pipeline run. Start one: make run")
     return str(run.info.run_id)
 
 
 def make_report(run_id: str, base_run_id: str, output: str) -> str:
-    """Make the report; return where it is.
+    """Write the report to a folder, or log it to the run, and return its location.
 
     Raises:
-        StepError: no such run, one that is not a pipeline's, or the tracking server does not answer.
+        StepError: the run does not exist or is not a pipeline run, or the tracking server is unreachable.
     """
     tracking.connect()
     client = MlflowClient()
-    if own := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` opens a run for every command
-        client.set_tag(own, MLFLOW_RUN_NAME, "report")
-    wanted = run_id or get_newest_run_id(client)
+    if command_run_id := os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` creates a run for each command
+        client.set_tag(command_run_id, MLFLOW_RUN_NAME, "report")
+    run_id = run_id or get_newest_run_id(client)
     if output:
-        _, files = render_report(client, wanted, base_run_id)
+        _, files = render_report(client, run_id, base_run_id)
         return " and ".join(map(str, write_files(files, Path(paths.resolve_path(output)))))
-    return describe_place(client, publish(client, wanted, base_run_id), HTML_ARTIFACT)
+    return describe_place(client, publish(client, run_id, base_run_id), HTML_ARTIFACT)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Print the location of the report, or one error message."""
     args = make_parser().parse_args(argv)
     with exit_on_error():
         print(make_report(args.run_id, args.base_run_id, args.output))

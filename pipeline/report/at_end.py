@@ -1,4 +1,4 @@
-"""The report at a pipeline's end; its failure never fails the pipeline."""
+"""Report at the end of a pipeline run. An error here never fails the run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from stepkit.step.exit import to_step_error
 
 
 def publish_report(client: MlflowClient, run_id: str) -> str:
-    """Make the report of a finished run and log it there; return where it is, or why it could not be made."""
+    """Log the report of a finished run to the run, and return its location or the reason why it is missing."""
     try:
-        # imported late: a pipeline begins its steps sooner without it
+        # A late import: the steps of a pipeline run start sooner.
         from pipeline.report.publish import publish
 
         publish(client, run_id)
         return describe_place(client, run_id, HTML_ARTIFACT)
-    except Exception as error:  # the pipeline has done its work all the same
+    except Exception as error:  # the pipeline run itself has finished
         problem = to_step_error(error) or error
-        return f"not made ({type(problem).__name__}: {hide_secrets_in_text(str(problem))}); try again: make report run={run_id}"
+        return f"failed ({type(problem).__name__}: {hide_secrets_in_text(str(problem))}). Retry: make report run={run_id}"
 
 
 def describe_place(client: MlflowClient, run_id: str, name: str) -> str:
-    """Return the file, if the artifacts are on this machine; else the artifact's name and its run."""
+    """Return the path of an artifact on this machine, or its name and run if it is elsewhere."""
     folder = to_artifact_path(client.get_run(run_id).info.artifact_uri)
     if folder is None:
         return f"{name} of run {run_id}"

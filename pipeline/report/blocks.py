@@ -1,6 +1,6 @@
-"""Parts of a report before it is a page or Markdown: sections of texts, tables, code and figures.
+"""Content of a report, independent of HTML and Markdown: sections of texts, tables, code and figures.
 
-The types carry the bounds that a report of another job is checked against when it is read (`ci/summary.py`).
+The types define the size limits that `ci/summary.py` checks when it reads the report of another job.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 MOST_TEXT, MOST_ITEMS = 4_000, 100
-"""Characters of a text and items of a list, in a report that is read."""
+"""Longest text (characters) and longest list in a report that is read."""
 
 GOOD, BAD, WARN, QUIET, CODE = "good", "bad", "warn", "quiet", "code"
-"""Kinds of a cell or a paragraph: its outcome, or how it is set."""
+"""Kinds of a cell or a paragraph: its outcome or its style."""
 
 Item = TypeVar("Item")
 Items = Annotated[list[Item], Field(max_length=MOST_ITEMS)]
@@ -24,15 +24,20 @@ Kind = Annotated[str, Field(pattern=r"^(good|bad|warn|quiet|code|)$")]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table."""
+    """Cell of a table.
+
+    Attributes:
+        note: small print next to the text, for example the interval of a metric.
+    """
 
     text: Words
     kind: Kind = ""
+    note: Words = ""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """Paragraph."""
 
     text: Words
     kind: Kind = ""
@@ -41,12 +46,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
+    """Table whose first column names its rows.
 
     Attributes:
-        numbers: whether the columns after the first are numbers, set to the right.
-        folded: whether it is shown only on request.
-        left_out: how many further rows are only in report.html.
+        numbers: True if all columns after the first hold numbers, which are aligned to the right.
+        folded: True if the reader has to unfold the table.
+        left_out: number of further rows, which only report.html contains.
     """
 
     caption: Words
@@ -57,14 +62,14 @@ class Table:
     left_out: Annotated[int, Field(ge=0)] = 0
     block: Literal["table"] = "table"
 
-    def first(self, most: int) -> Table:
-        """Return the table with at most so many rows."""
+    def limit_rows(self, most: int) -> Table:
+        """Return the table with at most `most` rows."""
         return replace(self, rows=self.rows[:most], left_out=self.left_out + max(0, len(self.rows) - most))
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to be read or typed as they are."""
+    """Preformatted lines: a message or a command."""
 
     caption: Words
     text: Words
@@ -73,7 +78,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture by its bytes (base64 of a PNG), with what it shows in words. Markdown has none of them."""
+    """PNG in base64 with an alternative text. Only the HTML report shows it."""
 
     caption: Words
     alt: Words
@@ -86,7 +91,7 @@ Block = Annotated[Text | Table | Code | Figure, Field(discriminator="block")]
 
 @dataclass(frozen=True)
 class Section:
-    """One chapter; `id` is its address within the page."""
+    """Section of a report. `id` is its anchor on the page."""
 
     id: Words
     title: Words
@@ -94,10 +99,11 @@ class Section:
 
 
 def make_cells(*texts: str | Cell) -> list[Cell]:
+    """Return a row of cells, from texts and cells."""
     return [text if isinstance(text, Cell) else Cell(text) for text in texts]
 
 
 def make_fact_table(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
-    """Return a table of names and values, without the empty ones."""
+    """Return a table of names and values, without empty values."""
     rows = [make_cells(name, value) for name, value in pairs]
-    return Table(caption, ["what", "value"], [row for row in rows if row[1].text])
+    return Table(caption, ["property", "value"], [row for row in rows if row[1].text])

@@ -1,4 +1,4 @@
-"""Gather what a report says of one pipeline run, through the tracking server alone: any finished run, any machine."""
+"""Data of a report on one pipeline run. They come from the tracking server only, so any machine can write the report."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ FOREST_IMPORTANCE = "feature_importance.png"
 
 @dataclass(frozen=True)
 class Base:
-    """Results of another pipeline on the test split.
+    """Test results of another pipeline run.
 
     Attributes:
-        name: what it is called on the page.
-        data: the choice of `data` in its configuration.
-        test_rows: digest of the rows that it was tested on; "" if they are not known.
+        name: its name on the page.
+        data: the value of `data` in its configuration.
+        test_rows: digest of its test rows; "" if unknown.
     """
 
     name: str
@@ -50,16 +50,18 @@ class Base:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """Everything that a report is about; what a run lacks is None or empty, with the reason in `lost` or on its step.
+    """Data of a report. Missing data are None or empty; `lost` or the state of the step gives the reason.
 
     Attributes:
-        run: the pipeline's own run; `config` is its resolved configuration, `sweep` the sweep that it is a job of.
-        runs: the run of each step by the step's name; None for one that was deleted.
-        versions: the requirements of the model, and the Python that it was made with.
-        registered: the version as the registry knows it now.
-        base: another pipeline to compare with, besides the champion, on request.
-        lost: sentences about what is missing.
-        made: when this was gathered (ms since 1970).
+        run: the pipeline run.
+        config: its resolved configuration.
+        runs: step runs by step; None for a deleted run.
+        versions: requirements of the model, and its Python version.
+        registered: the model version in its present state.
+        sweep: the sweep, if the pipeline run is one of its jobs.
+        base: another pipeline run to compare with, on request.
+        lost: sentences about missing data.
+        made: time of collection (ms since 1970).
     """
 
     run: Run
@@ -79,30 +81,32 @@ class PipelineResult:
     lost: list[str]
     made: int
 
-    def tag(self, step: str, name: str) -> str:
+    def get_tag(self, step: str, name: str) -> str:
+        """Return a tag of a step run, or ""."""
         run = self.runs.get(step)
         return str(run.data.tags.get(name, "")) if run else ""
 
-    def metric(self, step: str, name: str) -> float | None:
+    def get_metric(self, step: str, name: str) -> float | None:
+        """Return a metric of a step run, or None."""
         run = self.runs.get(step)
         return run.data.metrics.get(name) if run else None
 
 
 def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "") -> PipelineResult:
-    """Gather what is known of a pipeline run.
+    """Return the data of a report.
 
     Args:
-        run_id: the run of a pipeline, or of a sweep, which stands for its best job.
-        folder: a temporary place for downloads.
-        base_run_id: another one, to compare the metrics with.
+        run_id: a pipeline run, or a sweep, which stands for its best job.
+        folder: temporary folder for downloads.
+        base_run_id: another pipeline run to compare the metrics with.
 
     Raises:
-        BadParameter: no such run, or not the run of a pipeline.
-        MlflowException: the tracking server does not answer.
+        BadParameter: the run does not exist or is not a pipeline run.
+        MlflowException: the tracking server is unreachable.
     """
     reader = Reader(client, folder)
     run = get_pipeline_run(client, run_id)
-    runs = reader.runs(_read_step_ids(run), run.info.experiment_id)
+    runs = reader.fetch_runs(_read_step_ids(run), run.info.experiment_id)
     config = _fetch_config(reader, run)
     evaluate, check_data = runs.get("evaluate"), runs.get("check_data")
     verdict_name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
@@ -113,9 +117,9 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         runs=runs,
         steps=list_step_rows(reader, run, runs, config),
         evaluation=_fetch_evaluation(reader, evaluate),
-        verdict=parse_as(Verdict, reader.json(evaluate, verdict_name), "the verdict", reader.lost),
-        checks=reader.rows(check_data, CHECKS),
-        ks=reader.rows(check_data, KS),
+        verdict=parse_as(Verdict, reader.fetch_json(evaluate, verdict_name), "The verdict", reader.lost),
+        checks=reader.fetch_csv(check_data, CHECKS),
+        ks=reader.fetch_csv(check_data, KS),
         pictures=_fetch_pictures(reader, runs),
         versions=_fetch_versions(reader, runs.get("random_forest")),
         registered=_find_registered(client, runs.get("register")),
@@ -127,25 +131,25 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
 
 
 def get_pipeline_run(client: MlflowClient, run_id: str) -> Run:
-    """Return the run of a pipeline by its id; a sweep's id means the best job.
+    """Return a pipeline run by its id. The id of a sweep stands for its best job.
 
     Raises:
-        BadParameter: there is no such run, or it is another kind of run: the message names the one that was meant.
+        BadParameter: the run does not exist or is another kind of run. The message names the right run.
     """
-    where = hide_secrets(mlflow.get_tracking_uri())
-    with tracking.handle_missing(lambda _: BadParameter(f"no run '{run_id}' on {where}. The closing table names it.")):
+    url = hide_secrets(mlflow.get_tracking_uri())
+    with tracking.handle_missing(lambda _: BadParameter(f"run '{run_id}': not found on {url}. Find its id in the output of the pipeline run, or in: make ui")):
         run = client.get_run(run_id)
     tags = run.data.tags
     if best := tags.get(BEST_JOB):
         return client.get_run(best)
     if STEP in tags and not _read_step_ids(run):
-        above = tags.get(MLFLOW_PARENT_RUN_ID, "")
-        hint = f"It was made by the pipeline run {above}." if above else "It was run alone."
-        raise BadParameter(f"run {run_id} is one of the step {tags[STEP]}, and not a pipeline's. {hint}")
+        parent_id = tags.get(MLFLOW_PARENT_RUN_ID, "")
+        hint = f"Its pipeline run: {parent_id}." if parent_id else "It does not belong to a pipeline run."
+        raise BadParameter(f"run {run_id}: not a pipeline run but a run of the step {tags[STEP]}. {hint}")
     if PIPELINE in tags and tags[PIPELINE] != run_id:
-        raise BadParameter(f"run {run_id} only started a pipeline; its own run is {tags[PIPELINE]}.")
+        raise BadParameter(f"run {run_id}: only the command that started a pipeline run. Its pipeline run: {tags[PIPELINE]}.")
     if PIPELINE not in tags:
-        raise BadParameter(f"run {run_id} is not a pipeline's run.")
+        raise BadParameter(f"run {run_id}: not a pipeline run.")
     return run
 
 
@@ -154,25 +158,25 @@ def _read_step_ids(run: Run) -> dict[str, str]:
 
 
 def find_newest_pipeline(client: MlflowClient, experiment_ids: list[str], condition: str) -> Run | None:
-    """Return the pipeline run that ended last, of those in some experiments that meet a condition; None without one."""
-    chosen = f"{condition} and tags.{PIPELINE} != ''"
-    runs = client.search_runs(experiment_ids, chosen, order_by=NEWEST_FIRST) if experiment_ids else []
+    """Return the newest pipeline run of these experiments that meets a condition, or None."""
+    condition = f"{condition} and tags.{PIPELINE} != ''"
+    runs = client.search_runs(experiment_ids, condition, order_by=NEWEST_FIRST) if experiment_ids else []
     return next((run for run in runs if run.data.tags.get(PIPELINE) == run.info.run_id), None)
 
 
 def _fetch_config(reader: Reader, run: Run) -> dict[str, Any]:
-    text = reader.unlisted(run, CONFIG_ARTIFACT)
+    text = reader.fetch_text(run, CONFIG_ARTIFACT)
     if text is None:
-        reader.lost.append(f"{CONFIG_ARTIFACT} of the pipeline's run is not in the artifact store.")
+        reader.lost.append(f"{CONFIG_ARTIFACT} of the pipeline run is not in the artifact store.")
     config: dict[str, Any] = yaml.safe_load(text or "{}")
     return config
 
 
 def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None:
-    """Results on the test split; if evaluation.json is lost, what the run has logged as metrics."""
-    found = parse_as(Evaluation, reader.json(evaluate, EVALUATION), EVALUATION, reader.lost)
-    if found or evaluate is None:
-        return found
+    """Return the results on the test split, from the logged metrics if evaluation.json is lost."""
+    evaluation = parse_as(Evaluation, reader.fetch_json(evaluate, EVALUATION), EVALUATION, reader.lost)
+    if evaluation or evaluate is None:
+        return evaluation
     logged = evaluate.data.metrics
     metrics = {
         name.removeprefix("test_"): Estimate(
@@ -185,11 +189,11 @@ def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None
 
 
 def _fetch_pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
-    """Each plot in base64; where there is no permutation importance, what the forest says of itself stands for it."""
-    found = {name: reader.picture(runs.get("evaluate"), name) for name in PLOTS}
-    if not found["importance.png"]:
-        found[FOREST_IMPORTANCE] = reader.picture(runs.get("random_forest"), FOREST_IMPORTANCE)
-    return {name: picture for name, picture in found.items() if picture}
+    """Return each plot in base64, with the importance within the forest if there is no permutation importance."""
+    pictures = {name: reader.fetch_base64(runs.get("evaluate"), name) for name in PLOTS}
+    if not pictures["importance.png"]:
+        pictures[FOREST_IMPORTANCE] = reader.fetch_base64(runs.get("random_forest"), FOREST_IMPORTANCE)
+    return {name: picture for name, picture in pictures.items() if picture}
 
 
 def _fetch_versions(reader: Reader, forest: Run | None) -> list[str]:
@@ -201,7 +205,7 @@ def _fetch_versions(reader: Reader, forest: Run | None) -> list[str]:
         file = mlflow.artifacts.download_artifacts(f"{files}/conda.yaml", dst_path=str(reader.folder))
         *conda, pip = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["dependencies"]
         return [*(line for line in conda if not line.startswith("pip")), *pip["pip"]]
-    reader.lost.append(f"the files of model {model} are not in the artifact store any more.")
+    reader.lost.append(f"The files of model {model} are no longer in the artifact store.")
     return []
 
 
@@ -215,30 +219,30 @@ def _find_registered(client: MlflowClient, register: Run | None) -> ModelVersion
 
 
 def _find_sweep(reader: Reader, run: Run) -> Run | None:
-    above = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-    return find_run(reader.client, above) if above and JOB in run.data.tags else None
+    parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    return find_run(reader.client, parent_id) if parent_id and JOB in run.data.tags else None
 
 
 def _find_base(reader: Reader, run_id: str) -> Base | None:
-    """Results of another pipeline; without any metrics its column says "not computed"."""
+    """Return the results of another pipeline run. Without metrics, its column shows "not computed"."""
     if not run_id:
         return None
     run = get_pipeline_run(reader.client, run_id)
     evaluate = find_run(reader.client, _read_step_ids(run).get("evaluate", ""))
     evaluation = _fetch_evaluation(reader, evaluate)
     if evaluation is None:
-        reader.lost.append(f"the base run {run.info.run_id} has no metrics of the test split to be held against.")
+        reader.lost.append(f"Base run {run.info.run_id} has no test metrics to compare with.")
     return make_base(run, f"pipeline run {run.info.run_id}", evaluate, evaluation or Evaluation(metrics={}))
 
 
 def make_base(run: Run, name: str, evaluate: Run | None, evaluation: Evaluation) -> Base:
-    """Return the results of a pipeline's run as another pipeline is compared with them."""
-    return Base(name, run.data.params.get("data", "unknown"), test_rows(evaluate), evaluation)
+    """Return the results of a pipeline run for a comparison."""
+    return Base(name, run.data.params.get("data", "unknown"), find_test_digest(evaluate), evaluation)
 
 
-def test_rows(evaluate: Run | None) -> str:
-    """Return the digest of the rows that a model was tested on, or ""."""
-    for one in evaluate.inputs.dataset_inputs if evaluate and evaluate.inputs else []:
-        if any((tag.key, tag.value) == (MLFLOW_DATASET_CONTEXT, "testing") for tag in one.tags):
-            return str(one.dataset.digest)
+def find_test_digest(evaluate: Run | None) -> str:
+    """Return the digest of the test rows, or ""."""
+    for dataset_input in evaluate.inputs.dataset_inputs if evaluate and evaluate.inputs else []:
+        if any((tag.key, tag.value) == (MLFLOW_DATASET_CONTEXT, "testing") for tag in dataset_input.tags):
+            return str(dataset_input.dataset.digest)
     return ""

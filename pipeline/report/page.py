@@ -1,4 +1,4 @@
-"""The content of a report: its headline, what failed, and its sections in their order."""
+"""Page of a report: headline, failures and sections."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from pipeline.report.format import NO_BREAK, format_difference, format_interval,
 from pipeline.report.gather import PipelineResult
 from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
 from pipeline.report.step_states import FAILED, NOT_REQUESTED, RAN, REUSED, STOPPED, StepRow, compute_seconds
+from pipeline.report.schemas import Estimate
 from stepkit.model.metric_table import format_metric
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
 
 IN_SHORT, MOST_ROWS = ("steps", "metrics", "gate", "data"), 60
-"""The sections of a shortened report, and the rows of each table there."""
+"""Sections of a shortened report, and the longest table in it."""
 
 _STATE_KINDS = {FAILED: BAD, STOPPED: BAD, RAN: GOOD}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One of the figures at the top: what it is, its value, and a note."""
+    """Figure at the top of the page."""
 
     label: Words
     value: Words
@@ -47,12 +48,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Page:
-    """A report before it is HTML or Markdown.
+    """Report, independent of HTML and Markdown.
 
     Attributes:
-        kind: how the run came out: GOOD, BAD, WARN or QUIET; `outcome` says it in words.
-        failures: the messages of what failed.
-        lost: what is missing on this page, one sentence each.
+        kind: outcome of the run: GOOD, BAD, WARN or QUIET; `outcome` is its text.
+        failures: error messages.
+        lost: one sentence for each missing part of the page.
     """
 
     title: Words
@@ -66,145 +67,150 @@ class Page:
     made: Words
 
     def shorten(self) -> Page:
-        """Return the page with the sections that matter most, without what they show only on request."""
+        """Return the page with the most important sections, without folded tables."""
         sections = [_shorten_section(section) for section in self.sections if section.id in IN_SHORT]
         return replace(self, lost=self.lost[:3], failures=self.failures[:2], sections=sections)
 
 
 def _shorten_section(section: Section) -> Section:
-    kept = [one for one in section.blocks if not (isinstance(one, Table) and one.folded)]
-    return replace(section, blocks=[one.first(MOST_ROWS) if isinstance(one, Table) else one for one in kept])
+    blocks = [block for block in section.blocks if not (isinstance(block, Table) and block.folded)]
+    return replace(section, blocks=[block.limit_rows(MOST_ROWS) if isinstance(block, Table) else block for block in blocks])
 
 
-def build_page(found: PipelineResult) -> Page:
-    kind, outcome = describe_outcome(found)
+def build_page(result: PipelineResult) -> Page:
+    """Return the page of a pipeline run. Sections without content are left out."""
+    kind, outcome = describe_outcome(result)
     sections = [
-        make_steps_section(found),
-        metrics.make_metrics_section(found),
-        gate.make_gate_section(found),
-        evaluation.make_plots_section(found),
-        evaluation.make_slices_section(found),
-        evaluation.make_importance_section(found),
-        data.make_data_section(found),
-        model_card.make_card_section(found),
-        lineage.make_lineage_section(found),
-        lineage.make_reproduction_section(found),
+        make_steps_section(result),
+        metrics.make_metrics_section(result),
+        gate.make_gate_section(result),
+        evaluation.make_plots_section(result),
+        evaluation.make_slices_section(result),
+        evaluation.make_importance_section(result),
+        data.make_data_section(result),
+        model_card.make_card_section(result),
+        lineage.make_lineage_section(result),
+        lineage.make_reproduction_section(result),
     ]
     return Page(
-        title=make_title(found),
+        title=make_title(result),
         kind=kind,
         outcome=outcome,
-        about=f"Pipeline run {found.run.info.run_id} in experiment {found.experiment}, "
-        f"begun {format_time(found.run.info.start_time)}",
-        tiles=make_tiles(found),
-        failures=list_failures(found),
-        lost=found.lost,
+        about=f"Pipeline run {result.run.info.run_id} in experiment {result.experiment}, "
+        f"started {format_time(result.run.info.start_time)}",
+        tiles=make_tiles(result),
+        failures=list_failures(result),
+        lost=result.lost,
         sections=[section for section in sections if section.blocks],
-        made=format_time(found.made),
+        made=format_time(result.made),
     )
 
 
-def make_title(found: PipelineResult) -> str:
-    name, version = found.tag("register", "model_name"), found.tag("register", "model_version")
-    return f"Run report: {name} version {version}" if version else f"Run report: {found.run.info.run_name}"
+def make_title(result: PipelineResult) -> str:
+    """Return a title with the model version, or with the name of the run if it registered none."""
+    name, version = (result.get_tag("register", tag) for tag in ("model_name", "model_version"))
+    return f"Run report: {name} version {version}" if version else f"Run report: {result.run.info.run_name}"
 
 
-def describe_outcome(found: PipelineResult) -> tuple[str, str]:
-    """How the run came out, worst first: a failure comes before anything that went well."""
-    status = found.run.info.status
-    failed = [step.name for step in found.steps if step.state == FAILED]
+def describe_outcome(result: PipelineResult) -> tuple[str, str]:
+    """Return the kind and the text of the outcome. A failure takes precedence over any success."""
+    status = result.run.info.status
+    failed = [step.name for step in result.steps if step.state == FAILED]
     if failed:
         return BAD, f"Failed at {' and '.join(failed)}"
-    if status == "KILLED" or any(step.state == STOPPED for step in found.steps):
-        return BAD, "Interrupted before its end"
+    if status == "KILLED" or any(step.state == STOPPED for step in result.steps):
+        return BAD, "Interrupted"
     if status == "FAILED":
-        return BAD, "Rejected by the gate, and failed for it" if get_outcome(found) == REJECTED else "Failed"
+        return BAD, "Failed: rejected by the gate" if get_outcome(result) == REJECTED else "Failed"
     if status == "RUNNING":
-        return WARN, "Not finished: this page was made while it ran"
-    if found.runs.get("evaluate") is None:
-        return QUIET, f"Finished; no model was judged ({pluralize(len(found.runs), 'step')})"
-    return _describe_verdict(found)
+        return WARN, "Not finished: the run was in progress when this page was written"
+    if result.runs.get("evaluate") is None:
+        return QUIET, f"Finished {pluralize(len(result.runs), 'step')} without evaluating a model"
+    return _describe_verdict(result)
 
 
-def _describe_verdict(found: PipelineResult) -> tuple[str, str]:
-    said = found.tag("register", SUMMARY)
-    more = f": {said}" if said else ""
+def _describe_verdict(result: PipelineResult) -> tuple[str, str]:
+    summary = result.get_tag("register", SUMMARY)
+    details = f": {summary}" if summary else ""
     outcomes = {
-        REJECTED: (WARN, f"Rejected by the gate{more}"),
-        AS_GOOD: (QUIET, f"As good as the champion, which stays{more}"),
-        PASSED: (GOOD, f"Passed the gate{more or '; not registered'}"),
+        REJECTED: (WARN, f"Rejected by the gate{details}"),
+        AS_GOOD: (QUIET, f"The champion stays{details}"),
+        PASSED: (GOOD, f"Passed the gate{details or '; not registered'}"),
     }
-    return outcomes.get(get_outcome(found), (WARN, "Finished, but its verdict is not known"))
+    return outcomes.get(get_outcome(result), (WARN, "Finished, but the verdict is unknown"))
 
 
-def get_outcome(found: PipelineResult) -> str:
-    """The gate's outcome; the run's tag counts where verdict.json is lost."""
-    return found.verdict.outcome if found.verdict else found.tag("evaluate", VERDICT)
+def get_outcome(result: PipelineResult) -> str:
+    """Return the outcome of the gate, from a tag of the run if verdict.json is lost."""
+    return result.verdict.outcome if result.verdict else result.get_tag("evaluate", VERDICT)
 
 
-def make_tiles(found: PipelineResult) -> list[Tile]:
+def make_tiles(result: PipelineResult) -> list[Tile]:
+    """Return the figures at the top of the page."""
     tiles = []
-    if found.evaluation:
-        auc = found.evaluation.get_estimate("roc_auc")
-        tiles.append(
-            Tile("Test ROC AUC", format_metric(auc.value), format_interval(auc.low, auc.high) or "no interval computed")
-        )
-        tiles.append(_make_champion_tile(found))
-    version = found.tag("register", "model_version")
-    tiles.append(Tile("Model version", version or "none", _describe_version(found)))
-    ran, reused = (sum(step.state == state for step in found.steps) for state in (RAN, REUSED))
-    took = format_seconds(compute_seconds(found.run)) or "not finished"
-    return [*tiles, Tile("Took", took, f"{ran} ran, {reused} reused")]
+    if result.evaluation:
+        auc = result.evaluation.get_estimate("roc_auc")
+        tiles.append(Tile("Test ROC AUC", format_metric(auc.value), _format_interval(auc)))
+        tiles.append(_make_champion_tile(result))
+    version = result.get_tag("register", "model_version")
+    tiles.append(Tile("Model version", version or "none", _describe_version(result)))
+    ran, reused = (sum(step.state == state for step in result.steps) for state in (RAN, REUSED))
+    duration = format_seconds(compute_seconds(result.run)) or "not finished"
+    return [*tiles, Tile("Duration", duration, f"{pluralize(ran, 'step')} ran, {reused} reused")]
 
 
-def _make_champion_tile(found: PipelineResult) -> Tile:
-    theirs = metrics.find_champion(found)
-    ours = metrics.get_differences(found).get("roc_auc")
-    if theirs is None or ours is None:
-        return Tile("Against the champion", "not compared", metrics.explain_no_comparison(found))
-    span = format_interval(ours.low, ours.high) or "no interval computed"
-    return Tile(f"AUC against version {theirs.version}", format_difference(ours.value), span)
+def _format_interval(estimate: Estimate) -> str:
+    return format_interval(estimate.low, estimate.high) or "no interval computed"
 
 
-def _describe_version(found: PipelineResult) -> str:
-    if not found.tag("register", "model_version"):
+def _make_champion_tile(result: PipelineResult) -> Tile:
+    champion = metrics.find_champion(result)
+    difference = metrics.get_differences(result).get("roc_auc")
+    if champion is None or difference is None:
+        return Tile("Compared with champion", "not compared", metrics.explain_no_comparison(result))
+    label = f"AUC minus champion (version {champion.version})"
+    return Tile(label, format_difference(difference.value), _format_interval(difference))
+
+
+def _describe_version(result: PipelineResult) -> str:
+    if not result.get_tag("register", "model_version"):
         return "not registered"
-    if found.registered is None:
-        return "not in the registry now"
-    aliases = ", ".join(found.registered.aliases)
-    return f"now {aliases}" if aliases else "without an alias now"
+    if result.registered is None:
+        return "no longer in the registry"
+    aliases = ", ".join(result.registered.aliases)
+    return f"now {aliases}" if aliases else "no alias now"
 
 
-def list_failures(found: PipelineResult) -> list[Code]:
-    """The message of each failed step; without any, that of the pipeline's own run."""
-    failures = [Code(f"{step.name} {step.state} (run {step.run_id})", step.error) for step in found.steps if step.error]
-    error = found.run.data.tags.get(ERROR, "")
-    if error and not any(error in one.text or one.text in error for one in failures):
-        failures.append(Code("what the pipeline's run says", error))
-    if not failures and found.run.info.status in ("FAILED", "KILLED"):
-        failures.append(Code("no message", f"The run ended as {found.run.info.status}, and no step left a message."))
+def list_failures(result: PipelineResult) -> list[Code]:
+    """Return the error of each failed step, and the error of the pipeline run unless a step reports it."""
+    failures = [Code(f"{step.name} {step.state} (run {step.run_id})", step.error) for step in result.steps if step.error]
+    error = result.run.data.tags.get(ERROR, "")
+    if error and not any(error in failure.text or failure.text in error for failure in failures):
+        failures.append(Code("pipeline run failed", error))
+    if not failures and result.run.info.status in ("FAILED", "KILLED"):
+        failures.append(Code("no message", f"The run ended with status {result.run.info.status}, and no step logged an error."))
     return failures
 
 
-def make_steps_section(found: PipelineResult) -> Section:
-    if not found.runs:
-        return Section("steps", "Steps", [Text("This run names none of its steps: none was begun.", WARN)])
-    shown = [step for step in found.steps if step.state != NOT_REQUESTED]
-    why = any(step.why for step in shown)
-    headings = ["step", "state", "took", *(["why again"] if why else []), "what it said"]
-    return Section(
-        "steps", "Steps", [Table("Steps of the pipeline", headings, [_make_step_row(one, why) for one in shown])]
-    )
+def make_steps_section(result: PipelineResult) -> Section:
+    """Return the table of steps, without steps that were not requested."""
+    if not result.runs:
+        return Section("steps", "Steps", [Text("No step was started.", WARN)])
+    steps = [step for step in result.steps if step.state != NOT_REQUESTED]
+    with_reasons = any(step.reason for step in steps)
+    headings = ["step", "state", "duration", *(["reason to run"] if with_reasons else []), "summary"]
+    rows = [_make_step_row(step, with_reasons) for step in steps]
+    return Section("steps", "Steps", [Table("Steps of the pipeline run", headings, rows)])
 
 
-def _make_step_row(step: StepRow, why: bool) -> list[Cell]:
-    took = format_seconds(step.seconds)
-    if took and step.state not in (RAN, FAILED, STOPPED):
-        took = f"{took},{NO_BREAK}earlier"
+def _make_step_row(step: StepRow, with_reason: bool) -> list[Cell]:
+    duration = format_seconds(step.seconds)
+    if duration and step.state not in (RAN, FAILED, STOPPED):
+        duration = f"{duration}{NO_BREAK}(earlier)"
     return make_cells(
         Cell(step.name, CODE),
-        Cell(step.state, _STATE_KINDS.get(step.state, "")),
-        took,
-        *([step.why] if why else []),
-        step.said or step.error.strip().partition("\n")[0],
+        Cell(step.state.replace(" ", NO_BREAK), _STATE_KINDS.get(step.state, "")),
+        duration,
+        *([step.reason] if with_reason else []),
+        step.summary or step.error.strip().partition("\n")[0],
     )

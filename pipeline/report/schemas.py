@@ -1,4 +1,4 @@
-"""The forms of evaluation.json and verdict.json, as far as a report shows them."""
+"""Schemas of evaluation.json and verdict.json: the fields that a report shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stepkit.table.columns import format_first_problem
 
 
 class Form(BaseModel):
-    """Leaves out keys that it does not know."""
+    """Base of the schemas. Unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=Form)
 
 
 class Estimate(Form):
-    """A number with its interval; None where it could not be computed."""
+    """Number with its interval; None if it could not be computed."""
 
     value: float | None = None
     low: float | None = None
@@ -30,6 +30,8 @@ Estimates = dict[str, Estimate]
 
 
 class Champion(Form):
+    """Champion on the same test rows."""
+
     version: str
     reason_not_compared: str | None = None
     rows_compared: int
@@ -39,6 +41,8 @@ class Champion(Form):
 
 
 class Confusion(Form):
+    """Counts of true and false negatives and positives."""
+
     tn: int
     fp: int
     fn: int
@@ -46,12 +50,16 @@ class Confusion(Form):
 
 
 class Cost(Form):
+    """Cost of the mistakes, in the unit of evaluate.costs."""
+
     matrix: dict[str, float]
     per_row: float
     total: float
 
 
 class Slice(Form):
+    """Group of test rows with its metrics."""
+
     column: str
     label: str
     rows: int
@@ -60,10 +68,14 @@ class Slice(Form):
 
 
 class Importance(Estimate):
+    """Loss of ROC AUC when one column is shuffled."""
+
     label: str
 
 
 class Intervals(Form):
+    """Method of the intervals."""
+
     method: str
     resamples: int
     seed: int
@@ -71,7 +83,7 @@ class Intervals(Form):
 
 
 class Evaluation(Form):
-    """Results of evaluate on the test split; of a run whose evaluation.json is lost only the metrics are known."""
+    """Results of evaluate on the test split. If evaluation.json is lost, only the metrics are known."""
 
     rows: int | None = None
     positives: int | None = None
@@ -88,10 +100,13 @@ class Evaluation(Form):
     intervals: Intervals | None = None
 
     def get_estimate(self, metric: str) -> Estimate:
+        """Return a metric, or an empty estimate."""
         return self.metrics.get(metric, Estimate())
 
 
 class Rule(Form):
+    """Rule of the gate with its outcome."""
+
     name: str
     value: float | None
     threshold: float | None
@@ -100,17 +115,19 @@ class Rule(Form):
 
 
 class Verdict(Form):
+    """Decision of the gate."""
+
     passed: bool
     outcome: str
     rules: list[Rule]
 
 
 def parse_as(form: type[Kind], content: Any, name: str, lost: list[str]) -> Kind | None:
-    """Return the content of a JSON artifact as a `form`; None, and a sentence in `lost`, if it has another one."""
+    """Return JSON as a `form`. If it does not match, add a sentence to `lost` and return None."""
     if content is None:
         return None
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        lost.append(f"{name} has a form that this report does not know ({format_first_problem(error)}).")
+        lost.append(f"{name} has an unknown format ({format_first_problem(error)}).")
         return None

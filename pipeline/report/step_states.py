@@ -1,4 +1,4 @@
-"""How each step of a pipeline run came out: ran, reused, failed; how long it took, why again, what it said."""
+"""State of each step of a pipeline run, with its duration, the reason to run again, and its summary or error."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ from pipeline.tags import LAST_LINES, LOG_ARTIFACT, WHY
 from stepkit.store.lineage import ERROR, SUMMARY
 
 RAN, REUSED, FAILED, STOPPED, RUNNING = "ran", "reused", "failed", "interrupted", "running"
-READ, NOT_RUN, NOT_REQUESTED, DELETED = "read", "not run", "not asked for", "gone"
+READ, NOT_RUN, NOT_REQUESTED, DELETED = "read", "not run", "not requested", "deleted"
 _BY_STATUS = {"FINISHED": RAN, "FAILED": FAILED, "KILLED": STOPPED}
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """One row of the table of steps.
+    """Row of the table of steps.
 
     Attributes:
-        state: one of the words above.
-        seconds: how long it took; of a reused one, how long it took when it ran.
-        error: its message when it failed, or the last lines of its log.
+        state: one of the constants above.
+        seconds: duration; for a reused step, its duration when it ran.
+        reason: reason why it was not reused.
+        summary: its summary.
+        error: error message of a failed step, or the last lines of its log.
     """
 
     name: str
     state: str
     run_id: str = ""
     seconds: float | None = None
-    why: str = ""
-    said: str = ""
+    reason: str = ""
+    summary: str = ""
     error: str = ""
 
 
 def list_step_rows(reader: Reader, run: Run, runs: dict[str, Run | None], config: dict[str, Any]) -> list[StepRow]:
-    """Every step of the table of steps, in its order."""
-    asked = find_requested_steps(config, runs)
-    return [_make_step_row(reader, run, step, runs, step.name in asked) for step in STEPS]
+    """Return a row for each step, in the order of the pipeline."""
+    requested = find_requested_steps(config, runs)
+    return [_make_step_row(reader, run, step, runs, step.name in requested) for step in STEPS]
 
 
 def find_requested_steps(config: dict[str, Any], runs: dict[str, Run | None]) -> set[str]:
-    """The steps that were to be executed; if that is not known, those that have a run."""
+    """Return the requested steps; if unknown, the steps that have a run."""
     names = (config.get("main") or {}).get("execute_steps")
     return {step.name for step in select_steps([names] if isinstance(names, str) else names)} if names else {*runs}
 
 
-def _make_step_row(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], asked: bool) -> StepRow:
+def _make_step_row(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], requested: bool) -> StepRow:
     if step.name not in runs:
-        return StepRow(step.name, NOT_RUN if asked else NOT_REQUESTED)
+        return StepRow(step.name, NOT_RUN if requested else NOT_REQUESTED)
     run = runs[step.name]
     if run is None:
-        return StepRow(step.name, DELETED, said="its run is not on the tracking server any more")
-    state = _get_state(pipeline, run, asked)
+        return StepRow(step.name, DELETED, summary="run deleted from the tracking server")
+    state = _get_state(pipeline, run, requested)
     return StepRow(
         step.name,
         state,
@@ -67,9 +69,9 @@ def _make_step_row(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Ru
     )
 
 
-def _get_state(pipeline: Run, run: Run, asked: bool) -> str:
+def _get_state(pipeline: Run, run: Run, requested: bool) -> str:
     if run.data.tags.get(MLFLOW_PARENT_RUN_ID) != pipeline.info.run_id:
-        return REUSED if asked else READ
+        return REUSED if requested else READ
     return _BY_STATUS.get(run.info.status, RUNNING)
 
 
@@ -78,11 +80,11 @@ def compute_seconds(run: Run) -> float | None:
 
 
 def _describe_failure(reader: Reader, run: Run) -> str:
-    """What the step said; one that crashed or was killed said nothing, so the end of its output has to do."""
-    if said := run.data.tags.get(ERROR):
-        return str(said)
-    log = reader.unlisted(run, LOG_ARTIFACT)
+    """Return the error message of a step; for a step that crashed or was killed, the end of its output."""
+    if message := run.data.tags.get(ERROR):
+        return str(message)
+    log = reader.fetch_text(run, LOG_ARTIFACT)
     if not log:
-        return f"It ended as {run.info.status} without a message, and its output is not known."
+        return f"The step ended with status {run.info.status}. It logged neither an error message nor any output."
     lines = "\n".join(log.splitlines()[-LAST_LINES:])
-    return f"It ended as {run.info.status} without a message of its own. The last lines of {LOG_ARTIFACT}:\n{lines}"
+    return f"The step ended with status {run.info.status} and no error message. Last lines of {LOG_ARTIFACT}:\n{lines}"

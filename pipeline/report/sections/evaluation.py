@@ -22,17 +22,17 @@ CAPTIONS = {
 }
 
 
-def make_plots_section(found: PipelineResult) -> Section:
+def make_plots_section(result: PipelineResult) -> Section:
     return Section(
         "plots",
         "Plots",
-        [Figure(CAPTIONS[name], _describe_plot(found, name), png) for name, png in found.pictures.items()],
+        [Figure(CAPTIONS[name], _describe_plot(result, name), png) for name, png in result.pictures.items()],
     )
 
 
-def _describe_plot(found: PipelineResult, name: str) -> str:
+def _describe_plot(result: PipelineResult, name: str) -> str:
     """What a plot shows, in words and with its figures, for readers who do not see it."""
-    evaluation = found.evaluation or Evaluation(metrics={})
+    evaluation = result.evaluation or Evaluation(metrics={})
     value = {
         "roc_curve.png": f"area under the curve {format_metric(evaluation.get_estimate('roc_auc').value)}",
         "precision_recall.png": f"average precision {format_metric(evaluation.get_estimate('average_precision').value)}",
@@ -43,10 +43,10 @@ def _describe_plot(found: PipelineResult, name: str) -> str:
     return f"{CAPTIONS[name]}: {value}"
 
 
-def make_slices_section(found: PipelineResult) -> Section:
-    if not found.evaluation or not found.evaluation.slices:
+def make_slices_section(result: PipelineResult) -> Section:
+    if not result.evaluation or not result.evaluation.slices:
         return Section("slices", "Slices")
-    slices, worst = found.evaluation.slices, found.evaluation.worst_slice
+    slices, worst = result.evaluation.slices, result.evaluation.worst_slice
     names = [name for name in SLICE_METRICS if any(name in one.metrics for one in slices)]
     headings = ["slice", "rows", "positives"]
     for name in names:
@@ -56,13 +56,13 @@ def make_slices_section(found: PipelineResult) -> Section:
     return Section("slices", "Slices", [said, Table("Slices", headings, rows, numbers=True)])
 
 
-def make_importance_section(found: PipelineResult) -> Section:
+def make_importance_section(result: PipelineResult) -> Section:
     title = "What each column is worth"
-    if not found.evaluation or not found.evaluation.importance:
+    if not result.evaluation or not result.evaluation.importance:
         return Section("importance", title)
     rows = [
         make_cells(one.label, format_metric(one.value), Cell(format_interval(one.low, one.high), QUIET))
-        for one in found.evaluation.importance
+        for one in result.evaluation.importance
     ]
     said = "How much ROC AUC is lost on the test split when the values of one column are shuffled among the rows."
     table = Table("Importance of columns", ["column", "loss of AUC", "interval"], rows, numbers=True, folded=True)
@@ -77,8 +77,8 @@ def _make_slice_row(one: Slice, names: list[str], slices: list[Slice], worst: Sl
     is_worst = worst is not None and one.label == worst.label
     row = make_cells(Cell(one.label, WARN if is_worst else ""), format_count(one.rows), format_count(one.positives))
     for name in names:
-        found = one.metrics.get(name, Estimate())
-        row.append(Cell(format_metric(found.value), QUIET if found.value is None else ""))
+        result = one.metrics.get(name, Estimate())
+        row.append(Cell(format_metric(result.value), QUIET if result.value is None else ""))
         if has_intervals(slices, name):
-            row.append(Cell(format_interval(found.low, found.high), QUIET))
+            row.append(Cell(format_interval(result.low, result.high), QUIET))
     return row

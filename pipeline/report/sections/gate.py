@@ -9,11 +9,11 @@ from pipeline.report.sections.metrics import format_plain
 from stepkit.settings.evaluate import AS_GOOD
 
 
-def make_gate_section(found: PipelineResult) -> Section:
-    verdict = found.verdict
+def make_gate_section(result: PipelineResult) -> Section:
+    verdict = result.verdict
     if verdict is None:
         missing = Text("The verdict cannot be shown: verdict.json is not there.", WARN)
-        return Section("gate", "The gate", [missing] if "evaluate" in found.runs else [])
+        return Section("gate", "The gate", [missing] if "evaluate" in result.runs else [])
     failed = [rule.name for rule in verdict.rules if not rule.passed]
     said = f"{pluralize(len(verdict.rules), 'rule')} looked at, none failed."
     if failed:

@@ -16,20 +16,20 @@ Column = tuple[str, Callable[[str], Cell]]
 """Its heading, and the cell of each metric."""
 
 
-def find_champion(found: PipelineResult) -> Champion | None:
+def find_champion(result: PipelineResult) -> Champion | None:
     """The champion and its metrics on the same rows, if the model was compared with one."""
-    champion = found.evaluation.champion if found.evaluation else None
+    champion = result.evaluation.champion if result.evaluation else None
     return champion if champion and champion.metrics else None
 
 
-def explain_no_comparison(found: PipelineResult) -> str:
-    champion = found.evaluation.champion if found.evaluation else None
+def explain_no_comparison(result: PipelineResult) -> str:
+    champion = result.evaluation.champion if result.evaluation else None
     return (champion and champion.reason_not_compared) or "there was no champion to compare with"
 
 
-def get_differences(found: PipelineResult) -> Estimates:
+def get_differences(result: PipelineResult) -> Estimates:
     """This model minus the champion."""
-    return found.evaluation.difference if found.evaluation and find_champion(found) else {}
+    return result.evaluation.difference if result.evaluation and find_champion(result) else {}
 
 
 def compute_plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates:
@@ -43,23 +43,23 @@ def compute_plain_differences(ours: Evaluation, theirs: Evaluation) -> Estimates
     }
 
 
-def make_metrics_section(found: PipelineResult) -> Section:
-    return Section("metrics", "Metrics on the test split", _make_blocks(found))
+def make_metrics_section(result: PipelineResult) -> Section:
+    return Section("metrics", "Metrics on the test split", _make_blocks(result))
 
 
-def _make_blocks(found: PipelineResult) -> list[Block]:
-    evaluation = found.evaluation
+def _make_blocks(result: PipelineResult) -> list[Block]:
+    evaluation = result.evaluation
     if evaluation is None:
         missing = "has not run, so nothing is known of how good the model is on the test split"
-        return [Text(f"The step evaluate {'left no metrics' if 'evaluate' in found.runs else missing}.", WARN)]
-    classes = get_class_names(found)
+        return [Text(f"The step evaluate {'left no metrics' if 'evaluate' in result.runs else missing}.", WARN)]
+    classes = get_class_names(result)
     blocks: list[Block] = [
         Text(_describe_measurement(evaluation, classes[1]), QUIET),
-        _make_metrics_table(found, evaluation),
-        Text(_describe_champion(found), QUIET),
+        _make_metrics_table(result, evaluation),
+        Text(_describe_champion(result), QUIET),
     ]
-    if found.base:
-        blocks.append(Text(_describe_base(found, found.base), QUIET))
+    if result.base:
+        blocks.append(Text(_describe_base(result, result.base), QUIET))
     if evaluation.confusion:
         blocks.append(make_confusion_table(evaluation.confusion, classes))
     if evaluation.cost:
@@ -81,17 +81,17 @@ def _describe_measurement(evaluation: Evaluation, positive: str) -> str:
     return " ".join([*parts, how])
 
 
-def _describe_champion(found: PipelineResult) -> str:
-    theirs = find_champion(found)
+def _describe_champion(result: PipelineResult) -> str:
+    theirs = find_champion(result)
     if theirs is None:
-        return f"Not compared with a champion: {explain_no_comparison(found)}."
+        return f"Not compared with a champion: {explain_no_comparison(result)}."
     left_out = f"; {theirs.rows_excluded:,} that it was trained on are left out" if theirs.rows_excluded else ""
     unknown = "; it may have been trained on some of them" if theirs.rows_unknown else ""
     return f"Compared with the champion, version {theirs.version}, on {theirs.rows_compared:,} rows{left_out}{unknown}."
 
 
-def _describe_base(found: PipelineResult, base: Base) -> str:
-    ours = test_rows(found.runs.get("evaluate"))
+def _describe_base(result: PipelineResult, base: Base) -> str:
+    ours = test_rows(result.runs.get("evaluate"))
     rows = "on other test rows, so that the difference is of models and rows"
     if not ours or not base.test_rows:
         rows = "on test rows that are not known"
@@ -105,17 +105,17 @@ def _describe_cost(cost: Cost) -> str:
     return f"Mistakes cost {format_metric(cost.per_row)} per row, {cost.total:,.0f} in all ({each}), by evaluate.costs."
 
 
-def _make_metrics_table(found: PipelineResult, evaluation: Evaluation) -> Table:
+def _make_metrics_table(result: PipelineResult, evaluation: Evaluation) -> Table:
     columns = _make_value_columns("this model", evaluation.metrics)
-    if theirs := find_champion(found):
-        differences = get_differences(found)
+    if theirs := find_champion(result):
+        differences = get_differences(result)
         columns += _make_value_columns(f"champion (version {theirs.version})", theirs.metrics)
         columns += [
             ("difference", lambda name: _make_difference_cell(name, differences)),
             *_make_interval_columns(differences),
         ]
-    if found.base:
-        base = found.base.evaluation
+    if result.base:
+        base = result.base.evaluation
         plain_ones = compute_plain_differences(evaluation, base)
         columns += _make_value_columns("base", base.metrics)
         columns.append(("difference to base", lambda name: _make_plain_difference_cell(name, plain_ones)))
@@ -169,19 +169,19 @@ def judge_difference(name: str, one: Estimate) -> str:
     return GOOD if (one.low > 0) != get_metric(name).lower_is_better else BAD
 
 
-def get_class_names(found: PipelineResult) -> tuple[str, str]:
+def get_class_names(result: PipelineResult) -> tuple[str, str]:
     """The target's own values in the source: that of class 0, that of class 1."""
-    settings = get_data_settings(found)
+    settings = get_data_settings(result)
     return str(settings.get("negative", 0)), str(settings.get("positive", 1))
 
 
-def make_confusion_table(found: Confusion, classes: tuple[str, str]) -> Table:
+def make_confusion_table(result: Confusion, classes: tuple[str, str]) -> Table:
     negative, positive = classes
     rows = [
         make_cells(
             f"true class {name}", _format_share(no, no + yes), _format_share(yes, no + yes), format_count(no + yes)
         )
-        for name, no, yes in ((negative, found.tn, found.fp), (positive, found.fn, found.tp))
+        for name, no, yes in ((negative, result.tn, result.fp), (positive, result.fn, result.tp))
     ]
     headings = ["", f"predicted {negative}", f"predicted {positive}", "rows"]
     return Table("Confusion matrix", headings, rows, numbers=True)

@@ -24,36 +24,36 @@ FURTHER_LIMITS = (
 )
 
 
-def make_card_section(found: PipelineResult) -> Section:
-    if "random_forest" not in found.runs:
+def make_card_section(result: PipelineResult) -> Section:
+    if "random_forest" not in result.runs:
         return Section("card", "Model card", [Text("There is no model card: no model was trained in this run.")])
-    limits = get_data_settings(found).get("limits")
+    limits = get_data_settings(result).get("limits")
     stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
-    model = make_fact_table("Model", _list_model_facts(found))
-    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_make_fairness_blocks(found), *stated, Text(FURTHER_LIMITS)]
+    model = make_fact_table("Model", _list_model_facts(result))
+    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_make_fairness_blocks(result), *stated, Text(FURTHER_LIMITS)]
     return Section("card", "Model card", blocks)
 
 
-def _list_model_facts(found: PipelineResult) -> list[tuple[str, str | Cell]]:
-    settings = get_data_settings(found)
+def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
+    settings = get_data_settings(result)
     target, positive = settings.get("target", "the target"), settings.get("positive", 1)
     source = settings.get("source_target")
     called = f" ('{source}' in the source)" if source and source != target else ""
     return [
         ("purpose", f"Estimates the probability that {target}{called} is {positive}, and the class at its threshold."),
-        ("kind", _describe_kind(found)),
+        ("kind", _describe_kind(result)),
         ("input", "Raw rows of the data set; missing values and codes that it has never seen are legal."),
-        ("trained on", get_description(found)),
-        ("rows", _describe_rows(found)),
+        ("trained on", get_description(result)),
+        ("rows", _describe_rows(result)),
         ("licence of the data", str(settings.get("licence") or NOT_STATED)),
-        ("to fill in", list_unstated(found)),
-        ("how good", _describe_quality(found)),
-        ("validation", found.tag("random_forest", SUMMARY)),
+        ("to fill in", list_unstated(result)),
+        ("how good", _describe_quality(result)),
+        ("validation", result.get_tag("random_forest", SUMMARY)),
     ]
 
 
-def _describe_kind(found: PipelineResult) -> str:
-    forest = (found.config.get("random_forest_pipeline") or {}).get("random_forest")
+def _describe_kind(result: PipelineResult) -> str:
+    forest = (result.config.get("random_forest_pipeline") or {}).get("random_forest")
     if not forest:
         return "Random forest within a scikit-learn pipeline, answered by ONNX."
     depth = forest.get("max_depth")
@@ -64,28 +64,28 @@ def _describe_kind(found: PipelineResult) -> str:
     )
 
 
-def _describe_rows(found: PipelineResult) -> str:
-    run = found.runs.get("segregate")
+def _describe_rows(result: PipelineResult) -> str:
+    run = result.runs.get("segregate")
     root = run.data.params.get("artifact_root", "data") if run else ""
-    train, test = (found.metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
+    train, test = (result.get_metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
     return f"{format_count(train)} to train and validate, {format_count(test)} to test" if train and test else ""
 
 
-def _describe_quality(found: PipelineResult) -> str:
-    if found.evaluation is None:
+def _describe_quality(result: PipelineResult) -> str:
+    if result.evaluation is None:
         return "not known: it was not evaluated in this run"
-    auc = found.evaluation.get_estimate("roc_auc")
+    auc = result.evaluation.get_estimate("roc_auc")
     span = format_interval(auc.low, auc.high)
     return f"test ROC AUC {format_metric(auc.value)}{f' ({span})' if span else ', no interval computed'}"
 
 
-def _make_fairness_blocks(found: PipelineResult) -> list[Block]:
+def _make_fairness_blocks(result: PipelineResult) -> list[Block]:
     """For each column with slices, how far its groups are apart."""
-    slices = found.evaluation.slices if found.evaluation else []
+    slices = result.evaluation.slices if result.evaluation else []
     if not slices:
         return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
     names = [name for name in SLICE_METRICS if any(name in one.metrics for one in slices)]
-    large = [one for one in slices if is_large_enough(one, found)]
+    large = [one for one in slices if is_large_enough(one, result)]
     rows = [
         make_cells(column, *(_format_spread([one for one in large if one.column == column], name) for name in names))
         for column in sorted({one.column for one in large})
@@ -98,9 +98,9 @@ def _make_fairness_blocks(found: PipelineResult) -> list[Block]:
     return [table, Text(hint + small)]
 
 
-def is_large_enough(one: Slice, found: PipelineResult) -> bool:
+def is_large_enough(one: Slice, result: PipelineResult) -> bool:
     """Whether a group is large enough for the gate to judge (evaluate.slices of the run's configuration)."""
-    wanted = (found.config.get("evaluate") or {}).get("slices") or {}
+    wanted = (result.config.get("evaluate") or {}).get("slices") or {}
     fewest = min(one.positives, one.rows - one.positives)
     return bool(one.rows >= wanted.get("min_rows", 0) and fewest >= wanted.get("min_positives", 0))
 

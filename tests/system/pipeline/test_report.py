@@ -407,5 +407,5 @@ def test_other_runs_are_refused_and_the_right_one_is_named(
 def test_a_server_that_is_gone_spoils_the_report_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said = publish_report(MlflowClient(f"http://127.0.0.1:{find_free_port()}"), "1f")
-    assert said.startswith("not made (TrackingUnreachable: ")
+    assert said.startswith("failed (TrackingUnreachable: ")
     assert said.endswith("try again: make report run=1f")
