@@ -22,7 +22,9 @@ def publish_report(client: MlflowClient, run_id: str) -> str:
         return describe_place(client, run_id, HTML_ARTIFACT)
     except Exception as error:  # the pipeline run itself has finished
         problem = to_step_error(error) or error
-        return f"failed ({type(problem).__name__}: {hide_secrets_in_text(str(problem))}). Retry: make report run={run_id}"
+        return (
+            f"failed ({type(problem).__name__}: {hide_secrets_in_text(str(problem))}). Retry: make report run={run_id}"
+        )
 
 
 def describe_place(client: MlflowClient, run_id: str, name: str) -> str:

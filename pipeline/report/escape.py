@@ -24,7 +24,7 @@ def make_visible(text: str) -> str:
 def escape_markdown(value: object) -> str:
     """Return a value as one line of text, with each special character of Markdown as a character reference.
 
-    A reference never becomes structure (CommonMark 0.31, section 2.5), not even in a table. Markup is returned unchanged.
+    A reference never becomes structure (CommonMark 0.31, section 2.5), not even in a table. Markup stays unchanged.
     """
     if isinstance(value, Markup):
         return value

@@ -1,4 +1,4 @@
-"""Data of a report on one pipeline run. They come from the tracking server only, so any machine can write the report."""
+"""Data of a report on one pipeline run, from the tracking server only, so that any machine can write the report."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
     """Return the data of a report.
 
     Args:
+        client: client of the tracking server.
         run_id: a pipeline run, or a sweep, which stands for its best job.
         folder: temporary folder for downloads.
         base_run_id: another pipeline run to compare the metrics with.
@@ -137,7 +138,11 @@ def get_pipeline_run(client: MlflowClient, run_id: str) -> Run:
         BadParameter: the run does not exist or is another kind of run. The message names the right run.
     """
     url = hide_secrets(mlflow.get_tracking_uri())
-    with tracking.handle_missing(lambda _: BadParameter(f"run '{run_id}': not found on {url}. Find its id in the output of the pipeline run, or in: make ui")):
+    with tracking.handle_missing(
+        lambda _: BadParameter(
+            f"run '{run_id}': not found on {url}. Find its id in the output of the pipeline run, or in: make ui"
+        )
+    ):
         run = client.get_run(run_id)
     tags = run.data.tags
     if best := tags.get(BEST_JOB):
@@ -147,7 +152,9 @@ def get_pipeline_run(client: MlflowClient, run_id: str) -> Run:
         hint = f"Its pipeline run: {parent_id}." if parent_id else "It does not belong to a pipeline run."
         raise BadParameter(f"run {run_id}: not a pipeline run but a run of the step {tags[STEP]}. {hint}")
     if PIPELINE in tags and tags[PIPELINE] != run_id:
-        raise BadParameter(f"run {run_id}: only the command that started a pipeline run. Its pipeline run: {tags[PIPELINE]}.")
+        raise BadParameter(
+            f"run {run_id}: only the command that started a pipeline run. Its pipeline run: {tags[PIPELINE]}."
+        )
     if PIPELINE not in tags:
         raise BadParameter(f"run {run_id}: not a pipeline run.")
     return run
@@ -189,7 +196,7 @@ def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None
 
 
 def _fetch_pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
-    """Return each plot in base64, with the importance within the forest if there is no permutation importance."""
+    """Return each plot in base64, with the importance within the forest if the permutation importance is missing."""
     pictures = {name: reader.fetch_base64(runs.get("evaluate"), name) for name in PLOTS}
     if not pictures["importance.png"]:
         pictures[FOREST_IMPORTANCE] = reader.fetch_base64(runs.get("random_forest"), FOREST_IMPORTANCE)

@@ -24,9 +24,9 @@ from pipeline.report.blocks import (
 )
 from pipeline.report.format import NO_BREAK, format_difference, format_interval, format_seconds, format_time, pluralize
 from pipeline.report.gather import PipelineResult
+from pipeline.report.schemas import Estimate
 from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
 from pipeline.report.step_states import FAILED, NOT_REQUESTED, RAN, REUSED, STOPPED, StepRow, compute_seconds
-from pipeline.report.schemas import Estimate
 from stepkit.model.metric_table import format_metric
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
@@ -74,7 +74,9 @@ class Page:
 
 def _shorten_section(section: Section) -> Section:
     blocks = [block for block in section.blocks if not (isinstance(block, Table) and block.folded)]
-    return replace(section, blocks=[block.limit_rows(MOST_ROWS) if isinstance(block, Table) else block for block in blocks])
+    return replace(
+        section, blocks=[block.limit_rows(MOST_ROWS) if isinstance(block, Table) else block for block in blocks]
+    )
 
 
 def build_page(result: PipelineResult) -> Page:
@@ -183,12 +185,16 @@ def _describe_version(result: PipelineResult) -> str:
 
 def list_failures(result: PipelineResult) -> list[Code]:
     """Return the error of each failed step, and the error of the pipeline run unless a step reports it."""
-    failures = [Code(f"{step.name} {step.state} (run {step.run_id})", step.error) for step in result.steps if step.error]
+    failures = [
+        Code(f"{step.name} {step.state} (run {step.run_id})", step.error) for step in result.steps if step.error
+    ]
     error = result.run.data.tags.get(ERROR, "")
     if error and not any(error in failure.text or failure.text in error for failure in failures):
         failures.append(Code("pipeline run failed", error))
     if not failures and result.run.info.status in ("FAILED", "KILLED"):
-        failures.append(Code("no message", f"The run ended with status {result.run.info.status}, and no step logged an error."))
+        failures.append(
+            Code("no message", f"The run ended with status {result.run.info.status}, and no step logged an error.")
+        )
     return failures
 
 

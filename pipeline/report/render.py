@@ -23,6 +23,8 @@ MOST_CHARACTERS = 60_000
 CELL_CHARACTERS = 300
 CODE_CHARACTERS = 4_000
 _HYPHENATED = re.compile(r"^(?=.*\d)(?=.*-).{1,24}$")
+"""Words that a browser would break at a hyphen, although they are one number."""
+
 ROWS = (60, 20, 8, 3)
 """Rows of each table in the Markdown. The largest limit that fits is used."""
 

@@ -76,6 +76,7 @@ def _get_state(pipeline: Run, run: Run, requested: bool) -> str:
 
 
 def compute_seconds(run: Run) -> float | None:
+    """Return the duration of a run, or None if it has not ended."""
     return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None
 
 

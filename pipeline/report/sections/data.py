@@ -24,8 +24,8 @@ from pipeline.report.gather import CHECKS, PipelineResult
 from stepkit.store.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, list_published
 
 NOT_STATED = "not stated"
-DRAFT_DESCRIPTION = "what the table is, where it comes from"
-"""First words of the placeholder that earlier versions of `describe` wrote as the description."""
+DRAFT_DESCRIPTION = "the table is, where it comes from"
+"""Part of the placeholder that earlier versions of `describe` wrote as the description."""
 
 DIGEST_CHARACTERS = len("sha256:") + 16
 """Length of a shortened digest."""
@@ -61,7 +61,7 @@ def list_data_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
 def get_description(result: PipelineResult) -> str:
     """Return the description of the data set, or "not stated". The placeholder of a draft counts as missing."""
     text = str(get_data_settings(result).get("description") or result.get_tag("download", "data_description"))
-    return NOT_STATED if not text or text.startswith(DRAFT_DESCRIPTION) else text
+    return NOT_STATED if not text or DRAFT_DESCRIPTION in text else text
 
 
 def list_unstated(result: PipelineResult) -> str:
@@ -89,7 +89,9 @@ def _make_table_rows(result: PipelineResult, step: str) -> list[list[Cell]]:
         stem, _, ending = name.rsplit("/", 1)[-1].rpartition(".")
         if ending in ("csv", "parquet"):
             digest = Cell(run.data.tags[OUTPUT + name][:DIGEST_CHARACTERS], CODE)
-            rows.append(make_cells(Cell(name, CODE), step, format_count(result.get_metric(step, f"rows.{stem}")), digest))
+            rows.append(
+                make_cells(Cell(name, CODE), step, format_count(result.get_metric(step, f"rows.{stem}")), digest)
+            )
     return rows
 
 
@@ -114,7 +116,7 @@ def make_check_blocks(result: PipelineResult) -> list[Block]:
 
 
 def _make_distance_blocks(result: PipelineResult) -> list[Block]:
-    """Return the Kolmogorov-Smirnov tests against the reference, the largest distance first (as check_data sorts them)."""
+    """Return the Kolmogorov-Smirnov tests against the reference, in the order of check_data: largest distance first."""
     if not result.ks:
         return []
     rows = []
@@ -125,7 +127,9 @@ def _make_distance_blocks(result: PipelineResult) -> list[Block]:
             make_cells(Cell(test["column"], CODE), f"{statistic:.4f}", f"{p_value:.2e}", f"{alpha:.2e}", outcome)
         )
     headings = ["column", "KS distance", "p-value", "level", "outcome"]
-    return [Table("Comparison with the reference data (Kolmogorov-Smirnov test)", headings, rows, numbers=True, folded=True)]
+    return [
+        Table("Comparison with the reference data (Kolmogorov-Smirnov test)", headings, rows, numbers=True, folded=True)
+    ]
 
 
 def _make_column_blocks(result: PipelineResult) -> list[Block]:

@@ -1,4 +1,4 @@
-"""The gate, rule by rule."""
+"""Section on the gate: its verdict, and the outcome of each rule."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from stepkit.settings.evaluate import AS_GOOD
 
 
 def make_gate_section(result: PipelineResult) -> Section:
+    """Return the verdict with its rules, or a note that the verdict is missing."""
     verdict = result.verdict
     if verdict is None:
-        missing = Text("The verdict cannot be shown: verdict.json is not there.", WARN)
-        return Section("gate", "The gate", [missing] if "evaluate" in result.runs else [])
+        missing = Text("Verdict: unknown, because verdict.json is missing.", WARN)
+        return Section("gate", "Gate", [missing] if "evaluate" in result.runs else [])
     failed = [rule.name for rule in verdict.rules if not rule.passed]
-    said = f"{pluralize(len(verdict.rules), 'rule')} looked at, none failed."
+    summary = f"{pluralize(len(verdict.rules), 'rule')} checked, none failed."
     if failed:
-        said = f"Not passed: {', '.join(failed)}."
+        summary = f"Failed: {', '.join(failed)}."
     kind = GOOD if verdict.passed else WARN if verdict.outcome == AS_GOOD else BAD
     rows = [
         make_cells(
@@ -29,5 +30,5 @@ def make_gate_section(result: PipelineResult) -> Section:
         )
         for rule in verdict.rules
     ]
-    table = Table("Rules of the gate", ["rule", "outcome", "value", "threshold", "in words"], rows)
-    return Section("gate", "The gate", [Text(said, kind), table])
+    table = Table("Rules of the gate", ["rule", "outcome", "value", "threshold", "reason"], rows)
+    return Section("gate", "Gate", [Text(summary, kind), table])

@@ -15,18 +15,19 @@ from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
 
 NOT_FOR_DECISIONS = (
-    "Not for decisions about a person, on credit or anything else, before somebody who answers for them has reviewed "
-    "it: it was trained on one table, and nobody has looked at what its mistakes would do to whom."
+    "Do not use this model for decisions about people, such as lending, before an accountable expert has reviewed it. "
+    "It was trained on one table, and the effect of its mistakes on people has not been studied."
 )
 FURTHER_LIMITS = (
-    "Further limits: it was tested on rows of the same source and time as those that it was trained on, and may do "
-    "worse on others; the importance of a column says what the model uses, and not what would change the outcome."
+    "Further limits: the test rows have the same source and period as the training rows, so results on other data may "
+    "be worse. The importance of a column shows what the model uses, not what would change the outcome."
 )
 
 
 def make_card_section(result: PipelineResult) -> Section:
+    """Return the model card: purpose, data, quality, fairness and limits."""
     if "random_forest" not in result.runs:
-        return Section("card", "Model card", [Text("There is no model card: no model was trained in this run.")])
+        return Section("card", "Model card", [Text("No model card, because this run did not train a model.")])
     limits = get_data_settings(result).get("limits")
     stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
     model = make_fact_table("Model", _list_model_facts(result))
@@ -38,16 +39,19 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
     settings = get_data_settings(result)
     target, positive = settings.get("target", "the target"), settings.get("positive", 1)
     source = settings.get("source_target")
-    called = f" ('{source}' in the source)" if source and source != target else ""
+    source_name = f" ('{source}' in the source)" if source and source != target else ""
     return [
-        ("purpose", f"Estimates the probability that {target}{called} is {positive}, and the class at its threshold."),
+        (
+            "purpose",
+            f"Estimates the probability that {target}{source_name} is {positive}. A threshold turns it into a class.",
+        ),
         ("kind", _describe_kind(result)),
-        ("input", "Raw rows of the data set; missing values and codes that it has never seen are legal."),
+        ("input", "Raw rows of the data set. Missing values and unknown codes are allowed."),
         ("trained on", get_description(result)),
         ("rows", _describe_rows(result)),
         ("licence of the data", str(settings.get("licence") or NOT_STATED)),
-        ("to fill in", list_unstated(result)),
-        ("how good", _describe_quality(result)),
+        ("missing in the description", list_unstated(result)),
+        ("quality", _describe_quality(result)),
         ("validation", result.get_tag("random_forest", SUMMARY)),
     ]
 
@@ -55,12 +59,12 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
 def _describe_kind(result: PipelineResult) -> str:
     forest = (result.config.get("random_forest_pipeline") or {}).get("random_forest")
     if not forest:
-        return "Random forest within a scikit-learn pipeline, answered by ONNX."
+        return "Random forest in a scikit-learn pipeline, run by ONNX Runtime."
     depth = forest.get("max_depth")
     return (
         f"Random forest of {forest.get('n_estimators')} trees, "
-        f"{f'at most {depth} deep' if depth else 'of any depth'}, "
-        f"class weights: {forest.get('class_weight') or 'none'}; within a scikit-learn pipeline, answered by ONNX."
+        f"{f'depth at most {depth}' if depth else 'any depth'}, "
+        f"class weights: {forest.get('class_weight') or 'none'}, in a scikit-learn pipeline, run by ONNX Runtime."
     )
 
 
@@ -68,50 +72,54 @@ def _describe_rows(result: PipelineResult) -> str:
     run = result.runs.get("segregate")
     root = run.data.params.get("artifact_root", "data") if run else ""
     train, test = (result.get_metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
-    return f"{format_count(train)} to train and validate, {format_count(test)} to test" if train and test else ""
+    return (
+        f"{format_count(train)} for training and validation, {format_count(test)} for testing" if train and test else ""
+    )
 
 
 def _describe_quality(result: PipelineResult) -> str:
     if result.evaluation is None:
-        return "not known: it was not evaluated in this run"
+        return "unknown, because this run did not evaluate the model"
     auc = result.evaluation.get_estimate("roc_auc")
-    span = format_interval(auc.low, auc.high)
-    return f"test ROC AUC {format_metric(auc.value)}{f' ({span})' if span else ', no interval computed'}"
+    interval = format_interval(auc.low, auc.high)
+    return f"test ROC AUC {format_metric(auc.value)}{f' ({interval})' if interval else ', no interval computed'}"
 
 
 def _make_fairness_blocks(result: PipelineResult) -> list[Block]:
-    """For each column with slices, how far its groups are apart."""
+    """Return the lowest and highest group of each column with slices."""
     slices = result.evaluation.slices if result.evaluation else []
     if not slices:
-        return [Text("No figures of fairness: this run has not looked at groups (slices) of the test split.", WARN)]
-    names = [name for name in SLICE_METRICS if any(name in one.metrics for one in slices)]
-    large = [one for one in slices if is_large_enough(one, result)]
+        return [Text("Fairness: unknown, because this run computed no slices of the test split.", WARN)]
+    names = [name for name in SLICE_METRICS if any(name in group.metrics for group in slices)]
+    large = [group for group in slices if _is_large_enough(group, result)]
     rows = [
-        make_cells(column, *(_format_spread([one for one in large if one.column == column], name) for name in names))
-        for column in sorted({one.column for one in large})
+        make_cells(
+            column, *(_format_spread([group for group in large if group.column == column], name) for name in names)
+        )
+        for column in sorted({group.column for group in large})
     ]
     headings = ["column", *(get_metric(name).label for name in names)]
     table = Table("Fairness: lowest to highest group", headings, rows)
-    hint = "Groups differ by chance too, small ones most: see the intervals under Slices before reading a gap into it."
+    hint = "Groups also differ by chance, small groups most. Compare the intervals in the section Slices."
     left_out = len(slices) - len(large)
-    small = f" Not among them: {pluralize(left_out, 'group')} too small to be judged." if left_out else ""
+    small = f" Left out: {pluralize(left_out, 'group')} too small for the gate." if left_out else ""
     return [table, Text(hint + small)]
 
 
-def is_large_enough(one: Slice, result: PipelineResult) -> bool:
-    """Whether a group is large enough for the gate to judge (evaluate.slices of the run's configuration)."""
-    wanted = (result.config.get("evaluate") or {}).get("slices") or {}
-    fewest = min(one.positives, one.rows - one.positives)
-    return bool(one.rows >= wanted.get("min_rows", 0) and fewest >= wanted.get("min_positives", 0))
+def _is_large_enough(group: Slice, result: PipelineResult) -> bool:
+    """Return True if the gate judges a group of this size (evaluate.slices in the configuration of the run)."""
+    limits = (result.config.get("evaluate") or {}).get("slices") or {}
+    fewest = min(group.positives, group.rows - group.positives)
+    return bool(group.rows >= limits.get("min_rows", 0) and fewest >= limits.get("min_positives", 0))
 
 
-def _format_spread(group: list[Slice], name: str) -> str:
-    """ "0.7500 (Sex: male) to 0.7700 (Sex: female)"; groups in which it cannot be computed are counted."""
-    values = [(one.metrics.get(name, Estimate()).value, one.label) for one in group]
-    known = [(value, label) for value, label in values if value is not None]
-    if not known:
+def _format_spread(groups: list[Slice], name: str) -> str:
+    """Return "0.750 (Sex: male) to 0.770 (Sex: female)", and the number of groups without a value."""
+    values = [(group.metrics.get(name, Estimate()).value, group.label) for group in groups]
+    computed = [(value, label) for value, label in values if value is not None]
+    if not computed:
         return NOT_COMPUTED
-    (low, lowest), (high, highest) = min(known), max(known)
-    missing = len(group) - len(known)
-    more = f"; not computed in {missing}" if missing else ""
+    (low, lowest), (high, highest) = min(computed), max(computed)
+    missing = len(groups) - len(computed)
+    more = f"; not computed for {pluralize(missing, 'group')}" if missing else ""
     return f"{format_metric(low, 3)} ({lowest}) to {format_metric(high, 3)} ({highest}){more}"
