@@ -1,4 +1,4 @@
-"""Reports for tests, without a pipeline run: a page with every kind of block, and input data for the sections."""
+"""Reports for tests without a pipeline run: a page with every kind of block, and the data of its sections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOSTILE = "`a` | **b** | #1 ~c~ @octocat https://x.io www.x.io <img src=x> [here
 
 
 def make_page(*blocks: Table | Text | Code) -> Page:
-    """Return a report of a failure, whose texts contain HTML and Markdown."""
+    """Return the report of a failed run whose texts contain markup."""
     steps = Table(
         "Steps of the pipeline",
         ["step", "state"],
@@ -29,9 +29,9 @@ def make_page(*blocks: Table | Text | Code) -> Page:
         kind="bad",
         outcome="Failed at check_data",
         about="Pipeline run 1f in experiment ci",
-        tiles=[Tile("Took", "9.3 s", "3 ran, 4 reused")],
+        tiles=[Tile("Duration", "9.3 s", "3 ran, 4 reused")],
         failures=[Code("check_data failed", f"2 of 94 data checks failed\n{HOSTILE}\n  example rows\n    AGE 777")],
-        lost=["verdict.json is not in the artifact store any more."],
+        lost=["verdict.json is no longer in the artifact store."],
         sections=[
             Section("steps", "Steps", [steps, *blocks]),
             Section("metrics", "Metrics on the test split", [Text("8,990 rows."), metrics, folded]),
@@ -42,13 +42,13 @@ def make_page(*blocks: Table | Text | Code) -> Page:
     )
 
 
-def make_found(**changes: Any) -> PipelineResult:
-    """Return the input data of a report, empty except for `changes`."""
-    nothing: dict[str, Any] = {field.name: None for field in fields(PipelineResult)}
-    return PipelineResult(**{**nothing, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
+def make_result(**changes: Any) -> PipelineResult:
+    """Return the data of a report, empty except for `changes`."""
+    empty: dict[str, Any] = {field.name: None for field in fields(PipelineResult)}
+    return PipelineResult(**{**empty, "runs": {}, "steps": [], "config": {}, "lost": [], **changes})
 
 
 def make_run(data: str) -> Run:
-    """Return the run of a pipeline on this data set."""
+    """Return a pipeline run on this data set."""
     info = RunInfo("1f", "0", "someone", "FINISHED", 0, 1, "active")
     return Run(info, RunData(params=[Param("data", data)]))

@@ -20,7 +20,7 @@ from pipeline.report.schemas import Estimate, Evaluation
 from pipeline.report.sections.metrics import make_metrics_section
 from stepkit.model.metric_table import METRICS
 from stepkit.settings.evaluate import Metric
-from tests.support.reports import COMMIT, make_found, make_page, make_run
+from tests.support.reports import COMMIT, make_result, make_page, make_run
 from tests.support.small_data import CLIENTS, make_clients
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comment.md"
@@ -38,7 +38,7 @@ def base(theirs: Evaluation, data: str = "uci") -> Base:
 
 def difference(ours: Evaluation, theirs: Evaluation) -> str:
     """The last cell of the first metric's row: the difference to main."""
-    blocks = make_metrics_section(make_found(evaluation=ours, base=base(theirs))).blocks
+    blocks = make_metrics_section(make_result(evaluation=ours, base=base(theirs))).blocks
     (table,) = [block for block in blocks if isinstance(block, Table)]
     return table.rows[0][-1].text
 
@@ -81,21 +81,21 @@ def test_calibration_errors_are_compared_only_over_the_same_bins(
 
 
 def test_a_comment_without_results_of_main_says_so() -> None:
-    alone = add_base(make_found(run=make_run("uci")), None)
+    alone = add_base(make_result(run=make_run("uci")), None)
     assert (alone.base, alone.lost) == (None, ["nothing to compare with: no run of main is in the cache."])
 
 
 def test_results_on_other_data_are_not_compared() -> None:
-    other = add_base(make_found(run=make_run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
+    other = add_base(make_result(run=make_run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
     assert other.base is None
     assert other.lost == ["nothing to compare with: main's last run is on other data (sample)."]
 
 
 def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
-    left = make_main_base(make_found(run=make_run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
+    left = make_main_base(make_result(run=make_run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
     file = tmp_path / "base.json"
     file.write_text(to_json(left), encoding="utf-8")
-    assert add_base(make_found(run=make_run("uci")), read_form(Base, file)).base == left
+    assert add_base(make_result(run=make_run("uci")), read_form(Base, file)).base == left
     assert left is not None
     assert left.name == "main 0123456789"
 

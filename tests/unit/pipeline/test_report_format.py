@@ -72,7 +72,7 @@ def test_what_is_hidden_in_a_text_is_shown(unseen: str) -> None:
     assert escape.make_visible(f"a{unseen}b\ttab\n") == "a\N{REPLACEMENT CHARACTER}b\ttab\n"
 
 
-def test_no_password_of_an_address_is_told() -> None:
+def test_a_password_in_a_url_is_hidden() -> None:
     told = escape.make_visible("main.mlflow_tracking_url=postgresql://me:secret@db:5432/x and https://example.org/a")
     assert told == "main.mlflow_tracking_url=postgresql://db:5432/x and https://example.org/a"
 
@@ -82,9 +82,9 @@ def test_names_of_columns_stay_readable() -> None:
     assert GFM.render(escape.escape_markdown("_x_ a_b_c")) == "<p>_x_ a_b_c</p>\n"
 
 
-def test_a_long_table_says_how_much_of_it_is_left_out() -> None:
+def test_a_shortened_table_states_the_number_of_rows_left_out() -> None:
     table = Table("T", ["n"], [make_cells(str(number)) for number in range(5)])
-    assert render_markdown_table(table, 2).splitlines()[-2:] == ["", "and 3 more, in report.html"]
+    assert render_markdown_table(table, 2).splitlines()[-2:] == ["", "3 more rows in report.html"]
     assert "more" not in render_markdown_table(table, 5)
 
 
@@ -100,7 +100,7 @@ def test_differences_have_a_sign_unless_they_are_nothing() -> None:
     assert [format.format_difference(one) for one in (0.01, -0.01, -0.00001)] == ["+0.0100", "-0.0100", "0.0000"]
 
 
-def test_half_an_interval_is_none() -> None:
+def test_an_interval_with_one_end_is_not_shown() -> None:
     assert format.format_interval(0.5, None) == format.format_interval(float("nan"), 0.5) == ""
     assert format.format_interval(0.25, 0.5) == "0.2500 to 0.5000"
 
