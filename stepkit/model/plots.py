@@ -1,4 +1,4 @@
-"""Plots as functions that return a figure, for the caller to save."""
+"""Plots of a model. Each function returns a figure for the caller to save."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ MOST_BARS = 20
 LONGEST_NAME = 24
 
 ClassNames = tuple[str, str]
-"""The names of class 0 and class 1: the data set's own values."""
+"""Names of class 0 and class 1: their values in the data set."""
 
-# names of columns and classes are shown as they are: matplotlib would read a pair of dollar signs as a formula
+# Matplotlib would read two dollar signs in the name of a column or class as a formula.
 rcParams["text.parse_math"] = False
 
 
 def _make_figure(height: float = 4.8, **texts: Any) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.0, height))
+    figure = Figure(figsize=(6.0, height), layout="constrained")
     axes = figure.subplots()
     axes.set(**texts)
     return figure, axes
+
+
+def _add_legend(figure: Figure) -> None:
+    """Add a legend below the axes, where it hides no line."""
+    figure.legend(loc="outside lower center")
 
 
 def plot_confusion_matrix(
@@ -49,28 +54,30 @@ def plot_confusion_matrix(
 
 
 def _plot_curve(axes: Axes, x: np.ndarray, y: np.ndarray, label: str) -> None:
-    """Draw evenly chosen points of a curve, both ends among them: a page cannot show more."""
-    kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
-    axes.plot(x[kept], y[kept], label=label)
+    """Draw at most `MOST_POINTS` evenly spaced points of a curve, with both ends. A page cannot show more."""
+    indices = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
+    axes.plot(x[indices], y[indices], label=label)
 
 
 def plot_roc_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    """Return the ROC curve of (n,) probabilities, with that of a random model."""
     false_positive, true_positive, _ = metrics.roc_curve(labels, probability)
     figure, axes = _make_figure(title=title, xlabel="false positive rate", ylabel="true positive rate")
     area = metrics.roc_auc_score(labels, probability)
     _plot_curve(axes, false_positive, true_positive, f"model (AUC {area:.4f})")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="chance (AUC 0.5)")
-    axes.legend(loc="lower right")
+    _add_legend(figure)
     return figure
 
 
 def plot_precision_recall_curve(labels: np.ndarray, probability: np.ndarray, title: str) -> Figure:
+    """Return precision by recall of (n,) probabilities, with the precision of a random model."""
     precision, recall, _ = metrics.precision_recall_curve(labels, probability)
     figure, axes = _make_figure(title=title, xlabel="recall", ylabel="precision", ylim=(0, 1.02))
     area = metrics.average_precision_score(labels, probability)
     _plot_curve(axes, recall, precision, f"model (average precision {area:.4f})")
     axes.axhline(labels.mean(), ls="--", color="grey", label=f"share of positives ({labels.mean():.3f})")
-    axes.legend(loc="upper right")
+    _add_legend(figure)
     return figure
 
 
@@ -79,28 +86,30 @@ def plot_calibration(labels: np.ndarray, probability: np.ndarray, title: str) ->
     bins = assign_bins(probability)
     rows = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = rows > 0
-    mean, share = (np.bincount(bins, of, CALIBRATION_BINS)[filled] / rows[filled] for of in (probability, labels))
+    mean, share = (
+        np.bincount(bins, weights, CALIBRATION_BINS)[filled] / rows[filled] for weights in (probability, labels)
+    )
     figure, axes = _make_figure(title=title, xlabel="mean predicted probability", ylabel="share of positives")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
     error = compute_calibration_error(labels, probability)
     axes.plot(mean, share, "-", color="C0", label=f"model (calibration error {error:.4f})")
     axes.scatter(mean, share, s=20 + 180 * rows[filled] / rows.max(), color="C0")
-    axes.legend(loc="upper left")
+    _add_legend(figure)
     return figure
 
 
 def plot_score_distribution(
     labels: np.ndarray, probability: np.ndarray, threshold: float, title: str, classes: ClassNames = ("0", "1")
 ) -> Figure:
-    """Return histograms of the probabilities of each class, each with area 1, and the threshold between them."""
+    """Return a histogram of the probabilities for each class, each with area 1, and the threshold."""
     figure, axes = _make_figure(title=title, xlabel="predicted probability", ylabel="density", xlim=(0, 1))
     for label, color in ((0, "C0"), (1, "C3")):
-        of_class = probability[labels == label]
-        if len(of_class):
-            text = f"class {classes[label]} ({len(of_class):,} rows)"
-            axes.hist(of_class, bins=50, range=(0.0, 1.0), density=True, alpha=0.55, color=color, label=text)
+        class_scores = probability[labels == label]
+        if len(class_scores):
+            text = f"class {classes[label]} ({len(class_scores):,} rows)"
+            axes.hist(class_scores, bins=50, range=(0.0, 1.0), density=True, alpha=0.55, color=color, label=text)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold {threshold:.3f}")
-    axes.legend(loc="upper right")
+    _add_legend(figure)
     return figure
 
 
@@ -113,10 +122,10 @@ def plot_feature_importance(importance: pd.Series, title: str) -> Figure:
 
 
 def plot_permutation_importance(drops: pd.DataFrame, title: str) -> Figure:
-    """Return bars with intervals for the largest of k rows of `value`, `low` and `high`, by label, largest on top."""
+    """Return bars with intervals for the largest of k rows (`value`, `low`, `high`; index: label), the largest on top."""
     top = drops.nlargest(MOST_BARS, "value")[::-1]
     figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="loss of AUC when the column is shuffled")
-    reach = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())
-    axes.barh([*map(str, top.index)], top["value"], xerr=reach, error_kw={"lw": 1, "alpha": 0.6})
+    lengths = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())
+    axes.barh([*map(str, top.index)], top["value"], xerr=lengths, error_kw={"lw": 1, "alpha": 0.6})
     axes.axvline(0, color="black", lw=0.8)
     return figure

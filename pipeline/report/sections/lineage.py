@@ -110,7 +110,7 @@ def make_reproduction_section(result: PipelineResult) -> Section:
         uncommitted = f"The commit alone does not reproduce this run, because it lacks uncommitted changes: {changed}."
         blocks.append(Text(uncommitted, WARN))
     blocks.append(Text(_describe_reproducibility(result), QUIET))
-    return Section("again", "How to reproduce it", blocks)
+    return Section("again", "Reproduce this run", blocks)
 
 
 def find_overrides(result: PipelineResult) -> list[str] | None:

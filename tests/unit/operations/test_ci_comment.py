@@ -116,7 +116,7 @@ def test_rows_that_do_not_fit_are_counted() -> None:
     shown = steps.blocks[1]
     assert isinstance(shown, Table)
     assert len(shown.rows) + shown.left_out == MOST_ITEMS + 50
-    assert f"and {shown.left_out} more, in report.html" in render_comment(make_summary(make_page(table)), PLACE)
+    assert f"{shown.left_out} more rows in report.html" in render_comment(make_summary(make_page(table)), PLACE)
 
 
 TABLE = {"block": "table", "caption": "T", "headings": [], "rows": []}
