@@ -26,7 +26,7 @@ def iter_plots(
     yield "calibration.png", plots.plot_calibration(labels, probability, "Calibration, test split")
     yield (
         "score_distribution.png",
-        plots.plot_score_distribution(labels, probability, threshold, "Scores, test split", classes),
+        plots.plot_score_distribution(labels, probability, threshold, "Predicted probabilities, test split", classes),
     )
     yield "confusion_matrix.png", plots.plot_confusion_matrix(labels, scored.predicted, "Test split", classes)
     drops = pd.DataFrame([column.to_dict() for column in assessed.importance]).set_index("label")

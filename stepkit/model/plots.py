@@ -122,7 +122,7 @@ def plot_feature_importance(importance: pd.Series, title: str) -> Figure:
 
 
 def plot_permutation_importance(drops: pd.DataFrame, title: str) -> Figure:
-    """Return bars with intervals for the largest of k rows (`value`, `low`, `high`; index: label), the largest on top."""
+    """Return bars with intervals for the largest of k rows (`value`, `low`, `high`) by label, the largest on top."""
     top = drops.nlargest(MOST_BARS, "value")[::-1]
     figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="loss of AUC when the column is shuffled")
     lengths = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())

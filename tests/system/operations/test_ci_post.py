@@ -112,7 +112,7 @@ def test_a_run_of_an_older_commit_does_not_overwrite_the_pull_requests_comment(j
     status, said = job.post()
     assert status == 0
     assert list(job.known("comments")) == [COMMIT_COMMENTS]
-    assert f"no open pull request of {BRANCH} ends with {COMMIT[:10]}" in said
+    assert f"no open one from {BRANCH} ends with {COMMIT[:10]}" in said
 
 
 def test_a_deleted_branch_is_no_error(job: Job) -> None:
@@ -153,7 +153,7 @@ def test_what_may_pass_is_tried_again(job: Job, problem: str) -> None:
 @pytest.mark.parametrize("problem", ["gh: Server Error (HTTP 503)", "gh: API rate limit exceeded (HTTP 403)"])
 def test_a_server_that_stays_broken_is_given_up(job: Job, problem: str) -> None:
     job.set(problems=[problem] * 9)
-    assert job.post() == (1, f"not posted: GET {COMMIT_COMMENTS}: {problem}. Run the job again later.\n")
+    assert job.post() == (1, f"not posted: GET {COMMIT_COMMENTS}: {problem}. Rerun the job later.\n")
     assert len(job.known("asked")) == 3
 
 
@@ -181,7 +181,7 @@ def test_a_missing_gh_is_one_message(job: Job) -> None:
     job.monkeypatch.setenv("PATH", str(job.folder / "nothing"))
     status, said = job.post()
     assert status == 1
-    assert said.startswith("not posted: gh is not on PATH.")
+    assert said.startswith("not posted: gh: not on PATH.")
 
 
 @pytest.mark.parametrize(("address", "host"), [("", "github.com"), ("https://git.example.org", "git.example.org")])

@@ -22,7 +22,7 @@ def ended(*packages: dict[str, Any]) -> CompletedProcess[str]:
 
 
 def test_packages_without_advisories_are_fine() -> None:
-    assert judge_audit(LOCK, ended(CLEAN)) == (0, "requirements/run.lock: no known vulnerability in 1 packages")
+    assert judge_audit(LOCK, ended(CLEAN)) == (0, "requirements/run.lock: no known vulnerability in 1 package")
 
 
 def test_a_vulnerability_is_named_with_what_mends_it() -> None:

@@ -82,13 +82,13 @@ def test_calibration_errors_are_compared_only_over_the_same_bins(
 
 def test_a_comment_without_results_of_main_says_so() -> None:
     alone = add_base(make_result(run=make_run("uci")), None)
-    assert (alone.base, alone.lost) == (None, ["nothing to compare with: no run of main is in the cache."])
+    assert (alone.base, alone.lost) == (None, ["Not compared with main: no run of main is in the cache."])
 
 
 def test_results_on_other_data_are_not_compared() -> None:
     other = add_base(make_result(run=make_run("uci")), base(evaluation("roc_auc", 0.9), data="sample"))
     assert other.base is None
-    assert other.lost == ["nothing to compare with: main's last run is on other data (sample)."]
+    assert other.lost == ["Not compared with main: the last run of main used other data (sample)."]
 
 
 def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
