@@ -28,8 +28,8 @@ PAUSES = (2.0, 10.0, 60.0)
 TEMPORARY = re.compile(r"HTTP (429|5\d\d)|rate limit|error connecting|timeout|connection re", re.IGNORECASE)
 HINTS = {
     "401": "GITHUB_TOKEN: wrong or expired. In a workflow: GITHUB_TOKEN: ${{ github.token }}.",
-    "403": "GITHUB_TOKEN: permission missing. Add 'pull-requests: write' (for a pull request) and 'contents: write' (for a "
-    "commit) to 'permissions' of the job.",
+    "403": "GITHUB_TOKEN: permission missing. Add 'pull-requests: write' (pull requests) and 'contents: write' "
+    "(commits) to 'permissions' of the job.",
     "404": "Not found, or hidden from this token. Check GITHUB_REPOSITORY (owner/name) and the job's 'permissions'.",
     "410": "Comments are disabled there.",
     "422": "GitHub rejected the request; see its message.",

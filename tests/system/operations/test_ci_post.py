@@ -22,7 +22,7 @@ COMMIT_COMMENTS, PULL_COMMENTS = f"commits/{COMMIT}/comments", "issues/7/comment
 
 @dataclass
 class Job:
-    """The job that comments: its files and variables, a `gh` on PATH, and the GitHub behind it."""
+    """Job that comments, with its files, variables, a `gh` on PATH, and a fake GitHub."""
 
     folder: Path
     state: Path
@@ -30,12 +30,12 @@ class Job:
     capsys: pytest.CaptureFixture[str]
 
     def post(self) -> tuple[int, str]:
-        """Return the exit status and all that was printed."""
+        """Return the exit status and the output."""
         status = post.main([str(self.folder / "summary.json")])
-        said = self.capsys.readouterr()
-        return status, said.out + said.err
+        output = self.capsys.readouterr()
+        return status, output.out + output.err
 
-    def event(self, owner: str = "someone", branch: str | None = BRANCH) -> None:
+    def write_event(self, owner: str = "someone", branch: str | None = BRANCH) -> None:
         """Write the event of a finished run, as GitHub does, and name it in the environment."""
         run = {
             "head_sha": COMMIT,
@@ -46,11 +46,11 @@ class Job:
         (self.folder / "event.json").write_text(json.dumps({"workflow_run": run}), encoding="utf-8")
         self.monkeypatch.setenv("GITHUB_EVENT_PATH", str(self.folder / "event.json"))
 
-    def set(self, **changes: Any) -> None:
+    def change(self, **changes: Any) -> None:
         with fake_gh.change_state(self.state) as content:
             content.update(changes)
 
-    def known(self, key: str) -> Any:
+    def read(self, key: str) -> Any:
         return json.loads(self.state.read_text(encoding="utf-8"))[key]
 
 
@@ -65,60 +65,60 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(post, "PAUSES", (0.0, 0.0))
     (tmp_path / "summary.json").write_text(to_json(make_summary(make_page())), encoding="utf-8")
     job = Job(tmp_path, state, monkeypatch, capsys)
-    job.event()
+    job.write_event()
     return job
 
 
-def pull(number: int, owner: str = "someone", sha: str = COMMIT, state: str = "open") -> dict[str, Any]:
+def make_pull(number: int, owner: str = "someone", sha: str = COMMIT, state: str = "open") -> dict[str, Any]:
     return {"number": number, "state": state, "label": f"{owner}:{BRANCH}", "head": {"sha": sha}}
 
 
 def test_a_run_is_told_on_its_commit_and_on_its_pull_request(job: Job) -> None:
-    job.set(pulls=[pull(6, state="closed"), pull(7)])
-    status, said = job.post()
-    comments = job.known("comments")
+    job.change(pulls=[make_pull(6, state="closed"), make_pull(7)])
+    status, output = job.post()
+    comments = job.read("comments")
     assert status == 0
-    assert {thread: len(kept) for thread, kept in comments.items()} == {COMMIT_COMMENTS: 1, PULL_COMMENTS: 1}
+    assert {thread: len(items) for thread, items in comments.items()} == {COMMIT_COMMENTS: 1, PULL_COMMENTS: 1}
     (on_pull,) = comments[PULL_COMMENTS]
     assert on_pull["body"].startswith(MARKER)
-    assert on_pull["html_url"] in said
+    assert on_pull["html_url"] in output
 
 
 def test_told_again_the_same_comments_are_updated(job: Job) -> None:
-    job.set(pulls=[pull(7)])
+    job.change(pulls=[make_pull(7)])
     job.post()
     later = make_summary(replace(make_page(), outcome="Passed now"))
     (job.folder / "summary.json").write_text(to_json(later), encoding="utf-8")
     for methods in ({"GET", "PATCH"}, {"GET"}):
-        job.set(asked=[])
+        job.change(asked=[])
         assert job.post()[0] == 0
-        assert {one.split()[0] for one in job.known("asked")} == methods
-    for kept in job.known("comments").values():
-        (one,) = kept
-        assert "Passed now" in one["body"]
+        assert {request.split()[0] for request in job.read("asked")} == methods
+    for thread_comments in job.read("comments").values():
+        (comment,) = thread_comments
+        assert "Passed now" in comment["body"]
 
 
 def test_a_pull_request_of_a_fork_gets_its_comment_and_a_warning(job: Job) -> None:
-    job.set(pulls=[pull(7, owner="stranger")])
-    job.event(owner="stranger")
+    job.change(pulls=[make_pull(7, owner="stranger")])
+    job.write_event(owner="stranger")
     assert job.post()[0] == 0
-    ((thread, (one,)),) = job.known("comments").items()
+    ((thread, (comment,)),) = job.read("comments").items()
     assert thread == PULL_COMMENTS
-    assert "Computed by the code of a fork" in one["body"]
+    assert "Computed by the code of a fork" in comment["body"]
 
 
 def test_a_run_of_an_older_commit_does_not_overwrite_the_pull_requests_comment(job: Job) -> None:
-    job.set(pulls=[pull(7, sha="f" * 40)])
-    status, said = job.post()
+    job.change(pulls=[make_pull(7, sha="f" * 40)])
+    status, output = job.post()
     assert status == 0
-    assert list(job.known("comments")) == [COMMIT_COMMENTS]
-    assert f"no open one from {BRANCH} ends with {COMMIT[:10]}" in said
+    assert list(job.read("comments")) == [COMMIT_COMMENTS]
+    assert f"no open one from {BRANCH} ends with {COMMIT[:10]}" in output
 
 
 def test_a_deleted_branch_is_no_error(job: Job) -> None:
-    job.event(branch=None)
+    job.write_event(branch=None)
     assert job.post()[0] == 0
-    assert list(job.known("comments")) == [COMMIT_COMMENTS]
+    assert list(job.read("comments")) == [COMMIT_COMMENTS]
 
 
 def test_the_comment_is_found_behind_a_hundred_others_and_nobody_elses_is_touched(job: Job) -> None:
@@ -128,7 +128,7 @@ def test_the_comment_is_found_behind_a_hundred_others_and_nobody_elses_is_touche
         fake_gh.add_comment(content, COMMIT_COMMENTS, f"{MARKER} copied", author="someone")
         fake_gh.add_comment(content, COMMIT_COMMENTS, f"{MARKER} old")
     assert job.post()[0] == 0
-    bodies = [one["body"] for one in job.known("comments")[COMMIT_COMMENTS]]
+    bodies = [comment["body"] for comment in job.read("comments")[COMMIT_COMMENTS]]
     assert len(bodies) == 232
     assert bodies[-2] == f"{MARKER} copied"
     assert "Failed at check_data" in bodies[-1]
@@ -145,66 +145,66 @@ def test_the_comment_is_found_behind_a_hundred_others_and_nobody_elses_is_touche
     ],
 )
 def test_what_may_pass_is_tried_again(job: Job, problem: str) -> None:
-    job.set(problems=[problem, problem])
+    job.change(problems=[problem, problem])
     assert job.post()[0] == 0
-    assert job.known("asked")[:4] == [f"GET {COMMIT_COMMENTS}"] * 3 + [f"POST {COMMIT_COMMENTS}"]
+    assert job.read("asked")[:4] == [f"GET {COMMIT_COMMENTS}"] * 3 + [f"POST {COMMIT_COMMENTS}"]
 
 
 @pytest.mark.parametrize("problem", ["gh: Server Error (HTTP 503)", "gh: API rate limit exceeded (HTTP 403)"])
 def test_a_server_that_stays_broken_is_given_up(job: Job, problem: str) -> None:
-    job.set(problems=[problem] * 9)
+    job.change(problems=[problem] * 9)
     assert job.post() == (1, f"not posted: GET {COMMIT_COMMENTS}: {problem}. Rerun the job later.\n")
-    assert len(job.known("asked")) == 3
+    assert len(job.read("asked")) == 3
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (401, "The token is wrong"),
+        (401, "GITHUB_TOKEN: wrong or expired"),
         (403, "'pull-requests: write'"),
         (404, "GITHUB_REPOSITORY"),
-        (410, "turned off"),
-        (422, "does not take"),
+        (410, "disabled"),
+        (422, "rejected the request"),
         (301, "GITHUB_SERVER_URL"),
     ],
 )
 def test_a_refusal_says_what_to_do(job: Job, status: int, words: str) -> None:
-    job.set(problems=[f"gh: the server's own words (HTTP {status})"])
-    ended, said = job.post()
-    assert (ended, len(job.known("asked"))) == (1, 1)
-    assert said.startswith("not posted: ")
-    assert words in said
-    assert "the server's own words" in said
+    job.change(problems=[f"gh: the server's own words (HTTP {status})"])
+    status_code, output = job.post()
+    assert (status_code, len(job.read("asked"))) == (1, 1)
+    assert output.startswith("not posted: ")
+    assert words in output
+    assert "the server's own words" in output
 
 
 def test_a_missing_gh_is_one_message(job: Job) -> None:
     job.monkeypatch.setenv("PATH", str(job.folder / "nothing"))
-    status, said = job.post()
+    status, output = job.post()
     assert status == 1
-    assert said.startswith("not posted: gh: not on PATH.")
+    assert output.startswith("not posted: gh: not on PATH.")
 
 
-@pytest.mark.parametrize(("address", "host"), [("", "github.com"), ("https://git.example.org", "git.example.org")])
-def test_the_token_goes_to_the_server_of_the_workflow_and_is_never_said(job: Job, address: str, host: str) -> None:
-    job.monkeypatch.setenv("GITHUB_SERVER_URL", address)
-    job.set(problems=["gh: Bad credentials (HTTP 401)"])
-    said = job.post()[1] + job.post()[1]
-    assert {tuple(account) for account in job.known("accounts")} == {(host, TOKEN)}
-    assert TOKEN not in said
+@pytest.mark.parametrize(("url", "host"), [("", "github.com"), ("https://git.example.org", "git.example.org")])
+def test_the_token_goes_to_the_server_of_the_workflow_and_is_never_said(job: Job, url: str, host: str) -> None:
+    job.monkeypatch.setenv("GITHUB_SERVER_URL", url)
+    job.change(problems=["gh: Bad credentials (HTTP 401)"])
+    output = job.post()[1] + job.post()[1]
+    assert {tuple(account) for account in job.read("accounts")} == {(host, TOKEN)}
+    assert TOKEN not in output
 
 
 @pytest.mark.parametrize("name", ["GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_EVENT_PATH"])
 def test_a_missing_variable_is_named(job: Job, name: str) -> None:
     job.monkeypatch.delenv(name)
-    status, said = job.post()
-    assert (status, job.known("asked")) == (1, [])
-    assert f"{name} must be set" in said
+    status, output = job.post()
+    assert (status, job.read("asked")) == (1, [])
+    assert f"{name}: not set" in output
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "{}", json.dumps({"form": 1}), " " * (MOST_BYTES + 1)])
 def test_a_file_that_is_no_summary_is_refused_before_anything_is_asked(job: Job, content: str | None) -> None:
     file = job.folder / "summary.json"
     file.unlink() if content is None else file.write_text(content, encoding="utf-8")
-    status, said = job.post()
-    assert (status, job.known("asked")) == (1, [])
-    assert "not posted: summary.json" in said
+    status, output = job.post()
+    assert (status, job.read("asked")) == (1, [])
+    assert "not posted: summary.json" in output

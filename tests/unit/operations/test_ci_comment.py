@@ -59,14 +59,14 @@ def test_every_metric_has_its_row_in_the_table_of_metrics() -> None:
 
 @pytest.mark.parametrize("name", [name for name in METRICS if name != "calibration_error"])
 def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str) -> None:
-    less_is_better = name in ("log_loss", "brier_score", "expected_cost")
-    said = difference(evaluation(name, 0.4), evaluation(name, 0.5))
-    assert said == f"-0.1000 {'better' if less_is_better else 'worse'}"
+    lower_is_better = name in ("log_loss", "brier_score", "expected_cost")
+    text = difference(evaluation(name, 0.4), evaluation(name, 0.5))
+    assert text == f"-0.1000 {'better' if lower_is_better else 'worse'}"
     assert difference(evaluation(name, 0.4), evaluation(name, 0.40001)) == "0.0000"
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "said"),
+    ("bins", "base_bins", "text"),
     [
         ("equal_mass", "equal_mass", "-0.1000 better"),
         ("equal_mass", None, "not compared"),
@@ -74,10 +74,10 @@ def test_a_difference_is_called_better_in_the_direction_of_its_metric(name: str)
     ],
 )
 def test_calibration_errors_are_compared_only_over_the_same_bins(
-    ours: str | None, theirs: str | None, said: str
+    bins: str | None, base_bins: str | None, text: str
 ) -> None:
     name = "calibration_error"
-    assert difference(evaluation(name, 0.1, ours), evaluation(name, 0.2, theirs)) == said
+    assert difference(evaluation(name, 0.1, bins), evaluation(name, 0.2, base_bins)) == text
 
 
 def test_a_comment_without_results_of_main_says_so() -> None:
@@ -92,12 +92,12 @@ def test_results_on_other_data_are_not_compared() -> None:
 
 
 def test_the_results_that_main_leaves_are_those_a_branch_is_compared_with(tmp_path: Path) -> None:
-    left = make_main_base(make_result(run=make_run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
+    main_base = make_main_base(make_result(run=make_run("uci"), evaluation=evaluation("roc_auc", 0.7)), COMMIT)
     file = tmp_path / "base.json"
-    file.write_text(to_json(left), encoding="utf-8")
-    assert add_base(make_result(run=make_run("uci")), read_form(Base, file)).base == left
-    assert left is not None
-    assert left.name == "main 0123456789"
+    file.write_text(to_json(main_base), encoding="utf-8")
+    assert add_base(make_result(run=make_run("uci")), read_form(Base, file)).base == main_base
+    assert main_base is not None
+    assert main_base.name == "main 0123456789"
 
 
 def test_the_longest_report_fits_into_a_comment() -> None:
