@@ -1,4 +1,4 @@
-"""Copies of an SQLite file (by its online backup) and of a PostgreSQL database (by pg_dump, pg_restore and psql)."""
+"""Copies of SQLite files (online backup) and of PostgreSQL databases (pg_dump, pg_restore and psql)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from backup.errors import SourceUnreadable, TargetUnfit
 from stepkit.secret_urls import hide_secrets
 
 SQLITE_ENDINGS = ("", "-wal", "-shm", "-journal")
-"""Endings of an SQLite file and of those next to it: an old one of these must never meet a new file."""
+"""Endings of an SQLite file and its companions. An old companion would corrupt a new file."""
 
 WAIT_SECONDS = 30.0
-"""How long another process may keep a file locked before it counts as unreadable."""
+"""Longest wait for a locked file, before the file counts as unreadable."""
 
 TABLES_SQL = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
     "postgresql": "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
 }
 EXPECTED_TABLE = {"mlflow": "runs", "predictions": "predictions"}
-"""A table that tells a database from others, by the name under which it is saved."""
+"""Table that identifies a database, by the name of the database in a backup."""
 
 OTHER_CONNECTIONS_SQL = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 PASSWORD = re.compile(r"^(postgresql://[^:/?#@]*):([^/?#]*)(?=@)")
 PSQL = ["psql", "-wXqtA", "--field-separator=\t", "-vON_ERROR_STOP=1"]
-"""Without a prompt for a password, the user's settings, notes, headings and padding."""
+"""Options: no password prompt, user settings, notices, headings or padding."""
 
 RESTORE_SCRIPT = r"""{ echo 'BEGIN; SET client_min_messages = warning; DROP SCHEMA public CASCADE;
 CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC;'
@@ -39,7 +39,11 @@ pg_restore --file=- "$FILE" && echo "COMMIT; SELECT 'restored';"; } | "$@" """
 
 
 def save_database(name: str, kind: str, address: str, target: Path) -> list[str]:
-    """Copy a database as of one moment; return its tables. Raise SourceUnreadable if it is not the one of `name`."""
+    """Copy one consistent state of a database, and return its tables.
+
+    Raises:
+        SourceUnreadable: the database cannot be read, or lacks the table expected for `name`.
+    """
     if kind == "sqlite":
         _save_sqlite(Path(address), target)
     else:
@@ -53,39 +57,39 @@ def save_database(name: str, kind: str, address: str, target: Path) -> list[str]
         else ""
     )
     if missing:
-        raise SourceUnreadable(
-            f"{name}: {hide_secrets(address)} has no {missing}. Name another database: BACKUP_DATABASES."
-        )
+        raise SourceUnreadable(f"{name}: {hide_secrets(address)} has no {missing}. Correct BACKUP_DATABASES.")
     return tables
 
 
 def _save_sqlite(source: Path, target: Path) -> None:
-    """Copy an SQLite file in one transaction that reads: in steps, the copy would restart after each commit.
+    """Copy an SQLite file in one read transaction, because a copy in steps would restart after each commit.
 
-    In WAL mode no writer waits for it. In the other modes a writer waits until the pages are copied, about a second for
-    200 MB, so they are brought to the disk afterwards.
+    In WAL mode, writers do not wait. In other modes they wait for the copy, about a second for 200 MB, so fsync comes
+    afterwards.
     """
     try:
         with closing(_open_read_only(source)) as live, closing(sqlite3.connect(target)) as copy:
             copy.execute("PRAGMA synchronous=OFF")
             live.execute("BEGIN")
-            live.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes the lock, or raises
+            live.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes the lock or raises an error
             live.backup(copy)
             live.rollback()
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, whatever the source has
+            copy.execute("PRAGMA journal_mode=DELETE")  # one file, even if the source uses a WAL
     except sqlite3.Error as error:
-        raise SourceUnreadable(f"{source} cannot be copied: {error}. Is it a database, and not locked?") from error
+        raise SourceUnreadable(
+            f"{source}: cannot be copied ({error}). Check that it is a database and not locked."
+        ) from error
     with target.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def restore_postgres(source: Path, address: str) -> None:
-    """Replace all that a database holds by a dump, in one transaction; raise SourceUnreadable if that fails."""
+    """Replace the content of a database by a dump, in one transaction. Raise SourceUnreadable if that fails."""
     _run_program(["sh", "-c", RESTORE_SCRIPT, "restore", *PSQL, address], address, "restored", FILE=str(source))
 
 
 def query(kind: str, address: str, statement: str) -> list[list[str]]:
-    """Return the rows of a statement, as text."""
+    """Return the rows of an SQL statement as text."""
     if kind != "sqlite":
         return [
             line.split("\t") for line in _run_program([*PSQL, "--command", statement, address], address).splitlines()
@@ -95,7 +99,7 @@ def query(kind: str, address: str, statement: str) -> list[list[str]]:
 
 
 def verify_ready(kind: str, address: str, replace: bool) -> None:
-    """Raise TargetUnfit for a database that is in use, and for one with tables unless `replace` is set."""
+    """Raise TargetUnfit if a database is in use, or if it has tables and `replace` is not set."""
     if kind == "sqlite":
         user, has_data = _find_user(Path(address)), Path(address).exists()
     else:
@@ -103,31 +107,31 @@ def verify_ready(kind: str, address: str, replace: bool) -> None:
             int(query(kind, address, OTHER_CONNECTIONS_SQL)[0][0]),
             bool(query(kind, address, TABLES_SQL[kind])),
         )
-        user = f"{others} other connections" if others else ""
+        user = f"{others} other connection{'s' if others > 1 else ''}" if others else ""
     if user:
         raise TargetUnfit(
-            f"{hide_secrets(address)} is in use by {user}. Stop what uses it first: server, scorer, pipeline; in the stack: "
+            f"{hide_secrets(address)}: in use by {user}. Stop server, scorer and pipeline first; in the stack: "
             "docker compose -f docker/compose.yaml stop"
         )
     if has_data and not replace:
-        raise TargetUnfit(f"{hide_secrets(address)} holds data already. Type replace=yes to restore over it.")
+        raise TargetUnfit(f"{hide_secrets(address)}: not empty. To replace its data: replace=yes")
 
 
 def _run_program(command: list[str], address: str, expected: str = "", **variables: str) -> str:
-    """Return the output of a program of PostgreSQL's, with `expected` in it; raise SourceUnreadable if it fails."""
+    """Return the output of a PostgreSQL program. Raise SourceUnreadable if it fails or does not print `expected`."""
     if password := PASSWORD.search(address):  # anyone on this machine can read a command line
         variables["PGPASSWORD"] = unquote(password[2])
         command = [PASSWORD.sub(r"\1", word) for word in command]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
     except FileNotFoundError as error:
-        raise SourceUnreadable(f"{command[0]} is not on this machine. Install PostgreSQL's client programs.") from error
-    if ended.returncode or "error:" in ended.stderr or expected not in ended.stdout:
+        raise SourceUnreadable(f"{command[0]}: not installed. Install PostgreSQL's client programs.") from error
+    if result.returncode or "error:" in result.stderr or expected not in result.stdout:
         raise SourceUnreadable(
-            f"{hide_secrets(address)}: {' '.join(ended.stderr.split())[:400]}. See that it runs, that PGPASSWORD is its "
-            "password, and that PostgreSQL's client programs are installed and as new as the server."
+            f"{hide_secrets(address)}: {' '.join(result.stderr.split())[:400]}. Check that the server runs, "
+            "that PGPASSWORD is correct, and that PostgreSQL's client programs are installed and as new as the server."
         )
-    return ended.stdout
+    return result.stdout
 
 
 def _open_read_only(file: Path) -> sqlite3.Connection:
@@ -135,10 +139,10 @@ def _open_read_only(file: Path) -> sqlite3.Connection:
 
 
 def _find_user(path: Path) -> str:
-    """Return which process has a file open, where the system shows it (Linux)."""
-    wanted = {f"{path.resolve()}{ending}" for ending in SQLITE_ENDINGS}
+    """Return the process that has a file open (Linux only), or ""."""
+    names = {f"{path.resolve()}{ending}" for ending in SQLITE_ENDINGS}
     for entry in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
-            if str(entry.readlink()) in wanted:
+            if str(entry.readlink()) in names:
                 return f"process {entry.parts[2]}"
     return ""

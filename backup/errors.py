@@ -1,25 +1,25 @@
-"""Faults of a backup or of the place that it is restored to, each shown as one message without a traceback."""
+"""Errors of a backup or a restore, each printed as one message without a traceback."""
 
 
 class BackupError(Exception):
-    """The base of all of them."""
+    """Base of all errors of this package."""
 
 
 class BackupUnfit(BackupError):
-    """A backup is missing, unfinished, damaged, or one that this code cannot restore here."""
+    """Backup that is missing, unfinished or damaged, or that this code cannot restore here."""
 
 
 class BackupIncomplete(BackupError):
-    """A store names something that is not in the backup."""
+    """Backup without some artifacts that its MLflow store refers to."""
 
 
 class TargetUnfit(BackupError):
-    """The place that a backup is restored to is in use, or not empty."""
+    """Target of a restore that is in use or not empty."""
 
 
 class RestoreUnfinished(BackupError):
-    """A restore failed after it had replaced a database for good."""
+    """Restore that failed after it had replaced a PostgreSQL database."""
 
 
 class SourceUnreadable(BackupError):
-    """A database or a program is missing, or does not do what is asked of it."""
+    """Database or program that is missing or fails."""

@@ -1,4 +1,4 @@
-"""The manifest of a backup: format, time, databases, versions, the sha256 of each file, and what is missing."""
+"""Manifest of a backup: format, time, databases, versions, the sha256 of each file, and missing artifacts."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ READABLE = (1, 2)
 NAME = "manifest.json"
 LOCKS = {"mlflow": "run.lock", "apache-airflow": "airflow.lock"}
 LOG_VERSION = "prediction_log_version"
-HINT = "Take another backup: ls backups"
+HINT = "Choose another backup: ls backups"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a whole backup that this code can restore; raise BackupUnfit for any other."""
+    """Return the manifest of a backup after checking all its files.
+
+    Raises:
+        BackupUnfit: the backup is unfinished or damaged, or this code cannot restore it.
+    """
     path = folder / NAME
     if not path.is_file():
-        raise BackupUnfit(f"{folder} is not a finished backup: it has no {NAME}, which is written last. {HINT}")
+        raise BackupUnfit(f"{folder}: not a finished backup ({NAME} is missing). {HINT}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] not in READABLE:
-            raise BackupUnfit(f"{folder} has format {manifest['format']}, this code reads {READABLE}. Use newer code.")
+            raise BackupUnfit(
+                f"{path}: unknown format (found {manifest['format']}, expected one of {READABLE}). Use newer code."
+            )
         versions = [*manifest["made_by"].items()]
-        versions += [pair for one in manifest["databases"].values() for pair in one["versions"].items()]
+        versions += [pair for saved in manifest["databases"].values() for pair in saved["versions"].items()]
         files = dict(manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackupUnfit(f"{path} is damaged ({error}). {HINT}") from error
+        raise BackupUnfit(f"{path}: damaged ({error}). {HINT}") from error
     for name, digest in files.items():
         if not (folder / name).is_file():
-            raise BackupUnfit(f"{folder / name} is missing from the backup. {HINT}")
+            raise BackupUnfit(f"{folder / name}: missing. {HINT}")
         if compute_sha256(folder / name) != digest:
-            raise BackupUnfit(f"{folder / name} is damaged: its sha256 differs. {HINT}")
+            raise BackupUnfit(f"{folder / name}: damaged (its sha256 differs). {HINT}")
     for owner, version in versions:
         if _parse_version(version) > _parse_version(read_known_versions().get(owner, version)):
             raise BackupUnfit(
-                f"the backup was made with {owner} {version}, this code has {read_known_versions()[owner]} and cannot read "
-                "its database. Check out the newer code and restore with that."
+                f"{folder}: made with a newer {owner} (found {version}, this code has {read_known_versions()[owner]}). "
+                "Check out the newer code, and restore with it."
             )
     return manifest
 
@@ -54,9 +60,14 @@ def read_known_versions() -> dict[str, str]:
     for package, name in LOCKS.items():
         lock = ROOT / "requirements" / name
         text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
-        if found := re.search(rf"^{package}==([\d.]+)", text, re.MULTILINE):
-            versions[package] = found[1]
+        if pin := re.search(rf"^{package}==([\d.]+)", text, re.MULTILINE):
+            versions[package] = pin[1]
     return versions
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Return "1 run" or "2 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _parse_version(version: str) -> list[int]:

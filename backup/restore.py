@@ -1,4 +1,4 @@
-"""Put a backup in place: stage everything, then swap by renaming, then prove it. A failure undoes all of it."""
+"""Restore of a backup: stage all files, swap them by renaming, then load the champion. A failure undoes all of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from backup.artifacts import CHAMPIONS_SQL, FOLDER, HIDDEN_PREFIXES, copy_tree, find_place, is_mlflow_store
 from backup.databases import SQLITE_ENDINGS, query, restore_postgres, verify_ready
 from backup.errors import BackupError, BackupIncomplete, BackupUnfit, RestoreUnfinished, TargetUnfit
-from backup.manifest import read_manifest
+from backup.manifest import pluralize, read_manifest
 from backup.stores import DATABASES
 from stepkit.paths import ROOT, make_sqlite_url
 from stepkit.store.relocate import relocate_store
@@ -27,12 +27,12 @@ mlflow.pyfunc.load_model(f"models:/{sys.argv[2]}/{sys.argv[3]}")"""
 
 
 def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path, replace: bool) -> str:
-    """Put a backup in place and return a summary. Everything is checked before anything is changed.
+    """Restore a backup and return a summary. All checks come before the first change.
 
     Raises:
         BackupUnfit, TargetUnfit: nothing has changed.
-        RestoreUnfinished: it failed after a database of PostgreSQL's was replaced.
-        BackupIncomplete: it is in place, but the backup lacked something from the beginning.
+        RestoreUnfinished: the restore failed after it had replaced a PostgreSQL database.
+        BackupIncomplete: the backup is restored, but it lacks some artifacts.
     """
     manifest = read_manifest(source)
     _verify_targets(manifest, databases, artifacts, replace)
@@ -47,24 +47,27 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
                 if saved["kind"] == "postgresql":
                     restore_postgres(source / saved["file"], databases[name][1])
                     replaced.append(name)
-                    undo.pop_all()  # it refers to the new artifacts
+                    undo.pop_all()  # the replaced database refers to the new artifacts
                 elif is_mlflow_store(saved):
                     relocate_store(Path(databases[name][1]))
             proof = _load_champions(manifest, databases, artifacts)
             undo.pop_all()
     except (BackupError, OSError, sqlite3.Error) as error:
-        kept = [artifacts / aside, *(target.with_name(target.name + aside) for target in files.values())]
-        old = [path for path in kept if path.exists()]
+        aside_paths = [artifacts / aside, *(target.with_name(target.name + aside) for target in files.values())]
+        old = [path for path in aside_paths if path.exists()]
         if not replaced and not old:
             raise
         raise RestoreUnfinished(
-            f"{error}. Replaced for good: {', '.join(replaced) or 'nothing'}. The old files: "
-            f"{', '.join(map(str, old)) or 'none'}. Fix the cause, then restore again."
+            f"{error}. Replaced permanently: {', '.join(replaced) or 'nothing'}. Old files: "
+            f"{', '.join(map(str, old)) or 'none'}. Fix the cause, then retry."
         ) from error
     number = len(manifest["files"]) - len(manifest["databases"])
-    summary = f"restored {', '.join(manifest['databases'])} and {number:,} artifacts, as of {manifest['made']}{proof}"
+    restored = f"{', '.join(manifest['databases'])} and {pluralize(number, 'artifact')}"
+    summary = f"restored {restored}, as of {manifest['made']}{proof}"
     if missing := manifest.get("missing"):
-        raise BackupIncomplete(f"{summary}. The backup lacked {len(missing):,} files, the first: {missing[0]}")
+        raise BackupIncomplete(
+            f"{summary}. Missing from the backup: {pluralize(len(missing), 'file')}, the first: {missing[0]}"
+        )
     return summary
 
 
@@ -74,20 +77,24 @@ def _verify_targets(
     for name, saved in manifest["databases"].items():
         kind, address = databases.get(name, ("", ""))
         if kind != saved["kind"]:
-            raise BackupUnfit(f"the backup has a {saved['kind']} database '{name}', here is none. See {DATABASES}.")
+            raise BackupUnfit(
+                f"{DATABASES}: no {saved['kind']} database '{name}', but the backup has one. Add it to {DATABASES}."
+            )
         verify_ready(kind, address, replace)
     if artifacts.is_dir() and any(artifacts.iterdir()) and not replace:
-        raise TargetUnfit(f"{artifacts} is not empty. Type replace=yes to put it aside and restore over it.")
+        raise TargetUnfit(f"{artifacts}: not empty. To move its files aside and restore: replace=yes")
 
 
 def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: str, undo: ExitStack) -> None:
-    """Put artifacts and SQLite files in place, and everything that takes this back on `undo`."""
-    staged, kept = artifacts / aside.replace(*HIDDEN_PREFIXES), artifacts / aside
+    """Swap in artifacts and SQLite files. Callbacks on `undo` reverse each change."""
+    staged, old_folder = artifacts / aside.replace(*HIDDEN_PREFIXES), artifacts / aside
     artifacts.mkdir(parents=True, exist_ok=True)
     undo.callback(rmtree, staged, ignore_errors=True)
     staged.mkdir()
     copy_tree(source, staged)
-    moves = [(path, kept / path.name) for path in artifacts.iterdir() if not path.name.startswith(HIDDEN_PREFIXES)]
+    moves = [
+        (path, old_folder / path.name) for path in artifacts.iterdir() if not path.name.startswith(HIDDEN_PREFIXES)
+    ]
     moves += [(path, artifacts / path.name) for path in staged.iterdir()]
     for saved, target in files.items():
         copy = target.with_name(target.name + staged.name)
@@ -98,27 +105,27 @@ def _swap_files(files: dict[Path, Path], source: Path, artifacts: Path, aside: s
             (target.with_name(target.name + end), target.with_name(target.name + aside + end)) for end in SQLITE_ENDINGS
         ]
         moves += [*(pair for pair in old if pair[0].exists()), (copy, target)]
-    kept.mkdir()
-    undo.callback(kept.rmdir)
+    old_folder.mkdir()
+    undo.callback(old_folder.rmdir)
     for before, after in moves:
         before.rename(after)
         undo.callback(after.rename, before)
-    for folder in (folder for folder in (staged, kept) if not any(folder.iterdir())):
+    for folder in (folder for folder in (staged, old_folder) if not any(folder.iterdir())):
         folder.rmdir()
         undo.callback(folder.mkdir)
 
 
 def _load_champions(manifest: dict[str, Any], databases: dict[str, tuple[str, str]], artifacts: Path) -> str:
-    """Load each champion from its new place (without MLflow: look for its files); raise BackupUnfit if one fails."""
-    own, proof = ROOT / ".venv" / "bin" / "python", ""
-    python = str(own) if own.is_file() else sys.executable if find_spec("mlflow") else ""
+    """Load each champion from its new place, or check its files if MLflow is missing. Raise BackupUnfit on failure."""
+    venv_python, proof = ROOT / ".venv" / "bin" / "python", ""
+    python = str(venv_python) if venv_python.is_file() else sys.executable if find_spec("mlflow") else ""
     for name in (name for name, saved in manifest["databases"].items() if is_mlflow_store(saved)):
         kind, address = databases[name]
         for model, version, location in query(kind, address, CHAMPIONS_SQL):
             folder, _ = find_place(location, artifacts)
-            fault = "" if not folder or (folder / "MLmodel").is_file() else f"there is no {folder / 'MLmodel'}"
+            fault = "" if not folder or (folder / "MLmodel").is_file() else f"{folder / 'MLmodel'} is missing"
             result = "has its files (not loaded)"
-            # in the stack, the scorer loads it through the server
+            # In the stack, the scorer loads the champion through the server.
             if kind == "sqlite" and not fault and python:
                 fault, result = _explain_load_failure(python, make_sqlite_url(Path(address)), model, version), "loads"
             if fault:
@@ -130,9 +137,9 @@ def _load_champions(manifest: dict[str, Any], databases: dict[str, tuple[str, st
 
 
 def _explain_load_failure(python: str, store: str, model: str, version: str) -> str:
-    """Return why a version does not load, empty if it does."""
+    """Return the reason why a version does not load, or ""."""
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    ended = subprocess.run(
+    result = subprocess.run(
         [python, "-c", LOAD_SCRIPT, store, model, version], cwd=ROOT, env=env, capture_output=True, text=True
     )
-    return (ended.stderr.strip().rpartition("\n")[2] or "no message") if ended.returncode else ""
+    return (result.stderr.strip().rpartition("\n")[2] or "no message") if result.returncode else ""

@@ -1,6 +1,7 @@
 """post: comment on the commit and the pull request of a finished run, from summary.json and GitHub's event.
 
-The destination comes only from the event. The file is not trusted, because any pull request can write it. Requests use GitHub's command line, `gh api`.
+The destination comes only from the event. The file is not trusted, because any pull request can write it.
+Requests use GitHub's command line, `gh api`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_wipe_and_restore(trained: Stack) -> None:
 
     busy = back_up(trained, "restore", "--from", folder, "--replace")
     assert busy.returncode == 1
-    assert "other connections. Stop what uses it first" in busy.stdout
+    assert "Stop server, scorer and pipeline first" in busy.stdout
 
     ended = [name for name in trained.lasting() if name != "postgres"]
     for name in reversed(ended):
