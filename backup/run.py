@@ -5,8 +5,8 @@ standard library (and PostgreSQL's client programs for its databases), because t
 
 Services keep running during a backup, so the order matters: references are copied before the objects they refer to.
 The prediction log comes first, because predictions refer to model versions. Artifacts come last, because they exist
-before a run refers to them. Objects added meanwhile are harmless extras. At the end, each artifact that the copied store
-refers to must be in the backup.
+before a run refers to them. Objects added meanwhile are harmless extras. At the end, each artifact that the copied
+store refers to must be in the backup.
 """
 
 from __future__ import annotations

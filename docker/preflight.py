@@ -66,7 +66,7 @@ def check_ports(values: dict[str, str], profile: str) -> Iterator[str]:
 
 
 def is_port_free(address: str, port: int) -> bool:
-    """Return whether a server could listen on this port."""
+    """Return True if a server could listen on this port."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -79,23 +79,23 @@ def is_port_free(address: str, port: int) -> bool:
 def check_docker() -> Iterator[str]:
     """Yield a message if the Docker engine is not available or Docker Compose is too old."""
     try:
-        ended = subprocess.run(["docker", "compose", "version", "--short"], capture_output=True, text=True)
+        result = subprocess.run(["docker", "compose", "version", "--short"], capture_output=True, text=True)
     except FileNotFoundError:
         yield "docker: not installed. See docs.docker.com/engine/install, or run without containers: make run"
         return
-    numbers = tuple(int(part) for part in ended.stdout.strip().lstrip("v").split("-")[0].split(".") if part.isdigit())
-    if ended.returncode or numbers < OLDEST_COMPOSE:
+    numbers = tuple(int(part) for part in result.stdout.strip().lstrip("v").split("-")[0].split(".") if part.isdigit())
+    if result.returncode or numbers < OLDEST_COMPOSE:
         oldest = ".".join(map(str, OLDEST_COMPOSE))
-        yield f"Docker Compose: too old (found {ended.stdout.strip() or 'none'}, required {oldest}). Update Docker."
+        yield f"Docker Compose: too old (found {result.stdout.strip() or 'none'}, required {oldest}). Update Docker."
     elif subprocess.run(["docker", "info"], capture_output=True).returncode:
         yield "Docker engine: no response. Start it (systemctl start docker) and check that your user may use it."
 
 
 def is_stack_running(folder: Path) -> bool:
-    """Return whether containers of this stack run. They use its ports themselves."""
+    """Return True if containers of this stack are running. They use its ports themselves."""
     command = ["docker", "compose", "-f", str(folder / "compose.yaml"), "ps", "--format", "json"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    return any(json.loads(line).get("State") == "running" for line in ended.stdout.splitlines() if line.startswith("{"))
+    result = subprocess.run(command, capture_output=True, text=True)
+    return any(json.loads(line).get("State") == "running" for line in result.stdout.splitlines() if line.startswith("{"))
 
 
 def check_disk(folder: Path) -> Iterator[str]:
