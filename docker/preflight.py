@@ -95,7 +95,8 @@ def is_stack_running(folder: Path) -> bool:
     """Return True if containers of this stack are running. They use its ports themselves."""
     command = ["docker", "compose", "-f", str(folder / "compose.yaml"), "ps", "--format", "json"]
     result = subprocess.run(command, capture_output=True, text=True)
-    return any(json.loads(line).get("State") == "running" for line in result.stdout.splitlines() if line.startswith("{"))
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    return any(json.loads(line).get("State") == "running" for line in lines)
 
 
 def check_disk(folder: Path) -> Iterator[str]:
