@@ -196,20 +196,20 @@ def changed(saved: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 NEWER: dict[str, Callable[[dict[str, Any]], object]] = {
-    "has format 99, this code reads (1, 2)": lambda one: one.update(format=99),
-    "was made with mlflow 99.0.0, this code has": lambda one: one.update(made_by={"mlflow": "99.0.0"}),
-    "was made with prediction_log_version 99, this code has 2": lambda one: one["databases"]["predictions"].update(
-        versions={"prediction_log_version": "99"}
-    ),
+    "unknown format (found 99, expected one of (1, 2))": lambda one: one.update(format=99),
+    "made with a newer mlflow (found 99.0.0, this code has": lambda one: one.update(made_by={"mlflow": "99.0.0"}),
+    "made with a newer prediction_log_version (found 99, this code has 2)": lambda one: one["databases"][
+        "predictions"
+    ].update(versions={"prediction_log_version": "99"}),
 }
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (cut_off, "is not a finished backup: it has no manifest.json, which is written last"),
-        (damaged, "is damaged: its sha256 differs"),
-        (lost, "is missing from the backup"),
+        (cut_off, "not a finished backup (manifest.json is missing)"),
+        (damaged, "damaged (its sha256 differs)"),
+        (lost, "result.json: missing"),
         *((partial(changed, change=change), message) for message, change in NEWER.items()),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_database_in_use_is_not_pulled_from_under_its_users(files_only: Place)
     saved = files_only.save()
     with closing(sqlite3.connect(files_only.tracking)) as connection:
         connection.execute("SELECT count(*) FROM runs").fetchone()
-        assert "is in use by process" in restored_in_vain(files_only, saved)
+        assert ": in use by process" in restored_in_vain(files_only, saved)
 
 
 def test_a_backup_that_fails_leaves_nothing_behind(files_only: Place) -> None:

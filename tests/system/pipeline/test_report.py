@@ -219,8 +219,8 @@ def test_the_report_is_made_anew_from_the_tracking_server_alone(
 
 
 def without_moment(markdown: str) -> str:
-    # what the registry says changes: the first champion gives way
-    return re.sub(r"Made .*|\(now .*\)", "", markdown)
+    # The aliases in the registry change: the second version replaces the first champion.
+    return re.sub(r"Created .*|\(now .*\)", "", markdown)
 
 
 def test_a_base_run_stands_beside(place: Experiment, first: PipelineResult, second: PipelineResult) -> None:

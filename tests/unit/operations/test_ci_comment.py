@@ -20,7 +20,7 @@ from pipeline.report.schemas import Estimate, Evaluation
 from pipeline.report.sections.metrics import make_metrics_section
 from stepkit.model.metric_table import METRICS
 from stepkit.settings.evaluate import Metric
-from tests.support.reports import COMMIT, make_result, make_page, make_run
+from tests.support.reports import COMMIT, make_page, make_result, make_run
 from tests.support.small_data import CLIENTS, make_clients
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comment.md"
