@@ -61,13 +61,17 @@ def restore(databases: dict[str, tuple[str, str]], artifacts: Path, source: Path
             f"{error}. Replaced permanently: {', '.join(replaced) or 'nothing'}. Old files: "
             f"{', '.join(map(str, old)) or 'none'}. Fix the cause, then retry."
         ) from error
+    return _describe_restore(manifest, proof)
+
+
+def _describe_restore(manifest: dict[str, Any], proof: str) -> str:
+    """Return the summary of a restore. Raise BackupIncomplete with it if the backup lacks artifacts."""
     number = len(manifest["files"]) - len(manifest["databases"])
     restored = f"{', '.join(manifest['databases'])} and {pluralize(number, 'artifact')}"
     summary = f"restored {restored}, as of {manifest['made']}{proof}"
     if missing := manifest.get("missing"):
-        raise BackupIncomplete(
-            f"{summary}. Missing from the backup: {pluralize(len(missing), 'file')}, the first: {missing[0]}"
-        )
+        lacking = pluralize(len(missing), "file")
+        raise BackupIncomplete(f"{summary}. Missing from the backup: {lacking}, the first: {missing[0]}")
     return summary
 
 

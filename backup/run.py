@@ -112,9 +112,8 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
         shutil.rmtree(partial, ignore_errors=True)
         raise
     absent = [f"\nnot saved: {name}: no file {databases[name][1]}" for name in databases if name not in saved]
-    stores = [
-        f"{name} ({pluralize(entry['runs'], 'run')})" if "runs" in entry else name for name, entry in saved.items()
-    ]
+    runs = {name: f" ({pluralize(entry['runs'], 'run')})" for name, entry in saved.items() if "runs" in entry}
+    stores = [name + runs.get(name, "") for name in saved]
     summary = f"{target}: {', '.join(stores)}, {pluralize(len(files) - len(saved), 'artifact')}{''.join(absent)}"
     if missing:
         more = f" and {len(missing) - MOST_LISTED:,} more" if len(missing) > MOST_LISTED else ""

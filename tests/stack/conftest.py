@@ -1,4 +1,4 @@
-"""One stack for all tests of this folder: to start it takes longer than everything that is asked of it."""
+"""One stack for all tests of this folder, because its start takes longer than the tests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.stack.stack import Stack, stack
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Stack]:
-    """The core of the stack (PostgreSQL, MLflow with accounts, scorer), started in the order of the compose file."""
-    # not below pytest's own folder, which no other account may enter
+    """Return the running core of the stack: PostgreSQL, MLflow with accounts, and the scorer."""
+    # Other accounts cannot enter the temporary folder of pytest.
     folder = Path(tempfile.mkdtemp(prefix="stack-", dir=os.environ.get("STACK_FOLDER")))
     folder.chmod(0o755)
     with stack(folder) as started:
@@ -26,8 +26,8 @@ def running() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def trained(running: Stack) -> Stack:
-    """The same, after one pipeline on the bundled sample."""
+    """Return the running stack after one pipeline run on the bundled sample."""
     service = running.services["pipeline"]
-    ended = running.run("pipeline", service.command, timeout=900)
-    assert ended.returncode == 0, ended.stdout[-3000:]
+    result = running.run("pipeline", service.command, timeout=900)
+    assert result.returncode == 0, result.stdout[-3000:]
     return running

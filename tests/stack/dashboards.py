@@ -1,4 +1,4 @@
-"""The dashboards' panels, and what Grafana makes of the macros in their queries before it asks."""
+"""Panels of the Grafana dashboards, and their queries with expanded macros."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERVALS = {"1h": 3600}
 
 @dataclass(frozen=True)
 class Query:
-    """One query of one panel; `source` is the uid of its data source."""
+    """Query of a panel; `source` is the uid of its data source."""
 
     dashboard: str
     panel: str
@@ -33,9 +33,9 @@ def dashboards() -> dict[str, dict[str, Any]]:
 
 
 def queries() -> Iterator[Query]:
-    """Every query of every panel, with the dashboard's variables at their defaults."""
+    """Yield all queries of all panels, with the default values of the dashboard's variables."""
     for name, dashboard in dashboards().items():
-        values = {one["name"]: one["current"]["value"] for one in dashboard["templating"]["list"]}
+        values = {variable["name"]: variable["current"]["value"] for variable in dashboard["templating"]["list"]}
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
                 text = target.get("expr") or target["rawSql"]
@@ -47,11 +47,11 @@ def queries() -> Iterator[Query]:
 def expanded(statement: str, start: int, end: int) -> str:
     """Replace the macros of Grafana's PostgreSQL data source for a range of time, in seconds since 1970.
 
-    As its documentation has them: $__timeFilter, $__timeGroup, $__unixEpochFrom, $__unixEpochTo.
+    Supported macros: $__timeFilter, $__timeGroup, $__unixEpochFrom, $__unixEpochTo.
     """
     statement = re.sub(
         r"\$__timeGroup\(([^,]+),\s*'(\w+)'\)",
-        lambda found: f"floor(extract(epoch from {found[1]})/{INTERVALS[found[2]]})*{INTERVALS[found[2]]}",
+        lambda match: f"floor(extract(epoch from {match[1]})/{INTERVALS[match[2]]})*{INTERVALS[match[2]]}",
         statement,
     )
     between = rf"\1 BETWEEN to_timestamp({start}) AND to_timestamp({end})"

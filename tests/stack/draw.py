@@ -1,4 +1,4 @@
-"""Draw a dashboard from what its queries answer: not Grafana's picture, but its panels, places, titles and data."""
+"""Drawing of a dashboard from the results of its queries, with the panels, titles and data of Grafana."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Series = dict[str, list[tuple[datetime, float]]]
 
 
 def draw(stack: Stack, name: str, target: Path, seconds: int) -> None:
-    """Write a picture of a dashboard over the last `seconds`."""
+    """Write a picture of a dashboard with the data of the last `seconds`."""
     dashboard = dashboards()[name]
-    values = {one["name"]: one["current"]["value"] for one in dashboard["templating"]["list"]}
+    values = {variable["name"]: variable["current"]["value"] for variable in dashboard["templating"]["list"]}
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     figure = Figure((24 * INCHES_A_CELL[0], rows * INCHES_A_CELL[1]))
     figure.suptitle(f"{dashboard['title']}: {dashboard['description']}", y=0.995)
@@ -58,18 +58,18 @@ def _fill(axes: Axes, stack: Stack, panel: dict[str, Any], values: dict[str, str
         _write_last(axes, series, named=panel["options"]["textMode"] == "name")
     else:
         _plot(axes, series)
-        # an hour's point stands at the beginning of the hour
+        # The point of an hour is at its beginning.
         begin = min([end - seconds, *(int(points[0][0].timestamp()) for points in series.values() if points)])
         axes.set_xlim(_day(begin - 30), _day(end + 30))
 
 
 def _from_prometheus(stack: Stack, target: dict[str, Any], start: int, end: int) -> Series:
-    asked = {"query": target["expr"], "start": start, "end": end, "step": max(5, (end - start) // 200)}
-    found = stack.get(f"{PROMETHEUS}/api/v1/query_range", params=asked).json()["data"]["result"]
+    parameters = {"query": target["expr"], "start": start, "end": end, "step": max(5, (end - start) // 200)}
+    results = stack.get(f"{PROMETHEUS}/api/v1/query_range", params=parameters).json()["data"]["result"]
     return {
-        _legend(target["legendFormat"], one["metric"]): [(datetime.fromtimestamp(at, UTC), float(value))
-                                                         for at, value in one["values"] if value != "NaN"]
-        for one in found
+        _legend(target["legendFormat"], result["metric"]): [(datetime.fromtimestamp(at, UTC), float(value))
+                                                         for at, value in result["values"] if value != "NaN"]
+        for result in results
     }  # fmt: skip
 
 
@@ -81,12 +81,12 @@ def _legend(text: str, labels: dict[str, str]) -> str:
 
 def _from_postgres(stack: Stack, database: str, statement: str) -> list[dict[str, str]]:
     command = ["psql", "-X", "--csv", "-c", statement, f"postgresql://grafana@postgres/{database}"]
-    said = stack.run("postgres", command, PGPASSWORD=stack.secrets["GRAFANA_DB_PASSWORD"]).stdout
-    return list(csv.DictReader(io.StringIO(said)))
+    output = stack.run("postgres", command, PGPASSWORD=stack.secrets["GRAFANA_DB_PASSWORD"]).stdout
+    return list(csv.DictReader(io.StringIO(output)))
 
 
 def _as_series(table: list[dict[str, str]]) -> Series:
-    """Rows of `time`, and either `metric` and `value` or a column for each series."""
+    """Return series from rows with `time`, and either `metric` and `value` or a column per series."""
     series: Series = defaultdict(list)
     for row in table:
         at = _moment(row.pop("time"))

@@ -1,4 +1,4 @@
-"""What `make stack-test` needs of a machine: one line for each thing that is missing, with what brings it."""
+"""Check of this machine before `make stack-test`: one line for each missing program, with the command that installs it."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "chroot", "ip")
 PACKAGES = {"initdb": "postgresql", "psql": "postgresql", "prometheus": "prometheus", "wget": "wget"}
-"""Programs that services and their health checks call, and the package of Debian and Ubuntu that has each."""
+"""Programs of the services and their health checks, with their Debian and Ubuntu packages."""
 
 STAMPS = (".venv/drift.stamp", ".venv-airflow/stamp")
 
 
-def missing() -> Iterator[str]:
-    yield from _missing_rights()
+def find_problems() -> Iterator[str]:
+    yield from _find_missing_rights()
     if ROOT.is_relative_to("/tmp"):
-        yield f"services have a /tmp of their own, which hides {ROOT} from them. Clone the repository elsewhere"
+        yield f"{ROOT}: hidden from the services, which have their own /tmp. Clone the repository outside of /tmp"
     for program, package in PACKAGES.items():
-        if not _found(program):
-            yield f"'{program}' is not on this machine. Debian, Ubuntu: apt-get install {package}"
+        if not _is_installed(program):
+            yield f"{program}: not installed. Debian, Ubuntu: apt-get install {package}"
     for stamp in STAMPS:
         if not (ROOT / stamp).is_file():
-            yield f"an environment is not made yet. Type: make {stamp}"
+            yield f"{stamp}: environment missing. Run: make {stamp}"
 
 
-def _missing_rights() -> Iterator[str]:
+def _find_missing_rights() -> Iterator[str]:
     tools = [tool for tool in TOOLS if not shutil.which(tool)]
     if tools:
-        yield f"Linux is needed, with {', '.join(tools)}"
+        yield f"{', '.join(tools)}: not installed. The tests need Linux with these tools"
     elif os.geteuid() != 0:
-        yield "the services run under accounts of their own, and only root may start them. Type: sudo make stack-test"
+        yield "current user: not root, but services run under different accounts. Run: sudo make stack-test"
     else:
-        tried = subprocess.run(
+        result = subprocess.run(
             ["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, text=True
         )
-        if tried.returncode:
-            yield f"this machine lets nobody make namespaces: {tried.stderr.strip()}"
+        if result.returncode:
+            yield f"unshare: this machine does not allow new namespaces: {result.stderr.strip()}"
 
 
-def _found(program: str) -> bool:
+def _is_installed(program: str) -> bool:
     return bool(shutil.which(program)) or any(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
 
 
 def main() -> None:
-    if problems := [*missing()]:
+    if problems := [*find_problems()]:
         sys.exit("\n".join(f"stack-test cannot run here: {problem}" for problem in problems))
 
 

@@ -1,4 +1,4 @@
-"""The stack without a container engine: every service's own command line, started in the order of the compose file."""
+"""Stack without a container engine: each service as a process, started in the order of the compose file."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ POSTGRES_ACCOUNT = "postgres"
 
 
 def filled_env(folder: Path, **values: str) -> Path:
-    """Make an environment file as `make secrets` does, and set some of its values."""
-    made = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
+    """Write an environment file like `make secrets`, with some values replaced, and return its path."""
+    module = runpy.run_path(str(ROOT / "docker" / "make_env.py"))
     shutil.copy(ROOT / "docker" / ".env.example", folder)
-    made["main"](folder)
+    module["main"](folder)
     path = folder / ".env"
     path.write_text(path.read_text() + "".join(f"{name}={value}\n" for name, value in values.items()))
     return path
 
 
 def secrets_of(env_file: Path) -> dict[str, str]:
-    """The values of an environment file by their names."""
-    values: dict[str, str] = runpy.run_path(str(ROOT / "docker" / "make_env.py"))["parse_assignments"](env_file.read_text())
+    """Return the values of an environment file by name."""
+    parse_assignments = runpy.run_path(str(ROOT / "docker" / "make_env.py"))["parse_assignments"]
+    values: dict[str, str] = parse_assignments(env_file.read_text())
     return values
 
 
 class Stack:
-    """Services of docker/compose.yaml as processes: started, asked for their health, looked at and ended."""
+    """Services of docker/compose.yaml as processes."""
 
     def __init__(self, folder: Path, **values: str) -> None:
         self.folder = folder
@@ -54,16 +55,16 @@ class Stack:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def up(self, *names: str) -> None:
-        """Start services and what they depend on, each when those before it are healthy or done."""
+        """Start services after their dependencies. Each waits until those are healthy or finished."""
         for name in names:
             self._up(name)
 
     def _up(self, name: str) -> None:
         if name in self.running:
             return
-        for other, rule in self.services[name].definition.get("depends_on", {}).items():
-            self._up(other)
-            self._wait(other, rule["condition"])
+        for dependency, rule in self.services[name].definition.get("depends_on", {}).items():
+            self._up(dependency)
+            self._wait(dependency, rule["condition"])
         self.start(name)
 
     def start(self, name: str) -> None:
@@ -86,7 +87,7 @@ class Stack:
             self.wait_healthy(name)
 
     def wait_healthy(self, name: str) -> None:
-        """Ask the service's own health check until it says yes."""
+        """Repeat the health check of a service until it succeeds."""
         end = time.monotonic() + SECONDS_TO_HEALTH
         while not self.healthy(name):
             assert self.running[name].poll() is None, f"{name} ended: {self.said(name)[-3000:]}"
@@ -100,22 +101,22 @@ class Stack:
         return self.run(name, command).returncode == 0
 
     def run(self, name: str, command: list[str], timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end as `docker compose run` would: in the service's place, under its account."""
+        """Run a command like `docker compose run`, in the sandbox and under the account of a service."""
         with tempfile.TemporaryFile() as output:
             process = self.sandbox.start(self.services[name], command, output, **env)
             try:
                 process.wait(timeout)
             finally:
-                ended(process)
+                stop_process(process)
             output.seek(0)
             return subprocess.CompletedProcess(command, process.returncode, output.read().decode(errors="replace"))
 
     def stop(self, name: str) -> int:
-        """End a service as an engine does, by SIGTERM, and return its exit status."""
-        return ended(self.running.pop(name), psutil.Process.terminate)
+        """Stop a service with SIGTERM, as an engine does, and return its exit status."""
+        return stop_process(self.running.pop(name), psutil.Process.terminate)
 
     def lasting(self) -> list[str]:
-        """The services that run now, in the order in which they were started; not those that have done their work."""
+        """Return the running services in the order of their start."""
         return [name for name, process in self.running.items() if process.poll() is None]
 
     def log(self, name: str) -> Path:
@@ -128,7 +129,7 @@ class Stack:
         return self.ask("GET", url, **options)
 
     def ask(self, method: str, url: str, **options: Any) -> requests.Response:
-        """Send a request from within the network of the stack."""
+        """Send a request from inside the network of the stack."""
         with self.inside():
             return requests.request(method, url, timeout=60, **options)
 
@@ -138,7 +139,7 @@ class Stack:
             yield
 
     def _prepare_postgres(self, service: Service) -> None:
-        """Do what the entry point of PostgreSQL's image does with a new data folder, and let its script do its part."""
+        """Initialize a new data folder like the entry point of PostgreSQL's image, and run its script."""
         self._as_postgres(service, ["mkdir", "-p", f"{DATA}"], "root")
         self._as_postgres(service, ["chown", POSTGRES_ACCOUNT, DATA], "root")
         if self._as_postgres(service, ["test", "-e", f"{DATA}/PG_VERSION"], check=False).returncode == 0:
@@ -157,18 +158,18 @@ class Stack:
     ) -> subprocess.CompletedProcess[bytes]:
         with self.log("postgres").open("ab") as output:
             process = self.sandbox.start_as(service, user, command, output)
-        ended: subprocess.CompletedProcess[bytes] = subprocess.CompletedProcess(command, process.wait(120))
-        assert not check or ended.returncode == 0, self.said("postgres")
-        return ended
+        result: subprocess.CompletedProcess[bytes] = subprocess.CompletedProcess(command, process.wait(120))
+        assert not check or result.returncode == 0, self.said("postgres")
+        return result
 
 
 def _server() -> list[str]:
-    """PostgreSQL's image listens on every address; a server of a distribution does not unless it is told to."""
+    """Return the command of the server. It listens on all addresses, as in PostgreSQL's image."""
     return [find_postgres_binary("postgres"), "-D", DATA, "-c", "listen_addresses=*", "-F"]
 
 
-def ended(process: subprocess.Popen[bytes], by: Callable[[psutil.Process], None] = psutil.Process.kill) -> int:
-    """End what the sandbox started. This machine sees nsenter, which waits for it and returns its status."""
+def stop_process(process: subprocess.Popen[bytes], by: Callable[[psutil.Process], None] = psutil.Process.kill) -> int:
+    """Stop a process of the sandbox. Its parent nsenter, which is visible here, returns its exit status."""
     if process.poll() is None:
         for service in psutil.Process(process.pid).children():
             by(service)
@@ -177,8 +178,8 @@ def ended(process: subprocess.Popen[bytes], by: Callable[[psutil.Process], None]
 
 @contextmanager
 def stack(folder: Path, **values: str) -> Iterator[Stack]:
-    made = Stack(folder, **values)
+    running = Stack(folder, **values)
     try:
-        yield made
+        yield running
     finally:
-        made.sandbox.end()
+        running.sandbox.end()

@@ -196,9 +196,11 @@ def changed(saved: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 NEWER: dict[str, Callable[[dict[str, Any]], object]] = {
-    "unknown format (found 99, expected one of (1, 2))": lambda one: one.update(format=99),
-    "made with a newer mlflow (found 99.0.0, this code has": lambda one: one.update(made_by={"mlflow": "99.0.0"}),
-    "made with a newer prediction_log_version (found 99, this code has 2)": lambda one: one["databases"][
+    "unknown format (found 99, expected one of (1, 2))": lambda manifest: manifest.update(format=99),
+    "made with a newer mlflow (found 99.0.0, this code has": lambda manifest: manifest.update(
+        made_by={"mlflow": "99.0.0"}
+    ),
+    "made with a newer prediction_log_version (found 99, this code has 2)": lambda manifest: manifest["databases"][
         "predictions"
     ].update(versions={"prediction_log_version": "99"}),
 }
