@@ -1,4 +1,4 @@
-"""Check of this machine before `make stack-test`: one line for each missing program, with the command that installs it."""
+"""Check of this machine before `make stack-test`: one line for each missing program, with its package."""
 
 from __future__ import annotations
 

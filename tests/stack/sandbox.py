@@ -1,9 +1,8 @@
-"""What a container engine gives a process, made of Linux' own means: names, a network, read-only files, an account.
+"""Sandbox that replaces a container engine with Linux namespaces.
 
-One network for all services, in which each of them is found under its name, and nothing else is; a root file system on
-which nothing that is written reaches this machine; for each service its volumes, an account without rights, and no
-environment but its own. Everything ends with the object: the processes live in a PID namespace, which ends with its
-first.
+All services share one network, where they reach only each other, by name. Writes to their root file system do not
+reach this machine. Each service has its volumes, an account without rights, and only its own environment. All processes
+are in one PID namespace, which ends with the sandbox.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ import psutil
 import pytest
 
 from stepkit.paths import ROOT
-from tests.stack.needs import missing
+from tests.stack.needs import find_problems
 from tests.stack.services import Service
 from tests.support.servers import wait_until
 
 NO_RIGHTS = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 PLACES = {"/opt/venv": ROOT / ".venv", "/opt/airflow": ROOT / ".venv-airflow", "/srv/project": ROOT}
-"""Where the images have what `make` and the repository hold here."""
+"""Folders of the images, with the folders of this machine that replace them."""
 
 SMALL = "mlflow-artifacts"
-"""The volume that is a disk of its own, so small that a test can fill it."""
+"""Volume on its own small disk, which a test can fill."""
 
 FIRST = """
 set -eu
@@ -49,12 +48,12 @@ ip link set lo up
 touch {ready}
 cat > /dev/null
 """
-"""The first process: makes what the services share, and ends, with all of them, when its standard input does."""
+"""First process. It creates the shared parts. When its standard input ends, it ends with all services."""
 
 
-def expect_possible() -> None:
-    """Skip the test, saying why, where the stack cannot run; `make stack-test` says so before it begins."""
-    if problems := [*missing()]:
+def skip_if_impossible() -> None:
+    """Skip the test with the reason if the stack cannot run here. `make stack-test` checks the same first."""
+    if problems := [*find_problems()]:
         pytest.skip("; ".join(problems))
 
 
@@ -63,10 +62,10 @@ root={root}"""
 
 
 class Sandbox:
-    """The shared part, and the services that were started in it."""
+    """Shared network and files, and the services started in them."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
-        expect_possible()
+        skip_if_impossible()
         self.folder = folder
         self.work = folder / "machine"
         self.work.mkdir()
@@ -95,7 +94,7 @@ class Sandbox:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, service: Service, command: list[str], output: IO[bytes], **more: str) -> subprocess.Popen[bytes]:
-        """Start a command as a container of this service would: its account, files, environment and name."""
+        """Start a command like a container of this service: with its account, files, environment and host name."""
         return self.start_as(service, service.image.user, command, output, **more)
 
     def start_as(
@@ -126,11 +125,11 @@ class Sandbox:
         )  # fmt: skip
 
     def volume(self, name: str) -> Path:
-        """Where a named volume lies, as seen from this machine."""
+        """Return the path of a named volume on this machine."""
         return Path(f"/proc/{self.pid}/root{self.work}/volumes/{name}")
 
     def _mounts(self, service: Service) -> Iterator[str]:
-        """The shell lines that lay out the files of a service; the last makes the rest read-only."""
+        """Yield shell lines that mount the files of a service. The last ones make the root read-only."""
         root = self.work / "root"
         for entry in service.definition.get("tmpfs", []):
             place = entry.partition(":")[0]
@@ -148,17 +147,17 @@ class Sandbox:
             return
         source = self.work / "volumes" / volume["source"]
         owner = user.partition(":")[0]
-        # one at a time: the first health check begins while the service itself does
+        # Locked, because the first health check can start at the same time as the service.
         make = f"[ -d {source} ] || {{ mkdir {source} && chown {owner} {source}; }}"
         yield f"flock {source.parent} sh -c {shlex.quote(make)}; {_bound(str(source), target)}"
 
 
 def _laid_over(work: Path, place: str, source: Path) -> str:
-    """Show a folder of this machine at its place in the images, such that nothing that is written there reaches it."""
-    own = f"{work}/over{place.replace('/', '-')}"
-    layers = f"lowerdir={source},upperdir={own}/upper,workdir={own}/scratch"
+    """Return shell lines that mount a folder of this machine in the root, with writes to a separate layer."""
+    layer = f"{work}/over{place.replace('/', '-')}"
+    layers = f"lowerdir={source},upperdir={layer}/upper,workdir={layer}/scratch"
     target = f"{work}/root{place}"
-    return f"mkdir -p {own}/upper {own}/scratch {target}; mount -t overlay overlay -o {layers} {target}"
+    return f"mkdir -p {layer}/upper {layer}/scratch {target}; mount -t overlay overlay -o {layers} {target}"
 
 
 def _assigned(environment: dict[str, str]) -> list[str]:
@@ -172,7 +171,7 @@ def _bound(source: str, target: str, file: bool = False, read_only: bool = False
 
 
 def _at(place: str) -> str:
-    """Shell words for a path of the service as seen from outside, symbolic links resolved as the service would."""
+    """Return a shell expression for a path of the service from outside, with symbolic links resolved inside."""
     return f"$root$(chroot $root realpath -m {shlex.quote(place)})"
 
 
@@ -183,21 +182,21 @@ def _group_of(account: str) -> str:
 
 
 def _closed() -> list[str]:
-    """Folders on the way to this Python and this repository that other accounts may not enter."""
-    ways = [*Path(sys.base_prefix).resolve().parents, *ROOT.parents]
-    return sorted({str(way) for way in ways if not way.stat().st_mode & 0o001}) or ["/"]
+    """Return the parent folders of this Python and this repository that other accounts may not enter."""
+    parents = [*Path(sys.base_prefix).resolve().parents, *ROOT.parents]
+    return sorted({str(parent) for parent in parents if not parent.stat().st_mode & 0o001}) or ["/"]
 
 
 @contextmanager
 def network_of(pid: int) -> Iterator[None]:
-    """Let this thread reach the network of another process: what it opens meanwhile is there."""
+    """Move this thread into the network of another process. Sockets opened meanwhile belong to it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with Path("/proc/thread-self/ns/net").open() as own, Path(f"/proc/{pid}/ns/net").open() as other:
-        _enter(libc, other.fileno())
+    with Path("/proc/thread-self/ns/net").open() as current, Path(f"/proc/{pid}/ns/net").open() as target:
+        _enter(libc, target.fileno())
         try:
             yield
         finally:
-            _enter(libc, own.fileno())
+            _enter(libc, current.fileno())
 
 
 def _enter(libc: ctypes.CDLL, namespace: int) -> None:

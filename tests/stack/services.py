@@ -1,4 +1,4 @@
-"""Services of docker/compose.yaml as Docker Compose reads them, with the settings of their images (docker/Dockerfile)."""
+"""Services of docker/compose.yaml as Docker Compose reads them, with the settings of their images."""
 
 from __future__ import annotations
 

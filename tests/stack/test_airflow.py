@@ -1,4 +1,4 @@
-"""Airflow's four parts on PostgreSQL, by the command lines of the compose file, and a window of drift through them."""
+"""Airflow's four parts on PostgreSQL, with the commands of the compose file, and a drift window through them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def airflow(trained: Stack) -> Stack:
 
 def token(stack: Stack) -> dict[str, str]:
     login = {"username": "admin", "password": stack.secrets["AIRFLOW_ADMIN_PASSWORD"]}
-    answer = stack.ask("POST", f"{AIRFLOW}/auth/token", json=login)
-    assert answer.status_code == 201, answer.text
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    response = stack.ask("POST", f"{AIRFLOW}/auth/token", json=login)
+    assert response.status_code == 201, response.text
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
 
 def test_only_the_password_of_the_environment_file_opens_airflow(airflow: Stack) -> None:
@@ -48,27 +48,27 @@ def test_its_tables_are_in_postgresql(airflow: Stack) -> None:
 
 
 def test_the_dags_are_loaded_without_an_error(airflow: Stack) -> None:
-    asked = f"{AIRFLOW}/api/v2/dags"
+    url = f"{AIRFLOW}/api/v2/dags"
     wait_until(
-        lambda: {one["dag_id"] for one in airflow.get(asked, headers=token(airflow)).json()["dags"]} == DAGS, "DAGs"
+        lambda: {dag["dag_id"] for dag in airflow.get(url, headers=token(airflow)).json()["dags"]} == DAGS, "DAGs"
     )
     assert airflow.get(f"{AIRFLOW}/api/v2/importErrors", headers=token(airflow)).json()["import_errors"] == []
 
 
 def run_dag(stack: Stack, name: str, conf: Mapping[str, object]) -> dict[str, str]:
     """Trigger a DAG, wait for its end, and return the state of each task."""
-    asked = f"{AIRFLOW}/api/v2/dags/{name}/dagRuns"
-    made = stack.ask("POST", asked, json={"logical_date": None, "conf": conf}, headers=token(stack))
-    assert made.status_code == 200, made.text
-    run = f"{asked}/{made.json()['dag_run_id']}"
+    url = f"{AIRFLOW}/api/v2/dags/{name}/dagRuns"
+    response = stack.ask("POST", url, json={"logical_date": None, "conf": conf}, headers=token(stack))
+    assert response.status_code == 200, response.text
+    run = f"{url}/{response.json()['dag_run_id']}"
     ends = ("success", "failed")
     wait_until(lambda: stack.get(run, headers=token(stack)).json()["state"] in ends, f"{name} ends", 900)
     tasks = stack.get(f"{run}/taskInstances", headers=token(stack)).json()["task_instances"]
-    return {one["task_id"]: one["state"] for one in tasks}
+    return {task["task_id"]: task["state"] for task in tasks}
 
 
 def test_a_window_of_drift_goes_through_the_stack(airflow: Stack) -> None:
-    """The scheduler starts the DAG, its task runs the drift step as an account of MLflow, on the log in PostgreSQL."""
+    """The scheduler starts the DAG. Its task runs the drift step with an MLflow account, on the log in PostgreSQL."""
     score(airflow, 400)
     states = run_dag(airflow, "drift_monitoring", {"rows": 400})
     assert (states["report"], states["alert"]) == ("success", "success"), f"{states}{airflow.said('airflow-scheduler')}"
@@ -79,7 +79,7 @@ def test_a_window_of_drift_goes_through_the_stack(airflow: Stack) -> None:
 
 
 def test_a_retraining_goes_through_the_stack(airflow: Stack) -> None:
-    """On a table of its own; the version that comes of it knows why it was trained."""
+    """Uses a separate table. The new version records the reason for the training."""
     few_trees = "random_forest_pipeline.random_forest.n_estimators=10"
     conf = {"file_url": "data/sample.csv.gz", "options": few_trees, "reason": "a test of the stack"}
     states = run_dag(airflow, "retraining", conf)

@@ -1,4 +1,4 @@
-"""The stack's stores are saved while they are written to, wiped, and put back to the last row and byte."""
+"""Stores of the stack are saved during writes, deleted, and restored without any loss."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_wipe_and_restore(trained: Stack) -> None:
     assert busy.returncode == 1
     assert "Stop server, scorer and pipeline first" in busy.stdout
 
-    ended = [name for name in trained.lasting() if name != "postgres"]
-    for name in reversed(ended):
+    stopped = [name for name in trained.lasting() if name != "postgres"]
+    for name in reversed(stopped):
         trained.stop(name)
     for name in TABLES:
         ask_database(trained, name, "postgres", "DROP SCHEMA public CASCADE")
@@ -56,8 +56,8 @@ def test_wipe_and_restore(trained: Stack) -> None:
     assert digests(trained.sandbox.volume("mlflow-artifacts")) == files
     assert int(ask_database(trained, "mlflow", "grafana", "SELECT count(*) FROM runs")) > 0
 
-    trained.up(*ended)
-    for name in ended:
+    trained.up(*stopped)
+    for name in stopped:
         trained.wait_healthy(name)
     assert len(score_when_ready(trained)) == 3
 

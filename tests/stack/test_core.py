@@ -1,4 +1,4 @@
-"""The core of the stack, by the command lines and the environment of docker/compose.yaml."""
+"""Core of the stack, with the commands and environments of docker/compose.yaml."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def rows(count: int, seed: int = 5) -> dict[str, object]:
 
 
 def score(stack: Stack, count: int = 5) -> list[dict[str, float]]:
-    answer = stack.ask("POST", f"{SCORER}/invocations", json=rows(count), headers=key(stack))
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, float]] = answer.json()["predictions"]
-    return found
+    response = stack.ask("POST", f"{SCORER}/invocations", json=rows(count), headers=key(stack))
+    assert response.status_code == 200, response.text
+    predictions: list[dict[str, float]] = response.json()["predictions"]
+    return predictions
 
 
 def ask_database(stack: Stack, database: str, role: str, statement: str) -> str:
-    """Ask PostgreSQL over the stack's network as one of its roles, with the password of that role."""
+    """Return the output of an SQL statement, run as a role of PostgreSQL with its password."""
     name = {"postgres": "POSTGRES_PASSWORD"}.get(role, f"{role.upper()}_DB_PASSWORD")
     command = [
         "psql",
@@ -56,8 +56,8 @@ def ask_database(stack: Stack, database: str, role: str, statement: str) -> str:
         statement,
         f"postgresql://{role}@postgres/{database}",
     ]
-    ended = stack.run("postgres", command, PGPASSWORD=stack.secrets[name])
-    return ended.stdout.strip() if ended.returncode == 0 else f"refused: {ended.stdout.strip()}"
+    result = stack.run("postgres", command, PGPASSWORD=stack.secrets[name])
+    return result.stdout.strip() if result.returncode == 0 else f"refused: {result.stdout.strip()}"
 
 
 def test_mlflow_lets_nobody_in_without_an_account(running: Stack) -> None:
@@ -68,41 +68,41 @@ def test_mlflow_lets_nobody_in_without_an_account(running: Stack) -> None:
 
 @pytest.mark.parametrize(("host", "status"), [("mlflow:7755", 200), ("localhost:9999", 200), ("evil.example", 403)])
 def test_mlflow_answers_only_to_names_it_knows(running: Stack, host: str, status: int) -> None:
-    answer = running.get(f"{SEARCH}?max_results=1", auth=account(running, "admin"), headers={"Host": host})
-    assert answer.status_code == status
+    response = running.get(f"{SEARCH}?max_results=1", auth=account(running, "admin"), headers={"Host": host})
+    assert response.status_code == status
 
 
 def test_the_scorers_account_may_read_and_not_write(running: Stack) -> None:
-    made = f"{MLFLOW}/api/2.0/mlflow/runs/create"
+    url = f"{MLFLOW}/api/2.0/mlflow/runs/create"
     body = {"experiment_id": "0"}
-    assert running.ask("POST", made, json=body, auth=account(running, "scorer")).status_code == 403
-    assert running.ask("POST", made, json=body, auth=account(running, "pipeline")).status_code == 200
+    assert running.ask("POST", url, json=body, auth=account(running, "scorer")).status_code == 403
+    assert running.ask("POST", url, json=body, auth=account(running, "pipeline")).status_code == 200
 
 
 def test_a_wrong_password_is_told_in_one_line(running: Stack) -> None:
-    ended = running.run("pipeline", ["python", "main.py"], MLFLOW_TRACKING_PASSWORD="guessed")
-    assert ended.returncode != 0
-    assert "TrackingRefused: the tracking server http://mlflow:7755 refuses the account 'pipeline'" in ended.stdout
-    assert "Traceback" not in ended.stdout
+    result = running.run("pipeline", ["python", "main.py"], MLFLOW_TRACKING_PASSWORD="guessed")
+    assert result.returncode != 0
+    assert "TrackingRefused: the tracking server http://mlflow:7755 refuses the account 'pipeline'" in result.stdout
+    assert "Traceback" not in result.stdout
 
 
 def test_services_own_nothing_but_their_volumes(running: Stack) -> None:
-    tried = "touch /srv/project/x || touch /etc/x || touch /opt/venv/x || { id -u; touch /tmp/x && echo fine; }"
-    assert running.run("mlflow", ["sh", "-c", tried]).stdout.split()[-2:] == ["10001", "fine"]
+    script = "touch /srv/project/x || touch /etc/x || touch /opt/venv/x || { id -u; touch /tmp/x && echo fine; }"
+    assert running.run("mlflow", ["sh", "-c", script]).stdout.split()[-2:] == ["10001", "fine"]
 
 
 def test_a_pipeline_runs_and_the_scorer_takes_its_champion(trained: Stack) -> None:
     wait_until(lambda: trained.get(f"{SCORER}/health").status_code == 200, "the scorer has a model")
     assert trained.ask("POST", f"{SCORER}/invocations", json=rows(1)).status_code == 401
-    answers = pd.DataFrame(score(trained, 20))
-    assert answers["probability"].between(0, 1).all()
+    predictions = pd.DataFrame(score(trained, 20))
+    assert predictions["probability"].between(0, 1).all()
     recorded = ask_database(trained, "predictions", "predictions", "SELECT count(*) FROM predictions WHERE NOT shadow")
     assert int(recorded) >= 20
 
 
 def test_artifacts_go_through_the_server(trained: Stack) -> None:
-    found = ask_database(trained, "mlflow", "mlflow", "SELECT DISTINCT split_part(artifact_uri, ':', 1) FROM runs")
-    assert found == "mlflow-artifacts"
+    scheme = ask_database(trained, "mlflow", "mlflow", "SELECT DISTINCT split_part(artifact_uri, ':', 1) FROM runs")
+    assert scheme == "mlflow-artifacts"
     assert any(trained.sandbox.volume("mlflow-artifacts").rglob("model.skops"))
 
 
@@ -119,26 +119,26 @@ def test_no_secret_is_in_a_command_line_or_a_log(trained: Stack) -> None:
     shown = {name: trained.said(name) for name in trained.running}
     shown["commands"] = json.dumps([service.command for service in trained.services.values()])
     assert secrets
-    found = [(place, name) for place, text in shown.items() for name, value in secrets.items() if value in text]
-    assert found == []
+    leaks = [(place, name) for place, text in shown.items() for name, value in secrets.items() if value in text]
+    assert leaks == []
 
 
 def test_the_accounts_can_be_made_again(running: Stack) -> None:
-    ended = running.run("mlflow-accounts", running.services["mlflow-accounts"].command)
-    assert ended.returncode == 0, ended.stdout
+    result = running.run("mlflow-accounts", running.services["mlflow-accounts"].command)
+    assert result.returncode == 0, result.stdout
     assert running.get(f"{SEARCH}?max_results=1", auth=account(running, "pipeline")).status_code == 200
 
 
 def test_a_database_of_an_older_schema_is_refused_with_the_command_to_run(running: Stack) -> None:
-    """On a copy of the database, so that the server that runs is left alone."""
+    """Uses a copy of the database, so that the running server is not affected."""
     copied = "CREATE DATABASE older OWNER mlflow"
     assert "refused" not in ask_database(running, "postgres", "postgres", copied)
     uri = "postgresql+psycopg://mlflow@postgres/older"
-    made = running.run("mlflow", ["mlflow", "db", "upgrade", uri])
-    assert made.returncode == 0, made.stdout[-2000:]
+    upgrade = running.run("mlflow", ["mlflow", "db", "upgrade", uri])
+    assert upgrade.returncode == 0, upgrade.stdout[-2000:]
     older = "UPDATE alembic_version SET version_num = 'bda7b8c39065'"
     assert "refused" not in ask_database(running, "older", "mlflow", older)
     command = [word.replace("@postgres/mlflow", "@postgres/older") for word in running.services["mlflow"].command]
-    ended = running.run("mlflow", [*command, "--port=7799"])
-    assert ended.returncode != 0
-    assert "mlflow db upgrade" in ended.stdout
+    result = running.run("mlflow", [*command, "--port=7799"])
+    assert result.returncode != 0
+    assert "mlflow db upgrade" in result.stdout

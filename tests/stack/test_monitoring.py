@@ -1,4 +1,4 @@
-"""Prometheus by its own command line on the running scorer, and every query of every panel against real data."""
+"""Prometheus with the running scorer, and all queries of all panels on real data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.servers import wait_until
 PROMETHEUS = "http://127.0.0.1:9090"
 SCORER = "http://127.0.0.1:5000"
 ROWS = 600
-"""Clients that ask in one wave of traffic."""
+"""Clients in one wave of traffic."""
 
 
 @pytest.fixture(scope="module")
 def watched(trained: Stack) -> Stack:
-    """The stack with Prometheus, after three waves of traffic, two windows of drift and a few requests in vain."""
+    """Return the stack with Prometheus, after three waves of traffic, two drift windows and some failed requests."""
     trained.up("prometheus")
     trained.wait_healthy("prometheus")
     wait_until(lambda: trained.get(f"{SCORER}/health").status_code == 200, "the scorer has a model")
@@ -35,12 +35,12 @@ def watched(trained: Stack) -> Stack:
 
 
 def send_traffic(stack: Stack, drift: str, seed: int) -> None:
-    """One request is refused; clients ask, and tell later what became of them. Ends when Prometheus knows it all."""
+    """Send a bad request, then traffic with labels, and wait until Prometheus has all of it."""
     refused = stack.ask("POST", f"{SCORER}/invocations", json={"instances": "no rows"}, headers=key(stack))
     assert refused.status_code == 400
     command = ["mlflow", "run", "/srv/project/simulate", "-e", "traffic", "--env-manager", "local"]
-    given = {"url": "http://scorer:5000", "rows": ROWS, "batch": 25, "drift": drift, "seed": seed}
-    words = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    parameters = {"url": "http://scorer:5000", "rows": ROWS, "batch": 25, "drift": drift, "seed": seed}
+    words = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
     sent = stack.run("pipeline", [*command, *words], 600, SCORER_API_KEY=stack.secrets["SCORER_API_KEY"])
     assert sent.returncode == 0, sent.stdout[-3000:]
     scored = rows_scored(stack)
@@ -49,35 +49,35 @@ def send_traffic(stack: Stack, drift: str, seed: int) -> None:
 
 
 def rows_scored(stack: Stack) -> float:
-    """As the scorer itself says now."""
+    """Return the number of scored rows from the metrics of the scorer."""
     lines = stack.get(f"{SCORER}/metrics", headers=key(stack)).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("scorer_rows_total{"))
 
 
 def report_on_drift(stack: Stack, rows: int) -> None:
-    """Compare the newest rows with the training data, where Airflow's tasks do so and as they do."""
+    """Compare the newest rows with the training data, like the tasks of Airflow."""
     log = f"postgresql://predictions:{stack.secrets['PREDICTIONS_DB_PASSWORD']}@postgres/predictions"
     command = ["mlflow", "run", "/srv/project/drift", "--env-manager", "local", "--experiment-name", "drift"]
     env = {"PREDICTION_LOG_URL": log, "PATH": "/opt/venv/bin:/usr/bin:/bin"}
-    done = stack.run("airflow-scheduler", [*command, "-P", f"current=log:?rows={rows}"], 600, **env)
-    assert done.returncode == 0, done.stdout[-3000:]
+    result = stack.run("airflow-scheduler", [*command, "-P", f"current=log:?rows={rows}"], 600, **env)
+    assert result.returncode == 0, result.stdout[-3000:]
 
 
 def value(stack: Stack, expression: str) -> float:
-    found = series(stack, expression)
-    return float(found[0]["value"][1]) if found else math.nan
+    results = series(stack, expression)
+    return float(results[0]["value"][1]) if results else math.nan
 
 
 def series(stack: Stack, expression: str) -> list[dict[str, list[float]]]:
-    answer = stack.get(f"{PROMETHEUS}/api/v1/query", params={"query": expression}).json()
-    assert answer["status"] == "success", f"{expression}: {answer}"
-    found: list[dict[str, list[float]]] = answer["data"]["result"]
-    return found
+    response = stack.get(f"{PROMETHEUS}/api/v1/query", params={"query": expression}).json()
+    assert response["status"] == "success", f"{expression}: {response}"
+    results: list[dict[str, list[float]]] = response["data"]["result"]
+    return results
 
 
 def test_prometheus_reaches_the_scorer_with_its_key(watched: Stack) -> None:
     targets = watched.get(f"{PROMETHEUS}/api/v1/targets").json()["data"]["activeTargets"]
-    assert {one["labels"]["job"]: one["health"] for one in targets} == {"scorer": "up", "prometheus": "up"}
+    assert {target["labels"]["job"]: target["health"] for target in targets} == {"scorer": "up", "prometheus": "up"}
 
 
 def test_every_alert_is_loaded_and_quiet_on_a_stack_that_is_well(watched: Stack) -> None:
@@ -88,23 +88,27 @@ def test_every_alert_is_loaded_and_quiet_on_a_stack_that_is_well(watched: Stack)
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
 
 
-@pytest.mark.parametrize("query", [one for one in queries() if one.source == "prometheus"], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "query", [query for query in queries() if query.source == "prometheus"], ids=lambda query: query.name
+)
 def test_a_query_of_prometheus_finds_data(watched: Stack, query: Query) -> None:
-    values = [float(one["value"][1]) for one in series(watched, query.text)]
+    values = [float(result["value"][1]) for result in series(watched, query.text)]
     assert any(math.isfinite(value) for value in values), f"{query.text}: {values}"
 
 
-@pytest.mark.parametrize("query", [one for one in queries() if one.source != "prometheus"], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "query", [query for query in queries() if query.source != "prometheus"], ids=lambda query: query.name
+)
 def test_a_query_of_postgresql_finds_data(watched: Stack, query: Query) -> None:
     now = int(time.time())
-    found = ask_database(watched, query.source, "grafana", expanded(query.text, now - 7 * 86400, now + 3600))
-    assert found, query.text
-    assert not found.startswith("refused"), found
+    output = ask_database(watched, query.source, "grafana", expanded(query.text, now - 7 * 86400, now + 3600))
+    assert output, query.text
+    assert not output.startswith("refused"), output
 
 
 @pytest.mark.parametrize("name", ["service", "model", "drift"])
 def test_a_dashboard_can_be_looked_at(watched: Stack, name: str) -> None:
-    """As outputs/stack/NAME.png, drawn from what its queries answer."""
+    """Draws outputs/stack/NAME.png from the results of its queries."""
     target = ROOT / "outputs" / "stack" / f"{name}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     draw(watched, name, target, 900)
@@ -112,7 +116,7 @@ def test_a_dashboard_can_be_looked_at(watched: Stack, name: str) -> None:
 
 
 def test_an_alert_fires_when_the_scorer_is_gone(watched: Stack) -> None:
-    """Last: it ends the scorer. The rule waits for a minute."""
+    """Comes last, because it stops the scorer. The rule waits for a minute."""
     watched.stop("scorer")
     wait_until(lambda: bool(series(watched, 'ALERTS{alertname="ScorerDown",alertstate="firing"}')), "ScorerDown", 240)
     watched.start("scorer")
