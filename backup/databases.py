@@ -103,11 +103,11 @@ def verify_ready(kind: str, address: str, replace: bool) -> None:
     if kind == "sqlite":
         user, has_data = _find_user(Path(address)), Path(address).exists()
     else:
-        others, has_data = (
+        connections, has_data = (
             int(query(kind, address, OTHER_CONNECTIONS_SQL)[0][0]),
             bool(query(kind, address, TABLES_SQL[kind])),
         )
-        user = f"{others} other connection{'s' if others > 1 else ''}" if others else ""
+        user = f"{connections} other connection{'s' if connections > 1 else ''}" if connections else ""
     if user:
         raise TargetUnfit(
             f"{hide_secrets(address)}: in use by {user}. Stop server, scorer and pipeline first; in the stack: "

@@ -88,8 +88,8 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
         SourceUnreadable: a database cannot be read, or no database exists.
         BackupIncomplete: artifacts are missing. The backup without them is kept as NAME.incomplete.
     """
-    made = datetime.now(UTC)
-    partial = to / f"{made:%Y-%m-%dT%H-%M-%SZ}-{os.getpid()}.partial"
+    began = datetime.now(UTC)
+    partial = to / f"{began:%Y-%m-%dT%H-%M-%SZ}-{os.getpid()}.partial"
     partial.mkdir(parents=True)
     try:
         saved, named = dict[str, dict[str, Any]](), list[NamedArtifacts]()
@@ -101,10 +101,10 @@ def save(databases: dict[str, tuple[str, str]], artifacts: Path, to: Path, apart
         copy_tree(artifacts, partial / FOLDER)
         missing = _save_outside_artifacts(named, artifacts, partial / FOLDER, apart)
         files = {path.relative_to(partial).as_posix(): compute_sha256(path) for path in list_files(partial)}
-        manifest = {"format": FORMAT, "made": made.isoformat(), "made_by": read_known_versions(), "databases": saved,
+        manifest = {"format": FORMAT, "made": began.isoformat(), "made_by": read_known_versions(), "databases": saved,
                     "files": files, "missing": missing}  # fmt: skip
         (partial / NAME).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        target = to / f"{made:%Y-%m-%dT%H-%M-%SZ}{'.incomplete' if missing else ''}"
+        target = to / f"{began:%Y-%m-%dT%H-%M-%SZ}{'.incomplete' if missing else ''}"
         while target.exists():  # another backup started in the same second
             target = target.with_name(f"{target.name}-2")
         partial.rename(target)

@@ -108,8 +108,8 @@ class Sandbox:
             *_assigned({**service.environment, "HOSTNAME": service.name, **more}),
         ]
         account, _, group = user.partition(":")
-        who = ["setpriv", f"--reuid={account}", f"--regid={group or _group_of(account)}", *NO_RIGHTS]
-        words = ["chroot", str(self.work / "root"), *(who if account != "root" else []), *inside, *command]
+        account_options = ["setpriv", f"--reuid={account}", f"--regid={group or _group_of(account)}", *NO_RIGHTS]
+        words = ["chroot", str(self.work / "root"), *(account_options if account != "root" else []), *inside, *command]
         script = "\n".join(
             [
                 _BEGIN.format(root=self.work / "root"),

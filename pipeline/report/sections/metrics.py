@@ -194,8 +194,8 @@ def make_confusion_table(result: Confusion, classes: tuple[str, str]) -> Table:
     return Table("Confusion matrix", headings, rows, numbers=True)
 
 
-def _format_share(part: int, whole: int) -> str:
-    return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
+def _format_share(part: int, total: int) -> str:
+    return f"{part:,} ({part / total:.1%})" if total else f"{part:,}"
 
 
 def format_plain(value: float | None, missing: str = NOT_COMPUTED) -> str:

@@ -23,9 +23,7 @@ def test_a_plot_names_the_classes_of_the_source(negative: str | int, positive: s
     (axes,) = matrix.axes
     ticks = [[tick.get_text() for tick in axis] for axis in (axes.get_xticklabels(), axes.get_yticklabels())]
     assert ticks == [[str(negative), str(positive)]] * 2
-    (axes,) = plots.plot_score_distribution(LABELS, PROBABILITY, 0.5, "", names).axes
-    legend = axes.get_legend()
-    assert legend
+    (legend,) = plots.plot_score_distribution(LABELS, PROBABILITY, 0.5, "", names).legends
     shown = [text.get_text() for text in legend.get_texts()]
     assert {f"class {negative} (2 rows)", f"class {positive} (2 rows)"} <= {*shown}
 
