@@ -133,7 +133,8 @@ def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> 
 def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -> None:
     """Dataclasses are made by exec(): Python ends by SIGINT if a KeyboardInterrupt left one, though it was handled."""
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
-    code = f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{find_free_port()}'])"
+    port = find_free_port()
+    code = f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{port}'])"
     assert run_command(sys.executable, "-c", code).returncode == 0
 
 
