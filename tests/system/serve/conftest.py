@@ -1,4 +1,4 @@
-"""A registered model of two versions, and a scorer of it; each file of tests has its own."""
+"""A registered model with two versions and a scorer of it, for each file of tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def versions(store: str, tmp_path_factory: pytest.TempPathFactory, request: pyte
 
 @pytest.fixture
 def trained(versions: Champion) -> Champion:
-    """The registered model, with version 1 as champion."""
+    """Registered model with version 1 as champion."""
     versions.promote("1")
     return versions
 
 
 @pytest.fixture(scope="module")
 def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A scorer for tests that leave its model as it is; nothing that they send is a fault of its own."""
+    """Scorer for tests that do not change its model and never cause an internal error."""
     versions.promote("1")
     with start_scorer(tmp_path_factory.mktemp("running"), versions.name) as server:
         yield server

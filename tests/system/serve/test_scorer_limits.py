@@ -1,4 +1,4 @@
-"""Clients that send too much, too slowly or nothing: the scorer's memory and sockets stay free for others."""
+"""Callers that send too much, too slowly or nothing: the scorer keeps memory and sockets for other callers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUEST_SECONDS = 2
 
 @pytest.fixture(scope="module")
 def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A scorer that may open few files and gives a request two seconds."""
+    """Scorer with few file descriptors and two seconds per request."""
     versions.promote("1")
     folder = tmp_path_factory.mktemp("running")
     with start_scorer(folder, versions.name, wait=False, request_seconds=REQUEST_SECONDS) as server:
@@ -33,7 +33,7 @@ def running(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield server
 
 
-def megabytes(server: Server) -> float:
+def measure_megabytes(server: Server) -> float:
     return float(psutil.Process(server.process.pid).memory_info().rss / MB)
 
 
@@ -52,17 +52,17 @@ def megabytes(server: Server) -> float:
     ids=["headers", "one header", "path", "empty lines", "chunk size", "chunk extension", "trailer", "pipelined"],
 )
 def test_a_request_without_an_end_is_cut_off(running: Server, start: bytes, line: bytes) -> None:
-    before = megabytes(running)
+    before = measure_megabytes(running)
     with running.connect() as client:
         client.sendall(start)
-        sent = sent_until_closed(client, line)
+        sent = send_until_closed(client, line)
     assert sent < 8 * MB  # the kernel's own buffers of both sides take a few MB
-    assert megabytes(running) < before + 20
+    assert measure_megabytes(running) < before + 20
     assert running.get("/ping").ok
 
 
-def sent_until_closed(client: socket.socket, line: bytes) -> int:
-    """Send a line again and again; return the number of bytes after which the connection was closed."""
+def send_until_closed(client: socket.socket, line: bytes) -> int:
+    """Send a line repeatedly until the connection is closed; return the number of bytes sent."""
     for count in range(40 * MB // len(line)):
         try:
             client.sendall(line)
@@ -94,14 +94,14 @@ def test_a_body_that_does_not_end_is_given_up_and_holds_nobody_up(running: Serve
 
 
 def test_unfinished_bodies_take_a_bounded_memory_together(running: Server, versions: Champion) -> None:
-    before = megabytes(running)
+    before = measure_megabytes(running)
     with ExitStack() as stack:
         for _ in range(30):
             client = stack.enter_context(running.connect())
             client.settimeout(0.2)
             with suppress(TimeoutError, ConnectionError):
                 client.sendall(HEAD + b"Content-Length: 8000000\r\n\r\n" + b" " * 7_900_000)
-        assert megabytes(running) < before + 100
+        assert measure_megabytes(running) < before + 100
         assert running.score(versions.split()).ok
     wait_until(lambda: running.score(versions.split(5000)).ok, "large bodies are read again")
 

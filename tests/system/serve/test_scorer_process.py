@@ -1,4 +1,4 @@
-"""The scorer as a process: its limits, its workers, and how it ends, whoever ends it."""
+"""The scorer as a process: limits, workers, and shutdown by every possible sender."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_limits_and_key(trained: Champion, tmp_path: Path) -> None:
         assert server.score(trained.split(), **{"X-API-Key": "wrong"}).status_code == 401
         assert server.score(trained.split(), Authorization="Bearer hush").status_code == 200
         schemes = ("bearer hush", "BEARER hush", "hush", "Basic hush", "Bearer")
-        given = [server.get("/metrics", headers={"Authorization": scheme}).status_code for scheme in schemes]
-        assert given == [200, 200, 401, 401, 401]
+        statuses = [server.get("/metrics", headers={"Authorization": scheme}).status_code for scheme in schemes]
+        assert statuses == [200, 200, 401, 401, 401]
         large = server.post("/invocations", b" " * 3 * 2**20, **{"X-API-Key": "hush"})
         assert (large.status_code, large.json()["field"]) == (413, "body")
         assert server.score(trained.split(), **{"X-API-Key": "hush"}).status_code == 200
@@ -67,8 +67,8 @@ def test_a_body_that_is_announced_too_large_is_rejected_before_it_is_sent(traine
 
 def test_a_client_that_hangs_up_is_counted_and_not_recorded(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name) as server:
-        with server.connect() as gone:
-            gone.sendall(UNFINISHED)
+        with server.connect() as client:
+            client.sendall(UNFINISHED)
         counted = 'scorer_requests_total{path="/invocations",status="499"}'
         wait_until(lambda: read_metric(server, counted) == 1, "it is counted")
         assert read_metric(server, 'scorer_errors_total{kind="CLIENT_GONE"}') == 1
@@ -112,26 +112,26 @@ def test_a_new_worker_answers_while_the_registry_is_locked(two_workers: Server, 
 def test_what_was_accepted_is_answered_before_a_stop(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name) as server, ThreadPoolExecutor(1) as pool:
         large = pool.submit(server.score, trained.split(20_000), **{"X-Request-Id": "last-one"})
-        wait_until(lambda: has_begun(server), "the request has arrived")
+        wait_until(lambda: has_request_arrived(server), "the request has arrived")
         assert server.end() == 0
         assert len(large.result().json()["predictions"]) == 20_000
     assert len(read_logged_rows(tmp_path, "last-one")) == 20_000
 
 
-def has_begun(server: Server) -> bool:
-    # the request that asks is one of those in progress
+def has_request_arrived(server: Server) -> bool:
+    # The request for the metrics is itself in progress.
     return read_metric(server, "scorer_requests_in_progress") >= 2 or read_metric(server, ROWS) > 0
 
 
 def test_a_stop_while_it_starts_is_heeded(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name, wait=False, cold=True) as server:
-        wait_until(lambda: catches_sigterm(server.process.pid), "it has begun to start")
+        wait_until(lambda: is_handling_sigterm(server.process.pid), "it has begun to start")
         assert server.end() == 0
         assert "Traceback" not in server.output.read_text()
 
 
 def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -> None:
-    """Dataclasses are made by exec(): Python ends by SIGINT if a KeyboardInterrupt left one, though it was handled."""
+    """Dataclasses use exec(): after a KeyboardInterrupt there Python ends by SIGINT, even if it was handled."""
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     port = find_free_port()
     code = f"from serve import run; run._listen = lambda settings: exec({stop!r}); run.main(['--port', '{port}'])"
@@ -140,7 +140,7 @@ def test_a_stop_that_falls_into_a_generated_function_is_no_death_by_a_signal() -
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stop_that_falls_into_a_destructor_is_heeded(workers: int, tmp_path: Path) -> None:
-    """Python drops a KeyboardInterrupt that is raised in one, as while modules are imported."""
+    """Python drops a KeyboardInterrupt that is raised in a destructor, for example during an import."""
     code = (
         "import os, signal\nfrom serve import run\n"
         "class Dropped:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -152,8 +152,8 @@ def test_a_stop_that_falls_into_a_destructor_is_heeded(workers: int, tmp_path: P
     assert ended.returncode == 0
 
 
-def catches_sigterm(pid: int) -> bool:
-    """Whether a process handles SIGTERM by itself, as Linux knows it."""
+def is_handling_sigterm(pid: int) -> bool:
+    """Return True if the process has installed a handler for SIGTERM, according to Linux."""
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
@@ -167,7 +167,7 @@ def test_the_scorer_ends_in_order_when_its_mlflow_run_is_ended(
         assert server.score(trained.split()).ok
         running = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, how)
-        wait_until(lambda: not any(lives(one) for one in running), "every process has ended")
+        wait_until(lambda: not any(is_alive(process) for process in running), "every process has ended")
         assert len(server.events("stopped")) == workers
     assert len(read_log(make_log_url(tmp_path))) == 1
 
@@ -179,16 +179,16 @@ def test_make_serve_starts_the_scorer_itself_which_ends_in_order(trained: Champi
         assert server.score(trained.split()).ok
         (started,) = psutil.Process(server.process.pid).children(recursive=True)
         os.kill(server.process.pid, signal.SIGTERM)
-        wait_until(lambda: not lives(started), "the scorer has ended")
+        wait_until(lambda: not is_alive(started), "the scorer has ended")
         assert len(server.events("stopped")) == 1
-    kept = read_log(make_log_url(folder))
-    assert len(kept) == 1
-    assert kept[["AGE", "SEX"]].isna().all(axis=None)
+    rows = read_log(make_log_url(folder))
+    assert len(rows) == 1
+    assert rows[["AGE", "SEX"]].isna().all(axis=None)
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)  # an orphan's, where nobody collects them
+        return bool(process.status() != psutil.STATUS_ZOMBIE)  # an orphan that no parent waits for stays a zombie
     except psutil.NoSuchProcess:
         return False
 
@@ -205,10 +205,10 @@ def test_workers_whose_supervisor_is_killed_answer_what_they_accepted_and_end(
         wait_until(lambda: len(server.events("model_taken")) == 2, "both workers have a model")
         workers = psutil.Process(server.process.pid).children(recursive=True)
         large = pool.submit(server.score, trained.split(20_000), **{"X-Request-Id": "last-one"})
-        wait_until(lambda: has_begun(server), "the request has arrived")
+        wait_until(lambda: has_request_arrived(server), "the request has arrived")
         os.kill(server.process.pid, signal.SIGKILL)
         assert len(large.result().json()["predictions"]) == 20_000
-        wait_until(lambda: not any(lives(one) for one in workers), "both workers have ended")
+        wait_until(lambda: not any(is_alive(process) for process in workers), "both workers have ended")
         assert [len(server.events(event)) for event in ("parent_gone", "stopped")] == [2, 2]
     assert len(read_logged_rows(tmp_path, "last-one")) == 20_000
     assert list(scratch.glob("scorer-*")) == []

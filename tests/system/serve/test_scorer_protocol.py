@@ -14,13 +14,13 @@ from tests.support.scoring_servers import Server, start_stock_server
 from tests.support.trained_champion import Champion
 
 ALLOWED = {
-    "json_deeply_nested": (500, 400, "MLflow's server fails at it; it is the caller's mistake"),
-    "content_type_none": (500, 415, "MLflow's server fails at it; it is the caller's mistake"),
-    "content_type_capitals": (415, 200, "the spelling of a media type has no meaning"),
-    "csv_with_a_short_line": (200, 400, "a damaged row is not a row with missing values"),
-    "csv_with_a_double_column": (200, 400, "nobody knows which of the two is meant"),
+    "json_deeply_nested": (500, 400, "MLflow's server fails, although the caller made the mistake"),
+    "content_type_none": (500, 415, "MLflow's server fails, although the caller made the mistake"),
+    "content_type_capitals": (415, 200, "media types are case-insensitive"),
+    "csv_with_a_short_line": (200, 400, "a damaged row must not become a row with missing values"),
+    "csv_with_a_double_column": (200, 400, "the two columns are ambiguous"),
 }
-"""Where the statuses differ: MLflow's, ours, and why."""
+"""Cases whose statuses differ: MLflow's, the scorer's, and the reason."""
 
 
 @pytest.fixture(scope="module")
@@ -29,34 +29,38 @@ def stock(versions: Champion, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-def differences(case: Case, theirs: requests.Response, ours: requests.Response) -> list[str]:
-    """What is not the same in two answers to one request; an empty list is a passed case."""
-    expected = ALLOWED.get(case.name, (theirs.status_code, theirs.status_code, ""))[:2]
-    if (theirs.status_code, ours.status_code) != expected:
-        return [f"{case.name}: MLflow {theirs.status_code}, ours {ours.status_code}: {ours.text[:200]}"]
-    if ours.status_code != 200:
-        named = ours.json().get("field") and ours.json()["message"]
-        return [] if named else [f"{case.name} names no field: {ours.text[:200]}"]
-    same = theirs.status_code != 200 or ours.text == theirs.text
-    return [] if same else [f"{case.name}: {theirs.text[:200]} {ours.text[:200]}"]
+def list_differences(case: Case, stock_response: requests.Response, response: requests.Response) -> list[str]:
+    """Return the differences between two responses to one request; an empty list if there are none."""
+    expected = ALLOWED.get(case.name, (stock_response.status_code, stock_response.status_code, ""))[:2]
+    if (stock_response.status_code, response.status_code) != expected:
+        return [
+            f"{case.name}: MLflow {stock_response.status_code}, scorer {response.status_code}: {response.text[:200]}"
+        ]
+    if response.status_code != 200:
+        has_field = response.json().get("field") and response.json()["message"]
+        return [] if has_field else [f"{case.name} has no field: {response.text[:200]}"]
+    is_same = stock_response.status_code != 200 or response.text == stock_response.text
+    return [] if is_same else [f"{case.name}: {stock_response.text[:200]} {response.text[:200]}"]
 
 
 def test_the_same_request_gets_the_same_answer_as_from_mlflow(
     trained: Champion, stock: Server, running: Server
 ) -> None:
-    sent = make_cases({**trained.row, "AGE": 24.0})
-    assert len(sent) >= 200
-    found = []
-    for case in sent:
-        theirs, ours = (server.post("/invocations", case.body, case.content_type) for server in (stock, running))
-        found += differences(case, theirs, ours)
-    assert not found, "\n".join(found)
+    cases = make_cases({**trained.row, "AGE": 24.0})
+    assert len(cases) >= 200
+    differences = []
+    for case in cases:
+        stock_response, response = (
+            server.post("/invocations", case.body, case.content_type) for server in (stock, running)
+        )
+        differences += list_differences(case, stock_response, response)
+    assert not differences, "\n".join(differences)
 
 
 def test_the_other_pages_of_the_protocol_answer_alike(stock: Server, running: Server) -> None:
     for path in ("/ping", "/version"):
-        ours, theirs = running.get(path), stock.get(path)
-        assert (ours.status_code, ours.text) == (theirs.status_code, theirs.text)
+        response, stock_response = running.get(path), stock.get(path)
+        assert (response.status_code, response.text) == (stock_response.status_code, stock_response.text)
     assert running.get("/health").status_code == stock.get("/health").status_code == 200
     for path in ("/invocations", "/nothing"):
         assert running.get(path).status_code == stock.get(path).status_code
@@ -75,8 +79,8 @@ def test_the_docs_hold_an_example_that_works_and_is_no_client(trained: Champion,
     body = running.get("/openapi.json").json()["paths"]["/invocations"]["post"]["requestBody"]
     example = body["content"]["application/json"]["example"]
     assert len(running.score(example).json()["predictions"]) == 2
-    of_clients = load_servable(trained.name, "1").example[example["dataframe_split"]["columns"]].to_numpy().tolist()
-    assert [row for row in example["dataframe_split"]["data"] if row in of_clients] == [], "a row of a client"
+    clients = load_servable(trained.name, "1").example[example["dataframe_split"]["columns"]].to_numpy().tolist()
+    assert [row for row in example["dataframe_split"]["data"] if row in clients] == [], "a row of a client"
     page = running.get("/docs").text
     assert "dataframe_split" in page
     assert "http" not in page.replace("http-equiv", "")

@@ -1,4 +1,4 @@
-"""What the scorer puts on record, how a request is named there, and what happens when the log is away."""
+"""Predictions that the scorer records, their request ids, and its behaviour without a usable prediction log."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion
 
 
-@pytest.mark.parametrize("made", [to_split, to_records, to_instances, to_inputs, to_csv])
-def test_the_log_holds_what_was_asked_and_what_was_answered(trained: Champion, running: Server, made: Any) -> None:
+@pytest.mark.parametrize("encode", [to_split, to_records, to_instances, to_inputs, to_csv])
+def test_the_log_holds_what_was_asked_and_what_was_answered(trained: Champion, running: Server, encode: Any) -> None:
     rows = [{**trained.row, "AGE": None}, {**trained.row, "SEX": 99.0}]
-    table = made(rows)
+    table = encode(rows)
     body = table.encode() if isinstance(table, str) else json.dumps(table).encode()
-    answer = running.post("/invocations", body, CSV if isinstance(table, str) else "application/json")
-    kept = read_logged_rows(running.folder, answer.headers["X-Request-Id"])
-    assert [{"probability": row.probability, "class": row.predicted} for row in kept.itertuples()] == (
-        answer.json()["predictions"]
+    response = running.post("/invocations", body, CSV if isinstance(table, str) else "application/json")
+    logged = read_logged_rows(running.folder, response.headers["X-Request-Id"])
+    assert [{"probability": row.probability, "class": row.predicted} for row in logged.itertuples()] == (
+        response.json()["predictions"]
     )
-    assert set(kept["model_version"]) == {answer.headers["X-Model-Version"]}
-    found = kept[list(trained.row)].astype(float)
-    pd.testing.assert_frame_equal(found, pd.DataFrame(rows).astype(float), check_names=False)
+    assert set(logged["model_version"]) == {response.headers["X-Model-Version"]}
+    inputs = logged[list(trained.row)].astype(float)
+    pd.testing.assert_frame_equal(inputs, pd.DataFrame(rows).astype(float), check_names=False)
 
 
 def test_a_request_id_is_kept_if_it_is_well_formed(trained: Champion, running: Server) -> None:
@@ -55,10 +55,10 @@ def test_a_request_id_is_kept_if_it_is_well_formed(trained: Champion, running: S
 
 
 def test_an_id_that_stands_on_record_with_other_rows_is_refused(trained: Champion, running: Server) -> None:
-    again = {"X-Request-Id": "asked-twice"}
-    assert [running.score(trained.split(), **again).status_code for _ in range(2)] == [200, 200]
-    other = running.score(to_split([{**trained.row, "AGE": 77.0}]), **again)
-    assert (other.status_code, other.json()["field"]) == (409, "X-Request-Id")
+    same_id = {"X-Request-Id": "sent-twice"}
+    assert [running.score(trained.split(), **same_id).status_code for _ in range(2)] == [200, 200]
+    conflict = running.score(to_split([{**trained.row, "AGE": 77.0}]), **same_id)
+    assert (conflict.status_code, conflict.json()["field"]) == (409, "X-Request-Id")
 
 
 def test_feedback_is_taken_once_and_only_for_what_was_answered(trained: Champion, running: Server) -> None:
@@ -81,8 +81,8 @@ def test_feedback_is_taken_only_as_json(trained: Champion, running: Server) -> N
     for kind in ("text/plain", "text/csv", None, "application/json; charset=latin-1"):
         rejected = running.post("/feedback", body, kind)
         assert (rejected.status_code, rejected.json()["field"]) == (415, "Content-Type")
-    taken = running.post("/feedback", body, 'Application/JSON ;charset="UTF-8"')
-    assert taken.json()["result"] == "new", "the rejected ones are not on record"
+    accepted = running.post("/feedback", body, 'Application/JSON ;charset="UTF-8"')
+    assert accepted.json()["result"] == "new", "the refused ones are not on record"
 
 
 def test_fields_of_a_trailer_are_not_headers(trained: Champion, running: Server) -> None:
@@ -106,16 +106,16 @@ def test_each_request_leaves_one_line_without_its_values(trained: Champion, runn
 
 def test_what_is_redacted_is_not_recorded(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name, redact="[AGE, 'PAY_0']") as server:
-        answers = {rows: server.score(trained.split(rows)) for rows in (1, 20)}
+        responses = {rows: server.score(trained.split(rows)) for rows in (1, 20)}
         same_id = {"X-Request-Id": "one"}
         first, second = (
             server.score(to_split([{**trained.row, "PAY_0": value}]), **same_id).status_code for value in (-1.0, 8.0)
         )
     assert (first, second) == (200, 409)
-    for rows, answer in answers.items():
-        kept = read_logged_rows(tmp_path, answer.headers["X-Request-Id"])
-        assert kept[["AGE", "PAY_0"]].isna().to_numpy().all()
-        assert kept["SEX"].tolist() == [trained.row["SEX"]] * rows
+    for rows, response in responses.items():
+        logged = read_logged_rows(tmp_path, response.headers["X-Request-Id"])
+        assert logged[["AGE", "PAY_0"]].isna().to_numpy().all()
+        assert logged["SEX"].tolist() == [trained.row["SEX"]] * rows
 
 
 def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_path: Path) -> None:
@@ -132,25 +132,25 @@ def test_a_model_without_a_redacted_column_is_not_served(trained: Champion, tmp_
 def test_without_a_log_the_policy_decides(trained: Champion, tmp_path: Path, policy: str, status: int) -> None:
     with start_scorer(tmp_path, trained.name, when_unavailable=policy) as server:
         assert server.score(trained.split()).ok
-        with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
-            other.execute("BEGIN EXCLUSIVE")
+        with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as database:
+            database.execute("BEGIN EXCLUSIVE")
             answer = server.score(trained.split())
             assert answer.status_code == status
             assert status == 200 or answer.json()["error_code"] == "LOG_UNAVAILABLE"
             assert "locked" in server.health()["log"]["trouble"]
         assert read_metric(server, "scorer_unrecorded_answers_total") == (status == 200)
-        wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
+        wait_until(lambda: server.score(trained.split()).ok, "it responds once the log is back")
 
 
 def test_an_answer_that_takes_too_long_is_given_up_with_504(trained: Champion, tmp_path: Path) -> None:
     with start_scorer(tmp_path, trained.name, request_seconds=1) as server:
         assert server.score(trained.split()).ok
-        with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as other:
-            other.execute("BEGIN EXCLUSIVE")
+        with closing(sqlite3.connect(tmp_path / "predictions.db", isolation_level=None)) as database:
+            database.execute("BEGIN EXCLUSIVE")
             late = server.score(trained.split())
         assert (late.status_code, late.json()["error_code"]) == (504, "DEADLINE_EXCEEDED")
         assert read_metric(server, 'scorer_requests_total{path="/invocations",status="504"}') == 1
-        wait_until(lambda: server.score(trained.split()).ok, "it answers once the log is back")
+        wait_until(lambda: server.score(trained.split()).ok, "it responds once the log is back")
 
 
 @pytest.mark.parametrize(("address", "workers"), [("sqlite:///README.md", "1"), ("mysql://nowhere/log", "2")])
@@ -164,32 +164,32 @@ def test_a_log_that_cannot_be_is_one_line(address: str, workers: str) -> None:
 
 def test_a_postgresql_that_is_started_anew_loses_nothing_that_was_answered(trained: Champion, tmp_path: Path) -> None:
     with start_postgres_to_stop() as uri, start_scorer(tmp_path, trained.name, log_url=uri) as server:
-        answered: list[str] = []
+        request_ids: list[str] = []
         statuses: Counter[int] = Counter()
         stop = threading.Event()
 
-        def ask() -> None:
+        def send_requests() -> None:
             while not stop.is_set():
-                answer = server.score(trained.split())
-                statuses[answer.status_code] += 1
-                if answer.ok:
-                    answered.append(answer.headers["X-Request-Id"])
+                response = server.score(trained.split())
+                statuses[response.status_code] += 1
+                if response.ok:
+                    request_ids.append(response.headers["X-Request-Id"])
 
         with ThreadPoolExecutor(2) as pool:
-            asking = [pool.submit(ask) for _ in range(2)]
+            futures = [pool.submit(send_requests) for _ in range(2)]
             try:
-                wait_until(lambda: len(answered) >= 20, "it answers")
+                wait_until(lambda: len(request_ids) >= 20, "it responds")
                 with stop_for_a_while(uri, signal.SIGINT):
-                    wait_until(lambda: statuses[503] > 0, "it refuses what cannot be put on record")
+                    wait_until(lambda: statuses[503] > 0, "it refuses requests that cannot be recorded")
                     assert "cannot be used" in server.health()["log"]["trouble"]
-                before = len(answered)
-                wait_until(lambda: len(answered) >= before + 20, "it goes on by itself")
+                before = len(request_ids)
+                wait_until(lambda: len(request_ids) >= before + 20, "it recovers by itself")
             finally:
                 stop.set()
-            for one in asking:
-                one.result()
+            for future in futures:
+                future.result()
         assert set(statuses) == {200, 503}
         assert server.health()["log"]["trouble"] == ""
         assert [len(server.events(event)) for event in ("log_gone", "log_back")] == [1, 1]
-        found = count_ids(uri)
-    assert {name: found[name] for name in answered if found[name] != 1} == {}
+        counts = count_ids(uri)
+    assert {name: counts[name] for name in request_ids if counts[name] != 1} == {}

@@ -1,4 +1,4 @@
-"""The scorer against its own OpenAPI document, by Schemathesis: bodies and headers that fit it, and that do not.
+"""Schemathesis tests of the scorer against its OpenAPI document, with valid and invalid bodies and headers.
 
 SCORER_FAULTS=full in the environment makes 10,000 requests of each operation.
 """
@@ -27,7 +27,7 @@ from tests.support.scoring_servers import Server
 FEW = 100
 REQUESTS = 10_000 if os.environ.get("SCORER_FAULTS") == "full" else FEW
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-"""What is held: every status and body is one that the document names, and none is a fault of the server."""
+"""Checks of each response: its status and body are in the document, and it is not a server error."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ OPERATIONS = [
     for path, methods in openapi.build_document(None)["paths"].items()
     for method in methods
     for mode in GenerationMode
-    # where nothing is sent, nothing can be wrong
+    # A request without a body cannot be invalid.
     if method == "post" or mode is GenerationMode.POSITIVE
 ]
 
@@ -64,7 +64,7 @@ def test_every_answer_is_one_that_the_document_names(
             assert answer.json()["field"]
             assert answer.json()["message"]
         if path == "/feedback":
-            # a label that fits is for a request that nobody made, or for one that /invocations was sent before
+            # A valid label names an unknown request, or one that an earlier test sent to /invocations.
             fits = mode is GenerationMode.POSITIVE
             assert answer.status_code in ((200, 404) if fits else (400,)), (case.body, answer.text)
 

@@ -1,4 +1,4 @@
-"""How much memory bodies may take together, and how many connections may be open."""
+"""Limits on the memory of all bodies and on the number of open connections."""
 
 from __future__ import annotations
 

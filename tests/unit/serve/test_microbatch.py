@@ -25,7 +25,7 @@ class Doubling:
         return Scores((rows.numbers[0] * 2).tolist(), [0] * rows.count)
 
 
-def rows_with(*values: float) -> Rows:
+def make_rows(*values: float) -> Rows:
     return Rows(("a",), np.array([values]), {}, len(values))
 
 
@@ -34,9 +34,9 @@ def score_together(*requests: tuple[Doubling, tuple[float, ...]]) -> list[Any]:
 
     async def score() -> list[Any]:
         batcher = Batcher()
-        requests_in_turn = [batcher.score(rows_with(*values), cast(Servable, model)) for model, values in requests]
+        requests_in_turn = [batcher.score(make_rows(*values), cast(Servable, model)) for model, values in requests]
         scores = await asyncio.gather(*requests_in_turn, return_exceptions=True)
-        return [*scores, await batcher.score(rows_with(5.0), cast(Servable, requests[0][0]))]
+        return [*scores, await batcher.score(make_rows(5.0), cast(Servable, requests[0][0]))]
 
     return asyncio.run(score())
 

@@ -1,4 +1,4 @@
-"""The follower of the registry, with a registry that has no model, a bad one, or is gone."""
+"""Follower of a registry that has no model, has a bad model, or is unavailable."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from stepkit.processes import find_free_port
 from tests.support.servers import wait_until
 
 
-def model_that_raises(error: str, folder: Path, module: str) -> Path:
-    """The files of a model whose own code raises an error when it is loaded."""
+def write_raising_model(error: str, folder: Path, module: str) -> Path:
+    """Write a model whose code raises an error when it is loaded; return its folder."""
     (folder / "code").mkdir(parents=True)
     (folder / "code" / f"{module}.py").write_text(f"import requests\ndef _load_pyfunc(path): raise {error}\n")
     (folder / "settings.json").write_text(json.dumps({"columns": ["AGE"], "text": [], "threshold": 0.5}))
@@ -59,14 +59,14 @@ def test_a_refused_version_is_shown_without_the_secrets_in_the_reason(
     store: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     error = "ValueError('no model at https://store/model?X-Amz-Signature=0123456789abcdef')"
-    files = model_that_raises(error, tmp_path / "model", "names_a_secret")
+    files = write_raising_model(error, tmp_path / "model", "names_a_secret")
     client = MlflowClient(store)
     client.create_registered_model("secretive")
     client.create_model_version("secretive", str(files))
     client.set_registered_model_alias("secretive", "champion", "1")
     follower = Follower(ServeSettings(model_name="secretive"))
     follower.poll_once()
-    assert [one["version"] for one in follower.describe()["refused"]] == ["1"]
+    assert [refused["version"] for refused in follower.describe()["refused"]] == ["1"]
     shown = str(follower.describe()) + capfd.readouterr().out
     assert "no model at https://store/model" in shown
     assert "0123456789abcdef" not in shown
@@ -79,7 +79,7 @@ def test_the_follower_outlives_a_failure_to_load_the_copy_of_another_worker(
     monkeypatch.setenv(SUPERVISOR_VARIABLE, "1")
     monkeypatch.setenv(METRICS_FOLDER_VARIABLE, str(tmp_path))
     error = "requests.ConnectionError('the line is lost')"
-    last_model.save_copy("1", model_that_raises(error, tmp_path / "model", "loses_the_line"))
+    last_model.save_copy("1", write_raising_model(error, tmp_path / "model", "loses_the_line"))
     follower = Follower(ServeSettings(model_name="m"))
     follower.poll_once()
     assert "the line is lost" in follower.describe()["waiting_for"]

@@ -1,4 +1,4 @@
-"""Request bodies become rows: the fast reader takes the usual ones, and agrees with MLflow's wherever it does."""
+"""Request bodies: the fast reader accepts common ones, and reads them as MLflow's reader does."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from stepkit.table.tables import read_table
 ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}
 
 
-def servable(names: list[str], text: list[str]) -> Servable:
-    """A version of a model as far as reading goes: its columns and its signature, without a graph."""
+def make_servable(names: list[str], text: list[str]) -> Servable:
+    """Return a model version with columns and a signature, but without a graph."""
     metadata = Model(signature=make_signature(names, text))
     return Servable("m", "1", tuple(names), tuple(text), 0.5, None, metadata, pd.DataFrame([ROW]))
 
 
-NUMBERS = servable(["AGE", "SEX"], [])
-TEXTS = servable(["AGE", "CITY", "SEX"], ["CITY"])
+NUMBERS = make_servable(["AGE", "SEX"], [])
+TEXTS = make_servable(["AGE", "CITY", "SEX"], ["CITY"])
 SHAPES = ["dataframe_split", "dataframe_records", "instances", "inputs"]
 
 
-def shaped(rows: list[dict[str, Any]], shape: str) -> bytes:
-    """Rows as a body in one of the JSON formats."""
+def encode_rows(rows: list[dict[str, Any]], shape: str) -> bytes:
+    """Return rows as a body in one of the JSON shapes."""
     columns = list(rows[0])
     table: Any = rows
     if shape == "dataframe_split":
@@ -52,18 +52,18 @@ def shaped(rows: list[dict[str, Any]], shape: str) -> bytes:
     return json.dumps({shape: table}).encode()
 
 
-def refused(body: bytes, kind: str = JSON, model: Servable = TEXTS) -> Refusal:
+def get_refusal(body: bytes, kind: str = JSON, model: Servable = TEXTS) -> Refusal:
     with pytest.raises(Refusal) as caught:
         parse_with_mlflow(body, kind, model)
     return caught.value
 
 
-def same(one: Rows, other: Rows) -> bool:
-    texts = {name: list(column) for name, column in one.texts.items()}
+def is_equal(left: Rows, right: Rows) -> bool:
+    texts = {name: list(column) for name, column in left.texts.items()}
     return (
-        np.array_equal(one.numbers, other.numbers, equal_nan=True)
-        and texts == {name: list(column) for name, column in other.texts.items()}
-        and (one.names, one.count, one.to_dicts()) == (other.names, other.count, other.to_dicts())
+        np.array_equal(left.numbers, right.numbers, equal_nan=True)
+        and texts == {name: list(column) for name, column in right.texts.items()}
+        and (left.names, left.count, left.to_dicts()) == (right.names, right.count, right.to_dicts())
     )
 
 
@@ -72,10 +72,10 @@ def same(one: Rows, other: Rows) -> bool:
 @pytest.mark.parametrize("age", [24, 24.5, None, True, -1, 1e39], ids=str)
 def test_the_fast_reader_reads_what_mlflow_reads(kind: str, model: Servable, age: Any) -> None:
     rows = [{name: row[name] for name in model.names} for row in ({**ROW, "AGE": age}, ROW)]
-    body = shaped(rows, kind)
+    body = encode_rows(rows, kind)
     quick = parse_fast(body, JSON, model)
     assert quick is not None
-    assert same(quick, parse_with_mlflow(body, JSON, model))
+    assert is_equal(quick, parse_with_mlflow(body, JSON, model))
 
 
 def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
@@ -83,7 +83,7 @@ def test_columns_may_stand_in_any_order_and_others_are_ignored() -> None:
     quick = parse_fast(body, JSON, NUMBERS)
     assert quick is not None
     assert quick.to_dicts() == [{"AGE": 2.0, "SEX": 1.0}]
-    assert same(quick, parse_with_mlflow(body, JSON, NUMBERS))
+    assert is_equal(quick, parse_with_mlflow(body, JSON, NUMBERS))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_fast_reader_leaves_the_unusual_to_mlflow(body: bytes) -> None:
 def test_a_refusal_names_the_field(body: bytes, field: str) -> None:
     kind = CSV if body.startswith(b"AGE") else JSON
     assert parse_fast(body, kind, NUMBERS) is None
-    refusal = refused(body, kind, NUMBERS)
+    refusal = get_refusal(body, kind, NUMBERS)
     assert refusal.field == field
     assert 400 <= refusal.status < 500
     assert refusal.message
@@ -141,7 +141,7 @@ def test_a_text_means_the_same_whatever_else_is_in_the_body(
     city: Any, read: str, more: dict[str, str], extra: dict[str, Any], kind: str
 ) -> None:
     rows = [{**ROW, "CITY": city, **more}, {**ROW, **more}]
-    shape = {"inputs": rows} if kind == "inputs_list" else json.loads(shaped(rows, kind))
+    shape = {"inputs": rows} if kind == "inputs_list" else json.loads(encode_rows(rows, kind))
     body = json.dumps({**shape, **extra}).encode()
     both = [rows for rows in (parse_fast(body, JSON, TEXTS), parse_with_mlflow(body, JSON, TEXTS)) if rows]
     assert [list(rows.texts["CITY"]) for rows in both] == [[read, "Taipei"]] * len(both)
@@ -158,14 +158,14 @@ def test_a_record_without_its_text_has_a_missing_text() -> None:
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("half", ["\\ud83d", "\\udc4d"], ids=["high", "low"])
 def test_half_a_surrogate_pair_is_the_callers_mistake(kind: str, half: str) -> None:
-    body = shaped([{**ROW, "CITY": "coo?k"}], kind).replace(b"?", half.encode())
+    body = encode_rows([{**ROW, "CITY": "coo?k"}], kind).replace(b"?", half.encode())
     assert parse_fast(body, JSON, TEXTS) is None
-    refusal = refused(body)
+    refusal = get_refusal(body)
     assert (refusal.status, refusal.field) == (400, "CITY")
 
 
 def test_a_refusal_can_be_sent_whatever_the_callers_columns_are_called() -> None:
-    refusal = refused(b'{"dataframe_records": [{"AGE": 1, "\\ud83d": 2}]}', model=NUMBERS)
+    refusal = get_refusal(b'{"dataframe_records": [{"AGE": 1, "\\ud83d": 2}]}', model=NUMBERS)
     assert "SEX" in refusal.message
     assert refusal.message.encode()
 
@@ -174,7 +174,7 @@ def test_a_refusal_can_be_sent_whatever_the_callers_columns_are_called() -> None
 @pytest.mark.parametrize("digits", [309, 400, 5000])
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_a_whole_number_of_any_length_is_very_large(kind: str, digits: int, sign: str) -> None:
-    body = shaped([{"AGE": "?", "SEX": 1}], kind).replace(b'"?"', (sign + "9" * digits).encode())
+    body = encode_rows([{"AGE": "?", "SEX": 1}], kind).replace(b'"?"', (sign + "9" * digits).encode())
     assert parse_fast(body, JSON, NUMBERS) is None
     assert parse_with_mlflow(body, JSON, NUMBERS).numbers[0][0] == float(f"{sign}inf")
 
@@ -195,7 +195,7 @@ HEAD = "AGE,CITY,SEX"
     ids=["trailing commas", "one row longer", "thousands", "cut off", "after a line break"],
 )
 def test_a_csv_row_of_another_length_is_refused_with_its_line(lines: list[str], line: int, end: str) -> None:
-    refusal = refused(end.join([HEAD, *lines]).encode(), CSV)
+    refusal = get_refusal(end.join([HEAD, *lines]).encode(), CSV)
     assert refusal.message.startswith(f"line {line}: ")
     assert (refusal.status, refusal.field) == (400, "body")
 
@@ -208,8 +208,8 @@ def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tm
     file.write_text(text)
     trained = TEXTS.to_rows(read_table(file, text=["CITY"]))
     ((table, _),) = iter_chunks(file, ColumnSelection(TEXTS.numeric, TEXTS.text, ()), 9)
-    assert same(ours, trained)
-    assert same(ours, to_model_rows(TEXTS, table))
+    assert is_equal(ours, trained)
+    assert is_equal(ours, to_model_rows(TEXTS, table))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_csv_body_is_read_as_a_csv_file_in_training_and_in_batch(word: str, tm
     ],
 )
 def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: str, message: str) -> None:
-    refusal = refused(text.encode(), CSV)
+    refusal = get_refusal(text.encode(), CSV)
     assert re.search(message, refusal.message)
     assert (refusal.status, refusal.field) == (400, field)
 
@@ -231,7 +231,7 @@ def test_a_csv_body_that_does_not_fit_is_refused_by_its_place(text: str, field: 
 @pytest.mark.parametrize("value", ["4 1", "it's", 'say "7"', "x" * 50])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_refusal_repeats_no_value_of_a_row(shape: str, value: str) -> None:
-    refusal = refused(shaped([{**ROW, "AGE": value}], shape))
+    refusal = get_refusal(encode_rows([{**ROW, "AGE": value}], shape))
     assert value not in refusal.message
     assert (refusal.status, refusal.field) == (400, "AGE")
 
@@ -241,7 +241,7 @@ def test_names_that_only_the_caller_uses_may_occur_twice() -> None:
 
 
 class Stock:
-    """Stands where MLflow's server has a model, and keeps what the model's predictor gives to the graph."""
+    """Stand-in for the model in MLflow's server that keeps the inputs which the predictor passes to the graph."""
 
     def __init__(self, model: Servable) -> None:
         self.model, self.metadata = model, model.metadata
@@ -254,17 +254,17 @@ class Stock:
         return []
 
 
-def stock(body: bytes, kind: str, model: Servable) -> dict[str, list[Any]] | None:
-    """Return the inputs that the graph gets from a body under MLflow's own server; None if it rejects the body."""
+def read_with_stock_server(body: bytes, kind: str, model: Servable) -> dict[str, list[Any]] | None:
+    """Return the inputs of the graph for a body sent to MLflow's own server; None if it refuses the body."""
     reader = Stock(model)
     try:
         answer = scoring_server.invocations(body, kind, reader, model.metadata.get_input_schema())
     except Exception:
         return None
-    return listed(reader.inputs) if answer.status == 200 else None
+    return to_lists(reader.inputs) if answer.status == 200 else None
 
 
-def listed(inputs: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+def to_lists(inputs: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     return {name: [str(value) for value in column[:, 0]] for name, column in sorted(inputs.items())}
 
 
@@ -299,7 +299,7 @@ WITH_TEXTS = st.lists(
 )
 
 
-def carefully(body: bytes, kind: str = JSON, model: Servable = NUMBERS) -> Rows | Refusal:
+def parse_or_refuse(body: bytes, kind: str = JSON, model: Servable = NUMBERS) -> Rows | Refusal:
     try:
         return parse_with_mlflow(body, kind, model)
     except Refusal as refusal:
@@ -314,15 +314,16 @@ def test_a_model_with_texts_gets_what_it_gets_from_mlflow(rows: list[dict[str, A
     if shape == "csv":
         body = pd.DataFrame(rows, dtype=object).to_csv(index=False).encode()
     elif shape in ("dataframe_split", "inputs"):
-        body = shaped([{name: {**rows[0], **row}[name] for name in rows[0]} for row in rows], shape)
+        body = encode_rows([{name: {**rows[0], **row}[name] for name in rows[0]} for row in rows], shape)
     else:
-        body = shaped(rows, shape)
-    theirs, quick, careful = stock(body, kind, TEXTS), parse_fast(body, kind, TEXTS), carefully(body, kind, TEXTS)
+        body = encode_rows(rows, shape)
+    stock_inputs, quick = read_with_stock_server(body, kind, TEXTS), parse_fast(body, kind, TEXTS)
+    careful = parse_or_refuse(body, kind, TEXTS)
     if isinstance(careful, Refusal):
-        assert (theirs, quick) == (None, None), careful.message
+        assert (stock_inputs, quick) == (None, None), careful.message
     else:
-        assert listed(careful.to_inputs()) == theirs
-        assert quick is None or same(quick, careful)
+        assert to_lists(careful.to_inputs()) == stock_inputs
+        assert quick is None or is_equal(quick, careful)
 
 
 @pytest.mark.slow
@@ -330,9 +331,9 @@ def test_a_model_with_texts_gets_what_it_gets_from_mlflow(rows: list[dict[str, A
 @given(TABLES)
 def test_whatever_is_sent_both_readers_agree_or_it_is_refused_by_its_field(table: Any) -> None:
     body = json.dumps(table).encode()
-    quick, careful = parse_fast(body, JSON, NUMBERS), carefully(body)
+    quick, careful = parse_fast(body, JSON, NUMBERS), parse_or_refuse(body)
     if isinstance(careful, Rows):
-        assert quick is None or same(quick, careful)
+        assert quick is None or is_equal(quick, careful)
     else:
         assert quick is None
         assert 400 <= careful.status < 500

@@ -1,4 +1,4 @@
-"""The parts of the scorer that need no server: settings, ids, metrics, feedback bodies, the OpenAPI document."""
+"""Parts of the scorer that need no server: settings, ids, metrics, feedback bodies, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ from stepkit.settings.drift import Monitoring
 from stepkit.settings.load import resolve_settings
 
 
-def config(folder: Path, text: str) -> Path:
+def write_config(folder: Path, text: str) -> Path:
     file = folder / "config.yaml"
     file.write_text(text)
     return file
 
 
 def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp_path: Path) -> None:
-    file = config(tmp_path, "serve: {port: 6000, workers: 3, keep_days: 30, redact: [AGE], shadow_alias: candidate}")
+    file = write_config(
+        tmp_path, "serve: {port: 6000, workers: 3, keep_days: 30, redact: [AGE], shadow_alias: candidate}"
+    )
     typed = {"port": "", "workers": "2", "keep_days": "none", "redact": "", "max_body_mb": "0.5"}
     settings = load_settings(typed, file)
     assert (settings.port, settings.workers, settings.max_body_bytes) == (6000, 2, 2**19)
@@ -62,9 +64,12 @@ def test_what_is_typed_wins_over_config_yaml_and_what_is_left_empty_does_not(tmp
     ],
 )
 def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: list[str], tmp_path: Path) -> None:
-    assert load_settings({"redact": typed}, config(tmp_path, "")).redact == names
+    assert load_settings({"redact": typed}, write_config(tmp_path, "")).redact == names
     signals = {"alert_signals": "[missing, 'clock']"}
-    assert resolve_settings(Monitoring, "drift", signals, config(tmp_path, "")).alert_signals == ["missing", "clock"]
+    assert resolve_settings(Monitoring, "drift", signals, write_config(tmp_path, "")).alert_signals == [
+        "missing",
+        "clock",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_a_list_is_read_as_it_is_typed_or_as_yaml_writes_it(typed: str, names: l
 def test_the_model_is_the_one_that_register_writes_unless_another_is_named(
     text: str, name: str, tmp_path: Path
 ) -> None:
-    assert load_settings({}, config(tmp_path, text)) == ServeSettings(model_name=name)
+    assert load_settings({}, write_config(tmp_path, text)) == ServeSettings(model_name=name)
     assert load_settings({}, tmp_path / "missing.yaml").model_name == "credit_default"
 
 
@@ -90,7 +95,7 @@ def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value
     with pytest.raises(BadParameter, match=f"^-P {key}: "):
         load_settings({key: value})
     with pytest.raises(BadParameter, match=rf"^config\.yaml: serve\.{key}: ") as caught:
-        load_settings({}, config(tmp_path, f"serve: {{{key}: {value}}}"))
+        load_settings({}, write_config(tmp_path, f"serve: {{{key}: {value}}}"))
     assert "\n" not in str(caught.value)
 
 
@@ -104,7 +109,7 @@ def test_a_wrong_setting_is_named_with_the_place_where_it_stands(key: str, value
 )
 def test_a_config_yaml_of_another_shape_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=rf"^{message}.*$"):
-        load_settings({}, config(tmp_path, text))
+        load_settings({}, write_config(tmp_path, text))
 
 
 def test_a_mistyped_flag_ends_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,8 +153,8 @@ def test_another_media_type_is_refused_by_name(header: str | None) -> None:
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        port = other.getsockname()[1]
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(AddressUnusable, match=rf"^port {port} on 127\.0\.0\.1: .* -P port=5001"):
             verify_port_is_free("127.0.0.1", port)
     verify_port_is_free("127.0.0.1", port)
@@ -157,19 +162,18 @@ def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
 
 def test_new_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:
     before = time.time_ns() // 1_000_000
-    made = [UUID(make_request_id()) for _ in range(100)]
+    ids = [UUID(make_request_id()) for _ in range(100)]
     after = time.time_ns() // 1_000_000
-    assert {one.version for one in made} == {7}
-    assert len(set(made)) == 100
-    assert all(before <= one.int >> 80 <= after for one in made)
+    assert {request_id.version for request_id in ids} == {7}
+    assert len(set(ids)) == 100
+    assert all(before <= request_id.int >> 80 <= after for request_id in ids)
 
 
-@pytest.mark.parametrize("kept", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
-def test_only_a_well_formed_id_is_kept(kept: str) -> None:
-    assert parse_request_id(kept) == kept
-    assert {parse_request_id(other) for other in ("", f"{kept}é", f"{kept}\n", f"{kept}\0", kept.ljust(201, "x"))} == {
-        ""
-    }
+@pytest.mark.parametrize("valid", ["a", "-a", "order 4711", "0b1f:2.x_y", "x" * 200])
+def test_only_a_well_formed_id_is_kept(valid: str) -> None:
+    assert parse_request_id(valid) == valid
+    for invalid in ("", f"{valid}é", f"{valid}\n", f"{valid}\0", valid.ljust(201, "x")):
+        assert parse_request_id(invalid) == ""
 
 
 def test_a_client_that_may_try_again_is_told_when() -> None:
@@ -191,10 +195,10 @@ def test_many_scores_are_counted_as_one_by_one() -> None:
     metrics.observe_scores("many", values)
     for value in values:
         metrics.observe_scores("single", [value])
-    shown = metrics.format_metrics().decode().splitlines()
-    lines = [line for line in shown if "_sum" not in line]
-    many, single = ([line for line in lines if f'version="{name}"' in line] for name in ("many", "single"))
-    assert [line.replace("many", "single") for line in many] == single != []
+    printed = metrics.format_metrics().decode().splitlines()
+    lines = [line for line in printed if "_sum" not in line]
+    bulk, single = ([line for line in lines if f'version="{name}"' in line] for name in ("many", "single"))
+    assert [line.replace("many", "single") for line in bulk] == single != []
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def sample() -> pd.DataFrame:
     return simulate_clients(rows=30_000, seed=42)
 
 
-def write(target: Path, rows: int) -> bytes:
+def write_table(target: Path, rows: int) -> bytes:
     run.main(["--rows", str(rows), "--output", str(target)])
     return target.read_bytes()
 
@@ -50,11 +50,11 @@ def test_more_rows_of_a_seed_begin_with_the_same_clients_and_another_seed_has_ot
 def test_chunks_are_bounded_differ_and_number_clients_on() -> None:
     tables = list(iter_client_chunks(250, seed=3, chunk_rows=100))
     assert [len(table) for table in tables] == [100, 100, 50]
-    whole = pd.concat(tables, ignore_index=True)
-    assert whole["ID"].tolist() == list(range(1, 251))
+    all_clients = pd.concat(tables, ignore_index=True)
+    assert all_clients["ID"].tolist() == list(range(1, 251))
     assert not tables[0].drop(columns="ID").equals(tables[1].drop(columns="ID"))
     pd.testing.assert_frame_equal(
-        pd.concat(iter_client_chunks(150, seed=3, chunk_rows=100), ignore_index=True), whole.head(150)
+        pd.concat(iter_client_chunks(150, seed=3, chunk_rows=100), ignore_index=True), all_clients.head(150)
     )
 
 
@@ -74,7 +74,7 @@ def test_columns_and_codes_are_those_of_the_real_table_in_whole_numbers(sample: 
     ]
     assert set(sample.dtypes) == {np.dtype("int64")}
     codes = {"SEX": range(1, 3), "EDUCATION": range(7), "MARRIAGE": range(4), TARGET: range(2), "PAY_0": range(-2, 9)}
-    assert {name: set(sample[name]) for name in codes} == {name: set(known) for name, known in codes.items()}
+    assert {name: set(sample[name]) for name in codes} == {name: set(values) for name, values in codes.items()}
 
 
 def test_amounts_and_shares_are_plausible(sample: pd.DataFrame) -> None:
@@ -123,8 +123,8 @@ def test_every_format_holds_the_same_clients_and_one_header_in_the_same_bytes(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "iter_client_chunks", lambda rows, seed: iter_client_chunks(rows, seed, chunk_rows=100))
-    first = write(tmp_path / name, rows=250)
-    assert write(tmp_path / f"other_{name}", rows=250) == first
+    first = write_table(tmp_path / name, rows=250)
+    assert write_table(tmp_path / f"other_{name}", rows=250) == first
     content = io.BytesIO(first)
     if name.endswith(".parquet"):
         written = pd.read_parquet(content)
@@ -139,7 +139,7 @@ def test_a_relative_output_is_relative_to_the_repository(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "part"),
     [
         (["--rows", "0"], "whole number of at least 1"),
         (["--rows", "-5"], "whole number of at least 1"),
@@ -151,7 +151,7 @@ def test_a_relative_output_is_relative_to_the_repository(monkeypatch: pytest.Mon
     ],
 )
 def test_a_bad_argument_gives_one_line_and_no_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], part: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
     good = ["--rows", "5", "--output", str(tmp_path / "a.csv")]
@@ -160,7 +160,7 @@ def test_a_bad_argument_gives_one_line_and_no_file(
     message = capsys.readouterr().err
     assert stopped.value.code == 2
     assert message.count("\n") == 1
-    assert told in message
+    assert part in message
     assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 

@@ -15,8 +15,8 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path, ending: str) -> None:
     files = [tmp_path / f"{name}.{ending}" for name in "abc"]
     for file, seed in zip(files, ("1", "1", "2"), strict=True):
         main(["--rows", "50", "--seed", seed, "--output", str(file)])
-    same, again, other = (file.read_bytes() for file in files)
-    assert same == again != other
+    first, second, third = (file.read_bytes() for file in files)
+    assert first == second != third
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
@@ -24,11 +24,11 @@ def test_every_ending_holds_the_same_table(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"loans.{ending}"
     main(["--rows", "200", "--output", str(file)])
     read = pd.read_parquet(file) if ending == "parquet" else pd.read_csv(file, keep_default_na=False, na_values=[""])
-    made = simulate_loans(200, 42)
-    assert list(read.columns) == list(made.columns)
+    expected = simulate_loans(200, 42)
+    assert list(read.columns) == list(expected.columns)
     assert set(read["purpose"].dropna()) == set(PURPOSES)
-    assert read["outcome"].tolist() == made["outcome"].tolist()
-    assert read["letter"].tolist() == made["letter"].tolist()  # commas, quotes and line breaks come through
+    assert read["outcome"].tolist() == expected["outcome"].tolist()
+    assert read["letter"].tolist() == expected["letter"].tolist()  # commas, quotes and line breaks come through
 
 
 def test_purpose_and_delays_tell_of_the_outcome_and_the_region_does_not() -> None:
