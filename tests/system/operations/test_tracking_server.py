@@ -113,7 +113,7 @@ def test_server_that_goes_away_in_the_middle_ends_the_pipeline_with_one_message(
     _, errors = process.communicate(timeout=300)
     assert process.returncode not in (0, -signal.SIGKILL)
     assert "TrackingUnreachable" in errors
-    assert "run the same command again when it is back" in errors
+    assert "Start it, then run the same command again" in errors
     assert "Traceback" not in errors
     behind = MlflowClient(database)  # what the server would say, once it is back
     after = [run.info.run_id for run in behind.search_runs([experiment.experiment_id], chosen)]

@@ -67,7 +67,7 @@ def test_failing_step_stops_the_pipeline_and_shows_its_message(experiment: Exper
     result = run_here(experiment, f"data.file_url={table}")
     assert isinstance(result.error, StepFailed)
     assert str(result.error).startswith("TableUnfit: ")
-    assert "lacks 1 of 24 columns: LIMIT_BAL" in str(result.error)
+    assert "raw_data.csv: 1 of 24 columns missing: LIMIT_BAL" in str(result.error)
     assert choose_help_page(str(result.error)) == PAGES["TableUnfit"]
     pipeline = result.runs
     assert pipeline.parent.info.status == "FAILED"

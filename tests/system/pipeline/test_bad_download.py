@@ -289,9 +289,9 @@ NO_UTF8 = ("is not UTF-8 text", "Save it as UTF-8")
         (
             "raw.zip",
             lambda body: make_zip({"a.csv": body, "b.parquet": b""}),
-            ("exactly one table, and holds 2: a.csv, b",),
+            ("exactly one table (found 2: a.csv, b",),
         ),
-        ("raw.zip", lambda body: make_zip({"readme.txt": body}), ("holds 0: none (only readme.txt)",)),
+        ("raw.zip", lambda body: make_zip({"readme.txt": body}), ("found 0: none, only readme.txt",)),
         ("raw.zip", mark_encrypted, ("cannot be unpacked", "password")),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_rejected_model_is_said_to_be_one_and_the_pipeline_ends_well(
 ) -> None:
     assert warned.error is None
     assert warned.runs.parent.info.status == "FINISHED"
-    assert "below 0.99" in warned.said
+    assert "required: at least 0.99" in warned.said
     assert f'make promote MODEL={place.id_name} VERSION=1 REASON="..."' in warned.said
     aliases = place.client.get_registered_model(place.id_name).aliases
     assert {name: str(version) for name, version in aliases.items()} == {"challenger": "1"}

@@ -145,7 +145,7 @@ def test_a_lost_model_is_trained_and_judged_anew(
 ) -> None:
     (find_model_folder(place, first.runs.steps["random_forest"]) / "artifacts" / "model.onnx").unlink()
     repaired = run()
-    assert repaired.states["random_forest"] == "ran its artifact artifacts/model.onnx is gone"
+    assert repaired.states["random_forest"] == "ran its artifact artifacts/model.onnx is missing"
     assert repaired.states["evaluate"].startswith("ran ")
     assert repaired.states["register"].startswith("ran ")
 

@@ -124,7 +124,7 @@ def test_the_scorers_log_lines_hold_no_value_of_a_row(ran: Ran) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "words"), [("NO_DATA_URL", "was refused: 403"), ("CUT_DATA_URL", "failed on each of 1 tries")]
+    ("variable", "words"), [("NO_DATA_URL", "the server answered 403"), ("CUT_DATA_URL", "failed on each of 1 tries")]
 )
 @pytest.mark.usefixtures("experiment", "secrets")
 def test_a_download_that_fails_names_the_address_without_its_query(

@@ -344,7 +344,7 @@ BAD_PLACES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "unknown model": ({"model": "models:/nobody@champion"}, ("'models:/nobody@champion' is not in", "make run")),
     "unknown alias": ({"model": "models:/{model}@nobody"}, ("@nobody' is not in the registry",)),
     "unknown version": ({"model": "models:/{model}/77"}, ("/77' is not in the registry",)),
-    "no address": ({"model": "model.pkl"}, ("'model.pkl' is no address", "models:/NAME@ALIAS")),
+    "no address": ({"model": "model.pkl"}, ("'model.pkl': not a registered model", "models:/NAME@ALIAS")),
     "unknown kept column": ({"keep": "ID,nothing"}, ("keep: ", "clients.csv has no column nothing")),
 }
 
