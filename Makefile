@@ -112,7 +112,7 @@ image: ## build an image with SBOM and provenance (target=project name=ghcr.io/m
 	@$(PYTHON) -c 'import json, sys; print(json.load(open(sys.argv[1]))["containerimage.digest"])' \
 	  "outputs/images/$$target.json" > "outputs/images/$$target.digest"
 
-models: .venv/run.stamp ## list the registered versions, their verdicts and the moves of the champion
+models: .venv/run.stamp ## list the registered versions, their verdicts and the promotions
 	@cd register && PYTHONPATH=.. python -P models.py --model_name "$$MODEL"
 
 promote: .venv/run.stamp ## make a version the champion by hand (VERSION=n REASON="why")
@@ -122,7 +122,7 @@ promote: .venv/run.stamp ## make a version the champion by hand (VERSION=n REASO
 rollback: .venv/run.stamp ## make the previous champion the champion again (REASON="why")
 	@cd register && PYTHONPATH=.. python -P rollback.py --reason "$$REASON" --model_name "$$MODEL"
 
-drift: .venv/drift.stamp ## compare recorded predictions with the training data and open the drift page (options="current=log:?rows=5000")
+drift: .venv/drift.stamp ## compare logged predictions with the training data and open the drift page (options="current=log:?rows=5000")
 	@MLFLOW_EXPERIMENT_NAME=drift PYTHONPATH=. python -m stepkit.step.with_options "$$options" "" python -P drift/run.py
 	@PYTHONPATH=. python -m stepkit.step.with_options "$$options" "model_name reference" python -P drift/page.py --open true
 
@@ -132,7 +132,7 @@ bench-drift: .venv/test.stamp ## measure false alarms and detected drifts (bench
 airflow: .venv/drift.stamp .venv-airflow/stamp ## start Airflow on http://127.0.0.1:8080: it watches for drift and retrains (port=8090)
 	@.venv-airflow/bin/python -P drift/airflow_standalone.py --port "$${port:-8080}"
 
-loop: .venv/drift.stamp .venv-airflow/stamp ## play the whole story once: train, serve, drift, alert, retrain, swap
+loop: .venv/drift.stamp .venv-airflow/stamp ## run the whole cycle once: train, serve, drift, alert, retrain, switch
 	@PYTHONPATH=. python -P -m loop.run
 
 sample: .venv/run.stamp ## generate data/sample.csv.gz again from its seed
@@ -150,7 +150,7 @@ stack: ## check the machine and start the containers (profile=core: MLflow, Post
 cluster-test: .venv/test.stamp ## test parallel pipelines, sweeps on joblib and Ray, and scoring on Spark
 	pytest --timeout 1200 tests/cluster
 
-tour: .venv/test.stamp ## type every command of the README and the documentation on a fresh clone
+tour: .venv/test.stamp ## run every command of the README and the documentation on a fresh clone
 	pytest --timeout 1200 tests/tour
 
 dags-test: .venv/test.stamp .venv-airflow/stamp ## test both DAGs in a real Airflow: alerts, retraining, a killed scheduler, a backfill
