@@ -12,11 +12,11 @@ usage: make run options="KEY=VALUE ..."
    or: python main.py KEY=VALUE ...
    or: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
 
-Runs the pipeline: download, preprocess, check_data, segregate, random_forest, evaluate, register.
+Run the pipeline: download, preprocess, check_data, segregate, random_forest, evaluate, register.
 Steps whose code, parameters and inputs have not changed are reused.
 
   data=NAME    data set to use: {}
-  -m           sweep: runs one job per combination of values, KEY=1,2,3 or KEY=range(7,17,5)
+  -m           sweep: run one job per combination of values, KEY=1,2,3 or KEY=range(7,17,5)
   --cfg job    print the configuration and exit
   --help       print this text and exit
 
