@@ -203,7 +203,8 @@ def check_against_champion(comparison: Comparison, settings: Evaluation) -> Iter
         text += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
         passed = gain.low >= -gate.margin
-        words = f"{'not' if passed else 'may be'} worse by more than the allowed {gate.margin:g}"
+        extent = "not worse" if passed else "may be worse" if gain.high >= -gate.margin else "worse"
+        words = f"{extent} by more than the allowed {gate.margin:g}"
         yield Rule(NOT_WORSE, gain.low, -gate.margin, passed, f"{text}: {words}")
     if gate.require_better:
         words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"

@@ -34,7 +34,7 @@ SETTINGS_PAGE, FAULTS_PAGE = "docs/reference.md", "docs/faults.md"
 PAGES = {
     "TableUnfit": "docs/bring-a-table.md",
     "WrongDigest": "docs/bring-a-table.md",
-    "DataCheckFailed": "docs/change-a-check.md",
+    "DataCheckFailed": "docs/bring-a-table.md",
     "ModelRejected": "docs/judge-and-promote.md",
 }
 """Page to read after an error of each class. The page for all other classes is FAULTS_PAGE."""

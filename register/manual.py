@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 
 from register.champion_alias import Move, get_user_name, move_champion
 from stepkit.errors import BadParameter, ChampionMoved
@@ -30,6 +31,18 @@ def run_command(work: Callable[[MlflowClient], str]) -> None:
     with exit_on_error():
         tracking.connect()
         print(work(MlflowClient()))
+
+
+def get_registered_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """Return a registered model; raise BadParameter, with the names that exist, if it does not exist."""
+
+    def explain_missing(_: Exception) -> BadParameter:
+        names = ", ".join(model.name for model in client.search_registered_models()) or "none"
+        run = format_make_command("run", name)
+        return BadParameter(f"no registered model {name} (found: {names}). Train and register it: {run}")
+
+    with tracking.handle_missing(explain_missing):
+        return client.get_registered_model(name)
 
 
 def verify_reason(reason: str) -> None:

@@ -15,12 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from register.champion_alias import read_history
-from register.manual import make_command_parser, run_command
+from register.manual import get_registered_model, make_command_parser, run_command
 from register.promote import REASON_TAG
-from stepkit.errors import BadParameter
-from stepkit.settings.load import format_make_command
 from stepkit.store.lineage import read_data_set
-from stepkit.store.tracking import handle_missing
 
 PIPE_WIDTH = 130
 
@@ -31,10 +28,7 @@ def format_models(client: MlflowClient, name: str) -> str:
     Raises:
         BadParameter: the registered model does not exist.
     """
-    with handle_missing(
-        lambda _: BadParameter(f"no registered model {name}. Train and register it: {format_make_command('run', name)}")
-    ):
-        aliases = client.get_registered_model(name).aliases
+    aliases = get_registered_model(client, name).aliases
     table = Table(title=Text(name), title_justify="left")
     for heading in ("version", "aliases", "data set", "verdict", "test ROC AUC", "registered (UTC)", "history"):
         table.add_column(
@@ -65,8 +59,16 @@ def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
         tags.get("verdict", "none").replace("_", " "),
         auc,
         f"{registered:%Y-%m-%d %H:%M}",
-        "\n".join([*(text for tag, text in sorted(tags.items()) if tag.startswith(REASON_TAG)), *read_history(tags)]),
+        "\n".join([*list_reasons(tags), *read_history(tags)]),
     ]
+
+
+def list_reasons(tags: dict[str, str]) -> list[str]:
+    """Return the reasons of the failed rules. A version that may be worse is also not better, which is not repeated."""
+    reasons = {tag.removeprefix(REASON_TAG): text for tag, text in sorted(tags.items()) if tag.startswith(REASON_TAG)}
+    if "not_worse_than_champion" in reasons:
+        reasons.pop("better_than_champion", None)
+    return [f"gate: {text}" for text in reasons.values()]
 
 
 def make_parser() -> argparse.ArgumentParser:

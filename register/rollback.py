@@ -7,7 +7,7 @@ import argparse
 from mlflow import MlflowClient
 
 from register.champion_alias import claim_champion
-from register.manual import make_command_parser, move_by_hand, run_command, verify_reason
+from register.manual import get_registered_model, make_command_parser, move_by_hand, run_command, verify_reason
 from stepkit.errors import BadParameter
 from stepkit.settings.load import format_make_command
 from stepkit.store.champion import PREVIOUS
@@ -18,12 +18,16 @@ def roll_back(client: MlflowClient, name: str, reason: str) -> str:
     """Exchange champion and previous; return the result in words.
 
     Raises:
-        BadParameter: no reason, or no previous champion.
+        BadParameter: no reason, no such model, or no previous champion.
         ChampionMoved: another process moved the champion at the same time.
     """
     verify_reason(reason)
     models, promote = format_make_command("models", name), format_make_command("promote", name)
-    missing = f'{name} has no previous champion. Choose a version ({models}): {promote} VERSION=n REASON="..."'
+    get_registered_model(client, name)
+    missing = (
+        f"{name}: no previous champion, because only one version has been champion. Choose a version ({models}): "
+        f'{promote} VERSION=n REASON="..."'
+    )
     with handle_missing(lambda _: BadParameter(missing)):
         client.get_model_version_by_alias(name, PREVIOUS)
         with claim_champion(client, name):  # completes the move of a process that died

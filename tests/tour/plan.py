@@ -45,6 +45,7 @@ ELSEWHERE = {
     "make bench.*": "takes half an hour; tests/unit/benchmarks",
     "make cluster": "installs from the internet; make cluster-test runs with the same packages",
     'mlflow run . --env-manager local -P hydra_options="data=uci"': "downloads from UCI; another command uses a copy",
+    "curl .* --data-binary @rows.csv": "needs the reader's own file; tests/system/serve/test_scorer_protocol.py",
     "make (secrets|stack).*": "needs a container engine; make stack-test runs the commands of all containers",
     "docker (compose|build) .*": "needs a container engine; make stack-test runs the commands of all containers",
     r".*(KUBE_|kubectl|kubernetes).*": "needs a cluster; tests/contract/test_kubernetes.py reads the files",

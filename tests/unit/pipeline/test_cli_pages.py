@@ -17,7 +17,7 @@ def test_every_page_is_there_and_every_kind_with_a_page_is_an_error_of_a_step() 
 @pytest.mark.parametrize(
     ("text", "page"),
     [
-        ("DataCheckFailed: 3 rows break a rule", "docs/change-a-check.md"),
+        ("DataCheckFailed: 3 rows break a rule", "docs/bring-a-table.md"),
         ("step 'preprocess' failed\nTableUnfit: raw_data.csv lacks 1 of 24 columns", "docs/bring-a-table.md"),
         ("DownloadFailed: nobody answers", FAULTS_PAGE),
         ("something about a TableUnfit without its colon", FAULTS_PAGE),
