@@ -60,9 +60,9 @@ def sweep(folder: Path, *overrides: str, **env: str) -> subprocess.CompletedProc
 
 def read_last_line(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    result: dict[str, Any] = json.loads(
-        next(line for line in reversed(ended.stdout.splitlines()) if line.startswith("{"))
-    )
+    line = next(line for line in reversed(ended.stdout.splitlines()) if line.startswith("{"))
+    result: dict[str, Any]
+    result, _ = json.JSONDecoder().raw_decode(line)  # Ray may print its own messages behind the line.
     return result
 
 
