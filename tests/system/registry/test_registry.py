@@ -100,7 +100,7 @@ def test_an_equal_model_differs_by_nothing_and_is_not_called_better(line: Line, 
 def test_a_version_says_why_it_is_not_champion(line: Line, story: Story) -> None:
     assert "worse by more than" in line.tags(4)["gate.not_worse_than_champion"]
     assert "gate.better_than_champion" in line.tags(2)
-    assert "may be worse" in str(line.experiment.client.get_model_version(line.name, "4").description)
+    assert "worse by more than" in str(line.experiment.client.get_model_version(line.name, "4").description)
 
 
 def test_people_overrule_the_gate_and_leave_who_when_and_why(
