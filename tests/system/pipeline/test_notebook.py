@@ -73,7 +73,7 @@ def test_the_notebook_holds_no_output_and_no_place_of_a_machine() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
 def test_the_curl_line_gets_predictions(page: str, champion: Champion, running: tuple[Server, Path]) -> None:
     server, _ = running
-    (line,) = re.findall(r"^curl .*/invocations.*$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    (line,) = re.findall(r"^curl .*/invocations.* -d @.*$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     file = re.findall(r"-d @(\S+)", line)[0]
     ended = run_command(*shlex.split(line.replace(":5000", server.url.removeprefix("http://127.0.0.1"))), cwd=ROOT)
     head, _, body = ended.stdout.replace("\r", "").partition("\n\n")

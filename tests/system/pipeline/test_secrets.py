@@ -142,5 +142,5 @@ def test_the_comment_tells_of_that_run(ran: Ran, tmp_path: Path) -> None:
     auc = ran.pipeline.runs.steps["evaluate"].data.metrics["test_roc_auc"]
     for words in ("**✅ Passed the gate", f"| ROC AUC | {auc:.4f} |", "| sample (synthetic) |", "Data checks: "):
         assert words in files[COMMENT]
-    assert "7 ran, 0 reused" in files[COMMENT]
+    assert "7 steps ran, 0 reused" in files[COMMENT]
     assert MARK not in files[COMMENT] + files[SUMMARY]
