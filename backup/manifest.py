@@ -65,10 +65,5 @@ def read_known_versions() -> dict[str, str]:
     return versions
 
 
-def pluralize(number: int, noun: str) -> str:
-    """Return "1 run" or "2 runs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _parse_version(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]

@@ -16,10 +16,11 @@ from typing import Any
 from backup.artifacts import CHAMPIONS_SQL, FOLDER, HIDDEN_PREFIXES, copy_tree, find_place, is_mlflow_store
 from backup.databases import SQLITE_ENDINGS, query, restore_postgres, verify_ready
 from backup.errors import BackupError, BackupIncomplete, BackupUnfit, RestoreUnfinished, TargetUnfit
-from backup.manifest import pluralize, read_manifest
+from backup.manifest import read_manifest
 from backup.stores import DATABASES
 from stepkit.paths import ROOT, make_sqlite_url
 from stepkit.store.relocate import relocate_store
+from stepkit.words import pluralize
 
 LOAD_SCRIPT = """import sys, mlflow
 mlflow.set_tracking_uri(sys.argv[1])

@@ -32,11 +32,12 @@ from backup.artifacts import (
 )
 from backup.databases import query, save_database
 from backup.errors import BackupError, BackupIncomplete, SourceUnreadable
-from backup.manifest import FORMAT, LOG_VERSION, NAME, pluralize, read_known_versions
+from backup.manifest import FORMAT, LOG_VERSION, NAME, read_known_versions
 from backup.restore import restore
 from backup.stores import DATABASES, read_databases
 from stepkit.files import compute_sha256
 from stepkit.paths import ARTIFACTS, ROOT
+from stepkit.words import pluralize
 
 MOST_LISTED = 10
 """Largest number of missing artifacts in a message. The manifest lists all of them."""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.format import pluralize
+from stepkit.words import pluralize
 
 NOT_AUDITED = 3
 UNREACHABLE = ("ConnectionError", "ConnectTimeout", "Max retries exceeded", "ServiceError", "Temporary failure")

@@ -29,6 +29,7 @@ from stepkit.step.flags import Parser
 from stepkit.table import tables
 from stepkit.table.columns import Columns, parse_columns
 from stepkit.table.tables import to_plain_text
+from stepkit.words import pluralize
 
 ROWS_FOR_ZEROS = 100_000
 """Rows of a CSV that are read as text, to find codes with leading zeros: a column read as numbers loses them."""
@@ -188,12 +189,12 @@ def write_description(file_url: str, choices: Choices, output: str) -> str:
     target = table[columns.source_target]
     share, empty = (to_plain_text(target) == str(columns.positive)).mean(), target.isna().sum()
     renamed = "" if columns.target == columns.source_target else f", named {columns.target} after preprocess"
-    unlabeled = f"; {empty:,} rows without a label" if empty else ""
+    unlabeled = f"; {pluralize(empty, 'row')} without a label" if empty else ""
     reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
-        f"wrote {to_recorded_path(str(path))}: {len(columns.names)} columns, {len(columns.categorical)} of them "
-        f"categorical; target {columns.source_target}{renamed} "
-        f"(class 1: {columns.positive}, {share:.1%} of {len(table):,} rows{unlabeled}); "
+        f"wrote {to_recorded_path(str(path))}: {pluralize(len(columns.names), 'column')}, "
+        f"{len(columns.categorical)} of them categorical; target {columns.source_target}{renamed} "
+        f"(class 1: {columns.positive}, {share:.1%} of {pluralize(len(table), 'row')}{unlabeled}); "
         f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. "
         f"Read the file, then train: {format_training_command(name)}"
     )

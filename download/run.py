@@ -21,6 +21,7 @@ from stepkit.table import tables
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.description import verify_yaml
 from stepkit.table.fileformats import WRITABLE
+from stepkit.words import pluralize
 
 log = logging.getLogger("step")
 
@@ -68,7 +69,9 @@ def publish_raw_table(run: StepRun, url: str, file: Path, raw: pd.DataFrame, nam
     has_format = file.suffix in WRITABLE and name.endswith(file.suffix)
     run.publish_table(raw, name, file if has_format else None, about)
     run.log_dataset(raw, name, tables.compute_sha256(file), url, context="download")
-    run.log_summary(f"{len(raw):,} rows, {len(raw.columns)} columns, {file.stat().st_size / 1e6:.1f} MB")
+    run.log_summary(
+        f"{pluralize(len(raw), 'row')}, {pluralize(len(raw.columns), 'column')}, {file.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -33,6 +33,7 @@ from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import make_settings_parser
 from stepkit.step.run import StepRun, step_run
 from stepkit.strict_json import to_json
+from stepkit.words import pluralize
 
 log = logging.getLogger("drift")
 
@@ -238,7 +239,7 @@ def format_summary(result: dict[str, Any]) -> str:
         for column in result["details"]["unreadable"]
     )
     return (
-        f"{rows:,} rows, drifted columns: {len(names)} of {len(result['columns'])}{listed}. "
+        f"{pluralize(rows, 'row')}, drifted columns: {len(names)} of {len(result['columns'])}{listed}. "
         f"Decision: {decision['action']} ({decision['reason']}){unreadable}"
     )
 

@@ -14,6 +14,7 @@ import pandas as pd
 from simulate.run import OneLineParser, get_ending, make_table_parser, open_table
 from stepkit.files import replace_file
 from stepkit.step.exit import exit_on_error
+from stepkit.words import pluralize
 
 log = logging.getLogger("simulate")
 
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
             with open_table(part, ending) as put:
                 put(table)
     lost = (table.outcome == "lost").sum()
-    log.info("wrote %s: %s rows, %s of them lost", args.output, f"{len(table):,}", f"{lost:,}")
+    log.info("wrote %s: %s, %s of them lost", args.output, pluralize(len(table), "row"), f"{lost:,}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from stepkit.files import compute_sha256, replace_file
 from stepkit.paths import ROOT
 from stepkit.step.exit import exit_on_error
 from stepkit.step.project_run import log_to_run
+from stepkit.words import pluralize
 
 log = logging.getLogger("simulate")
 
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
                 defaults += int(table[TARGET].sum())
         size, sha256 = part.stat().st_size, compute_sha256(part)
     share = defaults / args.rows
-    log.info("wrote %s: %s rows, %s bytes", args.output, f"{args.rows:,}", f"{size:,}")
+    log.info("wrote %s: %s, %s bytes", args.output, pluralize(args.rows, "row"), f"{size:,}")
     log.info("default share %.4f, sha256 %s", share, sha256)
     log_to_run({"rows": args.rows, "bytes": size, "default_share": share}, sha256=sha256)
 

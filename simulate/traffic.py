@@ -19,6 +19,7 @@ from simulate.drifts import DRIFTS, simulate_traffic
 from simulate.figures import TARGET
 from simulate.run import OneLineParser, parse_row_count, parse_seed
 from stepkit.step.project_run import log_to_run
+from stepkit.words import pluralize
 
 log = logging.getLogger("traffic")
 
@@ -121,7 +122,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"TrafficFailed: {error}")
     versions = ", ".join(sent.versions)
     log.info(
-        "sent %s rows (drift: %s) and %s labels; scored by version %s", sent.rows, args.drift, sent.labels, versions
+        "sent %s (drift: %s) and %s; scored by version %s",
+        pluralize(sent.rows, "row"),
+        args.drift,
+        pluralize(sent.labels, "label"),
+        versions,
     )
     log_to_run({"rows": sent.rows, "labels": sent.labels}, drift=args.drift, model_versions=versions)
 

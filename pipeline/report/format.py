@@ -46,8 +46,3 @@ def format_time(milliseconds: int | None) -> str:
 def shorten(text: str, most: int) -> str:
     """Return at most `most` characters, and the number of characters left out."""
     return text if len(text) <= most else f"{text[:most].rstrip()} ... ({len(text) - most:,} more characters)"
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Return "1 row" or "2 rows"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

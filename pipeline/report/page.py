@@ -22,7 +22,7 @@ from pipeline.report.blocks import (
     Words,
     make_cells,
 )
-from pipeline.report.format import NO_BREAK, format_difference, format_interval, format_seconds, format_time, pluralize
+from pipeline.report.format import NO_BREAK, format_difference, format_interval, format_seconds, format_time
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate
 from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
@@ -30,6 +30,7 @@ from pipeline.report.step_states import FAILED, NOT_REQUESTED, RAN, REUSED, STOP
 from stepkit.model.metric_table import format_metric
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
+from stepkit.words import pluralize
 
 IN_SHORT, MOST_ROWS = ("steps", "metrics", "gate", "data"), 60
 """Sections of a shortened report, and the longest table in it."""

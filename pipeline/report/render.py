@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from pipeline.report import escape
 from pipeline.report.blocks import CODE, Cell, Table
-from pipeline.report.format import pluralize, shorten
+from pipeline.report.format import shorten
 from pipeline.report.page import Page
+from stepkit.words import pluralize
 
 FOLDER = Path(__file__).parent / "templates"
 MOST_CHARACTERS = 60_000

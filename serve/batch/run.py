@@ -29,6 +29,7 @@ from stepkit.paths import resolve_path
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser, make_positive_parser
 from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS, RegisteredVersion
+from stepkit.words import pluralize
 
 OUTPUT_COLUMNS = ("probability", "class", "model_version")
 KEEP_OTHERS, KEEP_ALL, KEEP_NONE = "others", "all", "none"
@@ -172,7 +173,9 @@ def _score_and_write(job: Job, model: Graph, selection: ColumnSelection, checkpo
         task = progress.add_task(job.source.name, total=1.0)
         for number, table, share in _iter_scored_chunks(job, model, selection, checkpoint.done):
             checkpoint.add(number, table)
-            progress.update(task, completed=share, description=f"{job.source.name}: {checkpoint.rows:,} rows")
+            progress.update(
+                task, completed=share, description=f"{job.source.name}: {pluralize(checkpoint.rows, 'row')}"
+            )
     # The chunks of a file that changed meanwhile do not belong together.
     if _read_file_state(job.source) != checkpoint.plan["input"]:
         raise TableUnfit(f"{job.source}: changed during the run. Run the same command again.")
@@ -180,7 +183,7 @@ def _score_and_write(job: Job, model: Graph, selection: ColumnSelection, checkpo
         raise TableUnreadable(f"{job.source}: no rows, only a header.")
     rows, seconds = checkpoint.join(), time.monotonic() - start
     return (
-        f"scored {rows - rows_before:,} of {rows:,} rows with version {model.version} of {model.name} "
+        f"scored {rows - rows_before:,} of {pluralize(rows, 'row')} with version {model.version} of {model.name} "
         f"in {seconds:.1f} s -> {job.output}"
     )
 

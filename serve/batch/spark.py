@@ -28,6 +28,7 @@ from stepkit.paths import resolve_path
 from stepkit.step.exit import exit_on_error
 from stepkit.store.registry import get_registered_version
 from stepkit.table.fileformats import MISSING
+from stepkit.words import pluralize
 
 MASTER = "local[*]"
 RESULT_SCHEMA = "probability double, class long"
@@ -82,7 +83,9 @@ def run(job: Job) -> str:
     model = load_servable(version.name, version.version)
     with _open_session(job.master) as spark:
         rows = _score_and_write(spark, job, model, version.uri)
-    return f"scored {rows:,} rows with version {model.version} of {model.name} on {job.master} -> {job.output}"
+    return (
+        f"scored {pluralize(rows, 'row')} with version {model.version} of {model.name} on {job.master} -> {job.output}"
+    )
 
 
 def _verify_paths(job: Job) -> None:

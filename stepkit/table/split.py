@@ -22,7 +22,7 @@ def split_table(table: pd.DataFrame, size: float, stratify: str, random_seed: in
         TableUnfit: no such column, or too few rows of one of its values for both parts.
     """
     if len(table) < 2:
-        raise TableUnfit(f"{len(table)} rows are too few to split into {1 - size:g} and {size:g}. Add rows.")
+        raise TableUnfit(f"too few rows to split into {1 - size:g} and {size:g} (found {len(table)}). Add rows.")
     by, values = (
         _find_strata(table, size, stratify) if stratify else (np.zeros(len(table), dtype=np.int8), pd.Index([""]))
     )

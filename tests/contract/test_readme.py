@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from pipeline.steps import BY_NAME
 from stepkit.paths import ROOT
 
@@ -34,3 +36,17 @@ def test_figures_of_speed_are_those_that_the_benchmark_wrote() -> None:
     assert len(quoted) == 5
     for line in quoted:
         assert line in results.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("page", "longest"), [("README.md", 200), ("CONTRIBUTING.md", 50), ("CHANGELOG.md", 60), ("docs/README.md", 50)]
+)
+def test_a_page_for_people_in_a_hurry_stays_short(page: str, longest: int) -> None:
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= longest
+
+
+def test_the_glossary_has_few_terms_in_order() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| (?!term\b|---)([^|]+?) \|", text, re.MULTILINE)
+    assert 20 <= len(terms) <= 30
+    assert terms == sorted(terms)

@@ -19,9 +19,10 @@ from pipeline.report.blocks import (
     make_cells,
     make_fact_table,
 )
-from pipeline.report.format import format_count, pluralize
+from pipeline.report.format import format_count
 from pipeline.report.gather import CHECKS, PipelineResult
 from stepkit.store.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, list_published
+from stepkit.words import pluralize
 
 NOT_STATED = "not stated"
 DRAFT_DESCRIPTION = "the table is, where it comes from"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.report.blocks import BAD, CODE, GOOD, WARN, Cell, Section, Table, Text, make_cells
-from pipeline.report.format import pluralize
 from pipeline.report.gather import PipelineResult
 from pipeline.report.sections.metrics import format_plain
 from stepkit.settings.evaluate import AS_GOOD
+from stepkit.words import pluralize
 
 
 def make_gate_section(result: PipelineResult) -> Section:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 
 from pipeline.report.blocks import BAD, GOOD, QUIET, WARN, Block, Cell, Section, Table, Text, make_cells
-from pipeline.report.format import format_count, format_difference, format_interval, pluralize
+from pipeline.report.format import format_count, format_difference, format_interval
 from pipeline.report.gather import Base, PipelineResult, find_test_digest
 from pipeline.report.schemas import Champion, Confusion, Cost, Estimate, Estimates, Evaluation
 from pipeline.report.sections.data import get_data_settings
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
+from stepkit.words import pluralize
 
 Column = tuple[str, Callable[[str], Cell]]
 """Heading of a column, and a function that returns its cell for a metric."""

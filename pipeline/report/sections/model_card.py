@@ -6,13 +6,14 @@ After Mitchell et al.: Model Cards for Model Reporting, FAT* 2019.
 from __future__ import annotations
 
 from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, make_cells, make_fact_table
-from pipeline.report.format import format_count, format_interval, pluralize
+from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Slice
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
 from pipeline.report.sections.evaluation import SLICE_METRICS
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
+from stepkit.words import pluralize
 
 NOT_FOR_DECISIONS = (
     "Do not use this model for decisions about people, such as lending, before an accountable expert has reviewed it. "
