@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from typing import Annotated, Any, Literal
 
@@ -253,6 +254,10 @@ def _list_schema_keys(model: type[Strict], prefix: str = "") -> list[str]:
     return keys
 
 
+MISSING_OPTION = re.compile(r"Could not find '(?P<option>[^']+)' Available options in '[^']+': (?P<names>.+)")
+"""Hydra's message, on one line, for a file that a group such as data/ does not have."""
+
+
 def suggest_key(key: str, known_keys: list[str]) -> str:
     """Return '; did you mean ...?' with the closest known key, or where all keys are listed."""
     close = difflib.get_close_matches(key, known_keys, n=1, cutoff=0.6)
@@ -267,6 +272,11 @@ def explain_error(error: HydraException | OmegaConfBaseException) -> str:
         if key in _list_schema_keys(Config):
             return f"{key}: not set in any file yet. Add it with a plus sign: +{key}=..."
         return f"{key}: unknown configuration key{suggest_key(key, _list_schema_keys(Config))}"
+    if match := MISSING_OPTION.search(text):
+        group, _, name = match["option"].rpartition("/")
+        close = difflib.get_close_matches(name, match["names"].split(), n=1)
+        hint = f"; did you mean '{close[0]}'" if close else ""
+        return f"{group}: no option '{name}'{hint} (found: {', '.join(match['names'].split())})"
     return text
 
 
