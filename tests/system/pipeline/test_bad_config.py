@@ -21,7 +21,7 @@ from tests.support.pipelines import run_here, write_small_table
             "main.exectue_steps=all",
             "main.exectue_steps: unknown configuration key; did you mean 'main.execute_steps'?",
         ),
-        ("data=3", "Could not find 'data/3'"),
+        ("data=3", "data: no option '3' (found: sample, uci)"),
     ],
 )
 def test_wrong_option_is_one_line_and_nothing_runs(

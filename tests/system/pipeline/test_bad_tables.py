@@ -245,7 +245,7 @@ def test_rows_without_a_label_are_named_by_each_step_that_reads_them(
     [
         ([0, 0, 1, 1], "default", ("4 rows are too few to split by 'default'", "0.7 and 0.3", "Add rows")),
         ([1] + [0] * 49, "default", ("value 1 has 1 row,", "data.stratify=null")),
-        ([0], "", ("1 row", "too few")),
+        ([0], "", ("too few rows", "found 1", "Add rows")),
     ],
 )
 def test_too_few_rows_for_a_split_are_counted(
