@@ -25,12 +25,12 @@ from drift.compare.signals import judge
 from drift.compare.sources import WatchedVersion
 from drift.settings import load_monitoring
 from preprocess.run import clean_table
-from random_forest.pipeline import build_pipeline
+from random_forest.run import KIND
 from simulate.clients import simulate_clients
 from simulate.drifts import simulate_traffic
 from stepkit.paths import ROOT
 from stepkit.settings.drift import Monitoring
-from stepkit.settings.model import ModelSettings
+from stepkit.settings.model import RandomForestSettings
 from stepkit.store.model_address import RegisteredVersion
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.split import split_table
@@ -88,11 +88,13 @@ class Outcome:
 def build_world(rows: int, seed: int) -> World:
     """Return a model trained on simulated clients with the pipeline's test and validation splits."""
     columns = read_columns(ROOT / "data" / "uci.yaml")
-    settings = ModelSettings.model_validate(yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
+    settings = RandomForestSettings.model_validate(
+        yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text())
+    )
     table = clean_table(simulate_clients(rows, seed), columns)
     train, test = split_table(table, 0.3, columns.target, seed)
     training, _ = split_table(train, 0.3, columns.target, seed)
-    model = build_pipeline(settings, columns, seed)
+    model = KIND.build_pipeline(settings, columns, seed)
     model.set_params(**{name: 1 for name in model.get_params() if name.endswith("__n_jobs")})
     model.fit(to_model_input(training, columns), training[columns.target])
     scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float))

@@ -27,16 +27,17 @@ from sklearn.pipeline import Pipeline
 from check_data.checks import DataChecks, run_checks
 from evaluate.measure import assess_model, build_report
 from evaluate.plots import iter_plots
-from random_forest.pipeline import FOREST, build_pipeline, compute_importances, select_features
+from random_forest.run import KIND
 from stepkit.model import plots
 from stepkit.model.metrics import Scored, compute_metrics
 from stepkit.model.threshold import choose_threshold
 from stepkit.settings.evaluate import read_evaluation
-from stepkit.settings.model import ModelSettings
+from stepkit.settings.model import RandomForestSettings
 from stepkit.strict_json import to_json
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.split import split_table
 from stepkit.table.tables import add_column, compute_sha256, read_table, to_model_input
+from training.pipeline import CLASSIFIER, compute_importances, select_features
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
@@ -110,15 +111,15 @@ def predict_probabilities(session: onnxruntime.InferenceSession, rows: pd.DataFr
 def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
     """Fit the forest with the settings in `point`, score the validation rows, convert the model, verify the graph."""
     forest = {**MODEL_CONFIG["random_forest"], **point}
-    settings = ModelSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
-    model = build_pipeline(settings, train.columns, SEED)
+    settings = RandomForestSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
+    model = KIND.build_pipeline(settings, train.columns, SEED)
     model.fit(train.rows, train.labels)
     both = model.predict_proba(validation.rows)
     probability = both[:, 1]
     threshold = choose_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)
     metrics = compute_metrics(validation.labels, probability, probability >= threshold)
     types = [(name, FloatTensorType([None, 1])) for name in select_features(settings.features, train.columns)]
-    options = {id(model.named_steps[FOREST]): {"zipmap": False}}
+    options = {id(model.named_steps[CLASSIFIER]): {"zipmap": False}}
     graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     if not np.abs(predict_probabilities(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:

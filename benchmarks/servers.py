@@ -23,9 +23,9 @@ from mlflow.models import Model, ModelSignature
 
 from benchmarks.load import build_post, drive_for
 from benchmarks.measuring import MeasurementFailed, Store, open_fresh_store
-from random_forest.export import FILES, TRUSTED_TYPES
 from simulate.clients import iter_client_chunks
 from stepkit.paths import ROOT
+from training.export import FILES, TRUSTED_TYPES
 
 MODEL = "credit_default"
 CHAMPION = f"models:/{MODEL}@champion"

@@ -18,7 +18,7 @@ from stepkit.commands import quote_for_hydra, quote_options
 from stepkit.secret_urls import hide_secrets_in_text, parse_data_url, verify_no_secret
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.evaluate import Evaluation
-from stepkit.settings.model import ModelSettings
+from stepkit.settings.model import RandomForestSettings
 from stepkit.settings.serve import Serving
 from stepkit.step.flags import parse_model_name
 from stepkit.table.columns import Columns, Strict, format_first_problem, locate_problem
@@ -158,7 +158,7 @@ class Config(Strict):
     preprocess: Preprocess
     check_data: CheckData
     segregate: Segregate
-    random_forest_pipeline: ModelSettings
+    random_forest_pipeline: RandomForestSettings
     evaluate: Evaluation
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_verify_serving_urls)] = Serving()

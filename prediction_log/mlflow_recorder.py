@@ -1,7 +1,7 @@
 """Prediction log for stock `mlflow models serve` and `mlflow models predict`.
 
 Each exported model contains a copy of this folder, and imports this file if it is served with PREDICTION_LOG_URL set.
-So the imports here are limited to the files that random_forest/export.py packs.
+So the imports here are limited to the files that training/export.py packs.
 """
 
 from __future__ import annotations

@@ -3,109 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-import mlflow
-import numpy as np
-from sklearn.pipeline import Pipeline
+from sklearn.ensemble import RandomForestClassifier
 
-from random_forest.export import export_model
-from random_forest.pipeline import build_pipeline, compute_importances
-from stepkit.errors import BadParameter
-from stepkit.model import plots
-from stepkit.model.metrics import compute_metrics
-from stepkit.model.threshold import choose_threshold
-from stepkit.paths import ROOT
-from stepkit.settings.evaluate import Costs, read_evaluation
-from stepkit.settings.load import read_settings
-from stepkit.settings.model import ModelSettings
-from stepkit.step.flags import make_step_parser, parse_share
-from stepkit.step.run import StepRun, step_run
-from stepkit.table.labels import get_labels
-from stepkit.table.split import split_table
-from stepkit.table.tables import to_model_input
-
-log = logging.getLogger("step")
+from stepkit.settings.model import RandomForestSettings
+from training.step import ModelKind, make_model_parser, run_model_step
 
 
-def read_model_settings(model_config: str) -> ModelSettings:
-    """Return the model's settings from a file in this folder, or a path; raise BadParameter if there is none."""
-    path = Path(__file__).parent / model_config
-    missing = f"--model_config: no file {path}. The default is rf_config.yaml."
-    return read_settings(ModelSettings, path, missing)
+def build_classifier(settings: RandomForestSettings, random_seed: int) -> RandomForestClassifier:
+    """Return the unfitted forest."""
+    return RandomForestClassifier(random_state=random_seed, **settings.random_forest.model_dump())
 
 
-def parse_costs(text: str) -> Costs:
-    """Return the costs of one row per outcome (tn,fp,fn,tp); for an empty text, the costs in config.yaml.
-
-    Raises:
-        BadParameter: not four numbers, or a wrong class costs less than the correct one.
-    """
-    if not text:
-        return read_evaluation(ROOT / "config.yaml").costs
-    try:
-        numbers = [float(word) for word in text.split(",")]
-        return Costs(**dict(zip(Costs.model_fields, numbers, strict=True)))
-    except ValueError as error:
-        raise BadParameter(
-            f"threshold_costs: not four numbers tn,fp,fn,tp (found '{text}', expected e.g. 0,1,5,0)."
-        ) from error
-
-
-def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
-    """Publish the importance of features and the confusion matrix of the validation split."""
-    importance = compute_importances(model)
-    run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
-    run.publish_figure(plots.plot_feature_importance(importance, "Feature importance"), "feature_importance.png")
-    matrix = plots.plot_confusion_matrix(labels, predicted, "Validation split", run.columns.class_names)
-    run.publish_figure(matrix, "confusion_matrix.png")
+KIND = ModelKind(Path(__file__).parent, RandomForestSettings, "rf_config.yaml", build_classifier)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the step's flags."""
-    flags = make_step_parser(__doc__, "input_step", "input_run_id", "stratify", "random_seed")
-    flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
-    flags.add_argument("--model_config", default="rf_config.yaml", help="file next to run.py, a path, or runs:/ID/NAME")
-    flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
-    flags.add_argument(
-        "--threshold_costs", default="", help="costs of a row, tn,fp,fn,tp, for threshold: cost; empty: evaluate.costs"
-    )
-    flags.add_argument("--val_size", type=parse_share, required=True, help="share of the training rows for validation")
-    return flags
+    return make_model_parser(KIND, __doc__)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the step."""
-    args = make_parser().parse_args(argv)
-    with step_run(args) as run:
-        table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
-        settings = read_model_settings(run.fetch_if_artifact(args.model_config))
-        get_labels(table, run.columns.target)
-        train, validation = split_table(table, args.val_size, args.stratify, args.random_seed)
-        model = build_pipeline(settings, run.columns, args.random_seed)
-        if empty := [name for name in run.columns.names if train[name].isna().all()]:
-            log.warning(
-                "columns without a value in the %d training rows, which the model ignores: %s",
-                len(train),
-                ", ".join(empty),
-            )
-        model.fit(to_model_input(train, run.columns), get_labels(train, run.columns.target))
-        labels = get_labels(validation, run.columns.target)
-        probability = model.predict_proba(to_model_input(validation, run.columns))[:, 1]
-        threshold = choose_threshold(settings.threshold, labels, probability, parse_costs(args.threshold_costs))
-        settings = settings.model_copy(update={"threshold": threshold})
-        predicted = probability >= threshold
-        metrics = compute_metrics(labels, probability, predicted)
-        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in metrics.items()}})
-        publish_plots(run, model, labels, predicted)
-        info, difference = export_model(model, settings, run.columns, validation, run.folder, args.export_artifact)
-        mlflow.log_metric("onnx_largest_difference", difference)
-        run.record_model(info)
-        run.log_summary(
-            f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
-            f"ONNX probabilities differ by at most {difference:.1e}"
-        )
+    run_model_step(KIND, make_parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Schema of random_forest/rf_config.yaml, which is checked before a pipeline starts."""
+"""Schemas of the settings files of the model steps, which are checked before a pipeline starts."""
 
 from __future__ import annotations
 
@@ -50,12 +50,17 @@ class Features(Strict):
 
 
 class ModelSettings(Strict):
-    """Forest, features, decision threshold and name of the logged model.
+    """Settings that every kind of model has: features, decision threshold and name of the logged model.
 
     The thresholds "f1" and "cost" are chosen on the validation split, for the best F1 or the lowest cost.
     """
 
-    random_forest: Forest = Forest()
     features: Features = Features()
     threshold: Literal["f1", "cost"] | LessThanAll = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")
+
+
+class RandomForestSettings(ModelSettings):
+    """Schema of random_forest/rf_config.yaml."""
+
+    random_forest: Forest = Forest()

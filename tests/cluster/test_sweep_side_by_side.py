@@ -12,13 +12,13 @@ from mlflow.entities import Run
 from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.tags import STEP_RUN
-from random_forest.export import TRUSTED_TYPES
 from stepkit.store.lineage import parse_run_id, read_inputs
 from tests.conftest import Experiment, create_experiment, run_command
 from tests.support.ctrl_c import SWEEPS, verify_ended_sweep
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import make_pipeline_command, write_small_table
 from tests.support.sweep_runs import FOREST, PREPARING, get_step_run, get_sweep, list_jobs
+from training.export import TRUSTED_TYPES
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]

@@ -10,14 +10,14 @@ import mlflow
 import pandas as pd
 
 from preprocess.run import clean_table
-from random_forest.export import export_model
-from random_forest.pipeline import build_pipeline
+from random_forest.run import KIND
 from simulate.clients import simulate_clients
 from stepkit.paths import ROOT
-from stepkit.settings.model import Forest, ModelSettings
+from stepkit.settings.model import Forest, RandomForestSettings
 from stepkit.table.columns import read_columns
 from stepkit.table.tables import to_model_input
 from tests.conftest import Experiment, create_experiment
+from training.export import export_model
 
 ROWS = 600
 DEPTHS = (5, 3)
@@ -55,8 +55,8 @@ def register_two_versions(name: str, folder: Path) -> Champion:
     table = clean_table(simulate_clients(ROWS, seed=1), columns)
     rows = to_model_input(table, columns)
     for depth in DEPTHS:
-        settings = ModelSettings(random_forest=Forest(n_estimators=10, max_depth=depth, n_jobs=1))
-        fitted = build_pipeline(settings, columns, 1).fit(rows, table[columns.target])
+        settings = RandomForestSettings(random_forest=Forest(n_estimators=10, max_depth=depth, n_jobs=1))
+        fitted = KIND.build_pipeline(settings, columns, 1).fit(rows, table[columns.target])
         files = folder / f"depth-{depth}"
         files.mkdir()
         with mlflow.start_run():

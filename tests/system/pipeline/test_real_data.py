@@ -16,11 +16,11 @@ import yaml
 from mlflow.pyfunc import PyFuncModel
 
 from pipeline.steps import STEPS
-from random_forest.export import TRUSTED_TYPES
 from stepkit.paths import ROOT
 from tests.conftest import Experiment, create_experiment, run_command
 from tests.support.forkserver_script import run_warm
 from tests.support.pipelines import PipelineRuns, list_pipelines, run_here
+from training.export import TRUSTED_TYPES
 
 MODEL = "credit_default_real"
 

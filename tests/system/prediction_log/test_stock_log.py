@@ -19,14 +19,14 @@ import pytest
 import requests
 
 from prediction_log.read import read_log
-from random_forest.export import export_model
-from random_forest.pipeline import build_pipeline
+from random_forest.run import KIND
 from stepkit.processes import find_free_port
-from stepkit.settings.model import Forest, ModelSettings
+from stepkit.settings.model import Forest, RandomForestSettings
 from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import to_model_input
 from tests.conftest import Experiment, make_command_env, run_command
 from tests.support.servers import wait_until
+from training.export import export_model
 
 COLUMNS = Columns(
     source_target="default",
@@ -44,8 +44,8 @@ REQUEST: Any = {
 @pytest.fixture
 def model(experiment: Experiment, tmp_path: Path) -> str:
     """Register a model; the URI of its version 1."""
-    settings = ModelSettings(random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
-    fitted = build_pipeline(settings, COLUMNS, 1).fit(to_model_input(ROWS, COLUMNS), ROWS["default"])
+    settings = RandomForestSettings(random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
+    fitted = KIND.build_pipeline(settings, COLUMNS, 1).fit(to_model_input(ROWS, COLUMNS), ROWS["default"])
     folder = tmp_path / "export"
     folder.mkdir()
     with mlflow.start_run():

@@ -16,8 +16,6 @@ from mlflow.models import Model
 from mlflow.types import ColSpec, DataType, Schema
 
 from prediction_log.read import read_log
-from random_forest.export import FILES
-from random_forest.graph import PROBABILITIES
 from serve.batch.fetch_model import fetch_and_verify
 from serve.errors import ModelFailed, ModelRefused
 from serve.model.servable import load_servable
@@ -29,8 +27,10 @@ from tests.support.scoring_servers import Server, make_log_url, read_logged_rows
 from tests.support.servers import start_mlflow_server, wait_until
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.trained_champion import Champion
+from training.export import FILES
+from training.onnx_graph import PROBABILITIES
 
-PREDICTOR = ROOT / "random_forest" / "predictor.py"
+PREDICTOR = ROOT / "training" / "served_model.py"
 
 
 def download_files(trained: Champion, folder: Path | None = None) -> Path:

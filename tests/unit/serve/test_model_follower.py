@@ -11,13 +11,13 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from random_forest.export import make_signature
 from serve.http import last_model
 from serve.http.model_follower import Follower
 from serve.http.shutdown import SUPERVISOR_VARIABLE
 from serve.settings import METRICS_FOLDER_VARIABLE, ServeSettings
 from stepkit.processes import find_free_port
 from tests.support.servers import wait_until
+from training.export import make_signature
 
 
 def write_raising_model(error: str, folder: Path, module: str) -> Path:

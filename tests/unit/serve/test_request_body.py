@@ -16,8 +16,6 @@ from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]  # it has no stubs
 
-from random_forest.export import make_signature
-from random_forest.predictor import to_inputs
 from serve.batch.read_chunks import ColumnSelection, iter_chunks
 from serve.batch.run import to_model_rows
 from serve.http.refusals import Refusal
@@ -26,6 +24,8 @@ from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
 from stepkit.table.tables import read_table
+from training.export import make_signature
+from training.served_model import to_inputs
 
 ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}
 

@@ -10,16 +10,17 @@ import pytest
 
 from check_data.checks import DataChecks, run_checks
 from preprocess.run import clean_table, verify_columns
-from random_forest.export import compute_largest_difference
-from random_forest.graph import to_graph
-from random_forest.pipeline import build_pipeline, compute_importances, select_features
-from stepkit.settings.model import Forest, ModelSettings
+from random_forest.run import KIND
+from stepkit.settings.model import Forest, RandomForestSettings
 from stepkit.table.columns import Column, Columns, read_columns
 from stepkit.table.labels import get_labels, verify_labels
 from stepkit.table.split import split_table
 from stepkit.table.tables import read_table, to_model_input, write_table
+from training.export import compute_largest_difference
+from training.onnx_graph import to_graph
+from training.pipeline import compute_importances, select_features
 
-SETTINGS = ModelSettings(random_forest=Forest(n_estimators=3, max_depth=3, n_jobs=1))
+SETTINGS = RandomForestSettings(random_forest=Forest(n_estimators=3, max_depth=3, n_jobs=1))
 GROUPS = {
     "words of Python and pandas": ["self", "index", "columns", "values", "name", "target", "class", "None", "lambda"],
     "words of the steps": ["label", "probability", "row", "rule", "column", "checked", "default", "rows", "numeric"],
@@ -71,7 +72,7 @@ def test_a_table_with_such_names_is_prepared_checked_split_fitted_and_exported(
         assert run_checks(DataChecks(clean, columns, clean, "", 0.05)).failures == []
     verify_labels(clean, target)
     train, test = split_table(clean, 0.3, target, 42)
-    model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(train, columns), get_labels(train, target))
+    model = KIND.build_pipeline(SETTINGS, columns, 42).fit(to_model_input(train, columns), get_labels(train, target))
     assert len(compute_importances(model)) >= len(columns.names)
     inputs = select_features(SETTINGS.features, columns)
     graph = tmp_path / "model.onnx"

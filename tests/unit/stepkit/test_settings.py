@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 
 from stepkit.paths import ROOT
-from stepkit.settings.model import Forest, ModelSettings
+from stepkit.settings.model import Forest, RandomForestSettings
 
 
 def test_the_bundled_settings_are_valid_and_those_of_the_older_system() -> None:
-    settings = ModelSettings(**yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
+    settings = RandomForestSettings(**yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text()))
     forest = settings.random_forest
     assert (forest.n_estimators, forest.max_depth, forest.class_weight) == (100, 13, "balanced")
     assert settings.threshold == "f1"
@@ -62,6 +62,6 @@ def test_scikit_learn_accepts_the_accepted_bounds(name: str, value: float) -> No
 )
 def test_a_wrong_setting_is_refused_under_its_key(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        ModelSettings(**settings)
+        RandomForestSettings(**settings)
     places = {".".join(str(part) for part in problem["loc"]) for problem in caught.value.errors()}
     assert any(place.startswith(key) for place in places), places

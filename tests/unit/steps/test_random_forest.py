@@ -17,22 +17,23 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from random_forest.export import (
+from random_forest.run import KIND
+from stepkit.errors import BadParameter, ExportUnequal
+from stepkit.paths import ROOT
+from stepkit.settings.model import Features, Forest, RandomForestSettings
+from stepkit.table.columns import Column, Columns
+from stepkit.table.tables import to_model_input
+from training.export import (
     TRUSTED_TYPES,
     compute_largest_difference,
     list_requirements,
     make_signature,
     verify_equal,
 )
-from random_forest.graph import PROBABILITIES, to_graph
-from random_forest.pipeline import ENCODE, build_pipeline, compute_importances, select_features
-from random_forest.predictor import Predictor, compute_probabilities
-from random_forest.run import read_model_settings
-from stepkit.errors import BadParameter, ExportUnequal
-from stepkit.paths import ROOT
-from stepkit.settings.model import Features, Forest, ModelSettings
-from stepkit.table.columns import Column, Columns
-from stepkit.table.tables import to_model_input
+from training.onnx_graph import PROBABILITIES, to_graph
+from training.pipeline import ENCODE, compute_importances, select_features
+from training.served_model import Predictor, compute_probabilities
+from training.step import read_model_settings
 
 MIXED = Columns(
     source_target="default",
@@ -45,7 +46,7 @@ MIXED = Columns(
     },
 )
 Table = tuple[Columns, pd.DataFrame, pd.DataFrame]
-SETTINGS = ModelSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
+SETTINGS = RandomForestSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
 
 TRAINING = pd.DataFrame(
     {
@@ -68,8 +69,8 @@ UNSEEN = pd.DataFrame(
 """Rows with unknown codes, unknown texts, missing values and extreme values."""
 
 
-def fit_model(seed: int = 42, settings: ModelSettings = SETTINGS) -> Pipeline:
-    return build_pipeline(settings, MIXED, seed).fit(to_model_input(TRAINING, MIXED), TRAINING["default"])
+def fit_model(seed: int = 42, settings: RandomForestSettings = SETTINGS) -> Pipeline:
+    return KIND.build_pipeline(settings, MIXED, seed).fit(to_model_input(TRAINING, MIXED), TRAINING["default"])
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
     columns, training, later = TABLES[name]
-    model = build_pipeline(SETTINGS, columns, 42).fit(to_model_input(training, columns), TRAINING["default"])
+    model = KIND.build_pipeline(SETTINGS, columns, 42).fit(to_model_input(training, columns), TRAINING["default"])
     for rows in (training, later):
         assert measure_difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
 
@@ -263,7 +264,7 @@ def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
 def test_a_column_may_be_called_like_a_code_of_another() -> None:
     columns = Columns(source_target="y", target="y", columns={"SEX": Column(role="categorical"), "SEX_1.0": Column()})
     rows = pd.DataFrame({"SEX": [1.0, 2.0] * 3, "SEX_1.0": [1.0, 2.0, 3.0] * 2})
-    importances = compute_importances(build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
+    importances = compute_importances(KIND.build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
     assert sorted(importances.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
 
 
@@ -280,7 +281,9 @@ def test_chosen_features_are_taken_in_the_data_sets_order() -> None:
 
 
 def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
-    settings = ModelSettings(random_forest=SETTINGS.random_forest, features=Features(numeric=["AGE"], categorical=[]))
+    settings = RandomForestSettings(
+        random_forest=SETTINGS.random_forest, features=Features(numeric=["AGE"], categorical=[])
+    )
     columns = MIXED.model_copy(update={"columns": {"AGE": MIXED.columns["AGE"]}})
     assert measure_difference(fit_model(settings=settings), to_model_input(TRAINING, MIXED), columns, tmp_path) < 1e-6
 
@@ -300,16 +303,16 @@ def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
 )
 def test_features_that_the_data_set_does_not_have_are_named(features: Features, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
-        build_pipeline(ModelSettings(features=features), MIXED, 42)
+        KIND.build_pipeline(RandomForestSettings(features=features), MIXED, 42)
 
 
 def test_the_file_next_to_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("threshold: 0.3")
-    assert read_model_settings("rf_config.yaml").random_forest.max_depth == 13
-    assert read_model_settings(str(file)).threshold == 0.3
+    assert read_model_settings(KIND, "rf_config.yaml").random_forest.max_depth == 13
+    assert read_model_settings(KIND, str(file)).threshold == 0.3
     file.write_text("random_forest: {n_trees: 5}")
     with pytest.raises(BadParameter, match=r"own\.yaml: random_forest\.n_trees: Extra inputs"):
-        read_model_settings(str(file))
+        read_model_settings(KIND, str(file))
     with pytest.raises(BadParameter, match=rf"--model_config: no file {ROOT / 'random_forest' / 'other.yaml'}"):
-        read_model_settings("other.yaml")
+        read_model_settings(KIND, "other.yaml")

@@ -1,4 +1,4 @@
-"""random_forest.trees: the forest's graph has the same predictions as skl2onnx's graph and as the forest."""
+"""training.onnx_trees: the forest's graph has the same predictions as skl2onnx's graph and as the forest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
-from random_forest.predictor import compute_probabilities, open_session
-from random_forest.trees import TREES_TOGETHER, make_convertible, round_down_to_float32
+from training.onnx_trees import TREES_TOGETHER, make_convertible, round_down_to_float32
+from training.served_model import compute_probabilities, open_session
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(400, 6)).astype(np.float32)

@@ -12,9 +12,9 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
-from random_forest.pipeline import CODES
-from random_forest.trees import Nodes, make_convertible
 from stepkit.errors import BadParameter
+from training.onnx_trees import Nodes, make_convertible
+from training.pipeline import CODES
 
 PROBABILITIES = "probabilities"
 PREFIX = "graph/"

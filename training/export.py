@@ -17,14 +17,14 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
-from random_forest.graph import PROBABILITIES, to_graph
-from random_forest.pipeline import select_features
-from random_forest.predictor import CLASS, PROBABILITY, RECORD, open_session, to_inputs
 from stepkit.errors import ExportUnequal
 from stepkit.paths import ROOT
 from stepkit.settings.model import ModelSettings
 from stepkit.table.columns import Columns
 from stepkit.table.tables import to_model_input
+from training.onnx_graph import PROBABILITIES, to_graph
+from training.pipeline import select_features
+from training.served_model import CLASS, PROBABILITY, RECORD, open_session, to_inputs
 
 LARGEST_DIFFERENCE = 1e-5
 """Allowed difference of probabilities, ONNX against scikit-learn. Float32 sums of 100 trees differ by about 1e-7."""
@@ -35,7 +35,7 @@ TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 """Types that skops must trust to load model.skops: two data types of known libraries, no code."""
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
-PREDICTOR = Path(__file__).with_name("predictor.py")
+PREDICTOR = Path(__file__).with_name("served_model.py")
 CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/columns.py", "stepkit/errors.py")
 """Code of the prediction log, packed into the model so that MLflow's own server can write the log. It is part of the
 step's fingerprint (`packs` in pipeline/steps.py), so that a reused model never writes the log with older code."""

@@ -1,0 +1,132 @@
+"""Step of every kind of model: data_train.csv -> model_export (an ONNX graph), validated on a part of the rows."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from stepkit.errors import BadParameter
+from stepkit.model import plots
+from stepkit.model.metrics import compute_metrics
+from stepkit.model.threshold import choose_threshold
+from stepkit.paths import ROOT
+from stepkit.settings.evaluate import Costs, read_evaluation
+from stepkit.settings.load import read_settings
+from stepkit.settings.model import ModelSettings
+from stepkit.step.flags import make_step_parser, parse_share
+from stepkit.step.run import StepRun, step_run
+from stepkit.table.columns import Columns
+from stepkit.table.labels import get_labels
+from stepkit.table.split import split_table
+from stepkit.table.tables import to_model_input
+from training.export import export_model
+from training.pipeline import build_pipeline, compute_importances
+
+log = logging.getLogger("step")
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """Kind of model, which a model step trains.
+
+    Attributes:
+        folder: folder of the step.
+        settings: schema of its settings file.
+        config: name of its settings file in `folder`.
+        build_classifier: returns the unfitted scikit-learn classifier for these settings and this random seed.
+    """
+
+    folder: Path
+    settings: type[ModelSettings]
+    config: str
+    build_classifier: Callable[[Any, int], Any]
+
+    def build_pipeline(self, settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeline:
+        """Return the unfitted pipeline: raw columns -> imputed and one-hot encoded -> the classifier."""
+        return build_pipeline(settings.features, columns, self.build_classifier(settings, random_seed))
+
+
+def read_model_settings(kind: ModelKind, model_config: str) -> ModelSettings:
+    """Return the settings from a file in the step's folder, or a path; raise BadParameter if there is none."""
+    path = kind.folder / model_config
+    missing = f"--model_config: no file {path}. The default is {kind.config}."
+    return read_settings(kind.settings, path, missing)
+
+
+def parse_costs(text: str) -> Costs:
+    """Return the costs of one row per outcome (tn,fp,fn,tp); for an empty text, the costs in config.yaml.
+
+    Raises:
+        BadParameter: not four numbers, or a wrong class costs less than the correct one.
+    """
+    if not text:
+        return read_evaluation(ROOT / "config.yaml").costs
+    try:
+        numbers = [float(word) for word in text.split(",")]
+        return Costs(**dict(zip(Costs.model_fields, numbers, strict=True)))
+    except ValueError as error:
+        raise BadParameter(
+            f"threshold_costs: not four numbers tn,fp,fn,tp (found '{text}', expected e.g. 0,1,5,0)."
+        ) from error
+
+
+def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: np.ndarray) -> None:
+    """Publish the importance of features and the confusion matrix of the validation split."""
+    importance = compute_importances(model)
+    run.publish_text(importance.to_csv(header=["importance"], index_label="feature"), "feature_importance.csv")
+    run.publish_figure(plots.plot_feature_importance(importance, "Feature importance"), "feature_importance.png")
+    matrix = plots.plot_confusion_matrix(labels, predicted, "Validation split", run.columns.class_names)
+    run.publish_figure(matrix, "confusion_matrix.png")
+
+
+def make_model_parser(kind: ModelKind, description: str) -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
+    flags = make_step_parser(description, "input_step", "input_run_id", "stratify", "random_seed")
+    flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
+    flags.add_argument("--model_config", default=kind.config, help="file next to run.py, a path, or runs:/ID/NAME")
+    flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
+    flags.add_argument(
+        "--threshold_costs", default="", help="costs of a row, tn,fp,fn,tp, for threshold: cost; empty: evaluate.costs"
+    )
+    flags.add_argument("--val_size", type=parse_share, required=True, help="share of the training rows for validation")
+    return flags
+
+
+def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
+    """Train and export a model of this kind, with the values of the step's flags."""
+    with step_run(args) as run:
+        table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
+        settings = read_model_settings(kind, run.fetch_if_artifact(args.model_config))
+        get_labels(table, run.columns.target)
+        train, validation = split_table(table, args.val_size, args.stratify, args.random_seed)
+        model = kind.build_pipeline(settings, run.columns, args.random_seed)
+        if empty := [name for name in run.columns.names if train[name].isna().all()]:
+            log.warning(
+                "columns without a value in the %d training rows, which the model ignores: %s",
+                len(train),
+                ", ".join(empty),
+            )
+        model.fit(to_model_input(train, run.columns), get_labels(train, run.columns.target))
+        labels = get_labels(validation, run.columns.target)
+        probability = model.predict_proba(to_model_input(validation, run.columns))[:, 1]
+        threshold = choose_threshold(settings.threshold, labels, probability, parse_costs(args.threshold_costs))
+        settings = settings.model_copy(update={"threshold": threshold})
+        predicted = probability >= threshold
+        metrics = compute_metrics(labels, probability, predicted)
+        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in metrics.items()}})
+        publish_plots(run, model, labels, predicted)
+        info, difference = export_model(model, settings, run.columns, validation, run.folder, args.export_artifact)
+        mlflow.log_metric("onnx_largest_difference", difference)
+        run.record_model(info)
+        run.log_summary(
+            f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
+            f"ONNX probabilities differ by at most {difference:.1e}"
+        )
