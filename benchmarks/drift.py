@@ -88,15 +88,15 @@ class Outcome:
 def build_world(rows: int, seed: int) -> World:
     """Return a model trained on simulated clients with the pipeline's test and validation splits."""
     columns = read_columns(ROOT / "data" / "uci.yaml")
+    configured = yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text())
     settings = RandomForestSettings.model_validate(
-        yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text())
+        {**configured, "random_forest": {**configured["random_forest"], "n_jobs": 1}}
     )
     table = clean_table(simulate_clients(rows, seed), columns)
     train, test = split_table(table, 0.3, columns.target, seed)
     training, _ = split_table(train, 0.3, columns.target, seed)
-    model = KIND.build_pipeline(settings, columns, seed)
-    model.set_params(**{name: 1 for name in model.get_params() if name.endswith("__n_jobs")})
-    model.fit(to_model_input(training, columns), training[columns.target])
+    labels = training[columns.target].to_numpy(dtype=int)
+    model = KIND.fit(settings, columns, to_model_input(training, columns), labels, seed)
     scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float))
     reference = Reference("train", train[columns.names], train[columns.target].to_numpy(float), scored)
     return World(columns, model, reference)

@@ -112,8 +112,7 @@ def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
     """Fit the forest with the settings in `point`, score the validation rows, convert the model, verify the graph."""
     forest = {**MODEL_CONFIG["random_forest"], **point}
     settings = RandomForestSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
-    model = KIND.build_pipeline(settings, train.columns, SEED)
-    model.fit(train.rows, train.labels)
+    model = KIND.fit(settings, train.columns, train.rows, train.labels, SEED)
     both = model.predict_proba(validation.rows)
     probability = both[:, 1]
     threshold = choose_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)

@@ -11,9 +11,12 @@ from stepkit.settings.model import RandomForestSettings
 from training.step import ModelKind, make_model_parser, run_model_step
 
 
-def build_classifier(settings: RandomForestSettings, random_seed: int) -> RandomForestClassifier:
-    """Return the unfitted forest."""
-    return RandomForestClassifier(random_state=random_seed, **settings.random_forest.model_dump())
+def build_classifier(
+    settings: RandomForestSettings, random_seed: int, monotonic: list[int] | None
+) -> RandomForestClassifier:
+    """Return the unfitted forest, with the direction (-1, 0, 1) of each encoded feature, or None."""
+    forest = settings.random_forest.model_dump()
+    return RandomForestClassifier(random_state=random_seed, monotonic_cst=monotonic, **forest)
 
 
 KIND = ModelKind(Path(__file__).parent, RandomForestSettings, "rf_config.yaml", build_classifier)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -41,8 +43,8 @@ def select_features(features: Features, columns: Columns) -> list[str]:
     return [name for name in columns.names if name in selected]
 
 
-def build_pipeline(features: Features, columns: Columns, classifier: Any) -> Pipeline:
-    """Return the unfitted pipeline: raw columns -> imputed and one-hot encoded -> `classifier`."""
+def build_encoder(features: Features, columns: Columns) -> ColumnTransformer:
+    """Return the unfitted encoder: raw columns -> imputed numbers, then one-hot codes, then one-hot texts."""
     names = select_features(features, columns)
     text = [name for name in names if name in columns.text]
     codes = [name for name in names if name in columns.categorical and name not in text]
@@ -50,10 +52,51 @@ def build_pipeline(features: Features, columns: Columns, classifier: Any) -> Pip
     fill = SimpleImputer(strategy=features.impute_numeric, keep_empty_features=True)
     fill_codes = SimpleImputer(strategy=features.impute_categorical, keep_empty_features=True)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # ColumnTransformer fits a copy for each use
-    encode = ColumnTransformer(
+    return ColumnTransformer(
         [("numeric", fill, numeric), (CODES, make_pipeline(fill_codes, one_hot), codes), ("text", one_hot, text)]
     )
-    return Pipeline([(ENCODE, encode), (CLASSIFIER, classifier)])
+
+
+def list_source_columns(encoder: ColumnTransformer) -> list[str]:
+    """Return the raw column of each encoded feature, for a fitted encoder."""
+    sources: list[str] = []
+    for part, transformer, names in encoder.transformers_:
+        if part == "numeric":
+            sources += names
+        elif names:
+            one_hot = transformer[-1] if part == CODES else transformer
+            counts = map(len, one_hot.categories_)
+            sources += [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    return sources
+
+
+def list_directions(encoder: ColumnTransformer, columns: Columns) -> list[int] | None:  # noqa: ARG001
+    """Return 1, -1 or 0 for each encoded feature: the score must rise with it, fall with it, or may do either.
+
+    Returns None if no column of the data set has a direction.
+    """
+    return None
+
+
+def fit_pipeline(
+    encoder: ColumnTransformer,
+    build_classifier: Callable[[list[int] | None], Any],
+    columns: Columns,
+    rows: pd.DataFrame,
+    labels: np.ndarray,
+) -> Pipeline:
+    """Fit the encoder, then the classifier on the encoded features; return the pipeline of both.
+
+    Args:
+        encoder: unfitted encoder of `build_encoder`.
+        build_classifier: returns the unfitted classifier for the directions of the encoded features.
+        columns: columns of the data set.
+        rows: n raw rows.
+        labels: (n,) of 0 and 1.
+    """
+    encoded = encoder.fit_transform(rows)
+    classifier = build_classifier(list_directions(encoder, columns)).fit(encoded, labels)
+    return Pipeline([(ENCODE, encoder), (CLASSIFIER, classifier)])
 
 
 def compute_importances(model: Pipeline) -> pd.Series:

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import BadParameter
@@ -20,7 +21,7 @@ from stepkit.model.threshold import choose_threshold
 from stepkit.paths import ROOT
 from stepkit.settings.evaluate import Costs, read_evaluation
 from stepkit.settings.load import read_settings
-from stepkit.settings.model import ModelSettings
+from stepkit.settings.model import CALIBRATION, ModelSettings
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
 from stepkit.table.columns import Columns
@@ -28,7 +29,7 @@ from stepkit.table.labels import get_labels
 from stepkit.table.split import split_table
 from stepkit.table.tables import to_model_input
 from training.export import export_model
-from training.pipeline import build_pipeline, compute_importances
+from training.pipeline import build_encoder, compute_importances, fit_pipeline
 
 log = logging.getLogger("step")
 
@@ -41,17 +42,28 @@ class ModelKind:
         folder: folder of the step.
         settings: schema of its settings file.
         config: name of its settings file in `folder`.
-        build_classifier: returns the unfitted scikit-learn classifier for these settings and this random seed.
+        build_classifier: returns the unfitted scikit-learn classifier for these settings, this random seed, and the
+            directions (-1, 0, 1) of the encoded features, or None if no column has a direction.
     """
 
     folder: Path
     settings: type[ModelSettings]
     config: str
-    build_classifier: Callable[[Any, int], Any]
+    build_classifier: Callable[[Any, int, list[int] | None], Any]
 
-    def build_pipeline(self, settings: ModelSettings, columns: Columns, random_seed: int) -> Pipeline:
-        """Return the unfitted pipeline: raw columns -> imputed and one-hot encoded -> the classifier."""
-        return build_pipeline(settings.features, columns, self.build_classifier(settings, random_seed))
+    def fit(
+        self, settings: ModelSettings, columns: Columns, rows: pd.DataFrame, labels: np.ndarray, random_seed: int
+    ) -> Pipeline:
+        """Return the pipeline, fitted on n raw rows with (n,) labels of 0 and 1.
+
+        Raises:
+            BadParameter: a feature is not a column of the data set.
+        """
+
+        def build(directions: list[int] | None) -> Any:
+            return self.build_classifier(settings, random_seed, directions)
+
+        return fit_pipeline(build_encoder(settings.features, columns), build, columns, rows, labels)
 
 
 def read_model_settings(kind: ModelKind, model_config: str) -> ModelSettings:
@@ -107,14 +119,14 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         settings = read_model_settings(kind, run.fetch_if_artifact(args.model_config))
         get_labels(table, run.columns.target)
         train, validation = split_table(table, args.val_size, args.stratify, args.random_seed)
-        model = kind.build_pipeline(settings, run.columns, args.random_seed)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:
             log.warning(
                 "columns without a value in the %d training rows, which the model ignores: %s",
                 len(train),
                 ", ".join(empty),
             )
-        model.fit(to_model_input(train, run.columns), get_labels(train, run.columns.target))
+        rows, train_labels = to_model_input(train, run.columns), get_labels(train, run.columns.target)
+        model = kind.fit(settings, run.columns, rows, train_labels, args.random_seed)
         labels = get_labels(validation, run.columns.target)
         probability = model.predict_proba(to_model_input(validation, run.columns))[:, 1]
         threshold = choose_threshold(settings.threshold, labels, probability, parse_costs(args.threshold_costs))
@@ -126,6 +138,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         info, difference = export_model(model, settings, run.columns, validation, run.folder, args.export_artifact)
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)
+        mlflow.set_tag(CALIBRATION, settings.calibration)
         run.log_summary(
             f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
             f"ONNX probabilities differ by at most {difference:.1e}"

@@ -8,6 +8,9 @@ from pydantic import Field, PositiveInt, model_validator
 
 from stepkit.table.columns import Strict
 
+CALIBRATION = "calibration"
+"""Tag of the model step's run and of the version: sigmoid, isotonic or none."""
+
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 LessThanAll = Annotated[float, Field(gt=0.0, lt=1.0)]
 AtLeastTwo = Annotated[int, Field(ge=2)]
@@ -50,12 +53,15 @@ class Features(Strict):
 
 
 class ModelSettings(Strict):
-    """Settings that every kind of model has: features, decision threshold and name of the logged model.
+    """Settings that every kind of model has: features, calibration, threshold and name of the logged model.
 
-    The thresholds "f1" and "cost" are chosen on the validation split, for the best F1 or the lowest cost.
+    The thresholds "f1" and "cost" are chosen for the best F1 or the lowest cost: on the out-of-bag or out-of-fold
+    probabilities of all rows with `refit`, else on the validation split.
     """
 
     features: Features = Features()
+    calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
+    refit: bool = True
     threshold: Literal["f1", "cost"] | LessThanAll = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")
 

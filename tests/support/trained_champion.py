@@ -56,7 +56,7 @@ def register_two_versions(name: str, folder: Path) -> Champion:
     rows = to_model_input(table, columns)
     for depth in DEPTHS:
         settings = RandomForestSettings(random_forest=Forest(n_estimators=10, max_depth=depth, n_jobs=1))
-        fitted = KIND.build_pipeline(settings, columns, 1).fit(rows, table[columns.target])
+        fitted = KIND.fit(settings, columns, rows, table[columns.target].to_numpy(int), random_seed=1)
         files = folder / f"depth-{depth}"
         files.mkdir()
         with mlflow.start_run():

@@ -72,7 +72,7 @@ def test_a_table_with_such_names_is_prepared_checked_split_fitted_and_exported(
         assert run_checks(DataChecks(clean, columns, clean, "", 0.05)).failures == []
     verify_labels(clean, target)
     train, test = split_table(clean, 0.3, target, 42)
-    model = KIND.build_pipeline(SETTINGS, columns, 42).fit(to_model_input(train, columns), get_labels(train, target))
+    model = KIND.fit(SETTINGS, columns, to_model_input(train, columns), get_labels(train, target), random_seed=42)
     assert len(compute_importances(model)) >= len(columns.names)
     inputs = select_features(SETTINGS.features, columns)
     graph = tmp_path / "model.onnx"

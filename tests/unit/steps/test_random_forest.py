@@ -57,6 +57,7 @@ TRAINING = pd.DataFrame(
         "default": [1, 0, 1, 0, 1, 0],
     }
 )
+LABELS = TRAINING["default"].to_numpy()
 
 UNSEEN = pd.DataFrame(
     {
@@ -70,7 +71,7 @@ UNSEEN = pd.DataFrame(
 
 
 def fit_model(seed: int = 42, settings: RandomForestSettings = SETTINGS) -> Pipeline:
-    return KIND.build_pipeline(settings, MIXED, seed).fit(to_model_input(TRAINING, MIXED), TRAINING["default"])
+    return KIND.fit(settings, MIXED, to_model_input(TRAINING, MIXED), LABELS, seed)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +257,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
     columns, training, later = TABLES[name]
-    model = KIND.build_pipeline(SETTINGS, columns, 42).fit(to_model_input(training, columns), TRAINING["default"])
+    model = KIND.fit(SETTINGS, columns, to_model_input(training, columns), LABELS, 42)
     for rows in (training, later):
         assert measure_difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
 
@@ -264,7 +265,7 @@ def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
 def test_a_column_may_be_called_like_a_code_of_another() -> None:
     columns = Columns(source_target="y", target="y", columns={"SEX": Column(role="categorical"), "SEX_1.0": Column()})
     rows = pd.DataFrame({"SEX": [1.0, 2.0] * 3, "SEX_1.0": [1.0, 2.0, 3.0] * 2})
-    importances = compute_importances(KIND.build_pipeline(SETTINGS, columns, 42).fit(rows, TRAINING["default"]))
+    importances = compute_importances(KIND.fit(SETTINGS, columns, rows, LABELS, 42))
     assert sorted(importances.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
 
 
@@ -303,7 +304,7 @@ def test_a_model_of_some_features_can_be_exported(tmp_path: Path) -> None:
 )
 def test_features_that_the_data_set_does_not_have_are_named(features: Features, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
-        KIND.build_pipeline(RandomForestSettings(features=features), MIXED, 42)
+        KIND.fit(RandomForestSettings(features=features), MIXED, to_model_input(TRAINING, MIXED), LABELS, 42)
 
 
 def test_the_file_next_to_the_step_and_a_file_elsewhere_can_hold_the_settings(tmp_path: Path) -> None:
