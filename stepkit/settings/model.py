@@ -13,11 +13,15 @@ CALIBRATION = "calibration"
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 LessThanAll = Annotated[float, Field(gt=0.0, lt=1.0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 AtLeastTwo = Annotated[int, Field(ge=2)]
 
 
 class Forest(Strict):
-    """Arguments of sklearn.ensemble.RandomForestClassifier with the defaults of scikit-learn."""
+    """Arguments of sklearn.ensemble.RandomForestClassifier with the defaults of scikit-learn.
+
+    `monotonic` applies the monotonic columns of data/*.yaml as `monotonic_cst`.
+    """
 
     n_estimators: PositiveInt = 100
     criterion: Literal["gini", "entropy", "log_loss"] = "gini"
@@ -33,6 +37,7 @@ class Forest(Strict):
     ccp_alpha: float = Field(0.0, ge=0.0)
     max_samples: PositiveInt | Share | None = None
     n_jobs: int = -1
+    monotonic: bool = False
 
     @model_validator(mode="after")
     def _verify_forest(self) -> Self:
@@ -41,6 +46,32 @@ class Forest(Strict):
         if self.n_jobs == 0:
             raise ValueError("n_jobs must be a number of cores, or -1 for all (found 0)")
         return self
+
+
+class Boosting(Strict):
+    """Arguments of sklearn.ensemble.HistGradientBoostingClassifier with the defaults of scikit-learn."""
+
+    max_iter: PositiveInt = 100
+    learning_rate: Finite = Field(0.1, gt=0.0)
+    max_leaf_nodes: AtLeastTwo | None = 31
+    max_depth: PositiveInt | None = None
+    min_samples_leaf: PositiveInt = 20
+    l2_regularization: Finite = Field(0.0, ge=0.0)
+    max_features: Share = 1.0
+    max_bins: int = Field(255, ge=2, le=255)
+    interaction_cst: Literal["pairwise", "no_interactions"] | None = None
+    class_weight: Literal["balanced"] | None = None
+
+
+class Logistic(Strict):
+    """Arguments of sklearn.linear_model.LogisticRegression with the defaults of scikit-learn, but more iterations."""
+
+    C: float = Field(1.0, gt=0.0)
+    l1_ratio: float = Field(0.0, ge=0.0, le=1.0)
+    fit_intercept: bool = True
+    max_iter: PositiveInt = 1000
+    tol: Finite = Field(1e-4, ge=0.0)
+    class_weight: Literal["balanced"] | None = None
 
 
 class Features(Strict):
@@ -70,3 +101,15 @@ class RandomForestSettings(ModelSettings):
     """Schema of random_forest/rf_config.yaml."""
 
     random_forest: Forest = Forest()
+
+
+class GradientBoostingSettings(ModelSettings):
+    """Schema of gradient_boosting/gb_config.yaml."""
+
+    gradient_boosting: Boosting = Boosting()
+
+
+class LogisticRegressionSettings(ModelSettings):
+    """Schema of logistic_regression/lr_config.yaml."""
+
+    logistic_regression: Logistic = Logistic()

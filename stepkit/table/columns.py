@@ -34,6 +34,8 @@ class Column(Strict):
     Attributes:
         label: display name in plots and tables; `labels` are the display names of the codes.
         slice_by: true for one slice per code; for a numeric column the limits of its bands, such as [30, 40].
+        monotonic: increasing if the probability of class 1 must never fall when the value rises, decreasing if it must
+            never rise. Gradient boosting obeys it, the forest with `random_forest.monotonic: true`.
     """
 
     type: ColumnType = "integer"
@@ -46,11 +48,14 @@ class Column(Strict):
     label: str = ""
     labels: dict[Code, str] = Field(default_factory=dict)
     slice_by: bool | list[float] = False
+    monotonic: Literal["increasing", "decreasing"] | None = None
 
     @model_validator(mode="after")
     def _verify_role(self) -> Self:
         if self.type == "text" and self.role != "categorical":
             raise ValueError("a text column must have role: categorical. Free text, names or dates: remove its line")
+        if self.monotonic and self.role != "numeric":
+            raise ValueError("monotonic: codes have no order. Use role: numeric, or remove the key")
         return self
 
     @model_validator(mode="after")

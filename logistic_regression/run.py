@@ -1,0 +1,26 @@
+"""logistic_regression: data/data_train.csv -> model_export (an ONNX graph), validated on a held-out part of the rows."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stepkit.settings.model import LogisticRegressionSettings
+from training.logistic import build_classifier
+from training.step import ModelKind, make_model_parser, run_model_step
+
+KIND = ModelKind(Path(__file__).parent, LogisticRegressionSettings, "lr_config.yaml", build_classifier, scaled=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the step's flags."""
+    return make_model_parser(KIND, __doc__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the step."""
+    run_model_step(KIND, make_parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
