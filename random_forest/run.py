@@ -15,8 +15,9 @@ def build_classifier(
     settings: RandomForestSettings, random_seed: int, monotonic: list[int] | None
 ) -> RandomForestClassifier:
     """Return the unfitted forest, with the direction (-1, 0, 1) of each encoded feature, or None."""
-    forest = settings.random_forest.model_dump()
-    return RandomForestClassifier(random_state=random_seed, monotonic_cst=monotonic, **forest)
+    forest = settings.random_forest.model_dump(exclude={"monotonic"})
+    directions = monotonic if settings.random_forest.monotonic else None
+    return RandomForestClassifier(random_state=random_seed, monotonic_cst=directions, **forest)
 
 
 KIND = ModelKind(Path(__file__).parent, RandomForestSettings, "rf_config.yaml", build_classifier)

@@ -23,7 +23,7 @@ from stepkit.settings.model import ModelSettings
 from stepkit.table.columns import Columns
 from stepkit.table.tables import to_model_input
 from training.onnx_graph import PROBABILITIES, to_graph
-from training.pipeline import select_features
+from training.pipeline import round_numbers, select_features
 from training.served_model import CLASS, PROBABILITY, RECORD, open_session, to_inputs
 
 LARGEST_DIFFERENCE = 1e-5
@@ -31,8 +31,12 @@ LARGEST_DIFFERENCE = 1e-5
 
 EXAMPLE_ROWS = 5
 FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops"}
-TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
-"""Types that skops must trust to load model.skops: two data types of known libraries, no code."""
+TRUSTED_TYPES = [
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+]
+"""Types that skops must trust to load model.skops: data types of known libraries, no code."""
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("served_model.py")
@@ -46,7 +50,7 @@ def compute_largest_difference(
 ) -> float:
     """Return the largest absolute difference of probabilities on n rows, graph against scikit-learn."""
     probabilities = open_session(str(graph)).run([PROBABILITIES], to_inputs(rows, inputs, text))[0]
-    return float(np.abs(probabilities - model.predict_proba(rows)).max())
+    return float(np.abs(probabilities - model.predict_proba(round_numbers(model, rows))).max())
 
 
 def verify_equal(difference: float, rows: int) -> None:

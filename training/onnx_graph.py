@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import BadParameter
 from training.onnx_trees import Nodes, make_convertible
-from training.pipeline import CODES
+from training.pipeline import CODES, NUMERIC
 
 PROBABILITIES = "probabilities"
 PREFIX = "graph/"
@@ -33,8 +32,9 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     (encode, encoder), (name, classifier) = model.steps
     encoder = copy.deepcopy(encoder)
     encoder.named_transformers_[CODES][-1].onnx_converter = lambda: convert_codes
-    if isinstance(classifier, RandomForestClassifier):
-        classifier = make_convertible(classifier)
+    if isinstance(numbers := encoder.named_transformers_[NUMERIC], Pipeline):
+        numbers[-1].onnx_converter = lambda: convert_scaler
+    classifier = make_convertible(classifier)
     pipeline = Pipeline([(encode, encoder), (name, classifier)])
     converted: onnx.ModelProto = to_onnx(pipeline, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)
@@ -52,6 +52,18 @@ def convert_codes(scope: Any, operator: Any, container: Any) -> None:
     codes = nodes.add_constant(np.concatenate(categories).astype(float).tolist())
     equal = nodes.add("Equal", [repeated, codes])
     nodes.add("Cast", [equal], operator.outputs[0].full_name, to=onnx.TensorProto.FLOAT)
+
+
+def convert_scaler(scope: Any, operator: Any, container: Any) -> None:
+    """Add the scaling of (n, k) numbers, computed with doubles.
+
+    skl2onnx's own converter subtracts the mean as float32, which loses the digits of a number such as a year.
+    """
+    nodes, scaler = Nodes(scope, container), operator.raw_operator
+    numbers = nodes.add("Cast", operator.input_full_names, to=onnx.TensorProto.DOUBLE)
+    centred = nodes.add("Sub", [numbers, nodes.add_doubles(scaler.mean_)])
+    scaled = nodes.add("Div", [centred, nodes.add_doubles(scaler.scale_)])
+    nodes.add("Cast", [scaled], operator.outputs[0].full_name, to=onnx.TensorProto.FLOAT)
 
 
 def name_inputs(graph: onnx.GraphProto, inputs: list[str]) -> None:

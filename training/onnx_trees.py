@@ -58,6 +58,12 @@ class Nodes:
         self.container.add_initializer(name, kind, [len(values)], values)
         return name
 
+    def add_doubles(self, values: np.ndarray) -> str:
+        """Add a constant with (n,) doubles; return its name."""
+        name = str(self.scope.get_unique_variable_name("constant"))
+        self.container.add_initializer(name, TensorProto.DOUBLE, [len(values)], values.tolist())
+        return name
+
 
 def make_convertible(classifier: Any) -> Any:
     """Return a copy of a classifier for skl2onnx: with the converter of this module if it is a forest or boosting.
@@ -85,8 +91,7 @@ def convert_forest(scope: Any, operator: Any, container: Any) -> None:
 def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
     """Add boosting with two classes to the graph; its outputs are (n,) labels and (n, 2) probabilities.
 
-    skl2onnx 1.20 passes scikit-learn's numpy scalars to ONNX, which rejects them, and rounds thresholds to the nearest
-    float32, which sends a value equal to the threshold to the wrong child.
+    skl2onnx 1.20 passes scikit-learn's numpy scalars to ONNX, which rejects them.
     """
     nodes = Nodes(scope, container)
     add_outputs(nodes, operator, add_sigmoid(nodes, add_boosting_scores(nodes, operator)))

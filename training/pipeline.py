@@ -10,15 +10,18 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from stepkit.errors import BadParameter
 from stepkit.settings.model import Features
 from stepkit.table.columns import Columns
+from training.importances import get_importances
 
 CLASSIFIER = "classifier"
 ENCODE = "encode"
+NUMERIC = "numeric"
 CODES = "codes"
+DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 
 
 def select_features(features: Features, columns: Columns) -> list[str]:
@@ -43,8 +46,11 @@ def select_features(features: Features, columns: Columns) -> list[str]:
     return [name for name in columns.names if name in selected]
 
 
-def build_encoder(features: Features, columns: Columns) -> ColumnTransformer:
-    """Return the unfitted encoder: raw columns -> imputed numbers, then one-hot codes, then one-hot texts."""
+def build_encoder(features: Features, columns: Columns, scaled: bool = False) -> ColumnTransformer:
+    """Return the unfitted encoder: raw columns -> imputed numbers, then one-hot codes, then one-hot texts.
+
+    With `scaled`, each number has mean 0 and standard deviation 1 on the training rows.
+    """
     names = select_features(features, columns)
     text = [name for name in names if name in columns.text]
     codes = [name for name in names if name in columns.categorical and name not in text]
@@ -52,8 +58,9 @@ def build_encoder(features: Features, columns: Columns) -> ColumnTransformer:
     fill = SimpleImputer(strategy=features.impute_numeric, keep_empty_features=True)
     fill_codes = SimpleImputer(strategy=features.impute_categorical, keep_empty_features=True)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # ColumnTransformer fits a copy for each use
+    numbers = make_pipeline(fill, StandardScaler()) if scaled else fill
     return ColumnTransformer(
-        [("numeric", fill, numeric), (CODES, make_pipeline(fill_codes, one_hot), codes), ("text", one_hot, text)]
+        [(NUMERIC, numbers, numeric), (CODES, make_pipeline(fill_codes, one_hot), codes), ("text", one_hot, text)]
     )
 
 
@@ -61,7 +68,7 @@ def list_source_columns(encoder: ColumnTransformer) -> list[str]:
     """Return the raw column of each encoded feature, for a fitted encoder."""
     sources: list[str] = []
     for part, transformer, names in encoder.transformers_:
-        if part == "numeric":
+        if part == NUMERIC:
             sources += names
         elif names:
             one_hot = transformer[-1] if part == CODES else transformer
@@ -70,12 +77,24 @@ def list_source_columns(encoder: ColumnTransformer) -> list[str]:
     return sources
 
 
-def list_directions(encoder: ColumnTransformer, columns: Columns) -> list[int] | None:  # noqa: ARG001
+def list_directions(encoder: ColumnTransformer, columns: Columns) -> list[int] | None:
     """Return 1, -1 or 0 for each encoded feature: the score must rise with it, fall with it, or may do either.
 
-    Returns None if no column of the data set has a direction.
+    Returns None if no input column of the model has a direction.
     """
-    return None
+    directions = [DIRECTIONS[columns.columns[name].monotonic] for name in list_source_columns(encoder)]
+    return directions if any(directions) else None
+
+
+def round_to_float32(values: np.ndarray) -> np.ndarray:
+    """Return doubles with the values of float32 numbers, which the exported graph computes with."""
+    return values.astype(np.float32).astype(float)
+
+
+def round_numbers(model: Pipeline, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return n raw rows with the numeric input columns of a fitted pipeline rounded as the exported graph does."""
+    names = list(model.named_steps[ENCODE].transformers_[0][2])
+    return rows.assign(**{name: round_to_float32(rows[name]) for name in names})
 
 
 def fit_pipeline(
@@ -94,13 +113,14 @@ def fit_pipeline(
         rows: n raw rows.
         labels: (n,) of 0 and 1.
     """
-    encoded = encoder.fit_transform(rows)
+    # A threshold of boosting between two doubles with the same float32 would separate rows that the graph cannot.
+    encoded = round_to_float32(encoder.fit_transform(rows))
     classifier = build_classifier(list_directions(encoder, columns)).fit(encoded, labels)
     return Pipeline([(ENCODE, encoder), (CLASSIFIER, classifier)])
 
 
 def compute_importances(model: Pipeline) -> pd.Series:
-    """Return the impurity-based importance of each encoded feature, largest first; the sum is 1."""
+    """Return the importance of each encoded feature, in the terms of the classifier, largest first; the sum is 1."""
     # Encoded names are unique only with scikit-learn's prefix (codes__SEX_1.0), which is removed here.
     names = [name.partition("__")[2] for name in model.named_steps[ENCODE].get_feature_names_out()]
-    return pd.Series(model.named_steps[CLASSIFIER].feature_importances_, index=names).sort_values(ascending=False)
+    return pd.Series(get_importances(model.named_steps[CLASSIFIER]), index=names).sort_values(ascending=False)

@@ -44,12 +44,14 @@ class ModelKind:
         config: name of its settings file in `folder`.
         build_classifier: returns the unfitted scikit-learn classifier for these settings, this random seed, and the
             directions (-1, 0, 1) of the encoded features, or None if no column has a direction.
+        scaled: whether the encoder scales numbers.
     """
 
     folder: Path
     settings: type[ModelSettings]
     config: str
     build_classifier: Callable[[Any, int, list[int] | None], Any]
+    scaled: bool = False
 
     def fit(
         self, settings: ModelSettings, columns: Columns, rows: pd.DataFrame, labels: np.ndarray, random_seed: int
@@ -63,7 +65,8 @@ class ModelKind:
         def build(directions: list[int] | None) -> Any:
             return self.build_classifier(settings, random_seed, directions)
 
-        return fit_pipeline(build_encoder(settings.features, columns), build, columns, rows, labels)
+        encoder = build_encoder(settings.features, columns, self.scaled)
+        return fit_pipeline(encoder, build, columns, rows, labels)
 
 
 def read_model_settings(kind: ModelKind, model_config: str) -> ModelSettings:
