@@ -1,4 +1,4 @@
-"""logistic_regression: data/data_train.csv -> model_export (an ONNX graph), validated on a held-out part of the rows."""
+"""logistic_regression: data/data_train.csv -> model_export (an ONNX graph), validated on held-out rows."""
 
 from __future__ import annotations
 
