@@ -25,6 +25,7 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import DataChecks, run_checks
+from evaluate.credit import build_credit_sheet
 from evaluate.measure import assess_model, build_report
 from evaluate.plots import iter_plots
 from random_forest.run import KIND
@@ -140,11 +141,13 @@ def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) 
     probability = predict(test.rows)
     scored = Scored(test.labels, probability, (probability >= fitted.threshold).astype(int))
     assessed = assess_model(scored, test.table, predict, test.columns, EVALUATION, SEED)
-    (folder / "evaluation.json").write_text(to_json(build_report(assessed, fitted.threshold, EVALUATION, SEED)))
+    credit = build_credit_sheet(scored, assessed.metrics, fitted.threshold, EVALUATION.costs)
+    report = build_report(assessed, fitted.threshold, EVALUATION, SEED)
+    (folder / "evaluation.json").write_text(to_json({**report, "credit": credit.to_report()}))
     figures = [
         ("feature_importance.png", plots.plot_feature_importance(importance, "Feature importance")),
         ("confusion_matrix_validation.png", matrix),
-        *iter_plots(assessed, fitted.threshold),
+        *iter_plots(assessed, credit, fitted.threshold),
     ]
     for name, figure in figures:
         figure.savefig(folder / name, dpi=120, bbox_inches="tight")

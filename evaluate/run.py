@@ -14,6 +14,7 @@ from mlflow.entities import RunData
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.champion_comparison import TestSplit, compare_with_champion
+from evaluate.credit import build_credit_sheet
 from evaluate.gate import Comparison, Facts, Verdict, judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
 from evaluate.plots import iter_plots
@@ -95,10 +96,11 @@ def main(argv: list[str] | None = None) -> None:
         comparison = compare_with_champion(run, champion, model_run, split, bootstrap, replace)
         verdict = judge_model(assessed.values, assessed.slices, facts, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
+        credit = build_credit_sheet(scored, assessed.metrics, threshold, settings.costs)
         report = build_report(assessed, threshold, settings, args.random_seed)
-        run.publish_json({**report, **comparison.to_report()}, EVALUATION)
+        run.publish_json({**report, **comparison.to_report(), "credit": credit.to_report()}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
-        for name, figure in iter_plots(assessed, threshold, run.columns.class_names):
+        for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):
             run.publish_figure(figure, name)
         log_metrics(assessed, facts, model)
         mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.to_tags()})

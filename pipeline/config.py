@@ -134,6 +134,7 @@ class Sweep(Strict):
 
     metric: Literal[
         "val_roc_auc",
+        "val_gini",
         "val_average_precision",
         "val_log_loss",
         "val_brier_score",

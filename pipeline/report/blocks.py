@@ -107,3 +107,8 @@ def make_fact_table(caption: str, pairs: list[tuple[str, str | Cell]]) -> Table:
     """Return a table of names and values, without empty values."""
     rows = [make_cells(name, value) for name, value in pairs]
     return Table(caption, ["property", "value"], [row for row in rows if row[1].text])
+
+
+def list_figures(pictures: dict[str, str], *figures: tuple[str, str, str]) -> list[Figure]:
+    """Return a figure for each (file name, caption, alternative text) whose picture exists."""
+    return [Figure(caption, alt, pictures[name]) for name, caption, alt in figures if pictures.get(name)]

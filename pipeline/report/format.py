@@ -27,6 +27,11 @@ def format_count(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
+def format_percent(value: float | None) -> str:
+    """Return a share (0 to 1) as "22.1%", or ""."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.1%}"
+
+
 def format_seconds(value: float | None) -> str:
     """Return a duration, or "" if it is unknown."""
     if value is None:

@@ -13,6 +13,7 @@ from pipeline.report.blocks import (
     GOOD,
     QUIET,
     WARN,
+    Block,
     Cell,
     Code,
     Items,
@@ -24,16 +25,20 @@ from pipeline.report.blocks import (
 )
 from pipeline.report.format import NO_BREAK, format_difference, format_interval, format_seconds, format_time
 from pipeline.report.gather import PipelineResult
-from pipeline.report.schemas import Estimate
-from pipeline.report.sections import data, evaluation, gate, lineage, metrics, model_card
+from pipeline.report.schemas import Estimate, Evaluation
+from pipeline.report.sections import credit, data, evaluation, gate, lineage, metrics, model_card
+from pipeline.report.sections.metrics import format_plain
 from pipeline.report.step_states import FAILED, NOT_REQUESTED, RAN, REUSED, STOPPED, StepRow, compute_seconds
 from stepkit.model.metric_table import format_metric
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, VERDICT
 from stepkit.store.lineage import ERROR, SUMMARY
 from stepkit.words import pluralize
 
-IN_SHORT, MOST_ROWS = ("steps", "metrics", "gate", "data"), 60
+IN_SHORT, MOST_ROWS = ("gate", "metrics", "credit", "steps", "data"), 60
 """Sections of a shortened report, and the longest table in it."""
+
+FOLDED_IN_SHORT = "credit"
+"""Section of a shortened report whose tables the reader has to unfold."""
 
 _STATE_KINDS = {FAILED: BAD, STOPPED: BAD, RAN: GOOD}
 
@@ -68,28 +73,32 @@ class Page:
     made: Words
 
     def shorten(self) -> Page:
-        """Return the page with the most important sections, without folded tables."""
+        """Return the page with the most important sections, without folded tables and figures."""
         sections = [_shorten_section(section) for section in self.sections if section.id in IN_SHORT]
         return replace(self, lost=self.lost[:3], failures=self.failures[:2], sections=sections)
 
 
 def _shorten_section(section: Section) -> Section:
-    blocks = [block for block in section.blocks if not (isinstance(block, Table) and block.folded)]
-    return replace(
-        section, blocks=[block.limit_rows(MOST_ROWS) if isinstance(block, Table) else block for block in blocks]
-    )
+    blocks = list[Block]()
+    for block in section.blocks:
+        if isinstance(block, Table) and not block.folded:
+            blocks.append(replace(block.limit_rows(MOST_ROWS), folded=section.id == FOLDED_IN_SHORT))
+        elif isinstance(block, Text | Code):
+            blocks.append(block)
+    return replace(section, blocks=blocks)
 
 
 def build_page(result: PipelineResult) -> Page:
     """Return the page of a pipeline run. Sections without content are left out."""
     kind, outcome = describe_outcome(result)
     sections = [
-        make_steps_section(result),
-        metrics.make_metrics_section(result),
         gate.make_gate_section(result),
+        metrics.make_metrics_section(result),
+        credit.make_credit_section(result),
         evaluation.make_plots_section(result),
-        evaluation.make_slices_section(result),
         evaluation.make_importance_section(result),
+        evaluation.make_slices_section(result),
+        make_steps_section(result),
         data.make_data_section(result),
         model_card.make_card_section(result),
         lineage.make_lineage_section(result),
@@ -154,6 +163,7 @@ def make_tiles(result: PipelineResult) -> list[Tile]:
     if result.evaluation:
         auc = result.evaluation.get_estimate("roc_auc")
         tiles.append(Tile("Test ROC AUC", format_metric(auc.value), _format_interval(auc)))
+        tiles += _make_gini_tiles(result.evaluation)
         tiles.append(_make_champion_tile(result))
     version = result.get_tag("register", "model_version")
     tiles.append(Tile("Model version", version or "none", _describe_version(result)))
@@ -164,6 +174,14 @@ def make_tiles(result: PipelineResult) -> list[Tile]:
 
 def _format_interval(estimate: Estimate) -> str:
     return format_interval(estimate.low, estimate.high) or "no interval computed"
+
+
+def _make_gini_tiles(evaluation: Evaluation) -> list[Tile]:
+    """Return a tile with Gini and KS, or an empty list if an earlier release evaluated the model."""
+    if not (credit := evaluation.credit) or credit.gini.value is None:
+        return []
+    note = f"KS {format_metric(credit.ks.value)} at probability {format_plain(credit.ks.score)}"
+    return [Tile("Gini", format_metric(credit.gini.value), note)]
 
 
 def _make_champion_tile(result: PipelineResult) -> Tile:

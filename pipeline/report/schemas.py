@@ -82,6 +82,52 @@ class Intervals(Form):
     level: float
 
 
+class KsEstimate(Estimate):
+    """KS statistic, and the probability at which it occurs."""
+
+    score: float | None = None
+
+
+class Decile(Form):
+    """Row of the gains table."""
+
+    decile: int
+    rows: int
+    defaults: int
+    default_rate: float
+    capture: float
+    lift: float
+    mean_probability: float
+    lowest: float
+    highest: float
+
+
+class Cutoff(Form):
+    """Strategy that approves the rows below a cutoff. The default rate is None if no row is approved."""
+
+    cutoff: float | None = None
+    approval_rate: float
+    default_rate: float | None = None
+    cost_per_row: float
+
+
+class Strategy(Form):
+    """Strategy curve, and its point at the model's threshold."""
+
+    chosen: Cutoff
+    cutoffs: list[Cutoff]
+
+
+class Credit(Form):
+    """Credit sheet, or the reason why it was left out."""
+
+    left_out: str = ""
+    gini: Estimate = Estimate()
+    ks: KsEstimate = KsEstimate()
+    gains: list[Decile] = []
+    strategy: Strategy | None = None
+
+
 class Evaluation(Form):
     """Results of evaluate on the test split. If evaluation.json is lost, only the metrics are known."""
 
@@ -94,6 +140,7 @@ class Evaluation(Form):
     difference: Estimates = {}
     confusion: Confusion | None = None
     cost: Cost | None = None
+    credit: Credit | None = None
     slices: list[Slice] = []
     worst_slice: Slice | None = None
     importance: list[Importance] = []

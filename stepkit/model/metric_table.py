@@ -18,6 +18,7 @@ class Metric:
 
 METRICS = {
     "roc_auc": Metric("ROC AUC"),
+    "gini": Metric("Gini"),
     "average_precision": Metric("average precision"),
     "ks_statistic": Metric("KS statistic"),
     "log_loss": Metric("log loss", lower_is_better=True),

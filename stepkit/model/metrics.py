@@ -85,8 +85,10 @@ class WeightedMetrics:
             - _multiply_rows(new_hits, hits)
             - _multiply_rows(new_rows - new_hits, new_hits) / 2
         )
+        roc_auc = above / (positives * negatives)
         return {
-            "roc_auc": above / (positives * negatives),
+            "roc_auc": roc_auc,
+            "gini": 2 * roc_auc - 1,
             "average_precision": _multiply_rows(new_hits, hits / np.maximum(rows, 1))
             / np.where(negatives > 0, positives, np.nan),
             "ks_statistic": np.maximum(gap.max(axis=1), -gap.min(axis=1)).astype(float),

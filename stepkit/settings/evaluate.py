@@ -18,6 +18,7 @@ PASSED, AS_GOOD, REJECTED = "passed", "as_good", "rejected"
 
 Metric = Literal[
     "roc_auc",
+    "gini",
     "average_precision",
     "ks_statistic",
     "log_loss",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Cell, Figure, Section, Table, Text, make_cells
+from pipeline.report.blocks import QUIET, WARN, Cell, Section, Table, Text, list_figures, make_cells
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation, Slice
@@ -24,11 +24,8 @@ CAPTIONS = {
 
 def make_plots_section(result: PipelineResult) -> Section:
     """Return the section with the plots."""
-    return Section(
-        "plots",
-        "Plots",
-        [Figure(CAPTIONS[name], _describe_plot(result, name), png) for name, png in result.pictures.items()],
-    )
+    figures = ((name, caption, _describe_plot(result, name)) for name, caption in CAPTIONS.items())
+    return Section("plots", "Plots", [*list_figures(result.pictures, *figures)])
 
 
 def _describe_plot(result: PipelineResult, name: str) -> str:

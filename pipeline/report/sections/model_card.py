@@ -9,6 +9,7 @@ from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, make
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Slice
+from pipeline.report.sections.credit import list_credit_facts
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
 from pipeline.report.sections.evaluation import SLICE_METRICS
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
@@ -53,6 +54,7 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("licence of the data", str(settings.get("licence") or NOT_STATED)),
         ("missing in the description", list_unstated(result)),
         ("quality", _describe_quality(result)),
+        *list_credit_facts(result),
         ("validation", result.get_tag("random_forest", SUMMARY)),
     ]
 
