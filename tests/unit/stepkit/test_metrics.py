@@ -22,6 +22,7 @@ def test_scores_of_four_rows_are_as_computed_by_hand() -> None:
         "ks_statistic": pytest.approx(1 / 2),  # at 0.8: one of two positives, no negative
         "calibration_error": pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4),  # each row has a bin of its own
         "roc_auc": pytest.approx(3 / 4),  # one of four pairs is ranked the wrong way round
+        "gini": pytest.approx(2 * 3 / 4 - 1),
         "average_precision": pytest.approx(0.5 * 1 + 0.5 * 2 / 3),
         "log_loss": pytest.approx(-(log(0.9) + log(0.6) + log(0.35) + log(0.8)) / 4),
         "brier_score": pytest.approx((0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4),
@@ -69,4 +70,4 @@ def test_costs_are_counted_by_hand() -> None:
 def test_metrics_that_need_both_classes_are_nan_with_one_class(label: int, undefined: set[str]) -> None:
     metrics = compute_metrics(np.full(4, label), PROBABILITY, PROBABILITY >= 0.5)
     missing = {name for name, value in metrics.items() if np.isnan(value)}
-    assert missing == {"roc_auc", "average_precision", "ks_statistic"} | undefined
+    assert missing == {"roc_auc", "gini", "average_precision", "ks_statistic"} | undefined

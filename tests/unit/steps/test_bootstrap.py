@@ -121,6 +121,12 @@ def test_a_large_table_has_the_narrow_interval_of_all_its_rows(monkeypatch: pyte
     assert interval.high - interval.low == pytest.approx(delong.high - delong.low, rel=0.2)
 
 
+def test_gini_and_its_limits_are_those_of_the_auc_on_another_scale() -> None:
+    intervals = HOW.compute_intervals(make_scored(500, seed=19))
+    scaled = [2 * value - 1 for value in intervals["roc_auc"].to_dict().values()]
+    assert [*intervals["gini"].to_dict().values()] == pytest.approx(scaled)
+
+
 def test_what_cannot_be_computed_has_neither_value_nor_interval() -> None:
     scored = make_scored(50, seed=16, share=0.0)
     intervals = HOW.compute_intervals(scored)
