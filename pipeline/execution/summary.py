@@ -27,7 +27,8 @@ COPIED_TAGS = (VERDICT, REASONS, "model_name", "model_version", DATA_SET, SYNTHE
 """Tags that are copied from step runs to the pipeline run."""
 
 TABLE_METRICS = ("roc_auc", "average_precision", "brier_score", "precision", "recall")
-"""Metrics of the closing table."""
+CREDIT_METRICS = ("gini", "ks_statistic")
+"""Metrics of the closing table: its row "test metrics", and its row "credit sheet"."""
 
 
 def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str]) -> None:
@@ -102,17 +103,19 @@ def _build_result_rows(runs: dict[str, Run]) -> list[tuple[str, str]]:
     rows = []
     if "evaluate" in runs:
         evaluate = runs["evaluate"].data
-        metrics = [
-            f"{get_metric(name).label} {format_metric(evaluate.metrics.get(f'test_{name}'))}" for name in TABLE_METRICS
-        ]
         rows = [
-            ("test metrics", ", ".join(metrics)),
+            ("test metrics", _format_metrics(evaluate.metrics, TABLE_METRICS)),
+            ("credit sheet", _format_metrics(evaluate.metrics, CREDIT_METRICS)),
             ("data set", str(read_data_set(evaluate.tags))),
             ("verdict", format_verdict(runs["evaluate"])),
         ]
     if "register" in runs:
         rows.append(("model", runs["register"].data.tags.get(SUMMARY, "")))
     return rows
+
+
+def _format_metrics(metrics: dict[str, float], names: tuple[str, ...]) -> str:
+    return ", ".join(f"{get_metric(name).label} {format_metric(metrics.get(f'test_{name}'))}" for name in names)
 
 
 def format_ui_command(uri: str) -> str:
