@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities import RunData
 from mlflow.entities.model_registry import ModelVersion
 
 from evaluate.bootstrap import Bootstrap
-from evaluate.gate import Comparison
+from evaluate.calibration import measure_calibration
+from evaluate.gate import is_tie
+from evaluate.measure import get_values
 from evaluate.predictions import score_table
+from evaluate.slices import build_slices
+from evaluate.verdict import Comparison, Facts, Measured
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, TableUnfit, explain_without_rows
 from stepkit.model.metrics import Scored
+from stepkit.settings.evaluate import Evaluation
 from stepkit.step.run import StepRun
-from stepkit.store.champion import find_other_data_set, find_training_run
-from stepkit.store.lineage import OUTPUT, find_run, parse_artifact_name, parse_run_id, read_inputs
+from stepkit.store.champion import find_other_data_set, find_overruled_rules, find_training_run
+from stepkit.store.lineage import MODEL_FILES, OUTPUT, find_run, parse_artifact_name, parse_run_id, read_inputs
 from stepkit.store.tracking import handle_missing
 from stepkit.table import tables
 from stepkit.table.columns import Columns
@@ -39,7 +47,13 @@ class TestSplit:
 
 
 def compare_with_champion(
-    run: StepRun, champion: ModelVersion | None, model_run: str, split: TestSplit, bootstrap: Bootstrap, replace: bool
+    run: StepRun,
+    champion: ModelVersion | None,
+    model_run: str,
+    split: TestSplit,
+    bootstrap: Bootstrap,
+    settings: Evaluation,
+    replace: bool,
 ) -> Comparison:
     """Score the test split with the champion and compare; if this is impossible, the result has the reason.
 
@@ -53,18 +67,43 @@ def compare_with_champion(
         return Comparison(version, reason_not_needed=f"the model is the champion itself (version {version})")
     if other_data_set := find_other_data_set(run.client, champion, run.data_set, replace):
         return Comparison(version, reason_not_needed=other_data_set.words, other_data_set=other_data_set)
+    trained_by = find_training_run(champion)
     try:
-        rows, unknown = find_unseen_rows(run, find_training_run(champion), split)
-        champion_scored = score_with_champion(run, champion, split.table.iloc[rows])
+        rows, unknown = find_unseen_rows(run, trained_by, split)
+        table = split.table.iloc[rows]
+        scored = score_with_champion(run, champion, table)
     except CannotCompare as error:
         return Comparison(version, reason_not_compared=str(error))
+    differences = bootstrap.compute_differences(split.scored.select(rows), scored)
+    metrics = bootstrap.compute_intervals(scored)
+    # Slices take most of the time. They can only decide if neither model is shown to be better.
+    slices = (
+        build_slices(scored, table, run.columns, settings.slices, bootstrap) if is_tie(differences, settings) else []
+    )
+    training = find_run(run.client, trained_by)
     return Comparison(
         version,
-        differences=bootstrap.compute_differences(split.scored.select(rows), champion_scored),
+        differences=differences,
         unknown=unknown,
-        metrics=bootstrap.compute_intervals(champion_scored),
+        metrics=metrics,
         rows=len(rows),
         excluded=len(split.table) - len(rows),
+        champion=Measured(
+            get_values(metrics),
+            measure_calibration(scored.probability, metrics["calibration_error"], bootstrap.seed),
+            slices,
+            read_facts(training.data) if training else Facts(),
+        ),
+        overruled=find_overruled_rules(champion),
+    )
+
+
+def read_facts(training: RunData) -> Facts:
+    """Return the facts that the training run of a model logged; NaN for others."""
+    files = json.loads(training.tags.get(MODEL_FILES, "{}"))
+    return Facts(
+        onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
+        size_mb=sum(files.values()) / 1e6 if files else math.nan,
     )
 
 

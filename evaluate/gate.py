@@ -3,138 +3,55 @@
 Every rule has a value, a threshold and a reason in words. A value that was not measured fails its rule. A model passes
 if it passes every rule. The last rule requires a better model, not only one that is not worse: a new champion changes
 predictions that users rely on, so the paired interval must show an improvement. A model that fails only this rule is
-*as good* as the champion.
+*as good* as the champion. It does not have to be better than a champion that fails a rule for a model alone, such as
+`calibration_error`. Limits change with a release, so that the old champion may fail them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from evaluate.calibration import Calibration
 from evaluate.slices import Slice, choose_slice_metric, find_worst_slice
+from evaluate.verdict import BETTER, NOT_WORSE, Comparison, Measured, Rule, Verdict
 from stepkit.model.metric_table import NOT_COMPUTED, get_metric
 from stepkit.model.statistics import Interval
-from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED, Evaluation, Gate
-from stepkit.store.champion import OtherDataSet
-
-BETTER = "better_than_champion"
-NOT_WORSE = "not_worse_than_champion"
+from stepkit.settings.evaluate import Evaluation, Gate
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Result of one rule: the measured value, the threshold, the outcome, and the reason in words."""
-
-    name: str
-    value: float
-    threshold: float | None
-    passed: bool
-    reason: str
+def judge_model(measured: Measured, comparison: Comparison, settings: Evaluation) -> Verdict:
+    """Return the verdict on a model, by all rules in the settings."""
+    champion_failed = list_failed_rules(comparison, settings)
+    rules = [*check_alone(measured, settings), *check_against_champion(comparison, champion_failed, settings)]
+    return Verdict(rules, champion_failed)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Results of all rules, from which the outcome follows."""
+def list_failed_rules(comparison: Comparison, settings: Evaluation) -> list[Rule]:
+    """Return the rules for a model alone that the champion fails.
 
-    rules: list[Rule]
-
-    @property
-    def passed(self) -> bool:
-        """True if no rule failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> list[Rule]:
-        """Failed rules."""
-        return [rule for rule in self.rules if not rule.passed]
-
-    @property
-    def outcome(self) -> str:
-        """Outcome: passed, as_good or rejected."""
-        if self.passed:
-            return PASSED
-        return AS_GOOD if [rule.name for rule in self.failed] == [BETTER] else REJECTED
-
-    @property
-    def reasons(self) -> str:
-        """Reasons of the failed rules. A rejected model is never better, so this rule is left out for it."""
-        return "; ".join(rule.reason for rule in self.failed if rule.name != BETTER or self.outcome == AS_GOOD)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as in verdict.json."""
-        return {"passed": self.passed, "outcome": self.outcome, "reasons": self.reasons, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Comparison of a model with the champion, on test rows that the champion was not trained on.
-
-    Attributes:
-        version: version of the champion; "" if there is none.
-        reason_not_needed: reason why no comparison is due: no champion, or a champion of another data set.
-        reason_not_compared: reason why a comparison that is due failed.
-        other_data_set: set if the champion is of another data set.
-        differences: metrics of the model minus the champion's, with paired intervals.
-        unknown: reason why the champion's training rows are unknown; "" if they are known.
-        metrics: metrics of the champion, with intervals.
-        rows: number of rows in the comparison.
-        excluded: number of test rows that the champion was trained on.
+    A value that was not measured does not count, and neither does a rule that a user overruled for this champion.
     """
-
-    version: str = ""
-    reason_not_needed: str = ""
-    reason_not_compared: str = ""
-    other_data_set: OtherDataSet | None = None
-    differences: dict[str, Interval] = field(default_factory=dict)
-    unknown: str = ""
-    metrics: dict[str, Interval] = field(default_factory=dict)
-    rows: int = 0
-    excluded: int = 0
-
-    def to_report(self) -> dict[str, Any]:
-        """Return the keys `champion` and `difference` of evaluation.json."""
-        champion = {
-            "version": self.version,
-            "reason_not_compared": self.reason_not_needed or self.reason_not_compared or None,
-            "rows_compared": self.rows,
-            "rows_excluded": self.excluded,
-            "rows_unknown": self.unknown or None,
-            "metrics": {name: interval.to_dict() for name, interval in self.metrics.items()},
-        }
-        differences = {name: interval.to_dict() for name, interval in self.differences.items()}
-        return {"champion": champion if self.version else None, "difference": differences}
+    rules = check_alone(comparison.champion, settings) if comparison.champion else []
+    return [
+        rule
+        for rule in rules
+        if not rule.passed and not math.isnan(rule.value) and rule.name not in comparison.overruled
+    ]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Facts about a model besides its predictions; NaN if not measured.
-
-    Attributes:
-        onnx_difference: largest absolute difference of probabilities, ONNX against scikit-learn.
-        size_mb: size of all files of the model, in 10^6 bytes.
-        latency_ms: median time of a prediction for one row.
-    """
-
-    onnx_difference: float = math.nan
-    size_mb: float = math.nan
-    latency_ms: float = math.nan
-
-
-def judge_model(
-    metrics: dict[str, float], slices: list[Slice], facts: Facts, comparison: Comparison, settings: Evaluation
-) -> Verdict:
-    """Return the verdict on a model from its metrics on the whole test split, by all rules in the settings."""
+def check_alone(measured: Measured, settings: Evaluation) -> list[Rule]:
+    """Return the results of the rules for a model alone, without a comparison."""
     gate = settings.gate
     rules = [
-        _check_bound(name, metrics, floor, get_metric(name).lower_is_better) for name, floor in gate.floors.items()
+        _check_bound(name, measured.metrics, floor, get_metric(name).lower_is_better)
+        for name, floor in gate.floors.items()
     ]
-    rules += _check_ceilings(("calibration_error",), metrics, gate)
-    if gate.worst_slice is not None and slices:
-        rules.append(check_worst_slice(slices, settings, gate.worst_slice))
-    rules += _check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(facts), gate)
-    return Verdict([*rules, *check_against_champion(comparison, settings)])
+    if gate.calibration_error is not None:
+        rules.append(check_calibration(measured.calibration, settings.level, gate.calibration_error))
+    if gate.worst_slice is not None and measured.slices:
+        rules.append(check_worst_slice(measured.slices, settings, gate.worst_slice))
+    return [*rules, *_check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(measured.facts), gate)]
 
 
 def _check_ceilings(names: tuple[str, ...], values: Mapping[str, float], gate: Gate) -> list[Rule]:
@@ -156,6 +73,20 @@ def _format_value(value: float) -> str:
     if 0 < value < 0.0001:
         return f"{value:.1e}"
     return f"{value:.6g}" if value >= 10 else f"{value:.4f}"
+
+
+def check_calibration(calibration: Calibration | None, level: float, ceiling: float) -> Rule:
+    """Check the excess of the calibration error, which fails only if its whole interval is above the ceiling."""
+    label = get_label("calibration_error")
+    if calibration is None or not math.isfinite(calibration.excess.low):
+        return Rule("calibration_error", math.nan, ceiling, False, f"{label} {NOT_COMPUTED}")
+    excess = calibration.excess
+    extent = "above" if excess.low > ceiling else "not shown to be above" if excess.high > ceiling else "within"
+    reason = (
+        f"{label} {calibration.error:.4f} on {calibration.rows:,} rows, where chance explains "
+        f"{calibration.expected:.4f}: the excess {_format_interval(excess, level)} is {extent} the allowed {ceiling:g}"
+    )
+    return Rule("calibration_error", excess.value, ceiling, excess.low <= ceiling, reason)
 
 
 def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -> Rule:
@@ -180,8 +111,11 @@ def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -
     return Rule("worst_slice", interval.value, floor, not below, reason)
 
 
-def check_against_champion(comparison: Comparison, settings: Evaluation) -> Iterator[Rule]:
-    """Yield the results of these rules: same data set, not worse beyond a margin and, if required, better."""
+def check_against_champion(comparison: Comparison, champion_failed: list[Rule], settings: Evaluation) -> Iterator[Rule]:
+    """Yield the results of these rules: same data set, not worse beyond a margin and, if required, better.
+
+    A model that is not worse may replace a champion that fails a rule for a model alone.
+    """
     gate = settings.gate
     if other_data_set := comparison.other_data_set:
         words = other_data_set.why_replaceable or (
@@ -202,13 +136,31 @@ def check_against_champion(comparison: Comparison, settings: Evaluation) -> Iter
     if comparison.unknown:
         text += f", which may have been trained on some of these rows ({comparison.unknown})"
     if gate.margin is not None:
-        passed = gain.low >= -gate.margin
+        passed = is_not_worse(gain, gate)
         extent = "not worse" if passed else "may be worse" if gain.high >= -gate.margin else "worse"
         words = f"{extent} by more than the allowed {gate.margin:g}"
         yield Rule(NOT_WORSE, gain.low, -gate.margin, passed, f"{text}: {words}")
     if gate.require_better:
         words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
-        yield Rule(BETTER, gain.low, 0.0, gain.low > 0, f"{text}: {words}")
+        passed = gain.low > 0
+        if not passed and champion_failed and is_not_worse(gain, gate):
+            failed = "; ".join(f"{rule.name}: {rule.reason}" for rule in champion_failed)
+            passed, words = True, f"{words}, but the champion fails the gate's rule {failed}"
+        yield Rule(BETTER, gain.low, 0.0, passed, f"{text}: {words}")
+
+
+def is_tie(differences: dict[str, Interval], settings: Evaluation) -> bool:
+    """Return True if the model is not worse than the champion and not shown to be better either."""
+    gain = _to_gain(differences[settings.gate.metric], settings.gate.metric)
+    return is_not_worse(gain, settings.gate) and not gain.low > 0
+
+
+def is_not_worse(gain: Interval, gate: Gate) -> bool:
+    """Return True if the model is not worse by more than the margin; without a margin, if it is not shown to be worse.
+
+    `gain` is the difference from the champion, where more is better.
+    """
+    return gain.high >= 0 if gate.margin is None else gain.low >= -gate.margin
 
 
 def _to_gain(difference: Interval, metric: str) -> Interval:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from evaluate.bootstrap import MOST_ROWS, Bootstrap
+from evaluate.calibration import Calibration, measure_calibration
 from evaluate.importance import Importance, Predict, compute_importance, sample_rows
 from evaluate.slices import Slice, build_slices, choose_slice_metric, find_worst_slice
 from stepkit.model.metrics import Scored, count_confusion
@@ -19,10 +20,11 @@ from stepkit.table.tables import to_model_input
 
 @dataclass(frozen=True)
 class Assessment:
-    """Measurements on n rows: metrics with intervals, slices, importance of columns."""
+    """Measurements on n rows: metrics with intervals, calibration, slices, importance of columns."""
 
     scored: Scored
     metrics: dict[str, Interval]
+    calibration: Calibration
     slices: list[Slice]
     importance: list[Importance]
 
@@ -47,9 +49,11 @@ def assess_model(
     bootstrap = make_bootstrap(settings, seed)
     sampled = sample_rows(len(table), settings.importance_rows, seed)
     rows = to_model_input(table.iloc[sampled], columns)
+    metrics = bootstrap.compute_intervals(scored)
     return Assessment(
         scored,
-        bootstrap.compute_intervals(scored),
+        metrics,
+        measure_calibration(scored.probability, metrics["calibration_error"], seed),
         build_slices(scored, table, columns, settings.slices, bootstrap),
         compute_importance(predict, rows, scored.labels[sampled], columns, seed, settings.level),
     )
@@ -75,6 +79,7 @@ def build_report(assessed: Assessment, threshold: float, settings: Evaluation, s
         "champion": None,
         "difference": {},
         "calibration_bins": BINS_BY,
+        "calibration": assessed.calibration.to_dict(),
         "confusion": count_confusion(scored.labels, scored.predicted),
         "cost": {"matrix": settings.costs.model_dump(), "per_row": total / rows, "total": total},
         "slices": [part.to_dict() for part in assessed.slices],

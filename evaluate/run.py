@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import RunData
 from mlflow.pyfunc import PyFuncModel
 
-from evaluate.champion_comparison import TestSplit, compare_with_champion
+from evaluate.champion_comparison import TestSplit, compare_with_champion, read_facts
 from evaluate.credit import build_credit_sheet
-from evaluate.gate import Comparison, Facts, Verdict, judge_model
+from evaluate.gate import judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
 from evaluate.plots import iter_plots
 from evaluate.predictions import measure_latency_ms, score_table
+from evaluate.verdict import Comparison, Facts, Measured, Verdict
 from stepkit.model.metric_table import format_metric
 from stepkit.paths import resolve_path
 from stepkit.settings.evaluate import REASONS, VERDICT, read_evaluation
 from stepkit.step.flags import make_step_parser
 from stepkit.step.run import StepRun, step_run
 from stepkit.store.champion import find_champion
-from stepkit.store.lineage import MODEL_FILES, make_artifact_uri
+from stepkit.store.lineage import make_artifact_uri
 
 EVALUATION = "evaluation.json"
-
-
-def collect_facts(run: StepRun, model: PyFuncModel, training: RunData, table: pd.DataFrame) -> Facts:
-    """Return the facts for the gate; NaN for a value that the training run did not log."""
-    files = json.loads(training.tags.get(MODEL_FILES, "{}"))
-    return Facts(
-        onnx_difference=training.metrics.get("onnx_largest_difference", math.nan),
-        size_mb=sum(files.values()) / 1e6 if files else math.nan,
-        latency_ms=measure_latency_ms(model, table, run.columns),
-    )
 
 
 def log_metrics(assessed: Assessment, facts: Facts, model: PyFuncModel) -> None:
@@ -89,12 +79,13 @@ def main(argv: list[str] | None = None) -> None:
 
         assessed = assess_model(scored, table, predict, run.columns, settings, args.random_seed)
         training = run.client.get_run(model_run).data
-        facts = collect_facts(run, model, training, table)
+        facts = replace(read_facts(training), latency_ms=measure_latency_ms(model, table, run.columns))
         split = TestSplit(table, make_artifact_uri(source, args.test_data), scored)
         champion = find_champion(run.client, args.model_name)
-        bootstrap, replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
-        comparison = compare_with_champion(run, champion, model_run, split, bootstrap, replace)
-        verdict = judge_model(assessed.values, assessed.slices, facts, comparison, settings)
+        bootstrap, may_replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
+        comparison = compare_with_champion(run, champion, model_run, split, bootstrap, settings, may_replace)
+        measured = Measured(assessed.values, assessed.calibration, assessed.slices, facts)
+        verdict = judge_model(measured, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
         credit = build_credit_sheet(scored, assessed.metrics, threshold, settings.costs)
         report = build_report(assessed, threshold, settings, args.random_seed)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from register.champion_alias import read_history
 from register.manual import get_registered_model, make_command_parser, run_command
-from register.promote import REASON_TAG
+from stepkit.store.champion import REASON_TAG
 from stepkit.store.lineage import read_data_set
 
 PIPE_WIDTH = 130

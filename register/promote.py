@@ -9,10 +9,8 @@ from mlflow import MlflowClient
 from register.manual import make_command_parser, move_by_hand, run_command, verify_reason
 from stepkit.errors import BadParameter, NoVerdict
 from stepkit.settings.load import format_make_command
+from stepkit.store.champion import REASON_TAG
 from stepkit.store.tracking import handle_missing
-
-REASON_TAG = "gate."
-"""Prefix of a version's tags with the reasons of failed gate rules, one tag per rule."""
 
 
 def promote(client: MlflowClient, name: str, version: str, reason: str, without_verdict: bool) -> str:

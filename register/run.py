@@ -10,12 +10,19 @@ import mlflow
 from mlflow.entities import Run
 
 from register.champion_alias import LONGEST_TAG, Move, move_champion, set_alias
-from register.promote import REASON_TAG
 from stepkit.errors import ChampionMoved, VerdictUnfit
 from stepkit.model.metric_table import format_metric
 from stepkit.step.flags import make_step_parser
 from stepkit.step.run import StepRun, step_run
-from stepkit.store.champion import CHALLENGER, CHAMPION, THE_GATE, WITHDRAWN, find_champion, find_other_data_set
+from stepkit.store.champion import (
+    CHALLENGER,
+    CHAMPION,
+    REASON_TAG,
+    THE_GATE,
+    WITHDRAWN,
+    find_champion,
+    find_other_data_set,
+)
 from stepkit.store.lineage import (
     BECAUSE,
     INPUT,
@@ -45,9 +52,10 @@ def promote_if_passed(
     )
     if other_data_set and not other_data_set.why_replaceable:
         return f"{other_data_set.words}. To replace it: register.replace_data_set=true"
-    move = Move(THE_GATE, f"verdict of pipeline {get_pipeline_run_id(run)}")
+    failed = ", ".join(rule["name"] for rule in verdict.get("champion_failed", []))
+    why = f"verdict of pipeline {get_pipeline_run_id(run)}{failed and f' (the old champion fails {failed})'}"
     try:
-        move_champion(run.client, name, version, verdict["champion_version"] or "", move)
+        move_champion(run.client, name, version, verdict["champion_version"] or "", Move(THE_GATE, why))
     except ChampionMoved as error:
         return str(error)
     return ""

@@ -76,7 +76,7 @@ class Gate(Strict):
     metric: Metric = "roc_auc"
     margin: NonNegativeFloat | None = 0.01
     require_better: bool = True
-    calibration_error: Open | None = 0.3
+    calibration_error: Open | None = 0.05
     worst_slice: Open | None = 0.6
     onnx_difference: PositiveFloat | None = 1e-5
     size_mb: PositiveFloat | None = 500.0

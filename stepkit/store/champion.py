@@ -19,6 +19,9 @@ PREVIOUS = "previous"
 WITHDRAWN = "withdrawn"
 """Tag of a version that someone withdrew or replaced by hand; a pipeline never promotes it again."""
 
+REASON_TAG = "gate."
+"""Prefix of a version's tags with the reasons of failed gate rules, one tag per rule."""
+
 HISTORY = "champion_history"
 """Tag of a version with one line for each promotion or withdrawal: time, actor and reason."""
 
@@ -109,3 +112,10 @@ def find_other_data_set(
 def is_promoted_by_hand(champion: ModelVersion) -> bool:
     """Return whether someone promoted the champion by hand: its history does not end with a line of the gate."""
     return not _BY_THE_GATE.search(champion.tags.get(HISTORY, ""))
+
+
+def find_overruled_rules(champion: ModelVersion) -> frozenset[str]:
+    """Return the gate rules that a user overruled by promoting the champion by hand; none if the gate promoted it."""
+    if not is_promoted_by_hand(champion):
+        return frozenset()
+    return frozenset(tag.removeprefix(REASON_TAG) for tag in champion.tags if tag.startswith(REASON_TAG))

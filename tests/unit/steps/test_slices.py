@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 
 from evaluate.bootstrap import Bootstrap
+from evaluate.calibration import Calibration
 from evaluate.importance import compute_importance, sample_rows
 from evaluate.measure import Assessment, build_report
 from evaluate.slices import Slice, build_slices, find_worst_slice, iter_parts
 from stepkit.errors import BadParameter
 from stepkit.model.metrics import Scored
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate, Metric, Slices
 from stepkit.table.columns import Column, Columns
 
 HOW = Bootstrap(100, 1, 0.95, Costs())
+CALIBRATION = Calibration(0.0, 0.0, Interval(0.0, 0.0, 0.0), 400)
 SEX = Column(role="categorical", values=[1, 2], label="Sex", labels={1: "male", 2: "female"}, slice_by=True)
 COLUMNS = Columns(
     source_target="y", target="y", columns={"SEX": SEX, "AGE": Column(slice_by=[30, 40.5]), "noise": Column()}
@@ -84,7 +87,8 @@ def test_the_slice_that_is_reported_as_the_worst_is_no_better_one_where_less_is_
     scored, table = make_scored()
     men, women = build_slices(scored, table, COLUMNS, Slices(), HOW)[:2]
     assert men.metrics["log_loss"].value < women.metrics["log_loss"].value
-    report = build_report(Assessment(scored, {}, [men, women], []), 0.5, Evaluation(gate=Gate(metric=metric)), 1)
+    assessed = Assessment(scored, {}, CALIBRATION, [men, women], [])
+    report = build_report(assessed, 0.5, Evaluation(gate=Gate(metric=metric)), 1)
     assert report["worst_slice"]["label"] == "Sex: female"
 
 
