@@ -153,7 +153,8 @@ def test_what_was_not_computed_is_a_failure_and_not_a_pass(name: str) -> None:
 @pytest.mark.parametrize("name", ["calibration_error", "worst_slice", "onnx_difference", "size_mb", "latency_ms"])
 def test_null_switches_a_rule_off(name: str) -> None:
     slices = [make_slice(0.7, 0.8)]
-    on, off = judge(slices=slices), judge(slices=slices, **{name: None})
+    null: dict[str, Any] = {name: None}
+    on, off = judge(slices=slices), judge(slices=slices, **null)
     assert {rule.name for rule in on.rules} - {rule.name for rule in off.rules} == {name}
 
 
