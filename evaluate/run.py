@@ -18,6 +18,7 @@ from evaluate.gate import judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
 from evaluate.plots import iter_plots
 from evaluate.predictions import measure_latency_ms, score_table
+from evaluate.stability import build_stability, fetch_profile
 from evaluate.verdict import Comparison, Facts, Measured, Verdict
 from stepkit.model.metric_table import format_metric
 from stepkit.paths import resolve_path
@@ -89,7 +90,10 @@ def main(argv: list[str] | None = None) -> None:
         threshold = training.metrics.get("threshold", math.nan)
         credit = build_credit_sheet(scored, assessed.metrics, threshold, settings.costs)
         report = build_report(assessed, threshold, settings, args.random_seed)
-        run.publish_json({**report, **comparison.to_report(), "credit": credit.to_report()}, EVALUATION)
+        profile = fetch_profile(run, model_run, training)
+        stability = build_stability(profile, table, scored.probability, run.columns, settings.level)
+        topics = {"credit": credit.to_report(), "stability": stability}
+        run.publish_json({**report, **comparison.to_report(), **topics}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):
             run.publish_figure(figure, name)

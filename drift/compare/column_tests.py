@@ -15,13 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from stepkit.model.binning import MAX_CODES, pool_rare
 from stepkit.model.statistics import compute_ks_test, compute_total_variation
-
-MAX_CODES = 12
-"""A numeric column with at most this many distinct values counts as categorical."""
-
-MIN_EXPECTED = 5.0
-"""Smallest expected count of a cell in a contingency table; rarer codes are pooled (Cochran, Biometrics 10, 1954)."""
 
 MIN_SAMPLE = 20
 MAX_EXACT_ROWS = 1_000
@@ -93,10 +88,5 @@ def compare_shares(reference: pd.Series, current: pd.Series) -> tuple[str, float
 
 
 def _count_codes(reference: pd.Series, current: pd.Series) -> np.ndarray:
-    """Return the rows per code (k x 2: reference, current), rarest first; rare codes are pooled up to MIN_EXPECTED."""
-    table = pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0.0).to_numpy(dtype=float)
-    table = table[np.argsort(table.sum(axis=1), kind="stable")]
-    expected = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()
-    too_few = int((np.cumsum(expected) < MIN_EXPECTED).sum()) if expected[0] < MIN_EXPECTED else 0
-    pooled: np.ndarray = np.vstack([table[: too_few + 1].sum(axis=0), table[too_few + 1 :]])
-    return pooled
+    """Return the rows per code (k x 2: reference, current), rarest first; rare codes are pooled."""
+    return pool_rare(pd.concat([reference.value_counts(), current.value_counts()], axis=1).fillna(0.0).to_numpy(float))

@@ -30,6 +30,7 @@ PLOTS = (
 )  # fmt: skip
 CHECKS, KS = "data_checks.csv", "ks_statistics.csv"
 FOREST_IMPORTANCE = "feature_importance.png"
+INFORMATION, INFORMATION_PICTURE = "iv.csv", "iv.png"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class PipelineResult:
         run: the pipeline run.
         config: its resolved configuration.
         runs: step runs by step; None for a deleted run.
+        information: rows of iv.csv, the column with the largest information value first; its picture in base64.
         versions: requirements of the model, and its Python version.
         registered: the model version in its present state.
         sweep: the sweep, if the pipeline run is one of its jobs.
@@ -74,6 +76,8 @@ class PipelineResult:
     checks: list[dict[str, str]]
     ks: list[dict[str, str]]
     pictures: dict[str, str]
+    information: list[dict[str, str]]
+    information_picture: str
     versions: list[str]
     registered: ModelVersion | None
     sweep: Run | None
@@ -122,6 +126,8 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         checks=reader.fetch_csv(check_data, CHECKS),
         ks=reader.fetch_csv(check_data, KS),
         pictures=_fetch_pictures(reader, runs),
+        information=reader.fetch_csv(runs.get("random_forest"), INFORMATION),
+        information_picture=reader.fetch_base64(runs.get("random_forest"), INFORMATION_PICTURE),
         versions=_fetch_versions(reader, runs.get("random_forest")),
         registered=_find_registered(client, runs.get("register")),
         sweep=_find_sweep(reader, run),

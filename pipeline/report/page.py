@@ -26,7 +26,17 @@ from pipeline.report.blocks import (
 from pipeline.report.format import NO_BREAK, format_difference, format_interval, format_seconds, format_time
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation
-from pipeline.report.sections import credit, data, evaluation, gate, lineage, metrics, model_card
+from pipeline.report.sections import (
+    credit,
+    data,
+    evaluation,
+    gate,
+    information_value,
+    lineage,
+    metrics,
+    model_card,
+    stability,
+)
 from pipeline.report.sections.metrics import format_plain
 from pipeline.report.step_states import FAILED, NOT_REQUESTED, RAN, REUSED, STOPPED, StepRow, compute_seconds
 from stepkit.model.metric_table import format_metric
@@ -97,6 +107,8 @@ def build_page(result: PipelineResult) -> Page:
         credit.make_credit_section(result),
         evaluation.make_plots_section(result),
         evaluation.make_importance_section(result),
+        information_value.make_information_section(result),
+        stability.make_stability_section(result),
         evaluation.make_slices_section(result),
         make_steps_section(result),
         data.make_data_section(result),

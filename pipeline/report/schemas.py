@@ -128,6 +128,33 @@ class Credit(Form):
     strategy: Strategy | None = None
 
 
+class StabilityIndex(Form):
+    """Stability index of the score or of a column; without a value, the reason."""
+
+    column: str = ""
+    label: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    bins: int = 0
+    reason: str = ""
+
+    @property
+    def is_above_threshold(self) -> bool:
+        """True if the index is larger than that of samples of one population."""
+        return self.value is not None and self.threshold is not None and self.value > self.threshold
+
+
+class Stability(Form):
+    """Comparison of the test rows with the training rows; `reason` names the cause if there is none."""
+
+    reason: str = ""
+    level: float | None = None
+    training_rows: int | None = None
+    rows: int | None = None
+    psi_score: StabilityIndex | None = None
+    csi: list[StabilityIndex] = []
+
+
 class Evaluation(Form):
     """Results of evaluate on the test split. If evaluation.json is lost, only the metrics are known."""
 
@@ -144,6 +171,7 @@ class Evaluation(Form):
     slices: list[Slice] = []
     worst_slice: Slice | None = None
     importance: list[Importance] = []
+    stability: Stability | None = None
     intervals: Intervals | None = None
 
     def get_estimate(self, metric: str) -> Estimate:

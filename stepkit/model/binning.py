@@ -31,17 +31,14 @@ MAX_CODES = 12
 MIN_EXPECTED = 5.0
 """Smallest expected count of a cell in a contingency table; rarer codes are pooled (Cochran, Biometrics 10, 1954)."""
 
+MIN_EXPECTED_OF_INDEX = 20.0
+"""Smallest expected count of a bin of a stability index, whose logarithm makes an almost empty bin weigh too much."""
+
 OTHER, MISSING = "other values", "missing"
 """Labels of the last two bins. A value that the reference does not contain is an other value."""
 
 EMPTY_CELL = 0.5
 """Rows that count instead of 0 in the logarithm of a ratio. Source: SAS/STAT, PROC HPBIN, option WOEADJUST=."""
-
-IV_BANDS = ((0.02, "not predictive"), (0.1, "weak"), (0.3, "medium"), (0.5, "strong"), (np.inf, "suspiciously strong"))
-"""Customary names of information values below each limit. Source: Siddiqi, Credit Risk Scorecards, 2006."""
-
-PSI_BANDS = ((0.1, "stable"), (0.25, "some change"), (np.inf, "large change"))
-"""Customary names of stability indices below each limit. Source: Siddiqi, Credit Risk Scorecards, 2006."""
 
 
 @dataclass(frozen=True)
@@ -209,10 +206,21 @@ class Stability:
     reason: str = ""
 
 
-def compute_stability(reference: Floats, current: Floats, level: float) -> Stability:
-    """Return the PSI of the rows per bin of two samples, sum((q - p) ln(q / p)), with its threshold at `level`.
+def compute_psi(reference: Floats, current: Floats) -> float:
+    """Return the population stability index sum((q - p) ln(q / p)) of the rows per bin (k,) of two samples.
 
-    Rare bins are pooled first. An empty bin counts as half a row in the logarithm.
+    Bins that are empty on both sides do not count. A bin that is empty on one side counts as half a row.
+    """
+    filled = (reference > 0) | (current > 0)
+    before, after = (np.maximum(rows[filled], EMPTY_CELL) / rows.sum() for rows in (reference, current))
+    return float(((after - before) * np.log(after / before)).sum())
+
+
+def compute_stability(reference: Floats, current: Floats, level: float) -> Stability:
+    """Return the PSI of two samples with its threshold at `level`, after rare bins are pooled.
+
+    The distribution of the index is that of large samples, where the index equals Pearson's chi-square of the same
+    bins, divided by N and M. In small samples the index is larger, so the threshold rises by the ratio of the two.
 
     Args:
         reference: (k,) rows per bin.
@@ -220,16 +228,19 @@ def compute_stability(reference: Floats, current: Floats, level: float) -> Stabi
         level: probability of an index above the threshold if nothing has changed.
     """
     if not (reference.sum() and current.sum()):
-        return Stability(None, None, 0, f"no rows in the {'window' if reference.sum() else 'reference'}")
-    counts = pool_rare(np.column_stack([reference, current]))
+        return Stability(None, None, 0, "no rows to compare")
+    counts = pool_rare(np.column_stack([reference, current]), MIN_EXPECTED_OF_INDEX)
     if len(counts) < 2:
-        varied = (reference > 0) | (current > 0)
-        if varied.sum() > 1:
-            return Stability(None, None, 1, f"fewer than {MIN_EXPECTED:g} expected rows in all bins but one")
+        if ((reference > 0) | (current > 0)).sum() > 1:
+            few = f"too few rows: fewer than two bins have {MIN_EXPECTED_OF_INDEX:g} expected rows"
+            return Stability(None, None, 1, few)
         return Stability(0.0, 0.0, 1)
-    shares = np.maximum(counts, EMPTY_CELL) / counts.sum(axis=0)
-    value = float(((shares[:, 1] - shares[:, 0]) * np.log(shares[:, 1] / shares[:, 0])).sum())
-    return Stability(value, compute_index_limit(len(counts), *counts.sum(axis=0), level), len(counts))
+    totals = counts.sum(axis=0)
+    value = compute_psi(counts[:, 0], counts[:, 1])
+    shares = counts / totals
+    pearson = float(((shares[:, 1] - shares[:, 0]) ** 2 / (counts.sum(axis=1) / totals.sum())).sum())
+    limit = compute_index_limit(len(counts), *totals, level)
+    return Stability(value, limit * max(1.0, value / pearson if pearson else 1.0), len(counts))
 
 
 def compute_index_limit(bins: int, first: float, second: float, level: float) -> float:
@@ -242,16 +253,11 @@ def compute_index_limit(bins: int, first: float, second: float, level: float) ->
     return float(stats.chi2.isf(level, bins - 1) * (1 / first + 1 / second)) if bins > 1 else 0.0
 
 
-def pool_rare(counts: Floats) -> Floats:
-    """Return the rows per bin of two samples (k x 2), rarest first; rare bins are pooled up to MIN_EXPECTED."""
+def pool_rare(counts: Floats, min_expected: float = MIN_EXPECTED) -> Floats:
+    """Return the rows per bin of two samples (k x 2), rarest first; rare bins are pooled up to `min_expected`."""
     filled = counts[counts.sum(axis=1) > 0]
     table = filled[np.argsort(filled.sum(axis=1), kind="stable")]
     expected = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()
-    too_few = int((np.cumsum(expected) < MIN_EXPECTED).sum()) if expected[0] < MIN_EXPECTED else 0
+    too_few = int((np.cumsum(expected) < min_expected).sum()) if expected[0] < min_expected else 0
     pooled: Floats = np.vstack([table[: too_few + 1].sum(axis=0), table[too_few + 1 :]])
     return pooled
-
-
-def name_band(value: float, bands: tuple[tuple[float, str], ...]) -> str:
-    """Return the customary name of an index (IV_BANDS, PSI_BANDS)."""
-    return next(name for limit, name in bands if value < limit)
