@@ -22,6 +22,8 @@ from drift.replay import get_experiment_id, get_watched_name
 from stepkit import paths
 from stepkit.errors import BadParameter
 from stepkit.files import replace_file
+from stepkit.model.bands import PSI_BANDS
+from stepkit.settings.drift import STABILITY_SIGNALS
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser
 from stepkit.store import tracking
@@ -33,6 +35,7 @@ SCORE = "drift_score."
 METRICS = [
     "drift_share", "alarm.drift_share", "reference_auc", "rows", "labelled",
     *(f"{prefix}.{name}" for name in ("estimated_auc", "realised_auc") for prefix in ("signal", "lower", "upper")),
+    *(f"{prefix}.{name}" for name in STABILITY_SIGNALS for prefix in ("signal", "threshold", "alarm")),
 ]  # fmt: skip
 MAX_TICKS = 6
 LAYOUT = {
@@ -101,6 +104,27 @@ def draw_performance(windows: pd.DataFrame) -> go.Figure:
     return figure.add_scatter(x=windows.index, y=windows["reference_auc"], **reference)
 
 
+def draw_stability(windows: pd.DataFrame) -> go.Figure:
+    """Draw the stability index of the score and that of the worst column, their thresholds and the customary limits."""
+    figure = go.Figure(layout={"height": 340, "yaxis": {"title": "stability index", "rangemode": "tozero"}})
+    for name, label, colour in zip(STABILITY_SIGNALS, ("score", "worst column"), (LINE_COLOUR, "#1e8449"), strict=True):
+        judged = windows.dropna(subset=[f"signal.{name}"])
+        figure.add_scatter(
+            x=judged.index, y=judged[f"signal.{name}"], name=label, mode="lines+markers", line={"color": colour},
+            marker={"color": np.where(judged[f"alarm.{name}"] == 1, ALARM_COLOUR, colour), "size": 9}, cliponaxis=False,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=judged.index, y=judged[f"threshold.{name}"], name=f"threshold, {label}", mode="lines",
+            line={"dash": "dash", "color": colour, "width": 1},
+        )  # fmt: skip
+    for limit, _ in PSI_BANDS[:-1]:
+        figure.add_hline(
+            limit, line={"dash": "dot", "color": "#888", "width": 1}, annotation_text=f"{limit:g}, by custom",
+            annotation_position="top left", annotation_font={"size": 10, "color": "#888"},
+        )  # fmt: skip
+    return figure
+
+
 def draw_volume(windows: pd.DataFrame) -> go.Figure:
     """Draw the rows of every window, by model version, and the labelled rows."""
     figure = go.Figure(layout={"height": 280, "yaxis": {"title": "rows", "rangemode": "tozero"}})
@@ -130,6 +154,13 @@ PARTS = (
         "ROC AUC of the model: estimated without labels, and realised on the labelled rows. Bars are 95 % intervals.",
         draw_performance,
         "reference_auc",
+    ),
+    (
+        "Stability index",
+        "PSI of the score, and CSI of the worst column, against the reference. Red: the index is above its threshold, "
+        "which takes the number of rows into account.",
+        draw_stability,
+        "signal.csi",
     ),
     ("Rows per window", "All rows by model version, and the labelled rows.", draw_volume, "rows"),
 )

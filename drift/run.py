@@ -28,7 +28,7 @@ from stepkit.commands import format_pipeline_command
 from stepkit.files import replace_file
 from stepkit.model.metric_names import make_metric_name
 from stepkit.paths import resolve_path
-from stepkit.settings.drift import Monitoring
+from stepkit.settings.drift import STABILITY_SIGNALS, Monitoring
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import make_settings_parser
 from stepkit.step.run import StepRun, step_run
@@ -221,6 +221,12 @@ def log_metrics(result: dict[str, Any]) -> None:
     for name, signal in result["signals"].items():
         values |= {f"signal.{name}": signal["value"], f"alarm.{name}": int(signal["alarm"])}
         values |= {f"{bound}.{name}": signal[bound] for bound in ("lower", "upper") if bound in signal}
+    for name in STABILITY_SIGNALS:
+        if name in result["signals"]:
+            values[f"threshold.{name}"] = result["signals"][name]["threshold"]
+    for index in result["details"].get("stability", {}).get("columns", []):
+        if index["value"] is not None:
+            values[f"csi.{make_metric_name(index['column'])}"] = index["value"]
     if "reference_auc" in result["details"]:
         values["reference_auc"] = result["details"]["reference_auc"]["value"]
     mlflow.log_metrics(values)

@@ -12,6 +12,7 @@ from drift.compare import performance
 from drift.compare.column_tests import ColumnComparison, compare_column, is_coded
 from drift.compare.inputs import Current, Reference, Sides
 from drift.compare.quality import RULES, Fault, check_quality, count_rules
+from drift.compare.stability import CONVENTION, Indices, compute_indices
 from stepkit.model.statistics import compute_sidak_level
 from stepkit.settings.drift import Monitoring
 from stepkit.table.columns import Columns
@@ -62,6 +63,8 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
         columns = [_compare_column(name, sides, level, settings) for name in common]
     faults = check_quality(reference.rows[common], current.rows[common], sides.columns, level, settings.min_share)
     signals, details = judge_score(reference, current, level, settings)
+    pairs = {name: align_types(reference.rows[name], current.rows[name]) for name in common}
+    indices = compute_indices(SCORE, pairs, reference, current, sides.columns, settings)
     return Judgement(
         columns,
         faults,
@@ -69,6 +72,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
             **_build_drift_signal(Judgement(columns), settings),
             **signals,
             **_build_quality_signals(faults, missing_columns, current, settings),
+            **_build_stability_signals(indices),
         },
         {
             "columns_gone": missing_columns,
@@ -76,6 +80,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
             "tests": tests,
             "p_threshold": level,
             "unreadable": current.unreadable,
+            "stability": {"convention": CONVENTION, **asdict(indices)},
             **details,
         },
     )
@@ -115,6 +120,17 @@ def make_signal(value: float, threshold: float, alarm: bool, **more: Any) -> Sig
 def _build_drift_signal(judgement: Judgement, settings: Monitoring) -> dict[str, Signal]:
     share, names = judgement.drift_share, [column.column for column in judgement.drifted]
     return {"drift_share": make_signal(share, settings.drift_share, share > settings.drift_share, columns=names)}
+
+
+def _build_stability_signals(indices: Indices) -> dict[str, Signal]:
+    """Return the signals of the indices that could be computed; `csi` has the value of the worst column."""
+    signals = {}
+    for name, index in (("psi_score", indices.score), ("csi", indices.find_worst())):
+        if index is not None and index.value is not None and index.threshold is not None:
+            signals[name] = make_signal(index.value, index.threshold, index.alarm, convention=CONVENTION)
+    if "csi" in signals:
+        signals["csi"]["columns"] = [column.column for column in indices.columns if column.alarm]
+    return signals
 
 
 def judge_score(reference: Reference, current: Current, level: float, settings: Monitoring) -> Findings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Bins:
             names = [f"{code} ({label})" if (label := get_label(code)) != code else code for code in self.codes]
         elif self.edges:
             ends = [f"{edge:,.0f}" if edge.is_integer() else f"{edge:,.6g}" for edge in self.edges]
-            middle = [f"over {low} up to {high}" for low, high in zip(ends, ends[1:], strict=False)]
+            middle = [f"over {low} up to {high}" for low, high in pairwise(ends)]
             names = [f"up to {ends[0]}", *middle, f"over {ends[-1]}"]
         else:
             names = ["all values"]
@@ -239,7 +240,7 @@ def compute_stability(reference: Floats, current: Floats, level: float) -> Stabi
     value = compute_psi(counts[:, 0], counts[:, 1])
     shares = counts / totals
     pearson = float(((shares[:, 1] - shares[:, 0]) ** 2 / (counts.sum(axis=1) / totals.sum())).sum())
-    limit = compute_index_limit(len(counts), *totals, level)
+    limit = compute_index_limit(len(counts), totals[0], totals[1], level)
     return Stability(value, limit * max(1.0, value / pearson if pearson else 1.0), len(counts))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from stepkit.settings.serve import Names, Share, TextOrNull, make_setting
 from stepkit.table.columns import Strict
@@ -15,13 +15,18 @@ CHANGE_SIGNALS = ("drift_share", "score_drift", "label_drift", "estimated_auc", 
 QUALITY_SIGNALS = ("missing", "unknown_codes", "out_of_range", "columns_gone", "clock")
 """Signals of broken data: a model trained on them would learn the fault."""
 
-SIGNALS = (*CHANGE_SIGNALS, *QUALITY_SIGNALS)
+STABILITY_SIGNALS = ("psi_score", "csi")
+"""Signals that repeat drift_share and score_drift as stability indices; shown in reports, no alert by default."""
+
+SIGNALS = (*CHANGE_SIGNALS, *QUALITY_SIGNALS, *STABILITY_SIGNALS)
 
 
 class Policy(Strict):
     """Conditions for alerts and for retraining."""
 
-    alert_signals: Names = make_setting(list(SIGNALS), "signals that send an alert")
+    alert_signals: Names = make_setting(
+        [*CHANGE_SIGNALS, *QUALITY_SIGNALS], "signals that send an alert; psi_score and csi are possible too"
+    )
     retrain_signals: Names = make_setting(
         list(CHANGE_SIGNALS), "signals that call for retraining; leave out those of broken data"
     )
@@ -69,6 +74,7 @@ class Monitoring(Policy):
         0.002, "probability of a false alarm in a window when nothing has changed", gt=0.0, lt=1.0
     )
     min_effect: Share = make_setting(0.03, "smallest shift that counts, as the share of rows that would have to change")
+    min_psi: NonNegativeFloat = make_setting(0.05, "smallest stability index that counts (psi_score, csi)")
     min_share: Share = make_setting(
         0.01, "smallest rise that counts in the share of missing, unknown or out-of-range values"
     )

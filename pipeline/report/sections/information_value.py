@@ -15,8 +15,8 @@ DETAILED_COLUMNS = 10
 
 MOST_BINS = 60
 ABOUT = (
-    "How well each column alone separates the classes on the training split: the sum over its bins of (share of class 0 "
-    "- share of class 1) times the weight of evidence, which is ln(share of class 0 / share of class 1). A column "
+    "How well each column alone separates the classes on the training split: the sum over its bins of (share of class "
+    "0 - share of class 1) times the weight of evidence, which is ln(share of class 0 / share of class 1). A column "
     "without any relation to the target exceeds the value in the column 'by chance' in 5 % of such samples."
 )
 CUSTOM = (

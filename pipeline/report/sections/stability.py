@@ -46,16 +46,18 @@ def describe_index(index: StabilityIndex) -> str:
     """Return "0.0012 (stable by custom; threshold 0.0041)", or the reason why there is no index."""
     if index.value is None:
         return f"not computed ({index.reason})"
-    return f"{format_metric(index.value)} ({name_band(index.value, PSI_BANDS)} by custom; threshold {format_metric(index.threshold)})"
+    custom = name_band(index.value, PSI_BANDS)
+    return f"{format_metric(index.value)} ({custom} by custom; threshold {format_metric(index.threshold)})"
 
 
 def _describe_rows(stability: Stability) -> str:
     if stability.training_rows is None or stability.rows is None or stability.level is None:
         return ""
-    return (
-        f"{pluralize(stability.training_rows, 'training row')} against {pluralize(stability.rows, 'test row')}. If nothing has "
-        f"changed, all indices are below their thresholds in {stability.level:.0%} of such samples."
+    training, test = pluralize(stability.training_rows, "training row"), pluralize(stability.rows, "test row")
+    unchanged = (
+        f"If nothing has changed, all indices are below their thresholds in {stability.level:.0%} of such samples."
     )
+    return f"{training} against {test}. {unchanged}"
 
 
 def _is_large(index: StabilityIndex) -> bool:
