@@ -16,7 +16,7 @@ from pipeline.reuse.fingerprint import compute_code_parts, compute_key, describe
 from pipeline.steps import BY_NAME
 from stepkit.paths import ROOT
 
-FOLDERS = ("preprocess", "random_forest", "check_data", "stepkit")
+FOLDERS = ("preprocess", "random_forest", "check_data", "stepkit", "training")
 
 
 @pytest.fixture
