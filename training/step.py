@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from stepkit.errors import BadParameter
 from stepkit.model import plots
 from stepkit.model.metrics import compute_metrics
+from stepkit.model.profile import TRAINING_PROFILE, build_profile
 from stepkit.model.threshold import choose_threshold
 from stepkit.paths import ROOT
 from stepkit.settings.evaluate import Costs, read_evaluation
@@ -29,6 +30,7 @@ from stepkit.table.labels import get_labels
 from stepkit.table.split import split_table
 from stepkit.table.tables import to_model_input
 from training.export import export_model
+from training.information_value import publish_information_values
 from training.pipeline import build_encoder, compute_importances, fit_pipeline
 
 log = logging.getLogger("step")
@@ -142,6 +144,8 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)
         mlflow.set_tag(CALIBRATION, settings.calibration)
+        publish_information_values(run, table, get_labels(table, run.columns.target))
+        run.publish_json(build_profile(table, run.columns, probability), TRAINING_PROFILE)
         run.log_summary(
             f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
             f"ONNX probabilities differ by at most {difference:.1e}"
