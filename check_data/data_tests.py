@@ -9,13 +9,12 @@ import pytest
 from check_data.checks import DataChecks, KSResult
 from check_data.rules import RULES, describe_expected, find_broken_rows, mark_unknown_classes, suggest_remedy
 from stepkit.model.statistics import compute_ks_test
-from stepkit.table.labels import REMEDY, format_rows
-from stepkit.table.tables import to_plain_text
+from stepkit.table.labels import LIST_CLASSES, REMEDY, format_rows, format_values
 
 
 def test_columns(checked: DataChecks) -> None:
-    """Verify that the sample has every described column and the target, and no other column."""
-    expected = [*checked.columns.names, checked.columns.target]
+    """Verify that the sample has every described column, the date and the target, and no other column."""
+    expected = [*filter(None, [checked.columns.time_column]), *checked.columns.names, checked.columns.target]
     missing = [name for name in expected if name not in checked.sample]
     extra = [str(name) for name in checked.sample if name not in expected]
     assert not missing, f"missing: {', '.join(missing)}"
@@ -44,7 +43,9 @@ def test_target_classes(checked: DataChecks) -> None:
     checked.record_broken_rows(broken, checked.columns.target, "target classes")
     count = f"{len(broken):,} row{'s are' if len(broken) != 1 else ' is'} neither 0 nor 1"
     problem = f"{count}: {format_values(broken)}; column {values.name}, {format_rows(broken.index)}"
-    assert broken.empty, f"{problem}. {REMEDY}" if values.isna().any() else problem
+    remedy = f"{REMEDY}. " if values.isna().any() else ""
+    remedy += LIST_CLASSES if broken.notna().any() and not checked.columns.lists_classes else ""
+    assert broken.empty, f"{problem}. {remedy}".rstrip(" .")
     assert values.nunique() == 2, f"only one class is present: {values.iloc[0]} (expected 0 and 1)"
 
 
@@ -74,11 +75,3 @@ def make_ks_result(sample: pd.Series, reference: pd.Series, alpha: float) -> KSR
 
 def _to_numbers(values: pd.Series) -> np.ndarray:
     return pd.to_numeric(values, errors="coerce").dropna().to_numpy(dtype=float)
-
-
-def format_values(values: pd.Series, most: int = 5) -> str:
-    """Return the most frequent values with their counts, such as "9 (2x), missing (1x)"."""
-    counts = to_plain_text(values).fillna("missing").value_counts()
-    suffix = f" and {len(counts) - most} other values" if len(counts) > most else ""
-    texts = {value: value if value == value.strip() else repr(value) for value in map(str, counts.head(most).index)}
-    return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + suffix

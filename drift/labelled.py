@@ -32,6 +32,9 @@ HINT = "Send labels by POST /feedback or mlflow run ./serve -e feedback."
 def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the labelled rows of a log of n rows, with the columns and classes of the data set's source.
 
+    A class with several values gets the first of them. The date of a row is the day of its prediction (UTC), unless the
+    date is an input of the model.
+
     Raises:
         TableUnfit: a column of the data set has no value in the log.
     """
@@ -44,8 +47,10 @@ def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
                 "The column was not served, or serve.redact in config.yaml removes it."
             )
     table = pd.DataFrame({name: _restore_type(features[name], columns.columns[name].type) for name in columns.names})
-    class_values = {label: value for value, label in columns.classes.items()}
+    class_values = {label: value for value, label in reversed(columns.classes.items())}
     table[columns.source_target] = labelled["label"].astype(int).map(class_values)
+    if columns.time_column and columns.time_column not in columns.columns:
+        table[columns.time_column] = labelled["time"].dt.strftime("%Y-%m-%d")
     if columns.id_column:
         table.insert(0, columns.id_column, np.arange(1, len(table) + 1))
     return table
@@ -102,7 +107,7 @@ def write_labelled(flags: dict[str, Any]) -> str:
     verify_enough(table, settings.labelled_min_rows, columns.source_target)
     with replace_file(output) as part:
         write_table(table, part)
-    share = float((table[columns.source_target] == columns.positive).mean())
+    share = float(table[columns.source_target].map(columns.classes).mean())
     log_to_run({"rows": len(table), "log_rows": len(log), "positive_share": share})
     return f"wrote {output}: {len(table):,} of {len(log):,} rows have a label, {share:.4f} positive"
 

@@ -16,6 +16,7 @@ from evaluate.champion_comparison import TestSplit, compare_with_champion, read_
 from evaluate.credit import build_credit_sheet
 from evaluate.gate import judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
+from evaluate.periods import build_periods
 from evaluate.plots import iter_plots
 from evaluate.predictions import measure_latency_ms, score_table
 from evaluate.stability import build_stability, fetch_profile
@@ -92,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
         report = build_report(assessed, threshold, settings, args.random_seed)
         profile = fetch_profile(run, model_run, training)
         stability = build_stability(profile, table, scored.probability, run.columns, settings.level)
-        topics = {"credit": credit.to_report(), "stability": stability}
+        periods = build_periods(scored, table, run.columns, settings.slices, bootstrap)
+        topics = {"credit": credit.to_report(), "stability": stability, "periods": periods}
         run.publish_json({**report, **comparison.to_report(), **topics}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):

@@ -5,14 +5,23 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from stepkit.commands import quote_for_hydra, quote_options
 from stepkit.secret_urls import hide_secrets_in_text, parse_data_url, verify_no_secret
@@ -91,7 +100,17 @@ class Data(Columns):
     ks_alpha: Share
     test_size: Share
     val_size: Share
+    split: Literal["random", "time"] = "random"
     stratify: str | None = None
+
+    @model_validator(mode="after")
+    def _verify_split(self) -> Self:
+        if self.split == "time" and not self.time_column:
+            raise ValueError(
+                "split: time needs time_column, the column with the date of each row. Set it in data/*.yaml, or set "
+                "data.split=random"
+            )
+        return self
 
 
 class Download(Strict):

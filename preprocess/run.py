@@ -1,6 +1,7 @@
 """preprocess: raw_data.csv -> preprocessed_data.csv (target renamed, types fixed; id, empty rows, duplicates dropped).
 
-This step does not validate: a value that does not fit its column stays unchanged, and check_data reports it.
+This step does not validate: a value that does not fit its column stays unchanged, and check_data reports it. The
+exception are dates (time_column), which it needs in one form, and lists of classes, which select the rows.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import argparse
 import mlflow
 import pandas as pd
 
+from preprocess.classes import format_other_classes, select_classes
 from preprocess.duplicates import mark_empty_rows, mark_repeated_rows
 from stepkit.errors import TableUnfit
 from stepkit.step.flags import make_step_parser
 from stepkit.step.run import step_run
+from stepkit.store.lineage import OTHER_CLASSES
 from stepkit.table.columns import Column, Columns
+from stepkit.table.dates import format_dates, parse_dates
 from stepkit.table.labels import to_classes
 from stepkit.table.tables import to_plain_text
 
@@ -23,10 +27,11 @@ DECIDE = "Set data.duplicates: drop if they are copies of the same case, keep if
 
 def verify_columns(raw: pd.DataFrame, columns: Columns, artifact: str) -> None:
     """Raise TableUnfit if the raw table lacks the target or an input column."""
-    missing = [name for name in (*columns.names, columns.source_target) if name not in raw.columns]
+    needed = list(dict.fromkeys([*columns.names, columns.source_target, *filter(None, [columns.time_column])]))
+    missing = [name for name in needed if name not in raw.columns]
     if missing:
         raise TableUnfit(
-            f"{artifact}: {len(missing)} of {len(columns.names) + 1} columns missing: {', '.join(missing)} (found: "
+            f"{artifact}: {len(missing)} of {len(needed)} columns missing: {', '.join(missing)} (found: "
             f"{', '.join(map(str, raw.columns))}). Correct the source, or its description in data/<name>.yaml."
         )
 
@@ -50,10 +55,22 @@ def to_target(values: pd.Series, columns: Columns) -> pd.Series:
 
 
 def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Return a cleaned copy of `raw`: the described columns, then the target."""
+    """Return a cleaned copy of `raw`: the described columns, the date of each row unless it is an input, the target.
+
+    Raises:
+        TableUnfit: a value of the time column is not a date.
+    """
     keep = ~mark_empty_rows(raw, columns.id_column)
     if columns.duplicates == "drop":
         keep &= ~mark_repeated_rows(raw, columns.id_column)
+    dates = {}
+    if columns.time_column:
+        times = parse_dates(raw[columns.time_column][keep])
+        if columns.undated == "drop":
+            keep[keep] = times.notna()
+            times = times.dropna()
+        if columns.time_column not in columns.columns:
+            dates = {columns.time_column: format_dates(times).reset_index(drop=True)}
 
     def select_rows(name: str) -> pd.Series:
         rows: pd.Series = raw[name][keep].reset_index(drop=True)
@@ -62,7 +79,7 @@ def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     typed = {name: convert_type(select_rows(name), column) for name, column in columns.columns.items()}
     target = to_target(select_rows(columns.source_target), columns)
     # Each column is a copy already, so copy=False saves the memory of a third copy of the table.
-    return pd.DataFrame({**typed, columns.target: target}, copy=False)
+    return pd.DataFrame({**dates, **typed, columns.target: target}, copy=False)
 
 
 def count_identical_rows(raw: pd.DataFrame, clean: pd.DataFrame, columns: Columns) -> tuple[int, str]:
@@ -80,6 +97,13 @@ def count_identical_rows(raw: pd.DataFrame, clean: pd.DataFrame, columns: Column
     return count, f"; dropped {rows} (class 1: {before} before, {after} after)"
 
 
+def count_undated_rows(raw: pd.DataFrame, columns: Columns) -> int:
+    """Return the number of rows with other values but without a date; 0 without a time column."""
+    if not columns.time_column:
+        return 0
+    return int((raw[columns.time_column].isna() & ~mark_empty_rows(raw, columns.id_column)).sum())
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the step's flags."""
     return make_step_parser(
@@ -93,10 +117,15 @@ def main(argv: list[str] | None = None) -> None:
     with step_run(args) as run:
         raw = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         verify_columns(raw, run.columns, args.input_artifact)
-        clean = clean_table(raw, run.columns)
+        selected, others = select_classes(raw, run.columns)
+        clean = clean_table(selected, run.columns)
         run.publish_table(clean, args.artifact_name, about=args.artifact_description)
-        identical, note = count_identical_rows(raw, clean, run.columns)
-        mlflow.log_metric("identical_rows", identical)
+        identical, note = count_identical_rows(selected, clean, run.columns)
+        other_rows, undated = format_other_classes(others), count_undated_rows(selected, run.columns)
+        mlflow.log_metrics({"identical_rows": identical, "other_class_rows": len(others), "undated_rows": undated})
+        mlflow.set_tag(OTHER_CLASSES, other_rows)
+        note += f"; left out of other classes: {other_rows}" if other_rows else ""
+        note += f"; rows without a date: {undated:,} ({run.columns.undated or 'kept'})" if undated else ""
         run.log_summary(f"kept {len(clean):,} of {len(raw):,} rows, {clean.shape[1]} of {raw.shape[1]} columns{note}")
 
 

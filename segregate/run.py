@@ -1,4 +1,4 @@
-"""segregate: preprocessed_data.csv -> data/data_train.csv and data/data_test.csv (stratified, seeded)."""
+"""segregate: preprocessed_data.csv -> data/data_train.csv and data/data_test.csv (stratified, or by time)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pandas as pd
 
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import step_run
+from stepkit.table.columns import Columns
+from stepkit.table.dates import TIME, describe_parts
 from stepkit.table.labels import verify_labels
-from stepkit.table.split import split_table
+from stepkit.table.split import split_rows
 
 
 def format_split(table: pd.DataFrame, target: str) -> str:
@@ -19,9 +21,23 @@ def format_split(table: pd.DataFrame, target: str) -> str:
     return f"{len(table):,} rows ({shares:.4f} positive)"
 
 
+def format_summary(train: pd.DataFrame, test: pd.DataFrame, columns: Columns, split: str) -> str:
+    """Return one line on both parts, with the dates and the actual share of the test part if the split is by time."""
+    texts = {"train": format_split(train, columns.target), "test": format_split(test, columns.target)}
+    if split == TIME:
+        for name, dates in describe_parts({"train": train, "test": test}, columns).items():
+            undated = f", {dates['undated']:,} without a date" if dates["undated"] else ""
+            texts[name] += f" from {dates['first']} to {dates['last']}{undated}"
+        share = len(test) / (len(train) + len(test))
+        texts["test"] += f"; split by {columns.time_column}, test share {share:.1%}, not stratified"
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the step's flags."""
-    flags = make_step_parser(__doc__, "input_step", "input_run_id", "input_artifact", "stratify", "random_seed")
+    flags = make_step_parser(
+        __doc__, "input_step", "input_run_id", "input_artifact", "split", "stratify", "random_seed"
+    )
     flags.add_argument("--artifact_root", default="data", help="folder of both artifacts, and prefix of their names")
     flags.add_argument("--test_size", type=parse_share, required=True, help="share of the rows in the test split")
     return flags
@@ -33,12 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.input_artifact, args.input_run_id)
         verify_labels(table, run.columns.target)
-        train, test = split_table(table, args.test_size, args.stratify, args.random_seed)
+        train, test = split_rows(table, args.test_size, run.columns, args)
         ending = Path(args.input_artifact).suffix
         for part, name in ((train, "train"), (test, "test")):
             run.publish_table(part, f"{args.artifact_root}/data_{name}{ending}")
-        target = run.columns.target
-        run.log_summary(f"train {format_split(train, target)}, test {format_split(test, target)}")
+        run.record_split({"training and validation": train, "test": test}, args.split)
+        run.log_summary(format_summary(train, test, run.columns, args.split))
 
 
 if __name__ == "__main__":

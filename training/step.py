@@ -27,7 +27,7 @@ from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
 from stepkit.table.columns import Columns
 from stepkit.table.labels import get_labels
-from stepkit.table.split import split_table
+from stepkit.table.split import split_rows
 from stepkit.table.tables import to_model_input
 from training.export import export_model
 from training.information_value import publish_information_values
@@ -106,7 +106,7 @@ def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: 
 
 def make_model_parser(kind: ModelKind, description: str) -> argparse.ArgumentParser:
     """Return the parser of the step's flags."""
-    flags = make_step_parser(description, "input_step", "input_run_id", "stratify", "random_seed")
+    flags = make_step_parser(description, "input_step", "input_run_id", "split", "stratify", "random_seed")
     flags.add_argument("--train_data", required=True, help="artifact of input_step with the training rows")
     flags.add_argument("--model_config", default=kind.config, help="file next to run.py, a path, or runs:/ID/NAME")
     flags.add_argument("--export_artifact", default="model_export", help="name of the logged model")
@@ -123,7 +123,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
         settings = read_model_settings(kind, run.fetch_if_artifact(args.model_config))
         get_labels(table, run.columns.target)
-        train, validation = split_table(table, args.val_size, args.stratify, args.random_seed)
+        train, validation = split_rows(table, args.val_size, run.columns, args)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:
             log.warning(
                 "columns without a value in the %d training rows, which the model ignores: %s",
@@ -146,6 +146,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         mlflow.set_tag(CALIBRATION, settings.calibration)
         publish_information_values(run, table, get_labels(table, run.columns.target))
         run.publish_json(build_profile(table, run.columns, probability), TRAINING_PROFILE)
+        run.record_split({"training": train, "validation": validation}, args.split)
         run.log_summary(
             f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
             f"ONNX probabilities differ by at most {difference:.1e}"

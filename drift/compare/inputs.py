@@ -170,7 +170,8 @@ def _split_label(table: pd.DataFrame, model: WatchedVersion | None) -> tuple[pd.
         return table, None
     columns = model.columns
     target = next((name for name in (columns.target, columns.source_target) if name in table), None)
-    rows = table.drop(columns=[name for name in (target, columns.id_column) if name and name in table])
+    others = {target, columns.id_column, columns.time_column} - set(columns.names)
+    rows = table.drop(columns=[name for name in others if name and name in table])
     return rows, to_known_labels(table[target], columns) if target else None
 
 

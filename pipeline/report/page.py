@@ -35,6 +35,7 @@ from pipeline.report.sections import (
     lineage,
     metrics,
     model_card,
+    periods,
     stability,
 )
 from pipeline.report.sections.metrics import format_plain
@@ -110,6 +111,7 @@ def build_page(result: PipelineResult) -> Page:
         information_value.make_information_section(result),
         stability.make_stability_section(result),
         evaluation.make_slices_section(result),
+        periods.make_periods_section(result),
         make_steps_section(result),
         data.make_data_section(result),
         model_card.make_card_section(result),

@@ -73,6 +73,27 @@ class Importance(Estimate):
     label: str
 
 
+class Period(Form):
+    """Test rows of one period. Without an AUC and a calibration error, `reason` states why."""
+
+    period: str
+    rows: int
+    default_rate: float
+    mean_probability: float
+    roc_auc: Estimate | None = None
+    calibration_error: Estimate | None = None
+    reason: str | None = None
+
+
+class Periods(Form):
+    """Test rows by the date in a column; `undated` rows have none."""
+
+    column: str
+    unit: str
+    undated: int = 0
+    periods: list[Period]
+
+
 class Intervals(Form):
     """Method of the intervals."""
 
@@ -172,6 +193,7 @@ class Evaluation(Form):
     worst_slice: Slice | None = None
     importance: list[Importance] = []
     stability: Stability | None = None
+    periods: Periods | None = None
     intervals: Intervals | None = None
 
     def get_estimate(self, metric: str) -> Estimate:

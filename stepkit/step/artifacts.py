@@ -24,6 +24,7 @@ from stepkit.store.model_files import compare_digests, compute_digests, fetch_mo
 from stepkit.strict_json import to_json
 from stepkit.table import tables
 from stepkit.table.columns import COLUMNS_ARTIFACT, Columns, read_columns
+from stepkit.table.dates import TIME, describe_parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # loaded only by the steps that draw
@@ -171,6 +172,11 @@ class StepRun:
         path = self._make_output_path(name)
         figure.savefig(path, dpi=120, bbox_inches="tight")
         self.publish_file(path, name)
+
+    def record_split(self, parts: dict[str, pd.DataFrame], split: str) -> None:
+        """Record the dates of the parts of a split by time, as a tag; do nothing for another split."""
+        if split == TIME:
+            self._set_tags({lineage.SPLIT_DATES: to_json(describe_parts(parts, self.columns))})
 
     def log_summary(self, summary: str) -> None:
         """Log the step's result in one line; the pipeline prints it next to the step's name."""

@@ -42,6 +42,11 @@ FLAGS: dict[str, dict[str, object]] = {
     "artifact_name": {"required": True, "help": "artifact to publish; .csv or .parquet"},
     "artifact_description": {"default": "", "help": "description of the published artifact"},
     "stratify": {"default": "", "help": "column whose values keep their shares in both parts; empty: none"},
+    "split": {
+        "choices": ("random", "time"),
+        "default": "random",
+        "help": "random, or time: the newest rows by time_column of data/*.yaml are the second part",
+    },
     "random_seed": {"type": int, "default": 42, "help": "random seed of this step"},
     "evaluate_config": {
         "default": "config.yaml",

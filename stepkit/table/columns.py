@@ -20,6 +20,8 @@ TYPE_TRIED = re.compile(r"literal\[|constrained-|function-|(int|float|str|bool|n
 
 Code = StrictInt | StrictFloat | StrictStr  # strict, because YAML reads an unquoted yes as a boolean
 ColumnType = Literal["integer", "float", "text"]
+ClassValue = StrictInt | StrictStr
+ClassValues = ClassValue | list[ClassValue]
 
 
 class Strict(BaseModel):
@@ -88,6 +90,11 @@ class Columns(Strict):
 
     Attributes:
         licence: licence of the data. The model card in the report shows it, together with the `limits` of the data.
+        negative: value of the target for class 0, or a list of values; `positive`: the same for class 1. If one of them
+            is a list, rows with any other value are left out, such as loans that are not finished.
+        time_column: column with the date of each row. It is an input of the model only if `columns` names it too.
+        undated: rows without a date: drop, or train to keep them in the training part; None: an error if the split is
+            by time.
         duplicates: drop if identical rows are copies, keep if they are separate cases; None: keep with a warning.
         synthetic: true if no row is real; a champion of such a data set may be replaced by a model of any other.
     """
@@ -99,9 +106,11 @@ class Columns(Strict):
     synthetic: bool = False
     source_target: str
     target: str
-    negative: StrictInt | StrictStr = 0
-    positive: StrictInt | StrictStr = 1
+    negative: ClassValues = 0
+    positive: ClassValues = 1
     id_column: str | None = None
+    time_column: str | None = None
+    undated: Literal["drop", "train"] | None = None
     duplicates: Literal["drop", "keep"] | None = None
     columns: dict[str, Column] = Field(min_length=1)
 
@@ -110,6 +119,22 @@ class Columns(Strict):
         for name in (self.source_target, self.target, self.id_column):
             if name in self.columns:
                 raise ValueError(f"'{name}' is the target or the id column and cannot be an input column")
+        if self.time_column and self.time_column in (self.source_target, self.target, self.id_column):
+            raise ValueError(f"time_column: '{self.time_column}' is also the target or the id column")
+        if self.undated and not self.time_column:
+            raise ValueError(f"undated: {self.undated} needs a time_column, the column with the date of each row")
+        return self
+
+    @model_validator(mode="after")
+    def _verify_classes(self) -> Self:
+        values = {"negative": _to_texts(self.negative), "positive": _to_texts(self.positive)}
+        for key, texts in values.items():
+            if not texts:
+                raise ValueError(f"{key}: the list is empty. Write the values of the target that belong to this class")
+            if repeated := [text for text in texts if texts.count(text) > 1]:
+                raise ValueError(f"{key}: the list has the value '{repeated[0]}' twice")
+        if both := [text for text in values["positive"] if text in values["negative"]]:
+            raise ValueError(f"the value '{both[0]}' is in both positive and negative. Remove it from one of them")
         return self
 
     @property
@@ -134,17 +159,39 @@ class Columns(Strict):
 
     @property
     def classes(self) -> dict[int | str, int]:
-        """Class (0 or 1) of each value of the target in the source."""
-        return {self.negative: 0, self.positive: 1}
+        """Class (0 or 1) of each value of the target in the source; the first value of a class represents it."""
+        sides = ((self.negative, 0), (self.positive, 1))
+        return {value: number for values, number in sides for value in _to_list(values)}
+
+    @property
+    def lists_classes(self) -> bool:
+        """True if the classes are lists, so that rows with another value of the target are left out."""
+        return isinstance(self.negative, list) or isinstance(self.positive, list)
 
     @property
     def class_names(self) -> tuple[str, str]:
         """Values of the target in the source: of class 0, of class 1."""
-        return str(self.negative), str(self.positive)
+        return format_class(self.negative), format_class(self.positive)
 
     def to_yaml(self) -> str:
         """Return the description as YAML, without defaults."""
         return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False)
+
+
+def format_class(values: ClassValues) -> str:
+    """Return the name of a class, from its value or values: "lost", "lost or late", "lost or 3 more"."""
+    first, *others = _to_texts(values)
+    if not others:
+        return first
+    return f"{first} or {others[0] if len(others) == 1 else f'{len(others)} more'}"
+
+
+def _to_list(values: ClassValues) -> list[ClassValue]:
+    return values if isinstance(values, list) else [values]
+
+
+def _to_texts(values: ClassValues) -> list[str]:
+    return [str(value) for value in _to_list(values)]
 
 
 def parse_columns(settings: dict[str, Any], where: str) -> Columns:

@@ -11,6 +11,10 @@ from stepkit.table.tables import to_plain_text
 
 SHOWN_ROWS = 5
 REMEDY = "Fill in their labels or remove these rows from the table"
+LIST_CLASSES = (
+    "If the target has more than two values, write lists in data/*.yaml, such as positive: [Charged Off, Default] and "
+    "negative: [Fully Paid]; rows of all other values are then left out"
+)
 
 
 def to_classes(values: pd.Series, columns: Columns) -> pd.Series:
@@ -35,6 +39,14 @@ def format_rows(rows: pd.Index) -> str:
     """Return the numbers of the first rows as text, such as "rows 3, 7 and 12 more"."""
     more = f" and {len(rows) - SHOWN_ROWS:,} more" if len(rows) > SHOWN_ROWS else ""
     return f"row{'s'[: len(rows) != 1]} {', '.join(map(str, rows[:SHOWN_ROWS]))}{more}"
+
+
+def format_values(values: pd.Series, most: int = 5) -> str:
+    """Return the most frequent values with their counts, such as "9 (2x), missing (1x)"."""
+    counts = to_plain_text(values).fillna("missing").value_counts()
+    suffix = f" and {len(counts) - most} other values" if len(counts) > most else ""
+    texts = {value: value if value == value.strip() else repr(value) for value in map(str, counts.head(most).index)}
+    return ", ".join(f"{text} ({counts[value]}x)" for value, text in texts.items()) + suffix
 
 
 def verify_labels(table: pd.DataFrame, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.report.blocks import (
 )
 from pipeline.report.format import format_count
 from pipeline.report.gather import CHECKS, PipelineResult
-from stepkit.store.lineage import DATA_SET, OUTPUT, SUMMARY, DataSet, list_published
+from stepkit.store.lineage import DATA_SET, OTHER_CLASSES, OUTPUT, SPLIT_DATES, SUMMARY, DataSet, list_published
 from stepkit.words import pluralize
 
 NOT_STATED = "not stated"
@@ -42,6 +43,9 @@ def make_data_section(result: PipelineResult) -> Section:
         blocks.append(Table("Published tables", ["table", "step", "rows", "sha256"], tables))
     if split := result.get_tag("segregate", SUMMARY):
         blocks.append(Text(f"Split: {split}.", QUIET))
+    if parts := _make_part_rows(result):
+        headings = ["part", "rows", "first date", "last date", "without a date"]
+        blocks.append(Table("Dates of the parts (split by time)", headings, parts, numbers=True))
     return Section("data", "Data and data checks", [*blocks, *make_check_blocks(result), *_make_column_blocks(result)])
 
 
@@ -54,8 +58,26 @@ def list_data_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("description", get_description(result)),
         ("source", Cell(result.get_tag("download", "source_url") or str(settings.get("file_url") or ""), CODE)),
         ("sha256 of the source", Cell(result.get_tag("download", "sha256"), CODE)),
+        *_list_target_facts(result),
         ("licence", str(settings.get("licence") or NOT_STATED)),
         ("missing in the description", list_unstated(result)),
+    ]
+
+
+def _list_target_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
+    """Return the values of classes that are lists, the rows of other classes, and the rows without a date."""
+    settings = get_data_settings(result)
+    classes: list[tuple[str, str | Cell]] = [
+        (f"class {number}", ", ".join(map(str, settings[key])))
+        for key, number in (("positive", 1), ("negative", 0))
+        if isinstance(settings.get(key), list)
+    ]
+    undated = result.get_metric("preprocess", "undated_rows")
+    use = {"drop": "dropped", "train": "used for training"}.get(str(settings.get("undated")), "kept")
+    return [
+        *classes,
+        ("left out, in neither class", result.get_tag("preprocess", OTHER_CLASSES)),
+        ("rows without a date", f"{format_count(undated)} ({use})" if undated else ""),
     ]
 
 
@@ -94,6 +116,24 @@ def _make_table_rows(result: PipelineResult, step: str) -> list[list[Cell]]:
                 make_cells(Cell(name, CODE), step, format_count(result.get_metric(step, f"rows.{stem}")), digest)
             )
     return rows
+
+
+def _make_part_rows(result: PipelineResult) -> list[list[Cell]]:
+    """Return a row for each part of a split by time, oldest first."""
+    parts: dict[str, dict[str, Any]] = {}
+    for step in result.runs:
+        parts |= json.loads(result.get_tag(step, SPLIT_DATES) or "{}")
+    names = ("training", "validation") if "training" in parts else ("training and validation",)
+    return [
+        make_cells(
+            name,
+            format_count(parts[name]["rows"]),
+            *(str(parts[name][key] or "") for key in ("first", "last")),
+            format_count(parts[name]["undated"]),
+        )
+        for name in (*names, "test")
+        if name in parts
+    ]
 
 
 def make_check_blocks(result: PipelineResult) -> list[Block]:

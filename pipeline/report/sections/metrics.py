@@ -11,6 +11,7 @@ from pipeline.report.gather import Base, PipelineResult, find_test_digest
 from pipeline.report.schemas import Champion, Confusion, Cost, Estimate, Estimates, Evaluation
 from pipeline.report.sections.data import get_data_settings
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
+from stepkit.table.columns import format_class
 from stepkit.words import pluralize
 
 Column = tuple[str, Callable[[str], Cell]]
@@ -179,7 +180,7 @@ def judge_difference(name: str, difference: Estimate) -> str:
 def get_class_names(result: PipelineResult) -> tuple[str, str]:
     """Return the values of the target in the source for class 0 and class 1."""
     settings = get_data_settings(result)
-    return str(settings.get("negative", 0)), str(settings.get("positive", 1))
+    return format_class(settings.get("negative", 0)), format_class(settings.get("positive", 1))
 
 
 def make_confusion_table(result: Confusion, classes: tuple[str, str]) -> Table:

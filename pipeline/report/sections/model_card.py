@@ -12,6 +12,7 @@ from pipeline.report.schemas import Estimate, Slice
 from pipeline.report.sections.credit import list_credit_facts
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
 from pipeline.report.sections.evaluation import SLICE_METRICS
+from pipeline.report.sections.metrics import get_class_names
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
 from stepkit.words import pluralize
@@ -21,7 +22,7 @@ NOT_FOR_DECISIONS = (
     "It was trained on one table, and the effect of its mistakes on people has not been studied."
 )
 FURTHER_LIMITS = (
-    "Further limits: the test rows have the same source and period as the training rows, so results on other data may "
+    "Further limits: the test rows have the same source{period} as the training rows, so results on other data may "
     "be worse. The importance of a column shows what the model uses, not what would change the outcome."
 )
 
@@ -33,13 +34,15 @@ def make_card_section(result: PipelineResult) -> Section:
     limits = get_data_settings(result).get("limits")
     stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
     model = make_fact_table("Model", _list_model_facts(result))
-    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_make_fairness_blocks(result), *stated, Text(FURTHER_LIMITS)]
+    period = "" if get_data_settings(result).get("split") == "time" else " and period"
+    limits_of_test = Text(FURTHER_LIMITS.format(period=period))
+    blocks = [Text(NOT_FOR_DECISIONS, WARN), model, *_make_fairness_blocks(result), *stated, limits_of_test]
     return Section("card", "Model card", blocks)
 
 
 def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
     settings = get_data_settings(result)
-    target, positive = settings.get("target", "the target"), settings.get("positive", 1)
+    target, (_, positive) = settings.get("target", "the target"), get_class_names(result)
     source = settings.get("source_target")
     source_name = f" ('{source}' in the source)" if source and source != target else ""
     return [

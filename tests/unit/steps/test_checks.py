@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from check_data.checks import DataChecks, run_checks
-from check_data.data_tests import format_values, make_ks_result
+from check_data.data_tests import make_ks_result
 from check_data.run import format_failures, format_summary
 from stepkit.paths import ROOT
 from stepkit.table.columns import Column, Columns
+from stepkit.table.labels import format_values
 from tests.support.small_data import CLIENTS, make_clients
 
 pytestmark = pytest.mark.slow
