@@ -28,7 +28,7 @@ from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser
 from stepkit.table import tables
 from stepkit.table.columns import Columns, parse_columns
-from stepkit.table.tables import to_plain_text
+from stepkit.table.labels import to_classes
 from stepkit.words import pluralize
 
 ROWS_FOR_ZEROS = 100_000
@@ -48,6 +48,13 @@ COUNTS = """\
 # - Replace values by "min: 0" in each column that counts something, or check_data rejects new counts. The draft
 #   lists the values of every whole-number column with at most {most} of them: {names}.
 """
+
+
+COMMENTS = {
+    "time_column": "date of each row, not an input: for data.split=time and the metrics per period",
+    "negative": "remove the values of unfinished cases, such as Current; rows of unlisted values are left out",
+}
+"""Comments on keys of the draft; the second one only on a list."""
 
 
 class _Writer(yaml.SafeDumper):
@@ -76,12 +83,17 @@ def format_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -
     counts = [name for name, column in columns.items() if "values" in column and "type" not in column]
     listed = COUNTS.format(names=", ".join(map(_format_flow, counts)), most=MOST_CODES) if counts else ""
     head = HEAD.format(rows=rows, command=format_training_command(settings["name"]), counts=listed)
-    keys = "".join(f"{key}: {_format_flow(value)}\n" for key, value in settings.items() if key != "columns")
+    keys = "".join(_format_key(key, value) for key, value in settings.items() if key != "columns")
     lines = [f"  {_format_flow(name)}: {_format_flow(column)}" for name, column in columns.items()]
     for name, reason in left_out.items():
         settings_to_add = ": {type: text, role: categorical}" if "different texts" in reason else ""
         lines.append(f"  # left out, {reason}: {_format_flow(name)}{settings_to_add}")
     return "\n".join([head, keys, "columns:", *lines]) + "\n"
+
+
+def _format_key(key: str, value: Any) -> str:
+    comment = COMMENTS.get(key, "") if key != "negative" or isinstance(value, list) else ""
+    return f"{key}: {_format_flow(value)}{f'   # {comment}' if comment else ''}\n"
 
 
 def _format_flow(value: Any) -> str:
@@ -181,21 +193,22 @@ def write_description(file_url: str, choices: Choices, output: str) -> str:
     table, left_out = fetch_table(resolve_path(resolve_url(file_url)), source, choices.target)
     recorded_url = file_url if file_url.startswith(VARIABLE_PREFIX) else to_recorded_path(source)
     settings = draft_settings(table, replace(choices, name=name), recorded_url)
-    used = {*settings["columns"], settings["source_target"], settings.get("id_column")}
+    used = {*settings["columns"], *(settings.get(key) for key in ("source_target", "id_column", "time_column"))}
     left_out |= {column: explain_exclusion(table[column]) for column in table.columns if column not in used}
     text = format_yaml(settings, len(table), left_out)
     columns = verify_draft(settings, text, left_out)
     path.write_text(text, encoding="utf-8")
     target = table[columns.source_target]
-    share, empty = (to_plain_text(target) == str(columns.positive)).mean(), target.isna().sum()
+    share, empty = (to_classes(target, columns) == 1).mean(), target.isna().sum()
     renamed = "" if columns.target == columns.source_target else f", named {columns.target} after preprocess"
     unlabeled = f"; {pluralize(empty, 'row')} without a label" if empty else ""
     reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
         f"wrote {to_recorded_path(str(path))}: {pluralize(len(columns.names), 'column')}, "
         f"{len(columns.categorical)} of them categorical; target {columns.source_target}{renamed} "
-        f"(class 1: {columns.positive}, {share:.1%} of {pluralize(len(table), 'row')}{unlabeled}); "
-        f"id {columns.id_column or 'none'}; left out: {reasons or 'none'}. "
+        f"(class 1: {columns.class_names[1]}, {share:.1%} of {pluralize(len(table), 'row')}{unlabeled}); "
+        f"id {columns.id_column or 'none'}; time column {columns.time_column or 'none'}; "
+        f"left out: {reasons or 'none'}. "
         f"Read the file, then train: {format_training_command(name)}"
     )
 
@@ -204,8 +217,11 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's flags."""
     flags = Parser(prog="describe", description=__doc__)
     flags.add_argument("--file_url", required=True, help="URL or path of the table")
-    flags.add_argument("--target", required=True, help="column with the two classes")
-    positive = "class that becomes 1; empty: the usual word for it (yes, bad, churned), else the rarer class"
+    flags.add_argument("--target", required=True, help="column with the classes")
+    positive = (
+        "value that becomes class 1, or several separated by commas; empty: the usual word for it (yes, bad, churned), "
+        "else the rarer class"
+    )
     flags.add_argument("--positive", default="", help=positive)
     flags.add_argument("--id_column", default="", help="column that identifies a row; empty: detected")
     flags.add_argument("--name", default="", help="name of the data set; empty: name of the file")

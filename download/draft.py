@@ -10,10 +10,15 @@ from typing import Any
 import pandas as pd
 
 from stepkit.errors import TableUnfit
+from stepkit.table.columns import ClassValues
+from stepkit.table.dates import is_date_column
 from stepkit.table.tables import to_plain_text
 
 MOST_CODES = 20
 """A column of whole numbers with at most so many different ones gets its known values listed."""
+
+MOST_SHOWN = 8
+"""Number of values that a message shows."""
 
 MOST_CATEGORIES = 50
 """A column with more different texts than this holds free text, names or dates and is left out."""
@@ -65,16 +70,18 @@ def draft_settings(table: pd.DataFrame, choices: Choices, file_url: str) -> dict
     verify_no_total(table, choices.target)
     negative, positive = choose_classes(table[choices.target], choices.positive)
     identifier = choices.id_column or find_identifier(table, choices.target)
+    time_column = find_time_column(table.drop(columns=[name for name in (choices.target, identifier) if name]))
     copies = table.drop(columns=identifier or []).duplicated().mean()
-    inputs = [str(name) for name in table.columns if name not in (choices.target, identifier)]
+    inputs = [str(name) for name in table.columns if name not in (choices.target, identifier, time_column)]
     target = re.sub(r"\W+", "_", choices.target)
-    while target in inputs:
+    while target in [*inputs, time_column]:
         target += "_"
     return {
         "name": choices.name,
         **dict.fromkeys(("description", "licence", "limits"), ""),
         "file_url": file_url,
         **({"id_column": identifier, "duplicates": "drop" if copies <= MOST_COPIES else "keep"} if identifier else {}),
+        **({"time_column": time_column} if time_column else {}),
         "source_target": choices.target,
         **dict.fromkeys(("target", "stratify"), target),
         "negative": negative,
@@ -96,22 +103,42 @@ def verify_no_total(table: pd.DataFrame, target: str) -> None:
         )
 
 
-def choose_classes(target: pd.Series, positive: str) -> tuple[int | str, int | str]:
-    """Return the values for class 0 and 1; 1 is a usual word for it, else the rarer. Raise TableUnfit if not two."""
+def choose_classes(target: pd.Series, positive: str) -> tuple[ClassValues, ClassValues]:
+    """Return the values for class 0 and class 1.
+
+    `positive` is one value for class 1, or several that are separated by commas. Without it, class 1 is the usual word
+    for it, else the rarer value. If the target has more than two values, the classes are lists.
+
+    Raises:
+        TableUnfit: the target has not two values, or one of `positive` does not occur.
+    """
     counts = to_plain_text(target).dropna().value_counts()
-    if len(counts) != 2:
-        values = ", ".join(map(str, counts.index[:8]))
-        empty = f"; empty cells: {target.isna().sum():,}" if target.isna().any() else ""
+    values = [str(value) for value in counts.index]
+    names = [positive] if positive in values else [name.strip() for name in positive.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in values]:
         raise TableUnfit(
-            f"column '{target.name}' cannot be the target (found {len(counts)} values: {values}{empty}; expected 2). "
-            "Name another column: -P target=COLUMN"
+            f"--positive: column '{target.name}' has no value {' or '.join(map(repr, unknown))} (found: "
+            f"{', '.join(values[:MOST_CODES])})."
         )
-    if positive and positive not in counts.index:
-        values = ", ".join(counts.index)
-        raise TableUnfit(f"--positive: column '{target.name}' has no value '{positive}' (found: {values}).")
-    positive = positive or find_usual_positive([str(value) for value in counts.index]) or str(counts.index[-1])
-    (negative,) = (str(value) for value in counts.index if value != positive)
-    return to_yaml_value(negative), to_yaml_value(positive)
+    others = [value for value in values if value not in names]
+    if len(values) < 2 or not others or len(values) > (MOST_CATEGORIES if names else 2):
+        raise TableUnfit(_explain_target(target, values))
+    if len(values) == 2:
+        class_1 = names[0] if names else find_usual_positive(values) or values[-1]
+        (class_0,) = (value for value in values if value != class_1)
+        return to_yaml_value(class_0), to_yaml_value(class_1)
+    return [to_yaml_value(value) for value in others], [to_yaml_value(name) for name in dict.fromkeys(names)]
+
+
+def _explain_target(target: pd.Series, values: list[str]) -> str:
+    """Return the message about a target that does not have two classes."""
+    empty = f"; empty cells: {target.isna().sum():,}" if target.isna().any() else ""
+    shown = f"{', '.join(values[:MOST_SHOWN])}{', ...' if len(values) > MOST_SHOWN else ''}"
+    lists = 'Name the values of class 1: -P positive="A,B". Or name another column: -P target=COLUMN'
+    return (
+        f"column '{target.name}' cannot be the target (found {len(values)} values: {shown}{empty}; expected 2). "
+        f"{lists if 2 < len(values) <= MOST_CATEGORIES else 'Name another column: -P target=COLUMN'}"
+    )
 
 
 def find_usual_positive(values: list[str]) -> str:
@@ -132,11 +159,17 @@ def to_yaml_value(value: str) -> int | str:
     return int(value) if re.fullmatch(r"-?\d+", value) and str(int(value)) == value else value
 
 
+def find_time_column(table: pd.DataFrame) -> str:
+    """Return the column with the date of each row: of all columns of dates, the first with the fewest gaps; or ""."""
+    names = [str(name) for name in table.columns if is_date_column(table[name])]
+    return min(names, key=lambda name: table[name].isna().sum(), default="")
+
+
 def find_identifier(table: pd.DataFrame, target: str) -> str:
     """Return the column that identifies the rows: all values differ, and none is a measured number. "" if none does."""
     for name in (str(column) for column in table.columns if column != target):
         is_named_id = re.search(r"(^|[_\W])(id|key|no|number|nr)$", name, re.IGNORECASE) or name.endswith("Id")
-        is_date = DATE.fullmatch(str(table[name].iloc[0]))
+        is_date = DATE.fullmatch(str(table[name].iloc[0])) or is_date_column(table[name])
         is_measured = (pd.to_numeric(table[name], errors="coerce") % 1 > 0).any()
         is_candidate = (is_named_id and not is_measured) or (is_text(table[name]) and not is_date)
         if is_candidate and table[name].is_unique and len(table) > 1:
@@ -173,6 +206,8 @@ def explain_exclusion(values: pd.Series) -> str:
         return "the header has no name for it"
     if is_row_counter(values):
         return "it counts the rows"
+    if is_text(values) and is_date_column(values):
+        return "its values are dates"
     count = values.nunique()
     if is_text(values) and count > MOST_CATEGORIES:
         return f"{count} different texts, more than {MOST_CATEGORIES}"

@@ -27,8 +27,8 @@ def build_periods(
 ) -> dict[str, Any] | None:
     """Return the metrics of n scored rows per period, as in evaluation.json; None for a table without dates.
 
-    Each period has its rows, positives, default rate and mean probability. ROC AUC and calibration error have intervals,
-    or are None with a `reason` if the period has too few rows (`min_rows`, `min_positives` of the slices).
+    Each period has its rows, positives, default rate and mean probability. ROC AUC and calibration error have
+    intervals, or are None with a `reason` if the period has too few rows (`min_rows`, `min_positives` of the slices).
 
     Args:
         scored: predictions for the rows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stepkit.errors import TableUnfit
@@ -113,7 +114,7 @@ def _explain_unclear(texts: pd.Series, unclear: pd.Series) -> str:
     )
 
 
-def _explain_zones(texts: pd.Series, zones: pd.Series, places: object) -> str:
+def _explain_zones(texts: pd.Series, zones: pd.Series, places: np.ndarray) -> str:
     """Return the message about dates with several zones."""
     by_row = zones.reindex(places)  # NaN for a missing date
     by_row.index = texts.index
@@ -131,16 +132,18 @@ def format_dates(dates: pd.Series) -> pd.Series:
     form = "%Y-%m-%d" if (known == known.dt.normalize()).all() else "%Y-%m-%dT%H:%M:%S"
     if (known.dt.microsecond != 0).any():
         form += ".%f"
-    return dates.dt.strftime(form).astype("string")
+    texts: pd.Series = dates.dt.strftime(form).astype("string")
+    return texts
 
 
 def is_date_column(values: pd.Series) -> bool:
     """Return True for a column of at least two different dates; whole years do not count, they may be any number."""
-    texts = to_plain_text(values).dropna()
-    if texts.nunique() < 2 or texts.str.fullmatch(r"\d{1,4}").any():
+    distinct = pd.Series(to_plain_text(values).dropna().unique(), dtype="string", name=values.name)
+    if len(distinct) < 2 or distinct.str.fullmatch(r"\d{1,4}").any():
         return False
     try:
-        parse_dates(texts)
+        parse_dates(distinct.head(100))  # most columns are not dates, which their first values show
+        parse_dates(distinct)
     except TableUnfit:
         return False
     return True
