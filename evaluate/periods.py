@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pandas as pd
 
 from evaluate.bootstrap import Bootstrap
 from stepkit.model.metrics import Scored
+from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Slices
 from stepkit.table.columns import Columns
 from stepkit.table.dates import format_dates, parse_dates
@@ -19,16 +22,15 @@ MOST_PERIODS = 12
 UNITS = {"month": 1, "quarter": 3, "year": 12, "5 years": 60, "20 years": 240}
 """Periods and their months; the shortest one that gives at most MOST_PERIODS is used."""
 
-METRICS = ("roc_auc", "calibration_error")
-
 
 def build_periods(
     scored: Scored, table: pd.DataFrame, columns: Columns, settings: Slices, bootstrap: Bootstrap
 ) -> dict[str, Any] | None:
     """Return the metrics of n scored rows per period, as in evaluation.json; None for a table without dates.
 
-    Each period has its rows, positives, default rate and mean probability. ROC AUC and calibration error have
-    intervals, or are None with a `reason` if the period has too few rows (`min_rows`, `min_positives` of the slices).
+    Each period has its rows, positives, default rate, mean probability and their difference (`excess`, with an
+    interval). ROC AUC (with an interval) and calibration error are None, with a `reason`, if the period has too few
+    rows: `min_rows` and `min_positives` of the slices.
 
     Args:
         scored: predictions for the rows.
@@ -74,15 +76,28 @@ def iter_periods(months: np.ndarray, unit: str) -> Iterator[tuple[str, np.ndarra
 def measure(rows: Scored, settings: Slices, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return the figures of the scored rows of one period."""
     positives = int(rows.labels.sum())
-    figures: dict[str, Any] = {
+    reason = explain_too_few(len(rows), positives, settings)
+    metrics = {} if reason else bootstrap.compute_intervals(rows)
+    return {
         "rows": len(rows),
         "positives": positives,
         "default_rate": positives / len(rows),
         "mean_probability": float(rows.probability.mean()),
+        "excess": compute_excess(rows, bootstrap.level).to_dict(),
+        "roc_auc": metrics["roc_auc"].to_dict() if metrics else None,
+        "calibration_error": metrics["calibration_error"].value if metrics else None,
+        "reason": reason,
     }
-    reason = explain_too_few(len(rows), positives, settings)
-    metrics = {} if reason else bootstrap.compute_intervals(rows)
-    return {**figures, **{name: metrics[name].to_dict() if metrics else None for name in METRICS}, "reason": reason}
+
+
+def compute_excess(rows: Scored, level: float) -> Interval:
+    """Return the mean probability minus the default rate, with its normal interval; no interval for a single row."""
+    differences = rows.probability - rows.labels
+    excess = float(differences.mean())
+    if len(rows) < 2:
+        return Interval(excess, np.nan, np.nan)
+    reach = NormalDist().inv_cdf((1 + level) / 2) * float(differences.std(ddof=1)) / math.sqrt(len(rows))
+    return Interval(excess, excess - reach, excess + reach)
 
 
 def explain_too_few(rows: int, positives: int, settings: Slices) -> str | None:

@@ -34,10 +34,12 @@ def select_classes(raw: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, p
 def verify_listed_values(target: pd.Series, columns: Columns) -> None:
     """Log a warning for each listed value that does not occur; raise TableUnfit if a class has no value that does."""
     values = [str(value) for value in to_plain_text(target).dropna().unique()]
-    spellings = {value.lower() if pd.api.types.is_bool_dtype(target) else value for value in values}
+    # to_classes reads booleans in any spelling.
+    fold = str.lower if pd.api.types.infer_dtype(target, skipna=True) == "boolean" else str
+    spellings = {fold(value) for value in values}
     for key, number in (("negative", 0), ("positive", 1)):
         listed = [str(value) for value, of_class in columns.classes.items() if of_class == number]
-        absent = [value for value in listed if value not in spellings]
+        absent = [value for value in listed if fold(value) not in spellings]
         if not absent:
             continue
         close = [name for value in absent for name in difflib.get_close_matches(value, values, n=1)]

@@ -80,8 +80,9 @@ class Period(Form):
     rows: int
     default_rate: float
     mean_probability: float
+    excess: Estimate = Estimate()
     roc_auc: Estimate | None = None
-    calibration_error: Estimate | None = None
+    calibration_error: float | None = None
     reason: str | None = None
 
 

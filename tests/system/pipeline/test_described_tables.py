@@ -45,8 +45,22 @@ def make_odd() -> pd.DataFrame:
     return table.assign(outcome=table["outcome"].map({True: "lost", False: "repaid"}))
 
 
+def make_loan_book() -> pd.DataFrame:
+    """Return 1,200 loans of 24 months with four statuses; more of the newest ones are not finished."""
+    draw, rows = np.random.default_rng(11), 1200
+    month = draw.integers(0, 24, rows)
+    issued = pd.date_range("2014-01-01", periods=24, freq="MS").strftime("%b-%Y").to_numpy()[month]
+    rate = draw.normal(12, 3, rows).round(2)
+    lost = draw.random(rows) < 1 / (1 + np.exp(1.2 - 0.5 * (rate - 12)))
+    status = np.where(lost, draw.choice(["Charged Off", "Default"], rows, p=[0.8, 0.2]), "Fully Paid")
+    status = np.where(draw.random(rows) < 0.01 * month, "Current", status)
+    return pd.DataFrame(
+        {"amount": draw.integers(1, 36, rows) * 1000, "rate": rate, "issue_d": issued, "status": status}
+    )
+
+
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str, list[str], float]] = {
-    "loans": (lambda: simulate_loans(5000, 42), "outcome", ["customer", "since", "letter"], 0.7),
+    "loans": (lambda: simulate_loans(5000, 42), "outcome", ["customer", "letter"], 0.7),
     "breast_cancer": (load_breast_cancer, "target", [], 0.95),
     "wine": (load_wine, "target", [], 0.9),
     "odd": (make_odd, "outcome", [], 0.8),
@@ -85,7 +99,8 @@ def brought(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest
 
 
 def test_the_draft_keeps_what_a_model_can_take(brought: Brought) -> None:
-    described = {*brought.columns.names, brought.columns.source_target, brought.columns.id_column}
+    columns = brought.columns
+    described = {*columns.names, columns.source_target, columns.id_column, columns.time_column}
     assert [name for name in brought.table.columns if name not in described] == brought.left_out
 
 
@@ -130,3 +145,38 @@ def test_the_page_of_the_run_opens_with_the_names_of_the_table(brought: Brought,
     client = brought.place.client
     page = Path(client.download_artifacts(brought.runs.parent.info.run_id, "report.md", str(tmp_path)))
     assert brought.columns.source_target in page.read_text(encoding="utf-8")
+
+
+def test_a_loan_book_is_tested_on_its_newest_finished_loans(store: str, tmp_path: Path) -> None:
+    book = make_loan_book()
+    book.to_csv(tmp_path / "book.csv", index=False)
+    draft = tmp_path / "data/book.yaml"
+    draft.parent.mkdir()
+    flags = ["--target", "status", "--positive", "Charged Off,Default", "--output", str(draft)]
+    describe(["--file_url", str(tmp_path / "book.csv"), *flags])
+    draft.write_text(draft.read_text(encoding="utf-8").replace(", Current]", "]"), encoding="utf-8")
+    mlflow.set_tracking_uri(store)
+    place = create_experiment("loan book", tmp_path)
+    options = (f"hydra.searchpath=[file://{tmp_path}]", "data=book", "data.split=time", *make_small_forest())
+    result = run_here(place, *options)
+    assert result.error is None, result.said
+
+    current = int((book["status"] == "Current").sum())
+    kept = result.runs.table(place, "preprocess", "preprocessed_data.csv")
+    assert len(kept) == len(book) - current
+    assert kept["status"].sum() == book["status"].isin(["Charged Off", "Default"]).sum()
+    train, test = (result.runs.table(place, "segregate", f"data/data_{part}.csv") for part in ("train", "test"))
+    assert train["issue_d"].max() < test["issue_d"].min()
+    assert len(test) / len(kept) == pytest.approx(0.3, abs=0.05)
+    model = mlflow.pyfunc.load_model(f"models:/{place.id_name}@champion")
+    assert model.metadata.get_input_schema().input_names() == ["amount", "rate"]
+
+    evaluation = result.runs.json(place, "evaluate", "evaluation.json")
+    assert sum(period["rows"] for period in evaluation["periods"]["periods"]) == len(test)
+    parent = result.runs.parent.info.run_id
+    page = Path(place.client.download_artifacts(parent, "report.md", str(tmp_path))).read_text(encoding="utf-8")
+    assert f"{current} rows: Current ({current}x)" in page
+    validation = result.runs.steps["random_forest"].data.tags["split_dates"]
+    assert f'"last": "{train["issue_d"].max()}"' in validation
+    assert f"| test | {len(test)} | {test['issue_d'].min()} | {test['issue_d'].max()} | 0 |" in page
+    assert "ROC AUC per month: " in page

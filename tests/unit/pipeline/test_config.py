@@ -98,6 +98,8 @@ def test_an_unknown_key_is_named_with_the_one_that_may_be_meant(override: str, m
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        ("data.split=time", ("data", "split: time needs time_column", "data.split=random")),
+        ("data.split=newest", ("data.split", "'random' or 'time'", "found newest")),
         ("data.test_size=1.5", ("data.test_size", "less than 1", "found 1.5")),
         ("data.ks_alpha=1", ("data.ks_alpha", "less than 1")),
         ("segregate.artifact_root=a/b", ("segregate.artifact_root", "a/b")),

@@ -27,7 +27,21 @@ def test_columns_are_grouped_by_role_and_type() -> None:
     assert LOANS.classes == {"yes": 0, "no": 1}
 
 
-@pytest.mark.parametrize("columns", [CLIENTS, LOANS], ids=["numbers", "texts"])
+def test_lists_of_classes_have_one_name_for_pages_and_plots() -> None:
+    book = Columns(**{**SETTINGS, "positive": ["Charged Off", "Default", "Late"], "negative": ["Fully Paid"]})
+    assert book.classes == {"Fully Paid": 0, "Charged Off": 1, "Default": 1, "Late": 1}
+    assert book.class_names == ("Fully Paid", "Charged Off or 2 more")
+    assert book.lists_classes
+    assert Columns(**{**SETTINGS, "positive": [2, 3], "negative": 0}).class_names == ("0", "2 or 3")
+    assert not LOANS.lists_classes
+
+
+BOOK = Columns(
+    **{**SETTINGS, "positive": ["Off", "Late"], "negative": [0, "1"], "time_column": "day", "undated": "drop"}
+)
+
+
+@pytest.mark.parametrize("columns", [CLIENTS, LOANS, BOOK], ids=["numbers", "texts", "lists"])
 def test_a_description_written_beside_a_table_is_read_back_equal(tmp_path: Path, columns: Columns) -> None:
     path = tmp_path / "columns.yaml"
     path.write_text(columns.to_yaml(), encoding="utf-8")
@@ -54,6 +68,13 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
         ({"id_column": "AGE"}, r"'AGE' is the target or the id"),
         ({"target": 3}, r"x\.yaml: target: "),
         ({"source_target": None}, r"x\.yaml: source_target: "),
+        ({"positive": []}, r"positive: the list is empty"),
+        ({"negative": [0, 2, 0]}, r"negative: the list has the value '0' twice"),
+        ({"positive": ["lost", "late"], "negative": "late"}, r"the value 'late' is in both positive and negative"),
+        ({"positive": [1.5]}, r"x\.yaml: positive"),
+        ({"time_column": "y"}, r"time_column: 'y' is also the target"),
+        ({"undated": "train"}, r"undated: train needs a time_column"),
+        ({"time_column": "day", "undated": "keep"}, r"undated: Input should be 'drop' or 'train'"),
     ],
 )
 def test_a_wrong_description_is_one_line_that_names_file_and_key(change: dict[str, Any], message: str) -> None:

@@ -186,3 +186,14 @@ def test_a_table_without_numeric_columns_has_no_ks_test_at_all() -> None:
     columns = Columns(source_target="y", target="y", columns={"k": Column(type="text", role="categorical")})
     checked = check(pd.DataFrame({"k": ["a", "b"], "y": [0, 1]}), columns=columns)
     assert not [outcome for outcome in checked.outcomes if "distribution" in outcome["check"]]
+
+
+def test_the_date_of_a_row_is_expected_and_a_third_class_names_the_lists() -> None:
+    dated = CLIENTS.model_copy(update={"time_column": "opened"})
+    sample = make_clients().assign(opened="2015-12-01")
+    assert check(sample, columns=dated).failures == []
+    assert [failure["detail"] for failure in check(sample).failures] == ["not described: opened"]
+    assert [failure["detail"] for failure in check(make_clients(), columns=dated).failures] == ["missing: opened"]
+    (failure,) = check(make_clients().assign(default=[1, 0, 0, "Current"])).failures
+    assert failure["detail"].startswith("1 row is neither 0 nor 1: Current (1x)")
+    assert "If the target has more than two values, write lists in data/*.yaml" in failure["detail"]

@@ -11,7 +11,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from check_data.checks import DataChecks, run_checks
 from download.describe import format_yaml, main, make_name
-from download.draft import Choices, choose_classes, describe_column, draft_settings, find_identifier, has_leading_zeros
+from download.draft import (
+    Choices,
+    choose_classes,
+    describe_column,
+    draft_settings,
+    explain_exclusion,
+    find_identifier,
+    has_leading_zeros,
+)
 from preprocess.run import clean_table
 from stepkit.errors import TableUnfit
 from stepkit.table.columns import Columns, parse_columns, read_columns
@@ -92,6 +100,61 @@ def test_the_class_that_becomes_1(values: list[object], positive: str, expected:
 def test_a_target_without_two_classes_is_refused_by_name(values: list[str], positive: str) -> None:
     with pytest.raises(TableUnfit, match="column 't'"):
         choose_classes(pd.Series(values, name="t"), positive)
+
+
+STATUS = pd.Series(["Paid"] * 5 + ["Off"] * 3 + ["Current"] * 2 + ["Default, late"], name="t")
+
+
+@pytest.mark.parametrize(
+    ("positive", "expected"),
+    [
+        ("Off", (["Paid", "Current", "Default, late"], ["Off"])),
+        ("Off, Current", (["Paid", "Default, late"], ["Off", "Current"])),
+        ("Default, late", (["Paid", "Off", "Current"], ["Default, late"])),
+    ],
+)
+def test_a_target_with_more_than_two_values_gets_lists(positive: str, expected: tuple[list[str], list[str]]) -> None:
+    assert choose_classes(STATUS, positive) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "positive", "message"),
+    [
+        (STATUS, "", 'found 4 values: Paid, Off, .*Name the values of class 1: -P positive="A,B"'),
+        (STATUS, "Off,Gone", "--positive: column 't' has no value 'Gone' .found: Paid, Off"),
+        (pd.Series(range(51), name="t"), "1", "found 51 values: .*, \\.\\.\\.; expected 2.. Name another column"),
+        (pd.Series(["a", "b"], name="t"), "a,b", "cannot be the target .found 2 values"),
+    ],
+)
+def test_a_target_without_classes_says_what_to_type(target: pd.Series, positive: str, message: str) -> None:
+    with pytest.raises(TableUnfit, match=message):
+        choose_classes(target, positive)
+
+
+def test_the_column_of_dates_is_proposed_and_is_not_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{['Paid', 'Off', 'Current'][row % 3]},{row % 7}.5,{['May', ''][row % 9 == 0]}-2001,Jan-201{row % 4},{row % 4}"
+        for row in range(40)
+    ]
+    (tmp_path / "book.csv").write_text("\n".join(["status,rate,first_line,issue_d,delays", *rows]))
+    columns = draft_description(tmp_path / "book.csv", "status", "--positive", "Off")
+    assert (columns.time_column, columns.names) == ("issue_d", ["rate", "first_line", "delays"])
+    assert (columns.negative, columns.positive) == (["Paid", "Current"], ["Off"])
+    text = (tmp_path / "out.yaml").read_text(encoding="utf-8")
+    assert "remove the values of unfinished cases" in text
+    assert "time column issue_d" in capsys.readouterr().out
+
+
+def test_of_several_columns_of_dates_the_first_with_the_fewest_gaps_is_the_date_of_the_row() -> None:
+    months = pd.date_range("2015-01-01", periods=4, freq="MS").strftime("%b-%Y")
+    table = TABLE.assign(closed=[None, *months[1:]], opened=months, paid=months, month=[201501, 201501, 201502, 201503])
+    settings = draft_settings(table, make_choices(), "loans.csv")
+    assert settings["time_column"] == "opened"
+    assert not {"closed", "opened", "paid"} & set(settings["columns"]), "dates in words are not inputs"
+    assert explain_exclusion(table["paid"]) == "its values are dates"
+    assert "month" in settings["columns"], "a number may be more than a date"
 
 
 def test_the_very_table_passes_what_was_drafted_of_it_though_its_words_look_like_booleans_and_gaps(

@@ -8,8 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from preprocess.classes import format_other_classes, select_classes
 from preprocess.duplicates import ROWS_AT_ONCE, mark_empty_rows, mark_repeated_rows
-from preprocess.run import clean_table, convert_type, count_identical_rows, to_target, verify_columns
+from preprocess.run import (
+    clean_table,
+    convert_type,
+    count_identical_rows,
+    count_undated_rows,
+    to_target,
+    verify_columns,
+)
 from stepkit.errors import TableUnfit
 from stepkit.table.columns import Column
 from tests.support.memory import count_bytes, measure_peak_bytes
@@ -231,3 +239,80 @@ def test_rows_that_are_equal_are_found_however_far_apart() -> None:
     table = make_amounts(2 * ROWS_AT_ONCE + 2, 2)
     table.loc[len(table) - 1] = table.loc[0]
     assert np.flatnonzero(mark_repeated_rows(table, None)).tolist() == [len(table) - 1]
+
+
+BOOK = LOANS.model_copy(
+    update={"positive": ["Charged Off", "Default"], "negative": ["Fully Paid"], "source_target": "status"}
+)
+
+
+def make_book(*statuses: object) -> pd.DataFrame:
+    return pd.DataFrame({"status": statuses, "amount": range(len(statuses)), "purpose": "car", "branch": "north"})
+
+
+def test_rows_of_neither_list_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    raw = make_book("Fully Paid", "Current", "Charged Off", None, "Current", "Late")
+    selected, others = select_classes(raw, BOOK)
+    labels = clean_table(selected, BOOK)["default"]
+    assert (labels.tolist()[:2], labels.isna().tolist()) == ([0, 1], [False, False, True]), "a missing label stays"
+    assert format_other_classes(others) == "3 rows: Current (2x), Late (1x)"
+    assert "positive: column 'status' does not have the value Default (found Current (2x)" in caplog.text
+    assert format_other_classes(others.head(0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"positive": ["Charged-Off"]},
+            "positive: column 'status' does not have the value Charged-Off .*Did you mean Charged Off",
+        ),
+        ({"negative": ["a", "b"]}, "negative: column 'status' does not have the values a, b .* Correct the list in"),
+    ],
+)
+def test_a_class_without_any_listed_value_stops_the_run(change: dict[str, list[str]], message: str) -> None:
+    raw = make_book("Fully Paid", "Charged Off")
+    with pytest.raises(TableUnfit, match=message):
+        select_classes(raw, BOOK.model_copy(update=change))
+
+
+def test_single_values_leave_no_row_out() -> None:
+    raw = make_book("yes", "no", "maybe")
+    selected, others = select_classes(raw, LOANS.model_copy(update={"source_target": "status"}))
+    assert (len(selected), len(others)) == (3, 0)
+
+
+def test_booleans_may_be_listed_in_any_spelling() -> None:
+    columns = BOOK.model_copy(update={"positive": ["TRUE"], "negative": ["False"]})
+    assert clean_table(select_classes(make_book(True, False), columns)[0], columns)["default"].tolist() == [1, 0]
+
+
+def make_dated(*dates: object) -> pd.DataFrame:
+    return make_book(*["yes", "no"] * (len(dates) // 2)).assign(opened=dates).rename(columns={"status": "repaid"})
+
+
+DATED = LOANS.model_copy(update={"time_column": "opened"})
+
+
+def test_the_date_survives_as_iso_text_and_is_not_an_input() -> None:
+    clean = clean_table(make_dated("Dec-2015", "Jan-2016", None, "Feb-2016"), DATED)
+    assert list(clean) == ["opened", *LOANS.names, "default"]
+    assert clean["opened"].fillna("none").tolist() == ["2015-12-01", "2016-01-01", "none", "2016-02-01"]
+    with pytest.raises(TableUnfit, match="'opened': 1 of 4 rows are not dates"):
+        clean_table(make_dated("Dec-2015", "Jan-2016", "x", "Feb-2016"), DATED)
+    with pytest.raises(TableUnfit, match="1 of 5 columns missing: opened"):
+        verify_columns(make_dated().drop(columns="opened"), DATED, "raw_data.csv")
+
+
+def test_a_date_that_is_also_an_input_stays_as_the_model_takes_it() -> None:
+    columns = DATED.model_copy(update={"columns": {**LOANS.columns, "opened": Column()}})
+    clean = clean_table(make_dated(201512, 201601), columns)
+    assert clean["opened"].tolist() == [201512.0, 201601.0]
+
+
+def test_rows_without_a_date_are_dropped_on_request_and_counted() -> None:
+    raw = make_dated("Dec-2015", None, None, "Feb-2016")
+    dropping = DATED.model_copy(update={"undated": "drop"})
+    assert clean_table(raw, dropping)["amount"].tolist() == [0.0, 3.0]
+    assert count_undated_rows(raw, dropping) == 2
+    assert count_undated_rows(raw, LOANS) == 0
