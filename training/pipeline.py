@@ -21,6 +21,8 @@ CLASSIFIER = "classifier"
 ENCODE = "encode"
 NUMERIC = "numeric"
 CODES = "codes"
+REMAINDER = "remainder"
+"""ColumnTransformer's name for the columns that the model does not use."""
 DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 
 
@@ -70,7 +72,7 @@ def list_source_columns(encoder: ColumnTransformer) -> list[str]:
     for part, transformer, names in encoder.transformers_:
         if part == NUMERIC:
             sources += names
-        elif names:
+        elif part != REMAINDER and names:
             one_hot = transformer[-1] if part == CODES else transformer
             counts = map(len, one_hot.categories_)
             sources += [name for name, count in zip(names, counts, strict=True) for _ in range(count)]

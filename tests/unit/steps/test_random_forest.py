@@ -1,4 +1,4 @@
-"""random_forest: the pipeline, its ONNX graph, and the scikit-learn file next to it."""
+"""Model steps: the pipeline of each kind of model, its ONNX graph, and the scikit-learn file next to it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+import gradient_boosting.run
+import logistic_regression.run
 from random_forest.run import KIND
 from stepkit.errors import BadParameter, ExportUnequal
 from stepkit.paths import ROOT
-from stepkit.settings.model import Features, Forest, RandomForestSettings
+from stepkit.settings.model import (
+    Boosting,
+    Features,
+    Forest,
+    GradientBoostingSettings,
+    LogisticRegressionSettings,
+    ModelSettings,
+    RandomForestSettings,
+)
 from stepkit.table.columns import Column, Columns
 from stepkit.table.tables import to_model_input
 from training.export import (
@@ -33,7 +43,7 @@ from training.export import (
 from training.onnx_graph import PROBABILITIES, to_graph
 from training.pipeline import ENCODE, compute_importances, select_features
 from training.served_model import Predictor, compute_probabilities
-from training.step import read_model_settings
+from training.step import ModelKind, read_model_settings
 
 MIXED = Columns(
     source_target="default",
@@ -47,6 +57,16 @@ MIXED = Columns(
 )
 Table = tuple[Columns, pd.DataFrame, pd.DataFrame]
 SETTINGS = RandomForestSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
+
+KINDS: dict[str, tuple[ModelKind, ModelSettings]] = {
+    "random_forest": (KIND, SETTINGS),
+    "gradient_boosting": (
+        gradient_boosting.run.KIND,
+        GradientBoostingSettings(gradient_boosting=Boosting(max_iter=7, min_samples_leaf=1), calibration="none"),
+    ),
+    "logistic_regression": (logistic_regression.run.KIND, LogisticRegressionSettings(calibration="none")),
+}
+"""Each kind of model, with settings that fit a few rows."""
 
 TRAINING = pd.DataFrame(
     {
@@ -72,6 +92,11 @@ UNSEEN = pd.DataFrame(
 
 def fit_model(seed: int = 42, settings: RandomForestSettings = SETTINGS) -> Pipeline:
     return KIND.fit(settings, MIXED, to_model_input(TRAINING, MIXED), LABELS, seed)
+
+
+def fit_kind(kind: str, columns: Columns = MIXED, training: pd.DataFrame = TRAINING) -> Pipeline:
+    model_kind, settings = KINDS[kind]
+    return model_kind.fit(settings, columns, to_model_input(training, columns), LABELS, 42)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +129,10 @@ def predict(predictor: Predictor, rows: pd.DataFrame) -> pd.DataFrame:
     return predictor.predict(PythonModelContext({}, {}), rows)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [TRAINING, UNSEEN], ids=["training rows", "unknown codes and gaps"])
-def test_the_graph_answers_as_scikit_learn_does(model: Pipeline, rows: pd.DataFrame, tmp_path: Path) -> None:
-    assert measure_difference(model, to_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
+def test_the_graph_answers_as_scikit_learn_does(rows: pd.DataFrame, kind: str, tmp_path: Path) -> None:
+    assert measure_difference(fit_kind(kind), to_model_input(rows, MIXED), MIXED, tmp_path) < 1e-6
 
 
 @pytest.mark.parametrize("code", [1.5, 0.5, -0.5, 1.0001, -1.0, 1e10, np.inf, -np.inf])
@@ -211,14 +237,23 @@ def test_requirements_are_exact() -> None:
     assert {line.split("==")[0] for line in list_requirements()} == {"mlflow", "numpy", "pandas", "onnxruntime"}
 
 
-def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(model: Pipeline, tmp_path: Path) -> None:
-    file = tmp_path / "model.skops"
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_inspection_file_loads_with_types_of_numpy_and_scikit_learn_only(kind: str, tmp_path: Path) -> None:
+    model, file = fit_kind(kind), tmp_path / "model.skops"
     skops.io.dump(model, file)
-    assert skops.io.get_untrusted_types(file=file) == TRUSTED_TYPES
+    assert set(skops.io.get_untrusted_types(file=file)) <= set(TRUSTED_TYPES)
     assert {name.split(".")[0] for name in TRUSTED_TYPES} == {"numpy", "sklearn"}
     loaded = skops.io.load(file, trusted=TRUSTED_TYPES)
     rows = to_model_input(TRAINING, MIXED)
     np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
+
+
+def test_no_type_is_trusted_in_vain(tmp_path: Path) -> None:
+    required: set[str] = set()
+    for kind in KINDS:
+        skops.io.dump(fit_kind(kind), tmp_path / kind)
+        required |= set(skops.io.get_untrusted_types(file=tmp_path / kind))
+    assert required == set(TRUSTED_TYPES)
 
 
 def test_the_same_seed_gives_the_same_forest() -> None:
@@ -254,10 +289,11 @@ TABLES = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", TABLES)
-def test_any_described_table_can_be_exported(tmp_path: Path, name: str) -> None:
+def test_any_described_table_can_be_exported(tmp_path: Path, name: str, kind: str) -> None:
     columns, training, later = TABLES[name]
-    model = KIND.fit(SETTINGS, columns, to_model_input(training, columns), LABELS, 42)
+    model = fit_kind(kind, columns, training)
     for rows in (training, later):
         assert measure_difference(model, to_model_input(rows, columns), columns, tmp_path) < 1e-6
 
@@ -269,8 +305,9 @@ def test_a_column_may_be_called_like_a_code_of_another() -> None:
     assert sorted(importances.index) == ["SEX_1.0", "SEX_1.0", "SEX_2.0"]
 
 
-def test_importances_sum_to_one_and_name_the_encoded_features() -> None:
-    importances = compute_importances(fit_model())
+@pytest.mark.parametrize("kind", KINDS)
+def test_importances_sum_to_one_and_name_the_encoded_features(kind: str) -> None:
+    importances = compute_importances(fit_kind(kind))
     assert importances.sum() == pytest.approx(1.0)
     assert importances.is_monotonic_decreasing
     assert {"AGE", "SEX_1.0", "purpose_car"} <= set(importances.index)
