@@ -116,7 +116,7 @@ def plot_score_distribution(
 def plot_feature_importance(importance: pd.Series, title: str) -> Figure:
     """Return bars for the largest of (k,) importances, the largest on top."""
     top = importance.nlargest(MOST_BARS)[::-1]
-    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="importance (share of impurity removed)")
+    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="importance (share of the total)")
     axes.barh([*map(str, top.index)], top.to_numpy())
     return figure
 

@@ -18,7 +18,7 @@ CAPTIONS = {
     "score_distribution.png": "Distribution of the predicted probabilities",
     "confusion_matrix.png": "Confusion matrix",
     "importance.png": "Permutation importance on the test split",
-    "feature_importance.png": "Impurity-based importance in the forest",
+    "feature_importance.png": "Importance of encoded features in the model",
 }
 
 

@@ -58,6 +58,12 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
         ({"columns": {"AGE": {"rolle": "numeric"}}}, r"x\.yaml: columns\.AGE\.rolle: Extra inputs"),
         ({"columns": {"AGE": {"type": "int"}}}, r"x\.yaml: columns\.AGE\.type: .*'integer', 'float' or 'text'"),
         ({"columns": {"AGE": {"type": "text"}}}, r"columns\.AGE: a text column must have role: categorical.* remove"),
+        ({"columns": {"AGE": {"monotonic": "up"}}}, r"columns\.AGE\.monotonic: .*'increasing' or 'decreasing'"),
+        (
+            {"columns": {"AGE": {"monotonic": "increasing", "role": "categorical"}}},
+            r"x\.yaml: columns\.AGE: monotonic: codes have no order\. Use role: numeric",
+        ),
+        ({"columns": {"AGE": {"monotonc": "increasing"}}}, r"columns\.AGE\.monotonc: .* \(did you mean monotonic\?\)"),
         ({"columns": {"AGE": {"mn": 0}}}, r"columns\.AGE\.mn: .* \(did you mean min\?\)"),
         ({"columns": {"AGE": {"targt": 0}}}, r"columns\.AGE\.targt: [^(]*$"),
         ({"id_colum": "ID"}, r"x\.yaml: unknown key 'id_colum'; did you mean id_column\?"),
