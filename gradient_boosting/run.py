@@ -8,7 +8,8 @@ from pathlib import Path
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stepkit.settings.model import GradientBoostingSettings
-from training.step import ModelKind, make_model_parser, run_model_step
+from training.kind import ModelKind
+from training.step import make_model_parser, run_model_step
 
 
 def build_classifier(

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from stepkit.settings.model import LogisticRegressionSettings
+from training.kind import ModelKind
 from training.logistic import build_classifier
-from training.step import ModelKind, make_model_parser, run_model_step
+from training.step import make_model_parser, run_model_step
 
 KIND = ModelKind(Path(__file__).parent, LogisticRegressionSettings, "lr_config.yaml", build_classifier, scaled=True)
 

@@ -33,10 +33,13 @@ EXAMPLE_ROWS = 5
 FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops"}
 TRUSTED_TYPES = [
     "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
-"""Types that skops must trust to load model.skops: data types of known libraries, no code."""
+"""Types that skops must trust to load model.skops: numbers, trees and the two numbers of a sigmoid, no code. The types
+of a calibration are plain objects; the map of an isotonic one is rebuilt from its points."""
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("served_model.py")

@@ -12,7 +12,8 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import BadParameter
-from training.onnx_trees import Nodes, make_convertible
+from training.onnx_calibration import make_calibrated_convertible
+from training.onnx_trees import Nodes
 from training.pipeline import CODES, NUMERIC
 
 PROBABILITIES = "probabilities"
@@ -34,7 +35,7 @@ def to_graph(model: Pipeline, inputs: list[str], text: list[str]) -> onnx.ModelP
     encoder.named_transformers_[CODES][-1].onnx_converter = lambda: convert_codes
     if isinstance(numbers := encoder.named_transformers_[NUMERIC], Pipeline):
         numbers[-1].onnx_converter = lambda: convert_scaler
-    classifier = make_convertible(classifier)
+    classifier = make_calibrated_convertible(classifier)
     pipeline = Pipeline([(encode, encoder), (name, classifier)])
     converted: onnx.ModelProto = to_onnx(pipeline, initial_types=types, options={id(classifier): {"zipmap": False}})
     name_inputs(converted.graph, inputs)

@@ -59,9 +59,9 @@ class Nodes:
         return name
 
     def add_doubles(self, values: np.ndarray) -> str:
-        """Add a constant with (n,) doubles; return its name."""
+        """Add a constant with doubles: (n,), or a scalar; return its name."""
         name = str(self.scope.get_unique_variable_name("constant"))
-        self.container.add_initializer(name, TensorProto.DOUBLE, [len(values)], values.tolist())
+        self.container.add_initializer(name, TensorProto.DOUBLE, list(values.shape), values.ravel().tolist())
         return name
 
 
@@ -82,10 +82,14 @@ def make_convertible(classifier: Any) -> Any:
 
 def convert_forest(scope: Any, operator: Any, container: Any) -> None:
     """Add a forest with two classes to the graph; its outputs are (n,) labels and (n, 2) probabilities."""
-    forest, nodes = operator.raw_operator, Nodes(scope, container)
+    nodes = Nodes(scope, container)
+    add_outputs(nodes, operator, add_votes(nodes, operator.raw_operator, operator.input_full_names))
+
+
+def add_votes(nodes: Nodes, forest: RandomForestClassifier, inputs: list[str]) -> str:
+    """Add the (n, 1) mean vote for class 1 of a forest's trees; return its name."""
     trees = [read_forest_tree(estimator.tree_, len(forest.estimators_)) for estimator in forest.estimators_]
-    positive = nodes.add("Sum", add_trees(nodes, trees, operator.input_full_names))
-    add_outputs(nodes, operator, positive)
+    return nodes.add("Sum", add_trees(nodes, trees, inputs))
 
 
 def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
@@ -94,15 +98,18 @@ def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
     skl2onnx 1.20 passes scikit-learn's numpy scalars to ONNX, which rejects them.
     """
     nodes = Nodes(scope, container)
-    add_outputs(nodes, operator, add_sigmoid(nodes, add_boosting_scores(nodes, operator)))
+    add_outputs(
+        nodes,
+        operator,
+        add_sigmoid(nodes, add_boosting_scores(nodes, operator.raw_operator, operator.input_full_names)),
+    )
 
 
-def add_boosting_scores(nodes: Nodes, operator: Any) -> str:
+def add_boosting_scores(nodes: Nodes, boosting: HistGradientBoostingClassifier, inputs: list[str]) -> str:
     """Add the (n, 1) sum of boosted trees, the log odds of class 1 (`decision_function`); return its name."""
-    boosting = operator.raw_operator
     trees = [read_boosted_tree(tree.nodes) for (tree,) in boosting._predictors]
     start = nodes.add_constant([float(boosting._baseline_prediction.item())])
-    return nodes.add("Sum", [*add_trees(nodes, trees, operator.input_full_names), start])
+    return nodes.add("Sum", [*add_trees(nodes, trees, inputs), start])
 
 
 def add_sigmoid(nodes: Nodes, scores: str) -> str:

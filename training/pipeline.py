@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -99,6 +100,20 @@ def round_numbers(model: Pipeline, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: round_to_float32(rows[name]) for name in names})
 
 
+def fit_encoder(encoder: ColumnTransformer, rows: pd.DataFrame) -> np.ndarray:
+    """Fit the encoder on n raw rows; return their (n, k) encoded features with the values of float32 numbers.
+
+    A threshold of boosting between two doubles with the same float32 would separate rows that the graph cannot.
+    """
+    return round_to_float32(encoder.fit_transform(rows))
+
+
+def get_classifier(model: Pipeline) -> Any:
+    """Return the fitted classifier of a pipeline, without its calibration."""
+    last = model.named_steps[CLASSIFIER]
+    return last.calibrated_classifiers_[0].estimator if isinstance(last, CalibratedClassifierCV) else last
+
+
 def fit_pipeline(
     encoder: ColumnTransformer,
     build_classifier: Callable[[list[int] | None], Any],
@@ -115,8 +130,7 @@ def fit_pipeline(
         rows: n raw rows.
         labels: (n,) of 0 and 1.
     """
-    # A threshold of boosting between two doubles with the same float32 would separate rows that the graph cannot.
-    encoded = round_to_float32(encoder.fit_transform(rows))
+    encoded = fit_encoder(encoder, rows)
     classifier = build_classifier(list_directions(encoder, columns)).fit(encoded, labels)
     return Pipeline([(ENCODE, encoder), (CLASSIFIER, classifier)])
 
@@ -125,4 +139,4 @@ def compute_importances(model: Pipeline) -> pd.Series:
     """Return the importance of each encoded feature, in the terms of the classifier, largest first; the sum is 1."""
     # Encoded names are unique only with scikit-learn's prefix (codes__SEX_1.0), which is removed here.
     names = [name.partition("__")[2] for name in model.named_steps[ENCODE].get_feature_names_out()]
-    return pd.Series(get_importances(model.named_steps[CLASSIFIER]), index=names).sort_values(ascending=False)
+    return pd.Series(get_importances(get_classifier(model)), index=names).sort_values(ascending=False)

@@ -4,71 +4,29 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import BadParameter
 from stepkit.model import plots
-from stepkit.model.metrics import compute_metrics
 from stepkit.model.profile import TRAINING_PROFILE, build_profile
-from stepkit.model.threshold import choose_threshold
 from stepkit.paths import ROOT
 from stepkit.settings.evaluate import Costs, read_evaluation
 from stepkit.settings.load import read_settings
 from stepkit.settings.model import CALIBRATION, ModelSettings
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
-from stepkit.table.columns import Columns
 from stepkit.table.labels import get_labels
 from stepkit.table.split import split_rows
-from stepkit.table.tables import to_model_input
 from training.export import export_model
 from training.information_value import publish_information_values
-from training.pipeline import build_encoder, compute_importances, fit_pipeline
+from training.kind import ModelKind
+from training.pipeline import compute_importances
+from training.train import format_fit, train_model
 
 log = logging.getLogger("step")
-
-
-@dataclass(frozen=True)
-class ModelKind:
-    """Kind of model, which a model step trains.
-
-    Attributes:
-        folder: folder of the step.
-        settings: schema of its settings file.
-        config: name of its settings file in `folder`.
-        build_classifier: returns the unfitted scikit-learn classifier for these settings, this random seed, and the
-            directions (-1, 0, 1) of the encoded features, or None if no column has a direction.
-        scaled: whether the encoder scales numbers.
-    """
-
-    folder: Path
-    settings: type[ModelSettings]
-    config: str
-    build_classifier: Callable[[Any, int, list[int] | None], Any]
-    scaled: bool = False
-
-    def fit(
-        self, settings: ModelSettings, columns: Columns, rows: pd.DataFrame, labels: np.ndarray, random_seed: int
-    ) -> Pipeline:
-        """Return the pipeline, fitted on n raw rows with (n,) labels of 0 and 1.
-
-        Raises:
-            BadParameter: a feature is not a column of the data set.
-        """
-
-        def build(directions: list[int] | None) -> Any:
-            return self.build_classifier(settings, random_seed, directions)
-
-        encoder = build_encoder(settings.features, columns, self.scaled)
-        return fit_pipeline(encoder, build, columns, rows, labels)
 
 
 def read_model_settings(kind: ModelKind, model_config: str) -> ModelSettings:
@@ -122,6 +80,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
     with step_run(args) as run:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
         settings = read_model_settings(kind, run.fetch_if_artifact(args.model_config))
+        costs = parse_costs(args.threshold_costs)
         get_labels(table, run.columns.target)
         train, validation = split_rows(table, args.val_size, run.columns, args)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:
@@ -130,24 +89,21 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
                 len(train),
                 ", ".join(empty),
             )
-        rows, train_labels = to_model_input(train, run.columns), get_labels(train, run.columns.target)
-        model = kind.fit(settings, run.columns, rows, train_labels, args.random_seed)
+        trained = train_model(kind, settings, table, (train, validation), run.columns, args.random_seed, costs)
+        settings = settings.model_copy(update={"threshold": trained.threshold})
+        mlflow.log_metrics({"threshold": trained.threshold, **trained.metrics, **trained.rows})
         labels = get_labels(validation, run.columns.target)
-        probability = model.predict_proba(to_model_input(validation, run.columns))[:, 1]
-        threshold = choose_threshold(settings.threshold, labels, probability, parse_costs(args.threshold_costs))
-        settings = settings.model_copy(update={"threshold": threshold})
-        predicted = probability >= threshold
-        metrics = compute_metrics(labels, probability, predicted)
-        mlflow.log_metrics({"threshold": threshold, **{f"val_{name}": value for name, value in metrics.items()}})
-        publish_plots(run, model, labels, predicted)
-        info, difference = export_model(model, settings, run.columns, validation, run.folder, args.export_artifact)
+        publish_plots(run, trained.fitted.pipeline, labels, trained.predicted)
+        info, difference = export_model(
+            trained.fitted.pipeline, settings, run.columns, validation, run.folder, args.export_artifact
+        )
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)
         mlflow.set_tag(CALIBRATION, settings.calibration)
         publish_information_values(run, table, get_labels(table, run.columns.target))
-        run.publish_json(build_profile(table, run.columns, probability), TRAINING_PROFILE)
+        run.publish_json(build_profile(table, run.columns, trained.probability), TRAINING_PROFILE)
         run.record_split({"training": train, "validation": validation}, args.split)
         run.log_summary(
-            f"validation ROC AUC {metrics['roc_auc']:.4f} on {len(validation):,} rows; "
-            f"ONNX probabilities differ by at most {difference:.1e}"
+            f"validation ROC AUC {trained.metrics['val_roc_auc']:.4f} on {len(validation):,} rows; "
+            f"{format_fit(trained, settings)}; ONNX probabilities differ by at most {difference:.1e}"
         )

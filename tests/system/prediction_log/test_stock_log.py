@@ -44,7 +44,7 @@ REQUEST: Any = {
 @pytest.fixture
 def model(experiment: Experiment, tmp_path: Path) -> str:
     """Register a model; the URI of its version 1."""
-    settings = RandomForestSettings(random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
+    settings = RandomForestSettings(calibration="none", random_forest=Forest(n_estimators=3, max_depth=2, n_jobs=1))
     fitted = KIND.fit(settings, COLUMNS, to_model_input(ROWS, COLUMNS), ROWS["default"].to_numpy(), random_seed=1)
     folder = tmp_path / "export"
     folder.mkdir()

@@ -20,7 +20,7 @@ from training.export import compute_largest_difference
 from training.onnx_graph import to_graph
 from training.pipeline import compute_importances, select_features
 
-SETTINGS = RandomForestSettings(random_forest=Forest(n_estimators=3, max_depth=3, n_jobs=1))
+SETTINGS = RandomForestSettings(calibration="none", random_forest=Forest(n_estimators=3, max_depth=3, n_jobs=1))
 GROUPS = {
     "words of Python and pandas": ["self", "index", "columns", "values", "name", "target", "class", "None", "lambda"],
     "words of the steps": ["label", "probability", "row", "rule", "column", "checked", "default", "rows", "numeric"],

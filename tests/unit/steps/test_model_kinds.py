@@ -26,11 +26,11 @@ from stepkit.settings.model import (
 )
 from stepkit.table.columns import Column, Columns
 from training.export import compute_largest_difference
+from training.kind import ModelKind
 from training.logistic import fit_logistic_regression
 from training.onnx_graph import PROBABILITIES, to_graph
 from training.pipeline import ENCODE, compute_importances, list_directions
 from training.served_model import open_session, to_inputs
-from training.step import ModelKind
 
 BOOSTING, FOREST, LOGISTIC = gradient_boosting.run.KIND, random_forest.run.KIND, logistic_regression.run.KIND
 

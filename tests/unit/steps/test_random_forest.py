@@ -40,10 +40,11 @@ from training.export import (
     make_signature,
     verify_equal,
 )
+from training.kind import ModelKind
 from training.onnx_graph import PROBABILITIES, to_graph
 from training.pipeline import ENCODE, compute_importances, select_features
 from training.served_model import Predictor, compute_probabilities
-from training.step import ModelKind, read_model_settings
+from training.step import read_model_settings
 
 MIXED = Columns(
     source_target="default",
@@ -56,7 +57,7 @@ MIXED = Columns(
     },
 )
 Table = tuple[Columns, pd.DataFrame, pd.DataFrame]
-SETTINGS = RandomForestSettings(random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
+SETTINGS = RandomForestSettings(calibration="none", random_forest=Forest(n_estimators=7, max_depth=4, n_jobs=1))
 
 KINDS: dict[str, tuple[ModelKind, ModelSettings]] = {
     "random_forest": (KIND, SETTINGS),

@@ -1,0 +1,92 @@
+"""Validation of a model on rows that it has not seen, and the fit on all training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stepkit.model.metrics import compute_metrics
+from stepkit.model.threshold import choose_threshold
+from stepkit.settings.evaluate import Costs
+from stepkit.settings.model import ModelSettings
+from stepkit.table.columns import Columns
+from stepkit.table.labels import get_labels
+from stepkit.table.tables import to_model_input
+from training.calibration import NONE
+from training.kind import Fitted, ModelKind
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained model, and its validation.
+
+    Attributes:
+        fitted: the model, fitted on the training rows, and with `refit` on the validation rows too.
+        threshold: lowest probability of this model for which the class is 1.
+        probability: (v,) probability of the validation rows, by the model that was fitted without them.
+        predicted: (v,) their class, at the threshold chosen on them.
+        metrics: metrics of this prediction, with the prefix "val_".
+        rows: numbers of rows: rows_train, rows_validation, rows_model, and with a calibration rows_calibration.
+    """
+
+    fitted: Fitted
+    threshold: float
+    probability: np.ndarray
+    predicted: np.ndarray
+    metrics: dict[str, float]
+    rows: dict[str, int]
+
+
+def train_model(
+    kind: ModelKind,
+    settings: ModelSettings,
+    table: pd.DataFrame,
+    split: tuple[pd.DataFrame, pd.DataFrame],
+    columns: Columns,
+    random_seed: int,
+    costs: Costs,
+) -> Trained:
+    """Validate a model on the second part of `split`, then fit it again on the whole table if the settings say so.
+
+    With `refit`, the threshold is chosen on held-out probabilities of the whole table, else on the validation rows.
+
+    Raises:
+        TableUnfit: too few rows for the calibration or the threshold.
+    """
+
+    def fit(rows: pd.DataFrame, needs_held_out: bool) -> Fitted:
+        labels = get_labels(rows, columns.target)
+        return kind.fit_with_held_out(
+            settings, columns, to_model_input(rows, columns), labels, random_seed, needs_held_out
+        )
+
+    train, validation = split
+    fitted = fit(train, needs_held_out=False)
+    labels = get_labels(validation, columns.target)
+    probability = fitted.pipeline.predict_proba(to_model_input(validation, columns))[:, 1]
+    threshold = choose_threshold(settings.threshold, labels, probability, costs)
+    predicted = probability >= threshold
+    metrics = {f"val_{name}": value for name, value in compute_metrics(labels, probability, predicted).items()}
+    if settings.refit:
+        fitted = fit(table, needs_held_out=isinstance(settings.threshold, str))
+        if fitted.held_out:
+            held_out = fitted.held_out
+            threshold = choose_threshold(
+                settings.threshold, held_out.labels, fitted.probability, costs, held_out.weights
+            )
+    rows = {"rows_train": len(train), "rows_validation": len(validation)}
+    rows["rows_model"] = len(table) if settings.refit else len(train)
+    if settings.calibration != NONE and fitted.held_out:
+        rows["rows_calibration"] = len(fitted.held_out.labels)
+    return Trained(fitted, threshold, probability, predicted, metrics, rows)
+
+
+def format_fit(trained: Trained, settings: ModelSettings) -> str:
+    """Return on how many rows the model is fitted and calibrated, in words."""
+    fit = f"{'refitted' if settings.refit else 'fitted'} on {trained.rows['rows_model']:,} rows"
+    if trained.fitted.held_out is None or settings.calibration == NONE:
+        return f"{fit}, not calibrated"
+    source = trained.fitted.held_out.source
+    return f"{fit}, calibrated ({settings.calibration}) on {trained.rows['rows_calibration']:,} {source} scores"
