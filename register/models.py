@@ -16,6 +16,7 @@ from rich.text import Text
 
 from register.champion_alias import read_history
 from register.manual import get_registered_model, make_command_parser, run_command
+from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.champion import REASON_TAG
 from stepkit.store.lineage import read_data_set
 
@@ -30,7 +31,16 @@ def format_models(client: MlflowClient, name: str) -> str:
     """
     aliases = get_registered_model(client, name).aliases
     table = Table(title=Text(name), title_justify="left")
-    for heading in ("version", "aliases", "data set", "verdict", "test ROC AUC", "registered (UTC)", "history"):
+    for heading in (
+        "version",
+        "aliases",
+        "data set",
+        "verdict",
+        "calibration",
+        "test ROC AUC",
+        "registered (UTC)",
+        "history",
+    ):
         table.add_column(
             heading, justify="right" if heading in ("version", "test ROC AUC") else "left", overflow="fold"
         )
@@ -57,6 +67,7 @@ def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
         ", ".join(aliases),
         str(read_data_set(tags)),
         tags.get("verdict", "none").replace("_", " "),
+        tags.get(CALIBRATION, NOT_CALIBRATED),
         auc,
         f"{registered:%Y-%m-%d %H:%M}",
         "\n".join([*list_reasons(tags), *read_history(tags)]),

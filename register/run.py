@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from register.champion_alias import LONGEST_TAG, Move, move_champion, set_alias
 from stepkit.errors import ChampionMoved, VerdictUnfit
 from stepkit.model.metric_table import format_metric
+from stepkit.settings.model import CALIBRATED, CALIBRATION, NOT_CALIBRATED
 from stepkit.step.flags import make_step_parser
 from stepkit.step.run import StepRun, step_run
 from stepkit.store.champion import (
@@ -93,8 +94,15 @@ def build_version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> 
         "test_auc": format_metric(verdict["metrics"]["roc_auc"], 6),
         "git_commit": run.client.get_run(run.run_id).data.tags.get("mlflow.source.git.commit", "unknown"),
         "verdict": verdict["outcome"],
+        CALIBRATION: training.data.tags.get(CALIBRATION, NOT_CALIBRATED),
         **{REASON_TAG + rule: reason[:LONGEST_TAG] for rule, reason in failed.items()},
     }
+
+
+def describe_calibration(tags: dict[str, str]) -> str:
+    """Return the calibration of a version in words, from its tags."""
+    calibration = tags.get(CALIBRATION, "")
+    return f"calibrated, {calibration}" if calibration in CALIBRATED else "not calibrated"
 
 
 def format_description(training: Run, verdict: dict[str, Any], tags: dict[str, str]) -> str:
@@ -106,7 +114,8 @@ def format_description(training: Run, verdict: dict[str, Any], tags: dict[str, s
         f"Test split: ROC AUC {roc_auc}, average precision {average_precision}; at the model's threshold, precision "
         f"{precision} and recall {recall}. Validation ROC AUC {training.data.metrics['val_roc_auc']:.4f}.\n\n"
         f"Verdict: {tags['verdict'].replace('_', ' ')}{': ' if verdict['reasons'] else ''}{verdict['reasons']}.\n\n"
-        "Input: raw rows, in which values may be missing and codes unknown. Output: `probability` and `class`."
+        "Input: raw rows, in which values may be missing and codes unknown. Output: `probability` "
+        f"({describe_calibration(tags)}) and `class`."
     )
 
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from stepkit.errors import ExportUnequal
 from stepkit.paths import ROOT
-from stepkit.settings.model import ModelSettings
+from stepkit.settings.model import CALIBRATION, ModelSettings
 from stepkit.table.columns import Columns
 from stepkit.table.tables import to_model_input
 from training.onnx_graph import PROBABILITIES, to_graph
@@ -106,7 +106,8 @@ def export_model(
     rows = to_model_input(validation, columns)
     difference = compute_largest_difference(model, files["onnx"], rows, inputs, text)
     verify_equal(difference, len(rows))
-    files["settings"].write_text(json.dumps({"columns": inputs, "text": text, "threshold": settings.threshold}))
+    served = {"columns": inputs, "text": text, "threshold": settings.threshold, CALIBRATION: settings.calibration}
+    files["settings"].write_text(json.dumps(served))
     skops.io.dump(model, files["sklearn"])
     files[RECORD] = pack_log_code(folder / RECORD)
     info = mlflow.pyfunc.log_model(

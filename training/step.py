@@ -81,6 +81,8 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         table = run.read_table(args.input_step, args.train_data, args.input_run_id, context="training")
         settings = read_model_settings(kind, run.fetch_if_artifact(args.model_config))
         costs = parse_costs(args.threshold_costs)
+        if warning := settings.explain_fixed_threshold():
+            log.warning(warning)
         get_labels(table, run.columns.target)
         train, validation = split_rows(table, args.val_size, run.columns, args)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:

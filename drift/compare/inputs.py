@@ -22,6 +22,7 @@ from drift.settings import get_log_url, get_reference_model
 from prediction_log.read import read_log, select_features
 from stepkit.secret_urls import to_recorded_url
 from stepkit.settings.drift import Monitoring
+from stepkit.settings.model import CALIBRATED
 from stepkit.table.columns import Columns
 from stepkit.table.labels import to_known_labels
 from stepkit.table.tables import add_column, to_model_input
@@ -156,7 +157,8 @@ def _read_reference(settings: Monitoring, model: WatchedVersion | None, score: S
     if probability is None:
         return Reference(to_recorded_url(url), rows, label)
     unknown = np.full(len(held_out), np.nan)
-    scored = ScoredRows(probability, unknown if held_out_label is None else held_out_label)
+    is_calibrated = model is not None and model.model.calibration in CALIBRATED
+    scored = ScoredRows(probability, unknown if held_out_label is None else held_out_label, is_calibrated)
     return Reference(to_recorded_url(url), rows, label, scored)
 
 

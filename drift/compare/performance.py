@@ -2,6 +2,7 @@
 
 Confidence-based performance estimation (CBPE): a row with the calibrated probability p is positive with probability p.
 The labels of a window are therefore random, and so is every metric of the confusion matrix and of the ranking.
+The probabilities of a calibrated model are used as they are; those of another model are calibrated first.
 Source: Kivimäki, Białek, Kuberski and Nurminen, "Performance Estimation in Binary Classification Using Calibrated
 Confidence" (2025), arXiv:2505.05295. The estimate shows the effect of a shift of the inputs. It cannot show that
 similar clients now behave differently; only labels can.
@@ -9,7 +10,7 @@ similar clients now behave differently; only labels can.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +31,19 @@ CLIP = 1e-6
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """n rows that the model was not trained on: their probability and label, NaN where unknown."""
+    """n rows that the model was not trained on: their probability and label, NaN where unknown.
+
+    `is_calibrated` is True if the model was calibrated when it was trained (tag `calibration`).
+    """
 
     probability: Floats
     label: Floats
+    is_calibrated: bool = False
 
     def select_labelled(self) -> ScoredRows:
         """Return the rows whose probability and label are known."""
         is_labelled = np.isfinite(self.label) & np.isfinite(self.probability)
-        return ScoredRows(self.probability[is_labelled], self.label[is_labelled])
+        return replace(self, probability=self.probability[is_labelled], label=self.label[is_labelled])
 
     def has_both_classes(self) -> bool:
         """Return True if each class has at least MIN_CLASS_ROWS rows."""
@@ -56,34 +61,43 @@ def compute_lower_limit(reference: Interval, current: Interval, drop: float, alp
 
 
 class Calibration:
-    """Calibration of a model's scores, fitted on rows that the model was not trained on (Platt scaling)."""
+    """Calibration of a model's scores by labelled rows that the model was not trained on.
+
+    For a calibrated model it is the identity. For another model it is fitted on these rows (Platt scaling, with the
+    square of the log-odds, which corrects for balanced class weights). In both cases it is as uncertain as these rows
+    leave it.
+
+    Attributes:
+        coefficients: (k,) of 1, the log-odds and, for a model that is not calibrated, their square.
+        covariance: (k, k) uncertainty of the coefficients: the inverse of the Fisher information.
+    """
 
     def __init__(self, labelled: ScoredRows) -> None:
-        features = _build_features(labelled.probability)
-        self._fitted = LogisticRegression(C=1e6).fit(features, labelled.label.astype(int))
-        chance = self(labelled.probability)
-        design = np.column_stack([np.ones(len(features)), features])
-        self.coefficients: Floats = np.concatenate([self._fitted.intercept_, self._fitted.coef_[0]])
-        self.covariance: np.ndarray = np.linalg.inv((design * (chance * (1.0 - chance))[:, None]).T @ design)
-        """Uncertainty of the coefficients: the inverse of the Fisher information."""
+        if labelled.is_calibrated:
+            self.coefficients: Floats = np.array([0.0, 1.0])
+        else:
+            features = _build_design(labelled.probability, 3)[:, 1:]
+            fitted = LogisticRegression(C=1e6).fit(features, labelled.label.astype(int))
+            self.coefficients = np.concatenate([fitted.intercept_, fitted.coef_[0]])
+        chance, design = self(labelled.probability), _build_design(labelled.probability, len(self.coefficients))
+        self.covariance: np.ndarray = np.linalg.pinv((design * (chance * (1.0 - chance))[:, None]).T @ design)
 
     def __call__(self, probability: Floats) -> Floats:
         """Return n calibrated probabilities."""
-        calibrated: Floats = self._fitted.predict_proba(_build_features(probability))[:, 1]
+        calibrated: Floats = expit(_build_design(probability, len(self.coefficients)) @ self.coefficients)
         return calibrated
 
     def draw(self, probability: Floats, draws: int, random: np.random.Generator) -> Floats:
         """Return (draws x n) calibrated probabilities, each row from coefficients drawn within their uncertainty."""
         coefficients = random.multivariate_normal(self.coefficients, self.covariance, draws)
-        design = np.column_stack([np.ones(len(probability)), _build_features(probability)])
-        drawn: Floats = expit(coefficients @ design.T)
+        drawn: Floats = expit(coefficients @ _build_design(probability, len(self.coefficients)).T)
         return drawn
 
 
-def _build_features(probability: Floats) -> Floats:
-    """Return log-odds and their square, which corrects for balanced class weights (n x 2)."""
+def _build_design(probability: Floats, powers: int) -> Floats:
+    """Return the powers 0 to `powers` - 1 of the log-odds (n x powers)."""
     score = logit(np.clip(probability, CLIP, 1.0 - CLIP))
-    return np.column_stack([score, score**2])
+    return np.column_stack([score**power for power in range(powers)])
 
 
 def estimate_auc(reference: ScoredRows, current: Floats, seed: int = SEED) -> Interval | None:
@@ -92,7 +106,7 @@ def estimate_auc(reference: ScoredRows, current: Floats, seed: int = SEED) -> In
     The interval includes the randomness of the labels and the uncertainty of the calibration.
 
     Args:
-        reference: m rows that the model was not trained on.
+        reference: m rows that the model was not trained on, which calibrate it, or show how well it is calibrated.
         current: probability of n rows.
         seed: seed of the random draws.
     """

@@ -52,8 +52,8 @@ def fetch_in_subprocess(address: str, folder: str) -> tuple[RegisteredVersion, G
     if result.returncode:
         sys.exit(result.returncode)
     output = json.loads(result.stdout.splitlines()[-1])
-    path, names, text, threshold = output["graph_file"].values()
-    return RegisteredVersion(**output["version"]), GraphFile(Path(path), tuple(names), tuple(text), threshold)
+    path, names, text, *others = output["graph_file"].values()
+    return RegisteredVersion(**output["version"]), GraphFile(Path(path), tuple(names), tuple(text), *others)
 
 
 def fetch_and_verify(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:

@@ -197,8 +197,10 @@ class Scorer:
         return Response(orjson.dumps(health), 200 if has_model else 503, media_type=JSON)
 
     async def get_version(self, _: Request) -> Response:
-        """Respond with MLflow's version, as MLflow's own server does."""
-        return Response(mlflow.__version__, media_type=JSON)
+        """Respond with MLflow's version, as MLflow's own server does, and the model's calibration in a header."""
+        model = self.follower.champion
+        headers = {"X-Model-Calibration": model.calibration} if model else {}
+        return Response(mlflow.__version__, headers=headers, media_type=JSON)
 
     async def get_metrics(self, _: Request) -> Response:
         """Respond with all metrics in Prometheus' text format."""

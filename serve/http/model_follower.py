@@ -70,8 +70,10 @@ class Slot:
             metrics.serving.labels(model.version, self.role).set(1)
 
     def describe(self) -> dict[str, str] | None:
-        """Return name and version of the served model for /health."""
-        return {"name": self.model.name, "version": self.model.version} if self.model else None
+        """Return name, version and calibration of the served model for /health."""
+        if self.model is None:
+            return None
+        return {"name": self.model.name, "version": self.model.version, "calibration": self.model.calibration}
 
 
 class Follower:

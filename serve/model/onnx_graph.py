@@ -17,6 +17,7 @@ from prediction_log.rows import encode_feature_table, encode_features
 from serve.errors import ModelFailed
 
 PROBABILITIES = "probabilities"
+UNKNOWN = "unknown"
 MAX_ROUNDING_ERROR = 1e-6  # A sum of float32 votes may exceed the range 0 to 1 by its last digits.
 
 
@@ -73,12 +74,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """Graph on disk, with its input columns, the text ones among them, and the threshold for class 1."""
+    """Graph on disk, with its input columns, the text ones among them, the threshold for class 1, and its calibration.
+
+    `calibration` is sigmoid, isotonic or none; UNKNOWN for a model of an earlier release.
+    """
 
     path: Path
     names: tuple[str, ...]
     text: tuple[str, ...]
     threshold: float
+    calibration: str = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Graph:
     text: tuple[str, ...]
     threshold: float
     session: onnxruntime.InferenceSession
+    calibration: str
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -121,4 +127,4 @@ def open_graph(name: str, version: str, file: GraphFile) -> Graph:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
-    return Graph(name, version, file.names, file.text, file.threshold, session)
+    return Graph(name, version, file.names, file.text, file.threshold, session, file.calibration)

@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
-from serve.model.onnx_graph import Graph, GraphFile, Rows, open_graph
+from serve.model.onnx_graph import UNKNOWN, Graph, GraphFile, Rows, open_graph
 from stepkit.errors import explain_without_rows
 from stepkit.store.tracking import forbid_pickles, to_store_error
 
@@ -86,7 +86,8 @@ def read_graph_file(path: Path, metadata: Model) -> GraphFile:
     files = metadata.flavors[FLAVOR]["artifacts"]
     settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
     names, text = tuple(settings["columns"]), tuple(settings["text"])
-    return GraphFile(path / files["onnx"]["path"], names, text, settings["threshold"])
+    calibration = settings.get("calibration", UNKNOWN)
+    return GraphFile(path / files["onnx"]["path"], names, text, settings["threshold"], calibration)
 
 
 def load_verified(name: str, version: str, path: Path) -> Servable:

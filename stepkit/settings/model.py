@@ -10,6 +10,9 @@ from stepkit.table.columns import Strict
 
 CALIBRATION = "calibration"
 """Tag of the model step's run and of the version: sigmoid, isotonic or none."""
+CALIBRATED = ("sigmoid", "isotonic")
+"""Values of the tag for a model whose score is a probability."""
+NOT_CALIBRATED = "none"
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 LessThanAll = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -95,6 +98,17 @@ class ModelSettings(Strict):
     refit: bool = True
     threshold: Literal["f1", "cost"] | LessThanAll = 0.5
     export_artifact: str = Field("model_export", pattern=r"^[A-Za-z][\w.-]*$")
+
+    def explain_fixed_threshold(self) -> str:
+        """Return a warning if the settings fix a threshold for a calibrated probability, else ""."""
+        is_fixed = "threshold" in self.model_fields_set and not isinstance(self.threshold, str)
+        if not is_fixed or self.calibration not in CALIBRATED:
+            return ""
+        return (
+            f"threshold: {self.threshold:g} is compared with the calibrated probability (calibration: "
+            f"{self.calibration}), whose scale is not that of an uncalibrated model. Check the number, or set "
+            "threshold: f1 or threshold: cost."
+        )
 
 
 class RandomForestSettings(ModelSettings):

@@ -17,12 +17,14 @@ class RegisteredVersion:
     Attributes:
         source: distinguishes the version from one with the same number in another registry.
         run_id: the run that logged the model; "" if unknown.
+        calibration: sigmoid, isotonic or none; "" if unknown, as for versions of earlier releases.
     """
 
     name: str
     version: str
     source: str
     run_id: str = ""
+    calibration: str = ""
 
     @property
     def uri(self) -> str:

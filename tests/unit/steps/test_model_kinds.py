@@ -194,7 +194,9 @@ def test_large_numbers_with_small_differences_keep_the_graph_equal(kind: str, tm
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"), [(BOOSTING, make_boosting()), (LOGISTIC, LogisticRegressionSettings())], ids=["boosting", "logistic"]
+    ("kind", "settings"),
+    [(BOOSTING, make_boosting()), (LOGISTIC, LogisticRegressionSettings())],
+    ids=["boosting", "logistic"],
 )
 def test_the_calibrated_graph_predicts_as_scikit_learn(
     kind: ModelKind, settings: ModelSettings, tmp_path: Path
