@@ -27,6 +27,7 @@ from pipeline.report.format import NO_BREAK, format_difference, format_interval,
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation
 from pipeline.report.sections import (
+    calibration,
     credit,
     data,
     evaluation,
@@ -106,6 +107,7 @@ def build_page(result: PipelineResult) -> Page:
         gate.make_gate_section(result),
         metrics.make_metrics_section(result),
         credit.make_credit_section(result),
+        calibration.make_calibration_section(result),
         evaluation.make_plots_section(result),
         evaluation.make_importance_section(result),
         information_value.make_information_section(result),

@@ -177,6 +177,15 @@ class Stability(Form):
     csi: list[StabilityIndex] = []
 
 
+class Calibration(Form):
+    """Calibration error, the part that chance explains, and the excess."""
+
+    error: float | None = None
+    expected: float | None = None
+    excess: Estimate = Estimate()
+    rows: int | None = None
+
+
 class Evaluation(Form):
     """Results of evaluate on the test split. If evaluation.json is lost, only the metrics are known."""
 
@@ -185,6 +194,7 @@ class Evaluation(Form):
     threshold: float | None = None
     metrics: Estimates
     calibration_bins: str | None = None
+    calibration: Calibration | None = None
     champion: Champion | None = None
     difference: Estimates = {}
     confusion: Confusion | None = None
@@ -218,6 +228,7 @@ class Verdict(Form):
     passed: bool
     outcome: str
     rules: list[Rule]
+    champion_failed: list[Rule] = []
 
 
 def parse_as(form: type[Kind], content: Any, name: str, lost: list[str]) -> Kind | None:

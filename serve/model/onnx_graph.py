@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import onnxruntime
 
 from prediction_log.rows import encode_feature_table, encode_features
 from serve.errors import ModelFailed
+from stepkit.settings.model import NOT_CALIBRATED
 
 PROBABILITIES = "probabilities"
-UNKNOWN = "unknown"
 MAX_ROUNDING_ERROR = 1e-6  # A sum of float32 votes may exceed the range 0 to 1 by its last digits.
 
 
@@ -76,14 +76,14 @@ class Scores:
 class GraphFile:
     """Graph on disk, with its input columns, the text ones among them, the threshold for class 1, and its calibration.
 
-    `calibration` is sigmoid, isotonic or none; UNKNOWN for a model of an earlier release.
+    `calibration` is sigmoid, isotonic or none. Models of earlier releases have none.
     """
 
     path: Path
     names: tuple[str, ...]
     text: tuple[str, ...]
     threshold: float
-    calibration: str = UNKNOWN
+    calibration: str = NOT_CALIBRATED
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Graph:
     text: tuple[str, ...]
     threshold: float
     session: onnxruntime.InferenceSession
-    calibration: str
+    calibration: str = field(default=NOT_CALIBRATED, kw_only=True)
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -127,4 +127,4 @@ def open_graph(name: str, version: str, file: GraphFile) -> Graph:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
-    return Graph(name, version, file.names, file.text, file.threshold, session, file.calibration)
+    return Graph(name, version, file.names, file.text, file.threshold, session, calibration=file.calibration)

@@ -16,8 +16,9 @@ import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
-from serve.model.onnx_graph import UNKNOWN, Graph, GraphFile, Rows, open_graph
+from serve.model.onnx_graph import Graph, GraphFile, Rows, open_graph
 from stepkit.errors import explain_without_rows
+from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.tracking import forbid_pickles, to_store_error
 
 FLAVOR = "python_function"
@@ -86,7 +87,7 @@ def read_graph_file(path: Path, metadata: Model) -> GraphFile:
     files = metadata.flavors[FLAVOR]["artifacts"]
     settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
     names, text = tuple(settings["columns"]), tuple(settings["text"])
-    calibration = settings.get("calibration", UNKNOWN)
+    calibration = settings.get(CALIBRATION, NOT_CALIBRATED)
     return GraphFile(path / files["onnx"]["path"], names, text, settings["threshold"], calibration)
 
 

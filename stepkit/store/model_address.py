@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from stepkit.settings.model import NOT_CALIBRATED
+
 DEFAULT_ADDRESS = "models:/credit_default@champion"
 ADDRESSES = "models:/NAME@ALIAS or models:/NAME/VERSION"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
@@ -17,14 +19,14 @@ class RegisteredVersion:
     Attributes:
         source: distinguishes the version from one with the same number in another registry.
         run_id: the run that logged the model; "" if unknown.
-        calibration: sigmoid, isotonic or none; "" if unknown, as for versions of earlier releases.
+        calibration: sigmoid, isotonic or none. Versions of earlier releases have none.
     """
 
     name: str
     version: str
     source: str
     run_id: str = ""
-    calibration: str = ""
+    calibration: str = NOT_CALIBRATED
 
     @property
     def uri(self) -> str:

@@ -6,7 +6,7 @@ from mlflow import MlflowClient, get_tracking_uri
 
 from stepkit.errors import BadParameter
 from stepkit.secret_urls import hide_secrets
-from stepkit.settings.model import CALIBRATION
+from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store import tracking
 from stepkit.store.champion import find_version_by_alias
 from stepkit.store.model_address import ADDRESS, ADDRESSES, DEFAULT_ADDRESS, RegisteredVersion
@@ -38,5 +38,5 @@ def get_registered_version(uri: str) -> RegisteredVersion:
     if version is None:
         raise unknown
     source = f"{version.run_id} {version.source}"
-    calibration = version.tags.get(CALIBRATION, "")
+    calibration = version.tags.get(CALIBRATION, NOT_CALIBRATED)
     return RegisteredVersion(str(version.name), str(version.version), source, str(version.run_id or ""), calibration)

@@ -14,7 +14,6 @@ SLICE_METRICS = ("roc_auc", "recall", "precision", "calibration_error")
 CAPTIONS = {
     "roc_curve.png": "ROC curve",
     "precision_recall.png": "Precision and recall",
-    "calibration.png": "Calibration",
     "score_distribution.png": "Distribution of the predicted probabilities",
     "confusion_matrix.png": "Confusion matrix",
     "importance.png": "Permutation importance on the test split",
@@ -31,13 +30,12 @@ def make_plots_section(result: PipelineResult) -> Section:
 def _describe_plot(result: PipelineResult, name: str) -> str:
     """Return the alternative text of a plot, with its main figure."""
     evaluation = result.evaluation or Evaluation(metrics={})
-    roc_auc, precision, brier = (
-        format_metric(evaluation.get_estimate(name).value) for name in ("roc_auc", "average_precision", "brier_score")
+    roc_auc, precision = (
+        format_metric(evaluation.get_estimate(name).value) for name in ("roc_auc", "average_precision")
     )
     value = {
         "roc_curve.png": f"area under the curve {roc_auc}",
         "precision_recall.png": f"average precision {precision}",
-        "calibration.png": f"Brier score {brier}",
         "confusion_matrix.png": "shares of each true class, and counts",
         "score_distribution.png": "predicted probabilities by true class",
     }.get(name, "the most important columns, the largest value on top")

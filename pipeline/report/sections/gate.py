@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import BAD, CODE, GOOD, WARN, Cell, Section, Table, Text, make_cells
+from pipeline.report.blocks import BAD, CODE, GOOD, WARN, Block, Cell, Section, Table, Text, make_cells
 from pipeline.report.gather import PipelineResult
 from pipeline.report.sections.metrics import format_plain
 from stepkit.settings.evaluate import AS_GOOD
@@ -31,4 +31,8 @@ def make_gate_section(result: PipelineResult) -> Section:
         for rule in verdict.rules
     ]
     table = Table("Rules of the gate", ["rule", "outcome", "value", "threshold", "reason"], rows)
-    return Section("gate", "Gate", [Text(summary, kind), table])
+    blocks: list[Block] = [Text(summary, kind), table]
+    if verdict.champion_failed:
+        reasons = "; ".join(f"{rule.name} ({rule.reason})" for rule in verdict.champion_failed)
+        blocks.append(Text(f"The champion that the model was compared with fails: {reasons}.", WARN))
+    return Section("gate", "Gate", blocks)

@@ -9,6 +9,7 @@ from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, make
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Slice
+from pipeline.report.sections.calibration import describe_calibration, get_calibration
 from pipeline.report.sections.credit import list_credit_facts
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
 from pipeline.report.sections.evaluation import SLICE_METRICS
@@ -51,6 +52,7 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
             f"Estimates the probability that {target}{source_name} is {positive}. A threshold turns it into a class.",
         ),
         ("kind", _describe_kind(result)),
+        ("calibration", describe_calibration(get_calibration(result))),
         ("input", "Raw rows of the data set. Missing values and unknown codes are allowed."),
         ("trained on", get_description(result)),
         ("rows", _describe_rows(result)),

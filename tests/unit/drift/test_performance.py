@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from drift.compare.performance import (
@@ -109,3 +109,49 @@ def test_calibration_of_the_labelled_rows_is_reported() -> None:
 def test_a_lower_auc_alarms_when_it_is_significant(half: float, alarms: bool) -> None:
     limit = compute_lower_limit(Interval(0.77, 0.76, 0.78), Interval(0.70, 0.70 - half, 0.70 + half), 0.02, 0.002)
     assert (limit > 0.70) == alarms
+
+
+def to_calibrated(window: ScoredRows) -> ScoredRows:
+    """Return the rows of the same clients as a calibrated model scores them."""
+    odds = (logit(window.probability) - MORE_LIKELY) / 0.7
+    return ScoredRows(expit(odds), window.label, is_calibrated=True)
+
+
+def test_a_calibrated_probability_is_used_as_it_is() -> None:
+    reference = to_calibrated(simulate(9_000, 1))
+    probability = np.array([0.01, 0.2, 0.7])
+    assert Calibration(reference)(probability) == pytest.approx(probability)
+    drawn = Calibration(reference).draw(probability, 2_000, np.random.default_rng(1))
+    assert drawn.mean(axis=0) == pytest.approx(probability, abs=0.01)
+    assert 0.003 < drawn[:, 1].std() < 0.02, "9,000 rows leave some uncertainty"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_calibrated_probability_may_be_certain(value: float) -> None:
+    reference = to_calibrated(simulate(2_000, 1))
+    certain = ScoredRows(np.where(np.arange(2_000) < 50, value, reference.probability), reference.label, True)
+    estimate = estimate_auc(certain, certain.probability)
+    assert estimate is not None
+    assert 0.5 < estimate.low < estimate.high < 1.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_the_estimate_of_a_calibrated_model_is_as_accurate_as_with_a_fit(shift: float) -> None:
+    def compute_error(calibrated: bool, seed: int) -> float:
+        reference, window = simulate(9_000, seed + 1_000), simulate(2_000, seed, shift)
+        estimate = estimate_auc(to_calibrated(reference) if calibrated else reference, used(window, calibrated), seed)
+        assert estimate is not None
+        return abs(estimate.value - compute_auc(window))
+
+    def used(window: ScoredRows, calibrated: bool) -> np.ndarray:
+        return to_calibrated(window).probability if calibrated else window.probability
+
+    fitted, direct = (np.mean([compute_error(calibrated, seed) for seed in range(20)]) for calibrated in (False, True))
+    assert direct <= fitted * 1.02
+
+
+def test_the_realised_calibration_of_a_calibrated_model_is_that_of_its_own_probability() -> None:
+    window = to_calibrated(simulate(3_000, 8))
+    quality = compute_calibration(to_calibrated(simulate(9_000, 7)), window)
+    assert quality["brier_score"] == pytest.approx(np.mean((window.probability - window.label) ** 2), abs=1e-9)
+    assert quality["expected_share"] == pytest.approx(window.probability.mean(), abs=1e-9)

@@ -33,7 +33,7 @@ ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}
 def make_servable(names: list[str], text: list[str]) -> Servable:
     """Return a model version with columns and a signature, but without a graph."""
     metadata = Model(signature=make_signature(names, text))
-    return Servable("m", "1", tuple(names), tuple(text), 0.5, None, "none", metadata, pd.DataFrame([ROW]))
+    return Servable("m", "1", tuple(names), tuple(text), 0.5, None, metadata, pd.DataFrame([ROW]))
 
 
 NUMBERS = make_servable(["AGE", "SEX"], [])
