@@ -61,6 +61,8 @@ def test_the_other_pages_of_the_protocol_answer_alike(stock: Server, running: Se
     for path in ("/ping", "/version"):
         response, stock_response = running.get(path), stock.get(path)
         assert (response.status_code, response.text) == (stock_response.status_code, stock_response.text)
+    assert running.get("/version").headers["x-model-calibration"] == "sigmoid"
+    assert running.get("/health").json()["model"]["calibration"] == "sigmoid"
     assert running.get("/health").status_code == stock.get("/health").status_code == 200
     for path in ("/invocations", "/nothing"):
         assert running.get(path).status_code == stock.get(path).status_code

@@ -182,3 +182,22 @@ def test_a_wrong_setting_is_refused_under_its_key(settings: dict[str, Any], key:
         RandomForestSettings(**settings)
     places = {".".join(str(part) for part in problem["loc"]) for problem in caught.value.errors()}
     assert any(place.startswith(key) for place in places), places
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_warned"),
+    [
+        ({"threshold": 0.5, "calibration": "sigmoid"}, True),
+        ({"threshold": 0.5, "calibration": "isotonic"}, True),
+        ({"threshold": 0.5, "calibration": "none"}, False),
+        ({"threshold": "f1", "calibration": "sigmoid"}, False),
+        ({"calibration": "sigmoid"}, False),
+    ],
+    ids=str,
+)
+def test_a_fixed_threshold_for_a_calibrated_probability_has_a_warning(
+    settings: dict[str, Any], is_warned: bool
+) -> None:
+    warning = ModelSettings.model_validate(settings).explain_fixed_threshold()
+    assert warning.startswith("threshold: 0.5 is compared with the calibrated probability") == is_warned
+    assert bool(warning) == is_warned
