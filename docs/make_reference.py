@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from pipeline.config import Config
-from pipeline.steps import STEPS
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
 
 PAGE = ROOT / "docs" / "reference.md"
-FILES = {"": ROOT / "config.yaml", "random_forest_pipeline.": ROOT / "random_forest" / "rf_config.yaml"}
+CONFIG = ROOT / "config.yaml"
 KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.@/-]+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
 CONTINUED_COMMENT = re.compile(r"^ +#\s*(?P<comment>.*)$")
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -26,6 +26,8 @@ TYPES = {"integer": "whole number", "number": "number", "string": "text", "boole
 MEANINGS = {
     "data.": "set by `data/*.yaml`",
     "random_forest_pipeline.random_forest.": "as in `sklearn.ensemble.RandomForestClassifier`",
+    "gradient_boosting_pipeline.gradient_boosting.": "as in `sklearn.ensemble.HistGradientBoostingClassifier`",
+    "logistic_regression_pipeline.logistic_regression.": "as in `sklearn.linear_model.LogisticRegression`",
 }
 """Meanings of keys without a comment, by the beginning of the key."""
 
@@ -92,10 +94,18 @@ def list_keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str =
     return keys
 
 
+def list_settings_files() -> dict[str, Path]:
+    """Return the files with settings by the beginning of their keys: config.yaml and those that it includes."""
+    included = [entry for entry in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["defaults"] if entry != "_self_"]
+    groups = [(*key.split("@"), name) for entry in included for key, name in entry.items() if "@" in key]
+    return {"": CONFIG, **{f"{package}.": ROOT / folder / f"{name}.yaml" for folder, package, name in groups}}
+
+
 def render_settings() -> list[str]:
     """Return the lines of the table of settings."""
     schema = Config.model_json_schema()
-    settings = {key: value for prefix, file in FILES.items() for key, value in read_settings(file, prefix).items()}
+    files = list_settings_files()
+    settings = {key: value for prefix, file in files.items() for key, value in read_settings(file, prefix).items()}
     lines = ["| key | default | accepts | meaning |", "| --- | --- | --- | --- |"]
     for key, (accepts, default_of_schema) in list_keys(schema, schema["$defs"]).items():
         default, meaning = settings.get(key, (default_of_schema, ""))
@@ -114,7 +124,7 @@ def _format_cell(text: str, code: bool = False) -> str:
 def render_entry_points() -> list[str]:
     """Return the lines of the table of parameters, one for each parameter of each project."""
     lines = ["| project | entry point | parameter | default |", "| --- | --- | --- | --- |"]
-    for folder in (".", *(step.name for step in STEPS), "serve", "drift", "simulate"):
+    for folder in (".", *STEP_FOLDERS, "serve", "drift", "simulate"):
         project = yaml.safe_load((ROOT / folder / "MLproject").read_text(encoding="utf-8"))
         for entry_point, declaration in project["entry_points"].items():
             for name, parameter in declaration.get("parameters", {}).items():

@@ -28,8 +28,8 @@ DRIFT = "limits"
 """The simulated drift: credit limits are 20 % higher (simulate/drifts.py)."""
 
 ROWS = 1500
-FIRST_FOREST = "random_forest_pipeline.random_forest.n_estimators=1"
-"""Size of the first forest: a single tree. Retraining on the 3,000 rows of two windows can then pass the gate, which
+FIRST_FOREST = "model=random_forest random_forest_pipeline.random_forest.n_estimators=1"
+"""The first model: a forest of a single tree. Retraining on the 3,000 rows of two windows can then pass the gate, which
 requires a better model."""
 
 MLFLOW = (sys.executable, "-m", "mlflow")

@@ -27,7 +27,12 @@ from stepkit.commands import quote_for_hydra, quote_options
 from stepkit.secret_urls import hide_secrets_in_text, parse_data_url, verify_no_secret
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.evaluate import Evaluation
-from stepkit.settings.model import RandomForestSettings
+from stepkit.settings.model import (
+    GradientBoostingSettings,
+    LogisticRegressionSettings,
+    ModelSettings,
+    RandomForestSettings,
+)
 from stepkit.settings.serve import Serving
 from stepkit.step.flags import parse_model_name
 from stepkit.table.columns import Columns, Strict, format_first_problem, locate_problem
@@ -168,10 +173,25 @@ class Sweep(Strict):
     test: Literal["best", "all"]
 
 
+def parse_model(name: str) -> str:
+    """Return the name of a model step; raise ValueError with a suggestion if there is no such step."""
+    if name in MODEL_STEPS:
+        return name
+    close = difflib.get_close_matches(name, MODEL_STEPS, n=1)
+    suggestion = f"; did you mean '{close[0]}'?" if close else ""
+    raise ValueError(f"unknown kind of model '{name}'{suggestion} (kinds: {', '.join(MODEL_STEPS)})")
+
+
 class Config(Strict):
-    """The whole of config.yaml, composed and checked."""
+    """The whole of config.yaml, composed and checked.
+
+    Each field `<name>_pipeline` is the settings of a kind of model, which the step `<name>` trains.
+    """
 
     main: Main
+    model: Annotated[
+        str, AfterValidator(parse_model), Field(json_schema_extra=lambda schema: schema.update(enum=[*MODEL_STEPS]))
+    ]
     sweep: Sweep
     data: Data
     download: Download
@@ -179,10 +199,30 @@ class Config(Strict):
     check_data: CheckData
     segregate: Segregate
     random_forest_pipeline: RandomForestSettings
+    gradient_boosting_pipeline: GradientBoostingSettings
+    logistic_regression_pipeline: LogisticRegressionSettings
     evaluate: Evaluation
     register_: Annotated[Register, Field(alias="register")]
     serve: Annotated[Serving, AfterValidator(_verify_serving_urls)] = Serving()
     drift: Annotated[Monitoring, AfterValidator(_verify_monitoring_urls)] = Monitoring()
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """Settings of the chosen kind of model."""
+        settings: ModelSettings = getattr(self, self.model + SETTINGS_SUFFIX)
+        return settings
+
+    def without_refit(self) -> Config:
+        """Return a copy whose chosen model is not fitted again after its validation."""
+        settings = self.model_settings.model_copy(update={"refit": False})
+        return self.model_copy(update={self.model + SETTINGS_SUFFIX: settings})
+
+
+SETTINGS_SUFFIX = "_pipeline"
+MODEL_STEPS = tuple(
+    name.removesuffix(SETTINGS_SUFFIX) for name in Config.model_fields if name.endswith(SETTINGS_SUFFIX)
+)
+"""Names of the model steps, one per kind of model; the key `model` chooses one of them."""
 
 
 def split_options(argv: list[str]) -> list[str]:
@@ -260,7 +300,8 @@ def _format_problem(error: ValidationError, composed: DictConfig) -> str:
         return f"{key}: unknown configuration key{suggest_key(key, _list_schema_keys(Config))}"
     key, _ = locate_problem(error.errors())
     value = hide_secrets_in_text(str(OmegaConf.select(composed, key, default=None)))
-    return f"{format_first_problem(error)} (found {value})"
+    problem = format_first_problem(error)
+    return problem if f"'{value}'" in problem else f"{problem} (found {value})"
 
 
 def _list_schema_keys(model: type[Strict], prefix: str = "") -> list[str]:

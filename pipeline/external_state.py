@@ -98,7 +98,7 @@ def describe_champion(context: StepContext) -> dict[str, str]:
     champion = find_champion(context.client, context.config.register_.model_name)
     if champion is None:
         return {"champion": NONE}
-    if champion.run_id == context.done["random_forest"]:
+    if champion.run_id == context.done[context.config.model]:
         return {"champion": ITSELF}
     by_hand = ", promoted by hand" if is_promoted_by_hand(champion) else ""
     return {"champion": f"version {champion.version} (run {champion.run_id or 'unknown'}{by_hand})"}

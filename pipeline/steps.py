@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from mlflow.entities import Run
 
 from pipeline import external_state
-from pipeline.config import Config, ConfigError
+from pipeline.config import MODEL_STEPS, Config, ConfigError
 from pipeline.external_state import StepContext
 from pipeline.tags import DATA_CONFIG, EVALUATE_CONFIG, MODEL_CONFIG
 from stepkit.table.columns import Columns
 
 Parameters = dict[str, str]
+
+MODEL = "model"
+"""Name of the model step in the table. In a pipeline, the step has the name of the chosen kind (key `model`)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def _get_table_suffix(config: Config) -> str:
 
 def _format_threshold_costs(config: Config) -> str:
     """Return the costs if the threshold depends on them, else "": a change of the costs then needs no new training."""
-    by_cost = config.random_forest_pipeline.threshold == "cost"
+    by_cost = config.model_settings.threshold == "cost"
     return ",".join(f"{cost:g}" for cost in config.evaluate.costs.model_dump().values()) if by_cost else ""
 
 
@@ -116,16 +120,16 @@ STEPS = (
         },
     ),
     Step(
-        "random_forest",
+        MODEL,
         reads={"input_run_id": "segregate"},
         after=("check_data",),
         packs=("prediction_log",),
-        contents={"model_config": lambda config: config.random_forest_pipeline.model_dump()},
+        contents={"model_config": lambda config: config.model_settings.model_dump()},
         parameters=lambda config, artifacts_uri: {
             "input_step": "segregate",
             "train_data": f"{config.segregate.artifact_root}/data_train.{_get_table_suffix(config)}",
-            "model_config": f"{artifacts_uri}/{MODEL_CONFIG}",
-            "export_artifact": config.random_forest_pipeline.export_artifact,
+            "model_config": f"{artifacts_uri}/{MODEL_CONFIG.format(model=config.model)}",
+            "export_artifact": config.model_settings.export_artifact,
             "random_seed": str(config.main.random_seed),
             "val_size": f"{config.data.val_size}",
             "threshold_costs": _format_threshold_costs(config),
@@ -135,12 +139,12 @@ STEPS = (
     ),
     Step(
         "evaluate",
-        reads={"input_model_run_id": "random_forest", "input_data_run_id": "segregate"},
+        reads={"input_model_run_id": MODEL, "input_data_run_id": "segregate"},
         contents={"evaluate_config": lambda config: config.evaluate.model_dump(exclude={"on_reject"})},
         external_state=external_state.describe_champion,
         parameters=lambda config, artifacts_uri: {
-            "input_model_step": "random_forest",
-            "model_export": config.random_forest_pipeline.export_artifact,
+            "input_model_step": config.model,
+            "model_export": config.model_settings.export_artifact,
             "input_data_step": "segregate",
             "test_data": f"{config.segregate.artifact_root}/data_test.{_get_table_suffix(config)}",
             "verdict": config.evaluate.verdict,
@@ -152,11 +156,11 @@ STEPS = (
     ),
     Step(
         "register",
-        reads={"input_model_run_id": "random_forest", "input_verdict_run_id": "evaluate"},
+        reads={"input_model_run_id": MODEL, "input_verdict_run_id": "evaluate"},
         explain_undone=external_state.explain_unregistered,
         parameters=lambda config, _artifacts_uri: {
-            "input_model_step": "random_forest",
-            "model_export": config.random_forest_pipeline.export_artifact,
+            "input_model_step": config.model,
+            "model_export": config.model_settings.export_artifact,
             "input_verdict_step": "evaluate",
             "verdict": config.evaluate.verdict,
             "model_name": config.register_.model_name,
@@ -165,27 +169,59 @@ STEPS = (
     ),
 )
 
-BY_NAME = {step.name: step for step in STEPS}
+STEP_FOLDERS = tuple(name for step in STEPS for name in (MODEL_STEPS if step.name == MODEL else (step.name,)))
+"""Folders of all steps, in the order of the table; every kind of model is in the place of the model step."""
 
 
-def select_steps(names: list[str], key: str = "main.execute_steps") -> list[Step]:
+@cache
+def list_steps(model: str) -> tuple[Step, ...]:
+    """Return the steps of a pipeline that trains this kind of model, in order."""
+
+    def rename(name: str) -> str:
+        return model if name == MODEL else name
+
+    return tuple(
+        replace(
+            step,
+            name=rename(step.name),
+            reads={flag: rename(name) for flag, name in step.reads.items()},
+            after=tuple(map(rename, step.after)),
+        )
+        for step in STEPS
+    )
+
+
+def get_step(name: str, model: str) -> Step:
+    """Return the step of this name in a pipeline that trains this kind of model."""
+    return next(step for step in list_steps(model) if step.name == name)
+
+
+def select_steps(names: list[str], model: str, key: str = "main.execute_steps") -> list[Step]:
     """Return the named steps in the order of the table; "all" selects every step.
 
     Args:
         names: names of steps or of their runs.
+        model: kind of model that the pipeline trains.
         key: configuration key that holds the names.
 
     Raises:
-        ConfigError: a name is not a step.
+        ConfigError: a name is not a step, or is the step of another kind of model.
     """
-    selected = {_get_step_name(name, key) for name in names} if "all" not in names else set(BY_NAME)
-    return [step for step in STEPS if step.name in selected]
+    steps = list_steps(model)
+    selected = {_get_step_name(name, model, key) for name in names if name != "all"}
+    return [step for step in steps if step.name in selected or "all" in names]
 
 
-def _get_step_name(name: str, key: str) -> str:
-    for step in STEPS:
+def _get_step_name(name: str, model: str, key: str) -> str:
+    steps = list_steps(model)
+    for step in steps:
         if name in (step.name, step.run_name):
             return step.name
-    close = difflib.get_close_matches(name, list(BY_NAME), n=1)
+    if name in MODEL_STEPS:
+        raise ConfigError(
+            f"{key}: step '{name}' trains another kind of model (model: {model}). Choose it: model={name}"
+        )
+    close = difflib.get_close_matches(name, STEP_FOLDERS, n=1)
     suggestion = f"; did you mean '{close[0]}'?" if close else ""
-    raise ConfigError(f"{key}: unknown step '{name}'{suggestion} (steps: all, {', '.join(BY_NAME)})")
+    known = ", ".join(["all", *(step.name for step in steps)])
+    raise ConfigError(f"{key}: unknown step '{name}'{suggestion} (steps: {known})")

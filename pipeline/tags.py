@@ -28,7 +28,9 @@ NOTE = "mlflow.note.content"
 
 CONFIG_ARTIFACT = "config/config.yaml"
 DATA_CONFIG = "config/data.yaml"
-MODEL_CONFIG = "config/random_forest.yaml"
+MODEL_CONFIG = "config/{model}.yaml"
+"""Settings of the model; the name is that of its step."""
+
 EVALUATE_CONFIG = "config/evaluate.yaml"
 LOG_ARTIFACT = "step.log"
 LAST_LINES = 15

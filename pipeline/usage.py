@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from stepkit.paths import ROOT
 
 FLAGS = {"--help", "-h", "--hydra-help"}
+MODEL_LINE = re.compile(r"^  - (\w+)@\1_pipeline:", re.MULTILINE)
+"""Line of config.yaml that includes the settings of a kind of model."""
+
 USAGE = """\
 usage: make run options="KEY=VALUE ..."
    or: python main.py KEY=VALUE ...
    or: mlflow run . --env-manager local -P hydra_options="KEY=VALUE ..."
 
-Run the pipeline: download, preprocess, check_data, segregate, random_forest, evaluate, register.
+Run the pipeline: download, preprocess, check_data, segregate, the model step, evaluate, register.
 Steps whose code, parameters and inputs have not changed are reused.
 
   data=NAME    data set to use: {}
+  model=NAME   kind of model to train, which names the model step: {}
   -m           sweep: run one job per combination of values, KEY=1,2,3 or KEY=range(7,17,5)
   --cfg job    print the configuration and exit
   --help       print this text and exit
@@ -38,4 +43,5 @@ def format_usage() -> str:
     """Return the help text: the usage, the names of the data sets, and config.yaml with its comments."""
     config = (ROOT / "config.yaml").read_text(encoding="utf-8")
     data_sets = ", ".join(sorted(path.stem for path in (ROOT / "data").glob("*.yaml")))
-    return USAGE.format(data_sets, config[config.index("\nmain:") :].partition("\nhydra:")[0].strip())
+    models = ", ".join(MODEL_LINE.findall(config))
+    return USAGE.format(data_sets, models, config[config.index("\nmain:") :].partition("\nhydra:")[0].strip())

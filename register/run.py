@@ -28,6 +28,7 @@ from stepkit.store.lineage import (
     BECAUSE,
     INPUT,
     OUTPUT,
+    STEP,
     find_data_set,
     find_run,
     iter_lineage,
@@ -35,6 +36,7 @@ from stepkit.store.lineage import (
     parse_run_id,
     read_inputs,
 )
+from stepkit.words import format_kind
 
 
 def promote_if_passed(
@@ -109,8 +111,9 @@ def format_description(training: Run, verdict: dict[str, Any], tags: dict[str, s
     """Return the description of a version, shown on its page in MLflow."""
     names = ("roc_auc", "average_precision", "precision", "recall")
     roc_auc, average_precision, precision, recall = (format_metric(verdict["metrics"][name]) for name in names)
+    kind = format_kind(training.data.tags[STEP])
     return (
-        f"Random forest, trained on {tags['data_source']}: {tags['data'] or 'no description'}.\n\n"
+        f"{kind}, trained on {tags['data_source']}: {tags['data'] or 'no description'}.\n\n"
         f"Test split: ROC AUC {roc_auc}, average precision {average_precision}; at the model's threshold, precision "
         f"{precision} and recall {recall}. Validation ROC AUC {training.data.metrics['val_roc_auc']:.4f}.\n\n"
         f"Verdict: {tags['verdict'].replace('_', ' ')}{': ' if verdict['reasons'] else ''}{verdict['reasons']}.\n\n"

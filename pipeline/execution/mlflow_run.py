@@ -34,6 +34,7 @@ from stepkit import paths
 from stepkit.errors import BadParameter
 from stepkit.processes import make_process_tags
 from stepkit.secret_urls import format_error, hide_secrets
+from stepkit.settings.model import ModelSettings
 from stepkit.store import tracking
 from stepkit.store.dead_runs import end_dead_runs, note_process
 from stepkit.store.lineage import BECAUSE, ERROR, PIPELINE
@@ -169,22 +170,24 @@ def list_changed_files() -> str | None:
     return ", ".join([*names[:MAX_FILES], *([f"and {len(names) - MAX_FILES} more"] if names[MAX_FILES:] else [])])
 
 
-def log_config(config: Config, run_id: str) -> None:
-    """Log the resolved configuration: all of it, and the parts that steps read."""
+def log_config(config: Config, run_id: str, fitted: ModelSettings) -> None:
+    """Log the resolved configuration: all of it, and the parts that steps read.
+
+    `fitted` are the settings that the model step reads. In a job of a sweep, their `refit` differs from `config`.
+    """
     values = config.model_dump(by_alias=True, exclude_none=False)
     parts = {
         CONFIG_ARTIFACT: values,
         DATA_CONFIG: values["data"],
-        MODEL_CONFIG: values["random_forest_pipeline"],
+        MODEL_CONFIG.format(model=config.model): fitted.model_dump(),
         EVALUATE_CONFIG: values["evaluate"],
     }
     for name, part in parts.items():
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
     split = {name: values["data"][name] for name in ("test_size", "val_size", "stratify")}
-    model = {name: part for name, part in values["random_forest_pipeline"].items() if name != "features"}
-    mlflow.log_params(
-        {"data": config.data.name, "random_seed": config.main.random_seed, **flatten(split), **flatten(model)}
-    )
+    names = {"data": config.data.name, "model": config.model, "random_seed": config.main.random_seed}
+    model = config.model_settings.model_dump(exclude={"features"})
+    mlflow.log_params({**names, **flatten(split), **flatten(model)})
     changed_files = list_changed_files()
     because = config.main.because.model_dump(exclude_none=True)
     tags = {PIPELINE: run_id, **{BECAUSE + name: text[:5000] for name, text in because.items()}}

@@ -16,6 +16,9 @@ from rich.text import Text
 WAITING, RUNNING, DONE, REUSED, FAILED, SKIPPED = "waiting", "running", "done", "reused", "failed", "not run"
 _STYLES = {WAITING: "dim", RUNNING: "cyan", DONE: "green", REUSED: "blue", FAILED: "bold red", SKIPPED: "dim"}
 
+NAME_WIDTH = 14
+"""Width of the step names in plain lines; longer names need more."""
+
 
 def make_console() -> Console:
     """Return the console of a command. A pipe has no width, so its lines are up to 200 characters long."""
@@ -114,4 +117,5 @@ class Display:
         if self._console and not self._is_live:
             state = RUNNING if line.state == RUNNING else line.state_text
             text = line.why if line.state == RUNNING else line.text
-            print_line(self._console, f"{line.name:<14}  {state:<16}  {text}".rstrip())
+            width = max(NAME_WIDTH, *map(len, self.lines))
+            print_line(self._console, f"{line.name:<{width}}  {state:<16}  {text}".rstrip())

@@ -25,7 +25,7 @@ from pipeline.external_state import StepContext
 from pipeline.launch.backend import Launcher, StepProcess
 from pipeline.reuse.claims import Claims, FailedElsewhere
 from pipeline.reuse.decide import Decision, build_tags, decide_reuse
-from pipeline.steps import BY_NAME, Step, select_steps
+from pipeline.steps import Step, get_step, select_steps
 from pipeline.tags import FINGERPRINT_ARTIFACT, LAST_LINES, LOG_ARTIFACT, STEP_RUN, WHY
 from stepkit.paths import ROOT
 from stepkit.processes import interrupted, make_process_tags
@@ -84,6 +84,7 @@ def run_pipeline(
     display: Display,
     claims: Claims | None = None,
     done: dict[str, str] | None = None,
+    refit: bool = True,
 ) -> None:
     """Execute steps under a pipeline run, and end that run.
 
@@ -95,6 +96,7 @@ def run_pipeline(
         display: where the progress is shown.
         claims: in a job of a sweep, the record of the jobs that run shared steps.
         done: run id of each step that was executed before; of other steps that are read, the current run is used.
+        refit: False to leave out the model's refit, as jobs of a sweep do; True to obey the settings of the model.
 
     Raises:
         ConfigError: a name is not a step.
@@ -102,19 +104,20 @@ def run_pipeline(
         ModelRejected: the gate rejected the model, and evaluate.on_reject is "fail".
         StepError: the tracking server does not respond, or an upstream run is missing.
     """
-    steps = select_steps(names)
+    steps = select_steps(names, config.model)
+    executed = config if refit else config.without_refit()
     with tempfile.TemporaryDirectory(prefix="pipeline-") as logs, activate_run(run_id) as active:
-        log_config(config, run_id)
+        log_config(config, run_id, executed.model_settings)
         experiment_id = active.info.experiment_id
         context = StepContext(
-            MlflowClient(), config, experiment_id, dict(done or {}), since=claims.since if claims else 0
+            MlflowClient(), executed, experiment_id, dict(done or {}), since=claims.since if claims else 0
         )
         launcher = Launcher(experiment_id, env_manager, warm=config.main.launcher == "warm")
         pipeline = Pipeline(context, run_id, launcher, Path(logs), display, claims)
         pin_upstream(pipeline, steps)
         with display.show_live():
             execute_steps(pipeline, steps)
-        log_headline(context.client, run_id, context.done)
+        log_headline(context.client, run_id, context.done, config.model)
     verify_accepted(context.client, config, context.done)
 
 
@@ -123,7 +126,8 @@ def pin_upstream(pipeline: Pipeline, steps: list[Step]) -> None:
     context, executed = pipeline.context, {step.name for step in steps}
     for upstream in [name for step in steps for name in step.reads.values()]:
         if upstream not in executed and upstream not in context.done:
-            run = get_current_run(context.client, context.experiment_id, BY_NAME[upstream].run_name)
+            run_name = get_step(upstream, context.config.model).run_name
+            run = get_current_run(context.client, context.experiment_id, run_name)
             context.done[upstream] = run.info.run_id
             # The best job of a sweep continues later and must read the same run.
             context.client.set_tag(pipeline.run_id, STEP_RUN + upstream, run.info.run_id)

@@ -33,8 +33,8 @@ def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) 
         StepError: the tracking server does not respond, an upstream run is missing, or the gate rejected the model
             and evaluate.on_reject is "fail".
     """
-    steps = select_steps(config.main.execute_steps)
-    select_steps(config.main.rerun, "main.rerun")  # rejects an unknown name before any step runs
+    steps = select_steps(config.main.execute_steps, config.model)
+    select_steps(config.main.rerun, config.model, "main.rerun")  # rejects an unknown name before any step runs
     uri, run_id = open_run(config.main, "pipeline", console)
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))

@@ -31,11 +31,14 @@ CREDIT_METRICS = ("gini", "ks_statistic")
 """Metrics of the closing table: its row "test metrics", and its row "credit sheet"."""
 
 
-def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str]) -> None:
-    """Log the main metrics, the model version and the summaries of the steps to the pipeline run."""
+def log_headline(client: MlflowClient, pipeline_run_id: str, done: dict[str, str], model: str) -> None:
+    """Log the main metrics, the model version and the summaries of the steps to the pipeline run.
+
+    `done` has the run id of each step; `model` is the name of the model step.
+    """
     runs = {name: client.get_run(run_id) for name, run_id in done.items()}
     metrics, tags = list[Metric](), list[RunTag]()
-    for run in [runs[name] for name in ("random_forest", "evaluate", "register") if name in runs]:
+    for run in [runs[name] for name in (model, "evaluate", "register") if name in runs]:
         metrics += [
             Metric(key, value, run.info.end_time or 0, 0)
             for key, value in run.data.metrics.items()

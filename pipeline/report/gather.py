@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from pipeline.report.artifact_reader import Reader
 from pipeline.report.schemas import Estimate, Evaluation, Verdict, parse_as
-from pipeline.report.step_states import StepRow, list_step_rows
+from pipeline.report.step_states import StepRow, find_model_step, list_step_rows
 from pipeline.tags import BEST_JOB, CONFIG_ARTIFACT, JOB, STEP_RUN
 from stepkit.errors import BadParameter
 from stepkit.secret_urls import hide_secrets
@@ -29,7 +29,7 @@ PLOTS = (
     "importance.png", "gains.png", "strategy.png",
 )  # fmt: skip
 CHECKS, KS = "data_checks.csv", "ks_statistics.csv"
-FOREST_IMPORTANCE = "feature_importance.png"
+MODEL_IMPORTANCE = "feature_importance.png"
 INFORMATION, INFORMATION_PICTURE = "iv.csv", "iv.png"
 
 
@@ -56,6 +56,7 @@ class PipelineResult:
     Attributes:
         run: the pipeline run.
         config: its resolved configuration.
+        model: name of its model step.
         runs: step runs by step; None for a deleted run.
         information: rows of iv.csv, the column with the largest information value first; its picture in base64.
         versions: requirements of the model, and its Python version.
@@ -69,6 +70,7 @@ class PipelineResult:
     run: Run
     experiment: str
     config: dict[str, Any]
+    model: str
     runs: dict[str, Run | None]
     steps: list[StepRow]
     evaluation: Evaluation | None
@@ -113,22 +115,23 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
     run = get_pipeline_run(client, run_id)
     runs = reader.fetch_runs(_read_step_ids(run), run.info.experiment_id)
     config = _fetch_config(reader, run)
-    evaluate, check_data = runs.get("evaluate"), runs.get("check_data")
+    model, evaluate, check_data = find_model_step(config, runs), runs.get("evaluate"), runs.get("check_data")
     verdict_name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
     return PipelineResult(
         run=run,
         experiment=client.get_experiment(run.info.experiment_id).name,
         config=config,
+        model=model,
         runs=runs,
         steps=list_step_rows(reader, run, runs, config),
         evaluation=_fetch_evaluation(reader, evaluate),
         verdict=parse_as(Verdict, reader.fetch_json(evaluate, verdict_name), "The verdict", reader.lost),
         checks=reader.fetch_csv(check_data, CHECKS),
         ks=reader.fetch_csv(check_data, KS),
-        pictures=_fetch_pictures(reader, runs),
-        information=reader.fetch_csv(runs.get("random_forest"), INFORMATION),
-        information_picture=reader.fetch_base64(runs.get("random_forest"), INFORMATION_PICTURE),
-        versions=_fetch_versions(reader, runs.get("random_forest")),
+        pictures=_fetch_pictures(reader, runs, runs.get(model)),
+        information=reader.fetch_csv(runs.get(model), INFORMATION),
+        information_picture=reader.fetch_base64(runs.get(model), INFORMATION_PICTURE),
+        versions=_fetch_versions(reader, runs.get(model)),
         registered=_find_registered(client, runs.get("register")),
         sweep=_find_sweep(reader, run),
         base=_find_base(reader, base_run_id),
@@ -201,16 +204,16 @@ def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None
     return Evaluation(metrics=metrics) if metrics else None
 
 
-def _fetch_pictures(reader: Reader, runs: dict[str, Run | None]) -> dict[str, str]:
-    """Return each plot in base64, with the importance within the forest if the permutation importance is missing."""
+def _fetch_pictures(reader: Reader, runs: dict[str, Run | None], training: Run | None) -> dict[str, str]:
+    """Return each plot in base64, with the importance by the model if the permutation importance is missing."""
     pictures = {name: reader.fetch_base64(runs.get("evaluate"), name) for name in PLOTS}
     if not pictures["importance.png"]:
-        pictures[FOREST_IMPORTANCE] = reader.fetch_base64(runs.get("random_forest"), FOREST_IMPORTANCE)
+        pictures[MODEL_IMPORTANCE] = reader.fetch_base64(training, MODEL_IMPORTANCE)
     return {name: picture for name, picture in pictures.items() if picture}
 
 
-def _fetch_versions(reader: Reader, forest: Run | None) -> list[str]:
-    model = forest.data.tags.get(MODEL_ID) if forest else None
+def _fetch_versions(reader: Reader, training: Run | None) -> list[str]:
+    model = training.data.tags.get(MODEL_ID) if training else None
     if not model:
         return []
     with tracking.handle_missing(None, yaml.YAMLError, KeyError, TypeError):

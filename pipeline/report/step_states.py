@@ -8,8 +8,9 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from pipeline.config import MODEL_STEPS
 from pipeline.report.artifact_reader import Reader
-from pipeline.steps import STEPS, Step, select_steps
+from pipeline.steps import Step, list_steps, select_steps
 from pipeline.tags import LAST_LINES, LOG_ARTIFACT, WHY
 from stepkit.store.lineage import ERROR, SUMMARY
 
@@ -41,14 +42,23 @@ class StepRow:
 
 def list_step_rows(reader: Reader, run: Run, runs: dict[str, Run | None], config: dict[str, Any]) -> list[StepRow]:
     """Return a row for each step, in the order of the pipeline."""
-    requested = find_requested_steps(config, runs)
-    return [_make_step_row(reader, run, step, runs, step.name in requested) for step in STEPS]
+    model, requested = find_model_step(config, runs), find_requested_steps(config, runs)
+    return [_make_step_row(reader, run, step, runs, step.name in requested) for step in list_steps(model)]
+
+
+def find_model_step(config: dict[str, Any], runs: dict[str, Run | None]) -> str:
+    """Return the name of the model step. Before the key `model` existed, every pipeline trained a forest."""
+    name = config.get("model") or next((name for name in runs if name in MODEL_STEPS), "random_forest")
+    return str(name)
 
 
 def find_requested_steps(config: dict[str, Any], runs: dict[str, Run | None]) -> set[str]:
     """Return the requested steps; if unknown, the steps that have a run."""
     names = (config.get("main") or {}).get("execute_steps")
-    return {step.name for step in select_steps([names] if isinstance(names, str) else names)} if names else {*runs}
+    if not names:
+        return {*runs}
+    model = find_model_step(config, runs)
+    return {step.name for step in select_steps([names] if isinstance(names, str) else names, model)}
 
 
 def _make_step_row(reader: Reader, pipeline: Run, step: Step, runs: dict[str, Run | None], requested: bool) -> StepRow:

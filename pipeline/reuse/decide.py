@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from pipeline.config import Main
+from pipeline.config import Config
 from pipeline.external_state import ITSELF, StepContext
 from pipeline.reuse.fingerprint import (
     INPUT,
@@ -70,7 +70,7 @@ def decide_reuse(context: StepContext, step: Step) -> Decision:
         MlflowException: the tracking server does not respond.
     """
     parts = compute_fingerprint(context, step)
-    if reason := explain_reuse_off(context.config.main, step):
+    if reason := explain_reuse_off(context.config, step):
         return Decision(parts, why=reason)
     problems = []
     same_key = f"tags.{FINGERPRINT} = '{compute_key(parts)}'"
@@ -82,11 +82,11 @@ def decide_reuse(context: StepContext, step: Step) -> Decision:
     return Decision(parts, why=problems[0] if problems else explain_rerun(context, step, parts))
 
 
-def explain_reuse_off(main: Main, step: Step) -> str:
+def explain_reuse_off(config: Config, step: Step) -> str:
     """Return which setting turns reuse off for `step`, or ""."""
-    if step in select_steps(main.rerun):
+    if step in select_steps(config.main.rerun, config.model, "main.rerun"):
         return "main.rerun names it"
-    return "" if main.reuse else "main.reuse is false"
+    return "" if config.main.reuse else "main.reuse is false"
 
 
 def compute_fingerprint(context: StepContext, step: Step) -> Parts:

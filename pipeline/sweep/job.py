@@ -42,7 +42,7 @@ SECONDS = "seconds"
 MAX_VALUE_LENGTH = 9
 
 BEST_JOB_STEPS = ("evaluate", "register")
-"""Steps that read the test split. Unless sweep.test is "all", they run only for the best job, once it is chosen."""
+"""Steps that run only for the best job, once it is chosen, unless every job scores the test split."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,27 @@ def shorten_value(value: str) -> str:
         return value
 
 
+def is_validated_first(config: Config) -> bool:
+    """Return whether the jobs only validate their models: the best one is then refitted, evaluated and registered."""
+    return config.sweep.test == "best" and config.model in _list_step_names(config)
+
+
 def select_job_steps(config: Config) -> list[str]:
-    """Return the names of the steps that every job executes. The other steps run only for the best job."""
-    names = [step.name for step in select_steps(config.main.execute_steps)]
-    if config.sweep.test == "all" or "random_forest" not in names:
-        return names
-    return [name for name in names if name not in BEST_JOB_STEPS]
+    """Return the names of the steps that every job executes."""
+    names = _list_step_names(config)
+    return [name for name in names if name not in BEST_JOB_STEPS] if is_validated_first(config) else names
+
+
+def select_best_job_steps(config: Config) -> list[str]:
+    """Return the names of the steps that only the best job executes, once it is chosen."""
+    if not is_validated_first(config):
+        return []
+    refitted = (config.model,) if config.model_settings.refit else ()
+    return [name for name in _list_step_names(config) if name in (*refitted, *BEST_JOB_STEPS)]
+
+
+def _list_step_names(config: Config) -> list[str]:
+    return [step.name for step in select_steps(config.main.execute_steps, config.model)]
 
 
 def run_in_new_process(composed: DictConfig, hydra: DictConfig) -> float:
@@ -150,22 +165,22 @@ def _execute_job(composed: DictConfig, job: Job, run_id: str) -> tuple[str, floa
     env_manager = job.sweep.data.tags.get(MLFLOW_PROJECT_ENV, "local")
     display = Display(None, names)
     claims = Claims(client, job.ledger, run_id, job.sweep.info.start_time)
-    run_pipeline(config, run_id, env_manager, names, display, claims)
-    objective = read_objective(client.get_run(run_id), config.sweep.metric, names)
+    run_pipeline(config, run_id, env_manager, names, display, claims, refit=not is_validated_first(config))
+    objective = read_objective(client.get_run(run_id), config.sweep.metric, trains=config.model in names)
     reused = sum(line.state == REUSED for line in display.lines.values())
     metric = "" if math.isnan(objective) else f"{config.sweep.metric} {objective:.4f}, "
     return f"{metric}{len(names) - reused} ran, {reused} reused", objective
 
 
-def read_objective(run: Run, metric: str, names: list[str]) -> float:
-    """Return the metric by which jobs are compared; NaN if no model was trained.
+def read_objective(run: Run, metric: str, trains: bool) -> float:
+    """Return the metric by which jobs are compared; NaN if the job trains no model.
 
     Raises:
         ConfigError: a model was trained, but this metric was not logged.
     """
     if metric in run.data.metrics:
         return float(run.data.metrics[metric])
-    if "random_forest" not in names:
+    if not trains:
         return math.nan
     logged = ", ".join(sorted(name for name in run.data.metrics if name.startswith("val_")))
     raise ConfigError(f"sweep.metric: metric '{metric}' was not logged. Logged metrics: {logged}")

@@ -27,6 +27,7 @@ from pipeline.config import ConfigError
 from pipeline.sweep.plugin_bases import LaunchingSweeper
 from pipeline.sweep.plugin_settings import SearchSettings
 from pipeline.sweep.search_space import Space, build_space, describe_distribution
+from pipeline.sweep.unused_overrides import drop_unused
 from stepkit.paths import find_sqlite_file, resolve_store_url
 from stepkit.secret_urls import hide_secrets, hide_secrets_in_text
 
@@ -191,7 +192,8 @@ class Search:
         """
         if self.complete and self.study.best_trial.number < self.first:
             best = self.study.best_trial
-            yield self.sweeper.launcher.launch([self.space.build_overrides(best.params)], initial_job_idx=best.number)
+            jobs = drop_unused(self.sweeper.config, [self.space.build_overrides(best.params)])
+            yield self.sweeper.launcher.launch(jobs, initial_job_idx=best.number)
 
     def _ask(self, size: int) -> list[Trial]:
         """Ask the study for trials.
@@ -212,7 +214,9 @@ class Search:
                 trial.set_user_attr(OVERRIDES, job_overrides)
             if is_first:  # All batches have the same keys.
                 self.sweeper.validate_batch_is_legal(overrides)
-            return self.sweeper.launcher.launch(overrides, initial_job_idx=trials[0].number)
+            # Trials that differ only in settings of another kind of model share the model step of the first one.
+            jobs = drop_unused(self.sweeper.config, overrides)
+            return self.sweeper.launcher.launch(jobs, initial_job_idx=trials[0].number)
         except BaseException:
             for trial in trials:
                 self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

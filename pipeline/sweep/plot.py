@@ -18,6 +18,9 @@ INCHES_PER_AXIS = 2.0
 BAND_WIDTH = 0.4
 """Width of an axis with its labels, as a share of the distance between two axes."""
 
+UNUSED = "unused"
+"""Label of a setting that a job does not use."""
+
 MAX_LABELS, MAX_LABEL_LENGTH = 6, 11
 MIN_LABEL_DISTANCE = 0.05
 """Least distance between two labels of an axis, as a share of its height."""
@@ -32,9 +35,11 @@ def plot_sweep(settings: pd.DataFrame, metric: pd.Series) -> Figure:
     the metric on the last one (parallel coordinates).
 
     Args:
-        settings: swept values as texts; the columns are the names of the settings.
+        settings: swept values as texts, "" for a setting that a job does not use; the columns are the names of the
+            settings.
         metric: metric of each job; its name labels the axis.
     """
+    settings = settings.replace("", UNUSED)
     figure = Figure(figsize=(max(SIZE[0], INCHES_PER_AXIS * (settings.shape[1] + 1)), SIZE[1]), layout="constrained")
     axes = figure.subplots()
     positions = add_column(settings.apply(_to_axis_values), str(metric.name), metric)
@@ -46,7 +51,7 @@ def plot_sweep(settings: pd.DataFrame, metric: pd.Series) -> Figure:
         axes.set(title=f"{title} by {name}: one point per job", xlabel=name, ylabel=label)
         axes.grid(alpha=0.3)
         if pd.to_numeric(settings.iloc[:, 0], errors="coerce").isna().any():
-            values = sorted(set(settings.iloc[:, 0].astype(str)))
+            values = _sort_values(settings.iloc[:, 0])
             axes.set_xticks(range(len(values)), values, rotation=30 if len(values) > MAX_LABELS else 0)
         return figure
     _draw_lines(axes, positions, settings)
@@ -57,7 +62,16 @@ def plot_sweep(settings: pd.DataFrame, metric: pd.Series) -> Figure:
 def _to_axis_values(values: pd.Series) -> pd.Series:
     """Return numbers unchanged, and other values as positions in their sorted order."""
     numbers = pd.to_numeric(values, errors="coerce")
-    return numbers if numbers.notna().all() else values.astype(str).astype("category").cat.codes
+    if numbers.notna().all():
+        return numbers
+    return values.map({value: place for place, value in enumerate(_sort_values(values))})
+
+
+def _sort_values(values: pd.Series) -> list[str]:
+    """Return the distinct values: unused first, then numbers by size, then other texts."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    order = pd.DataFrame({"value": values, "used": values != UNUSED, "number": numbers}).drop_duplicates()
+    return list(order.sort_values(["used", "number", "value"])["value"])
 
 
 def _draw_lines(axes: Axes, positions: pd.DataFrame, settings: pd.DataFrame) -> None:

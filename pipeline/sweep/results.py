@@ -69,7 +69,7 @@ def publish_results(
     client.log_text(run_id, table.to_csv(index=False), TABLE_ARTIFACT)
     short_table = table[["job", *keys, settings.metric, SECONDS, "status"]]
     short_table = short_table.assign(**{key: table[key].map(shorten_value) for key in keys})
-    note = to_markdown(short_table.rename(columns=shorten_key))
+    note = to_markdown(short_table.rename(columns=shorten_keys(keys)))
     if best is None:
         client.set_tag(run_id, NOTE, f"No best job\n\n{note}")
         return [TABLE_ARTIFACT]
@@ -88,13 +88,19 @@ def _log_plot(client: MlflowClient, run_id: str, finished: pd.DataFrame, keys: l
     from pipeline.sweep.plot import plot_sweep  # imports matplotlib, which only a sweep needs
 
     label = f"validation {get_metric(metric.removeprefix('val_')).label}"
-    figure = plot_sweep(finished[keys].rename(columns=shorten_key), finished[metric].rename(label))
+    figure = plot_sweep(finished[keys].rename(columns=shorten_keys(keys)), finished[metric].rename(label))
     client.log_figure(run_id, figure, PLOT_ARTIFACT)
 
 
-def shorten_key(key: str) -> str:
-    """Return the last part of a dotted key."""
-    return key.rsplit(".", 1)[-1]
+def shorten_keys(keys: list[str]) -> dict[str, str]:
+    """Return the shortest end of each dotted key that no other key has: the last part, or more of them."""
+    short = {}
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+        others = [f".{other}" for other in keys if other != key]
+        short[key] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), key)
+    return short
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -129,7 +135,7 @@ def build_sweep_table(
     table = Table(title=Text(title), title_justify="left")
     keys = find_swept_keys(jobs)
     test = f"test {get_metric('roc_auc').label}"
-    for heading in ("job", *map(shorten_key, keys), settings.metric, test, SECONDS, ""):
+    for heading in ("job", *shorten_keys(keys).values(), settings.metric, test, SECONDS, ""):
         table.add_column(Text(heading), justify="left" if heading == "" else "right", overflow="fold")
     sign = -1.0 if settings.direction == "maximize" else 1.0
     for run in sorted(jobs, key=lambda run: sign * run.data.metrics.get(settings.metric, math.inf * sign)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
@@ -20,18 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from rich.console import Console
 
-from pipeline.config import Config, ConfigError, Main
+from pipeline.config import Config, ConfigError, Main, parse_model
 from pipeline.config import Sweep as Settings
 from pipeline.execution.mlflow_run import create_nested_run, fetch_env_manager, open_run
-from pipeline.execution.progress import Display, make_console
+from pipeline.execution.progress import Display, make_console, print_line
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.execution.summary import read_step_runs
 from pipeline.report import at_end
 from pipeline.steps import select_steps
-from pipeline.sweep.job import BEST_JOB_STEPS, LEDGER_VARIABLE, SWEEP_RUN_VARIABLE
+from pipeline.sweep.job import LEDGER_VARIABLE, SWEEP_RUN_VARIABLE, select_best_job_steps, strip_quotes
 from pipeline.sweep.plugin_bases import LaunchingSweeper
 from pipeline.sweep.plugin_settings import SamplerSettings, SearchSettings, parse_settings
 from pipeline.sweep.results import build_sweep_table, has_failed, publish_results
+from pipeline.sweep.unused_overrides import drop_unused, list_distinct
 from pipeline.tags import CONFIG_ARTIFACT, JOB, OVERRIDES
 from stepkit.errors import StepError
 from stepkit.secret_urls import format_error, has_secret, has_secret_in_text
@@ -96,7 +98,18 @@ class GridSweeper(NestedRunSweeper):
         # Hydra loads the modules of its plugins again when it starts. An import before that would give another class.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        grid = BasicSweeper(**self.settings)
+        config = self.config
+
+        class DistinctJobs(BasicSweeper):
+            """Hydra's sweeper without jobs that differ only in settings of another kind of model."""
+
+            @staticmethod
+            def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+                (jobs,) = BasicSweeper.split_arguments(overrides, None)
+                jobs = list_distinct(drop_unused(config, jobs))
+                return list(BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size))
+
+        grid = DistinctJobs(**self.settings)
         grid.config, grid.hydra_context, grid.launcher = self.config, self.hydra_context, self.launcher
         return list(grid.sweep(arguments))
 
@@ -169,9 +182,10 @@ def open_sweep(config: DictConfig) -> Sweep:
         settings = Settings.model_validate(OmegaConf.to_container(config.sweep, resolve=True))
     except ValidationError as error:
         raise ConfigError(f"{error.title.lower()}.{format_first_problem(error)}") from error
-    select_steps(main.execute_steps)  # rejects an unknown name before any job runs
-    select_steps(main.rerun, "main.rerun")
     overrides = list(map(str, config.hydra.overrides.task))
+    for model in list_models(overrides, config.model):  # rejects an unknown name before any job runs
+        select_steps(main.execute_steps, model)
+        select_steps(main.rerun, model, "main.rerun")
     verify_not_swept(overrides)
     console = Console()
     uri, run_id = open_run(main, "sweep", console)
@@ -186,6 +200,22 @@ def announce_sweep(sweep: Sweep, config: DictConfig) -> None:
     if not has_secret(sweep.uri):  # Hydra writes its overrides to a file. A URI with a password must stay out of it.
         variables["MLFLOW_TRACKING_URI"] = sweep.uri
     config.hydra.overrides.hydra += [f"+hydra.job.env_set.{name}='{value}'" for name, value in variables.items()]
+
+
+def list_models(overrides: list[str], configured: str) -> list[str]:
+    """Return the kinds of model that the jobs train, without repetition; `configured` is that of config.yaml.
+
+    Raises:
+        ConfigError: a kind of model is unknown.
+    """
+    models = [configured]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.get_key_element() == "model" and override.is_discrete_sweep():
+            models = list(map(strip_quotes, override.sweep_string_iterator()))
+    try:
+        return list(dict.fromkeys(map(parse_model, models)))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
 
 def verify_not_swept(overrides: list[str]) -> None:
@@ -274,15 +304,17 @@ def find_best(jobs: list[Run], settings: Settings) -> Run | None:
 
 
 def finish_best(client: MlflowClient, sweep: Sweep, best: Run) -> list[JobFailed]:
-    """Run the remaining steps of the best job; return the errors."""
+    """Refit the model of the best job and run the steps that read the test split; return the errors."""
     text = mlflow.artifacts.load_text(f"runs:/{best.info.run_id}/{CONFIG_ARTIFACT}")
     config = Config(**yaml.safe_load(text))
-    names = [step.name for step in select_steps(config.main.execute_steps) if step.name in BEST_JOB_STEPS]
-    if not names or sweep.settings.test == "all":
+    names = select_best_job_steps(config)
+    if not names:
         return []
+    print_line(make_console(), f"{best.info.run_name}  best, running {', '.join(names)}")
     env_manager = fetch_env_manager(client, sweep.run_id)
+    done = {name: run_id for name, run_id in read_step_runs(best).items() if name not in names}
     try:
-        run_pipeline(config, best.info.run_id, env_manager, names, Display(None, names), done=read_step_runs(best))
+        run_pipeline(config, best.info.run_id, env_manager, names, Display(None, names), done=done)
     except (StepFailed, StepError) as error:
         return [JobFailed(f"{best.info.run_name}: {format_error(error)}")]
     return []

@@ -10,7 +10,7 @@ import pytest
 
 from docs.make_reference import PAGE, render_page
 from pipeline.config import parse_config
-from pipeline.steps import BY_NAME, Step
+from pipeline.steps import MODEL, STEPS, Step
 from stepkit.paths import ROOT
 from tests.support.repo import PROJECT_FOLDERS, list_files
 from tests.support.small_data import compose_config
@@ -33,11 +33,12 @@ def test_the_picture_has_each_folder_and_an_arrow_for_each_input_of_a_step() -> 
     (picture,) = re.findall(
         r"```mermaid\n(.*?)```", (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    arrows = {("-->", source, step.name) for step in BY_NAME.values() for source in step.reads.values()}
-    arrows |= {("-.->", source, step.name) for step in BY_NAME.values() for source in step.after}
+    arrows = {("-->", source, step.name) for step in STEPS for source in step.reads.values()}
+    arrows |= {("-.->", source, step.name) for step in STEPS for source in step.after}
     drawn = re.findall(r"^  (\w+) (-->|-\.->) (\w+)$", picture, re.MULTILINE)
     assert {(kind, source, target) for source, kind, target in drawn} == arrows
-    assert [folder for folder in PROJECT_FOLDERS if f'{folder}["{folder}/"]' not in picture] == []
+    assert [step.name for step in STEPS if step.name != MODEL and f'{step.name}["{step.name}/"]' not in picture] == []
+    assert [folder for folder in PROJECT_FOLDERS if f"{folder}/" not in picture] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
@@ -55,7 +56,7 @@ def test_the_row_that_a_new_step_adds_is_a_row_of_the_table_of_steps() -> None:
     (row,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Step(" in block]
     (step,) = eval(f"[{dedent(row)}]", {"Step": Step})  # as a row among others, as in STEPS
     assert isinstance(step, Step)
-    assert set(step.reads.values()) <= set(BY_NAME)
+    assert set(step.reads.values()) <= {step.name for step in STEPS}
     assert step.parameters(parse_config(compose_config()), "runs:/x/y")["input_artifact"] == "preprocessed_data.csv"
 
 

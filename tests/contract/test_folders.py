@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
-from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, get_name, iter_functions, list_code, parse_tree
+from tests.support.repo import PROJECT_FOLDERS, get_name, iter_functions, list_code, parse_tree
 
 LONGEST_FUNCTION = 40
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import MODEL_STEPS
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
 from tests.support.imports import build_module_graph, build_room_graph, find_circle, get_room
-from tests.support.repo import STEP_FOLDERS, get_first_parts, get_name, list_code, list_imports, parse_tree
+from tests.support.repo import get_first_parts, get_name, list_code, list_imports, parse_tree
 
 ALLOWED = {
     **{folder: {folder, "stepkit"} for folder in STEP_FOLDERS},
-    "random_forest": {"random_forest", "training", "stepkit"},
+    **{folder: {folder, "training", "stepkit"} for folder in MODEL_STEPS},
     "training": {"training", "stepkit"},
     "stepkit": {"stepkit"},
     "pipeline": {"pipeline", "stepkit"},

@@ -17,9 +17,10 @@ from mlflow.projects import _parse_kubernetes_config, load_project
 from mlflow.projects import kubernetes as backend
 from mlflow.projects.utils import get_entry_point_command
 
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
 from tests.contract.test_pins import find_distributions, read_lock
-from tests.support.repo import STEP_FOLDERS, get_first_parts, list_imports
+from tests.support.repo import get_first_parts, list_imports
 
 FOLDER = ROOT / "docker" / "kubernetes"
 DIGEST = "sha256:" + "0" * 64

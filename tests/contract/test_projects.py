@@ -11,29 +11,36 @@ from typing import Any
 import pytest
 from mlflow.projects.utils import load_project
 
-from pipeline.config import Config, parse_config
-from pipeline.steps import BY_NAME, STEPS, Step
+from pipeline.config import MODEL_STEPS, Config, parse_config
+from pipeline.steps import STEP_FOLDERS, Step, list_steps
 from stepkit.paths import ROOT
-from tests.support.repo import PROJECT_FOLDERS, STEP_FOLDERS, read_project
+from tests.support.repo import PROJECT_FOLDERS, read_project
 from tests.support.small_data import compose_config
 
 COMMAND = ["PYTHONPATH=..", "python", "-P", "run.py"]
+
+MODEL_FLAGS = (
+    "step",
+    "input_step",
+    "train_data",
+    "model_config",
+    "export_artifact",
+    "random_seed",
+    "val_size",
+    "stratify",
+)
+MODEL_CONFIGS = {
+    "random_forest": "rf_config.yaml",
+    "gradient_boosting": "gb_config.yaml",
+    "logistic_regression": "lr_config.yaml",
+}
 
 PROMISED = {
     "download": ("step", "file_url", "artifact_name", "artifact_description"),
     "preprocess": ("step", "input_step", "input_artifact", "artifact_name", "artifact_description"),
     "check_data": ("step", "input_step", "reference_artifact", "sample_artifact", "ks_alpha"),
     "segregate": ("step", "input_step", "input_artifact", "artifact_root", "test_size", "stratify"),
-    "random_forest": (
-        "step",
-        "input_step",
-        "train_data",
-        "model_config",
-        "export_artifact",
-        "random_seed",
-        "val_size",
-        "stratify",
-    ),
+    **dict.fromkeys(MODEL_STEPS, MODEL_FLAGS),
     "evaluate": ("step", "input_model_step", "model_export", "input_data_step", "test_data"),
 }
 """The parameters of the single-step commands that DESIGN section 3 fixes."""
@@ -61,15 +68,18 @@ PROMISED_VALUES: dict[str, dict[str, Any]] = {
         "test_size": 0.3,
         "stratify": "default",
     },
-    "random_forest": {
-        "step": "random_forest",
-        "input_step": "segregate",
-        "train_data": "data/data_train.csv",
-        "model_config": "rf_config.yaml",
-        "export_artifact": "model_export",
-        "random_seed": 42,
-        "val_size": 0.3,
-        "stratify": "default",
+    **{
+        model: {
+            "step": model,
+            "input_step": "segregate",
+            "train_data": "data/data_train.csv",
+            "model_config": MODEL_CONFIGS[model],
+            "export_artifact": "model_export",
+            "random_seed": 42,
+            "val_size": 0.3,
+            "stratify": "default",
+        }
+        for model in MODEL_STEPS
     },
     "evaluate": {
         "step": "evaluate",
@@ -85,9 +95,18 @@ NOT_THE_DEFAULT = {"sha256", "dataset", "model_config", "evaluate_config"}
 """What a pipeline passes otherwise than a lone step: digests and addresses of its own resolved configuration."""
 
 
-@pytest.fixture(scope="module")
-def config() -> Config:
-    return parse_config(compose_config())
+PIPELINES = [
+    pytest.param(model, step, id=step.name)
+    for number, model in enumerate(MODEL_STEPS)
+    for step in list_steps(model)
+    if number == 0 or step.name == model
+]
+"""Every step with the kind of model of its pipeline; steps of all pipelines only once."""
+
+
+@pytest.fixture
+def config(model: str) -> Config:
+    return parse_config(compose_config(f"model={model}"))
 
 
 def read_flags(folder: str) -> dict[str, argparse.Action]:
@@ -135,19 +154,19 @@ def test_the_command_finds_stepkit_above_and_nothing_in_the_working_directory(fo
     assert shlex.split(read_project(folder).command)[: len(COMMAND)] == COMMAND
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+@pytest.mark.parametrize(("model", "step"), PIPELINES)
 def test_the_pipeline_passes_only_parameters_that_the_step_has(step: Step, config: Config) -> None:
     passed = {"step", *step.parameters(config, "runs:/1f"), *step.reads}
     assert passed <= set(read_project(step.name).parameters)
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_the_pipeline_passes_the_exact_run_of_everything_that_is_read(step: Step) -> None:
+@pytest.mark.parametrize(("model", "step"), PIPELINES)
+def test_the_pipeline_passes_the_exact_run_of_everything_that_is_read(model: str, step: Step) -> None:
     run_ids = {name for name in read_project(step.name).parameters if name.endswith("run_id")}
     assert set(step.reads) == run_ids
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+@pytest.mark.parametrize(("model", "step"), PIPELINES)
 def test_the_pipeline_leaves_no_parameter_to_its_default(step: Step, config: Config) -> None:
     passed = {"step", *step.parameters(config, "runs:/1f"), *step.reads}
     assert set(read_project(step.name).parameters) - passed == set()
@@ -170,7 +189,7 @@ def test_a_parameter_left_out_means_what_the_promised_command_says(folder: str) 
     assert {name: defaults[name] for name in PROMISED_VALUES[folder]} == PROMISED_VALUES[folder]
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+@pytest.mark.parametrize(("model", "step"), PIPELINES)
 def test_a_lone_step_and_the_pipeline_have_the_same_defaults(step: Step, config: Config) -> None:
     defaults = read_project(step.name).defaults
     passed = {"step": step.run_name, **step.parameters(config, "runs:/1f")}
@@ -213,5 +232,6 @@ def test_a_step_says_what_it_turns_into_what(folder: str) -> None:
 
 
 def test_the_names_of_a_step_are_one() -> None:
-    assert [name for name in BY_NAME if not (ROOT / name / "run.py").is_file()] == []
-    assert [name for name in BY_NAME if read_project(name).defaults["step"] != BY_NAME[name].run_name] == []
+    assert [name for name in STEP_FOLDERS if not (ROOT / name / "run.py").is_file()] == []
+    for model in MODEL_STEPS:
+        assert [step for step in list_steps(model) if read_project(step.name).defaults["step"] != step.run_name] == []

@@ -15,11 +15,12 @@ import docker.utils.build  # type: ignore[import-not-found]  # the installed pac
 import pytest
 import yaml
 
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
 from tests.stack.dashboards import dashboards, queries
 from tests.stack.services import COMPOSE_FILE, DOCKERFILE, compose, model, services
 from tests.stack.stack import filled_env, secrets_of
-from tests.support.repo import STEP_FOLDERS, get_name, list_files, read_yaml
+from tests.support.repo import get_name, list_files, read_yaml
 
 pytestmark = pytest.mark.slow
 

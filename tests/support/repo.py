@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.steps import BY_NAME
+from pipeline.steps import STEP_FOLDERS
 from stepkit.paths import ROOT
 
 NOT_OURS = {"mlruns", "mlartifacts", "outputs", "multirun"}
-STEP_FOLDERS = tuple(BY_NAME)
 PROJECT_FOLDERS = tuple(
     folder for folder in (*STEP_FOLDERS, "simulate", "serve", "drift") if (ROOT / folder / "MLproject").is_file()
 )

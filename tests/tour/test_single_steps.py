@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from mlflow.cli import cli
 
-from pipeline.steps import BY_NAME
+from pipeline.steps import list_steps
 from stepkit.paths import ROOT
 from tests.conftest import Experiment, create_experiment
 from tests.support.pipelines import write_small_table
@@ -59,7 +59,7 @@ def in_the_repository() -> None:
 
 
 def test_the_pages_name_every_step_in_order() -> None:
-    assert [re.split(r"[/ ]", line)[3] for line in COMMANDS] == list(BY_NAME)
+    assert [re.split(r"[/ ]", line)[3] for line in COMMANDS] == [step.name for step in list_steps("random_forest")]
 
 
 def test_every_step_finished_and_is_current(experiment: Experiment) -> None:

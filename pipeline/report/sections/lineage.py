@@ -61,10 +61,10 @@ def _list_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("uncommitted changes", changed or "none" if changed is not None else "not recorded"),
         ("branch", Cell(tags.get(mlflow_tags.MLFLOW_GIT_BRANCH, ""), CODE)),
         ("environment manager", Cell(_get_env_manager(result), CODE)),
-        ("model", Cell(result.get_tag("random_forest", MODEL_ID), CODE)),
+        ("model", Cell(result.get_tag(result.model, MODEL_ID), CODE)),
         (
             "training time",
-            next((format_seconds(step.seconds) for step in result.steps if step.name == "random_forest"), ""),
+            next((format_seconds(step.seconds) for step in result.steps if step.name == result.model), ""),
         ),
     ]
 

@@ -16,7 +16,7 @@ from pipeline.report.sections.evaluation import SLICE_METRICS
 from pipeline.report.sections.metrics import get_class_names
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
-from stepkit.words import pluralize
+from stepkit.words import format_kind, pluralize
 
 NOT_FOR_DECISIONS = (
     "Do not use this model for decisions about people, such as lending, before an accountable expert has reviewed it. "
@@ -30,7 +30,7 @@ FURTHER_LIMITS = (
 
 def make_card_section(result: PipelineResult) -> Section:
     """Return the model card: purpose, data, quality, fairness and limits."""
-    if "random_forest" not in result.runs:
+    if result.model not in result.runs:
         return Section("card", "Model card", [Text("No model card, because this run did not train a model.")])
     limits = get_data_settings(result).get("limits")
     stated: list[Block] = [Text(f"Limits: {limits}")] if limits else []
@@ -60,14 +60,17 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("missing in the description", list_unstated(result)),
         ("quality", _describe_quality(result)),
         *list_credit_facts(result),
-        ("validation", result.get_tag("random_forest", SUMMARY)),
+        ("validation", result.get_tag(result.model, SUMMARY)),
     ]
 
 
 def _describe_kind(result: PipelineResult) -> str:
-    forest = (result.config.get("random_forest_pipeline") or {}).get("random_forest")
+    settings = (result.config.get(f"{result.model}_pipeline") or {}).get(result.model) or {}
+    forest = settings if result.model == "random_forest" else {}
     if not forest:
-        return "Random forest in a scikit-learn pipeline, run by ONNX Runtime."
+        texts = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+        kind = format_kind(result.model)
+        return f"{kind}{f' ({texts})' if texts else ''} in a scikit-learn pipeline, run by ONNX Runtime."
     depth = forest.get("max_depth")
     return (
         f"Random forest of {forest.get('n_estimators')} trees, "

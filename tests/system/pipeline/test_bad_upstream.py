@@ -27,4 +27,4 @@ def test_step_in_an_empty_experiment_names_the_command_that_makes_its_input(
 ) -> None:
     run = refuse(step, "UpstreamMissing", "no finished", "Run that step first", first=True)
     (named,) = re.findall(r"main\.execute_steps=(\w+)", run.data.tags["error"])
-    assert [selected.name for selected in select_steps([named])] == [upstream]
+    assert [selected.name for selected in select_steps([named], "random_forest")] == [upstream]

@@ -15,7 +15,7 @@ import skops.io
 import yaml
 from mlflow.pyfunc import PyFuncModel
 
-from pipeline.steps import STEPS
+from pipeline.steps import list_steps
 from stepkit.paths import ROOT
 from tests.conftest import Experiment, create_experiment, run_command
 from tests.support.forkserver_script import run_warm
@@ -23,6 +23,7 @@ from tests.support.pipelines import PipelineRuns, list_pipelines, run_here
 from training.export import TRUSTED_TYPES
 
 MODEL = "credit_default_real"
+STEPS = list_steps("random_forest")
 
 
 @pytest.fixture(scope="module")

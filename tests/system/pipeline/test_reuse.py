@@ -18,14 +18,14 @@ from pipeline.config import parse_config
 from pipeline.execution.runner import StepFailed
 from pipeline.execution.single import run_single
 from pipeline.reuse.decide import _iter_losses, explain_not_intact
-from pipeline.steps import STEPS
+from pipeline.steps import list_steps
 from stepkit.processes import find_free_port
 from tests.conftest import Experiment, create_experiment
 from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import PipelineResult, list_pipelines, make_small_forest, run_here, write_small_table
 from tests.support.small_data import compose_config
 
-ALL = [step.name for step in STEPS]
+ALL = [step.name for step in list_steps("random_forest")]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.reuse import fingerprint
 from pipeline.reuse.fingerprint import compute_code_parts, compute_key, describe_differences, flatten
-from pipeline.steps import BY_NAME
+from pipeline.steps import get_step
 from stepkit.paths import ROOT
 
 FOLDERS = ("preprocess", "random_forest", "check_data", "stepkit", "training")
@@ -70,7 +70,11 @@ def test_what_is_packed_into_the_model_counts(copy: Path) -> None:
     packed.parent.mkdir(parents=True)
     packed.write_text("one = 1\n")
     changes = describe_change_after(
-        copy, "random_forest", "prediction_log/writer.py", "two = 2\n", *BY_NAME["random_forest"].packs
+        copy,
+        "random_forest",
+        "prediction_log/writer.py",
+        "two = 2\n",
+        *get_step("random_forest", "random_forest").packs,
     )
     assert changes == ["prediction_log/writer.py changed"]
 

@@ -24,7 +24,7 @@ from pipeline.steps import select_steps
 def test_a_step_is_ready_when_what_it_reads_or_waits_for_is_done(
     executed: list[str], done: list[str], ready: list[str]
 ) -> None:
-    steps, runs = select_steps(executed), dict.fromkeys(done, "1f")
+    steps, runs = select_steps(executed, "random_forest"), dict.fromkeys(done, "1f")
     assert [step.name for step in steps if step.name not in done and is_ready(step, steps, runs)] == ready
 
 
