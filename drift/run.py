@@ -121,7 +121,7 @@ def compare_window(run: StepRun, sides: Sides, settings: Monitoring, key: str) -
     result = build_result(run, sides, judgement, observation, status) | {"decision": decision.to_dict()}
     run.publish_json(result, history.RESULT)
     log_tags(result)
-    log_metrics(result)
+    mlflow.log_metrics(list_metrics(result))
     run.log_summary(format_summary(result))
     if decision.action == "retrain" and sides.watched_version:
         log.info("next: retrain on the labelled rows\n%s", "\n".join(format_retraining_commands(sides.watched_version)))
@@ -210,8 +210,8 @@ def log_tags(result: dict[str, Any]) -> None:
     )
 
 
-def log_metrics(result: dict[str, Any]) -> None:
-    """Log the metrics of the run: rows, scores per column, signals and alarms."""
+def list_metrics(result: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics of the run: rows, scores per column, signals and alarms."""
     values: dict[str, float] = {name: result["window"][name] for name in ("rows", "labelled")}
     if result["columns"]:
         values |= {"drift_share": result["drift_share"], "drifted_columns": len(result["drifted"])}
@@ -229,7 +229,7 @@ def log_metrics(result: dict[str, Any]) -> None:
             values[f"csi.{make_metric_name(index['column'])}"] = index["value"]
     if "reference_auc" in result["details"]:
         values["reference_auc"] = result["details"]["reference_auc"]["value"]
-    mlflow.log_metrics(values)
+    return values
 
 
 def format_summary(result: dict[str, Any]) -> str:

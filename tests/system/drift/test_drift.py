@@ -104,6 +104,7 @@ def test_a_window_without_drift_has_no_alarms_and_a_complete_run(
     assert run.data.tags["window_address"] == result["current"]
     assert {f"drift_score.{name}" for name in COLUMNS.names} <= set(run.data.metrics)
     assert {"signal.estimated_auc", "signal.realised_auc", "reference_auc", "drift_share"} <= set(run.data.metrics)
+    assert {"signal.psi_score", "threshold.psi_score", "signal.csi", "csi.LIMIT_BAL"} <= set(run.data.metrics)
     assert mlflow.artifacts.load_dict(f"runs:/{result['run_id']}/drift.json") == result
     html = Path(mlflow.artifacts.download_artifacts(result["report"])).read_text()
     assert "LIMIT_BAL" in html

@@ -92,6 +92,19 @@ def test_auc_is_that_of_the_older_system_and_the_same_again_to_the_last_digit(
         assert first[name] == second[name]
 
 
+def test_the_information_values_are_the_known_ones_and_the_splits_are_one_population(
+    place: Experiment, run: PipelineRuns
+) -> None:
+    values = run.table(place, "random_forest", "iv.csv").groupby("column", sort=False)["iv_column"].first()
+    assert values.index[0] == "PAY_0"
+    assert values["PAY_0"] == pytest.approx(0.88, abs=0.02)
+    assert len(values) == 23
+    evaluate_id = run.steps["evaluate"].info.run_id
+    stability = mlflow.artifacts.load_dict(f"runs:/{evaluate_id}/evaluation.json")["stability"]
+    for index in (stability["psi_score"], *stability["csi"]):
+        assert index["value"] < 0.1
+
+
 def test_every_step_is_nested_under_one_pipeline_run(run: PipelineRuns) -> None:
     assert set(run.steps) == {step.name for step in STEPS}
     assert run.parent.data.tags["mlflow.source.type"] == "PROJECT"
