@@ -43,7 +43,7 @@ def _make_blocks(stability: Stability, score: StabilityIndex) -> list[Block]:
 
 
 def describe_index(index: StabilityIndex) -> str:
-    """Return "0.0012 (stable by custom; threshold 0.0041)", or the reason why there is no index."""
+    """Return "0.0012 (stable by custom; threshold 0.0041)", or the reason for its absence."""
     if index.value is None:
         return f"not computed ({index.reason})"
     custom = name_band(index.value, PSI_BANDS)
