@@ -17,7 +17,8 @@ MOST_BINS = 60
 ABOUT = (
     "How well each column alone separates the classes on the training split. The value is the sum over the bins of "
     "(share of class 0 - share of class 1) times the weight of evidence. The weight of evidence is ln(share of class 0 "
-    "/ share of class 1). A column without any relation to the target exceeds the value in the column 'by chance' in 5 % of such samples."
+    "/ share of class 1). A column without any relation to the target exceeds the value in the column 'by chance' in "
+    "5 % of such samples."
 )
 CUSTOM = (
     "By custom: below 0.02 not predictive, below 0.1 weak, below 0.3 medium, below 0.5 strong, from 0.5 suspiciously "
