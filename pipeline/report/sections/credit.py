@@ -40,8 +40,9 @@ def make_credit_section(result: PipelineResult) -> Section:
     blocks: list[Block] = [
         Text(f"{describe_discrimination(credit)}. {describe_strategy(credit)}"),
         Text(
-            f"A default is a row of class {positive} of the test split. Decile 1 has the highest predicted "
-            "probabilities. Equal probabilities share a decile.",
+            f"A default is a row of class {positive} of the test split. Decile 1 has the highest probabilities; equal "
+            "probabilities share a decile. Predicted: mean probability. Captured: share of all defaults so far. Lift: "
+            "default rate divided by that of all rows.",
             QUIET,
         ),
         make_gains_table(credit.gains),
@@ -92,19 +93,18 @@ def make_gains_table(gains: list[Decile]) -> Table:
     rows = [
         make_cells(
             str(decile.decile),
-            f"{format_metric(decile.lowest)} to {format_metric(decile.highest)}",
             format_count(decile.rows),
             format_count(decile.defaults),
             format_percent(decile.default_rate),
             format_percent(decile.mean_probability),
             format_percent(decile.capture),
             f"{decile.lift:.2f}",
+            f"{format_metric(decile.lowest)} to {format_metric(decile.highest)}",
         )
         for decile in gains
     ]
-    headings = ["decile", "probability", "rows", "defaults", "default rate", "predicted", "captured", "lift"]
-    caption = "Gains by decile. Predicted: mean probability. Captured: share of all defaults, cumulative"
-    return Table(caption, headings, rows, numbers=True)
+    headings = ["decile", "rows", "defaults", "default rate", "predicted", "captured", "lift", "probability"]
+    return Table("Gains by decile", headings, rows, numbers=True)
 
 
 def make_strategy_table(strategy: Strategy) -> Table:
