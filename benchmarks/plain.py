@@ -150,7 +150,7 @@ def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) 
         *iter_plots(assessed, credit, fitted.threshold),
     ]
     for name, figure in figures:
-        figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+        figure.savefig(folder / name, dpi=120)
     test_metrics = {f"test_{name}": value for name, value in assessed.values.items()}
     return {**{f"val_{name}": value for name, value in fitted.metrics.items()}, **test_metrics}
 

@@ -170,7 +170,7 @@ class StepRun:
     def publish_figure(self, figure: Figure, name: str) -> None:
         """Publish a figure as an image; the suffix of `name` selects the format."""
         path = self._make_output_path(name)
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        figure.savefig(path, dpi=120)
         self.publish_file(path, name)
 
     def record_split(self, parts: dict[str, pd.DataFrame], split: str) -> None:
