@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Cell, Section, Table, Text, list_figures, make_cells
+from pipeline.report.blocks import QUIET, WARN, Block, Cell, Section, Table, Text, list_figures, make_cells
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation, Slice
@@ -16,9 +16,15 @@ CAPTIONS = {
     "precision_recall.png": "Precision and recall",
     "score_distribution.png": "Distribution of the predicted probabilities",
     "confusion_matrix.png": "Confusion matrix",
-    "importance.png": "Permutation importance on the test split",
-    "feature_importance.png": "Importance of encoded features in the model",
 }
+"""Plots of the section Plots. Other sections show their own."""
+
+IMPORTANCE_FIGURES = (
+    ("importance.png", "Permutation importance on the test split"),
+    ("feature_importance.png", "Importance of encoded features in the model"),
+)
+MOST_OPEN_ROWS = 12
+"""Longest table of slices that is not folded."""
 
 
 def make_plots_section(result: PipelineResult) -> Section:
@@ -38,7 +44,7 @@ def _describe_plot(result: PipelineResult, name: str) -> str:
         "precision_recall.png": f"average precision {precision}",
         "confusion_matrix.png": "shares of each true class, and counts",
         "score_distribution.png": "predicted probabilities by true class",
-    }.get(name, "the most important columns, the largest value on top")
+    }[name]
     return f"{CAPTIONS[name]}: {value}"
 
 
@@ -51,25 +57,26 @@ def make_slices_section(result: PipelineResult) -> Section:
     headings = ["slice", "rows", "positives", *(get_metric(name).label for name in names)]
     rows = [_make_slice_row(group, names, worst) for group in slices]
     summary = Text(f"Worst slice: {worst.label}.", WARN) if worst else Text("The evaluation names no worst slice.")
-    return Section(
-        "slices",
-        "Slices",
-        [summary, Table("Metrics of each slice, with their intervals", headings, rows, numbers=True)],
-    )
+    caption, is_long = "Metrics of each slice, with their intervals", len(rows) > MOST_OPEN_ROWS
+    return Section("slices", "Slices", [summary, Table(caption, headings, rows, numbers=True, folded=is_long)])
 
 
 def make_importance_section(result: PipelineResult) -> Section:
     """Return the permutation importance of each column. The section is empty if the run computed none."""
-    title = "Importance of columns"
-    if not result.evaluation or not result.evaluation.importance:
-        return Section("importance", title)
+    title, alt = "Importance of columns", "the most important columns, the largest value on top"
+    pictures = [(name, caption, f"{caption}: {alt}") for name, caption in IMPORTANCE_FIGURES]
+    blocks: list[Block] = [*list_figures(result.pictures, *pictures)]
+    columns = result.evaluation.importance if result.evaluation else []
+    if not columns:
+        return Section("importance", title, blocks)
     rows = [
         make_cells(column.label, format_metric(column.value), Cell(format_interval(column.low, column.high), QUIET))
-        for column in result.evaluation.importance
+        for column in columns
     ]
-    method = "Loss of ROC AUC on the test split when the values of one column are shuffled among the rows."
+    first = Text(f"Most important column: {columns[0].label}, loss of ROC AUC {format_metric(columns[0].value)}.")
+    method = Text("Loss of ROC AUC on the test split when the values of one column are shuffled among the rows.", QUIET)
     table = Table("Permutation importance", ["column", "loss of AUC", "interval"], rows, numbers=True, folded=True)
-    return Section("importance", title, [Text(method, QUIET), table])
+    return Section("importance", title, [first, method, *blocks, table])
 
 
 def _make_slice_row(group: Slice, names: list[str], worst: Slice | None) -> list[Cell]:
