@@ -11,11 +11,22 @@ import pandas as pd
 from check_data.checks import DataChecks, run_checks
 from check_data.rules import RULES
 from stepkit.errors import ArtifactDamaged, ArtifactMissing, DataCheckFailed
+from stepkit.model.single_column import (
+    Suspicion,
+    compute_column_aucs,
+    explain_suspicions,
+    find_suspicions,
+)
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
 from stepkit.store.lineage import make_artifact_uri, parse_artifact_name, parse_run_id
 from stepkit.store.reference import WITHOUT_REFERENCE, find_reference
 from stepkit.table import tables
+from stepkit.table.columns import Columns
+from stepkit.table.labels import to_known_labels
+
+LEAKAGE = "leakage.csv"
+"""Artifact with the columns that alone rank the rows suspiciously well, if there are any."""
 
 
 def read_reference(run: StepRun, uri: str) -> pd.DataFrame:
@@ -67,14 +78,21 @@ def format_failures(checked: DataChecks, most: int = 12) -> str:
     return f"{len(failures)} of {len(checked.outcomes)} data checks failed\n" + "\n".join(lines)
 
 
-def format_summary(checked: DataChecks) -> str:
-    """Return the number of passed checks and the result of the KS tests."""
+def find_leaking_columns(sample: pd.DataFrame, columns: Columns) -> list[Suspicion]:
+    """Return the columns that alone rank the rows suspiciously well."""
+    labels = to_known_labels(sample[columns.target], columns)
+    return find_suspicions(compute_column_aucs(sample, columns, labels, columns.names), columns)
+
+
+def format_summary(checked: DataChecks, suspicions: list[Suspicion]) -> str:
+    """Return the number of passed checks, the result of the KS tests, and a warning of leakage."""
     passed = sum(outcome["outcome"] == "passed" for outcome in checked.outcomes)
     ks = checked.no_reference and f"; KS tests skipped ({checked.no_reference})"
     if checked.results:
         worst = max(checked.results, key=lambda result: result.statistic)
         ks = f"; largest KS distance {worst.statistic:.4f} ({worst.column})"
-    return f"{passed} data checks passed{ks}"
+    leakage = explain_suspicions(suspicions)
+    return f"{passed} data checks passed{ks}{leakage and f'; warning: {leakage}'}"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -103,7 +121,10 @@ def main(argv: list[str] | None = None) -> None:
         publish_results(run, checked)
         if checked.failures:
             raise DataCheckFailed(format_failures(checked))
-        run.log_summary(format_summary(checked))
+        suspicions = find_leaking_columns(sample, run.columns)
+        if suspicions:
+            run.publish_text(pd.DataFrame(suspicions).to_csv(index=False), LEAKAGE)
+        run.log_summary(format_summary(checked, suspicions))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from download.run import to_recorded_path
 from download.unpack import unpack_table
 from stepkit.commands import format_pipeline_command
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
+from stepkit.model.single_column import compute_column_aucs, explain_suspicions, find_suspicions
 from stepkit.paths import resolve_path
 from stepkit.secret_urls import VARIABLE_PREFIX, parse_data_url, resolve_url, to_recorded_url
 from stepkit.step.exit import exit_on_error
@@ -202,6 +204,7 @@ def write_description(file_url: str, choices: Choices, output: str) -> str:
     share, empty = (to_classes(target, columns) == 1).mean(), target.isna().sum()
     renamed = "" if columns.target == columns.source_target else f", named {columns.target} after preprocess"
     unlabeled = f"; {pluralize(empty, 'row')} without a label" if empty else ""
+    leakage = explain_leakage(table, columns)
     reasons = "; ".join(f"{column} ({reason}, see the end of the file)" for column, reason in left_out.items())
     return (
         f"wrote {to_recorded_path(str(path))}: {pluralize(len(columns.names), 'column')}, "
@@ -209,8 +212,14 @@ def write_description(file_url: str, choices: Choices, output: str) -> str:
         f"(class 1: {columns.class_names[1]}, {share:.1%} of {pluralize(len(table), 'row')}{unlabeled}); "
         f"id {columns.id_column or 'none'}; time column {columns.time_column or 'none'}; "
         f"left out: {reasons or 'none'}. "
-        f"Read the file, then train: {format_training_command(name)}"
+        f"{leakage and f'Warning: {leakage}. '}Read the file, then train: {format_training_command(name)}"
     )
+
+
+def explain_leakage(table: pd.DataFrame, columns: Columns) -> str:
+    """Return a warning that names the columns which alone rank the rows suspiciously well, or ""."""
+    labels = to_classes(table[columns.source_target], columns).to_numpy(dtype=float, na_value=np.nan)
+    return explain_suspicions(find_suspicions(compute_column_aucs(table, columns, labels, columns.names), columns))
 
 
 def make_parser() -> argparse.ArgumentParser:

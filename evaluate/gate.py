@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from evaluate.baselines import BaselineComparison, BaselineResult
 from evaluate.calibration import Calibration
 from evaluate.slices import Slice, choose_slice_metric, find_worst_slice
 from evaluate.verdict import BETTER, NOT_WORSE, Comparison, Measured, Rule, Verdict
 from stepkit.model.metric_table import NOT_COMPUTED, get_metric
+from stepkit.model.single_column import SUSPICIOUS_AUC, explain_suspicions
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Evaluation, Gate
 
@@ -51,6 +53,7 @@ def check_alone(measured: Measured, settings: Evaluation) -> list[Rule]:
         rules.append(check_calibration(measured.calibration, settings.level, gate.calibration_error))
     if gate.worst_slice is not None and measured.slices:
         rules.append(check_worst_slice(measured.slices, settings, gate.worst_slice))
+    rules += check_baselines(measured.baselines, settings)
     return [*rules, *_check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(measured.facts), gate)]
 
 
@@ -109,6 +112,44 @@ def check_worst_slice(slices: list[Slice], settings: Evaluation, floor: float) -
         f"{_format_interval(interval, settings.level)} {'is below' if below else 'reaches'} the required {floor:g}"
     )
     return Rule("worst_slice", interval.value, floor, not below, reason)
+
+
+NEGLIGIBLE = 0.001
+"""Difference in ROC AUC from a baseline that does not count as worse. A model that is a logistic regression itself
+differs from the baseline by its solver, its calibration, and the rounding of its probabilities to float32."""
+
+
+def check_baselines(comparison: BaselineComparison, settings: Evaluation) -> Iterator[Rule]:
+    """Yield one rule for each baseline, and the rule about leakage; none for a model without baselines."""
+    if settings.gate.baselines:
+        for result in comparison.results:
+            yield _check_baseline(result, settings.level)
+    if comparison.aucs:
+        yield check_leakage(comparison)
+
+
+def _check_baseline(result: BaselineResult, level: float) -> Rule:
+    """Check a baseline, which fails only if the whole interval of the difference is below -NEGLIGIBLE."""
+    difference = result.difference
+    if math.isnan(difference.high):
+        reason = f"not compared with {result.label}: a class has fewer than 2 test rows"
+        return Rule(result.rule, math.nan, -NEGLIGIBLE, False, reason)
+    passed = difference.high >= -NEGLIGIBLE
+    words = "better" if result.is_beaten else "not shown to be better" if passed else "worse"
+    text = f"{get_label('roc_auc')} {_format_interval(difference, level, '+')} compared with {result.label}"
+    return Rule(
+        result.rule, difference.high, -NEGLIGIBLE, passed, f"{text}, which has {result.roc_auc.value:.4f}: {words}"
+    )
+
+
+def check_leakage(comparison: BaselineComparison) -> Rule:
+    """Check that no column alone ranks the training rows suspiciously well, except the columns in leakage_checked."""
+    warning = explain_suspicions(comparison.suspicions)
+    best = max(comparison.aucs, key=lambda name: comparison.aucs[name])
+    reason = f"highest ROC AUC of one column alone on the training rows: {comparison.aucs[best]:.4f} ({best})"
+    if checked := [suspicion.column for suspicion in comparison.suspicions if suspicion.checked]:
+        reason += f"; leakage_checked names {', '.join(checked)}"
+    return Rule("leakage", comparison.aucs[best], SUSPICIOUS_AUC, not warning, warning or reason)
 
 
 def check_against_champion(comparison: Comparison, champion_failed: list[Rule], settings: Evaluation) -> Iterator[Rule]:

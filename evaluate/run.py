@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
+from evaluate.baselines import BaselineComparison, compare_with_baselines, read_baselines
 from evaluate.champion_comparison import TestSplit, compare_with_champion, read_facts
 from evaluate.credit import build_credit_sheet
 from evaluate.gate import judge_model
@@ -47,12 +48,15 @@ def select_finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def format_summary(assessed: Assessment, verdict: Verdict, comparison: Comparison) -> str:
-    """Return one line: ROC AUC, and the reasons of failed rules or the result of the comparison."""
+def format_summary(
+    assessed: Assessment, verdict: Verdict, comparison: Comparison, baselines: BaselineComparison
+) -> str:
+    """Return one line: ROC AUC, the reasons of failed rules or the result of the comparison, and a warning."""
     compared = [rule.reason for rule in verdict.rules if rule.name.endswith("champion")]
     outcome = verdict.reasons or (compared[-1] if compared else f"not compared: {comparison.reason_not_needed}")
     auc = format_metric(assessed.values["roc_auc"])
-    return f"test ROC AUC {auc} on {len(assessed.scored):,} rows; {outcome}"
+    warning = baselines.explain_not_better({rule.name for rule in verdict.failed})
+    return f"test ROC AUC {auc} on {len(assessed.scored):,} rows; {outcome}{warning and f'; warning: {warning}'}"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,7 +90,9 @@ def main(argv: list[str] | None = None) -> None:
         champion = find_champion(run.client, args.model_name)
         bootstrap, may_replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
         comparison = compare_with_champion(run, champion, model_run, split, bootstrap, settings, may_replace)
-        measured = Measured(assessed.values, assessed.calibration, assessed.slices, facts)
+        fitted = read_baselines(run, model_run, training)
+        baselines = compare_with_baselines(fitted, table, run.columns, scored, settings.level)
+        measured = Measured(assessed.values, assessed.calibration, assessed.slices, facts, baselines)
         verdict = judge_model(measured, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
         credit = build_credit_sheet(scored, assessed.metrics, threshold, settings.costs)
@@ -94,14 +100,14 @@ def main(argv: list[str] | None = None) -> None:
         profile = fetch_profile(run, model_run, training)
         stability = build_stability(profile, table, scored.probability, run.columns, settings.level)
         periods = build_periods(scored, table, run.columns, settings.slices, bootstrap)
-        topics = {"credit": credit.to_report(), "stability": stability, "periods": periods}
+        topics = {"credit": credit.to_report(), "stability": stability, "periods": periods, **baselines.to_report()}
         run.publish_json({**report, **comparison.to_report(), **topics}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):
             run.publish_figure(figure, name)
         log_metrics(assessed, facts, model)
         mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.to_tags()})
-        run.log_summary(format_summary(assessed, verdict, comparison))
+        run.log_summary(format_summary(assessed, verdict, comparison, baselines))
 
 
 def publish_verdict(run: StepRun, name: str, verdict: Verdict, assessed: Assessment, comparison: Comparison) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from evaluate.baselines import BaselineComparison
 from evaluate.calibration import Calibration
 from evaluate.slices import Slice
 from stepkit.model.statistics import Interval
@@ -90,12 +91,14 @@ class Measured:
         calibration: calibration error on these rows, and the part of it that is not chance.
         slices: slices of these rows.
         facts: facts besides the predictions.
+        baselines: comparison with the baselines, and columns that may leak the label.
     """
 
     metrics: dict[str, float]
     calibration: Calibration | None = None
     slices: list[Slice] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
+    baselines: BaselineComparison = field(default_factory=BaselineComparison)
 
 
 @dataclass(frozen=True)

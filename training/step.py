@@ -20,6 +20,8 @@ from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
 from stepkit.table.labels import get_labels
 from stepkit.table.split import split_rows
+from stepkit.table.tables import to_model_input
+from training.baselines import publish_baselines
 from training.export import export_model
 from training.information_value import publish_information_values
 from training.kind import ModelKind
@@ -105,6 +107,9 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         publish_information_values(run, table, get_labels(table, run.columns.target))
         run.publish_json(build_profile(table, run.columns, trained.probability), TRAINING_PROFILE)
         run.record_split({"training": train, "validation": validation}, args.split)
+        same_rows = table if settings.refit else train
+        same_labels = get_labels(same_rows, run.columns.target)
+        publish_baselines(run, settings.features, to_model_input(same_rows, run.columns), same_labels)
         run.log_summary(
             f"validation ROC AUC {trained.metrics['val_roc_auc']:.4f} on {len(validation):,} rows; "
             f"{format_fit(trained, settings)}; ONNX probabilities differ by at most {difference:.1e}"

@@ -28,7 +28,7 @@ PLOTS = (
     "roc_curve.png", "precision_recall.png", "calibration.png", "score_distribution.png", "confusion_matrix.png",
     "importance.png", "gains.png", "strategy.png",
 )  # fmt: skip
-CHECKS, KS = "data_checks.csv", "ks_statistics.csv"
+CHECKS, KS, LEAKAGE = "data_checks.csv", "ks_statistics.csv", "leakage.csv"
 MODEL_IMPORTANCE = "feature_importance.png"
 INFORMATION, INFORMATION_PICTURE = "iv.csv", "iv.png"
 
@@ -77,6 +77,7 @@ class PipelineResult:
     verdict: Verdict | None
     checks: list[dict[str, str]]
     ks: list[dict[str, str]]
+    leakage: list[dict[str, str]]
     pictures: dict[str, str]
     information: list[dict[str, str]]
     information_picture: str
@@ -128,6 +129,7 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         verdict=parse_as(Verdict, reader.fetch_json(evaluate, verdict_name), "The verdict", reader.lost),
         checks=reader.fetch_csv(check_data, CHECKS),
         ks=reader.fetch_csv(check_data, KS),
+        leakage=reader.fetch_csv(check_data, LEAKAGE),
         pictures=_fetch_pictures(reader, runs, runs.get(model)),
         information=reader.fetch_csv(runs.get(model), INFORMATION),
         information_picture=reader.fetch_base64(runs.get(model), INFORMATION_PICTURE),

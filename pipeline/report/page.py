@@ -27,6 +27,7 @@ from pipeline.report.format import NO_BREAK, format_difference, format_interval,
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation
 from pipeline.report.sections import (
+    baselines,
     calibration,
     credit,
     data,
@@ -108,6 +109,7 @@ def build_page(result: PipelineResult) -> Page:
         metrics.make_metrics_section(result),
         credit.make_credit_section(result),
         calibration.make_calibration_section(result),
+        baselines.make_baselines_section(result),
         evaluation.make_plots_section(result),
         evaluation.make_importance_section(result),
         information_value.make_information_section(result),

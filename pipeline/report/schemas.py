@@ -95,6 +95,32 @@ class Periods(Form):
     periods: list[Period]
 
 
+class Baseline(Form):
+    """Baseline on the test rows, and the model's ROC AUC minus that of the baseline."""
+
+    label: str
+    roc_auc: Estimate
+    gini: Estimate
+    difference: Estimate
+
+
+class Suspicion(Form):
+    """Column that alone ranks the training rows suspiciously well."""
+
+    column: str
+    auc: float
+    checked: bool
+
+
+class Baselines(Form):
+    """Comparison with the baselines."""
+
+    rows: int
+    reason_not_compared: str | None = None
+    results: list[Baseline]
+    suspicions: list[Suspicion] = []
+
+
 class Intervals(Form):
     """Method of the intervals."""
 
@@ -206,6 +232,7 @@ class Evaluation(Form):
     stability: Stability | None = None
     periods: Periods | None = None
     intervals: Intervals | None = None
+    baselines: Baselines | None = None
 
     def get_estimate(self, metric: str) -> Estimate:
         """Return a metric, or an empty estimate."""

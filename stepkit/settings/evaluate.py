@@ -78,6 +78,7 @@ class Gate(Strict):
     require_better: bool = True
     calibration_error: Open | None = 0.05
     worst_slice: Open | None = 0.6
+    baselines: bool | None = True
     onnx_difference: PositiveFloat | None = 1e-5
     size_mb: PositiveFloat | None = 500.0
     latency_ms: PositiveFloat | None = 50.0

@@ -97,6 +97,8 @@ class Columns(Strict):
             by time.
         duplicates: drop if identical rows are copies, keep if they are separate cases; None: keep with a warning.
         synthetic: true if no row is real; a champion of such a data set may be replaced by a model of any other.
+        leakage_checked: columns that rank the rows suspiciously well alone, and whose values are known at the time of
+            a prediction.
     """
 
     name: str = ""
@@ -112,6 +114,7 @@ class Columns(Strict):
     time_column: str | None = None
     undated: Literal["drop", "train"] | None = None
     duplicates: Literal["drop", "keep"] | None = None
+    leakage_checked: list[str] = Field(default_factory=list)
     columns: dict[str, Column] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -123,6 +126,9 @@ class Columns(Strict):
             raise ValueError(f"time_column: '{self.time_column}' is also the target or the id column")
         if self.undated and not self.time_column:
             raise ValueError(f"undated: {self.undated} needs a time_column, the column with the date of each row")
+        if unknown := [name for name in self.leakage_checked if name not in self.columns]:
+            names = ", ".join(self.names)
+            raise ValueError(f"leakage_checked: no column {', '.join(unknown)}. Columns of the data set: {names}")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from stepkit.paths import ROOT
 from stepkit.table.columns import locate_problem, suggest_key
 
 CODES = ("values", "positive", "negative")
-NAMES = ("name", "source_target", "target", "id_column", "time_column")
+NAMES = ("name", "source_target", "target", "id_column", "time_column", "leakage_checked")
 REFERENCE = (
     "${ starts a reference to another key and ??? is a missing value. Names cannot contain them: rename it in the table"
 )

@@ -22,6 +22,7 @@ from pipeline.report.blocks import (
 )
 from pipeline.report.format import format_count
 from pipeline.report.gather import CHECKS, PipelineResult
+from stepkit.model.metric_table import format_metric
 from stepkit.store.lineage import DATA_SET, OTHER_CLASSES, OUTPUT, SPLIT_DATES, SUMMARY, DataSet, list_published
 from stepkit.words import pluralize
 
@@ -46,7 +47,8 @@ def make_data_section(result: PipelineResult) -> Section:
     if parts := _make_part_rows(result):
         headings = ["part", "rows", "first date", "last date", "without a date"]
         blocks.append(Table("Dates of the parts (split by time)", headings, parts, numbers=True))
-    return Section("data", "Data and data checks", [*blocks, *make_check_blocks(result), *_make_column_blocks(result)])
+    blocks += [*make_check_blocks(result), *_make_leakage_blocks(result), *_make_column_blocks(result)]
+    return Section("data", "Data and data checks", blocks)
 
 
 def list_data_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
@@ -171,6 +173,26 @@ def _make_distance_blocks(result: PipelineResult) -> list[Block]:
     return [
         Table("Comparison with the reference data (Kolmogorov-Smirnov test)", headings, rows, numbers=True, folded=True)
     ]
+
+
+def _make_leakage_blocks(result: PipelineResult) -> list[Block]:
+    """Return the columns that alone rank the rows suspiciously well."""
+    if not result.leakage:
+        return []
+    rows = [
+        make_cells(
+            Cell(row["column"], CODE),
+            format_metric(float(row["auc"])),
+            Cell("checked", GOOD) if row["checked"] == "True" else Cell("not checked", BAD),
+        )
+        for row in result.leakage
+    ]
+    text = (
+        f"Possible leakage: {pluralize(len(rows), 'column')} alone rank the rows almost perfectly. In data/*.yaml, "
+        "remove a column whose value is unknown at the time of a prediction, or list it in leakage_checked."
+    )
+    table = Table("Columns with possible leakage", ["column", "ROC AUC alone", "leakage_checked"], rows)
+    return [Text(text, WARN), table]
 
 
 def _make_column_blocks(result: PipelineResult) -> list[Block]:
