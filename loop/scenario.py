@@ -28,9 +28,9 @@ DRIFT = "limits"
 """The simulated drift: credit limits are 20 % higher (simulate/drifts.py)."""
 
 ROWS = 1500
-FIRST_FOREST = "model=random_forest random_forest_pipeline.random_forest.n_estimators=1"
+FIRST_FOREST = "model=random_forest random_forest_pipeline.random_forest.n_estimators=1 evaluate.gate.baselines=null"
 """The first model: a forest of a single tree. Retraining on the 3,000 rows of two windows can then pass the gate, which
-requires a better model."""
+requires a better model. A single tree is worse than a logistic regression, so these rules are off for it."""
 
 MLFLOW = (sys.executable, "-m", "mlflow")
 LOCAL = ("--env-manager", "local")

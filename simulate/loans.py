@@ -50,7 +50,8 @@ def simulate_loans(rows: int, seed: int) -> pd.DataFrame:
     income = draw.lognormal(10.3, 0.5, rows).round(2)
     delays = draw.poisson(0.6, rows)
     odds = sum(pd.Series(drawn[name]).map(categories[name]).to_numpy() for name in ("purpose", "work"))
-    odds = odds + 0.7 * delays - 1.2 * np.log(income / np.exp(10.3)) - 1.9
+    # Low incomes are short of money, and high ones borrow more. No straight line follows both.
+    odds = odds + 0.7 * delays + 3.0 * np.abs(np.log(income / np.exp(10.3))) - 3.13
     lost = draw.random(rows) < 1 / (1 + np.exp(-odds))
     return pd.DataFrame(
         {
