@@ -72,6 +72,8 @@ def test_keys_of_a_data_set_that_do_not_describe_columns_are_left_alone() -> Non
         ({"columns": {"y": {}}}, r"'y' is the target or the id"),
         ({"columns": {"default": {}}}, r"'default' is the target or the id"),
         ({"id_column": "AGE"}, r"'AGE' is the target or the id"),
+        ({"leakage_checked": ["AGE", "rate"]}, r"x\.yaml: leakage_checked: no column rate\. Columns of the data set: "),
+        ({"leakage_checked": "AGE"}, r"x\.yaml: leakage_checked: Input should be a valid list"),
         ({"target": 3}, r"x\.yaml: target: "),
         ({"source_target": None}, r"x\.yaml: source_target: "),
         ({"positive": []}, r"positive: the list is empty"),

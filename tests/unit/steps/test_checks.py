@@ -7,7 +7,7 @@ import pytest
 
 from check_data.checks import DataChecks, run_checks
 from check_data.data_tests import make_ks_result
-from check_data.run import format_failures, format_summary
+from check_data.run import find_leaking_columns, format_failures, format_summary
 from stepkit.paths import ROOT
 from stepkit.table.columns import Column, Columns
 from stepkit.table.labels import format_values
@@ -44,7 +44,7 @@ def test_without_a_reference_ks_is_skipped_for_the_reason_given_and_the_rest_run
     checked = check(make_clients())
     skipped = [outcome["detail"] for outcome in checked.outcomes if outcome["outcome"] == "skipped"]
     assert (skipped, checked.failures, checked.results) == (["no champion yet"] * 2, [], [])
-    assert format_summary(checked) == "14 data checks passed; KS tests skipped (no champion yet)"
+    assert format_summary(checked, []) == "14 data checks passed; KS tests skipped (no champion yet)"
 
 
 def shorten_details(checked: DataChecks, expected: dict[str, str]) -> dict[str, str]:
@@ -197,3 +197,14 @@ def test_the_date_of_a_row_is_expected_and_a_third_class_names_the_lists() -> No
     (failure,) = check(make_clients().assign(default=[1, 0, 0, "Current"])).failures
     assert failure["detail"].startswith("1 row is neither 0 nor 1: Current (1x)")
     assert "If the target has more than two values, write lists in data/*.yaml" in failure["detail"]
+
+
+def test_a_column_that_holds_the_label_is_named_after_the_passed_checks() -> None:
+    labels = [row % 5 // 4 for row in range(40)]
+    sample = pd.concat([make_clients()] * 10, ignore_index=True).head(40).assign(default=labels, AGE=labels)
+    suspicions = find_leaking_columns(sample, CLIENTS)
+    assert [(suspicion.column, suspicion.auc) for suspicion in suspicions] == [("AGE", 1.0)]
+    summary = format_summary(check(make_clients()), suspicions)
+    assert "; warning: possible leakage, ROC AUC of one column alone: AGE (1.000)" in summary
+    checked = find_leaking_columns(sample, CLIENTS.model_copy(update={"leakage_checked": ["AGE"]}))
+    assert "warning" not in format_summary(check(make_clients()), checked)

@@ -413,3 +413,25 @@ def test_a_file_that_is_not_a_table_is_one_message_with_its_source(
     assert words in message
     assert message.endswith(f". Source: {tmp_path / name}\n")
     assert not (tmp_path / "out.yaml").exists()
+
+
+@pytest.mark.parametrize("leak", ["yes no", "no yes", "1 2"])
+def test_a_copy_of_the_target_is_named_as_possible_leakage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], leak: str
+) -> None:
+    words = leak.split()
+    rows = [f"{row * 7919 % 101},{words[row % 4 == 0]},{'lost' if row % 4 == 0 else 'repaid'}" for row in range(40)]
+    (tmp_path / "loans.csv").write_text("\n".join(["amount,approved,outcome", *rows]))
+    draft_description(tmp_path / "loans.csv", "outcome")
+    said = capsys.readouterr().out
+    assert "Warning: possible leakage, ROC AUC of one column alone: approved (1.000) (limit 0.98). " in said
+    assert said.endswith('register.model_name=loans"\n')
+
+
+def test_a_table_without_leakage_is_drafted_without_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{row * 7919 % 101},{row % 3},{'lost' if row % 4 == 0 else 'repaid'}" for row in range(40)]
+    (tmp_path / "loans.csv").write_text("\n".join(["amount,children,outcome", *rows]))
+    draft_description(tmp_path / "loans.csv", "outcome")
+    assert "Warning" not in capsys.readouterr().out
