@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_a_loan_book_is_tested_on_its_newest_finished_loans(store: str, tmp_path
     model = mlflow.pyfunc.load_model(f"models:/{place.id_name}@champion")
     assert model.metadata.get_input_schema().input_names() == ["amount", "rate"]
 
-    evaluation = result.runs.json(place, "evaluate", "evaluation.json")
+    evaluation = json.loads(result.runs.artifact(place, "evaluate", "evaluation.json").read_text(encoding="utf-8"))
     assert sum(period["rows"] for period in evaluation["periods"]["periods"]) == len(test)
     parent = result.runs.parent.info.run_id
     page = Path(place.client.download_artifacts(parent, "report.md", str(tmp_path))).read_text(encoding="utf-8")
