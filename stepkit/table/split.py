@@ -23,7 +23,13 @@ SHARE_TOLERANCE = 0.05
 def split_rows(
     table: pd.DataFrame, size: float, columns: Columns, args: argparse.Namespace
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the remaining rows and a part with a share of `size`, as the flags `split`, `stratify`, `random_seed` say.
+    """Return the remaining rows and a part with a share of `size`; `args` has the step's flags for the split.
+
+    Args:
+        table: n rows.
+        size: share of the second part, between 0 and 1.
+        columns: description of the table, with its time_column for a split by time.
+        args: flags `split`, `stratify` and `random_seed`.
 
     Raises:
         TableUnfit: the table cannot be split in this way.
