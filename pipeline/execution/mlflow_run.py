@@ -184,7 +184,7 @@ def log_config(config: Config, run_id: str, fitted: ModelSettings) -> None:
     }
     for name, part in parts.items():
         mlflow.log_text(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), name)
-    split = {name: values["data"][name] for name in ("test_size", "val_size", "stratify")}
+    split = {name: values["data"][name] for name in ("test_size", "val_size", "split", "stratify")}
     names = {"data": config.data.name, "model": config.model, "random_seed": config.main.random_seed}
     model = config.model_settings.model_dump(exclude={"features"})
     mlflow.log_params({**names, **flatten(split), **flatten(model)})
