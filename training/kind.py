@@ -51,7 +51,7 @@ class ModelKind:
         config: name of its settings file in `folder`.
         build_classifier: returns the unfitted scikit-learn classifier for these settings, this random seed, and the
             directions (-1, 0, 1) of the encoded features, or None if no column has a direction.
-        scaled: whether the encoder scales numbers.
+        scaled: True if the encoder scales numbers.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""training.onnx_trees: the forest's graph has the same predictions as skl2onnx's graph and as the forest."""
+"""training.onnx_trees: the graph of a forest, and of boosting, has the same predictions as scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from skl2onnx import to_onnx
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
 from training.onnx_trees import TREES_TOGETHER, make_convertible, round_down_to_float32
 from training.served_model import compute_probabilities, open_session
@@ -35,7 +35,36 @@ def test_the_graph_answers_as_that_of_skl2onnx(settings: dict[str, Any]) -> None
     assert np.abs(converted[1] - forest.predict_proba(ROWS)).max() < 1e-6
 
 
-def predict(forest: RandomForestClassifier, rows: np.ndarray = ROWS) -> tuple[np.ndarray, np.ndarray]:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"max_leaf_nodes": 2, "learning_rate": 0.5}, {"max_bins": 5}, {"class_weight": "balanced", "max_depth": 2}],
+)
+def test_the_graph_of_boosting_predicts_as_scikit_learn(settings: dict[str, Any]) -> None:
+    boosting = HistGradientBoostingClassifier(max_iter=27, random_state=3, **settings).fit(ROWS, LABELS)
+    labels, probabilities = predict(make_convertible(boosting))
+    expected = boosting.predict_proba(ROWS)
+    assert np.abs(probabilities - expected).max() < 1e-6
+    certain = np.abs(expected[:, 1] - 0.5) > 1e-6
+    assert (labels[certain] == boosting.predict(ROWS)[certain]).all()
+
+
+def test_skl2onnx_does_not_convert_boosting_itself() -> None:
+    """The converter of boosting in training.onnx_trees may go when this fails."""
+    with pytest.raises(ValueError, match="numpy|type"):
+        predict(HistGradientBoostingClassifier(max_iter=2).fit(ROWS, LABELS))
+
+
+def test_a_higher_score_never_gets_a_lower_probability() -> None:
+    """ONNX Runtime's sigmoid of float32 numbers is wrong in the last digit, up and down."""
+    rows = np.linspace(-3, 3, 400, dtype=np.float32)[:, None]
+    boosting = HistGradientBoostingClassifier(max_iter=60, monotonic_cst=[1]).fit(rows, rows[:, 0] + ROWS[:, 1] > 0)
+    dense = np.linspace(-4, 4, 200_000, dtype=np.float32)[:, None]
+    assert np.diff(predict(make_convertible(boosting), dense)[1][:, 1]).min() >= 0
+
+
+def predict(
+    forest: RandomForestClassifier | HistGradientBoostingClassifier, rows: np.ndarray = ROWS
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels (n,) and the probabilities (n, 2) of the forest's graph."""
     graph = to_onnx(forest, rows[:1], options={id(forest): {"zipmap": False}})
     session = open_session(graph.SerializeToString())
