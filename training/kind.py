@@ -21,6 +21,7 @@ from training.calibration import (
     get_score_method,
     is_out_of_bag,
     to_calibrated,
+    use_one_core,
     verify_rows,
 )
 from training.pipeline import CLASSIFIER, ENCODE, build_encoder, fit_encoder, list_directions
@@ -71,6 +72,7 @@ class ModelKind:
         """
         return self.fit_with_held_out(settings, columns, rows, labels, random_seed, needs_held_out=False).pipeline
 
+    @use_one_core()
     def fit_with_held_out(
         self,
         settings: ModelSettings,

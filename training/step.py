@@ -22,6 +22,7 @@ from stepkit.table.labels import get_labels
 from stepkit.table.split import split_rows
 from stepkit.table.tables import to_model_input
 from training.baselines import publish_baselines
+from training.calibration import use_one_core
 from training.export import export_model
 from training.information_value import publish_information_values
 from training.kind import ModelKind
@@ -77,6 +78,7 @@ def make_model_parser(kind: ModelKind, description: str) -> argparse.ArgumentPar
     return flags
 
 
+@use_one_core()
 def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
     """Train and export a model of this kind, with the values of the step's flags."""
     with step_run(args) as run:
