@@ -20,7 +20,7 @@ EVALUATION = {"resamples": 100, "importance_rows": 50, "slices": {"columns": {}}
 
 @pytest.fixture(scope="module")
 def line(store: str, tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """Version 1 with balanced class weights, without calibration, promoted by hand; then the same forest, calibrated."""
+    """Version 1 with balanced class weights, without calibration, promoted by hand; then the forest with it."""
     mlflow.set_tracking_uri(store)
     folder = tmp_path_factory.mktemp("replaced")
     line = Line(create_experiment("replaced", folder), folder)
