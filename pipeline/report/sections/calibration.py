@@ -45,11 +45,14 @@ def describe_error(calibration: Calibration) -> str:
 
 
 def make_calibration_section(result: PipelineResult) -> Section:
-    """Return calibration, error and plot. The section is empty if the run has none of them."""
+    """Return calibration, error and plots. The section is empty if the run has none of them."""
     evaluation = result.evaluation or Evaluation(metrics={})
     brier = format_metric(evaluation.get_estimate("brier_score").value)
-    alternative = f"Calibration by bin of the predicted probability: Brier score {brier}"
-    figures = list_figures(result.pictures, ("calibration.png", "Calibration", alternative))
+    figures = list_figures(
+        result.pictures,
+        ("calibration.png", "Calibration", f"Calibration by bin of the predicted probability: Brier score {brier}"),
+        ("score_distribution.png", "Distribution of the predicted probabilities", "Probabilities by true class"),
+    )
     if evaluation.calibration is None:
         return Section("calibration", TITLE, [*figures])
     method = describe_calibration(get_calibration(result))

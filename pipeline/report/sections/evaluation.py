@@ -14,7 +14,6 @@ SLICE_METRICS = ("roc_auc", "recall", "precision", "calibration_error")
 CAPTIONS = {
     "roc_curve.png": "ROC curve",
     "precision_recall.png": "Precision and recall",
-    "score_distribution.png": "Distribution of the predicted probabilities",
     "confusion_matrix.png": "Confusion matrix",
 }
 """Plots of the section Plots. Other sections show their own."""
@@ -43,7 +42,6 @@ def _describe_plot(result: PipelineResult, name: str) -> str:
         "roc_curve.png": f"area under the curve {roc_auc}",
         "precision_recall.png": f"average precision {precision}",
         "confusion_matrix.png": "shares of each true class, and counts",
-        "score_distribution.png": "predicted probabilities by true class",
     }[name]
     return f"{CAPTIONS[name]}: {value}"
 
