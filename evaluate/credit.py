@@ -117,7 +117,7 @@ def find_ks_score(labels: np.ndarray, probability: np.ndarray) -> float:
 
     The value is half way between two probabilities of the n rows, like the model's threshold. Both classes are present.
     """
-    thresholds, hits, misses = list_thresholds(labels, probability)
+    thresholds, hits, misses = list_thresholds(labels, probability, np.ones(len(labels)))
     positives = int(labels.sum())
     return float(thresholds[np.argmax(np.abs(hits / positives - misses / (len(labels) - positives)))])
 
@@ -153,7 +153,7 @@ def build_strategy(labels: np.ndarray, probability: np.ndarray, costs: Costs) ->
 
     The points are spread evenly over the approval rate, as far as equal probabilities allow.
     """
-    cutoffs, hits, misses = list_thresholds(labels, probability)
+    cutoffs, hits, misses = list_thresholds(labels, probability, np.ones(len(labels)))
     declined, positives = hits + misses, int(labels.sum())
     evenly = np.searchsorted(declined, np.linspace(0, len(labels), MOST_CUTOFFS + 1))
     return [
