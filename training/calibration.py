@@ -36,7 +36,7 @@ FEWEST_ROWS = {NONE: 2, "sigmoid": 50, "isotonic": 1000}
 Source: https://scikit-learn.org/stable/modules/calibration.html#isotonic"""
 FEWEST_OF_CLASS = 5
 
-ISOTONIC_STEPS = 200
+ISOTONIC_STEPS = 100
 """Scores are rounded to this number of steps before isotonic regression. Between two scores that are almost equal, the
 map could rise so steeply that the rounding of float32 in the ONNX graph changes the probability."""
 

@@ -22,8 +22,9 @@ from training.onnx_trees import (
     add_boosting_scores,
     add_outputs,
     add_sigmoid,
-    add_votes,
+    add_trees,
     make_convertible,
+    read_forest,
 )
 
 
@@ -49,7 +50,7 @@ def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
 def add_scores(nodes: Nodes, classifier: Any, operator: Any) -> str:
     """Add the (n, 1) scores that scikit-learn calibrates: decision function, or probability of class 1."""
     if isinstance(classifier, RandomForestClassifier):
-        return add_votes(nodes, classifier, operator.input_full_names)
+        return add_exact_votes(nodes, classifier, operator.input_full_names)
     if isinstance(classifier, HistGradientBoostingClassifier):
         return add_boosting_scores(nodes, classifier, operator.input_full_names)
     inner = nodes.scope.declare_local_operator(sklearn_operator_name_map[type(classifier)], classifier)
@@ -61,6 +62,13 @@ def add_scores(nodes: Nodes, classifier: Any, operator: Any) -> str:
             options.add_options(id(classifier), {"raw_scores": True})
     last = nodes.add_constant([-1])  # the score of class 1
     return nodes.add("Gather", [inner.outputs[1].full_name, last], axis=1)
+
+
+def add_exact_votes(nodes: Nodes, forest: RandomForestClassifier, inputs: list[str]) -> str:
+    """Add the (n, 1) mean vote of a forest's trees as doubles: a steep map multiplies the rounding errors of a sum."""
+    groups = nodes.add("Concat", add_trees(nodes, read_forest(forest), inputs), axis=1)
+    exact = nodes.add("Cast", [groups], to=TensorProto.DOUBLE)
+    return nodes.add("ReduceSum", [exact, nodes.add_constant([1])])
 
 
 def add_sigmoid_map(nodes: Nodes, calibrator: Any, scores: str) -> str:

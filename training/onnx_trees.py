@@ -83,13 +83,8 @@ def make_convertible(classifier: Any) -> Any:
 def convert_forest(scope: Any, operator: Any, container: Any) -> None:
     """Add a forest with two classes to the graph; its outputs are (n,) labels and (n, 2) probabilities."""
     nodes = Nodes(scope, container)
-    add_outputs(nodes, operator, add_votes(nodes, operator.raw_operator, operator.input_full_names))
-
-
-def add_votes(nodes: Nodes, forest: RandomForestClassifier, inputs: list[str]) -> str:
-    """Add the (n, 1) mean vote for class 1 of a forest's trees; return its name."""
-    trees = [read_forest_tree(estimator.tree_, len(forest.estimators_)) for estimator in forest.estimators_]
-    return nodes.add("Sum", add_trees(nodes, trees, inputs))
+    votes = add_trees(nodes, read_forest(operator.raw_operator), operator.input_full_names)
+    add_outputs(nodes, operator, nodes.add("Sum", votes))
 
 
 def convert_boosting(scope: Any, operator: Any, container: Any) -> None:
@@ -142,6 +137,11 @@ def add_outputs(nodes: Nodes, operator: Any, positive: str) -> None:
     place = nodes.add("Cast", [above], to=TensorProto.INT64)
     flat = nodes.add("Reshape", [place, nodes.add_constant([-1])])
     nodes.add("Gather", [classes, flat], label, axis=0)
+
+
+def read_forest(forest: RandomForestClassifier) -> list[Tree]:
+    """Return the trees of a forest, each with its share of the vote for class 1 in each leaf."""
+    return [read_forest_tree(estimator.tree_, len(forest.estimators_)) for estimator in forest.estimators_]
 
 
 def read_forest_tree(tree: Any, count: int) -> Tree:

@@ -97,15 +97,21 @@ def round_to_float32(values: np.ndarray) -> np.ndarray:
 def round_numbers(model: Pipeline, rows: pd.DataFrame) -> pd.DataFrame:
     """Return n raw rows with the numeric input columns of a fitted pipeline rounded as the exported graph does."""
     names = list(model.named_steps[ENCODE].transformers_[0][2])
-    return rows.assign(**{name: round_to_float32(rows[name]) for name in names})
+    return rows.astype(dict.fromkeys(names, np.float32)).astype(dict.fromkeys(names, float))
 
 
 def fit_encoder(encoder: ColumnTransformer, rows: pd.DataFrame) -> np.ndarray:
     """Fit the encoder on n raw rows; return their (n, k) encoded features with the values of float32 numbers.
 
-    A threshold of boosting between two doubles with the same float32 would separate rows that the graph cannot.
+    A threshold of boosting between two doubles with the same float32 would separate rows that the graph cannot. For the
+    same reason, the values that replace missing numbers are rounded.
     """
-    return round_to_float32(encoder.fit_transform(rows))
+    encoded = round_to_float32(encoder.fit_transform(rows))
+    numbers = encoder.named_transformers_[NUMERIC]
+    imputer = numbers[0] if isinstance(numbers, Pipeline) else numbers
+    if hasattr(imputer, "statistics_"):  # not fitted on no columns
+        imputer.statistics_ = round_to_float32(imputer.statistics_)
+    return encoded
 
 
 def get_classifier(model: Pipeline) -> Any:

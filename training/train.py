@@ -48,9 +48,9 @@ def train_model(
     random_seed: int,
     costs: Costs,
 ) -> Trained:
-    """Validate a model on the second part of `split`, then fit it again on the whole table if the settings say so.
+    """Validate a model on the second part of `split`, then with `refit` fit it again on the whole table.
 
-    With `refit`, the threshold is chosen on held-out probabilities of the whole table, else on the validation rows.
+    The threshold is chosen on held-out probabilities of the whole table, or without `refit` on the validation rows.
 
     Raises:
         TableUnfit: too few rows for the calibration or the threshold.
