@@ -66,7 +66,7 @@ class TestGrid:
             (run,) = place.runs(name)
             holders = {job.data.tags.get(STEP_RUN + name) for job in jobs if job.info.status == "FINISHED"}
             assert holders == {run.info.run_id}
-        assert len(place.runs("random_forest")) == 4
+        assert len(place.runs("random_forest")) == 4 + 1, "one per valid point, and the refit of the best"
 
     def test_the_test_split_is_scored_for_the_best_job_only(self, place: Experiment, jobs: list[Run]) -> None:
         best = max(

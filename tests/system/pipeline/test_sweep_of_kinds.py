@@ -16,7 +16,12 @@ from tests.support.pipelines import make_pipeline_command, run_here, write_small
 from tests.support.sweep_runs import FOREST, PREPARING, get_sweep, list_jobs
 
 BOOSTING = "gradient_boosting_pipeline.gradient_boosting"
-SMALL = (f"{FOREST}.n_estimators=5", f"{BOOSTING}.max_iter=20")
+SMALL = (
+    f"{FOREST}.n_estimators=5",
+    f"{BOOSTING}.max_iter=20",
+    "evaluate.resamples=100",
+    "evaluate.importance_rows=100",
+)
 KINDS = ("random_forest", "gradient_boosting")
 
 
