@@ -174,7 +174,7 @@ class Sweep(Strict):
 
 
 def parse_model(name: str) -> str:
-    """Return the name of a model step; raise ValueError with a suggestion if there is no such step."""
+    """Return the name of a model step; raise ValueError with a suggestion for an unknown name."""
     if name in MODEL_STEPS:
         return name
     close = difflib.get_close_matches(name, MODEL_STEPS, n=1)

@@ -20,7 +20,7 @@ Run the pipeline: download, preprocess, check_data, segregate, the model step, e
 Steps whose code, parameters and inputs have not changed are reused.
 
   data=NAME    data set to use: {}
-  model=NAME   kind of model to train, which names the model step: {}
+  model=NAME   kind of model, by its step: {}
   -m           sweep: run one job per combination of values, KEY=1,2,3 or KEY=range(7,17,5)
   --cfg job    print the configuration and exit
   --help       print this text and exit

@@ -96,7 +96,7 @@ def run_pipeline(
         display: where the progress is shown.
         claims: in a job of a sweep, the record of the jobs that run shared steps.
         done: run id of each step that was executed before; of other steps that are read, the current run is used.
-        refit: False to leave out the model's refit, as jobs of a sweep do; True to obey the settings of the model.
+        refit: False to leave out the refit of the model, as jobs of a sweep do.
 
     Raises:
         ConfigError: a name is not a step.
@@ -104,15 +104,12 @@ def run_pipeline(
         ModelRejected: the gate rejected the model, and evaluate.on_reject is "fail".
         StepError: the tracking server does not respond, or an upstream run is missing.
     """
-    steps = select_steps(names, config.model)
-    executed = config if refit else config.without_refit()
+    steps, executed = select_steps(names, config.model), config if refit else config.without_refit()
     with tempfile.TemporaryDirectory(prefix="pipeline-") as logs, activate_run(run_id) as active:
         log_config(config, run_id, executed.model_settings)
-        experiment_id = active.info.experiment_id
-        context = StepContext(
-            MlflowClient(), executed, experiment_id, dict(done or {}), since=claims.since if claims else 0
-        )
-        launcher = Launcher(experiment_id, env_manager, warm=config.main.launcher == "warm")
+        since, done = claims.since if claims else 0, dict(done or {})
+        context = StepContext(MlflowClient(), executed, active.info.experiment_id, done, since)
+        launcher = Launcher(context.experiment_id, env_manager, warm=config.main.launcher == "warm")
         pipeline = Pipeline(context, run_id, launcher, Path(logs), display, claims)
         pin_upstream(pipeline, steps)
         with display.show_live():

@@ -29,11 +29,6 @@ MODEL_FLAGS = (
     "val_size",
     "stratify",
 )
-MODEL_CONFIGS = {
-    "random_forest": "rf_config.yaml",
-    "gradient_boosting": "gb_config.yaml",
-    "logistic_regression": "lr_config.yaml",
-}
 
 PROMISED = {
     "download": ("step", "file_url", "artifact_name", "artifact_description"),
@@ -73,7 +68,7 @@ PROMISED_VALUES: dict[str, dict[str, Any]] = {
             "step": model,
             "input_step": "segregate",
             "train_data": "data/data_train.csv",
-            "model_config": MODEL_CONFIGS[model],
+            "model_config": importlib.import_module(f"{model}.run").KIND.config,
             "export_artifact": "model_export",
             "random_seed": 42,
             "val_size": 0.3,
