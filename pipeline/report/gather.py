@@ -56,7 +56,6 @@ class PipelineResult:
     Attributes:
         run: the pipeline run.
         config: its resolved configuration.
-        model: name of its model step.
         runs: step runs by step; None for a deleted run.
         information: rows of iv.csv, the column with the largest information value first; its picture in base64.
         versions: requirements of the model, and its Python version.
@@ -70,7 +69,6 @@ class PipelineResult:
     run: Run
     experiment: str
     config: dict[str, Any]
-    model: str
     runs: dict[str, Run | None]
     steps: list[StepRow]
     evaluation: Evaluation | None
@@ -87,6 +85,11 @@ class PipelineResult:
     base: Base | None
     lost: list[str]
     made: int
+
+    @property
+    def model(self) -> str:
+        """Name of the model step."""
+        return find_model_step(self.config, self.runs)
 
     def get_tag(self, step: str, name: str) -> str:
         """Return a tag of a step run, or ""."""
@@ -116,13 +119,13 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
     run = get_pipeline_run(client, run_id)
     runs = reader.fetch_runs(_read_step_ids(run), run.info.experiment_id)
     config = _fetch_config(reader, run)
-    model, evaluate, check_data = find_model_step(config, runs), runs.get("evaluate"), runs.get("check_data")
+    names = (find_model_step(config, runs), "evaluate", "check_data")
+    training, evaluate, check_data = (runs.get(name) for name in names)
     verdict_name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
     return PipelineResult(
         run=run,
         experiment=client.get_experiment(run.info.experiment_id).name,
         config=config,
-        model=model,
         runs=runs,
         steps=list_step_rows(reader, run, runs, config),
         evaluation=_fetch_evaluation(reader, evaluate),
@@ -130,10 +133,10 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         checks=reader.fetch_csv(check_data, CHECKS),
         ks=reader.fetch_csv(check_data, KS),
         leakage=reader.fetch_csv(check_data, LEAKAGE),
-        pictures=_fetch_pictures(reader, runs, runs.get(model)),
-        information=reader.fetch_csv(runs.get(model), INFORMATION),
-        information_picture=reader.fetch_base64(runs.get(model), INFORMATION_PICTURE),
-        versions=_fetch_versions(reader, runs.get(model)),
+        pictures=_fetch_pictures(reader, runs, training),
+        information=reader.fetch_csv(training, INFORMATION),
+        information_picture=reader.fetch_base64(training, INFORMATION_PICTURE),
+        versions=_fetch_versions(reader, training),
         registered=_find_registered(client, runs.get("register")),
         sweep=_find_sweep(reader, run),
         base=_find_base(reader, base_run_id),
