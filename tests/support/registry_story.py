@@ -56,7 +56,7 @@ class Line:
         """Judge the current model without the rules about baselines, which a deliberately weak model would fail."""
         settings = self.folder / "evaluate.yaml"
         settings.write_text(yaml.safe_dump({"gate": {"baselines": None}}))
-        return self.call("evaluate", model_name=self.name, evaluate_config=settings, **flags)
+        return self.call("evaluate", model_name=self.name, **{"evaluate_config": settings, **flags})
 
     def register(self) -> Run:
         return self.call("register", model_name=self.name)
