@@ -30,7 +30,7 @@ from simulate.clients import simulate_clients
 from simulate.drifts import simulate_traffic
 from stepkit.paths import ROOT
 from stepkit.settings.drift import STABILITY_SIGNALS, Monitoring
-from stepkit.settings.model import RandomForestSettings
+from stepkit.settings.model import CALIBRATED, RandomForestSettings
 from stepkit.store.model_address import RegisteredVersion
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.split import split_table
@@ -91,7 +91,7 @@ class Outcome:
 
 
 def build_world(rows: int, seed: int) -> World:
-    """Return a model trained on simulated clients with the pipeline's test and validation splits."""
+    """Return a model trained on simulated clients with the pipeline's test split, refitted on all training rows."""
     columns = read_columns(ROOT / "data" / "uci.yaml")
     configured = yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text())
     settings = RandomForestSettings.model_validate(
@@ -99,10 +99,10 @@ def build_world(rows: int, seed: int) -> World:
     )
     table = clean_table(simulate_clients(rows, seed), columns)
     train, test = split_table(table, 0.3, columns.target, seed)
-    training, _ = split_table(train, 0.3, columns.target, seed)
-    labels = training[columns.target].to_numpy(dtype=int)
-    model = KIND.fit(settings, columns, to_model_input(training, columns), labels, seed)
-    scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float))
+    labels = train[columns.target].to_numpy(dtype=int)
+    model = KIND.fit(settings, columns, to_model_input(train, columns), labels, seed)
+    is_calibrated = settings.calibration in CALIBRATED
+    scored = ScoredRows(predict_probability(model, test, columns), test[columns.target].to_numpy(float), is_calibrated)
     reference = Reference("train", train[columns.names], train[columns.target].to_numpy(float), scored)
     return World(columns, model, reference)
 

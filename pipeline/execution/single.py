@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.execution.mlflow_run import fetch_env_manager, open_run
-from pipeline.execution.progress import Display
+from pipeline.execution.progress import Display, print_line
 from pipeline.execution.runner import StepFailed, run_pipeline
 from pipeline.execution.summary import build_closing_table, build_failed_table
 from pipeline.report import at_end
@@ -36,6 +36,9 @@ def run_single(config: Config, console: Console, overrides: Sequence[str] = ()) 
     steps = select_steps(config.main.execute_steps, config.model)
     select_steps(config.main.rerun, config.model, "main.rerun")  # rejects an unknown name before any step runs
     uri, run_id = open_run(config.main, "pipeline", console)
+    warning = config.model_settings.explain_fixed_threshold()
+    if warning and config.model in [step.name for step in steps]:
+        print_line(console, f"{config.model}_pipeline.{warning}")
     client, began = MlflowClient(), time.monotonic()
     client.set_tag(run_id, OVERRIDES, "\n".join(overrides))
     display = Display(console, [step.name for step in steps])
