@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlflow
 import numpy as np
@@ -53,21 +53,28 @@ def compare_with_champion(
     split: TestSplit,
     bootstrap: Bootstrap,
     settings: Evaluation,
-    replace: bool,
+    may_replace: bool,
 ) -> Comparison:
     """Score the test split with the champion and compare; if this is impossible, the result has the reason.
 
-    `model_run` is the run that trained the evaluated model. With `replace`, the model may replace a champion of another
-    data set.
+    `model_run` is the run that trained the evaluated model. With `may_replace`, it may replace a champion of another data
+    set.
     """
     if champion is None:
         return Comparison(reason_not_needed="no champion yet")
     version = str(champion.version)
     if str(champion.run_id) == model_run:
         return Comparison(version, reason_not_needed=f"the model is the champion itself (version {version})")
-    if other_data_set := find_other_data_set(run.client, champion, run.data_set, replace):
+    if other_data_set := find_other_data_set(run.client, champion, run.data_set, may_replace):
         return Comparison(version, reason_not_needed=other_data_set.words, other_data_set=other_data_set)
-    trained_by = find_training_run(champion)
+    return measure_against(run, champion, split, bootstrap, settings)
+
+
+def measure_against(
+    run: StepRun, champion: ModelVersion, split: TestSplit, bootstrap: Bootstrap, settings: Evaluation
+) -> Comparison:
+    """Return the measurements of the champion, and the differences from it, on the rows that it was not trained on."""
+    version, trained_by = str(champion.version), find_training_run(champion)
     try:
         rows, unknown = find_unseen_rows(run, trained_by, split)
         table = split.table.iloc[rows]
@@ -76,11 +83,15 @@ def compare_with_champion(
         return Comparison(version, reason_not_compared=str(error))
     differences = bootstrap.compute_differences(split.scored.select(rows), scored)
     metrics = bootstrap.compute_intervals(scored)
-    # Slices take most of the time. They can only decide if neither model is shown to be better.
-    slices = (
-        build_slices(scored, table, run.columns, settings.slices, bootstrap) if is_tie(differences, settings) else []
-    )
     training = find_run(run.client, trained_by)
+    measured = Measured(
+        get_values(metrics),
+        measure_calibration(scored.probability, metrics["calibration_error"], bootstrap.seed),
+        facts=read_facts(training.data) if training else Facts(),
+    )
+    if is_tie(differences, settings):  # else slices, which take most of the time, decide nothing
+        slices = build_slices(scored, table, run.columns, settings.slices, bootstrap)
+        measured = replace(measured, slices=slices)
     return Comparison(
         version,
         differences=differences,
@@ -88,12 +99,7 @@ def compare_with_champion(
         metrics=metrics,
         rows=len(rows),
         excluded=len(split.table) - len(rows),
-        champion=Measured(
-            get_values(metrics),
-            measure_calibration(scored.probability, metrics["calibration_error"], bootstrap.seed),
-            slices,
-            read_facts(training.data) if training else Facts(),
-        ),
+        champion=measured,
         overruled=find_overruled_rules(champion),
     )
 
