@@ -57,8 +57,8 @@ def compare_with_champion(
 ) -> Comparison:
     """Score the test split with the champion and compare; if this is impossible, the result has the reason.
 
-    `model_run` is the run that trained the evaluated model. With `may_replace`, it may replace a champion of another data
-    set.
+    `model_run` is the run that trained the evaluated model. With `may_replace`, this model may replace a champion of
+    another data set.
     """
     if champion is None:
         return Comparison(reason_not_needed="no champion yet")
