@@ -2,71 +2,98 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from pipeline.report.blocks import CODE, QUIET, Block, Cell, Figure, Section, Table, Text, make_cells
-from pipeline.report.format import format_count
+from pipeline.report.format import format_count, format_percent
 from pipeline.report.gather import PipelineResult
 from stepkit.model.bands import IV_BANDS, name_band
 from stepkit.model.metric_table import format_metric
 from stepkit.words import pluralize
 
+Bins = list[dict[str, str]]
+"""Rows of iv.csv of one column."""
+
 TITLE = "Information value of columns"
 DETAILED_COLUMNS = 10
-"""Columns with a table of their bins; iv.csv has the bins of all columns."""
+"""Columns whose bins are shown; iv.csv has the bins of all columns."""
 
 MOST_BINS = 60
 ABOUT = (
-    "How well each column alone separates the classes on the training split. The value is the sum over the bins of "
-    "(share of class 0 - share of class 1) times the weight of evidence. The weight of evidence is ln(share of class 0 "
-    "/ share of class 1). A column without any relation to the target exceeds the value in the column 'by chance' in "
-    "5 % of such samples."
-)
-CUSTOM = (
-    "By custom: below 0.02 not predictive, below 0.1 weak, below 0.3 medium, below 0.5 strong, from 0.5 suspiciously "
-    "strong, so that a leak of the target is possible (Siddiqi, Credit Risk Scorecards, 2006)."
+    "The information value measures how well a column alone separates the classes on the training split. It is the sum "
+    "over the bins of (share of class 0 - share of class 1) times the weight of evidence, which is ln(share of class 0 "
+    "/ share of class 1). A column without any relation to the target exceeds the value 'by chance' in 5 % of such "
+    "samples. By custom, a value from 0.5 is suspiciously strong, so that a leak of the target is possible (Siddiqi, "
+    "Credit Risk Scorecards, 2006)."
 )
 
 
 def make_information_section(result: PipelineResult) -> Section:
     """Return the information values. The section is empty if the training run published none."""
-    columns: dict[str, list[dict[str, str]]] = {}
+    columns: dict[str, Bins] = {}
     for row in result.information:
         columns.setdefault(row["column"], []).append(row)
     if not columns:
         return Section("information", TITLE)
-    blocks: list[Block] = [Text(ABOUT, QUIET), Text(CUSTOM, QUIET)]
+    blocks: list[Block] = [_describe_highest(columns), Text(ABOUT, QUIET)]
     if result.information_picture:
         best = next(iter(columns))
-        alt = f"{TITLE}: the highest is that of {best}, {format_metric(float(columns[best][0]['iv_column']))}"
+        alt = f"{TITLE}: the highest is that of {best}, {format_metric(_get_value(columns[best]))}"
         blocks.append(Figure(TITLE, alt, result.information_picture))
     rows = [_make_column_row(name, bins) for name, bins in columns.items()]
     headings = ["column", "information value", "by chance", "by custom", "bins"]
     blocks.append(Table("Information value per column", headings, rows, numbers=True, folded=True))
-    for name, bins in list(columns.items())[:DETAILED_COLUMNS]:
-        blocks.append(_make_bin_table(name, bins))
+    detailed = dict(islice(columns.items(), DETAILED_COLUMNS))
+    blocks.append(_make_bin_table(detailed))
     if len(columns) > DETAILED_COLUMNS:
         left_out = pluralize(len(columns) - DETAILED_COLUMNS, "further column")
         blocks.append(Text(f"The bins of {left_out} are in iv.csv of the training run.", QUIET))
     return Section("information", TITLE, blocks)
 
 
-def _make_column_row(name: str, bins: list[dict[str, str]]) -> list[Cell]:
-    value, chance = float(bins[0]["iv_column"]), float(bins[0]["iv_by_chance"])
-    custom = name_band(value, IV_BANDS) if value > chance else "not above chance"
-    return make_cells(Cell(name, CODE), format_metric(value), format_metric(chance), custom, str(len(bins)))
+def _get_value(bins: Bins) -> float:
+    return float(bins[0]["iv_column"])
 
 
-def _make_bin_table(name: str, bins: list[dict[str, str]]) -> Table:
+def _name_custom(bins: Bins) -> str:
+    return name_band(_get_value(bins), IV_BANDS) if _is_above_chance(bins) else "not above chance"
+
+
+def _is_above_chance(bins: Bins) -> bool:
+    return _get_value(bins) > float(bins[0]["iv_by_chance"])
+
+
+def _describe_highest(columns: dict[str, Bins]) -> Text:
+    name, bins = next(iter(columns.items()))
+    above = sum(map(_is_above_chance, columns.values()))
+    return Text(
+        f"Highest information value: {name}, {format_metric(_get_value(bins))} ({_name_custom(bins)}). Above chance: "
+        f"{above} of {pluralize(len(columns), 'column')}."
+    )
+
+
+def _make_column_row(name: str, bins: Bins) -> list[Cell]:
+    value, chance = format_metric(_get_value(bins)), format_metric(float(bins[0]["iv_by_chance"]))
+    return make_cells(Cell(name, CODE), value, chance, _name_custom(bins), str(len(bins)))
+
+
+def _make_bin_table(columns: dict[str, Bins]) -> Table:
+    """Return the bins of several columns in one table, the first `MOST_BINS` of each column."""
     rows = [
         make_cells(
+            Cell(name, CODE),
             row["bin"],
             format_count(float(row["rows"])),
             format_count(float(row["defaults"])),
-            f"{float(row['default_rate']):.1%}",
+            format_percent(float(row["default_rate"])),
             format_metric(float(row["woe"])),
             format_metric(float(row["iv"])),
         )
+        for name, bins in columns.items()
         for row in bins[:MOST_BINS]
     ]
-    headings = ["bin", "rows", "defaults", "default rate", "weight of evidence", "information value"]
-    more = f" (first {MOST_BINS} of {len(bins)} bins)" if len(bins) > MOST_BINS else ""
-    return Table(f"Bins of {name}{more}", headings, rows, numbers=True, folded=True)
+    headings = ["column", "bin", "rows", "defaults", "default rate", "weight of evidence", "information value"]
+    hidden = sum(max(0, len(bins) - MOST_BINS) for bins in columns.values())
+    more = f", without {pluralize(hidden, 'further bin')}" if hidden else ""
+    caption = f"Bins of the {pluralize(len(columns), 'column')} with the highest values{more}"
+    return Table(caption, headings, rows, numbers=True, folded=True)

@@ -82,12 +82,16 @@ def test_the_information_values_have_their_customary_names_unless_chance_explain
     section = make_information_section(make_result(information=rows, information_picture="iVBO"))
     custom = [row[3] for row in list_rows(section)[: len(rows)]]
     assert custom == ["suspiciously strong", "strong", "medium", "weak", "not predictive", "not above chance"]
-    assert ["up to 30,000", "2,847", "1,026", "36.0%", "-0.6846", "0.0750"] in list_rows(section)
+    assert ["c0.6", "up to 30,000", "2,847", "1,026", "36.0%", "-0.6846", "0.0750"] in list_rows(section)
+    assert list_texts(section)[0] == (
+        "Highest information value: c0.6, 0.6000 (suspiciously strong). Above chance: 5 of 6 columns."
+    )
     assert [block.png for block in section.blocks if isinstance(block, Figure)] == ["iVBO"]
 
 
 def test_the_bins_of_the_first_columns_are_shown_and_the_others_counted() -> None:
     rows = [make_bin(f"c{number}", 0.2) for number in range(DETAILED_COLUMNS + 3)]
     section = make_information_section(make_result(information=rows, information_picture=""))
-    assert len(section.blocks) == 2 + 1 + DETAILED_COLUMNS + 1
+    values, bins = [block for block in section.blocks if isinstance(block, Table)]
+    assert [len(values.rows), len(bins.rows)] == [DETAILED_COLUMNS + 3, DETAILED_COLUMNS]
     assert "3 further columns" in list_texts(section)[-1]
