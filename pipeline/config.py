@@ -299,9 +299,11 @@ def _format_problem(error: ValidationError, composed: DictConfig) -> str:
     if first_error["type"] == "extra_forbidden":
         return f"{key}: unknown configuration key{suggest_key(key, _list_schema_keys(Config))}"
     key, _ = locate_problem(error.errors())
-    value = hide_secrets_in_text(str(OmegaConf.select(composed, key, default=None)))
-    problem = format_first_problem(error)
-    return problem if f"'{value}'" in problem else f"{problem} (found {value})"
+    value = OmegaConf.select(composed, key, default=None)
+    problem, text = format_first_problem(error), hide_secrets_in_text(str(value))
+    # A problem of several keys belongs to their section, whose whole content would hide the message.
+    is_known = isinstance(value, DictConfig) or f"'{text}'" in problem
+    return problem if is_known else f"{problem} (found {text})"
 
 
 def _list_schema_keys(model: type[Strict], prefix: str = "") -> list[str]:

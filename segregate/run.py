@@ -21,16 +21,17 @@ def format_split(table: pd.DataFrame, target: str) -> str:
     return f"{len(table):,} rows ({shares:.4f} positive)"
 
 
-def format_summary(train: pd.DataFrame, test: pd.DataFrame, columns: Columns, split: str) -> str:
+def format_summary(train: pd.DataFrame, test: pd.DataFrame, columns: Columns, args: argparse.Namespace) -> str:
     """Return one line on both parts, with the dates and the actual share of the test part if the split is by time."""
-    texts = {"train": format_split(train, columns.target), "test": format_split(test, columns.target)}
-    if split == TIME:
-        for name, dates in describe_parts({"train": train, "test": test}, columns).items():
-            undated = f", {dates['undated']:,} without a date" if dates["undated"] else ""
-            texts[name] += f" from {dates['first']} to {dates['last']}{undated}"
-        share = len(test) / (len(train) + len(test))
-        texts["test"] += f"; split by {columns.time_column}, test share {share:.1%}, not stratified"
-    return ", ".join(f"{name} {text}" for name, text in texts.items())
+    parts = {"train": train, "test": test}
+    texts = {name: f"{name} {format_split(part, columns.target)}" for name, part in parts.items()}
+    if args.split != TIME:
+        return ", ".join(texts.values())
+    for name, dates in describe_parts(parts, columns).items():
+        undated = f", {dates['undated']:,} without a date" if dates["undated"] else ""
+        texts[name] += f" from {dates['first']} to {dates['last']}{undated}"
+    share = f"test share {len(test) / (len(train) + len(test)):.1%} (requested {args.test_size:.1%})"
+    return "; ".join([*texts.values(), f"split by {columns.time_column}, {share}, not stratified"])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         for part, name in ((train, "train"), (test, "test")):
             run.publish_table(part, f"{args.artifact_root}/data_{name}{ending}")
         run.record_split({"training and validation": train, "test": test}, args.split)
-        run.log_summary(format_summary(train, test, run.columns, args.split))
+        run.log_summary(format_summary(train, test, run.columns, args))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ ELSEWHERE = {
     "docker (compose|build) .*": "needs a container engine; make stack-test runs the commands of all containers",
     r".*(KUBE_|kubectl|kubernetes).*": "needs a cluster; tests/contract/test_kubernetes.py reads the files",
     r"mlflow run \./\w+ -P step=.*": "tests/tour/test_single_steps.py, with two environment managers",
-    r"mlflow run \./download .*LOANS\.csv.*": "needs the reader's own file; tests/system/pipeline/test_described_tables.py",
+    r".*file_url=LOANS\.csv.*": "needs the reader's own file; tests/system/pipeline/test_described_tables.py",
     r".*hydra/launcher=ray.*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
     r"ray start .*": "tests/cluster/test_sweep_on_ray.py, on a cluster of two nodes",
     r"mlflow run ./serve .*-e spark.*": "tests/cluster/test_spark.py, on two workers",

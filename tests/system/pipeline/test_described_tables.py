@@ -169,7 +169,7 @@ def test_a_loan_book_is_tested_on_its_newest_finished_loans(store: str, tmp_path
     train, test = (result.runs.table(place, "segregate", f"data/data_{part}.csv") for part in ("train", "test"))
     assert train["issue_d"].max() < test["issue_d"].min()
     assert len(test) / len(kept) == pytest.approx(0.3, abs=0.05)
-    model = mlflow.pyfunc.load_model(f"models:/{place.id_name}@champion")
+    model = mlflow.pyfunc.load_model(result.runs.steps["random_forest"].data.tags["model_uri"])
     assert model.metadata.get_input_schema().input_names() == ["amount", "rate"]
 
     evaluation = json.loads(result.runs.artifact(place, "evaluate", "evaluation.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -86,7 +87,7 @@ def describe_dated(**changes: Any) -> Columns:
     return Columns(source_target="y", target="default", time_column="day", columns={"row": Column()}, **changes)
 
 
-def make_dated(days: list[str | None]) -> pd.DataFrame:
+def make_dated(days: Sequence[str | None]) -> pd.DataFrame:
     """Return rows with these dates, with both classes in turn."""
     return pd.DataFrame(
         {"row": range(len(days)), "day": days, "default": [0, 1] * (len(days) // 2) + [0] * (len(days) % 2)}
