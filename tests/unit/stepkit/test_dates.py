@@ -35,7 +35,7 @@ def make_dates(*values: Any) -> pd.Series:
 )
 def test_a_date_of_one_meaning_becomes_an_iso_date(values: list[Any], expected: list[str | None]) -> None:
     written = format_dates(parse_dates(make_dates(*values)))
-    assert written.astype(object).where(written.notna(), None).tolist() == expected
+    assert [None if pd.isna(text) else text for text in written] == expected
     assert format_dates(parse_dates(written)).equals(written), "the published dates are read back equal"
 
 

@@ -149,7 +149,9 @@ def test_the_column_of_dates_is_proposed_and_is_not_an_input(
 
 def test_of_several_columns_of_dates_the_first_with_the_fewest_gaps_is_the_date_of_the_row() -> None:
     months = pd.date_range("2015-01-01", periods=4, freq="MS").strftime("%b-%Y")
-    table = TABLE.assign(closed=[None, *months[1:]], opened=months, paid=months, month=[201501, 201501, 201502, 201503])
+    table = TABLE.assign(
+        closed=pd.Series(months).shift(1), opened=months, paid=months, month=[201501, 201501, 201502, 201503]
+    )
     settings = draft_settings(table, make_choices(), "loans.csv")
     assert settings["time_column"] == "opened"
     assert not {"closed", "opened", "paid"} & set(settings["columns"]), "dates in words are not inputs"

@@ -20,6 +20,7 @@ from preprocess.run import (
 )
 from stepkit.errors import TableUnfit
 from stepkit.table.columns import Column
+from stepkit.table.tables import add_column
 from tests.support.memory import count_bytes, measure_peak_bytes
 from tests.support.small_data import CLIENTS, LOANS
 
@@ -288,7 +289,8 @@ def test_booleans_may_be_listed_in_any_spelling() -> None:
 
 
 def make_dated(*dates: object) -> pd.DataFrame:
-    return make_book(*["yes", "no"] * (len(dates) // 2)).assign(opened=dates).rename(columns={"status": "repaid"})
+    book = make_book(*["yes", "no"] * (len(dates) // 2)).rename(columns={"status": "repaid"})
+    return add_column(book, "opened", list(dates))
 
 
 DATED = LOANS.model_copy(update={"time_column": "opened"})
