@@ -114,6 +114,8 @@ def test_rows_of_one_date_stay_together_at_the_boundary_that_is_closest_to_the_s
         assert set(newest["day"]) == {"2015-03-01"}
         assert set(older["day"]) == {"2015-01-01", "2015-02-01"}
         assert len(split_table_by_time(make_dated(days), 0.6, describe_dated(), 42)[1]) == 16
+        two_dates = make_dated(["2015-01-01"] * 2 + ["2015-02-01"] * 8)
+        assert len(split_table_by_time(two_dates, 0.95, describe_dated(), 42)[0]) == 2, "the older part is not empty"
     assert "the newest part has 80.0% of the rows, not 60.0%" in caplog.text
 
 
