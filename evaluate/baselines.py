@@ -58,7 +58,7 @@ class BaselineComparison:
     Attributes:
         rows: training rows of the baselines.
         aucs: ROC AUC of each input column alone on the training rows.
-        reason_not_compared: reason why there are no baselines; "" if there are.
+        reason_not_compared: reason why the baselines are missing; "" if they are not.
     """
 
     rows: int = 0
@@ -70,7 +70,7 @@ class BaselineComparison:
     def explain_not_better(self, failed: set[str]) -> str:
         """Return a warning that names the baselines which the model is not shown to beat; "" if there are none.
 
-        `failed` are the names of failed rules, whose reasons say more.
+        `failed` are the names of failed rules, whose reasons contain more.
         """
         names = [result.label for result in self.results if not result.is_beaten and result.rule not in failed]
         return f"not shown to be better than {' and '.join(names)}" if names else ""

@@ -81,9 +81,12 @@ def test_every_part_has_its_share_of_both_classes() -> None:
     [
         pytest.param(LABELS, id="a copy as a number"),
         pytest.param(np.where(LABELS == 1, "yes", "No "), id="a copy in other words"),
-        pytest.param(np.where(LABELS == 1, None, 5.0).astype(float), id="missing only in class 1"),
+        pytest.param(np.where(LABELS == 1, math.nan, 5.0), id="missing only in class 1"),
         pytest.param(-1e9 * LABELS + RANDOM.random(ROWS), id="a sum that falls"),
-        pytest.param(np.where(LABELS == 1, None, "paid"), id="a text missing only in class 1"),
+        pytest.param(
+            pd.Series("paid", range(ROWS), dtype=object).where(LABELS == 0).to_numpy(),
+            id="a text missing only in class 1",
+        ),
     ],
 )
 def test_a_column_that_holds_the_label_is_suspicious(values: np.ndarray) -> None:

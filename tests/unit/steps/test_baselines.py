@@ -52,7 +52,7 @@ def make_table(seed: int) -> pd.DataFrame:
             "amount": np.where(missing[0], np.nan, amount),
             "empty": np.nan,
             "kind": np.where(missing[1], np.nan, kind.astype(float)),
-            "city": np.where(missing[2], None, np.array(["Bonn", "Ulm", "007"])[city]),
+            "city": pd.Series(np.array(["Bonn", "Ulm", "007"])[city], dtype=object).mask(missing[2]),
             "y": (random.random(ROWS) < 1 / (1 + np.exp(-odds))).astype(int),
         }
     )
