@@ -31,7 +31,7 @@ from tests.support.pipelines import write_small_table
 from tests.support.registry_story import Line, select_failed_rules
 
 ROWS = 5000
-STUMP = {"n_estimators": 1, "max_depth": 1}
+STUMP = {"n_estimators": 1, "max_depth": 2}
 FOREST = {"n_estimators": 40, "max_depth": 8}
 
 Story = dict[str, tuple[Run, dict[str, int]]]
