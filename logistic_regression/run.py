@@ -10,7 +10,14 @@ from training.kind import ModelKind
 from training.logistic import build_classifier
 from training.step import make_model_parser, run_model_step
 
-KIND = ModelKind(Path(__file__).parent, LogisticRegressionSettings, "lr_config.yaml", build_classifier, scaled=True)
+KIND = ModelKind(
+    Path(__file__).parent,
+    LogisticRegressionSettings,
+    "lr_config.yaml",
+    build_classifier,
+    scaled=True,
+    takes_directions=False,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from stepkit.model.baselines import BASELINES, Baselines, CodeTerm, LogisticTerms, NumericTerm, SingleColumn, to_missing
 from stepkit.model.single_column import MISSING_CODE, compute_column_aucs, compute_rates, rank_by_number, to_codes
-from stepkit.settings.model import Features
+from stepkit.settings.model import Features, LogisticRegressionSettings
 from stepkit.step.run import StepRun
 from stepkit.table.columns import Columns
+from training.calibration import use_one_core
+from training.logistic import build_classifier
 from training.pipeline import build_encoder, select_features
 
 WIDEST_FOR_NEWTON = 200
@@ -38,11 +39,12 @@ def fit_baselines(features: Features, columns: Columns, rows: pd.DataFrame, labe
     """
     aucs = compute_column_aucs(rows, columns, labels, select_features(features, columns))
     best = max(aucs, key=lambda name: aucs[name], default=None)
+    encoder = build_encoder(features, columns, scaled=True)
     return Baselines(
         rows=len(rows),
         aucs=aucs,
         single_column=fit_single_column(best, aucs[best], columns, rows[best], labels) if best else None,
-        logistic_regression=fit_logistic_regression(build_encoder(features, columns), columns, rows, labels),
+        logistic_regression=fit_logistic_regression(encoder, columns, rows, labels),
     )
 
 
@@ -58,31 +60,30 @@ def fit_single_column(name: str, auc: float, columns: Columns, values: pd.Series
 def fit_logistic_regression(
     encoder: ColumnTransformer, columns: Columns, rows: pd.DataFrame, labels: np.ndarray
 ) -> LogisticTerms:
-    """Fit a logistic regression on imputed, scaled and one-hot encoded columns; `encoder` is unfitted."""
+    """Fit a logistic regression on imputed, scaled and one-hot encoded columns; `encoder` is unfitted.
+
+    It is the model of the step logistic_regression with its default settings, without calibration.
+    """
     encoded = encoder.fit_transform(rows)
-    numeric = len(encoder.transformers_[0][2])
-    means, scales = np.zeros(encoded.shape[1]), np.ones(encoded.shape[1])
-    means[:numeric], scales[:numeric] = encoded[:, :numeric].mean(axis=0), encoded[:, :numeric].std(axis=0)
-    scales[scales == 0] = 1.0
     solver = "newton-cholesky" if encoded.shape[1] <= WIDEST_FOR_NEWTON else "lbfgs"
-    # The matrix products are so small that more threads only wait for each other.
-    with threadpool_limits(1, "blas"), warnings.catch_warnings():
+    with use_one_core(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a baseline that has not converged is only a weaker one
-        model = LogisticRegression(solver=solver, max_iter=1000).fit((encoded - means) / scales, labels)
-    return _to_terms(encoder, columns, means, scales, model)
+        model = build_classifier(LogisticRegressionSettings(), 0).set_params(solver=solver).fit(encoded, labels)
+    return _to_terms(encoder, columns, model)
 
 
-def _to_terms(
-    encoder: ColumnTransformer, columns: Columns, means: np.ndarray, scales: np.ndarray, model: LogisticRegression
-) -> LogisticTerms:
-    """Return the coefficients of the encoded features by column; `means` and `scales` are those of the features."""
+def _to_terms(encoder: ColumnTransformer, columns: Columns, model: LogisticRegression) -> LogisticTerms:
+    """Return the coefficients of the encoded features by column."""
     parts = encoder.transformers_[:3]  # without the columns that are not features
-    (_, imputer, numeric), (_, encode_codes, codes), (_, encode_texts, texts) = parts
+    (_, numbers, numeric), (_, encode_codes, codes), (_, encode_texts, texts) = parts
     coefficients = model.coef_[0]
+    fill_numeric, means, scales = (
+        (numbers[0].statistics_, numbers[-1].mean_, numbers[-1].scale_) if numeric else ([], [], [])
+    )
     terms = {
         name: NumericTerm(fill=fill, mean=mean, scale=scale, coefficient=coefficient)
         for name, fill, mean, scale, coefficient in zip(
-            numeric, imputer.statistics_ if numeric else [], means, scales, coefficients, strict=False
+            numeric, fill_numeric, means, scales, coefficients, strict=False
         )
     }
     fills = encode_codes[0].statistics_ if codes else []

@@ -43,12 +43,12 @@ map could rise so steeply that the rounding of float32 in the ONNX graph changes
 
 @contextmanager
 def use_one_core() -> Iterator[None]:
-    """Let boosting compute on one core, in this thread.
+    """Let boosting and linear algebra compute on one core.
 
-    Its threads wait for each other at every node of every tree, so a fit takes several times longer if another process
-    uses a core.
+    Their threads wait for each other, boosting's at every node of every tree, so a fit takes several times longer if
+    another process or fit uses a core.
     """
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with threadpool_limits(limits=1):
         yield
 
 

@@ -53,6 +53,7 @@ class ModelKind:
         build_classifier: returns the unfitted scikit-learn classifier for these settings, this random seed, and the
             directions (-1, 0, 1) of the encoded features, or None if no column has a direction.
         scaled: True if the encoder scales numbers.
+        takes_directions: False if the classifier ignores the directions.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class ModelKind:
     config: str
     build_classifier: Callable[[Any, int, list[int] | None], Any]
     scaled: bool = False
+    takes_directions: bool = True
 
     def fit(
         self, settings: ModelSettings, columns: Columns, rows: pd.DataFrame, labels: np.ndarray, random_seed: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,27 +117,6 @@ def get_classifier(model: Pipeline) -> Any:
     """Return the fitted classifier of a pipeline, without its calibration."""
     last = model.named_steps[CLASSIFIER]
     return last.calibrated_classifiers_[0].estimator if isinstance(last, CalibratedClassifierCV) else last
-
-
-def fit_pipeline(
-    encoder: ColumnTransformer,
-    build_classifier: Callable[[list[int] | None], Any],
-    columns: Columns,
-    rows: pd.DataFrame,
-    labels: np.ndarray,
-) -> Pipeline:
-    """Fit the encoder, then the classifier on the encoded features; return the pipeline of both.
-
-    Args:
-        encoder: unfitted encoder of `build_encoder`.
-        build_classifier: returns the unfitted classifier for the directions of the encoded features.
-        columns: columns of the data set.
-        rows: n raw rows.
-        labels: (n,) of 0 and 1.
-    """
-    encoded = fit_encoder(encoder, rows)
-    classifier = build_classifier(list_directions(encoder, columns)).fit(encoded, labels)
-    return Pipeline([(ENCODE, encoder), (CLASSIFIER, classifier)])
 
 
 def compute_importances(model: Pipeline) -> pd.Series:

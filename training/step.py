@@ -95,6 +95,8 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
                 len(train),
                 ", ".join(empty),
             )
+        if not kind.takes_directions and any(column.monotonic for column in run.columns.columns.values()):
+            log.info("%s ignores the key monotonic of the columns in data/*.yaml", kind.folder.name)
         trained = train_model(kind, settings, table, (train, validation), run.columns, args.random_seed, costs)
         settings = settings.model_copy(update={"threshold": trained.threshold})
         mlflow.log_metrics({"threshold": trained.threshold, **trained.metrics, **trained.rows})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from stepkit.settings.model import (
     RandomForestSettings,
 )
 from stepkit.table.columns import Column, Columns
-from training.calibration import FOLDS, compute_out_of_fold_scores
+from training.baselines import fit_baselines
+from training.calibration import FOLDS, compute_out_of_fold_scores, use_one_core
 from training.export import compute_largest_difference
 from training.kind import ModelKind
-from training.logistic import fit_logistic_regression
 from training.onnx_graph import PROBABILITIES, to_graph
 from training.pipeline import ENCODE, compute_importances, list_directions
 from training.served_model import open_session, to_inputs
@@ -153,16 +152,11 @@ def test_a_model_without_a_column_that_has_a_direction_has_none() -> None:
     assert list_directions(fit(BOOSTING, settings).named_steps[ENCODE], COLUMNS) is None
 
 
-def test_logistic_regression_logs_that_it_ignores_directions(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "step")
-    fit(LOGISTIC, LogisticRegressionSettings(calibration="none"))
-    assert "monotonic in data/*.yaml does not apply" in caplog.text
-
-
 def test_the_baseline_is_the_model_of_the_step() -> None:
-    settings = LogisticRegressionSettings(calibration="none")
-    baseline = fit_logistic_regression(settings, COLUMNS, ROWS, LABELS, 42)
-    np.testing.assert_array_equal(baseline.predict_proba(ROWS), fit(LOGISTIC, settings).predict_proba(ROWS))
+    baseline = fit_baselines(Features(), COLUMNS, ROWS, LABELS).logistic_regression
+    model = fit(LOGISTIC, LogisticRegressionSettings(calibration="none"))
+    scores = baseline.compute_scores(ROWS, COLUMNS)
+    assert np.abs(scores - model.decision_function(ROWS)).max() < 0.01
 
 
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
@@ -219,7 +213,8 @@ def test_out_of_fold_scores_are_those_of_scikit_learn() -> None:
     boosting = BOOSTING.build_classifier(make_boosting(), 42, None)
     scores = compute_out_of_fold_scores(boosting, encoded, LABELS, "decision_function", 7)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=7)
-    expected = cross_val_predict(boosting, encoded, LABELS, cv=folds, method="decision_function")
+    with use_one_core():
+        expected = cross_val_predict(boosting, encoded, LABELS, cv=folds, method="decision_function")
     np.testing.assert_array_equal(scores, expected)
 
 
