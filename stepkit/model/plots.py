@@ -15,7 +15,8 @@ from stepkit.model.statistics import CALIBRATION_BINS, assign_bins, compute_cali
 
 MOST_POINTS = 5000
 MOST_BARS = 20
-LONGEST_NAME = 24
+LONGEST_NAME, LONGEST_LABEL = 24, 36
+"""Longest names of a class and of a column that are not shortened."""
 
 ClassNames = tuple[str, str]
 """Names of class 0 and class 1: their values in the data set."""
@@ -43,11 +44,12 @@ def plot_confusion_matrix(
     counts = metrics.confusion_matrix(labels, predicted, labels=[0, 1])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = _make_figure(title=title, xlabel="predicted class", ylabel="true class")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Square cells would leave the constrained layout too little room for long names of classes.
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.1%}\n{counts[row, column]:,}"
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    names = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in classes]
+    names = [_shorten_name(name, LONGEST_NAME) for name in classes]
     axes.set_xticks([0, 1], names)
     axes.set_yticks([0, 1], names)
     return figure
@@ -115,17 +117,34 @@ def plot_score_distribution(
 
 def plot_feature_importance(importance: pd.Series, title: str) -> Figure:
     """Return bars for the largest of (k,) importances, the largest on top."""
-    top = importance.nlargest(MOST_BARS)[::-1]
-    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="importance (share of the total)")
-    axes.barh([*map(str, top.index)], top.to_numpy())
+    figure, _ = _plot_bars(importance.nlargest(MOST_BARS)[::-1], title, "importance (share of the total)")
     return figure
 
 
 def plot_permutation_importance(drops: pd.DataFrame, title: str) -> Figure:
     """Return bars with intervals for the largest of k rows (`value`, `low`, `high`) by label, the largest on top."""
     top = drops.nlargest(MOST_BARS, "value")[::-1]
-    figure, axes = _make_figure(0.28 * len(top) + 1.2, title=title, xlabel="loss of AUC when the column is shuffled")
     lengths = np.abs(top[["low", "high"]].to_numpy().T - top["value"].to_numpy())
-    axes.barh([*map(str, top.index)], top["value"], xerr=lengths, error_kw={"lw": 1, "alpha": 0.6})
+    xlabel = "loss of AUC when the column is shuffled"
+    figure, axes = _plot_bars(top["value"], title, xlabel, xerr=lengths, error_kw={"lw": 1, "alpha": 0.6})
     axes.axvline(0, color="black", lw=0.8)
     return figure
+
+
+def _plot_bars(values: pd.Series, title: str, xlabel: str, **options: Any) -> tuple[Figure, Axes]:
+    """Draw a bar for each value, the last one on top.
+
+    Title and label belong to the figure, because the axes next to long names can be narrower than they are.
+    """
+    figure = Figure(figsize=(6.0, 0.28 * len(values) + 1.2), layout="constrained")
+    figure.suptitle(title)
+    figure.supxlabel(xlabel, fontsize="medium")
+    axes = figure.subplots()
+    places = range(len(values))
+    axes.barh(places, values.to_numpy(), **options)
+    axes.set_yticks(places, [_shorten_name(str(name), LONGEST_LABEL) for name in values.index])
+    return figure, axes
+
+
+def _shorten_name(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[:longest]}..."
