@@ -109,7 +109,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         run.record_model(info)
         mlflow.set_tag(CALIBRATION, settings.calibration)
         publish_information_values(run, table, get_labels(table, run.columns.target))
-        run.publish_json(build_profile(table, run.columns, trained.probability), TRAINING_PROFILE)
+        run.publish_json(build_profile(table, run.columns, trained.unseen_probability), TRAINING_PROFILE)
         run.record_split({"training": train, "validation": validation}, args.split)
         same_rows = table if settings.refit else train
         same_labels = get_labels(same_rows, run.columns.target)

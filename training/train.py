@@ -38,6 +38,11 @@ class Trained:
     metrics: dict[str, float]
     rows: dict[str, int]
 
+    @property
+    def unseen_probability(self) -> np.ndarray:
+        """Probabilities of rows that were not seen: held-out ones of the final fit, else those of the validation."""
+        return self.fitted.probability if self.fitted.held_out else self.probability
+
 
 def train_model(
     kind: ModelKind,
