@@ -18,6 +18,7 @@ TITLE = "Information value of columns"
 DETAILED_COLUMNS = 10
 """Columns whose bins are shown; iv.csv has the bins of all columns."""
 
+NAMED_COLUMNS = 3
 MOST_BINS = 60
 ABOUT = (
     "The information value measures how well a column alone separates the classes on the training split. It is the sum "
@@ -30,9 +31,7 @@ ABOUT = (
 
 def make_information_section(result: PipelineResult) -> Section:
     """Return the information values. The section is empty if the training run published none."""
-    columns: dict[str, Bins] = {}
-    for row in result.information:
-        columns.setdefault(row["column"], []).append(row)
+    columns = _group_by_column(result)
     if not columns:
         return Section("information", TITLE)
     blocks: list[Block] = [_describe_highest(columns), Text(ABOUT, QUIET)]
@@ -49,6 +48,20 @@ def make_information_section(result: PipelineResult) -> Section:
         left_out = pluralize(len(columns) - DETAILED_COLUMNS, "further column")
         blocks.append(Text(f"The bins of {left_out} are in iv.csv of the training run.", QUIET))
     return Section("information", TITLE, blocks)
+
+
+def describe_highest_values(result: PipelineResult) -> str:
+    """Return the columns with the highest information values, or "" if the training run published none."""
+    columns = list(_group_by_column(result).items())[:NAMED_COLUMNS]
+    named = ", ".join(f"{name} {format_metric(_get_value(bins))}" for name, bins in columns)
+    return f"highest on the training split: {named}" if named else ""
+
+
+def _group_by_column(result: PipelineResult) -> dict[str, Bins]:
+    columns: dict[str, Bins] = {}
+    for row in result.information or []:
+        columns.setdefault(row["column"], []).append(row)
+    return columns
 
 
 def _get_value(bins: Bins) -> float:

@@ -13,7 +13,9 @@ from pipeline.report.sections.calibration import describe_calibration, get_calib
 from pipeline.report.sections.credit import list_credit_facts
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
 from pipeline.report.sections.evaluation import SLICE_METRICS
+from pipeline.report.sections.information_value import describe_highest_values
 from pipeline.report.sections.metrics import get_class_names
+from pipeline.report.sections.stability import describe_stability
 from stepkit.model.metric_table import NOT_COMPUTED, format_metric, get_metric
 from stepkit.store.lineage import SUMMARY
 from stepkit.words import format_kind, pluralize
@@ -60,6 +62,8 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("missing in the description", list_unstated(result)),
         ("quality", _describe_quality(result)),
         *list_credit_facts(result),
+        ("information value", describe_highest_values(result)),
+        ("stability", describe_stability(result)),
         ("validation", result.get_tag(result.model, SUMMARY)),
     ]
 

@@ -27,6 +27,13 @@ def make_stability_section(result: PipelineResult) -> Section:
     return Section("stability", TITLE, _make_blocks(stability, stability.psi_score))
 
 
+def describe_stability(result: PipelineResult) -> str:
+    """Return the stability index of the score in words, or "" if the evaluation has none."""
+    stability = result.evaluation.stability if result.evaluation else None
+    index = stability.psi_score if stability else None
+    return f"PSI of the score, training against test rows: {describe_index(index)}" if index else ""
+
+
 def _make_blocks(stability: Stability, score: StabilityIndex) -> list[Block]:
     exceeding = [column for column in stability.csi if column.is_above_threshold]
     rows = [_make_row("score (out of sample)", score), *(_make_row(column.label, column) for column in stability.csi)]

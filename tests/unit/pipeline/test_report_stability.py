@@ -6,8 +6,12 @@ from typing import Any
 
 from pipeline.report.blocks import Figure, Section, Table, Text
 from pipeline.report.schemas import Evaluation
-from pipeline.report.sections.information_value import DETAILED_COLUMNS, make_information_section
-from pipeline.report.sections.stability import make_stability_section
+from pipeline.report.sections.information_value import (
+    DETAILED_COLUMNS,
+    describe_highest_values,
+    make_information_section,
+)
+from pipeline.report.sections.stability import describe_stability, make_stability_section
 from tests.support.reports import make_result
 
 INDEX = {"value": 0.0012, "threshold": 0.0041, "bins": 10, "reason": ""}
@@ -95,3 +99,12 @@ def test_the_bins_of_the_first_columns_are_shown_and_the_others_counted() -> Non
     values, bins = [block for block in section.blocks if isinstance(block, Table)]
     assert [len(values.rows), len(bins.rows)] == [DETAILED_COLUMNS + 3, DETAILED_COLUMNS]
     assert "3 further columns" in list_texts(section)[-1]
+
+
+def test_the_model_card_names_the_highest_values_and_the_index_of_the_score() -> None:
+    rows = [make_bin("PAY_0", 0.8891), make_bin("PAY_0", 0.8891), make_bin("AGE", 0.02)]
+    evaluation = Evaluation.model_validate({"metrics": {}, "stability": STABILITY})
+    result = make_result(information=rows, evaluation=evaluation)
+    assert describe_highest_values(result) == "highest on the training split: PAY_0 0.8891, AGE 0.0200"
+    assert describe_stability(result).endswith(": 0.0012 (stable by custom; threshold 0.0041)")
+    assert describe_highest_values(make_result(information=[])) == describe_stability(make_result()) == ""
