@@ -177,11 +177,15 @@ def _fit_map(scores: np.ndarray, held_out: HeldOut, calibration: str) -> Calibra
     """Fit scikit-learn's calibration on scores; it takes them from a classifier, here a linear one: 1 * score + 0."""
     identity = LogisticRegression()
     identity.coef_, identity.intercept_, identity.classes_ = np.ones((1, 1)), np.zeros(1), np.array([0, 1])
-    calibrator = CalibratedClassifierCV(FrozenEstimator(identity), method=calibration)
+    all_rows = np.arange(len(scores))
+    calibrator = CalibratedClassifierCV(FrozenEstimator(identity), method=calibration, cv=[(all_rows, all_rows)])
     with warnings.catch_warnings():
         # The weights are for the calibration only, because the classifier is fitted already.
         warnings.filterwarnings("ignore", "Since FrozenEstimator does not appear to accept sample_weight")
-        return calibrator.fit(scores[:, None], held_out.labels, sample_weight=held_out.weights)
+        weights = None if (held_out.weights == 1).all() else held_out.weights
+        calibrator.fit(scores[:, None], held_out.labels, sample_weight=weights)
+    calibrator.cv = None  # the numbers of the rows are not part of the model
+    return calibrator
 
 
 def round_scores(scores: np.ndarray) -> np.ndarray:

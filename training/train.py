@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from stepkit.settings.model import ModelSettings
 from stepkit.table.columns import Columns
 from stepkit.table.labels import get_labels
 from stepkit.table.tables import to_model_input
-from training.calibration import NONE
+from training.calibration import NONE, is_out_of_bag
 from training.kind import Fitted, ModelKind
 
 
@@ -67,25 +69,53 @@ def train_model(
             settings, columns, to_model_input(rows, columns), labels, random_seed, needs_held_out
         )
 
-    train, validation = split
-    fitted = fit(train, needs_held_out=False)
-    labels = get_labels(validation, columns.target)
-    probability = fitted.pipeline.predict_proba(to_model_input(validation, columns))[:, 1]
-    threshold = choose_threshold(settings.threshold, labels, probability, costs)
-    predicted = probability >= threshold
-    metrics = {f"val_{name}": value for name, value in compute_metrics(labels, probability, predicted).items()}
-    if settings.refit:
-        fitted = fit(table, needs_held_out=isinstance(settings.threshold, str))
-        if fitted.held_out:
-            held_out = fitted.held_out
-            threshold = choose_threshold(
-                settings.threshold, held_out.labels, fitted.probability, costs, held_out.weights
-            )
-    rows = {"rows_train": len(train), "rows_validation": len(validation)}
-    rows["rows_model"] = len(table) if settings.refit else len(train)
+    def validate() -> Trained:
+        train, validation = split
+        fitted, labels = fit(train, needs_held_out=False), get_labels(validation, columns.target)
+        probability = fitted.pipeline.predict_proba(to_model_input(validation, columns))[:, 1]
+        threshold = choose_threshold(settings.threshold, labels, probability, costs)
+        predicted = probability >= threshold
+        metrics = {f"val_{name}": value for name, value in compute_metrics(labels, probability, predicted).items()}
+        rows = {"rows_train": len(train), "rows_validation": len(validation)}
+        return Trained(fitted, threshold, probability, predicted, metrics, rows | count_rows(fitted, settings, train))
+
+    if not settings.refit:
+        return validate()
+    validated, fitted = run_both(
+        validate, lambda: fit(table, needs_held_out=isinstance(settings.threshold, str)), is_forest(kind, settings)
+    )
+    threshold = validated.threshold
+    if held_out := fitted.held_out:
+        threshold = choose_threshold(settings.threshold, held_out.labels, fitted.probability, costs, held_out.weights)
+    rows = validated.rows | count_rows(fitted, settings, table)
+    return replace(validated, fitted=fitted, threshold=threshold, rows=rows)
+
+
+def run_both(validate: Callable[[], Trained], refit: Callable[[], Fitted], together: bool) -> tuple[Trained, Fitted]:
+    """Return the results of both, computed at the same time if `together`.
+
+    Half of the work around the fit of a forest runs on one core, so that the other fit can use the second one. Boosting
+    uses all cores for each tree, and two fits at the same time would wait for each other.
+    """
+    if not together:
+        return validate(), refit()
+    with ThreadPool(1) as pool:  # its threads do not delay Ctrl-C, unlike those of concurrent.futures
+        validation = pool.apply_async(validate)
+        fitted = refit()
+        return validation.get(), fitted
+
+
+def is_forest(kind: ModelKind, settings: ModelSettings) -> bool:
+    """Return True if this kind of model has trees with out-of-bag rows."""
+    return is_out_of_bag(kind.build_classifier(settings, 0, None))
+
+
+def count_rows(fitted: Fitted, settings: ModelSettings, table: pd.DataFrame) -> dict[str, int]:
+    """Return the numbers of rows of a model that was fitted on this table."""
+    rows = {"rows_model": len(table)}
     if settings.calibration != NONE and fitted.held_out:
         rows["rows_calibration"] = len(fitted.held_out.labels)
-    return Trained(fitted, threshold, probability, predicted, metrics, rows)
+    return rows
 
 
 def format_fit(trained: Trained, settings: ModelSettings) -> str:
