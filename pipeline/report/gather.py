@@ -121,7 +121,6 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
     config = _fetch_config(reader, run)
     names = (find_model_step(config, runs), "evaluate", "check_data")
     training, evaluate, check_data = (runs.get(name) for name in names)
-    verdict_name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
     return PipelineResult(
         run=run,
         experiment=client.get_experiment(run.info.experiment_id).name,
@@ -129,7 +128,7 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         runs=runs,
         steps=list_step_rows(reader, run, runs, config),
         evaluation=_fetch_evaluation(reader, evaluate),
-        verdict=parse_as(Verdict, reader.fetch_json(evaluate, verdict_name), "The verdict", reader.lost),
+        verdict=_fetch_verdict(reader, evaluate),
         checks=reader.fetch_csv(check_data, CHECKS),
         ks=reader.fetch_csv(check_data, KS),
         leakage=reader.fetch_csv(check_data, LEAKAGE),
@@ -207,6 +206,11 @@ def _fetch_evaluation(reader: Reader, evaluate: Run | None) -> Evaluation | None
         if name.startswith("test_") and "." not in name
     }
     return Evaluation(metrics=metrics) if metrics else None
+
+
+def _fetch_verdict(reader: Reader, evaluate: Run | None) -> Verdict | None:
+    name = evaluate.data.params.get("verdict", "verdict.json") if evaluate else ""
+    return parse_as(Verdict, reader.fetch_json(evaluate, name), "The verdict", reader.lost)
 
 
 def _fetch_pictures(reader: Reader, runs: dict[str, Run | None], training: Run | None) -> dict[str, str]:
