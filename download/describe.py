@@ -53,8 +53,8 @@ COUNTS = """\
 
 
 COMMENTS = {
-    "time_column": "date of each row, not an input: for data.split=time and the metrics per period",
-    "negative": "remove the values of unfinished cases, such as Current; rows of unlisted values are left out",
+    "time_column": "Date of each row, not an input: for data.split=time and the metrics per period.",
+    "negative": "Remove the values of unfinished cases, such as Current: rows of unlisted values are left out.",
 }
 """Comments on keys of the draft; the second one only on a list."""
 
@@ -95,7 +95,8 @@ def format_yaml(settings: dict[str, Any], rows: int, left_out: dict[str, str]) -
 
 def _format_key(key: str, value: Any) -> str:
     comment = COMMENTS.get(key, "") if key != "negative" or isinstance(value, list) else ""
-    return f"{key}: {_format_flow(value)}{f'   # {comment}' if comment else ''}\n"
+    line = f"{key}: {_format_flow(value)}\n"
+    return f"# {comment}\n{line}" if comment else line
 
 
 def _format_flow(value: Any) -> str:

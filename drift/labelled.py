@@ -32,8 +32,8 @@ HINT = "Send labels by POST /feedback or mlflow run ./serve -e feedback."
 def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the labelled rows of a log of n rows, with the columns and classes of the data set's source.
 
-    A class with several values gets the first of them. The date of a row is the day of its prediction (UTC), unless the
-    date is an input of the model.
+    A class with several values gets the first of them. The date of a row is the time of its prediction (UTC), unless
+    the date is an input of the model.
 
     Raises:
         TableUnfit: a column of the data set has no value in the log.
@@ -50,7 +50,7 @@ def build_labelled_table(log: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     class_values = {label: value for value, label in reversed(columns.classes.items())}
     table[columns.source_target] = labelled["label"].astype(int).map(class_values)
     if columns.time_column and columns.time_column not in columns.columns:
-        table[columns.time_column] = labelled["time"].dt.strftime("%Y-%m-%d")
+        table[columns.time_column] = labelled["time"].dt.strftime("%Y-%m-%dT%H:%M:%S")
     if columns.id_column:
         table.insert(0, columns.id_column, np.arange(1, len(table) + 1))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ AMBIGUOUS = re.compile(r"\d{1,2}([-/.])\d{1,2}\1(\d{4}|\d{2})\b.*|[A-Za-z]{3,9}[
 YEARS = range(1900, 2200)
 """Years of real dates; 9999-12-31 and 0001-01-01 stand for "unknown" in many databases."""
 
+FIRST_VALUES = 100
+"""Number of values that decide first if a column can be dates."""
+
 EXPECTED = "expected ISO dates such as 2015-12-31, or 201512, 20151231, Dec-2015"
 
 
@@ -53,9 +57,8 @@ def parse_dates(values: pd.Series) -> pd.Series:
         TableUnfit: values that are not dates or have an ambiguous order of day and month, or several zones; the message
             has their number and the first rows.
     """
-    texts = to_plain_text(values).str.strip()
-    texts = texts.where(texts != "")
-    places, distinct = pd.factorize(texts)  # a column of dates has few distinct values
+    texts = _apply_to_distinct(values, lambda distinct: to_plain_text(distinct).str.strip().replace("", pd.NA))
+    places, distinct = pd.factorize(texts)
     parts = [_match(str(text)) for text in distinct]
     dates = pd.to_datetime(
         pd.Series([_to_iso(part) for part in parts], dtype=object), format="ISO8601", errors="coerce"
@@ -132,17 +135,28 @@ def format_dates(dates: pd.Series) -> pd.Series:
     form = "%Y-%m-%d" if (known == known.dt.normalize()).all() else "%Y-%m-%dT%H:%M:%S"
     if (known.dt.microsecond != 0).any():
         form += ".%f"
-    texts: pd.Series = dates.dt.strftime(form).astype("string")
-    return texts
+    return _apply_to_distinct(dates, lambda distinct: distinct.dt.strftime(form).astype("string"))
+
+
+def _apply_to_distinct(values: pd.Series, convert: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """Return n converted values, missing where the value is missing; a column of dates has few distinct values."""
+    places, distinct = pd.factorize(values)
+    converted = convert(pd.Series(distinct))
+    return pd.Series(converted.array.take(places, allow_fill=True), index=values.index, name=values.name)
 
 
 def is_date_column(values: pd.Series) -> bool:
     """Return True for a column of at least two different dates; whole years do not count, they may be any number."""
-    distinct = pd.Series(to_plain_text(values).dropna().unique(), dtype="string", name=values.name)
-    if len(distinct) < 2 or distinct.str.fullmatch(r"\d{1,4}").any():
+    known = values.dropna()
+    # Most columns are not dates, which their first values show.
+    return _are_dates(known.head(FIRST_VALUES)) and _are_dates(known) and to_plain_text(known).nunique() > 1
+
+
+def _are_dates(values: pd.Series) -> bool:
+    distinct = pd.Series(to_plain_text(values).unique(), dtype="string", name=values.name)
+    if distinct.empty or distinct.str.fullmatch(r"\d{1,4}").any():
         return False
     try:
-        parse_dates(distinct.head(100))  # most columns are not dates, which their first values show
         parse_dates(distinct)
     except TableUnfit:
         return False

@@ -36,7 +36,7 @@ def make_log() -> pd.DataFrame:
 def test_a_label_becomes_the_first_value_of_its_class_and_the_prediction_gives_the_date() -> None:
     table = build_labelled_table(make_log(), BOOK)
     assert table["status"].tolist() == ["Charged Off", "Fully Paid"]
-    assert table["issue_d"].tolist() == ["2026-01-31", "2026-02-02"]
+    assert table["issue_d"].tolist() == ["2026-01-31T23:00:00", "2026-02-02T09:00:00"]
     selected, others = select_classes(table, BOOK)
     assert clean_table(selected, BOOK)["default"].tolist() == [1, 0], "preprocess takes the table as it is"
     assert others.empty

@@ -143,7 +143,7 @@ def test_the_column_of_dates_is_proposed_and_is_not_an_input(
     assert (columns.time_column, columns.names) == ("issue_d", ["rate", "first_line", "delays"])
     assert (columns.negative, columns.positive) == (["Paid", "Current"], ["Off"])
     text = (tmp_path / "out.yaml").read_text(encoding="utf-8")
-    assert "remove the values of unfinished cases" in text
+    assert "# Remove the values of unfinished cases" in text
     assert "time column issue_d" in capsys.readouterr().out
 
 
