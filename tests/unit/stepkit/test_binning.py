@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2_contingency
 
 from stepkit.model.binning import (
     MISSING,
     MOST_BINS,
     OTHER,
     compute_evidence,
+    compute_index_limit,
     compute_psi,
     compute_stability,
     make_bins,
@@ -170,6 +172,16 @@ def test_an_unchanged_population_exceeds_the_threshold_as_often_as_the_level(sha
     results = [compute_stability(before, after, level) for before, after in pairs]
     rate = np.mean([result.value > result.threshold for result in results])  # type: ignore[operator]  # none is None
     assert 0.6 * level < rate < level + 3 * np.sqrt(level / draws)
+
+
+def test_an_almost_empty_bin_alone_does_not_exceed_the_threshold() -> None:
+    """Its logarithm alone would, although Pearson's test of the same counts finds nothing."""
+    before, after = np.full(10, 2100.0), np.array([4.0, *[24.0] * 9])
+    assert chi2_contingency(np.column_stack([before, after]), correction=False).pvalue > 0.05
+    index = compute_stability(before, after, 0.01)
+    assert index.value is not None
+    assert index.threshold is not None
+    assert compute_index_limit(10, 21_000, 220, 0.01) < index.value < index.threshold
 
 
 def test_the_information_value_by_chance_is_exceeded_in_five_percent() -> None:
