@@ -31,6 +31,7 @@ PLOTS = (
 CHECKS, KS, LEAKAGE = "data_checks.csv", "ks_statistics.csv", "leakage.csv"
 MODEL_IMPORTANCE = "feature_importance.png"
 INFORMATION, INFORMATION_PICTURE = "iv.csv", "iv.png"
+"""Information values of the columns, which the model step publishes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,6 @@ class PipelineResult:
     leakage: list[dict[str, str]]
     pictures: dict[str, str]
     information: list[dict[str, str]]
-    information_picture: str
     versions: list[str]
     registered: ModelVersion | None
     sweep: Run | None
@@ -134,7 +134,6 @@ def gather(client: MlflowClient, run_id: str, folder: Path, base_run_id: str = "
         leakage=reader.fetch_csv(check_data, LEAKAGE),
         pictures=_fetch_pictures(reader, runs, training),
         information=reader.fetch_csv(training, INFORMATION),
-        information_picture=reader.fetch_base64(training, INFORMATION_PICTURE),
         versions=_fetch_versions(reader, training),
         registered=_find_registered(client, runs.get("register")),
         sweep=_find_sweep(reader, run),
@@ -216,6 +215,7 @@ def _fetch_verdict(reader: Reader, evaluate: Run | None) -> Verdict | None:
 def _fetch_pictures(reader: Reader, runs: dict[str, Run | None], training: Run | None) -> dict[str, str]:
     """Return each plot in base64, with the importance by the model if the permutation importance is missing."""
     pictures = {name: reader.fetch_base64(runs.get("evaluate"), name) for name in PLOTS}
+    pictures[INFORMATION_PICTURE] = reader.fetch_base64(training, INFORMATION_PICTURE)
     if not pictures["importance.png"]:
         pictures[MODEL_IMPORTANCE] = reader.fetch_base64(training, MODEL_IMPORTANCE)
     return {name: picture for name, picture in pictures.items() if picture}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 
-from pipeline.report.blocks import CODE, QUIET, Block, Cell, Figure, Section, Table, Text, make_cells
+from pipeline.report.blocks import CODE, QUIET, Block, Cell, Section, Table, Text, list_figures, make_cells
 from pipeline.report.format import format_count, format_percent
-from pipeline.report.gather import PipelineResult
+from pipeline.report.gather import INFORMATION_PICTURE, PipelineResult
 from stepkit.model.bands import IV_BANDS, name_band
 from stepkit.model.metric_table import format_metric
 from stepkit.words import pluralize
@@ -35,10 +35,9 @@ def make_information_section(result: PipelineResult) -> Section:
     if not columns:
         return Section("information", TITLE)
     blocks: list[Block] = [_describe_highest(columns), Text(ABOUT, QUIET)]
-    if result.information_picture:
-        best = next(iter(columns))
-        alt = f"{TITLE}: the highest is that of {best}, {format_metric(_get_value(columns[best]))}"
-        blocks.append(Figure(TITLE, alt, result.information_picture))
+    best = next(iter(columns))
+    alt = f"{TITLE}: the highest is that of {best}, {format_metric(_get_value(columns[best]))}"
+    blocks += list_figures(result.pictures, (INFORMATION_PICTURE, TITLE, alt))
     rows = [_make_column_row(name, bins) for name, bins in columns.items()]
     headings = ["column", "information value", "by chance", "by custom", "bins"]
     blocks.append(Table("Information value per column", headings, rows, numbers=True, folded=True))

@@ -162,7 +162,7 @@ def states_of(markdown: str) -> list[str]:
 def test_every_plot_is_in_the_page(first: PipelineResult) -> None:
     page, markdown = texts_of(first.runs.parent)
     names = [name for name in list_published(first.runs.steps["evaluate"]) if name.endswith(".png")]
-    assert len(page.all("img")) == len(names) >= 6
+    assert len(page.all("img")) == len([*names, "iv.png of the model step"]) >= 9
     assert "<img" not in GFM.render(markdown)
 
 

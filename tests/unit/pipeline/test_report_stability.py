@@ -78,12 +78,12 @@ def make_bin(column: str, value: float) -> dict[str, str]:
 
 
 def test_a_run_of_an_earlier_release_has_no_information_values() -> None:
-    assert make_information_section(make_result(information=[], information_picture="")).blocks == []
+    assert make_information_section(make_result(information=[], pictures={})).blocks == []
 
 
 def test_the_information_values_have_their_customary_names_unless_chance_explains_them() -> None:
     rows = [make_bin(f"c{value}", value) for value in (0.6, 0.4, 0.2, 0.05, 0.01, 0.001)]
-    section = make_information_section(make_result(information=rows, information_picture="iVBO"))
+    section = make_information_section(make_result(information=rows, pictures={"iv.png": "iVBO"}))
     custom = [row[3] for row in list_rows(section)[: len(rows)]]
     assert custom == ["suspiciously strong", "strong", "medium", "weak", "not predictive", "not above chance"]
     assert ["c0.6", "up to 30,000", "2,847", "1,026", "36.0%", "-0.6846", "0.0750"] in list_rows(section)
@@ -95,7 +95,7 @@ def test_the_information_values_have_their_customary_names_unless_chance_explain
 
 def test_the_bins_of_the_first_columns_are_shown_and_the_others_counted() -> None:
     rows = [make_bin(f"c{number}", 0.2) for number in range(DETAILED_COLUMNS + 3)]
-    section = make_information_section(make_result(information=rows, information_picture=""))
+    section = make_information_section(make_result(information=rows, pictures={}))
     values, bins = [block for block in section.blocks if isinstance(block, Table)]
     assert [len(values.rows), len(bins.rows)] == [DETAILED_COLUMNS + 3, DETAILED_COLUMNS]
     assert "3 further columns" in list_texts(section)[-1]
