@@ -13,6 +13,9 @@ from pydantic import Field
 MOST_TEXT, MOST_ITEMS = 4_000, 100
 """Longest text (characters) and longest list in a report that is read."""
 
+MOST_OPEN_ROWS = 12
+"""Number of rows above which a table of unknown length is folded."""
+
 GOOD, BAD, WARN, QUIET, CODE = "good", "bad", "warn", "quiet", "code"
 """Kinds of a cell or a paragraph: its outcome or its style."""
 

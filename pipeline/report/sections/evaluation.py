@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Block, Cell, Section, Table, Text, list_figures, make_cells
+from pipeline.report.blocks import (
+    MOST_OPEN_ROWS,
+    QUIET,
+    WARN,
+    Block,
+    Cell,
+    Section,
+    Table,
+    Text,
+    list_figures,
+    make_cells,
+)
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation, Slice
@@ -22,8 +33,6 @@ IMPORTANCE_FIGURES = (
     ("importance.png", "Permutation importance on the test split"),
     ("feature_importance.png", "Importance of encoded features in the model"),
 )
-MOST_OPEN_ROWS = 12
-"""Longest table of slices that is not folded."""
 
 
 def make_plots_section(result: PipelineResult) -> Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.blocks import QUIET, WARN, Block, Cell, Section, Table, Text, make_cells
+from pipeline.report.blocks import MOST_OPEN_ROWS, QUIET, WARN, Block, Cell, Section, Table, Text, make_cells
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Period, Periods
@@ -33,7 +33,9 @@ def _make_blocks(periods: Periods) -> list[Block]:
         f"above 0 if the model predicts too many defaults.{undated}"
     )
     rows = [_make_row(period) for period in periods.periods]
-    table = Table("Metrics per period, with their intervals", HEADINGS, rows, numbers=True)
+    table = Table(
+        "Metrics per period, with their intervals", HEADINGS, rows, numbers=True, folded=len(rows) > MOST_OPEN_ROWS
+    )
     return [Text(_describe_range(periods)), Text(about, QUIET), table]
 
 
