@@ -1,8 +1,8 @@
 """plain: a table of clients -> model.onnx, metrics.json, plots, CSVs, in one process and without tracking.
 
 This script does the work of the pipeline in the simplest way. Its time is the base for the pipeline's overhead. It
-imports the functions of the steps that do not load MLflow, and does the rest with pandas and skl2onnx. It supports
-only numeric columns, and stores only the model's graph. speed.py verifies that its ROC AUC equals the pipeline's.
+imports the functions of the steps, and does the rest with pandas. It supports only numeric columns, and stores only the
+model's graph. speed.py verifies that its ROC AUC equals the pipeline's.
 
 Run from the repository root: PYTHONPATH=. python benchmarks/plain.py TABLE data/uci.yaml FOLDER
 """
@@ -20,8 +20,6 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import yaml
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import DataChecks, run_checks
@@ -30,15 +28,16 @@ from evaluate.measure import assess_model, build_report
 from evaluate.plots import iter_plots
 from random_forest.run import KIND
 from stepkit.model import plots
-from stepkit.model.metrics import Scored, compute_metrics
-from stepkit.model.threshold import choose_threshold
+from stepkit.model.metrics import Scored
 from stepkit.settings.evaluate import read_evaluation
 from stepkit.settings.model import RandomForestSettings
 from stepkit.strict_json import to_json
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.split import split_table
 from stepkit.table.tables import add_column, compute_sha256, read_table, to_model_input
-from training.pipeline import CLASSIFIER, compute_importances, select_features
+from training.onnx_graph import to_graph
+from training.pipeline import compute_importances, select_features
+from training.train import train_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
@@ -68,12 +67,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Fitted pipeline, its graph, and its predictions for the validation rows."""
+    """Fitted pipeline, its graph, and the labels and predicted classes of the validation rows by a fit without them."""
 
     model: Pipeline
     graph: bytes
     session: onnxruntime.InferenceSession
-    probability: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
     threshold: float
     metrics: dict[str, float]
 
@@ -86,8 +86,8 @@ def clean_table(raw: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return add_column(rows[columns.names].astype(float), columns.target, target)
 
 
-def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Part]:
-    """Read, clean, check and split the table, write the steps' outputs, return fitting, validation and test rows."""
+def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part]:
+    """Read, clean, check and split the table, write the steps' outputs, return training and test rows."""
     (folder / "sha256.txt").write_text(compute_sha256(table) + "\n")
     clean = clean_table(pd.read_csv(table) if table.suffix == ".gz" else read_table(table), columns)
     # the first run of the pipeline has no reference either
@@ -98,8 +98,7 @@ def prepare(table: Path, columns: Columns, folder: Path) -> tuple[Part, Part, Pa
     train, test = split_table(clean, CONFIG["data"]["test_size"], columns.target, SEED)
     for part, name in ((clean, "preprocessed_data"), (train, "data_train"), (test, "data_test")):
         part.to_csv(folder / f"{name}.csv", index=False)
-    fitting, validation = split_table(train, CONFIG["data"]["val_size"], columns.target, SEED)
-    return Part(fitting, columns), Part(validation, columns), Part(test, columns)
+    return Part(train, columns), Part(test, columns)
 
 
 def predict_probabilities(session: onnxruntime.InferenceSession, rows: pd.DataFrame) -> np.ndarray:
@@ -109,31 +108,30 @@ def predict_probabilities(session: onnxruntime.InferenceSession, rows: pd.DataFr
     return probabilities
 
 
-def fit_model(train: Part, validation: Part, point: dict[str, Any]) -> Fitted:
-    """Fit the forest with the settings in `point`, score the validation rows, convert the model, verify the graph."""
+def fit_model(train: Part, point: dict[str, Any]) -> Fitted:
+    """Fit the forest with the settings in `point`, validate and refit it, convert the model, verify the graph."""
     forest = {**MODEL_CONFIG["random_forest"], **point}
-    settings = RandomForestSettings.model_validate({**MODEL_CONFIG, "random_forest": forest})
-    model = KIND.fit(settings, train.columns, train.rows, train.labels, SEED)
-    both = model.predict_proba(validation.rows)
-    probability = both[:, 1]
-    threshold = choose_threshold(settings.threshold, validation.labels, probability, EVALUATION.costs)
-    metrics = compute_metrics(validation.labels, probability, probability >= threshold)
-    types = [(name, FloatTensorType([None, 1])) for name in select_features(settings.features, train.columns)]
-    options = {id(model.named_steps[CLASSIFIER]): {"zipmap": False}}
-    graph = to_onnx(model, initial_types=types, options=options).SerializeToString()
+    refit = not point  # a job of a sweep does not refit
+    settings = RandomForestSettings.model_validate({**MODEL_CONFIG, "random_forest": forest, "refit": refit})
+    split = split_table(train.table, CONFIG["data"]["val_size"], train.columns.target, SEED)
+    validation = Part(split[1], train.columns)
+    trained = train_model(KIND, settings, train.table, split, train.columns, SEED, EVALUATION.costs)
+    model = trained.fitted.pipeline
+    graph = to_graph(model, select_features(settings.features, train.columns), text=[]).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    both = model.predict_proba(validation.rows)
     if not np.abs(predict_probabilities(session, validation.rows) - both).max() < LARGEST_DIFFERENCE:
         raise SystemExit(f"ONNX graph: probabilities differ from scikit-learn by {LARGEST_DIFFERENCE:.0e} or more")
-    return Fitted(model, graph, session, probability, threshold, metrics)
+    return Fitted(model, graph, session, validation.labels, trained.predicted, trained.threshold, trained.metrics)
 
 
-def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) -> dict[str, float]:
+def train_and_evaluate(train: Part, test: Part, folder: Path) -> dict[str, float]:
     """Train, evaluate and write all outputs to `folder`, without a champion; return the metrics of both splits."""
-    fitted = fit_model(train, validation, {})
+    fitted = fit_model(train, {})
     (folder / "model.onnx").write_bytes(fitted.graph)
     importance = compute_importances(fitted.model)
     importance.to_csv(folder / "feature_importance.csv", header=["importance"], index_label="feature")
-    matrix = plots.plot_confusion_matrix(validation.labels, fitted.probability >= fitted.threshold, "Validation split")
+    matrix = plots.plot_confusion_matrix(fitted.labels, fitted.predicted, "Validation split")
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
         return predict_probabilities(fitted.session, rows)[:, 1].astype(float)
@@ -152,7 +150,7 @@ def train_and_evaluate(train: Part, validation: Part, test: Part, folder: Path) 
     for name, figure in figures:
         figure.savefig(folder / name, dpi=120)
     test_metrics = {f"test_{name}": value for name, value in assessed.values.items()}
-    return {**{f"val_{name}": value for name, value in fitted.metrics.items()}, **test_metrics}
+    return {**fitted.metrics, **test_metrics}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -165,15 +163,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--points", type=json.loads, default=[], help=points_help)
     args = parser.parse_args(argv)
     args.folder.mkdir(parents=True, exist_ok=True)
-    train, validation, test = prepare(args.table, read_columns(args.dataset), args.folder)
+    train, test = prepare(args.table, read_columns(args.dataset), args.folder)
     if args.points:
         began = [time.perf_counter()]
         for point in args.points:
-            fit_model(train, validation, point)
+            fit_model(train, point)
             began.append(time.perf_counter())
         print(json.dumps(np.diff(began).tolist()))
         return
-    metrics = train_and_evaluate(train, validation, test, args.folder)
+    metrics = train_and_evaluate(train, test, args.folder)
     (args.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"test ROC AUC {metrics['test_roc_auc']:.4f}")
 

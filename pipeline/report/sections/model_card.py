@@ -87,8 +87,14 @@ def _describe_rows(result: PipelineResult) -> str:
     run = result.runs.get("segregate")
     root = run.data.params.get("artifact_root", "data") if run else ""
     train, test = (result.get_metric("segregate", f"rows.{root}_{part}") for part in ("train", "test"))
+    if not train or not test:
+        return ""
+    parts = f"{format_count(train)} for training and validation, {format_count(test)} for testing"
+    validated, exported = (result.get_metric(result.model, name) for name in ("rows_train", "rows_model"))
+    if not validated or not exported:
+        return parts
     return (
-        f"{format_count(train)} for training and validation, {format_count(test)} for testing" if train and test else ""
+        f"{parts}; validated after a fit on {format_count(validated)}, exported after a fit on {format_count(exported)}"
     )
 
 
