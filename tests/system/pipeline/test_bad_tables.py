@@ -361,6 +361,20 @@ def test_wrong_setting_is_named(
     reject("random_forest", "BadParameter", *words, model_config=model_config(settings))
 
 
+def test_a_step_of_another_kind_alone_publishes_a_model_that_evaluate_accepts(
+    have: Have, run_step: RunStep, experiment: Experiment
+) -> None:
+    have("segregate")
+    assert run_step("logistic_regression").status == 0
+    (trained,) = experiment.current("logistic_regression")
+    assert trained.data.tags["calibration"] == "sigmoid"
+    assert trained.data.metrics["onnx_largest_difference"] < 1e-6
+    published = {artifact.path for artifact in experiment.client.list_artifacts(trained.info.run_id)}
+    assert {"feature_importance.csv", "feature_importance.png"} <= published
+    judging = {"step": "evaluate_other_kind", "input_model_step": "logistic_regression", "model_name": "other_kind"}
+    assert run_step("evaluate", **judging).status == 0
+
+
 @pytest.mark.parametrize(
     ("column", "values", "words"),
     [
