@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from docs.make_reference import list_settings_files
 from stepkit.paths import ROOT
 from tests.tour import plan
 from tests.tour.pages import Command, FileBlock, list_pages, read_commands, read_file_blocks, read_outputs
@@ -25,8 +26,8 @@ def test_every_named_make_verb_exists(page: str) -> None:
 @pytest.mark.parametrize("command", WITH_OPTIONS, ids=[command.label for command in WITH_OPTIONS])
 def test_every_override_names_a_known_key(command: Command) -> None:
     """Keys of the configuration, of a step that add-a-step.md adds, or of our plugins of Hydra."""
-    files = ("config.yaml", "random_forest/rf_config.yaml", "pipeline/sweep/plugin_settings.py")
-    known = "file_url sha256 classifier" + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    files = [*list_settings_files().values(), ROOT / "pipeline" / "sweep" / "plugin_settings.py"]
+    known = "file_url sha256" + "".join(file.read_text(encoding="utf-8") for file in files)
     for key in re.findall(r"([\w.]+)=", command.text.partition("hydra_options=")[2]):
         assert key.split(".")[0] in known
         assert key.rsplit(".", 1)[-1] in known
