@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,19 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.preprocessing import FunctionTransformer
 
+from training.calibration import use_one_core
 from training.onnx_trees import TREES_TOGETHER, Nodes, add_sigmoid, make_convertible, round_down_to_float32
 from training.served_model import compute_probabilities, open_session
 
 RNG = np.random.default_rng(7)
 ROWS = RNG.normal(size=(400, 6)).astype(np.float32)
 LABELS = (ROWS[:, 0] + RNG.normal(size=400) > 0.3).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> Iterator[None]:
+    with use_one_core():
+        yield
 
 
 @pytest.mark.parametrize(
