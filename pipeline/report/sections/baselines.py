@@ -37,10 +37,16 @@ def make_baselines_section(result: PipelineResult) -> Section:
     ]
     method = (
         f"The best column alone and a logistic regression, fitted on the {pluralize(baselines.rows, 'training row')} "
-        "of the model. DeLong intervals, those of the differences paired."
+        "of the model. DeLong intervals of the baselines and of the paired differences."
     )
     table = Table("Model and baselines", headings, rows, numbers=True)
     return Section("baselines", title, [_make_summary(baselines.results), Text(method, QUIET), table])
+
+
+def describe_baselines(result: PipelineResult) -> str:
+    """Return the outcome of the comparison in words; "" for a run of an earlier release."""
+    baselines = result.evaluation.baselines if result.evaluation else None
+    return _make_summary(baselines.results).text if baselines and baselines.results else ""
 
 
 def _make_summary(results: list[Baseline]) -> Text:

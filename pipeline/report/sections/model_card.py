@@ -9,6 +9,7 @@ from pipeline.report.blocks import WARN, Block, Cell, Section, Table, Text, make
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Slice
+from pipeline.report.sections.baselines import describe_baselines
 from pipeline.report.sections.calibration import describe_calibration, get_calibration
 from pipeline.report.sections.credit import list_credit_facts
 from pipeline.report.sections.data import NOT_STATED, get_data_settings, get_description, list_unstated
@@ -61,6 +62,7 @@ def _list_model_facts(result: PipelineResult) -> list[tuple[str, str | Cell]]:
         ("licence of the data", str(settings.get("licence") or NOT_STATED)),
         ("missing in the description", list_unstated(result)),
         ("quality", _describe_quality(result)),
+        ("baselines", describe_baselines(result)),
         *list_credit_facts(result),
         ("information value", describe_highest_values(result)),
         ("stability", describe_stability(result)),

@@ -9,7 +9,7 @@ import pytest
 from pipeline.report.blocks import BAD, GOOD, WARN, Table, Text
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Evaluation
-from pipeline.report.sections.baselines import make_baselines_section
+from pipeline.report.sections.baselines import describe_baselines, make_baselines_section
 from pipeline.report.sections.data import make_data_section
 from tests.support.reports import make_result
 
@@ -43,7 +43,9 @@ def make_baselines(value: float, low: float, high: float) -> dict[str, Any]:
 def test_the_section_states_if_the_model_is_better(
     difference: tuple[float, float, float], words: str, kind: str, cell: str
 ) -> None:
-    summary, method, table = make_baselines_section(make_evaluated(make_baselines(*difference))).blocks
+    result = make_evaluated(make_baselines(*difference))
+    summary, method, table = make_baselines_section(result).blocks
+    assert describe_baselines(result) == words
     assert isinstance(summary, Text)
     assert isinstance(method, Text)
     assert isinstance(table, Table)
@@ -61,6 +63,7 @@ def test_the_section_states_if_the_model_is_better(
 def test_a_report_of_an_earlier_release_has_no_section() -> None:
     assert make_baselines_section(make_evaluated(None)).blocks == []
     assert make_baselines_section(make_result()).blocks == []
+    assert describe_baselines(make_evaluated(None)) == ""
 
 
 def test_a_model_without_baselines_states_the_reason() -> None:
