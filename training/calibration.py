@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stepkit.errors import TableUnfit
@@ -114,7 +114,7 @@ def compute_out_of_bag_scores(forest: RandomForestClassifier, encoded: np.ndarra
 
     pairs = zip(forest.estimators_, forest.estimators_samples_, strict=True)
     sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-    for places, votes in Parallel(forest.n_jobs, prefer="threads")(delayed(vote)(*pair) for pair in pairs):
+    for places, votes in Parallel(n_jobs=forest.n_jobs, prefer="threads")(delayed(vote)(*pair) for pair in pairs):
         sums[places] += votes
         counts[places] += 1
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
@@ -135,7 +135,7 @@ def compute_out_of_fold_scores(
 
     parts = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(encoded, labels)
     scores = np.empty(len(labels))
-    for part, values in Parallel(-1, prefer="threads")(delayed(score)(*pair) for pair in parts):
+    for part, values in Parallel(n_jobs=-1, prefer="threads")(delayed(score)(*pair) for pair in parts):
         scores[part] = values[:, 1] if values.ndim == 2 else values
     return scores
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
@@ -62,12 +64,7 @@ def train_model(
     Raises:
         TableUnfit: too few rows for the calibration or the threshold.
     """
-
-    def fit(rows: pd.DataFrame, needs_held_out: bool) -> Fitted:
-        labels = get_labels(rows, columns.target)
-        return kind.fit_with_held_out(
-            settings, columns, to_model_input(rows, columns), labels, random_seed, needs_held_out
-        )
+    fit = partial(fit_on_table, kind, settings, columns, random_seed)
 
     def validate() -> Trained:
         train, validation = split
@@ -91,6 +88,19 @@ def train_model(
     return replace(validated, fitted=fitted, threshold=threshold, rows=rows)
 
 
+def fit_on_table(
+    kind: ModelKind,
+    settings: ModelSettings,
+    columns: Columns,
+    random_seed: int,
+    table: pd.DataFrame,
+    needs_held_out: bool,
+) -> Fitted:
+    """Return the model, fitted on all rows of a table."""
+    rows, labels = to_model_input(table, columns), get_labels(table, columns.target)
+    return kind.fit_with_held_out(settings, columns, rows, labels, random_seed, needs_held_out)
+
+
 def run_both(validate: Callable[[], Trained], refit: Callable[[], Fitted], together: bool) -> tuple[Trained, Fitted]:
     """Return the results of both, computed at the same time if `together`.
 
@@ -99,7 +109,9 @@ def run_both(validate: Callable[[], Trained], refit: Callable[[], Fitted], toget
     """
     if not together:
         return validate(), refit()
-    with ThreadPool(1) as pool:  # its threads do not delay Ctrl-C, unlike those of concurrent.futures
+    with warnings.catch_warnings(), ThreadPool(1) as pool:  # unlike concurrent.futures, it does not delay Ctrl-C
+        # Each thread of scikit-learn resets the filters of warnings, and then warns that a thread of the other fit did.
+        warnings.showwarning = lambda *_args, **_options: None
         validation = pool.apply_async(validate)
         fitted = refit()
         return validation.get(), fitted
