@@ -94,7 +94,7 @@ def test_a_sweep_on_two_nodes_that_share_no_disk(
     assert len(folders) == 2
     assert not any(folder.is_relative_to(ROOT) for folder in folders)
     # the model of the best job is refitted on the machine that started the sweep
-    assert Path(place.client.get_run(refit).data.tags["mlflow.source.name"]).is_relative_to(ROOT)
+    assert str(ROOT) in place.client.get_run(refit).data.tags["mlflow.source.name"]
 
 
 def test_a_killed_worker_loses_only_its_job_which_the_next_sweep_makes_up_for(
