@@ -56,12 +56,15 @@ def test_calibration_corrects_for_balanced_class_weights() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shift", [0.0, 0.7])
-def test_the_interval_of_the_estimate_has_its_nominal_coverage(shift: float) -> None:
+@pytest.mark.parametrize(("shift", "calibrated"), [(0.0, False), (0.7, False), (0.7, True)])
+def test_the_interval_of_the_estimate_has_its_nominal_coverage(shift: float, calibrated: bool) -> None:
     """Also under a shift of the inputs. With 95 % coverage, 89 to 99 of 100 windows are covered, except once in 60."""
 
     def estimate(seed: int, window: ScoredRows) -> Interval | None:
-        return estimate_auc(simulate(9_000, seed + 1_000), window.probability, seed)
+        reference = simulate(9_000, seed + 1_000)
+        if calibrated:
+            return estimate_auc(to_calibrated(reference), to_calibrated(window).probability, seed)
+        return estimate_auc(reference, window.probability, seed)
 
     assert 0.89 <= compute_coverage(estimate, None, shift) <= 0.99
 
