@@ -20,13 +20,13 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import yaml
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from check_data.checks import DataChecks, run_checks
 from evaluate.credit import build_credit_sheet
 from evaluate.measure import assess_model, build_report
 from evaluate.plots import iter_plots
-from random_forest.run import KIND
 from stepkit.model import plots
 from stepkit.model.metrics import Scored
 from stepkit.settings.evaluate import read_evaluation
@@ -35,6 +35,7 @@ from stepkit.strict_json import to_json
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.split import split_table
 from stepkit.table.tables import add_column, compute_sha256, read_table, to_model_input
+from training.kind import ModelKind
 from training.onnx_graph import to_graph
 from training.pipeline import compute_importances, select_features
 from training.train import train_model
@@ -43,6 +44,15 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 MODEL_CONFIG = yaml.safe_load((ROOT / "random_forest" / "rf_config.yaml").read_text(encoding="utf-8"))
 EVALUATION = read_evaluation(ROOT / "config.yaml")
+
+
+def build_forest(settings: RandomForestSettings, random_seed: int, _monotonic: list[int] | None) -> Any:
+    """Return the unfitted forest. The step's own function would load MLflow."""
+    forest = settings.random_forest.model_dump(exclude={"monotonic"})
+    return RandomForestClassifier(random_state=random_seed, **forest)
+
+
+KIND = ModelKind(ROOT / "random_forest", RandomForestSettings, "rf_config.yaml", build_forest)
 SEED = CONFIG["main"]["random_seed"]
 LARGEST_DIFFERENCE = 1e-5
 

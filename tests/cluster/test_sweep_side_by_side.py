@@ -19,6 +19,7 @@ from tests.support.faulty_http_server import FaultyServer
 from tests.support.pipelines import make_pipeline_command, write_small_table
 from tests.support.sweep_runs import FOREST, PREPARING, get_step_run, get_sweep, list_jobs
 from training.export import TRUSTED_TYPES
+from training.pipeline import get_classifier
 
 JOBS = 20
 QUICK = ["evaluate.resamples=100", "evaluate.slices.columns={}"]
@@ -74,4 +75,5 @@ def test_ctrl_c_ends_every_job_of_a_sweep(way: str, experiment: Experiment, faul
 def load_forest(experiment: Experiment, training: Run) -> RandomForestClassifier:
     model = experiment.client.get_logged_model(training.data.tags["model_id"])
     file = Path(unquote(urlsplit(model.artifact_location).path)) / "artifacts" / "model.skops"
-    return skops.io.load(file, trusted=TRUSTED_TYPES).named_steps["forest"]
+    forest: RandomForestClassifier = get_classifier(skops.io.load(file, trusted=TRUSTED_TYPES))
+    return forest

@@ -158,8 +158,8 @@ def test_what_is_read_off_a_load() -> None:
 def test_without_the_real_data_the_sample_is_measured_and_named(tmp_path: Path) -> None:
     bench, data_name = choose_data(tmp_path / "missing.csv")
     assert "sample" in data_name
-    fitting, validation, test = plain.prepare(bench.table, read_columns(ROOT / "data" / "sample.yaml"), tmp_path)
-    assert len(fitting.table) > len(test.table) > len(validation.table) > 1000
+    train, test = plain.prepare(bench.table, read_columns(ROOT / "data" / "sample.yaml"), tmp_path)
+    assert len(train.table) > len(test.table) > 1000
 
 
 def test_the_plain_script_loads_no_tracking() -> None:
