@@ -182,7 +182,10 @@ def check_against_champion(comparison: Comparison, champion_failed: list[Rule], 
         words = f"{extent} by more than the allowed {gate.margin:g}"
         yield Rule(NOT_WORSE, gain.low, -gate.margin, passed, f"{text}: {words}")
     if gate.require_better:
-        words = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to be better"
+        words = "better" if gain.low > 0 else "not shown to be better"
+        if gain.high < 0:
+            within = f", but not by more than the allowed {gate.margin:g}" if is_not_worse(gain, gate) else ""
+            words = f"worse{within if gate.margin else ''}"
         passed = gain.low > 0
         if not passed and champion_failed and is_not_worse(gain, gate):
             failed = "; ".join(f"{rule.name}: {rule.reason}" for rule in champion_failed)

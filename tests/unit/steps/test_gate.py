@@ -66,7 +66,7 @@ def test_the_first_model_passes_if_it_reaches_the_floors() -> None:
         (0.001, 0.007, "passed", [], "better"),
         (0.0, 0.006, "as_good", [BETTER], "not shown to be better"),
         (-0.009, 0.0, "as_good", [BETTER], "not shown to be better"),
-        (-0.009, -0.001, "as_good", [BETTER], "worse"),
+        (-0.009, -0.001, "as_good", [BETTER], "worse, but not by more than the allowed 0.01"),
         (-0.011, -0.001, "rejected", ["not_worse_than_champion", BETTER], "worse"),
     ],
 )
