@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from serve.batch.checkpoint import Checkpoint, Plan
-from serve.batch.fetch_model import fetch_model
 from serve.batch.read_chunks import ColumnSelection, get_format, iter_chunks, read_header, verify_columns
 from serve.errors import ModelRefused
+from serve.model.fetch_model import fetch_model
 from serve.model.onnx_graph import Graph, Rows
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.paths import resolve_path

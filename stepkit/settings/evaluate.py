@@ -79,6 +79,8 @@ class Gate(Strict):
     calibration_error: Open | None = 0.05
     worst_slice: Open | None = 0.6
     baselines: bool | None = True
+    approval_ratio: Open | None = 0.8
+    opportunity_gap: Open | None = 0.1
     onnx_difference: PositiveFloat | None = 1e-5
     size_mb: PositiveFloat | None = 500.0
     latency_ms: PositiveFloat | None = 50.0
@@ -94,6 +96,7 @@ class Evaluation(Strict):
     importance_rows: PositiveInt = 2000
     costs: Costs = Costs()
     slices: Slices = Slices()
+    cost_of_protected: bool = False
     gate: Gate = Gate()
 
 

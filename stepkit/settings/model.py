@@ -78,22 +78,36 @@ class Logistic(Strict):
 
 
 class Features(Strict):
-    """Input columns of the model and imputation of missing values; "all" selects all columns of a role."""
+    """Input columns of the model and imputation of missing values; "all" selects all columns of a role.
+
+    `exclude_protected` leaves out the columns that data/*.yaml marks as protected.
+    """
 
     numeric: Literal["all"] | list[str] = "all"
     categorical: Literal["all"] | list[str] = "all"
     impute_numeric: Literal["median", "mean", "most_frequent"] = "median"
     impute_categorical: Literal["most_frequent"] = "most_frequent"
+    exclude_protected: bool = False
+
+
+class Reasons(Strict):
+    """Computation of the reasons for an answer: number of permutations (even, because half of them are reversed).
+
+    "exact" takes all subsets of the columns, for at most 12 columns.
+    """
+
+    permutations: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] | Literal["exact"] = 8
 
 
 class ModelSettings(Strict):
-    """Settings that every kind of model has: features, calibration, threshold and name of the logged model.
+    """Settings that every kind of model has: features, calibration, reasons, threshold and name of the logged model.
 
     The thresholds "f1" and "cost" are chosen for the best F1 or the lowest cost: on the out-of-bag or out-of-fold
     probabilities of all rows with `refit`, else on the validation split.
     """
 
     features: Features = Features()
+    reasons: Reasons = Reasons()
     calibration: Literal["sigmoid", "isotonic", "none"] = "sigmoid"
     refit: bool = True
     threshold: Literal["f1", "cost"] | LessThanAll = 0.5

@@ -38,6 +38,11 @@ class Column(Strict):
         slice_by: true for one slice per code; for a numeric column the limits of its bands, such as [30, 40].
         monotonic: increasing if the probability of class 1 must never fall when the value rises, decreasing if it must
             never rise. Gradient boosting obeys it, the forest with `random_forest.monotonic: true`.
+        protected: true if the column is a protected attribute, such as sex or age. evaluate compares its groups: its
+            codes, or for a numeric column the bands of `slice_by`.
+        may_be_reason: false if the column is never offered as a reason for an answer; None: only if it is protected.
+        reason: sentence for a column that raises the probability of class 1, such as "Late payment in {label}"; {label}
+            and {value} are filled in.
     """
 
     type: ColumnType = "integer"
@@ -51,6 +56,9 @@ class Column(Strict):
     labels: dict[Code, str] = Field(default_factory=dict)
     slice_by: bool | list[float] = False
     monotonic: Literal["increasing", "decreasing"] | None = None
+    protected: bool = False
+    may_be_reason: bool | None = None
+    reason: str = ""
 
     @model_validator(mode="after")
     def _verify_role(self) -> Self:
@@ -69,6 +77,31 @@ class Column(Strict):
         if self.bands and (self.role == "categorical" or sorted(set(self.bands)) != self.bands):
             raise ValueError("slice_by: the limits of bands must rise, and the column must be numeric")
         return self
+
+    @model_validator(mode="after")
+    def _verify_reason(self) -> Self:
+        try:
+            self.reason.format(label="", value="")
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"reason: only {{label}} and {{value}} may be in braces (found '{self.reason}'). Correct the sentence"
+            ) from error
+        if self.reason and self.is_offered is False:
+            raise ValueError(
+                "reason: this column is never offered as a reason. Remove the key, or set may_be_reason: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _verify_protected(self) -> Self:
+        if self.protected and self.role == "numeric" and not self.bands:
+            raise ValueError("protected: a numeric column needs the limits of its groups: slice_by: [30, 40]")
+        return self
+
+    @property
+    def is_offered(self) -> bool:
+        """True if the column may be a reason for an answer."""
+        return not self.protected if self.may_be_reason is None else self.may_be_reason
 
     @property
     def slices(self) -> bool:
@@ -162,6 +195,11 @@ class Columns(Strict):
     def text(self) -> list[str]:
         """Names of the input columns that are stored as text."""
         return [name for name, column in self.columns.items() if column.type == "text"]
+
+    @property
+    def protected(self) -> list[str]:
+        """Names of the protected input columns."""
+        return [name for name, column in self.columns.items() if column.protected]
 
     @property
     def classes(self) -> dict[int | str, int]:

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.measuring import measure_cost
-from serve.batch import fetch_model
 from serve.batch.checkpoint import Checkpoint
 from serve.batch.run import INTERRUPTED_STATUS, main
+from serve.model import fetch_model
 from serve.model.servable import MAX_DIFFERENCE
 from stepkit.paths import ROOT
 from stepkit.table.columns import read_columns
@@ -164,7 +164,8 @@ def test_columns_may_stand_in_any_order_and_the_kept_ones_are_chosen(
 
 
 WARM = """
-from serve.batch import fetch_model, run
+from serve.batch import run
+from serve.model import fetch_model
 fetch_model.fetch_in_subprocess = fetch_model.fetch_and_verify
 run.main()
 """

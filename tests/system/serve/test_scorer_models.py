@@ -16,8 +16,8 @@ from mlflow.models import Model
 from mlflow.types import ColSpec, DataType, Schema
 
 from prediction_log.read import read_log
-from serve.batch.fetch_model import fetch_and_verify
 from serve.errors import ModelFailed, ModelRefused
+from serve.model.fetch_model import fetch_and_verify
 from serve.model.servable import load_servable
 from stepkit.paths import ROOT
 from stepkit.processes import find_free_port

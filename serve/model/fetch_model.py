@@ -1,4 +1,4 @@
-"""Download and verification of the model for batch scoring, in a child process.
+"""Download and verification of a registered version in a child process: its loaded graph, without MLflow here.
 
 MLflow takes several times as much memory as scoring, and all of it is freed when the child process ends.
 """
@@ -38,7 +38,7 @@ def fetch_model(address: str) -> tuple[RegisteredVersion, Graph]:
 def fetch_in_subprocess(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:
     """Call `fetch_and_verify` in a child process, which ends with this process."""
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "serve.batch.fetch_model", address, folder, str(os.getpid())],
+        [sys.executable, "-P", "-m", "serve.model.fetch_model", address, folder, str(os.getpid())],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         process_group=0,  # Ctrl-C reaches only this process, which then kills the child.
