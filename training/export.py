@@ -14,23 +14,24 @@ import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import ExportUnequal
 from stepkit.paths import ROOT
 from stepkit.settings.model import CALIBRATION, ModelSettings
-from stepkit.table.columns import Columns
+from stepkit.table.columns import COLUMNS_ARTIFACT, Columns
 from stepkit.table.tables import to_model_input
 from training.onnx_graph import PROBABILITIES, to_graph
 from training.pipeline import round_numbers, select_features
-from training.served_model import CLASS, PROBABILITY, RECORD, open_session, to_inputs
+from training.reference_row import build_reference_row, describe_reasons
+from training.served_model import CLASS, PROBABILITY, REASONS, RECORD, open_session, to_inputs
 
 LARGEST_DIFFERENCE = 1e-5
 """Allowed difference of probabilities, ONNX against scikit-learn. Float32 sums of 100 trees differ by about 1e-7."""
 
 EXAMPLE_ROWS = 5
-FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops"}
+FILES = {"onnx": "model.onnx", "settings": "settings.json", "sklearn": "model.skops", "columns": COLUMNS_ARTIFACT}
 TRUSTED_TYPES = [
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
@@ -43,9 +44,15 @@ of a calibration are plain objects; the map of an isotonic one is rebuilt from i
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "onnxruntime")
 PREDICTOR = Path(__file__).with_name("served_model.py")
-CARRIED = ("prediction_log/**/*.py", "stepkit/secret_urls.py", "stepkit/table/columns.py", "stepkit/errors.py")
-"""Code of the prediction log, packed into the model so that MLflow's own server can write the log. It is part of the
-step's fingerprint (`packs` in pipeline/steps.py), so that a reused model never writes the log with older code."""
+CARRIED = (
+    "prediction_log/**/*.py",
+    "stepkit/secret_urls.py",
+    "stepkit/table/columns.py",
+    "stepkit/errors.py",
+    "stepkit/model/reasons.py",
+)
+"""Code packed into the model: of the prediction log, for MLflow's own server, and of the reasons. It is
+part of the step's fingerprint (`packs` in pipeline/steps.py), so that a reused model never runs older code."""
 
 
 def compute_largest_difference(
@@ -66,10 +73,14 @@ def verify_equal(difference: float, rows: int) -> None:
 
 
 def make_signature(inputs: list[str], text: list[str]) -> ModelSignature:
-    """Return the model's signature: doubles and texts in, all of which may be missing; probability and class out."""
+    """Return the model's signature: doubles and texts in, all of which may be missing; probability and class out.
+
+    The parameter `reasons` is the number of reasons of each answer.
+    """
     columns = [ColSpec(DataType.string if name in text else DataType.double, name) for name in inputs]
     outputs = [ColSpec(DataType.double, PROBABILITY), ColSpec(DataType.long, CLASS)]
-    return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*outputs]))
+    params = ParamSchema([ParamSpec(REASONS, DataType.long, 0)])
+    return ModelSignature(inputs=Schema([*columns]), outputs=Schema([*outputs]), params=params)
 
 
 def list_requirements() -> list[str]:
@@ -87,11 +98,18 @@ def pack_log_code(folder: Path) -> Path:
 
 
 def export_model(
-    model: Pipeline, settings: ModelSettings, columns: Columns, validation: pd.DataFrame, folder: Path, name: str
+    model: Pipeline,
+    settings: ModelSettings,
+    columns: Columns,
+    validation: pd.DataFrame,
+    training: pd.DataFrame,
+    folder: Path,
+    name: str,
 ) -> tuple[ModelInfo, float]:
     """Convert the model to ONNX, verify the graph on the whole validation set, and log it under `name`.
 
-    `validation` is a table with the input columns, `folder` the place of the files before their upload.
+    `validation` and `training` are tables with the input columns; the reference row of the reasons is made from
+    `training`. `folder` is the place of the files before their upload.
 
     Returns:
         MLflow's info on the logged model, and the largest difference of probabilities.
@@ -106,8 +124,17 @@ def export_model(
     rows = to_model_input(validation, columns)
     difference = compute_largest_difference(model, files["onnx"], rows, inputs, text)
     verify_equal(difference, len(rows))
-    served = {"columns": inputs, "text": text, "threshold": settings.threshold, CALIBRATION: settings.calibration}
+    reference = build_reference_row(to_model_input(training, columns), inputs, columns)
+    served = {
+        "columns": inputs,
+        "text": text,
+        "threshold": settings.threshold,
+        CALIBRATION: settings.calibration,
+        "protected": columns.protected,
+        REASONS: describe_reasons(settings.reasons.permutations, columns, inputs, reference),
+    }
     files["settings"].write_text(json.dumps(served))
+    files["columns"].write_text(columns.to_yaml(), encoding="utf-8")
     skops.io.dump(model, files["sklearn"])
     files[RECORD] = pack_log_code(folder / RECORD)
     info = mlflow.pyfunc.log_model(

@@ -10,10 +10,12 @@ sent. The code for that is one of the model's artifacts. It is imported only in 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 PROBABILITY = "probability"
@@ -36,7 +38,11 @@ EDGE = 1e-6
 
 LOG_URL = "PREDICTION_LOG_URL"
 RECORD = "record"
-"""Name of the artifact with the code of the prediction log."""
+"""Name of the artifact with the code of the prediction log and of the reasons."""
+
+REASONS = "reasons"
+"""Inference parameter with the number of reasons of each answer, and the column with them."""
+REASONS_CODE = "stepkit/model/reasons.py"
 
 SERVING_VARIABLES = ("__pyfunc_model_path__", "_MLFLOW_IS_IN_SERVING_ENVIRONMENT")
 """MLflow sets one of these variables in a process of `mlflow models serve` or `predict`. Other predictions, for example
@@ -50,6 +56,14 @@ def load_recorder(artifacts: dict[str, str]) -> Any:
     code = artifacts[RECORD]
     sys.path.insert(0, code)  # first, so that the model's own copy is imported and not one in the working directory
     return importlib.import_module("prediction_log.mlflow_recorder").Recorder(Path(code).parents[1])
+
+
+def load_module(path: Path) -> Any:
+    """Return the module in a file, which need not be on Python's path."""
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def open_session(graph: str | bytes) -> onnxruntime.InferenceSession:
@@ -98,22 +112,56 @@ class Predictor(PythonModel):
         self.threshold: float = settings["threshold"]
         self.session = open_session(context.artifacts["onnx"])
         self.recorder = load_recorder(context.artifacts)
+        self.reasons: dict[str, Any] = settings[REASONS]
+        self.reasons_code = Path(context.artifacts[RECORD], REASONS_CODE)
+        self.explainer: Any = None
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return n rows of `probability` (0 to 1) and `class` (0 or 1), with the index of `model_input`.
 
+        With the parameter `reasons`, each row also has that many `reasons`, the probability of the reference row
+        (`baseline`), and the effects that are not listed: `protected_effect` and `other`.
+
         Raises:
-            MlflowException: the prediction log is unavailable, so the prediction is not returned.
+            MlflowException: `reasons` is out of range, or the prediction log is unavailable, so the prediction is not
+                returned.
         """
         started = time.perf_counter()
+        count = self.verify_count((params or {}).get(REASONS, 0))
         inputs = to_inputs(model_input, self.names, self.text)
         probability = compute_probabilities(self.session, inputs)
         classes = (probability >= self.threshold).astype(int)
+        answer = pd.DataFrame({PROBABILITY: probability, CLASS: classes}, index=model_input.index)
+        if count:
+            explanations = self.explain(inputs, model_input, classes.tolist(), count)
+            answer = answer.join(pd.DataFrame(explanations, index=model_input.index))
         if self.recorder:
             self.recorder.record(model_input, probability.tolist(), classes.tolist(), started)
-        return pd.DataFrame({PROBABILITY: probability, CLASS: classes}, index=model_input.index)
+        return answer
+
+    def verify_count(self, count: int) -> int:
+        """Return the number of reasons; raise MlflowException, which is HTTP status 400, if it is out of range."""
+        if not 0 <= count <= len(self.names):
+            raise MlflowException(
+                f"params.{REASONS}: out of range (found {count}, expected 0 to {len(self.names)}, the number of "
+                "columns).",
+                INVALID_PARAMETER_VALUE,
+            )
+        return count
+
+    def explain(
+        self, inputs: dict[str, np.ndarray], rows: pd.DataFrame, classes: list[int], count: int
+    ) -> list[dict[str, Any]]:
+        """Return the reasons of n rows, computed by the code that is packed with this model."""
+        if self.explainer is None:
+            score = partial(compute_probabilities, self.session)
+            code = load_module(self.reasons_code)
+            self.explainer = code.Explainer(self.reasons, self.names, self.text, score)
+        values = rows[self.names].astype(object).to_dict("records")
+        explanations: list[dict[str, Any]] = self.explainer.explain(inputs, values, classes, count)
+        return explanations
 
 
 mlflow.models.set_model(Predictor())

@@ -26,7 +26,8 @@ from training.calibration import use_one_core
 from training.export import export_model
 from training.information_value import publish_information_values
 from training.kind import ModelKind
-from training.pipeline import compute_importances
+from training.pipeline import compute_importances, select_features
+from training.reference_row import verify_permutations
 from training.train import format_fit, train_model
 
 log = logging.getLogger("step")
@@ -88,6 +89,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         if warning := settings.explain_fixed_threshold():
             log.warning(warning)
         get_labels(table, run.columns.target)
+        verify_permutations(settings.reasons, select_features(settings.features, run.columns))
         train, validation = split_rows(table, args.val_size, run.columns, args)
         if empty := [name for name in run.columns.names if train[name].isna().all()]:
             log.warning(
@@ -103,7 +105,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         labels = get_labels(validation, run.columns.target)
         publish_plots(run, trained.fitted.pipeline, labels, trained.predicted)
         info, difference = export_model(
-            trained.fitted.pipeline, settings, run.columns, validation, run.folder, args.export_artifact
+            trained.fitted.pipeline, settings, run.columns, validation, table, run.folder, args.export_artifact
         )
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)

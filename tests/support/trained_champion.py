@@ -60,7 +60,7 @@ def register_two_versions(name: str, folder: Path) -> Champion:
         files = folder / f"depth-{depth}"
         files.mkdir()
         with mlflow.start_run():
-            info, _ = export_model(fitted, settings, columns, table, files, "model_export")
+            info, _ = export_model(fitted, settings, columns, table, table, files, "model_export")
         mlflow.register_model(info.model_uri, experiment.id_name)
     champion = Champion(
         experiment, experiment.id_name, {str(name): float(value) for name, value in rows.iloc[0].items()}

@@ -49,7 +49,7 @@ def model(experiment: Experiment, tmp_path: Path) -> str:
     folder = tmp_path / "export"
     folder.mkdir()
     with mlflow.start_run():
-        info, _ = export_model(fitted, settings, COLUMNS, ROWS, folder, "model_export")
+        info, _ = export_model(fitted, settings, COLUMNS, ROWS, ROWS, folder, "model_export")
     mlflow.register_model(info.model_uri, experiment.id_name)
     return f"models:/{experiment.id_name}/1"
 
