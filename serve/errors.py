@@ -13,6 +13,10 @@ class ModelFailed(ModelRefused):
     """A version of the model that returned values other than probabilities."""
 
 
+class ReasonsUnavailable(StepError):
+    """A version without a reference row, because an earlier release trained it, or an answer that has no reasons."""
+
+
 class AddressUnusable(StepError):
     """The host and port in the settings cannot be listened on."""
 

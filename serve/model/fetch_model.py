@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from serve.errors import ProcessLost
 from serve.model.onnx_graph import Graph, GraphFile, open_graph
@@ -52,8 +53,14 @@ def fetch_in_subprocess(address: str, folder: str) -> tuple[RegisteredVersion, G
     if result.returncode:
         sys.exit(result.returncode)
     output = json.loads(result.stdout.splitlines()[-1])
-    path, names, text, *others = output["graph_file"].values()
-    return RegisteredVersion(**output["version"]), GraphFile(Path(path), tuple(names), tuple(text), *others)
+    return RegisteredVersion(**output["version"]), parse_graph_file(output["graph_file"])
+
+
+def parse_graph_file(fields: dict[str, Any]) -> GraphFile:
+    """Return a graph file from its fields, as the child process prints them."""
+    paths = {name: Path(fields[name]) if fields[name] else None for name in ("path", "code", "description")}
+    columns = {name: tuple(fields[name]) for name in ("names", "text", "protected")}
+    return GraphFile(**{**fields, **paths, **columns})
 
 
 def fetch_and_verify(address: str, folder: str) -> tuple[RegisteredVersion, GraphFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import onnxruntime
 
 from prediction_log.rows import encode_feature_table, encode_features
-from serve.errors import ModelFailed
+from serve.errors import ModelFailed, ReasonsUnavailable
+from stepkit.model.reasons import load_explainer_code
 from stepkit.settings.model import NOT_CALIBRATED
+from stepkit.table.columns import Columns, read_columns
 
 PROBABILITIES = "probabilities"
 MAX_ROUNDING_ERROR = 1e-6  # A sum of float32 votes may exceed the range 0 to 1 by its last digits.
@@ -76,7 +79,12 @@ class Scores:
 class GraphFile:
     """Graph on disk, with its input columns, the text ones among them, the threshold for class 1, and its calibration.
 
-    `calibration` is sigmoid, isotonic or none. Models of earlier releases have none.
+    Attributes:
+        calibration: sigmoid, isotonic or none.
+        protected: protected columns of the data set; they need not be inputs.
+        reasons: settings of the reasons, with the reference row; None for a model of an earlier release.
+        code: file with the packed code that computes the reasons.
+        description: file with the description of the data set; None for a model of an earlier release.
     """
 
     path: Path
@@ -84,11 +92,21 @@ class GraphFile:
     text: tuple[str, ...]
     threshold: float
     calibration: str = NOT_CALIBRATED
+    protected: tuple[str, ...] = ()
+    reasons: dict[str, Any] | None = None
+    code: Path | None = None
+    description: Path | None = None
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Loaded graph of a version of the registered model `name`; scoring is thread-safe."""
+    """Loaded graph of a version of the registered model `name`; scoring is thread-safe.
+
+    Attributes:
+        explainer: the Explainer of the code that is packed with the version; None for a model of an earlier release.
+        reasons, protected: see GraphFile.
+        description: description of the data set; None for a model of an earlier release.
+    """
 
     name: str
     version: str
@@ -97,6 +115,10 @@ class Graph:
     threshold: float
     session: onnxruntime.InferenceSession
     calibration: str = field(default=NOT_CALIBRATED, kw_only=True)
+    protected: tuple[str, ...] = field(default=(), kw_only=True)
+    reasons: dict[str, Any] | None = field(default=None, kw_only=True)
+    explainer: Any = field(default=None, kw_only=True)
+    description: Columns | None = field(default=None, kw_only=True)
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -105,26 +127,65 @@ class Graph:
 
     def score(self, rows: Rows) -> Scores:
         """Return the scores of n rows; raise ModelFailed if the graph fails or returns values outside 0 to 1."""
-        try:
-            output = self.session.run([PROBABILITIES], rows.to_inputs())[0][:, 1].astype(float)
-        except Exception as error:  # ONNX Runtime has many error classes; messages may repeat values.
-            raise ModelFailed(
-                f"{self.name} version {self.version}: scoring failed ({type(error).__name__})."
-            ) from error
-        if not ((output >= -MAX_ROUNDING_ERROR) & (output <= 1 + MAX_ROUNDING_ERROR)).all():  # also for NaN
-            raise ModelFailed(
-                f"{self.name} version {self.version}: returned a probability that is not a number from 0 to 1. "
-                "Promote another version."
-            )
-        probability = np.clip(output, 0.0, 1.0)
+        probability = compute_probabilities(self.session, f"{self.name} version {self.version}", rows.to_inputs())
         return Scores(probability.tolist(), (probability >= self.threshold).astype(int).tolist())
+
+    def explain(self, rows: Rows, scores: Scores, count: int) -> list[dict[str, Any]]:
+        """Return `reasons`, `baseline`, `protected_effect` and `other` of n scored rows, with `count` reasons each.
+
+        Raises:
+            ReasonsUnavailable: the version has no reference row.
+            ModelFailed: the graph fails.
+        """
+        if self.explainer is None:
+            raise ReasonsUnavailable(
+                f"{self.name} version {self.version}: no reference row, so its answers have no reasons. It was trained "
+                "by an earlier release. Train again, then ask for reasons."
+            )
+        explanations: list[dict[str, Any]] = self.explainer.explain(
+            rows.to_inputs(), rows.to_dicts(), scores.predicted, count
+        )
+        return explanations
+
+
+def compute_probabilities(
+    session: onnxruntime.InferenceSession, subject: str, inputs: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Return the (n,) probabilities of class 1; raise ModelFailed if the graph fails or leaves the range 0 to 1."""
+    try:
+        output = session.run([PROBABILITIES], inputs)[0][:, 1].astype(float)
+    except Exception as error:  # ONNX Runtime has many error classes; messages may repeat values.
+        raise ModelFailed(f"{subject}: scoring failed ({type(error).__name__}).") from error
+    if not ((output >= -MAX_ROUNDING_ERROR) & (output <= 1 + MAX_ROUNDING_ERROR)).all():  # also for NaN
+        raise ModelFailed(
+            f"{subject}: returned a probability that is not a number from 0 to 1. Promote another version."
+        )
+    probability: np.ndarray = np.clip(output, 0.0, 1.0)
+    return probability
 
 
 def open_graph(name: str, version: str, file: GraphFile) -> Graph:
-    """Load a graph; its file is not needed afterwards."""
+    """Load a graph and its explainer; the files are not needed afterwards."""
     options = onnxruntime.SessionOptions()
     # A row takes 0.03 ms, so parallel requests use the cores better than threads within one request.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
-    return Graph(name, version, file.names, file.text, file.threshold, session, calibration=file.calibration)
+    explainer = None
+    if file.reasons and file.code:
+        score = partial(compute_probabilities, session, f"{name} version {version}")
+        code = load_explainer_code(str(file.code))
+        explainer = code.Explainer(file.reasons, list(file.names), list(file.text), score)
+    return Graph(
+        name,
+        version,
+        file.names,
+        file.text,
+        file.threshold,
+        session,
+        calibration=file.calibration,
+        protected=file.protected,
+        reasons=file.reasons,
+        explainer=explainer,
+        description=read_columns(file.description) if file.description else None,
+    )

@@ -22,6 +22,8 @@ from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.tracking import forbid_pickles, to_store_error
 
 FLAVOR = "python_function"
+REASONS_CODE = "stepkit/model/reasons.py"
+"""Code of the reasons, in the code that is packed with a model (training/export.py)."""
 WARM_UP_ROUNDS = 20
 MAX_REASON_LENGTH = 300
 MAX_DIFFERENCE = 1e-6
@@ -84,11 +86,20 @@ def download_model(name: str, version: str, folder: str) -> Path:
 
 def read_graph_file(path: Path, metadata: Model) -> GraphFile:
     """Return the graph of a model on disk, with its columns and threshold."""
-    files = metadata.flavors[FLAVOR]["artifacts"]
-    settings = json.loads((path / files["settings"]["path"]).read_text(encoding="utf-8"))
-    names, text = tuple(settings["columns"]), tuple(settings["text"])
-    calibration = settings.get(CALIBRATION, NOT_CALIBRATED)
-    return GraphFile(path / files["onnx"]["path"], names, text, settings["threshold"], calibration)
+    files = {name: path / place["path"] for name, place in metadata.flavors[FLAVOR]["artifacts"].items()}
+    settings = json.loads(files["settings"].read_text(encoding="utf-8"))
+    reasons = settings.get("reasons")
+    return GraphFile(
+        files["onnx"],
+        tuple(settings["columns"]),
+        tuple(settings["text"]),
+        settings["threshold"],
+        settings.get(CALIBRATION, NOT_CALIBRATED),
+        tuple(settings.get("protected", ())),
+        reasons,
+        files["record"] / REASONS_CODE if reasons else None,
+        files.get("columns"),
+    )
 
 
 def load_verified(name: str, version: str, path: Path) -> Servable:
