@@ -23,6 +23,12 @@ REFUSALS = {
         "X-Request-Id",
         "X-Request-Id: already on record with other rows. Use a new id for each request.",
     ),
+    "NO_REASONS": (
+        409,
+        "params",
+        "params: version {version} has no reference row, because an earlier release trained it, so its answers have no "
+        "reasons. Leave reasons out, or train again.",
+    ),
     "BODY_TOO_LARGE": (
         413,
         "body",

@@ -1,4 +1,4 @@
-"""Request body -> rows, compatible with MLflow's scoring server and much faster for common bodies.
+"""Request body -> rows and parameters, compatible with MLflow's scoring server and much faster for common bodies.
 
 `parse_fast` reads JSON with orjson and numpy, and returns None for anything unusual. `parse_with_mlflow` leaves the
 body to MLflow's own parsing and schema enforcement, so that both servers accept and refuse the same bodies. CSV is read
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -21,7 +22,7 @@ from mlflow.models import Model
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 
 from serve.http.csv_body import is_number, read_csv_table, verify_unique_columns
-from serve.http.refusals import Refusal, make_bad_request
+from serve.http.refusals import Refusal, make_bad_request, make_refusal
 from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
@@ -35,20 +36,49 @@ LONGEST_MESSAGE = 600
 EXAMPLE = "/docs has an example."
 KEYS = "dataframe_split, dataframe_records, instances, inputs"
 
+PARAMS, REASONS = "params", "reasons"
+"""Key of MLflow's inference parameters, and the parameter with the number of reasons of each answer."""
+
 Table = list[list[Any]]
 
 
-def parse_fast(body: bytes, kind: str, model: Servable) -> Rows | None:
-    """Return the rows of a JSON body that has every column of the model with values of its type, else None."""
+@dataclass(frozen=True)
+class ScoringRequest:
+    """Rows to score, and the number of reasons of each answer."""
+
+    rows: Rows
+    reasons: int = 0
+
+
+def parse_fast(body: bytes, kind: str, model: Servable) -> ScoringRequest | None:
+    """Return a JSON body that has every column of the model with values of its type, else None.
+
+    Raises Refusal as `verify_reasons`.
+    """
     if kind != JSON:
         return None
     try:
         request = orjson.loads(body)
+        count = 0
+        if PARAMS in request:
+            ((name, count),) = request.pop(PARAMS).items()
+            _require(name == REASONS and type(count) is int)
         ((key, data),) = request.items()
-        return _to_rows(_READERS[key](data, model), model)
+        rows = _to_rows(_READERS[key](data, model), model)
     # The shape is unusual, or a number exceeds the range of doubles. MLflow's reader decides whether that is an error.
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
         return None
+    return ScoringRequest(rows, verify_reasons(count, model))
+
+
+def verify_reasons(count: int, model: Servable) -> int:
+    """Return the number of reasons; raise Refusal: 400 if it is out of range, 409 if the version has no reasons."""
+    if count and model.explainer is None:
+        raise make_refusal("NO_REASONS", version=model.version)
+    if not 0 <= count <= len(model.names):
+        expected = f"expected 0 to {len(model.names)}, the number of columns"
+        raise make_bad_request(f"params: reasons is out of range (found {count}, {expected}). Correct it.", PARAMS)
+    return count
 
 
 def _read_split(data: Any, model: Servable) -> Table:
@@ -121,19 +151,22 @@ class _Reader:
     def __init__(self, model: Servable) -> None:
         self.model = model
         self.metadata: Model = model.metadata
-        self.rows: Rows | None = None
+        self.request: ScoringRequest | None = None
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
         if isinstance(data, pd.DataFrame):
             verify_unique_columns(data.columns.tolist(), self.model)
         schema, params_schema = self.metadata.get_input_schema(), self.metadata.get_params_schema()
-        table, _ = _validate_prediction_input(data, params, schema, params_schema)
-        self.rows = self.model.to_rows(table)
+        # MLflow ignores the parameters of a model without a schema for them, such as one of an earlier release.
+        ignored = params if isinstance(params, dict) and params_schema is None else {}
+        table, params = _validate_prediction_input(data, params, schema, params_schema)
+        count = {**ignored, **(params or {})}.get(REASONS, 0)
+        self.request = ScoringRequest(self.model.to_rows(table), verify_reasons(int(count), self.model))
         return []
 
 
-def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
-    """Return the rows of any body that MLflow's scoring server accepts for this model.
+def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> ScoringRequest:
+    """Return any body that MLflow's scoring server accepts for this model.
 
     Raises Refusal with the status of MLflow's scoring server and the field to correct.
     """
@@ -157,10 +190,10 @@ def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
     except Exception as error:  # MLflow's server would respond with 500, although the body is wrong
         reason = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
         raise make_bad_request(f"body: cannot be read ({reason[:LONGEST_MESSAGE]}). Correct it.", "body") from error
-    if reader.rows is None:
+    if reader.request is None:
         raise make_bad_request(f"body: contains no table. {EXAMPLE}", "body")
-    _verify_whole_texts(reader.rows)
-    return reader.rows
+    _verify_whole_texts(reader.request.rows)
+    return reader.request
 
 
 def _verify_whole_texts(rows: Rows) -> None:
@@ -238,6 +271,7 @@ def shorten_message(message: str) -> str:
     return re.sub(r"\s+", " ", message).strip()[:LONGEST_MESSAGE]
 
 
+_PARAMS_IN_MESSAGE = re.compile(r"^(?:Parameters must be|Invalid parameters found)")
 _FIELD_IN_MESSAGE = re.compile(
     r"missing inputs \[(.+?)\]|convert column (.+?) to type|types for column (.+?)\. |column '(.+?)' occurs twice"
 )
@@ -245,6 +279,8 @@ _FIELD_IN_MESSAGE = re.compile(
 
 def find_field(message: str, request: Any, model: Servable) -> str:
     """Return the columns in MLflow's message, else the first column with a text as number, else the key or "body"."""
+    if _PARAMS_IN_MESSAGE.search(message):
+        return PARAMS
     if match := _FIELD_IN_MESSAGE.search(message):
         return match[match.lastindex or 0].replace("'", "")
     keys = [key for key in _READERS if isinstance(request, dict) and key in request]
@@ -257,6 +293,8 @@ def find_field(message: str, request: Any, model: Servable) -> str:
 
 
 _REWRITTEN = [
+    (r"^Invalid parameters found", r"reasons is not a whole number (expected 0 to the number of columns). Correct it."),
+    (r"^Parameters must be a dictionary.*", rf"not an object (expected for example {{'reasons': 4}}). {EXAMPLE}"),
     (r"missing inputs \[.+?\]\. Note that there were extra inputs: \[(.*?)\]",
      r"missing in the body (unknown columns there: \1). /docs lists the columns of the model."),
     (r"missing inputs \[.+?\]", "missing in the body. /docs lists the columns of the model."),

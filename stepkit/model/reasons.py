@@ -40,10 +40,15 @@ def load_explainer_code(path: str) -> ModuleType:
 
 
 def make_orders(columns: int, permutations: int, seed: int) -> np.ndarray:
-    """Return (permutations, columns) orders of the columns; the second half are the reversed orders of the first."""
+    """Return (permutations, columns) orders of the columns; the second half are the reversed orders of the first.
+
+    Over all orders, the positions of each column are spread evenly (Latin hypercube sampling, McKay et al. 1979).
+    """
     generator = np.random.default_rng(seed)
-    orders = np.array([generator.permutation(columns) for _ in range(permutations // 2)], dtype=int)
-    orders = orders.reshape(permutations // 2, columns)
+    shape = (permutations // 2, columns)
+    strata = generator.random(shape).argsort(axis=0)
+    positions = (strata + generator.random(shape)) / permutations  # 0 to 1/2
+    orders = np.where(generator.random(shape) < 0.5, positions, 1 - positions).argsort(axis=1)
     return np.concatenate([orders, orders[:, ::-1]])
 
 

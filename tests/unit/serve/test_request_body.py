@@ -19,7 +19,8 @@ from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]
 from serve.batch.read_chunks import ColumnSelection, iter_chunks
 from serve.batch.run import to_model_rows
 from serve.http.refusals import Refusal
-from serve.http.request_body import CSV, parse_fast, parse_with_mlflow
+from serve.http import request_body
+from serve.http.request_body import CSV, verify_reasons
 from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
@@ -28,6 +29,15 @@ from training.export import make_signature
 from training.served_model import to_inputs
 
 ROW = {"AGE": 24.0, "CITY": "Taipei", "SEX": 2.0}
+
+
+def parse_fast(body: bytes, kind: str, model: Servable) -> Rows | None:
+    request = request_body.parse_fast(body, kind, model)
+    return request.rows if request else None
+
+
+def parse_with_mlflow(body: bytes, kind: str, model: Servable) -> Rows:
+    return request_body.parse_with_mlflow(body, kind, model).rows
 
 
 def make_servable(names: list[str], text: list[str]) -> Servable:
