@@ -25,11 +25,12 @@ from starlette.types import ASGIApp
 
 from prediction_log.engine import format_url
 from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
-from serve.http import metrics, openapi
+from serve.http import metrics
 from serve.http.event_log import log_event
 from serve.http.feedback import parse_label, record_label
 from serve.http.middleware import Guard
 from serve.http.model_follower import Follower
+from serve.http.pages import openapi
 from serve.http.refusals import make_refusal
 from serve.http.request_body import TYPES, ScoringRequest, parse_fast, parse_with_mlflow
 from serve.http.request_context import JSON, SMALL_BODY, Call, get_call, parse_media_type, read_body

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serve.http import openapi
+from serve.http.pages import openapi
 from tests.support.scoring_servers import Server
 
 FEW = 100

@@ -20,10 +20,11 @@ import pytest
 
 from prediction_log.rows import Prediction
 from serve.errors import AddressUnusable
-from serve.http import metrics, openapi
+from serve.http import metrics
 from serve.http.app import Scorer
 from serve.http.feedback import parse_label
 from serve.http.middleware import Guard, make_request_id, parse_request_id
+from serve.http.pages import openapi
 from serve.http.refusals import Refusal, make_refusal
 from serve.http.request_context import parse_media_type
 from serve.run import format_welcome, main, verify_port_is_free
