@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +22,19 @@ from rich.progress import Progress
 
 from serve.batch.checkpoint import Checkpoint, Plan
 from serve.batch.read_chunks import ColumnSelection, get_format, iter_chunks, read_header, verify_columns
-from serve.errors import ModelRefused
+from serve.errors import ModelRefused, ReasonsUnavailable
 from serve.model.fetch_model import fetch_model
 from serve.model.onnx_graph import Graph, Rows
 from stepkit.errors import BadParameter, TableUnfit, TableUnreadable
 from stepkit.paths import resolve_path
 from stepkit.step.exit import exit_on_error
-from stepkit.step.flags import Parser, make_positive_parser
+from stepkit.step.flags import Parser, make_positive_parser, parse_count
 from stepkit.store.model_address import ADDRESSES, DEFAULT_ADDRESS, RegisteredVersion
 from stepkit.words import pluralize
 
 OUTPUT_COLUMNS = ("probability", "class", "model_version")
+REASON_FIELDS = {"": ("column", pa.string()), "_effect": ("effect", pa.float64()), "_text": ("reason", pa.string())}
+"""End of a reason's output column, with the field of the reason and its type."""
 KEEP_OTHERS, KEEP_ALL, KEEP_NONE = "others", "all", "none"
 CHUNK_ROWS = 20_000
 INTERRUPTED_STATUS = 130
@@ -47,6 +50,7 @@ class Job:
     model: str
     keep: str
     chunk_rows: int
+    reasons: int = 0
 
 
 def make_scoring_parser(prog: str, doc: str | None, source: str, output: str) -> argparse.ArgumentParser:
@@ -64,6 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of `mlflow run ./serve -e batch`."""
     output = "table to write: .csv or .parquet; an existing one is replaced"
     parser = make_scoring_parser("batch", __doc__, "table to score: .csv or .parquet", output)
+    reasons_help = "reasons to write for each row, strongest first (default: 0)"
+    parser.add_argument("--reasons", type=parse_count, default=0, help=reasons_help)
     chunk_help = f"rows per chunk (default: {CHUNK_ROWS})"
     parser.add_argument("--chunk_rows", type=make_positive_parser(int), default=CHUNK_ROWS, help=chunk_help)
     return parser
@@ -72,7 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Score a table and print a summary."""
     args = make_parser().parse_args(argv)
-    job = Job(Path(resolve_path(args.input)), Path(resolve_path(args.output)), args.model, args.keep, args.chunk_rows)
+    source, output = Path(resolve_path(args.input)), Path(resolve_path(args.output))
+    job = Job(source, output, args.model, args.keep, args.chunk_rows, args.reasons)
     try:
         with exit_on_error():
             print(run(job), flush=True)
@@ -93,7 +100,8 @@ def run(job: Job) -> str:
     _verify_paths(job)
     header = read_header(job.source)
     version, model = fetch_model(job.model)
-    copied = select_kept_columns(job.keep, job.source, header, model.names)
+    verify_reasons(job.reasons, model)
+    copied = select_kept_columns(job.keep, job.source, header, model.names, list_reason_columns(job.reasons))
     selection = ColumnSelection(model.numeric, model.text, copied)
     verify_columns(job.source, header, selection)
     checkpoint = Checkpoint(job.output, _build_plan(job, version, selection))
@@ -126,9 +134,11 @@ def _verify_paths(job: Job) -> None:
 
 
 def select_kept_columns(
-    keep: str, source: Path | str, header: Sequence[str], features: Sequence[str]
+    keep: str, source: Path | str, header: Sequence[str], features: Sequence[str], added: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the input columns to copy to the output, in the order of the input or of a typed list.
+
+    `added` are output columns besides OUTPUT_COLUMNS.
 
     Raises:
         BadParameter: a column is not in the input, or has the name of an output column.
@@ -137,7 +147,7 @@ def select_kept_columns(
     copied = choices.get(keep, [*dict.fromkeys(name.strip() for name in keep.split(",") if name.strip())])
     if unknown := [name for name in copied if name not in header]:
         raise BadParameter(f"keep: {source} has no column {unknown[0]}. Its columns: {', '.join(header)[:300]}.")
-    if clashing := [name for name in copied if name in OUTPUT_COLUMNS]:
+    if clashing := [name for name in copied if name in (*OUTPUT_COLUMNS, *added)]:
         raise BadParameter(
             f"{source}: column {clashing[0]} has the name of an output column. Rename the column, or choose others to "
             "copy: -P keep=COLUMN,COLUMN or -P keep=none"
@@ -152,6 +162,7 @@ def _build_plan(job: Job, version: RegisteredVersion, selection: ColumnSelection
         "model version": f"{version.uri} {version.source}",
         "kept columns": ",".join(selection.copied),
         "chunk_rows": str(job.chunk_rows),
+        "reasons": str(job.reasons),
     }
 
 
@@ -196,7 +207,7 @@ def _iter_scored_chunks(
     waiting: deque[tuple[int, Future[pa.Table], float]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         for number, (table, share) in islice(enumerate(iter_chunks(job.source, selection, job.chunk_rows)), done, None):
-            waiting.append((number, pool.submit(score_chunk, model, table, selection.copied), share))
+            waiting.append((number, pool.submit(score_chunk, model, table, selection.copied, job.reasons), share))
             if len(waiting) > cores:
                 first, future, read = waiting.popleft()
                 yield first, future.result(), read
@@ -213,16 +224,57 @@ def to_model_rows(model: Graph, table: pa.Table) -> Rows:
     return Rows(model.numeric, numbers, texts, table.num_rows)
 
 
-def score_chunk(model: Graph, table: pa.Table, copied: Sequence[str]) -> pa.Table:
-    """Return n rows: the columns to copy, the probability, the class and the model's version."""
-    scores = model.score(to_model_rows(model, table))
+def verify_reasons(count: int, model: Graph) -> None:
+    """Raise if the model cannot give this number of reasons.
+
+    Raises:
+        BadParameter: more reasons than columns.
+        ReasonsUnavailable: the version has no reference row.
+    """
+    if count and model.explainer is None:
+        raise ReasonsUnavailable(model.explain_missing_reasons())
+    if count > len(model.names):
+        raise BadParameter(
+            f"--reasons: out of range (found {count}, expected 0 to {len(model.names)}, the number of columns)."
+        )
+
+
+def list_reason_columns(count: int) -> list[str]:
+    """Return the output columns of a run with this number of reasons."""
+    numbered = [f"reason_{number}{end}" for number in range(1, count + 1) for end in REASON_FIELDS]
+    return [*numbered, "baseline", "protected_effect", "other"] if count else []
+
+
+def build_reason_columns(explanations: list[dict[str, Any]], count: int) -> dict[str, pa.Array]:
+    """Return the columns of `list_reason_columns` for n explained rows; a reason that a row lacks is null."""
+    columns: dict[str, pa.Array] = {}
+    for number in range(count):
+        listed = [row["reasons"][number] if number < len(row["reasons"]) else {} for row in explanations]
+        for end, key, kind in (
+            ("", "column", pa.string()),
+            ("_effect", "effect", pa.float64()),
+            ("_text", "reason", pa.string()),
+        ):
+            columns[f"reason_{number + 1}{end}"] = pa.array([reason.get(key) for reason in listed], kind)
+    for name in ("baseline", "protected_effect", "other"):
+        columns[name] = pa.array([row[name] for row in explanations], pa.float64())
+    return columns
+
+
+def score_chunk(model: Graph, table: pa.Table, copied: Sequence[str], reasons: int = 0) -> pa.Table:
+    """Return n rows: the columns to copy, the probability, the class, the model's version and the reasons."""
+    rows = to_model_rows(model, table)
+    scores = model.score(rows)
     probability, predicted, version = OUTPUT_COLUMNS
-    return (
+    output = (
         table.select(list(copied))
         .append_column(probability, pa.array(scores.probability, pa.float64()))
         .append_column(predicted, pa.array(scores.predicted, pa.int64()))
         .append_column(version, pa.array([int(model.version)] * table.num_rows, pa.int64()))
     )
+    for name, column in build_reason_columns(model.explain(rows, scores, reasons), reasons).items() if reasons else ():
+        output = output.append_column(name, column)
+    return output
 
 
 if __name__ == "__main__":

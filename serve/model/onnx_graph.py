@@ -138,14 +138,18 @@ class Graph:
             ModelFailed: the graph fails.
         """
         if self.explainer is None:
-            raise ReasonsUnavailable(
-                f"{self.name} version {self.version}: no reference row, so its answers have no reasons. It was trained "
-                "by an earlier release. Train again, then ask for reasons."
-            )
+            raise ReasonsUnavailable(self.explain_missing_reasons())
         explanations: list[dict[str, Any]] = self.explainer.explain(
             rows.to_inputs(), rows.to_dicts(), scores.predicted, count
         )
         return explanations
+
+    def explain_missing_reasons(self) -> str:
+        """Return why a version without an explainer cannot give reasons."""
+        return (
+            f"{self.name} version {self.version}: no reference row, so its answers have no reasons. An earlier release "
+            "trained it. Train again to get reasons."
+        )
 
 
 def compute_probabilities(

@@ -136,4 +136,11 @@ def make_positive_parser(kind: Callable[[str], float], below: float = math.inf) 
     return parse
 
 
+def parse_count(text: str) -> int:
+    """Return a whole number from 0 as an argparse type."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
+
+
 parse_share = make_positive_parser(float, below=1.0)

@@ -18,9 +18,9 @@ from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-not-found]
 
 from serve.batch.read_chunks import ColumnSelection, iter_chunks
 from serve.batch.run import to_model_rows
-from serve.http.refusals import Refusal
 from serve.http import request_body
-from serve.http.request_body import CSV, verify_reasons
+from serve.http.refusals import Refusal
+from serve.http.request_body import CSV
 from serve.http.request_context import JSON
 from serve.model.onnx_graph import Rows
 from serve.model.servable import Servable
