@@ -129,7 +129,7 @@ class Predictor(PythonModel):
                 returned.
         """
         started = time.perf_counter()
-        count = self.verify_count((params or {}).get(REASONS, 0))
+        count = self.verify_count((params or {}).get(REASONS) or 0)
         inputs = to_inputs(model_input, self.names, self.text)
         probability = compute_probabilities(self.session, inputs)
         classes = (probability >= self.threshold).astype(int)

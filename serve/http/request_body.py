@@ -160,7 +160,7 @@ class _Reader:
         # MLflow ignores the parameters of a model without a schema for them, such as one of an earlier release.
         ignored = params if isinstance(params, dict) and params_schema is None else {}
         table, params = _validate_prediction_input(data, params, schema, params_schema)
-        count = {**ignored, **(params or {})}.get(REASONS, 0)
+        count = {**ignored, **(params or {})}.get(REASONS) or 0
         self.request = ScoringRequest(self.model.to_rows(table), verify_reasons(int(count), self.model))
         return []
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 
+from serve.batch import run as batch
 from serve.model.servable import load_servable
 from tests.support.scoring_requests import Case, make_cases, to_split
 from tests.support.scoring_servers import Server, start_stock_server
-from tests.support.trained_champion import Champion
+from tests.support.trained_champion import Champion, make_clients_with_gaps
 
 ALLOWED = {
     "json_deeply_nested": (500, 400, "MLflow's server fails, although the caller made the mistake"),
@@ -86,3 +90,71 @@ def test_the_docs_hold_an_example_that_works_and_is_no_client(trained: Champion,
     page = running.get("/docs").text
     assert "dataframe_split" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_reasons_are_equal_in_the_scorer_mlflow_and_batch(
+    trained: Champion, stock: Server, running: Server, tmp_path: Path
+) -> None:
+    table = make_clients_with_gaps(1000, seed=3)
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    rows = json.loads(table[list(trained.row)].to_json(orient="split", index=False))
+    request = {"dataframe_split": rows, "params": {"reasons": 4}}
+    responses = [server.score(request) for server in (stock, running)]
+    assert responses[0].text == responses[1].text
+    answers = responses[1].json()["predictions"]
+    plain = running.score({"dataframe_split": rows}).json()["predictions"]
+    for answer, without in zip(answers, plain, strict=True):
+        assert list(answer) == [*without, "reasons", "baseline", "protected_effect", "other"]
+        assert {key: answer[key] for key in without} == without
+        parts = [answer["baseline"], answer["protected_effect"], answer["other"]]
+        total = sum(parts) + sum(reason["effect"] for reason in answer["reasons"])
+        assert total == pytest.approx(answer["probability"], abs=1e-6)
+        assert not {"SEX", "MARRIAGE", "AGE"} & {reason["column"] for reason in answer["reasons"]}
+    batch.run(
+        batch.Job(tmp_path / "rows.csv", tmp_path / "out.parquet", f"models:/{trained.name}/1", "none", 300, reasons=4)
+    )
+    for row, answer in zip(pq.read_table(tmp_path / "out.parquet").to_pylist(), answers, strict=True):
+        expected = {key: answer[key] for key in ("probability", "baseline", "protected_effect", "other")}
+        for number, reason in enumerate(answer["reasons"], 1):
+            expected[f"reason_{number}"] = reason["column"]
+            expected[f"reason_{number}_effect"] = reason["effect"]
+            expected[f"reason_{number}_text"] = reason.get("reason")
+        assert {key: row[key] for key in expected} == expected
+
+
+def test_the_reasons_of_a_row_do_not_depend_on_the_other_rows(trained: Champion, running: Server) -> None:
+    table = make_clients_with_gaps(40, seed=4)[list(trained.row)]
+    data = json.loads(table.to_json(orient="values"))
+
+    def explain(rows: list[list[float]]) -> list[dict[str, Any]]:
+        split = {"columns": list(trained.row), "data": rows}
+        answers: list[dict[str, Any]] = running.score({"dataframe_split": split, "params": {"reasons": 23}}).json()[
+            "predictions"
+        ]
+        return answers
+
+    together = explain(data)
+    assert explain(data[::-1])[::-1] == together
+    assert [explain([row])[0] for row in data[:10]] == together[:10]
+
+
+@pytest.mark.parametrize("params", [{"reasons": -1}, {"reasons": 24}, {"reasons": "four"}, {"reasons": 1.5}, [4], 4])
+def test_wrong_reasons_are_refused_as_by_mlflow_and_not_recorded(
+    trained: Champion, stock: Server, running: Server, params: Any
+) -> None:
+    request = {**trained.split(), "params": params}
+    response = running.score(request, **{"X-Request-Id": "wrong-reasons"})
+    assert (stock.score(request).status_code, response.status_code) == (400, 400)
+    assert response.json()["field"] == "params"
+    assert response.json()["message"].startswith("params: ")
+    feedback = running.post("/feedback", b'{"request_id": "wrong-reasons", "label": 1}')
+    assert feedback.json()["error_code"] == "UNKNOWN_REQUEST"
+
+
+@pytest.mark.parametrize("params", [{}, None, {"reasons": 0}, {"unknown": 1}, {"reasons": None}])
+def test_params_without_reasons_get_the_plain_answer(
+    trained: Champion, stock: Server, running: Server, params: Any
+) -> None:
+    request = {**trained.split(), "params": params}
+    responses = [server.score(request) for server in (stock, running)]
+    assert [response.text for response in responses] == [running.score(trained.split()).text] * 2
