@@ -28,9 +28,9 @@ from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, Predicti
 from serve.http import metrics
 from serve.http.event_log import log_event
 from serve.http.feedback import parse_label, record_label
-from serve.http.middleware import Guard
+from serve.http.middleware import FORM_PATH, TRY_PATH, Guard
 from serve.http.model_follower import Follower
-from serve.http.pages import openapi
+from serve.http.pages import openapi, try_page
 from serve.http.refusals import make_refusal
 from serve.http.request_body import TYPES, ScoringRequest, parse_fast, parse_with_mlflow
 from serve.http.request_context import JSON, SMALL_BODY, Call, get_call, parse_media_type, read_body
@@ -222,6 +222,18 @@ class Scorer:
         """Respond with the docs page."""
         return HTMLResponse(openapi.render_page(self.follower.champion))
 
+    async def get_try(self, _: Request) -> Response:
+        """Respond with the page for people. It is the same for every model, because it needs no API key."""
+        return HTMLResponse(try_page.PAGE, headers=try_page.HEADERS)
+
+    async def get_try_form(self, request: Request) -> Response:
+        """Respond with the columns of the served version, from which the page for people makes its form."""
+        model = get_call(request).model
+        if model is None:
+            raise make_refusal("NO_MODEL", reason=self.follower.waiting_for)
+        headers = {"Cache-Control": "no-store"}
+        return Response(orjson.dumps(try_page.build_form(model)), headers=headers, media_type=JSON)
+
     def list_routes(self) -> list[Route]:
         """Return the routes of all endpoints."""
         return [
@@ -233,6 +245,8 @@ class Scorer:
             Route("/feedback", self.post_feedback, methods=["POST"]),
             Route("/openapi.json", self.get_openapi),
             Route("/docs", self.get_docs),
+            Route(TRY_PATH, self.get_try),
+            Route(FORM_PATH, self.get_try_form),
         ]
 
 

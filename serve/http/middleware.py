@@ -25,10 +25,11 @@ from serve.http.request_context import BODIES_AT_ONCE, CALL_KEY, CLIENT_GONE, Bo
 from serve.model.servable import Servable
 from serve.settings import ServeSettings
 
-OPEN_PATHS = {"/ping", "/health", "/version", "/docs", "/openapi.json"}
+TRY_PATH, FORM_PATH = "/try", "/try/form"
+OPEN_PATHS = {"/ping", "/health", "/version", "/docs", "/openapi.json", TRY_PATH}
 """Paths that need no API key. All others do, including paths that the router does not know."""
 
-KNOWN_PATHS = {"/invocations", "/feedback", "/metrics", *OPEN_PATHS}
+KNOWN_PATHS = {"/invocations", "/feedback", "/metrics", FORM_PATH, *OPEN_PATHS}
 MOST_DISCARDED = 8  # times max_body_mb; the body of a refused request is read and discarded up to this size
 SECONDS_OF_SILENCE = 0.5  # a refused caller that sends nothing for this long is disconnected
 
@@ -62,7 +63,9 @@ class Guard:
         headers = dict(scope["headers"])
         caller_id = parse_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         request_id = caller_id or make_request_id()
-        call = Call(request_id, not caller_id, scope["path"], scope["method"], self.model(), self.memory)
+        # The page /try says nothing about the model, not even its version.
+        model = None if scope["path"] == TRY_PATH else self.model()
+        call = Call(request_id, not caller_id, scope["path"], scope["method"], model, self.memory)
         scope[CALL_KEY] = call
 
         async def send_with_headers(message: Message) -> None:
@@ -91,6 +94,7 @@ class Guard:
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         key = headers.get(b"x-api-key") or (bearer.strip() if scheme.lower() == b"bearer" else b"")
         if not hmac.compare_digest(key, self.key):
+            call.model = None  # so that the response does not have its version
             raise make_refusal("UNAUTHENTICATED")
 
     def _to_refusal(self, error: Exception, call: Call) -> Refusal:
