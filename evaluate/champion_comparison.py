@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from evaluate.bootstrap import Bootstrap
 from evaluate.calibration import measure_calibration
+from evaluate.fairness import measure_fairness
 from evaluate.gate import is_tie
 from evaluate.measure import get_values
 from evaluate.predictions import score_table
@@ -91,7 +92,8 @@ def measure_against(
     )
     if is_tie(differences, settings):  # else slices, which take most of the time, decide nothing
         slices = build_slices(scored, table, run.columns, settings.slices, bootstrap)
-        measured = replace(measured, slices=slices)
+        fairness = measure_fairness(scored, table, run.columns, settings.slices, settings.level)
+        measured = replace(measured, slices=slices, fairness=fairness)
     return Comparison(
         version,
         differences=differences,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from evaluate.baselines import BaselineComparison, BaselineResult
 from evaluate.calibration import Calibration
+from evaluate.fairness import ColumnFairness
 from evaluate.slices import Slice, choose_slice_metric, find_worst_slice
 from evaluate.verdict import BETTER, NOT_WORSE, Comparison, Measured, Rule, Verdict
 from stepkit.model.metric_table import NOT_COMPUTED, get_metric
@@ -54,6 +55,7 @@ def check_alone(measured: Measured, settings: Evaluation) -> list[Rule]:
     if gate.worst_slice is not None and measured.slices:
         rules.append(check_worst_slice(measured.slices, settings, gate.worst_slice))
     rules += check_baselines(measured.baselines, settings)
+    rules += check_fairness(measured.fairness, settings)
     return [*rules, *_check_ceilings(("onnx_difference", "size_mb", "latency_ms"), vars(measured.facts), gate)]
 
 
@@ -150,6 +152,35 @@ def check_leakage(comparison: BaselineComparison) -> Rule:
     if checked := [suspicion.column for suspicion in comparison.suspicions if suspicion.checked]:
         reason += f"; leakage_checked names {', '.join(checked)}"
     return Rule("leakage", comparison.aucs[best], SUSPICIOUS_AUC, not warning, warning or reason)
+
+
+def check_fairness(fairness: list[ColumnFairness], settings: Evaluation) -> Iterator[Rule]:
+    """Yield the rules about the groups of protected columns; none if no column has two groups with enough rows.
+
+    A rule fails only if the whole interval of a comparison is beyond the bound.
+    """
+    gate = settings.gate
+    groups = [(f"{column.label}: {group.label}", group) for column in fairness for group in column.groups]
+    ratios = [(name, group.approval_ratio) for name, group in groups if math.isfinite(group.approval_ratio.value)]
+    gaps = [(name, group.opportunity_gap) for name, group in groups if math.isfinite(group.opportunity_gap.value)]
+    if gate.approval_ratio is not None and ratios:
+        below = [name for name, ratio in ratios if ratio.high < gate.approval_ratio]
+        name, ratio = min(ratios, key=lambda pair: (pair[0] not in below, pair[1].value))
+        text = f"lowest approval rate, as a share of the highest of its column, {name}"
+        reason = _explain_group(text, ratio, below, f"the required {gate.approval_ratio:g}", "below", settings.level)
+        yield Rule("approval_ratio", ratio.value, gate.approval_ratio, not below, reason)
+    if gate.opportunity_gap is not None and gaps:
+        above = [name for name, gap in gaps if gap.low > gate.opportunity_gap]
+        name, gap = max(gaps, key=lambda pair: (pair[0] in above, pair[1].value))
+        text = f"largest gap in the approval rate of clients of class 0, {name}"
+        reason = _explain_group(text, gap, above, f"the allowed {gate.opportunity_gap:g}", "above", settings.level)
+        yield Rule("opportunity_gap", gap.value, gate.opportunity_gap, not above, reason)
+
+
+def _explain_group(text: str, value: Interval, failed: list[str], bound: str, side: str, level: float) -> str:
+    outcome = f"is {side} {bound}" if failed else f"is not shown to be {side} {bound}"
+    others = f" (in all: {', '.join(failed)})" if len(failed) > 1 else ""
+    return f"{text}: {_format_interval(value, level)} {outcome}{others}"
 
 
 def check_against_champion(comparison: Comparison, champion_failed: list[Rule], settings: Evaluation) -> Iterator[Rule]:

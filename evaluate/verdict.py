@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluate.baselines import BaselineComparison
 from evaluate.calibration import Calibration
+from evaluate.fairness import ColumnFairness
 from evaluate.slices import Slice
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import AS_GOOD, PASSED, REJECTED
@@ -92,6 +93,7 @@ class Measured:
         slices: slices of these rows.
         facts: facts besides the predictions.
         baselines: comparison with the baselines, and columns that may leak the label.
+        fairness: groups of the protected columns.
     """
 
     metrics: dict[str, float]
@@ -99,6 +101,7 @@ class Measured:
     slices: list[Slice] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     baselines: BaselineComparison = field(default_factory=BaselineComparison)
+    fairness: list[ColumnFairness] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,27 @@ class Calibration(Form):
     rows: int | None = None
 
 
+class FairnessGroup(Form):
+    """Group of a protected column."""
+
+    label: str
+    rows: int
+    approval_rate: Estimate = Estimate()
+    true_positive_rate: Estimate = Estimate()
+    false_positive_rate: Estimate = Estimate()
+    calibration: Estimate = Estimate()
+    approval_ratio: Estimate = Estimate()
+    opportunity_gap: Estimate = Estimate()
+
+
+class ProtectedColumn(Form):
+    """Groups of a protected column; `reason` says why they are not compared."""
+
+    label: str
+    groups: list[FairnessGroup]
+    reason: str = ""
+
+
 class Evaluation(Form):
     """Results of evaluate on the test split. If evaluation.json is lost, only the metrics are known."""
 
@@ -229,6 +250,7 @@ class Evaluation(Form):
     slices: list[Slice] = []
     worst_slice: Slice | None = None
     importance: list[Importance] = []
+    fairness: list[ProtectedColumn] = []
     stability: Stability | None = None
     periods: Periods | None = None
     intervals: Intervals | None = None
