@@ -98,7 +98,7 @@ def print_welcome(settings: ServeSettings) -> None:
 
 
 def format_welcome(settings: ServeSettings, with_key: bool) -> str:
-    """Return the text for people that precedes the JSON log: the docs page, an example request, how to stop."""
+    """Return the text for people that precedes the JSON log: the pages, an example request, how to stop."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     model, example = f"models:/{settings.model_name}@{settings.alias}", "serving_input_example.json"
@@ -106,6 +106,7 @@ def format_welcome(settings: ServeSettings, with_key: bool) -> str:
     return (
         f"scorer of {model} on {url}\n"
         f"  docs  {url}/docs\n"
+        f"  form  {url}/try\n"
         f"  try   mlflow artifacts download --artifact-uri {quote(f'{model}/{example}')} --dst-path outputs\n"
         f"        curl {url}/invocations -H 'Content-Type: application/json'{key} -d @outputs/{example}\n"
         f"  stop  Ctrl-C"

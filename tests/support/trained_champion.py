@@ -14,7 +14,7 @@ from random_forest.run import KIND
 from simulate.clients import simulate_clients
 from stepkit.paths import ROOT
 from stepkit.settings.model import Forest, RandomForestSettings
-from stepkit.table.columns import read_columns
+from stepkit.table.columns import Columns, read_columns
 from stepkit.table.tables import to_model_input
 from tests.conftest import Experiment, create_experiment
 from training.export import export_model
@@ -47,11 +47,11 @@ class Champion:
         self.experiment.client.set_registered_model_alias(self.name, alias, version)
 
 
-def register_two_versions(name: str, folder: Path) -> Champion:
-    """Register two forests of different depth in an experiment with this name."""
+def register_two_versions(name: str, folder: Path, columns: Columns | None = None) -> Champion:
+    """Register two forests of different depth in an experiment with this name; `columns` replaces data/uci.yaml."""
     experiment = create_experiment(name, folder)
     mlflow.set_experiment(name)
-    columns = read_columns(ROOT / "data" / "uci.yaml")
+    columns = columns or read_columns(ROOT / "data" / "uci.yaml")
     table = clean_table(simulate_clients(ROWS, seed=1), columns)
     rows = to_model_input(table, columns)
     for depth in DEPTHS:

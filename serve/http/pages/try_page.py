@@ -13,8 +13,8 @@ from stepkit.model.reasons import to_plain_value
 from stepkit.table.columns import Column
 
 PAGE = Path(__file__).with_name("try.html").read_text(encoding="utf-8")
-REASONS = 4
-"""Number of reasons that the page asks for."""
+LISTED = 4
+"""Number of reasons that the page lists at once. It asks for all, so that the other columns can be shown too."""
 
 VERDICTS = ("Approved", "Refused")
 """Words for class 0 and class 1."""
@@ -65,7 +65,8 @@ def build_form(model: Servable) -> dict[str, Any]:
             {"verdict": verdict, "meaning": f"{target}: {name}"}
             for verdict, name in zip(VERDICTS, class_names, strict=True)
         ],
-        "reasons": min(REASONS, len(model.names)) if model.reasons else 0,
+        "reasons": len(model.names) if model.reasons else 0,
+        "listed": LISTED,
         "no_reasons": "" if model.reasons else NO_REASONS,
         "has_reference": bool(model.reasons),
         "never_reasons": [
@@ -87,7 +88,9 @@ def _build_field(name: str, is_text: bool, column: Column | None, reference: Any
     if choices and reference is not None and reference not in (column.values or ()):
         choices.append({"value": reference, "label": str(reference)})
     limits = {key: to_plain_value(limit) for key, limit in (("min", column.min), ("max", column.max))}
-    return {**field, "meaning": column.meaning, **limits, "choices": choices}
+    # Where codes have display names, the meaning repeats them.
+    meaning = "" if column.labels else column.meaning
+    return {**field, "meaning": meaning, **limits, "choices": choices}
 
 
 def _get_label(column: Column | None, name: str) -> str:

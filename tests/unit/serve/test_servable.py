@@ -265,7 +265,7 @@ def test_an_answer_with_values_that_the_log_cannot_hold_is_refused_or_counted(po
 def test_a_scorer_begins_with_what_a_person_wants_to_know(host: str, url: str) -> None:
     settings = ServeSettings(host=host, port=5001, model_name="Bob's loans")
     text = format_welcome(settings, with_key=False)
-    assert all(part in text for part in (f"{url}/docs", f"curl {url}/invocations", "Ctrl-C"))
+    assert all(part in text for part in (f"{url}/docs", f"{url}/try\n", f"curl {url}/invocations", "Ctrl-C"))
     (download,) = re.findall(r"try +(mlflow artifacts .*)", text)
     assert "models:/Bob's loans@champion/serving_input_example.json" in shlex.split(download)
     assert "Authorization" not in text
