@@ -29,6 +29,8 @@ DIRECTIONS = {"increasing": 1, "decreasing": -1, None: 0}
 def select_features(features: Features, columns: Columns) -> list[str]:
     """Return the model's input columns, in the data set's order.
 
+    With `exclude_protected`, the protected columns are left out, even if they are named.
+
     Raises:
         BadParameter: no column is selected, or the data set has no column of that name and role.
     """
@@ -45,7 +47,13 @@ def select_features(features: Features, columns: Columns) -> list[str]:
         raise BadParameter(
             "features: no column selected. Set features.numeric or features.categorical to names or 'all'."
         )
-    return [name for name in columns.names if name in selected]
+    excluded = columns.protected if features.exclude_protected else []
+    inputs = [name for name in columns.names if name in selected and name not in excluded]
+    if not inputs:
+        raise BadParameter(
+            f"features.exclude_protected: all selected columns are protected ({', '.join(excluded)}). Select others."
+        )
+    return inputs
 
 
 def build_encoder(features: Features, columns: Columns, scaled: bool = False) -> ColumnTransformer:

@@ -113,7 +113,7 @@ class Predictor(PythonModel):
         self.session = open_session(context.artifacts["onnx"])
         self.recorder = load_recorder(context.artifacts)
         self.reasons: dict[str, Any] = settings[REASONS]
-        self.reasons_code = Path(context.artifacts[RECORD], REASONS_CODE)
+        self.reasons_code = Path(context.artifacts.get(RECORD, ""), REASONS_CODE)
         self.explainer: Any = None
 
     def predict(

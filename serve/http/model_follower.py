@@ -24,7 +24,7 @@ from serve.model.servable import (
     download_model,
     load_verified,
     reject_on_error,
-    verify_same_signature,
+    verify_compatible_signature,
     warm_up,
 )
 from serve.settings import ServeSettings
@@ -172,7 +172,7 @@ class Follower:
                 self._verify_redactable(model)
                 # A shadow scores the champion's rows, and callers keep sending the columns of the old champion.
                 if self.champion and (slot.role == SHADOW or not self.settings.allow_signature_change):
-                    verify_same_signature(model, self.champion)
+                    verify_compatible_signature(model, self.champion)
                 if slot.role == CHAMPION:
                     last_model.save_copy(version, path)
         except ModelRefused as error:
@@ -188,10 +188,17 @@ class Follower:
         log_event("model_taken", role=slot.role, model=model.name, version=version, before=previous, **times)
 
     def _verify_redactable(self, model: Servable) -> None:
+        """Raise ModelRefused if the first served model's data set lacks a column of `serve.redact`.
+
+        Later versions may have fewer columns. A column that is not recorded needs no redaction.
+        """
+        if self.champion:
+            return
+        columns = model.description.names if model.description else list(model.names)
         try:
-            self.settings.log.verify_redact(model.names)
+            self.settings.log.verify_redact(columns)
         except RedactUnfit as error:
-            log_event("redact_unknown", version=model.version, columns=error.unknown, known=list(model.names))
+            log_event("redact_unknown", version=model.version, columns=error.unknown, known=columns)
             action = "Correct serve.redact and restart the scorer."
             raise ModelRefused(f"version {model.version}: {error} {action}") from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -65,10 +65,23 @@ def parse_fast(body: bytes, kind: str, model: Servable) -> ScoringRequest | None
             _require(name == REASONS and type(count) is int)
         ((key, data),) = request.items()
         rows = _to_rows(_READERS[key](data, model), model)
+        if model.recorded:
+            rows = replace(rows, recorded=read_recorded(data, model, rows.count))
     # The shape is unusual, or a number exceeds the range of doubles. MLflow's reader decides whether that is an error.
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
         return None
     return ScoringRequest(rows, verify_reasons(count, model))
+
+
+def read_recorded(data: Any, model: Servable, rows: int) -> dict[str, list[Any]]:
+    """Return n values of each column that is recorded without being an input; a column that is missing is left out."""
+    columns = {name: values for name, values in _list_columns(data) if name in model.recorded and len(values) == rows}
+    return {name: [_to_recordable(value) for value in values] for name, values in columns.items()}
+
+
+def _to_recordable(value: Any) -> Any:
+    """Return a number or text; None for anything else, because a column that is not an input refuses no request."""
+    return value if isinstance(value, int | float | str) and value == value else None
 
 
 def verify_reasons(count: int, model: Servable) -> int:
@@ -161,7 +174,10 @@ class _Reader:
         ignored = params if isinstance(params, dict) and params_schema is None else {}
         table, params = _validate_prediction_input(data, params, schema, params_schema)
         count = {**ignored, **(params or {})}.get(REASONS) or 0
-        self.request = ScoringRequest(self.model.to_rows(table), verify_reasons(int(count), self.model))
+        rows = self.model.to_rows(table)
+        if self.model.recorded:
+            rows = replace(rows, recorded=read_recorded(data, self.model, rows.count))
+        self.request = ScoringRequest(rows, verify_reasons(int(count), self.model))
         return []
 
 

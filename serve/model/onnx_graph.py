@@ -33,12 +33,14 @@ class Rows:
         numbers: k x n doubles.
         texts: n texts for each text column.
         count: n.
+        recorded: n values of each column that is recorded, but is not an input: protected columns.
     """
 
     names: tuple[str, ...]
     numbers: np.ndarray
     texts: dict[str, np.ndarray]
     count: int
+    recorded: dict[str, list[Any]] = field(default_factory=dict)
 
     def slice(self, start: int, end: int) -> Rows:
         """Return the rows from `start` up to, but not including, `end`, as views of the same memory."""
@@ -54,6 +56,9 @@ class Rows:
 
     def to_json(self, hidden: frozenset[str] = frozenset()) -> list[str]:
         """Return n JSON objects for the prediction log, with null in the hidden columns."""
+        if self.recorded:
+            places = [dict(zip(self.recorded, row, strict=True)) for row in zip(*self.recorded.values(), strict=True)]
+            return [encode_features({**row, **more}, hidden) for row, more in zip(self.to_dicts(), places, strict=True)]
         if not self.texts and (rows := encode_feature_table(self.names, self.numbers.T, hidden)):
             return rows
         return [encode_features(row, hidden) for row in self.to_dicts()]
@@ -124,6 +129,11 @@ class Graph:
     def numeric(self) -> tuple[str, ...]:
         """Numeric input columns, in the model's order."""
         return tuple(name for name in self.names if name not in self.text)
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Protected columns that are not inputs. The scorer records their values if a caller sends them."""
+        return tuple(name for name in self.protected if name not in self.names)
 
     def score(self, rows: Rows) -> Scores:
         """Return the scores of n rows; raise ModelFailed if the graph fails or returns values outside 0 to 1."""

@@ -22,6 +22,7 @@ from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.tracking import forbid_pickles, to_store_error
 
 FLAVOR = "python_function"
+INPUT = "in"
 REASONS_CODE = "stepkit/model/reasons.py"
 """Code of the reasons, in the code that is packed with a model (training/export.py)."""
 WARM_UP_ROUNDS = 20
@@ -97,7 +98,7 @@ def read_graph_file(path: Path, metadata: Model) -> GraphFile:
         settings.get(CALIBRATION, NOT_CALIBRATED),
         tuple(settings.get("protected", ())),
         reasons,
-        files["record"] / REASONS_CODE if reasons else None,
+        files["record"] / REASONS_CODE if reasons and "record" in files else None,
         files.get("columns"),
     )
 
@@ -155,21 +156,23 @@ def warm_up(servable: Servable, slowest_ms: float) -> float:
     return median
 
 
-def verify_same_signature(new: Servable, old: Servable) -> None:
-    """Raise ModelRefused unless both versions have the same input and output columns."""
+def verify_compatible_signature(new: Servable, old: Servable) -> None:
+    """Raise ModelRefused unless callers of the old version can use the new one: no further inputs, the same outputs.
+
+    Callers may keep sending inputs that the new version does not have, such as protected columns.
+    """
     new_columns, old_columns = _list_signature(new.metadata), _list_signature(old.metadata)
-    if new_columns == old_columns:
-        return
-    changed = sorted({name for name, _ in new_columns ^ old_columns})
-    raise ModelRefused(
-        f"version {new.version}: signature differs from version {old.version} (columns {', '.join(changed)}). "
-        "Callers would break. To accept the change, restart with allow_signature_change=true."
-    )
+    dropped = {(name, column) for name, column in old_columns - new_columns if column.startswith(INPUT)}
+    if changed := sorted({name for name, _ in new_columns ^ (old_columns - dropped)}):
+        raise ModelRefused(
+            f"version {new.version}: signature differs from version {old.version} (columns {', '.join(changed)}). "
+            "Callers would break. To accept the change, restart with allow_signature_change=true."
+        )
 
 
 def _list_signature(metadata: Model) -> set[tuple[str, str]]:
     """Return the name of each input and output column, with its side, type and other properties as text."""
-    sides = {"in": metadata.get_input_schema(), "out": metadata.get_output_schema()}
+    sides = {INPUT: metadata.get_input_schema(), "out": metadata.get_output_schema()}
     return {
         (str(column.get("name")), f"{side} {column}")
         for side, schema in sides.items()

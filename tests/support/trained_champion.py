@@ -13,7 +13,7 @@ from preprocess.run import clean_table
 from random_forest.run import KIND
 from simulate.clients import simulate_clients
 from stepkit.paths import ROOT
-from stepkit.settings.model import Forest, RandomForestSettings
+from stepkit.settings.model import Features, Forest, RandomForestSettings
 from stepkit.table.columns import Columns, read_columns
 from stepkit.table.tables import to_model_input
 from tests.conftest import Experiment, create_experiment
@@ -50,20 +50,27 @@ class Champion:
 def register_two_versions(name: str, folder: Path, columns: Columns | None = None) -> Champion:
     """Register two forests of different depth in an experiment with this name; `columns` replaces data/uci.yaml."""
     experiment = create_experiment(name, folder)
-    mlflow.set_experiment(name)
-    columns = columns or read_columns(ROOT / "data" / "uci.yaml")
-    table = clean_table(simulate_clients(ROWS, seed=1), columns)
-    rows = to_model_input(table, columns)
     for depth in DEPTHS:
-        settings = RandomForestSettings(random_forest=Forest(n_estimators=10, max_depth=depth, n_jobs=1))
-        fitted = KIND.fit(settings, columns, rows, table[columns.target].to_numpy(int), random_seed=1)
         files = folder / f"depth-{depth}"
         files.mkdir()
-        with mlflow.start_run():
-            info, _ = export_model(fitted, settings, columns, table, table, files, "model_export")
-        mlflow.register_model(info.model_uri, experiment.id_name)
+        rows = register_forest(experiment, files, depth)
     champion = Champion(
         experiment, experiment.id_name, {str(name): float(value) for name, value in rows.iloc[0].items()}
     )
     champion.promote("1")
     return champion
+
+
+def register_forest(experiment: Experiment, folder: Path, depth: int, **features: Any) -> pd.DataFrame:
+    """Register a forest of this depth in an experiment, with these settings of the features; return its rows."""
+    mlflow.set_experiment(experiment.name)
+    columns = read_columns(ROOT / "data" / "uci.yaml")
+    table = clean_table(simulate_clients(ROWS, seed=1), columns)
+    rows = to_model_input(table, columns)
+    forest = Forest(n_estimators=10, max_depth=depth, n_jobs=1)
+    settings = RandomForestSettings(random_forest=forest, features=Features(**features))
+    fitted = KIND.fit(settings, columns, rows, table[columns.target].to_numpy(int), random_seed=1)
+    with mlflow.start_run():
+        info, _ = export_model(fitted, settings, columns, table, table, folder, "model_export")
+    mlflow.register_model(info.model_uri, experiment.id_name)
+    return rows

@@ -26,7 +26,7 @@ from tests.support.scoring_requests import to_split
 from tests.support.scoring_servers import Server, make_log_url, read_logged_rows, read_metric, start_scorer
 from tests.support.servers import start_mlflow_server, wait_until
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.trained_champion import Champion
+from tests.support.trained_champion import Champion, register_forest
 from training.export import FILES
 from training.onnx_graph import PROBABILITIES
 
@@ -256,3 +256,29 @@ def test_a_registry_that_is_gone_is_waited_for_then_done_without_and_heeded_agai
         # The registry was unavailable at the start too, which does not count as lost.
         assert [len(server.events(event)) for event in ("registry_gone", "registry_back")] == [1, 2]
         assert server.end() == 0
+
+
+def test_a_version_without_protected_columns_is_served_and_records_what_callers_send(
+    versions: Champion, tmp_path: Path
+) -> None:
+    versions.promote("1")
+    register_forest(versions.experiment, tmp_path, depth=4, exclude_protected=True)
+    version = str(
+        max(int(item.version) for item in versions.experiment.client.search_model_versions(f"name = '{versions.name}'"))
+    )
+    with start_scorer(tmp_path, versions.name, redact="AGE") as server:
+        versions.promote(version)
+        wait_until(lambda: server.serves(version), "the scorer serves the version with fewer columns")
+        expected = server.score(versions.split()).json()
+        records = [versions.row, {**versions.row, "SEX": "f"}, {**versions.row, "SEX": [1]}]
+        assert server.score({"dataframe_records": records}).json()["predictions"] == expected["predictions"] * 3
+        without = {name: value for name, value in versions.row.items() if name not in ("SEX", "AGE", "MARRIAGE")}
+        assert server.score({"dataframe_records": [without]}).json() == expected
+        versions.promote("1")
+        wait_until(lambda: "signature differs" in str(server.health()["refused"]), "version 1 needs more columns")
+        assert server.serves(version)
+    log = read_log(make_log_url(tmp_path))
+    assert log["SEX"].tolist()[:3] == ["2", "2", "f"]
+    assert log["SEX"].isna().tolist() == [False, False, False, True, True]
+    assert log["MARRIAGE"].notna().sum() == 4
+    assert log["AGE"].isna().all()

@@ -143,7 +143,8 @@ def test_the_order_of_tab_is_that_of_the_page_and_the_focus_is_visible(page: Bro
         places.append(text)
         assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid", text
         assert page.run(
-            "(([field, bar]) => field.top >= 0 && (document.activeElement.closest('.buttons') || field.bottom <= bar.top))"
+            "(([field, bar]) => field.top >= 0 &&"
+            " (document.activeElement.closest('.buttons') || field.bottom <= bar.top))"
             "([document.activeElement, document.querySelector('.buttons')].map(e => e.getBoundingClientRect()))"
         ), f"{text} is hidden"
         page.press("Tab")
