@@ -63,7 +63,7 @@ class Guard:
         headers = dict(scope["headers"])
         caller_id = parse_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         request_id = caller_id or make_request_id()
-        # The page /try says nothing about the model, not even its version.
+        # The response to /try has nothing of the model, not even its version.
         model = None if scope["path"] == TRY_PATH else self.model()
         call = Call(request_id, not caller_id, scope["path"], scope["method"], model, self.memory)
         scope[CALL_KEY] = call

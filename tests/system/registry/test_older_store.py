@@ -21,6 +21,7 @@ import pytest
 from prediction_log.read import read_log
 from stepkit.paths import ROOT
 from tests.conftest import make_command_env
+from tests.support.browser import start_browser
 from tests.support.monitored_champion import COLUMNS
 from tests.support.scoring_servers import Server, make_log_url, read_logged_rows, start_scorer, start_stock_server
 from tests.support.servers import wait_until
@@ -165,6 +166,19 @@ def test_its_model_writes_the_log_from_mlflows_own_server(old: OldStore, monkeyp
     assert [row["probability"] for row in answer.json()["predictions"]] == pytest.approx(ANSWERS["1"], abs=1e-12)
     newest = read_log(make_log_url(old.folder)).query("model_version == '1'")
     assert newest["probability"].tolist() == pytest.approx(ANSWERS["1"], abs=1e-12)
+
+
+def test_its_champion_can_be_tried_on_the_page_for_people_without_reasons(server: Server, tmp_path: Path) -> None:
+    with start_browser(tmp_path) as browser:
+        browser.open(f"{server.url}/try")
+        browser.wait("document.querySelectorAll('.field').length === 23")
+        assert browser.run("document.querySelector('.field').innerText.trim()") == "LIMIT_BAL"
+        browser.run("document.querySelector('.field input').focus()")
+        browser.press("Enter")
+        browser.wait("document.getElementById('verdict') !== null")
+        text = browser.run("document.getElementById('result').innerText")
+    assert "No reasons: An earlier release trained this version" in text
+    assert "below the threshold" in text or "at or above the threshold" in text
 
 
 def test_its_champion_is_rolled_back_under_a_running_scorer(old: OldStore, server: Server) -> None:
