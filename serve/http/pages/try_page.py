@@ -19,7 +19,7 @@ LISTED = 4
 VERDICTS = ("Approved", "Refused")
 """Words for class 0 and class 1."""
 
-NO_REASONS = "An earlier release trained this version, without a reference row. Train again to get reasons."
+EARLIER_RELEASE = "An earlier release trained this version, without a reference row. Train again to get reasons."
 
 
 def make_headers(page: str) -> dict[str, str]:
@@ -67,7 +67,7 @@ def build_form(model: Servable) -> dict[str, Any]:
         ],
         "reasons": len(model.names) if model.reasons else 0,
         "listed": LISTED,
-        "no_reasons": "" if model.reasons else NO_REASONS,
+        "no_reasons": "" if model.reasons else EARLIER_RELEASE,
         "has_reference": bool(model.reasons),
         "never_reasons": [
             _get_label(columns.get(name), name) for name in (model.reasons["not_offered"] if model.reasons else ())
@@ -88,8 +88,9 @@ def _build_field(name: str, is_text: bool, column: Column | None, reference: Any
     if choices and reference is not None and reference not in (column.values or ()):
         choices.append({"value": reference, "label": str(reference)})
     limits = {key: to_plain_value(limit) for key, limit in (("min", column.min), ("max", column.max))}
-    # Where codes have display names, the meaning repeats them.
-    meaning = "" if column.labels else column.meaning
+    # The meaning repeats the display names of codes; without those, it may repeat the label.
+    is_repeated = bool(column.labels) or column.meaning.casefold() == column.label.casefold()
+    meaning = "" if is_repeated else column.meaning
     return {**field, "meaning": meaning, **limits, "choices": choices}
 
 

@@ -23,7 +23,7 @@ COLUMNS = Columns.model_validate(
         "positive": ["charged off", "late"],
         "columns": {
             "AGE": {"min": 18, "max": 120, "label": "Age", "meaning": "in years"},
-            "DEBT": {"type": "float", "min": 0.5},
+            "DEBT": {"type": "float", "min": 0.5, "label": "Debt", "meaning": "debt"},
             "SEX": {
                 "role": "categorical", "values": [1, 2, 9], "labels": {1: "male", 2: HOSTILE}, "meaning": "1 male",
                 "protected": True,
@@ -63,7 +63,8 @@ def test_a_number_has_its_range_and_a_whole_reference_value_no_fraction() -> Non
     age, debt = fields["AGE"], fields["DEBT"]
     assert (age["label"], age["meaning"], age["min"], age["max"], age["choices"]) == ("Age", "in years", 18, 120, [])
     assert json.dumps([age["reference"], age["min"]]) == "[34, 18]"
-    assert (debt["label"], debt["min"], debt["max"], debt["reference"]) == ("DEBT", 0.5, None, None)
+    assert (debt["label"], debt["min"], debt["max"], debt["reference"]) == ("Debt", 0.5, None, None)
+    assert debt["meaning"] == "", "repeats the label"
 
 
 def test_codes_are_choices_with_their_display_names_and_without_a_meaning_that_repeats_them() -> None:
