@@ -53,7 +53,7 @@ def register_two_versions(name: str, folder: Path, columns: Columns | None = Non
     for depth in DEPTHS:
         files = folder / f"depth-{depth}"
         files.mkdir()
-        rows = register_forest(experiment, files, depth)
+        rows = register_forest(experiment, files, depth, columns)
     champion = Champion(
         experiment, experiment.id_name, {str(name): float(value) for name, value in rows.iloc[0].items()}
     )
@@ -61,10 +61,15 @@ def register_two_versions(name: str, folder: Path, columns: Columns | None = Non
     return champion
 
 
-def register_forest(experiment: Experiment, folder: Path, depth: int, **features: Any) -> pd.DataFrame:
-    """Register a forest of this depth in an experiment, with these settings of the features; return its rows."""
+def register_forest(
+    experiment: Experiment, folder: Path, depth: int, columns: Columns | None = None, **features: Any
+) -> pd.DataFrame:
+    """Register a forest of this depth in an experiment, with these settings of the features; return its rows.
+
+    `columns` replaces data/uci.yaml.
+    """
     mlflow.set_experiment(experiment.name)
-    columns = read_columns(ROOT / "data" / "uci.yaml")
+    columns = columns or read_columns(ROOT / "data" / "uci.yaml")
     table = clean_table(simulate_clients(ROWS, seed=1), columns)
     rows = to_model_input(table, columns)
     forest = Forest(n_estimators=10, max_depth=depth, n_jobs=1)
