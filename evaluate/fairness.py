@@ -61,16 +61,17 @@ class Group:
 
 @dataclass(frozen=True)
 class ColumnFairness:
-    """Groups of a protected column; `reason` says why they are not compared, or is empty."""
+    """Groups of a protected column, and the reason why they are not compared; "" if they are."""
 
     column: str
     label: str
     groups: list[Group]
     reason: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as in evaluation.json."""
-        return asdict(self)
+
+def to_report(fairness: list[ColumnFairness]) -> list[dict[str, Any]]:
+    """Return the groups as in evaluation.json."""
+    return [asdict(column) for column in fairness]
 
 
 def measure_fairness(

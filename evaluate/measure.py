@@ -1,21 +1,61 @@
-"""Measurements of a model on the test split. Pure functions, which benchmarks/plain.py calls too."""
+"""Measurements of a model on the test split. Pure functions, which benchmarks/plain.py calls too.
+
+The importance of a column is the loss of ROC AUC when the column is shuffled, with DeLong's paired interval
+(permutation importance, Breiman: Random Forests, Machine Learning 45, 2001).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evaluate.bootstrap import MOST_ROWS, Bootstrap
 from evaluate.calibration import Calibration, measure_calibration
-from evaluate.importance import Importance, Predict, compute_importance, sample_rows
 from evaluate.slices import Slice, build_slices, choose_slice_metric, find_worst_slice
 from stepkit.model.metrics import Scored, count_confusion
-from stepkit.model.statistics import BINS_BY, Interval
+from stepkit.model.statistics import BINS_BY, Interval, compute_auc_difference
 from stepkit.settings.evaluate import Evaluation
 from stepkit.table.columns import Columns
-from stepkit.table.tables import to_model_input
+from stepkit.table.tables import add_column, to_model_input
+
+Predict = Callable[[pd.DataFrame], np.ndarray]
+"""Function from n rows, as the model takes them, to (n,) probabilities."""
+
+
+@dataclass(frozen=True)
+class Importance(Interval):
+    """Loss of ROC AUC when a column is shuffled, with its interval."""
+
+    column: str
+    label: str
+
+
+def compute_importance(
+    predict: Predict, rows: pd.DataFrame, labels: np.ndarray, columns: Columns, seed: int, level: float
+) -> list[Importance]:
+    """Return the importance of each column of `rows`, largest first; 0 for a column that the model does not use.
+
+    `rows` are n rows as the model takes them, `labels` (n,) of 0 and 1, and `level` is that of the intervals.
+    """
+    random = np.random.default_rng(seed)
+    before = predict(rows)
+    importance = []
+    for name in rows.columns:
+        shuffled = add_column(rows, name, rows[name].to_numpy()[random.permutation(len(rows))])
+        drop = compute_auc_difference(labels, before, predict(shuffled), level)
+        importance.append(Importance(**drop.to_dict(), column=name, label=columns.columns[name].label or name))
+    return sorted(importance, key=lambda column: -np.nan_to_num(column.value, nan=-1.0))
+
+
+def sample_rows(rows: int, most: int, seed: int) -> np.ndarray:
+    """Return the places of at most `most` of `rows` rows, in ascending order."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 @dataclass(frozen=True)

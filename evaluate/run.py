@@ -15,7 +15,7 @@ from mlflow.pyfunc import PyFuncModel
 from evaluate.baselines import BaselineComparison, compare_with_baselines, read_baselines
 from evaluate.champion_comparison import TestSplit, compare_with_champion, read_facts
 from evaluate.credit import build_credit_sheet
-from evaluate.fairness import measure_fairness
+from evaluate.fairness import measure_fairness, to_report
 from evaluate.gate import judge_model
 from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
 from evaluate.periods import build_periods
@@ -103,8 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         stability = build_stability(profile, table, scored.probability, run.columns, settings.level)
         periods = build_periods(scored, table, run.columns, settings.slices, bootstrap)
         topics = {"credit": credit.to_report(), "stability": stability, "periods": periods, **baselines.to_report()}
-        topics["fairness"] = [column.to_dict() for column in fairness]
-        run.publish_json({**report, **comparison.to_report(), **topics}, EVALUATION)
+        run.publish_json({**report, **comparison.to_report(), **topics, "fairness": to_report(fairness)}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):
             run.publish_figure(figure, name)

@@ -17,6 +17,10 @@ class ReasonsUnavailable(StepError):
     """A version without a reference row, because an earlier release trained it, or an answer that has no reasons."""
 
 
+class AnswerUnknown(StepError):
+    """The prediction log has no such answer."""
+
+
 class AddressUnusable(StepError):
     """The host and port in the settings cannot be listened on."""
 

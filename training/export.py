@@ -7,6 +7,7 @@ import shutil
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -97,6 +98,21 @@ def pack_log_code(folder: Path) -> Path:
     return folder
 
 
+def describe_model(
+    settings: ModelSettings, columns: Columns, training: pd.DataFrame, inputs: list[str], text: list[str]
+) -> dict[str, Any]:
+    """Return the content of settings.json, with the reference row of the training rows."""
+    reference = build_reference_row(to_model_input(training, columns), inputs, columns)
+    return {
+        "columns": inputs,
+        "text": text,
+        "threshold": settings.threshold,
+        CALIBRATION: settings.calibration,
+        "protected": columns.protected,
+        REASONS: describe_reasons(settings.reasons.permutations, columns, inputs, reference),
+    }
+
+
 def export_model(
     model: Pipeline,
     settings: ModelSettings,
@@ -124,16 +140,7 @@ def export_model(
     rows = to_model_input(validation, columns)
     difference = compute_largest_difference(model, files["onnx"], rows, inputs, text)
     verify_equal(difference, len(rows))
-    reference = build_reference_row(to_model_input(training, columns), inputs, columns)
-    served = {
-        "columns": inputs,
-        "text": text,
-        "threshold": settings.threshold,
-        CALIBRATION: settings.calibration,
-        "protected": columns.protected,
-        REASONS: describe_reasons(settings.reasons.permutations, columns, inputs, reference),
-    }
-    files["settings"].write_text(json.dumps(served))
+    files["settings"].write_text(json.dumps(describe_model(settings, columns, training, inputs, text)))
     files["columns"].write_text(columns.to_yaml(), encoding="utf-8")
     skops.io.dump(model, files["sklearn"])
     files[RECORD] = pack_log_code(folder / RECORD)

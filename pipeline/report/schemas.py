@@ -226,7 +226,7 @@ class FairnessGroup(Form):
 
 
 class ProtectedColumn(Form):
-    """Groups of a protected column; `reason` says why they are not compared."""
+    """Groups of a protected column, and the reason why they are not compared."""
 
     label: str
     groups: list[FairnessGroup]

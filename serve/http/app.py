@@ -27,6 +27,7 @@ from prediction_log.engine import format_url
 from prediction_log.writer import LogUnavailable, LogUnfit, Prediction, PredictionLog, RequestIdTaken
 from serve.http import metrics
 from serve.http.event_log import log_event
+from serve.http.explain import AnswerExplainer
 from serve.http.feedback import parse_label, record_label
 from serve.http.middleware import FORM_PATH, TRY_PATH, Guard
 from serve.http.model_follower import Follower
@@ -76,6 +77,7 @@ class Scorer:
         self.log = PredictionLog.open(
             settings.log_url, settings.log, must_answer=False, on_commit=metrics.commit_seconds.observe
         )
+        self.explainer = AnswerExplainer(self.log)
         self.shadow = Shadow(lambda: self.follower.shadow, self.log, settings.shadow_queue)
 
     @asynccontextmanager
@@ -192,6 +194,12 @@ class Scorer:
             raise make_refusal("LOG_UNAVAILABLE") from error
         return Response(orjson.dumps(result), media_type=JSON)
 
+    async def post_explain(self, request: Request) -> Response:
+        """Respond with the reasons of an answer on record."""
+        body = await read_body(request, self.settings.max_body_bytes)
+        parse_media_type(request.headers.get("content-type"), [JSON])
+        return Response(await self.explainer.explain(body, get_call(request).model), media_type=JSON)
+
     async def get_ping(self, _: Request) -> Response:
         """Respond with MLflow's health check: an empty line once a model is loaded, else 503."""
         return Response("\n", 200 if self.follower.champion else 503, media_type=JSON)
@@ -243,6 +251,7 @@ class Scorer:
             Route("/version", self.get_version),
             Route("/metrics", self.get_metrics),
             Route("/feedback", self.post_feedback, methods=["POST"]),
+            Route("/explain", self.post_explain, methods=["POST"]),
             Route("/openapi.json", self.get_openapi),
             Route("/docs", self.get_docs),
             Route(TRY_PATH, self.get_try),

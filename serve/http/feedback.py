@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
@@ -20,6 +20,7 @@ def _to_whole_number(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+Form = TypeVar("Form", bound=Strict)
 WholeNumber = Annotated[StrictInt, BeforeValidator(_to_whole_number)]
 """JSON has one type of number, in which 1.0 is an integer."""
 
@@ -34,14 +35,19 @@ class Label(Strict):
 
 def parse_label(body: bytes) -> Label:
     """Return the label in a JSON body; raise Refusal (400) that names the wrong field."""
+    return parse_strict(Label, body, EXPECTED)
+
+
+def parse_strict(form: type[Form], body: bytes, expected: str) -> Form:
+    """Return a JSON body as `form`; raise Refusal (400) that names the wrong field and the expected keys."""
     try:
-        return Label.model_validate_json(body)
+        return form.model_validate_json(body)
     except ValidationError as error:
         location = error.errors()[0]["loc"]
         field = str(location[0] if location else "") or "body"
         problem = format_first_problem(error)
         subject = "" if location else "body: "
-        raise make_bad_request(f"{subject}{problem}. {EXPECTED}", field) from error
+        raise make_bad_request(f"{subject}{problem}. {expected}", field) from error
 
 
 def record_label(log: PredictionLog, label: Label) -> dict[str, Any]:

@@ -29,7 +29,7 @@ TRY_PATH, FORM_PATH = "/try", "/try/form"
 OPEN_PATHS = {"/ping", "/health", "/version", "/docs", "/openapi.json", TRY_PATH}
 """Paths that need no API key. All others do, including paths that the router does not know."""
 
-KNOWN_PATHS = {"/invocations", "/feedback", "/metrics", FORM_PATH, *OPEN_PATHS}
+KNOWN_PATHS = {"/invocations", "/feedback", "/explain", "/metrics", FORM_PATH, *OPEN_PATHS}
 MOST_DISCARDED = 8  # times max_body_mb; the body of a refused request is read and discarded up to this size
 SECONDS_OF_SILENCE = 0.5  # a refused caller that sends nothing for this long is disconnected
 

@@ -23,6 +23,7 @@ REFUSALS = {
         "X-Request-Id",
         "X-Request-Id: already on record with other rows. Use a new id for each request.",
     ),
+    "NOT_EXPLAINABLE": (409, "request_id", "request_id: this answer cannot be explained: {reason}"),
     "NO_REASONS": (
         409,
         "params",

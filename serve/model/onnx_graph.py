@@ -21,6 +21,8 @@ from stepkit.settings.model import NOT_CALIBRATED
 from stepkit.table.columns import Columns, read_columns
 
 PROBABILITIES = "probabilities"
+MAX_DIFFERENCE = 1e-6
+"""With another number of threads, ONNX Runtime adds float32 votes in another order: up to 3e-7 apart."""
 MAX_ROUNDING_ERROR = 1e-6  # A sum of float32 votes may exceed the range 0 to 1 by its last digits.
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow.models import Model
 
 from serve.errors import ModelRefused
-from serve.model.onnx_graph import Graph, GraphFile, Rows, open_graph
+from serve.model.onnx_graph import MAX_DIFFERENCE, Graph, GraphFile, Rows, open_graph
 from stepkit.errors import explain_without_rows
 from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.tracking import forbid_pickles, to_store_error
@@ -27,8 +27,6 @@ REASONS_CODE = "stepkit/model/reasons.py"
 """Code of the reasons, in the code that is packed with a model (training/export.py)."""
 WARM_UP_ROUNDS = 20
 MAX_REASON_LENGTH = 300
-MAX_DIFFERENCE = 1e-6
-"""With another number of threads, ONNX Runtime adds float32 votes in another order: up to 3e-7 apart."""
 
 
 @dataclass(frozen=True)

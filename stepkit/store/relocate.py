@@ -58,7 +58,8 @@ def get_artifact_suffix(path: Path) -> str:
 
 def _find_new_path(path: Path, owner: str, folder: Path) -> Path | None:
     target = folder / ARTIFACTS / get_artifact_suffix(path)
-    if path == target:
+    # MLflow replaces the source of a deleted version by a single word, REDACTED-SOURCE-PATH.
+    if path == target or len(path.parts) == 1:
         return None
     if target.exists():
         return target

@@ -14,7 +14,7 @@ from serve.batch.run import main as batch
 from serve.batch.spark import main as spark
 from serve.batch.spark import verify_engine
 from serve.errors import EngineMissing
-from serve.model.servable import MAX_DIFFERENCE
+from serve.model.onnx_graph import MAX_DIFFERENCE
 from tests.conftest import run_command
 from tests.support.trained_champion import Champion, make_clients_with_gaps, register_two_versions
 

@@ -17,7 +17,12 @@ PROGRAMS = {
     "download": {"describe": "download.describe"},
     "drift": {"replay": "drift.replay", "labelled": "drift.labelled", "page": "drift.page"},
     "register": {"promote": "register.promote", "rollback": "register.rollback", "models": "register.models"},
-    "serve": {"batch": "serve.batch.run", "spark": "serve.batch.spark", "feedback": "prediction_log.labels"},
+    "serve": {
+        "batch": "serve.batch.run",
+        "spark": "serve.batch.spark",
+        "feedback": "prediction_log.labels",
+        "explain": "serve.audit.explain",
+    },
     "simulate": {"traffic": "simulate.traffic", "loans": "simulate.loans"},
 }
 SETTINGS = {"batch": ["MALLOC_ARENA_MAX=1", "ARROW_DEFAULT_MEMORY_POOL=system"]}
@@ -27,6 +32,7 @@ REQUIRED = {
     "rollback": {"reason"},
     "models": set[str](),
     "replay": set[str](),
+    "explain": set[str](),
     "labelled": {"output"},
     "page": set[str](),
     "traffic": {"url"},

@@ -27,7 +27,7 @@ HEADINGS = [
 
 
 def make_fairness_section(result: PipelineResult) -> Section:
-    """Return a table for each protected column. The section is empty if there is no such column."""
+    """Return a table for each protected column. The section is empty without protected columns."""
     columns = result.evaluation.fairness if result.evaluation else []
     if not columns:
         return Section("fairness", TITLE)

@@ -21,7 +21,7 @@ from benchmarks.measuring import measure_cost
 from serve.batch.checkpoint import Checkpoint
 from serve.batch.run import INTERRUPTED_STATUS, main
 from serve.model import fetch_model
-from serve.model.servable import MAX_DIFFERENCE
+from serve.model.onnx_graph import MAX_DIFFERENCE
 from stepkit.paths import ROOT
 from stepkit.table.columns import read_columns
 from stepkit.table.tables import to_model_input

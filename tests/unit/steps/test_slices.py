@@ -1,4 +1,4 @@
-"""evaluate.slices and evaluate.importance: slices with readable names, and the importance of columns."""
+"""evaluate.slices and evaluate.measure: slices with readable names, and the importance of columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 
 from evaluate.bootstrap import Bootstrap
 from evaluate.calibration import Calibration
-from evaluate.importance import compute_importance, sample_rows
-from evaluate.measure import Assessment, build_report
+from evaluate.measure import Assessment, build_report, compute_importance, sample_rows
 from evaluate.slices import Slice, build_slices, find_worst_slice, iter_parts
 from stepkit.errors import BadParameter
 from stepkit.model.metrics import Scored

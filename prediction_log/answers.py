@@ -1,0 +1,70 @@
+"""Answers on record: the recorded prediction of one row of one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, Text, cast, select
+
+from prediction_log.engine import translate_errors
+from prediction_log.rows import INFINITY, MINUS_INFINITY, Features, loads
+from prediction_log.schema import predictions, verify_schema
+
+NUMBERS = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Prediction that a caller received.
+
+    Attributes:
+        features: the raw row by column, None for a missing or redacted value.
+    """
+
+    request_id: str
+    row: int
+    time: datetime
+    model_name: str
+    model_version: str
+    features: Features
+    probability: float
+    predicted: int
+
+    def get_number(self, column: str) -> float:
+        """Return the number in a column, NaN if it is missing; infinity is recorded as text."""
+        value = self.features.get(column)
+        return float("nan") if value is None else float(NUMBERS.get(str(value), value))
+
+    def get_text(self, column: str) -> str:
+        """Return the text in a column, "" if it is missing."""
+        value = self.features.get(column)
+        return "" if value is None else str(value)
+
+
+def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
+    """Return the answer to one row of a request; None if it is not on record.
+
+    Raises:
+        LogUnfit: no log, or one with another schema.
+        LogUnavailable: the database does not respond.
+    """
+    verify_schema(engine)
+    columns = predictions.c
+    query = select(
+        columns.request_id,
+        columns.row,
+        columns.time,
+        columns.model_name,
+        columns.model_version,
+        cast(columns.features, Text),
+        columns.probability,
+        columns.predicted,
+    ).where(columns.request_id == request_id, columns.row == row, columns.shadow.is_(False))
+    with translate_errors(engine.url), engine.connect() as connection:
+        record = connection.execute(query).first()
+    if record is None:
+        return None
+    identity, number, time, name, version, features, probability, predicted = record
+    utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return Answer(identity, number, utc, name, version, loads(features), probability, predicted)
