@@ -140,6 +140,14 @@ def test_artifacts_that_earlier_code_left_in_a_step_stay_and_new_ones_do_not_go_
     assert list_locations(store) == [f"{tmp_path}/here/mlruns/1", *make_locations(step / "mlruns")[1:]]
 
 
+def test_the_word_that_mlflow_writes_for_a_deleted_version_is_not_a_path(tmp_path: Path) -> None:
+    store = create_store(tmp_path, "REDACTED-SOURCE-PATH")
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE model_versions SET storage_location = 'REDACTED-SOURCE-PATH'")
+    relocate_store(store)
+    assert list_locations(store)[-1] == "REDACTED-SOURCE-PATH"
+
+
 def test_they_are_found_after_a_move_too(tmp_path: Path) -> None:
     make_artifacts(tmp_path / "new" / "serve" / "mlruns")
     store = create_store(tmp_path / "new", "/gone/serve/mlruns")
