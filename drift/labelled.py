@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from drift.compare.sources import get_watched_version, parse_row_count, parse_time
+from drift.compare.sources import get_watched_version
 from drift.errors import TooFewLabels
 from drift.settings import get_log_url, load_monitoring
 from prediction_log.read import read_log, select_features
+from prediction_log.window import parse_row_count, parse_time
 from stepkit import paths
 from stepkit.errors import BadParameter, TableUnfit
 from stepkit.files import replace_file

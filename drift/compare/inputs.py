@@ -15,11 +15,12 @@ import pandas as pd
 from mlflow import MlflowClient
 
 from drift.compare.performance import Floats, ScoredRows
-from drift.compare.sources import LOG, WatchedVersion, fetch_table, get_watched_version, parse_window, verify_version
+from drift.compare.sources import WatchedVersion, fetch_table, get_watched_version, verify_version
 from drift.errors import ReferenceMissing
 from drift.history import NO_MODEL
 from drift.settings import get_log_url, get_reference_model
 from prediction_log.read import read_log, select_features
+from prediction_log.window import LOG, parse_window
 from stepkit.secret_urls import to_recorded_url
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.model import CALIBRATED

@@ -22,6 +22,7 @@ PROGRAMS = {
         "spark": "serve.batch.spark",
         "feedback": "prediction_log.labels",
         "explain": "serve.audit.explain",
+        "replay": "serve.audit.replay",
     },
     "simulate": {"traffic": "simulate.traffic", "loans": "simulate.loans"},
 }

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from drift.compare.sources import parse_window
 from drift.dags import project
 from pipeline.config import parse_config, split_options
+from prediction_log.window import parse_window
 from stepkit.commands import quote_for_hydra
 from tests.support.drift_results import make_result
 from tests.support.servers import wait_until

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drift.compare.sources import LogWindow, parse_window
+from prediction_log.window import LogWindow, parse_window
 from stepkit.errors import BadParameter
 
 
