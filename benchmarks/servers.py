@@ -42,6 +42,8 @@ SCORER_BY_PROJECT = "scorer by `mlflow run`"
 SCORER_BY_MAKE = "scorer by `make serve`"
 UNLOGGED = "scorer, log off"
 SHADOWED = "scorer, shadow on"
+REASONED = "scorer, 4 reasons"
+REASONS = 4
 
 
 @dataclass
@@ -59,10 +61,11 @@ class Bench:
         """Folder of the plain scikit-learn model."""
         return self.store.folder / "plain"
 
-    def build_request(self, rows: int) -> bytes:
-        """Return the body of a request with the first rows."""
+    def build_request(self, rows: int, kind: str = "") -> bytes:
+        """Return the body of a request with the first rows, for a kind of server."""
         table = self.rows.head(rows).to_json(orient="split", index=False)
-        return f'{{"dataframe_split": {table}}}'.encode()
+        params = f', "params": {{"reasons": {REASONS}}}' if kind == REASONED else ""
+        return f'{{"dataframe_split": {table}{params}}}'.encode()
 
     def get_url(self, kind: str) -> str:
         """Return the URL of the server of a kind; start and warm up the server if it is not running."""
@@ -74,7 +77,7 @@ class Bench:
                     lambda: requests.get(f"{url}/health", timeout=60).json()["shadow"],
                     f"{url}: the shadow did not start",
                 )
-            drive_for(SECONDS_TO_WARM_UP, url, build_post(url, self.build_request(1)), WARM_UP_CONNECTIONS)
+            drive_for(SECONDS_TO_WARM_UP, url, build_post(url, self.build_request(1, kind)), WARM_UP_CONNECTIONS)
             self.running[kind] = url
         return self.running[kind]
 
@@ -94,6 +97,7 @@ def build_command(bench: Bench, kind: str, port: int) -> list[str]:
         PLAIN: [*stock, str(bench.plain_model)],
         STOCK: [*stock, CHAMPION],
         SCORER: scorer,
+        REASONED: scorer,
         SCORER_BY_PROJECT: project,
         SCORER_BY_MAKE: ["make", "--old-file=.venv/run.stamp", "serve", f"options=port={port} log_url={log}"],
         UNLOGGED: [*scorer, "--sample_rate", "0"],

@@ -30,6 +30,7 @@ from benchmarks.servers import (
     CHAMPION,
     MANY_ROWS,
     PLAIN,
+    REASONED,
     SCORER,
     SCORER_BY_MAKE,
     SCORER_BY_PROJECT,
@@ -71,7 +72,7 @@ def measure_under_load(kind: str, connections: int, rows: int, figure: Figure, b
         MeasurementFailed: a response has another status than 200, or a connection was lost.
     """
     url = bench.get_url(kind)
-    load = drive_for(bench.seconds, url, build_post(url, bench.build_request(rows)), connections)
+    load = drive_for(bench.seconds, url, build_post(url, bench.build_request(rows, kind)), connections)
     if not load.is_flawless:
         raise MeasurementFailed(
             f"{kind}: lost connections {load.lost}, responses by status {dict(load.statuses)} (expected only 200)"
@@ -114,6 +115,8 @@ COMPARISONS = (
     make_load_comparison("i", RATE, 32, (SCORER, UNLOGGED), None),
     make_start_comparison("j", SCORER_BY_PROJECT),
     make_start_comparison("k", SCORER_BY_MAKE),
+    make_load_comparison("n", MEDIAN, 1, (REASONED, SCORER), 2.5, at_least=False),
+    make_load_comparison("o", RATE, 8, (REASONED, SCORER), 0.2),
 )
 """Comparisons of servers. Goals l and m are those of the batch."""
 

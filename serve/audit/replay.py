@@ -251,9 +251,12 @@ def main(argv: list[str] | None = None) -> None:
         verify_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
         window, started = parse_window(args.current), time.monotonic()
         url = args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-        result = replay_window(url, window, load_settings({}).redact)
+        settings = load_settings({})
+        result = replay_window(url, window, settings.redact)
         if args.output:
             write_differences(result.differences, Path(resolve_path(args.output)))
+        if settings.sample_rate < 1:
+            print(f"sampled: about {settings.sample_rate:.0%} of the requests are on record (serve.sample_rate)")
         print(f"{result.format()}, in {time.monotonic() - started:.1f} s", flush=True)
     if result.differences:
         sys.exit(1)
