@@ -112,7 +112,7 @@ class Predictor(PythonModel):
         self.threshold: float = settings["threshold"]
         self.session = open_session(context.artifacts["onnx"])
         self.recorder = load_recorder(context.artifacts)
-        self.reasons: dict[str, Any] = settings[REASONS]
+        self.reasons: dict[str, Any] = settings.get(REASONS, {})
         self.reasons_code = Path(context.artifacts.get(RECORD, ""), REASONS_CODE)
         self.explainer: Any = None
 
