@@ -136,7 +136,7 @@ class Predictor(PythonModel):
         answer = pd.DataFrame({PROBABILITY: probability, CLASS: classes}, index=model_input.index)
         if count:
             explanations = self.explain(inputs, model_input, classes.tolist(), count)
-            answer = answer.join(pd.DataFrame(explanations, index=model_input.index))
+            answer = pd.concat([answer, pd.DataFrame(explanations, index=model_input.index)], axis=1)
         if self.recorder:
             self.recorder.record(model_input, probability.tolist(), classes.tolist(), started)
         return answer

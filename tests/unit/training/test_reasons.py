@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.pyfunc import PythonModelContext
 
 import gradient_boosting.run
 import logistic_regression.run
@@ -18,11 +21,11 @@ from stepkit.model.reasons import Explainer, make_orders, to_plain_value
 from stepkit.settings.load import read_settings
 from stepkit.settings.model import Reasons
 from stepkit.table.columns import Column, Columns
-from training.export import make_signature
+from training.export import make_signature, pack_log_code
 from training.kind import ModelKind
 from training.onnx_graph import to_graph
 from training.reference_row import build_reference_row, describe_reasons, verify_permutations
-from training.served_model import compute_probabilities, open_session, to_inputs
+from training.served_model import RECORD, Predictor, compute_probabilities, open_session, to_inputs
 
 KINDS = [random_forest.run.KIND, gradient_boosting.run.KIND, logistic_regression.run.KIND]
 COLUMNS = Columns(
@@ -62,7 +65,8 @@ class Model:
         labels = (score + np.random.default_rng(1).normal(size=400) > 0).to_numpy(int)
         settings = read_settings(kind.settings, kind.folder / kind.config, "")
         pipeline = kind.fit(settings, COLUMNS, rows, labels, 42)
-        self.session = open_session(to_graph(pipeline, NAMES, ["city"]).SerializeToString())
+        self.graph: bytes = to_graph(pipeline, NAMES, ["city"]).SerializeToString()
+        self.session = open_session(self.graph)
         self.reference = build_reference_row(rows, NAMES, COLUMNS)
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
@@ -105,6 +109,26 @@ def test_exact_effects_equal_brute_force_over_all_subsets(model: Model) -> None:
     effects = model.make_explainer("exact").compute_effects(to_inputs(rows, NAMES, ["city"]))
     for number, row in enumerate(rows.to_dict("records")):
         assert effects[number] == pytest.approx(compute_by_brute_force(model, row), abs=1e-6)
+
+
+def test_rows_with_equal_labels_get_an_answer_each(model: Model, tmp_path: Path) -> None:
+    """MLflow's server takes the labels of the rows from the caller: the key `index` of dataframe_split."""
+    settings = {
+        "columns": NAMES,
+        "text": ["city"],
+        "threshold": 0.5,
+        "reasons": describe_reasons(8, COLUMNS, NAMES, model.reference),
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "model.onnx").write_bytes(model.graph)
+    files = {"settings": "settings.json", "onnx": "model.onnx", RECORD: str(pack_log_code(tmp_path / RECORD))}
+    predictor = Predictor()
+    context = PythonModelContext({name: str(tmp_path / file) for name, file in files.items()}, {})
+    predictor.load_context(context)
+    rows = make_rows(3, seed=5)
+    expected = predictor.predict(context, rows, {"reasons": 2})
+    answer = predictor.predict(context, rows.set_axis([7, 7, 7]), {"reasons": 2})
+    pd.testing.assert_frame_equal(answer, expected.set_axis([7, 7, 7]))
 
 
 def test_many_orders_approach_the_exact_effects(model: Model) -> None:
