@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine, Text, cast, select
 
 from prediction_log.engine import translate_errors
-from prediction_log.rows import INFINITY, MINUS_INFINITY, Features, loads
+from prediction_log.rows import INFINITY, MINUS_INFINITY, Features, is_request_id, loads, pop_redacted
 from prediction_log.schema import predictions, verify_schema
+
+LARGEST_ROW = 2**31 - 1
+"""Largest row number that PostgreSQL's integer holds."""
 
 NUMBERS = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
 
@@ -20,6 +23,7 @@ class Answer:
 
     Attributes:
         features: the raw row by column, None for a missing or redacted value.
+        redacted: the redacted columns; empty for a row that an earlier release recorded.
     """
 
     request_id: str
@@ -30,6 +34,7 @@ class Answer:
     features: Features
     probability: float
     predicted: int
+    redacted: frozenset[str] = frozenset()
 
     def get_number(self, column: str) -> float:
         """Return the number in a column, NaN if it is missing; infinity is recorded as text."""
@@ -45,11 +50,15 @@ class Answer:
 def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
     """Return the answer to one row of a request; None if it is not on record.
 
+    If two versions answered the same request, because the caller repeated it, the later answer is returned.
+
     Raises:
         LogUnfit: no log, or one with another schema.
         LogUnavailable: the database does not respond.
     """
     verify_schema(engine)
+    if not is_request_id(request_id) or row > LARGEST_ROW:  # no database holds them
+        return None
     columns = predictions.c
     query = select(
         columns.request_id,
@@ -61,10 +70,13 @@ def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
         columns.probability,
         columns.predicted,
     ).where(columns.request_id == request_id, columns.row == row, columns.shadow.is_(False))
+    query = query.order_by(columns.time.desc(), columns.model_version.desc())
     with translate_errors(engine.url), engine.connect() as connection:
         record = connection.execute(query).first()
     if record is None:
         return None
-    identity, number, time, name, version, features, probability, predicted = record
+    identity, number, time, name, version, text, probability, predicted = record
+    features = loads(text)
+    redacted = pop_redacted(features)
     utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return Answer(identity, number, utc, name, version, loads(features), probability, predicted)
+    return Answer(identity, number, utc, name, version, features, probability, predicted, redacted)

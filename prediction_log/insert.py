@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql
 
-from prediction_log.rows import COLUMNS, Prediction
+from prediction_log.rows import COLUMNS, REDACTED, Prediction
 from prediction_log.schema import predictions
 
 COLUMN_LIST = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -134,8 +134,11 @@ def _is_different(old: Any, new: Prediction) -> bool:
 
 
 def _to_floats(features: dict[str, Any]) -> dict[str, Any]:
-    """Convert whole numbers, because PostgreSQL writes 1e300 with all its digits, which JSON reads as an int."""
-    return {name: float(value) if type(value) is int else value for name, value in features.items()}
+    """Convert whole numbers, because PostgreSQL writes 1e300 with all its digits, which JSON reads as an int.
+
+    REDACTED is left out, because rows of earlier releases lack it.
+    """
+    return {name: float(value) if type(value) is int else value for name, value in features.items() if name != REDACTED}
 
 
 def _read_stored_rows(connection: Connection, ids: set[str]) -> StoredRows:

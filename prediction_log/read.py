@@ -14,7 +14,7 @@ from sqlalchemy import Engine, Select, Text, and_, cast, select, type_coerce
 
 from prediction_log.engine import open_existing, translate_errors
 from prediction_log.errors import LogUnfit
-from prediction_log.rows import INFINITY, MINUS_INFINITY, loads
+from prediction_log.rows import INFINITY, MINUS_INFINITY, REDACTED, loads
 from prediction_log.schema import feedback, predictions, verify_schema
 
 LEADING_COLUMNS = ("request_id", "row", "time", "model_version")
@@ -134,9 +134,13 @@ def _build_part(columns: dict[str, tuple[Any, ...]]) -> pa.Table:
 
 
 def parse_features(texts: Iterable[str]) -> pa.Table:
-    """Parse n JSON objects into a table of n rows; a column has doubles if all its values are numbers, else texts."""
+    """Parse n JSON objects into a table of n rows; a column has doubles if all its values are numbers, else texts.
+
+    A redacted value is null, like a missing one.
+    """
     rows = [loads(text) for text in texts]
     names = dict.fromkeys(chain.from_iterable(rows))
+    names.pop(REDACTED, None)
     return pa.table({name: _build_column([row.get(name) for row in rows]) for name in names})
 
 

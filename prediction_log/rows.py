@@ -25,6 +25,10 @@ except ModuleNotFoundError:  # A stock MLflow server may lack orjson.
 INFINITY, MINUS_INFINITY = "Infinity", "-Infinity"
 """Infinite numbers as text in the log, because JSON lacks them; read_log converts them back."""
 
+REDACTED = "(redacted)"
+"""Key of a recorded row with the names of its redacted columns, a JSON list as text: a redacted value is null, like a
+missing one. Readers of earlier releases take it for one more column with texts."""
+
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=lambda value: value.item()).encode
 _UNSTORABLE_ESCAPES = ("\\u0000", "\\ud")
 """Escapes of NUL and of lone surrogates: valid in JSON, rejected by PostgreSQL."""
@@ -83,7 +87,7 @@ def to_log_rows(predictions: Iterable[Prediction], hidden: frozenset[str] = froz
 
     Args:
         predictions: of any requests.
-        hidden: columns to store as null.
+        hidden: columns to store as null, named under REDACTED.
 
     Raises:
         ValueError: an invalid request id, a time without a time zone, or a probability outside 0 to 1.
@@ -112,10 +116,27 @@ def _to_utc(request_id: str, time: datetime) -> datetime:
 
 
 def encode_features(features: Features, hidden: frozenset[str] = frozenset()) -> str:
-    """Return a raw row as JSON for both databases: NaN as null, infinity as text, unstorable characters replaced."""
-    if hidden:
-        features = {name: None if name in hidden else value for name, value in features.items()}
+    """Return a raw row as JSON for both databases: NaN as null, infinity as text, unstorable characters replaced.
+
+    Values of `hidden` columns become null, and REDACTED names these columns.
+    """
+    if names := tuple(name for name in features if name in hidden):
+        features = {**features, **dict.fromkeys(names), REDACTED: _encode_names(names)}
     return _encode_fast(features) or _encode_exact(features)
+
+
+@lru_cache(maxsize=10)
+def _encode_names(names: tuple[str, ...]) -> str:
+    return json.dumps(names, ensure_ascii=False)
+
+
+def pop_redacted(features: dict[str, Any]) -> frozenset[str]:
+    """Remove REDACTED from a recorded row; return the names of its redacted columns.
+
+    A row that an earlier release recorded has no names, so a null in it may be a redacted value.
+    """
+    names: list[str] = json.loads(features.pop(REDACTED, "[]"))
+    return frozenset(names)
 
 
 def encode_feature_table(
@@ -145,7 +166,9 @@ def _build_template(names: tuple[str, ...], hidden: frozenset[str]) -> str:
     if not all(keys):
         return ""
     places = ["null%.0s" if name in hidden else "%s" for name in names]
-    pairs = (f"{key[1:].replace('%', '%%')}:{place}" for key, place in zip(keys, places, strict=True))
+    pairs = [f"{key[1:].replace('%', '%%')}:{place}" for key, place in zip(keys, places, strict=True)]
+    if redacted := tuple(name for name in names if name in hidden):
+        pairs.append(_encode_fast({REDACTED: _encode_names(redacted)})[1:-1].replace("%", "%%"))
     return f"{{{','.join(pairs)}}}"
 
 

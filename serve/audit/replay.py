@@ -20,6 +20,7 @@ import orjson
 from sqlalchemy import Engine, Text, cast, select
 
 from prediction_log.engine import open_existing, translate_errors
+from prediction_log.rows import REDACTED, pop_redacted
 from prediction_log.schema import predictions, verify_schema
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from prediction_log.window import LogWindow, parse_window
@@ -160,10 +161,15 @@ def compare_records(model: Graph, records: Records, redacted: Collection[str]) -
     replayed = np.array(scores.probability)
     is_equal = np.abs(replayed - records.probability) < MAX_DIFFERENCE
     is_equal &= np.array(scores.predicted) == records.predicted
-    hidden = [name for name in model.names if name in redacted]
-    for place in range(len(raw)) if hidden else ():
-        if any(raw[place].get(name) is None for name in hidden):
-            result.skipped[f"redacted (serve.redact: {', '.join(hidden)})"] += 1
+    hidden = {name for name in model.names if name in redacted}
+    for place, record in enumerate(raw):
+        # Rows of earlier releases do not name their redacted columns.
+        is_named = REDACTED in record
+        if not (is_named or hidden):
+            continue
+        lost = pop_redacted(record) if is_named else {name for name in hidden if record.get(name) is None}
+        if columns := [name for name in model.names if name in lost]:
+            result.skipped[f"redacted (serve.redact: {', '.join(columns)})"] += 1
             is_equal[place] = True
     for place in np.flatnonzero(~is_equal).tolist():
         recorded, now = float(records.probability[place]), float(replayed[place])

@@ -31,6 +31,7 @@ from prediction_log.rows import (
     encode_feature_table,
     encode_features,
     is_in_sample,
+    pop_redacted,
     select_sample,
     to_log_rows,
 )
@@ -53,9 +54,12 @@ def test_a_row_has_the_values_of_its_prediction_and_its_time_in_utc() -> None:
     assert json.loads(str(row.features)) == PREDICTION.features
 
 
-def test_redacted_columns_are_null_and_the_others_unchanged() -> None:
+def test_redacted_columns_are_null_and_named_and_the_others_unchanged() -> None:
     (row,) = to_log_rows([PREDICTION], frozenset({"AGE", "absent"}))
-    assert json.loads(str(row.features)) == {"AGE": None, "SEX": 2.0, "job": "cook"}
+    features = json.loads(str(row.features))
+    assert pop_redacted(features) == {"AGE"}
+    assert features == {"AGE": None, "SEX": 2.0, "job": "cook"}
+    assert pop_redacted(features) == frozenset()
     assert PREDICTION.features == {"AGE": 24.0, "SEX": 2.0, "job": "cook"}
 
 
@@ -81,6 +85,12 @@ def test_the_fast_and_the_exact_encoder_agree(monkeypatch: pytest.MonkeyPatch) -
     fast = [json.loads(encode_features(row)) for row in rows]
     monkeypatch.setattr("prediction_log.rows._dumps", None)
     assert fast == [json.loads(encode_features(row)) for row in rows] == rows
+
+
+def test_the_names_of_redacted_columns_are_no_column_of_the_table() -> None:
+    texts = [encode_features({"a": 1.0, "b": "x"}, frozenset({hidden})) for hidden in ("a", "b", "c")]
+    table = parse_features(texts)
+    assert table.to_pydict() == {"a": [None, 1.0, 1.0], "b": ["x", None, "x"]}
 
 
 NUMBERS = st.floats(allow_infinity=False)
