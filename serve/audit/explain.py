@@ -56,11 +56,21 @@ def to_rows(model: Graph, answer: Answer) -> Rows:
     return Rows(model.numeric, numbers, texts, 1)
 
 
+def find_redacted(model: Graph, answer: Answer, redacted: Collection[str] = ()) -> list[str]:
+    """Return the inputs of a version whose values an answer on record lacks; `redacted` as in explain_answer."""
+    features = answer.features
+    return [
+        name
+        for name in model.names
+        if name in answer.redacted or (name in redacted and features.get(name) is None and not answer.redacted)
+    ]
+
+
 def explain_answer(model: Graph, answer: Answer, count: int, redacted: Collection[str] = ()) -> dict[str, Any]:
     """Return an answer on record with its reasons, which the version that gave it computes again.
 
-    `redacted` are the columns that the log does not keep. A value that was redacted under an earlier setting is noticed
-    by the probability.
+    The log names the redacted columns of a row. A row that an earlier release recorded lacks these names: there a null
+    in one of the `redacted` columns counts as redacted, and the probability shows other changes.
 
     Raises:
         ReasonsUnavailable: the version has no reference row, or the recorded row does not give the recorded
@@ -68,7 +78,7 @@ def explain_answer(model: Graph, answer: Answer, count: int, redacted: Collectio
         BadParameter: more reasons than columns.
     """
     verify_reasons(count, model)
-    if hidden := [name for name in model.names if name in redacted and answer.features.get(name) is None]:
+    if hidden := find_redacted(model, answer, redacted):
         raise ReasonsUnavailable(
             f"request_id {answer.request_id}: column {', '.join(hidden)} is redacted (serve.redact), so the reasons of "
             "the answer are unknown."
@@ -94,7 +104,7 @@ def explain_answer(model: Graph, answer: Answer, count: int, redacted: Collectio
     }
 
 
-def explain_recorded(url: str, request_id: str, row: int, count: int) -> dict[str, Any]:
+def explain_recorded(url: str, request_id: str, row: int, count: int, redacted: Collection[str]) -> dict[str, Any]:
     """Return an answer on record with its reasons, by the version that gave it.
 
     Raises:
@@ -104,7 +114,7 @@ def explain_recorded(url: str, request_id: str, row: int, count: int) -> dict[st
     """
     answer = find_answer(url, request_id, row)
     _, model = fetch_model(f"models:/{answer.model_name}/{answer.model_version}")
-    return explain_answer(model, answer, count, load_settings({}).redact)
+    return explain_answer(model, answer, count, redacted)
 
 
 def explain_file(path: Path, address: str, count: int) -> list[dict[str, Any]]:
@@ -168,8 +178,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Explain an answer on record, or the rows of a file."""
+def main(argv: list[str] | None = None, redacted: Collection[str] | None = None) -> None:
+    """Explain an answer on record, or the rows of a file; `redacted` replaces serve.redact of config.yaml."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if bool(args.request_id) == bool(args.input):
@@ -180,7 +190,8 @@ def main(argv: list[str] | None = None) -> None:
             answers = explain_file(Path(resolve_path(args.input)), args.model, args.reasons)
         else:
             url = args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
-            answers = [explain_recorded(url, args.request_id, args.row, args.reasons)]
+            columns = load_settings({}).redact if redacted is None else redacted
+            answers = [explain_recorded(url, args.request_id, args.row, args.reasons, columns)]
         for answer in answers:
             print(json.dumps(answer) if args.format == "json" else format_answer(answer))
 

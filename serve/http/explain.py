@@ -10,21 +10,25 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from prediction_log.answers import Answer, read_answer
+from prediction_log.answers import LARGEST_ROW, Answer, read_answer
 from prediction_log.engine import to_text_with_password
 from prediction_log.settings import URL_VARIABLE
 from prediction_log.writer import LogUnavailable, LogUnfit, PredictionLog
 from serve.audit.explain import REASONS, explain_answer, main
 from serve.errors import ReasonsUnavailable
-from serve.http.feedback import LARGEST_ROW, WholeNumber, parse_strict
-from serve.http.refusals import make_bad_request, make_refusal
+from serve.http.feedback import WholeNumber, parse_strict
+from serve.http.refusals import Refusal, make_bad_request, make_refusal
 from serve.model.servable import Servable
+from serve.settings import load_handed_over_settings
 from stepkit.errors import BadParameter
 from stepkit.paths import ROOT
 from stepkit.processes import end_with_parent
 from stepkit.table.columns import Strict
 
 EXPECTED = "Expected keys: request_id (text), row (from 0; may be omitted), reasons (from 0; may be omitted)."
+
+LOG_ERRORS = ("LogUnavailable", "LogUnfit", "LogDamaged")
+"""Names of the errors of the log, as a child process prints them."""
 
 
 class ExplainRequest(Strict):
@@ -46,8 +50,8 @@ class AnswerExplainer:
         """Return the JSON of an explained answer.
 
         Raises:
-            Refusal: (400) wrong body, (404) no such answer, (409) the answer cannot be explained, (503) the log is
-                unavailable.
+            Refusal: (400) wrong body or too many reasons, (404) no such answer, (409) the answer cannot be explained,
+                (503) the log is unavailable.
         """
         request = parse_strict(ExplainRequest, body, EXPECTED)
         try:
@@ -81,8 +85,7 @@ class AnswerExplainer:
             if child.returncode is None:
                 child.kill()
         if child.returncode:
-            reason = errors.decode(errors="replace").strip().rpartition("\n")[2]
-            raise make_refusal("NOT_EXPLAINABLE", reason=reason or f"its version cannot be loaded ({child.returncode})")
+            raise parse_problem(errors.decode(errors="replace"), child.returncode)
         return output.strip()
 
 
@@ -90,11 +93,21 @@ def _explain_with(model: Servable, answer: Answer, count: int, redacted: frozens
     try:
         return explain_answer(model, answer, count, redacted)
     except BadParameter as error:
-        raise make_bad_request(f"reasons: {error}", "reasons") from error
+        raise make_bad_request(str(error).removeprefix("--"), "reasons") from error
     except ReasonsUnavailable as error:
         raise make_refusal("NOT_EXPLAINABLE", reason=error) from error
 
 
+def parse_problem(errors: str, status: int) -> Refusal:
+    """Return the refusal for a child process that failed: its last line is `ERROR CLASS: message`."""
+    kind, _, problem = errors.strip().rpartition("\n")[2].partition(": ")
+    if problem.startswith("--reasons: "):
+        return make_bad_request(problem.removeprefix("--"), "reasons")
+    if kind in LOG_ERRORS:
+        return make_refusal("LOG_UNAVAILABLE")
+    return make_refusal("NOT_EXPLAINABLE", reason=problem or kind or f"its version cannot be loaded ({status})")
+
+
 if __name__ == "__main__":
     end_with_parent(parent_id=int(sys.argv[1]))
-    main(sys.argv[2:])
+    main(sys.argv[2:], load_handed_over_settings().log.redact)

@@ -6,13 +6,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationError
 
+from prediction_log.answers import LARGEST_ROW
 from prediction_log.labels import write_labels
 from prediction_log.writer import PredictionLog
 from serve.http import metrics
 from serve.http.refusals import make_bad_request, make_refusal
 from stepkit.table.columns import Strict, format_first_problem
 
-LARGEST_ROW = 2**31 - 1
 EXPECTED = "Expected keys: request_id (text), row (from 0; may be omitted), label (0 or 1)."
 
 

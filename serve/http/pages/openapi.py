@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from serve.http.explain import ExplainRequest
 from serve.http.feedback import Label
 from serve.http.refusals import make_refusal
 from serve.http.request_context import JSON
@@ -26,7 +27,7 @@ REFUSED = {
     "400": "The body does not fit the model, or a value cannot be recorded.",
     "401": "The API key is missing or wrong.",
     "404": "The prediction log has no such row.",
-    "409": "The X-Request-Id is already on record with other rows.",
+    "409": "The X-Request-Id is already on record with other rows, or the version has no reasons for this answer.",
     "413": "The body is too large.",
     "415": "The Content-Type is not supported.",
     "500": "The model or the scorer failed.",
@@ -103,6 +104,7 @@ def build_document(model: Servable | None) -> dict[str, Any]:
         "paths": {
             "/invocations": {"post": _describe_invocations(model)},
             "/feedback": {"post": _describe_feedback()},
+            "/explain": {"post": _describe_explain()},
             **gets,
         },
         "components": {"schemas": {"Refusal": REFUSAL}, "securitySchemes": KEYS},
@@ -140,6 +142,22 @@ def _describe_feedback() -> dict[str, Any]:
         "Sending the same label again changes nothing.",
         "requestBody": {"required": True, "content": accepted},
         "responses": {"200": recorded, **_describe_refusals("400", "401", "404", "413", "415", "503", "504")},
+    }
+
+
+def _describe_explain() -> dict[str, Any]:
+    request = {"request_id": "X-Request-Id of a response", "row": 0, "reasons": 4}
+    accepted = {JSON: {"schema": ExplainRequest.model_json_schema(), "example": request}}
+    explained = {"description": "The answer on record, its reasons, baseline, protected_effect and other."}
+    return {
+        "summary": "Explain an answer on record",
+        "description": "The version that gave the answer computes its reasons. Another version than the served one "
+        "takes some seconds, because it is loaded first.",
+        "requestBody": {"required": True, "content": accepted},
+        "responses": {
+            "200": explained,
+            **_describe_refusals("400", "401", "404", "409", "413", "415", "500", "503", "504"),
+        },
     }
 
 

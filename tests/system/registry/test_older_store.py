@@ -133,6 +133,12 @@ def read_probabilities(server: Server, request_id: str) -> Any:
     return [row["probability"] for row in answer.json()["predictions"]]
 
 
+def verify_without_reasons(server: Server, request_id: str) -> None:
+    answer = server.post("/explain", json.dumps({"request_id": request_id}).encode())
+    assert (answer.status_code, answer.json()["error_code"]) == (409, "NOT_EXPLAINABLE")
+    assert "version 2: no reference row" in answer.json()["message"]
+
+
 def test_its_champion_predicts_as_before_and_its_log_continues(old: OldStore, server: Server) -> None:
     assert len(read_log(make_log_url(old.folder))) == ROWS_OF_THE_LOG
     before = read_logged_rows(old.folder, "asked-of-2")
@@ -140,6 +146,8 @@ def test_its_champion_predicts_as_before_and_its_log_continues(old: OldStore, se
     again = read_logged_rows(old.folder, "again")
     same = ["model_version", "probability", "predicted", *COLUMNS.names]
     assert again[same].equals(before[same])
+    for request_id in ("asked-of-2", "again"):
+        verify_without_reasons(server, request_id)
 
 
 def test_its_pipeline_has_a_report(old: OldStore, tmp_path: Path) -> None:
@@ -186,3 +194,4 @@ def test_its_champion_is_rolled_back_under_a_running_scorer(old: OldStore, serve
     old.run("-P", "rollback.py", "--reason", "the older one", "--model_name", "credit_default", cwd=ROOT / "register")
     wait_until(lambda: server.serves("1"), "the scorer serves version 1")
     assert read_probabilities(server, "asked-of-1") == pytest.approx(ANSWERS["1"], abs=1e-12)
+    verify_without_reasons(server, "asked-of-2")

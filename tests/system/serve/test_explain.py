@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from serve.audit import explain
+from serve.audit import explain, replay
 from tests.support.scoring_servers import Server, make_log_url, start_scorer
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion, make_clients_with_gaps, register_forest
@@ -33,6 +33,8 @@ def test_an_answer_on_record_has_the_reasons_of_the_version_that_gave_it(
         wait_until(lambda: server.serves("2"), "the scorer serves version 2")
         assert server.score(request).json()["predictions"][1] != first
         assert post(server, request_id="first", row=1, reasons=3).json() == answer
+        too_many = post(server, request_id="first", reasons=1000)
+        assert (too_many.status_code, too_many.json()["field"]) == (400, "reasons")
         explain.main(["--request_id=first", "--row=1", "--reasons=3", f"--log_url={make_log_url(tmp_path)}"])
     printed = capsys.readouterr().out
     assert f"request first, row 1: probability {first['probability']:.4f}" in printed
@@ -55,6 +57,22 @@ def test_an_answer_that_cannot_be_explained_is_refused_with_the_reason(versions:
         assert post(server, request_id="x", row=-1).json()["field"] == "row"
         assert post(server, request_id="x", more=1).json()["field"] == "more"
         assert post(server, row=1).status_code == 400
+
+
+def test_a_redacted_row_is_recognised_after_a_change_of_the_setting(
+    versions: Champion, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    versions.promote("1")
+    log_url = f"--log_url={make_log_url(tmp_path)}"
+    row = {**versions.row, "LIMIT_BAL": None}  # so the recorded row gives the recorded probability
+    with start_scorer(tmp_path, versions.name, redact="LIMIT_BAL") as server:
+        assert server.score({"dataframe_records": [row, row]}, **{"X-Request-Id": "redacted"}).ok
+    with pytest.raises(SystemExit) as stopped:
+        explain.main(["--request_id=redacted", log_url])
+    assert stopped.value.code == 1
+    assert "column LIMIT_BAL is redacted" in capfd.readouterr().err
+    replay.main(["--current=log:?rows=9", log_url])
+    assert "not replayed: 2 answers, redacted (serve.redact: LIMIT_BAL)" in capfd.readouterr().out
 
 
 def test_a_version_that_was_deleted_or_has_too_few_columns_is_a_conflict(versions: Champion, tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from tests.support.scoring_servers import Server
 
 FEW = 100
 REQUESTS = 10_000 if os.environ.get("SCORER_FAULTS") == "full" else FEW
+ON_RECORD = ("/feedback", "/explain")
+"""Paths that take the id of a scored request."""
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 """Checks of each response: its status and body are in the document, and it is not a server error."""
 
@@ -63,11 +66,11 @@ def test_every_answer_is_one_that_the_document_names(
         if answer.status_code != 200:
             assert answer.json()["field"]
             assert answer.json()["message"]
-        if path == "/feedback":
-            # A valid label names an unknown request, or one that an earlier test sent to /invocations.
+        if path in ON_RECORD:
+            # A valid body names an unknown request, or one that an earlier test sent to /invocations.
             fits = mode is GenerationMode.POSITIVE
             assert answer.status_code in ((200, 404) if fits else (400,)), (case.body, answer.text)
 
     ask()
-    fitting = {404, 200} if path == "/feedback" else {200}
+    fitting = {404, 200} if path in ON_RECORD else {200}
     assert fitting & statuses.keys() if mode is GenerationMode.POSITIVE else statuses[400], statuses
