@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from evaluate.slices import MISSING, iter_parts
 from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval, compute_sidak_level
 from stepkit.settings.evaluate import Slices
 from stepkit.table.columns import Column, Columns
+from stepkit.table.groups import MISSING, iter_groups
 
 NOT_COMPUTED = Interval(math.nan, math.nan, math.nan)
 
@@ -98,7 +98,7 @@ def measure_column(
 ) -> ColumnFairness:
     """Return the groups of one protected column with n values."""
     groups = []
-    for value, label, mask in iter_parts(values, column, column.bands):
+    for value, label, mask in iter_groups(values, column, column.bands):
         groups.append(measure_group(scored.select(np.flatnonzero(mask)), value, label, level))
     label = column.label or name
     compared = [group for group in groups if group.value != MISSING and group.rows >= settings.min_rows]

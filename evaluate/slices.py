@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,8 @@ from stepkit.model.metric_table import get_metric
 from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Slices
-from stepkit.table.columns import Column, Columns
-from stepkit.table.tables import to_plain_text
-
-MISSING = "missing"
-MOST_VALUES = 30
-"""Largest number of slices of a column. With more codes, those with the most rows are evaluated."""
+from stepkit.table.columns import Columns
+from stepkit.table.groups import iter_groups
 
 
 @dataclass(frozen=True)
@@ -64,35 +58,13 @@ def build_slices(
     slices: list[Slice] = []
     for name, bands in bands_by_column.items():
         column = columns.columns[name]
-        for value, label, mask in iter_parts(table[name], column, bands):
+        for value, label, mask in iter_groups(table[name], column, bands):
             rows = scored.select(np.flatnonzero(mask))
             # Slices of equal size must not share their draws, so each slice has its own seed.
             seeded = replace(bootstrap, resamples=settings.resamples, seed=bootstrap.seed + 1 + len(slices))
             full_label, positives = f"{column.label or name}: {label}", int(rows.labels.sum())
             slices.append(Slice(name, value, full_label, len(rows), positives, seeded.compute_intervals(rows)))
     return slices
-
-
-def iter_parts(values: pd.Series, column: Column, bands: list[float]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield (value, label, (n,) mask) for each code or band that contains any of n values."""
-    order = make_band_names(bands) if bands else [*map(str, column.labels), *map(str, column.values or [])]
-    if bands:
-        edges = [-np.inf, *bands, np.inf]
-        texts = pd.Series(pd.cut(values.astype(float), edges, right=False, labels=order), dtype=object)
-    else:
-        texts = to_plain_text(values).astype(object)
-    texts = texts.where(texts.notna() & (texts != ""), MISSING)
-    places_of_rows, names = pd.factorize(texts)  # numbers compare faster than texts, of which there may be millions
-    largest = names[np.argsort(-np.bincount(places_of_rows), kind="stable")][:MOST_VALUES]
-    places = {name: place for place, name in enumerate(dict.fromkeys(order))}
-    for text in sorted(largest, key=lambda text: (places.get(text, len(places)), text)):
-        yield text, column.get_label(text), places_of_rows == names.get_loc(text)
-
-
-def make_band_names(bands: list[float]) -> list[str]:
-    """Return the k + 1 names of the bands between k ascending limits."""
-    between = [f"{low:g} to below {high:g}" for low, high in pairwise(bands)]
-    return [f"below {bands[0]:g}", *between, f"{bands[-1]:g} and above"]
 
 
 def choose_slice_metric(metric: str) -> str:

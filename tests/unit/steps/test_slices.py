@@ -9,12 +9,13 @@ import pytest
 from evaluate.bootstrap import Bootstrap
 from evaluate.calibration import Calibration
 from evaluate.measure import Assessment, build_report, compute_importance, sample_rows
-from evaluate.slices import Slice, build_slices, find_worst_slice, iter_parts
+from evaluate.slices import Slice, build_slices, find_worst_slice
 from stepkit.errors import BadParameter
 from stepkit.model.metrics import Scored
 from stepkit.model.statistics import Interval
 from stepkit.settings.evaluate import Costs, Evaluation, Gate, Metric, Slices
 from stepkit.table.columns import Column, Columns
+from stepkit.table.groups import iter_groups
 
 HOW = Bootstrap(100, 1, 0.95, Costs())
 CALIBRATION = Calibration(0.0, 0.0, Interval(0.0, 0.0, 0.0), 400)
@@ -25,7 +26,7 @@ COLUMNS = Columns(
 
 
 def list_parts(values: pd.Series, column: Column, bands: list[float]) -> dict[str, list[int]]:
-    return {label: np.flatnonzero(mask).tolist() for _, label, mask in iter_parts(values, column, bands)}
+    return {label: np.flatnonzero(mask).tolist() for _, label, mask in iter_groups(values, column, bands)}
 
 
 def test_codes_have_their_labels_in_the_order_of_the_description() -> None:
