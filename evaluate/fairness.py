@@ -25,12 +25,10 @@ import pandas as pd
 from scipy import stats
 
 from stepkit.model.metrics import Scored
-from stepkit.model.statistics import Interval, compute_sidak_level
+from stepkit.model.statistics import NOT_COMPUTED, Interval, compute_rate, compute_sidak_level
 from stepkit.settings.evaluate import Slices
 from stepkit.table.columns import Column, Columns
 from stepkit.table.groups import MISSING, iter_groups
-
-NOT_COMPUTED = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -165,14 +163,6 @@ def compare_groups(
     best = max(rates, key=lambda value: rates[value].value)
     equal = Interval(*[compare(rates[best], rates[best]).value] * 3)
     return {value: equal if value == best else compare(rate, rates[best]) for value, rate in rates.items()}
-
-
-def compute_rate(count: int, rows: int, level: float) -> Interval:
-    """Return the share of `count` in `rows` with its Wilson interval; NaN without rows."""
-    if not rows:
-        return NOT_COMPUTED
-    interval = stats.binomtest(count, rows).proportion_ci(level, method="wilson")
-    return Interval(count / rows, float(interval.low), float(interval.high))
 
 
 def compute_ratio(rate: Interval, best: Interval) -> Interval:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, Text, cast, select
+from sqlalchemy import Engine, Text, and_, cast, select
 
 from prediction_log.engine import translate_errors
-from prediction_log.rows import INFINITY, MINUS_INFINITY, Features, is_request_id, loads, pop_redacted
-from prediction_log.schema import predictions, verify_schema
+from prediction_log.rows import Features, is_request_id, loads, pop_redacted
+from prediction_log.schema import feedback, predictions, verify_schema
 
 LARGEST_ROW = 2**31 - 1
 """Largest row number that PostgreSQL's integer holds."""
-
-NUMBERS = {INFINITY: float("inf"), MINUS_INFINITY: float("-inf")}
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,7 @@ class Answer:
     Attributes:
         features: the raw row by column, None for a missing or redacted value.
         redacted: the redacted columns; empty for a row that an earlier release recorded.
+        label: the true class, None while it is unknown.
     """
 
     request_id: str
@@ -35,16 +34,7 @@ class Answer:
     probability: float
     predicted: int
     redacted: frozenset[str] = frozenset()
-
-    def get_number(self, column: str) -> float:
-        """Return the number in a column, NaN if it is missing; infinity is recorded as text."""
-        value = self.features.get(column)
-        return float("nan") if value is None else float(NUMBERS.get(str(value), value))
-
-    def get_text(self, column: str) -> str:
-        """Return the text in a column, "" if it is missing."""
-        value = self.features.get(column)
-        return "" if value is None else str(value)
+    label: int | None = None
 
 
 def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
@@ -69,14 +59,18 @@ def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
         cast(columns.features, Text),
         columns.probability,
         columns.predicted,
+        feedback.c.label,
     ).where(columns.request_id == request_id, columns.row == row, columns.shadow.is_(False))
-    query = query.order_by(columns.time.desc(), columns.model_version.desc())
+    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
+    query = query.outerjoin_from(predictions, feedback, is_same_row).order_by(
+        columns.time.desc(), columns.model_version.desc()
+    )
     with translate_errors(engine.url), engine.connect() as connection:
         record = connection.execute(query).first()
     if record is None:
         return None
-    identity, number, time, name, version, text, probability, predicted = record
+    identity, number, time, name, version, text, probability, predicted, label = record
     features = loads(text)
     redacted = pop_redacted(features)
     utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return Answer(identity, number, utc, name, version, features, probability, predicted, redacted)
+    return Answer(identity, number, utc, name, version, features, probability, predicted, redacted, label)

@@ -18,7 +18,7 @@ from register.champion_alias import read_history
 from register.manual import get_registered_model, make_command_parser, run_command
 from stepkit.settings.model import CALIBRATION, NOT_CALIBRATED
 from stepkit.store.champion import REASON_TAG
-from stepkit.store.lineage import read_data_set
+from stepkit.store.lineage import SWAP, read_data_set
 
 PIPE_WIDTH = 130
 
@@ -56,7 +56,7 @@ def format_models(client: MlflowClient, name: str) -> str:
 
 
 def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
-    """Return the cells of a version's row. The history starts with the reasons of failed rules."""
+    """Return the cells of a version's row. The history starts with the reasons of failed rules and the swap set."""
     tags = version.tags
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     auc = tags.get("test_auc", "")
@@ -70,7 +70,7 @@ def format_row(version: ModelVersion, aliases: list[str]) -> list[str]:
         tags.get(CALIBRATION, NOT_CALIBRATED),
         auc,
         f"{registered:%Y-%m-%d %H:%M}",
-        "\n".join([*list_reasons(tags), *read_history(tags)]),
+        "\n".join([*list_reasons(tags), *list_swap(tags), *read_history(tags)]),
     ]
 
 
@@ -80,6 +80,11 @@ def list_reasons(tags: dict[str, str]) -> list[str]:
     if "not_worse_than_champion" in reasons:
         reasons.pop("better_than_champion", None)
     return [f"gate: {text}" for text in reasons.values()]
+
+
+def list_swap(tags: dict[str, str]) -> list[str]:
+    """Return the result of the last comparison with answers on record."""
+    return [f"swap: {tags[SWAP]}"] if SWAP in tags else []
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ from stepkit.store.champion import (
 from stepkit.store.lineage import (
     BECAUSE,
     INPUT,
+    LOCK_DIGEST,
     OUTPUT,
     STEP,
     find_data_set,
@@ -95,6 +96,7 @@ def build_version_tags(run: StepRun, training: Run, verdict: dict[str, Any]) -> 
         "data_digest": segregate.data.tags.get(OUTPUT + train_name, "unknown") if segregate else "unknown",
         "test_auc": format_metric(verdict["metrics"]["roc_auc"], 6),
         "git_commit": run.client.get_run(run.run_id).data.tags.get("mlflow.source.git.commit", "unknown"),
+        LOCK_DIGEST: training.data.tags.get(LOCK_DIGEST, "unknown"),
         "verdict": verdict["outcome"],
         CALIBRATION: training.data.tags.get(CALIBRATION, NOT_CALIBRATED),
         **{REASON_TAG + rule: reason[:LONGEST_TAG] for rule, reason in failed.items()},

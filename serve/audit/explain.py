@@ -9,16 +9,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from prediction_log.answers import Answer, read_answer
 from prediction_log.engine import open_existing
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
+from serve.audit.records import explain_unusable, to_rows
 from serve.batch.read_chunks import ColumnSelection, iter_chunks, read_header, verify_columns
 from serve.batch.run import to_model_rows, verify_reasons
 from serve.errors import AnswerUnknown, ReasonsUnavailable
 from serve.model.fetch_model import fetch_model
-from serve.model.onnx_graph import MAX_DIFFERENCE, Graph, Rows
+from serve.model.onnx_graph import MAX_DIFFERENCE, Graph, Scores
 from serve.settings import load_settings
 from stepkit.errors import BadParameter
 from stepkit.paths import resolve_path
@@ -49,21 +48,10 @@ def find_answer(url: str, request_id: str, row: int) -> Answer:
     return answer
 
 
-def to_rows(model: Graph, answer: Answer) -> Rows:
-    """Return the recorded row as the model takes it."""
-    numbers = np.array([[answer.get_number(name)] for name in model.numeric]).reshape(len(model.numeric), 1)
-    texts = {name: np.array([answer.get_text(name)], dtype=object) for name in model.text}
-    return Rows(model.numeric, numbers, texts, 1)
-
-
-def find_redacted(model: Graph, answer: Answer, redacted: Collection[str] = ()) -> list[str]:
-    """Return the inputs of a version whose values an answer on record lacks; `redacted` as in explain_answer."""
-    features = answer.features
-    return [
-        name
-        for name in model.names
-        if name in answer.redacted or (name in redacted and features.get(name) is None and not answer.redacted)
-    ]
+def is_equal(answer: Answer, scores: Scores) -> bool:
+    """Return True if the score of one row is the answer on record: same class, and a probability within 1e-6."""
+    difference = abs(scores.probability[0] - answer.probability)
+    return difference < MAX_DIFFERENCE and scores.predicted[0] == answer.predicted
 
 
 def explain_answer(model: Graph, answer: Answer, count: int, redacted: Collection[str] = ()) -> dict[str, Any]:
@@ -78,15 +66,11 @@ def explain_answer(model: Graph, answer: Answer, count: int, redacted: Collectio
         BadParameter: more reasons than columns.
     """
     verify_reasons(count, model)
-    if hidden := find_redacted(model, answer, redacted):
-        raise ReasonsUnavailable(
-            f"request_id {answer.request_id}: column {', '.join(hidden)} is redacted (serve.redact), so the reasons of "
-            "the answer are unknown."
-        )
-    rows = to_rows(model, answer)
+    if problem := explain_unusable(model, answer.features, answer.redacted, redacted):
+        raise ReasonsUnavailable(f"request_id {answer.request_id}: {problem}, so its reasons are unknown.")
+    rows = to_rows(model, [answer.features])
     scores = model.score(rows)
-    difference = abs(scores.probability[0] - answer.probability)
-    if not difference < MAX_DIFFERENCE or scores.predicted[0] != answer.predicted:
+    if not is_equal(answer, scores):
         raise ReasonsUnavailable(
             f"request_id {answer.request_id}: the recorded row gives the probability {scores.probability[0]:.6f} "
             f"(found {answer.probability:.6f} on record). A value was redacted (serve.redact) or changed, so its "

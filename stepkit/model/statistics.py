@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ class Interval:
         return (self.high - self.low) / (2 * _compute_reach(level))
 
 
+NOT_COMPUTED = Interval(math.nan, math.nan, math.nan)
+
+
 def _compute_reach(level: float) -> float:
     """Return the half width of a two-sided normal interval at `level`, in standard errors."""
     return float(stats.norm.ppf((1 + level) / 2))
@@ -42,6 +46,14 @@ def compute_sidak_level(alpha: float, tests: int) -> float:
     the American Statistical Association 62, 1967.
     """
     return float(-np.expm1(np.log1p(-alpha) / max(tests, 1)))
+
+
+def compute_rate(count: int, rows: int, level: float) -> Interval:
+    """Return the share of `count` in `rows` with its Wilson interval; NaN without rows."""
+    if not rows:
+        return NOT_COMPUTED
+    interval = stats.binomtest(count, rows).proportion_ci(level, method="wilson")
+    return Interval(count / rows, float(interval.low), float(interval.high))
 
 
 def compute_ks_test(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from stepkit.secret_urls import hide_secrets
 from stepkit.store import lineage, tracking
 from stepkit.store.datasets import to_dataset
 from stepkit.store.lineage import DataSet
-from stepkit.store.model_files import compare_digests, compute_digests, fetch_model
+from stepkit.store.model_files import compare_digests, compute_digests, compute_lock_digest, fetch_model
 from stepkit.strict_json import to_json
 from stepkit.table import tables
 from stepkit.table.columns import COLUMNS_ARTIFACT, Columns, read_columns
@@ -149,13 +149,14 @@ class StepRun:
         self._set_tags({lineage.OUTPUT + name: digest, lineage.SIZE + name: path.stat().st_size})
 
     def record_model(self, info: ModelInfo) -> None:
-        """Record the model that this run has logged, with the size and sha256 of each of its files, as tags."""
+        """Record the model that this run has logged, the size and sha256 of its files, and the lock, as tags."""
         folder = fetch_model(self.client, info.model_id, self.make_folder("recorded"))
         digests = compute_digests(folder)
         sizes = {name: (folder / name).stat().st_size for name in digests}
         model = {"model_uri": info.model_uri, lineage.MODEL_ID: info.model_id}
         files = {lineage.MODEL_FILES: json.dumps(sizes), lineage.MODEL_DIGESTS: json.dumps(digests)}
-        self._set_tags({**model, **files, **self.data_set.to_tags()})
+        lock = {lineage.LOCK_DIGEST: compute_lock_digest()}
+        self._set_tags({**model, **files, **lock, **self.data_set.to_tags()})
 
     def publish_text(self, text: str, name: str) -> None:
         """Publish a text as the artifact `name`."""

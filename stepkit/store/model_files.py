@@ -8,7 +8,10 @@ import mlflow
 from mlflow import MlflowClient
 
 from stepkit.files import compute_sha256
-from stepkit.paths import to_artifact_path
+from stepkit.paths import ROOT, to_artifact_path
+
+LOCK = ROOT / "requirements" / "run.lock"
+"""Lock of the packages that train, export and serve a model."""
 
 LEFT_BY_LOADING = ("registered_model_meta", "__pycache__")
 """Names that MLflow and Python add to a model's folder when they load the model."""
@@ -26,6 +29,11 @@ def compute_digests(folder: Path) -> dict[str, str]:
     files = {path.relative_to(folder): path for path in paths}
     model_files = {str(name): path for name, path in files.items() if not {*name.parts} & {*LEFT_BY_LOADING}}
     return {name: "link" if path.is_symlink() else compute_sha256(path) for name, path in model_files.items()}
+
+
+def compute_lock_digest() -> str:
+    """Return "sha256:..." of LOCK, "unknown" if this copy of the repository lacks it."""
+    return f"sha256:{compute_sha256(LOCK)}" if LOCK.is_file() else "unknown"
 
 
 def compare_digests(recorded: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -72,7 +72,7 @@ def test_a_redacted_row_is_recognised_after_a_change_of_the_setting(
     assert stopped.value.code == 1
     assert "column LIMIT_BAL is redacted" in capfd.readouterr().err
     replay.main(["--current=log:?rows=9", log_url])
-    assert "not replayed: 2 answers, redacted (serve.redact: LIMIT_BAL)" in capfd.readouterr().out
+    assert "not replayed: 2 answers, because column LIMIT_BAL is redacted" in capfd.readouterr().out
 
 
 def test_a_version_that_was_deleted_or_has_too_few_columns_is_a_conflict(versions: Champion, tmp_path: Path) -> None:

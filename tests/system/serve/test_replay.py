@@ -45,7 +45,7 @@ def test_answers_are_replayed_by_their_versions_and_changed_ones_are_named(
         wait_until(lambda: server.serves("2"), "the scorer serves version 2")
         assert server.score(versions.split(4), **{"X-Request-Id": "later"}).ok
     status, output = run(capfd, tmp_path, "--current=log:?from=2020-01-01")
-    assert status == 0
+    assert status == 0, output
     assert f"version 1: {CLIENTS + 1} equal, 0 differ" in output
     assert "version 2: 4 equal, 0 differ" in output
     assert f"{CLIENTS + 5} equal, 0 differ" in output
