@@ -20,7 +20,7 @@ from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from prediction_log.window import LogWindow, parse_window
 from serve.audit.explain import REASONS
 from serve.audit.proof import build_proof, format_proof, is_proven, write_proof
-from serve.audit.records import NO_ANSWERS, Records, Version, format_skipped, iter_records, parse_records, to_rows
+from serve.audit.records import NO_ANSWERS, Records, Version, format_skipped, iter_records, parse_records
 from serve.audit.swap import compare_window
 from serve.audit.swap_report import write_report
 from serve.errors import ModelFailed, ModelRefused, ProcessLost
@@ -94,12 +94,12 @@ class Replay:
 
 def compare_records(model: Graph, records: Records, hidden: Collection[str]) -> Replay:
     """Return the replay of n answers by their version; `hidden` as in parse_records."""
-    rows, places, skipped = parse_records(model, records.features, hidden)
+    rows, _, places, skipped = parse_records(model, records.features, hidden)
     result = Replay(skipped=skipped)
     if not places:
         return result
     try:
-        scores = model.score(to_rows(model, rows))
+        scores = model.score(rows)
     except ModelFailed as error:
         result.skipped[str(error)] += len(places)
         return result

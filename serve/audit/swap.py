@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from prediction_log.engine import open_existing
-from prediction_log.rows import Features
 from prediction_log.window import LogWindow
-from serve.audit.records import NO_ANSWERS, Records, Version, format_skipped, iter_records, parse_records, to_rows
-from serve.model.onnx_graph import Graph
+from serve.audit.records import NO_ANSWERS, Records, Version, format_skipped, iter_records, parse_records
+from serve.model.onnx_graph import Graph, Rows
 from stepkit.errors import BadParameter
 from stepkit.model.statistics import Interval, compute_rate
 from stepkit.table.columns import Column, Columns
@@ -81,12 +80,12 @@ def compare_window(url: str, window: LogWindow, model: Graph, hidden: Collection
     skipped, versions = Counter[str](), Counter[Version]()
     with open_existing(url, reads=True) as engine:
         for version, records in iter_records(engine, window, labels=True):
-            rows, places, unusable = parse_records(model, records.features, hidden)
+            rows, recorded, places, unusable = parse_records(model, records.features, hidden)
             skipped.update(unusable)
             if places:
                 versions[version] += len(places)
                 parts.append(score_records(model, version[1], records, rows, places))
-                groups.append(pd.DataFrame({name: [row.get(name) for row in rows] for name in columns}))
+                groups.append(pd.DataFrame({name: [row.get(name) for row in recorded] for name in columns}))
     if not parts and not skipped:
         raise NO_ANSWERS
     if not parts:
@@ -102,11 +101,9 @@ def list_group_columns(columns: Columns | None) -> dict[str, Column]:
     return {name: column for name, column in described.items() if column.slices or column.protected}
 
 
-def score_records(
-    model: Graph, version: str, records: Records, rows: list[Features], places: list[int]
-) -> pd.DataFrame:
+def score_records(model: Graph, version: str, records: Records, rows: Rows, places: list[int]) -> pd.DataFrame:
     """Return the answers at some places of a part with the scores of another version; see Comparison.table."""
-    scores = model.score(to_rows(model, rows))
+    scores = model.score(rows)
     return pd.DataFrame(
         {
             "request_id": [records.request_id[place] for place in places],
