@@ -7,6 +7,7 @@ names, so that the good runs stay current. Each test verifies that they do.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,10 +45,10 @@ def experiment(store: str, tmp_path_factory: pytest.TempPathFactory) -> Experime
 
 @pytest.fixture
 def model_config(tmp_path: Path) -> Callable[[object], Path]:
-    """Write a model configuration and return its path."""
+    """Write a model configuration, each in its own folder, and return its path."""
 
     def call(settings: object) -> Path:
-        path = tmp_path / "model.yaml"
+        path = Path(tempfile.mkdtemp(dir=tmp_path)) / "model.yaml"
         path.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings), encoding="utf-8")
         return path
 
@@ -349,6 +350,8 @@ def test_artifact_that_the_upstream_run_never_made_is_named(experiment: Experime
         ({"random_forest": {"n_trees": 5}}, ["random_forest.n_trees", "not permitted"]),
         ({"random_forest": {"n_estimators": 0}}, ["random_forest.n_estimators", "greater than 0"]),
         ({"threshold": 1.5}, ["threshold", "less than 1"]),
+        ({"reasons": {"permutations": "exact"}}, ["reasons.permutations", "23 columns", "at most 12"]),
+        ({"reasons": {"permutations": 7}}, ["reasons.permutations", "multiple of 2"]),
         ({"features": {"numeric": ["COLOUR"]}}, ["features.numeric", "COLOUR", "LIMIT_BAL"]),
         ({"features": {"numeric": [], "categorical": []}}, ["no column selected"]),
         ("- a list\n", ["model.yaml", "a valid dictionary"]),

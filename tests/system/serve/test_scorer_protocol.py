@@ -13,6 +13,7 @@ import requests
 
 from serve.batch import run as batch
 from serve.model.servable import load_servable
+from tests.conftest import run_command
 from tests.support.scoring_requests import Case, make_cases, to_split
 from tests.support.scoring_servers import Server, start_stock_server
 from tests.support.trained_champion import Champion, make_clients_with_gaps
@@ -120,6 +121,16 @@ def test_reasons_are_equal_in_the_scorer_mlflow_and_batch(
             expected[f"reason_{number}_effect"] = reason["effect"]
             expected[f"reason_{number}_text"] = reason.get("reason")
         assert {key: row[key] for key in expected} == expected
+
+
+def test_mlflow_models_predict_answers_with_reasons(trained: Champion, running: Server, tmp_path: Path) -> None:
+    request = {**trained.split(2), "params": {"reasons": 3}}
+    source, output = tmp_path / "request.json", tmp_path / "answer.json"
+    source.write_text(json.dumps(request))
+    words = ("mlflow", "models", "predict", "-m", f"models:/{trained.name}/1", "--env-manager", "local", "-t", "json")
+    ended = run_command(*words, "-i", str(source), "-o", str(output))
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(output.read_text()) == running.score(request).json()
 
 
 def test_the_reasons_of_a_row_do_not_depend_on_the_other_rows(trained: Champion, running: Server) -> None:
