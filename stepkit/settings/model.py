@@ -96,7 +96,7 @@ class Reasons(Strict):
     "exact" takes all subsets of the columns, for at most 12 columns.
     """
 
-    permutations: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] | Literal["exact"] = 8
+    permutations: Annotated[int, Field(ge=2, le=1024, multiple_of=2)] | Literal["exact"] = 12
 
 
 class ModelSettings(Strict):
