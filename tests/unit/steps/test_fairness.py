@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fairlearn import metrics
 
 from evaluate.fairness import ColumnFairness, Group, measure_fairness
 from evaluate.gate import check_fairness
@@ -123,3 +124,26 @@ def test_missing_values_and_columns_without_protection_are_not_compared() -> Non
     by_value: dict[str, Group] = {group.value: group for group in column.groups}
     assert math.isnan(by_value["missing"].approval_ratio.value)
     assert by_value["1"].approval_ratio.value == 1
+
+
+def test_the_rates_and_comparisons_are_those_of_fairlearn() -> None:
+    rng = np.random.default_rng(5)
+    codes = pd.Series(rng.integers(1, 4, 3000))
+    labels, predicted = (rng.random(3000) < 0.2 * codes).astype(int), (rng.random(3000) < 0.15 * codes).astype(int)
+    scored = Scored(labels, np.full(3000, 0.2), predicted)
+    (column,) = measure_fairness(scored, pd.DataFrame({"g": codes}), describe(g=CODES), SETTINGS.slices, 0.95)
+    approvals = {"y_true": 1 - labels, "y_pred": 1 - predicted, "sensitive_features": codes}
+    rates = {"approval": metrics.selection_rate, "good": metrics.true_positive_rate}
+    approved = metrics.MetricFrame(metrics=rates, **approvals)
+    errors = {"tpr": metrics.true_positive_rate, "fpr": metrics.false_positive_rate, "rows": metrics.count}
+    by_class = metrics.MetricFrame(metrics=errors, y_true=labels, y_pred=predicted, sensitive_features=codes).by_group
+    for group in column.groups:
+        expected = by_class.loc[int(group.value)]
+        assert group.rows == expected["rows"]
+        assert group.approval_rate.value == pytest.approx(approved.by_group.loc[int(group.value), "approval"])
+        assert group.true_positive_rate.value == pytest.approx(expected["tpr"])
+        assert group.false_positive_rate.value == pytest.approx(expected["fpr"])
+    lowest = min(group.approval_ratio.value for group in column.groups)
+    assert lowest == pytest.approx(approved.ratio(method="between_groups")["approval"])
+    widest = max(group.opportunity_gap.value for group in column.groups)
+    assert widest == pytest.approx(approved.difference(method="between_groups")["good"])
