@@ -25,10 +25,11 @@ from sklearn.pipeline import Pipeline
 
 from check_data.checks import DataChecks, run_checks
 from evaluate.credit import build_credit_sheet
-from evaluate.measure import assess_model, build_report
+from evaluate.measure import EFFECT_ROWS, Effects, assess_model, build_report, sample_rows
 from evaluate.plots import iter_plots
 from stepkit.model import plots
 from stepkit.model.metrics import Scored
+from stepkit.model.reasons import Explainer
 from stepkit.settings.evaluate import read_evaluation
 from stepkit.settings.model import RandomForestSettings
 from stepkit.strict_json import to_json
@@ -38,6 +39,7 @@ from stepkit.table.tables import add_column, compute_sha256, read_table, to_mode
 from training.kind import ModelKind
 from training.onnx_graph import to_graph
 from training.pipeline import compute_importances, select_features
+from training.reference_row import build_reference_row, describe_reasons
 from training.train import train_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +137,22 @@ def fit_model(train: Part, point: dict[str, Any]) -> Fitted:
     return Fitted(model, graph, session, validation.labels, trained.predicted, trained.threshold, trained.metrics)
 
 
+def compute_effects(session: onnxruntime.InferenceSession, train: Part, test: Part) -> Effects:
+    """Return the effects of the columns on the probabilities of a sample of the test rows."""
+    names = test.columns.names
+    reference = build_reference_row(train.rows, names, test.columns)
+    permutations = MODEL_CONFIG["reasons"]["permutations"]
+    settings = describe_reasons(permutations, test.columns, names, reference)
+
+    def score(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        probabilities: np.ndarray = session.run(["probabilities"], inputs)[0][:, 1].astype(float)
+        return probabilities
+
+    rows = test.rows.iloc[sample_rows(len(test.rows), EFFECT_ROWS, SEED)][names]
+    inputs = {name: rows[name].to_numpy(np.float32).reshape(-1, 1) for name in names}
+    return Effects(rows, Explainer(settings, names, [], score).compute_effects(inputs), reference)
+
+
 def train_and_evaluate(train: Part, test: Part, folder: Path) -> dict[str, float]:
     """Train, evaluate and write all outputs to `folder`, without a champion; return the metrics of both splits."""
     fitted = fit_model(train, {})
@@ -148,14 +166,15 @@ def train_and_evaluate(train: Part, test: Part, folder: Path) -> dict[str, float
 
     probability = predict(test.rows)
     scored = Scored(test.labels, probability, (probability >= fitted.threshold).astype(int))
-    assessed = assess_model(scored, test.table, predict, test.columns, EVALUATION, SEED)
+    effects = compute_effects(fitted.session, train, test)
+    assessed = assess_model(scored, test.table, predict, test.columns, EVALUATION, SEED, effects)
     credit = build_credit_sheet(scored, assessed.metrics, fitted.threshold, EVALUATION.costs)
     report = build_report(assessed, fitted.threshold, EVALUATION, SEED)
     (folder / "evaluation.json").write_text(to_json({**report, "credit": credit.to_report()}))
     figures = [
         ("feature_importance.png", plots.plot_feature_importance(importance, "Feature importance")),
         ("confusion_matrix_validation.png", matrix),
-        *iter_plots(assessed, credit, fitted.threshold),
+        *iter_plots(assessed, credit, fitted.threshold, test.columns),
     ]
     for name, figure in figures:
         figure.savefig(folder / name, dpi=120)

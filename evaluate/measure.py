@@ -1,13 +1,15 @@
 """Measurements of a model on the test split. Pure functions, which benchmarks/plain.py calls too.
 
 The importance of a column is the loss of ROC AUC when the column is shuffled, with DeLong's paired interval
-(permutation importance, Breiman: Random Forests, Machine Learning 45, 2001).
+(permutation importance, Breiman: Random Forests, Machine Learning 45, 2001). The effect of a column on a row is that of
+the reasons for an answer (stepkit/model/reasons.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,51 @@ Predict = Callable[[pd.DataFrame], np.ndarray]
 """Function from n rows, as the model takes them, to (n,) probabilities."""
 
 
+EFFECT_ROWS = 500
+
+
 @dataclass(frozen=True)
 class Importance(Interval):
-    """Loss of ROC AUC when a column is shuffled, with its interval."""
+    """Loss of ROC AUC when a column is shuffled, with its interval, and the mean absolute effect of the column.
+
+    Attributes:
+        effect: NaN for a model without reasons; 0 for a column that is not an input.
+    """
 
     column: str
     label: str
+    effect: float = math.nan
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of a model's k columns on the probabilities of n rows, against its reference row.
+
+    Attributes:
+        rows: n rows with the k columns, as the model takes them.
+        values: (n, k) effects.
+        reference: value of each column in the reference row; None for a missing one.
+    """
+
+    rows: pd.DataFrame
+    values: np.ndarray
+    reference: dict[str, Any]
+
+    @property
+    def strength(self) -> dict[str, float]:
+        """Mean absolute effect of each column."""
+        return dict(zip(self.rows.columns, np.abs(self.values).mean(axis=0).tolist(), strict=True))
+
+
+def compute_effects(predictor: Any, table: pd.DataFrame, columns: Columns, seed: int) -> Effects | None:
+    """Return the effects on a sample of at most EFFECT_ROWS rows; None for a model of an earlier release.
+
+    `predictor` is the Predictor of training/served_model.py that MLflow has loaded.
+    """
+    if not getattr(predictor, "reasons", None) or not hasattr(predictor, "compute_effects"):
+        return None
+    rows = to_model_input(table.iloc[sample_rows(len(table), EFFECT_ROWS, seed)], columns)[predictor.names]
+    return Effects(rows, predictor.compute_effects(rows), predictor.reasons["reference"])
 
 
 def compute_importance(
@@ -60,13 +101,14 @@ def sample_rows(rows: int, most: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Measurements on n rows: metrics with intervals, calibration, slices, importance of columns."""
+    """Measurements on n rows: metrics with intervals, calibration, slices, importance and effects of columns."""
 
     scored: Scored
     metrics: dict[str, Interval]
     calibration: Calibration
     slices: list[Slice]
     importance: list[Importance]
+    effects: Effects | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -80,7 +122,13 @@ def get_values(metrics: dict[str, Interval]) -> dict[str, float]:
 
 
 def assess_model(
-    scored: Scored, table: pd.DataFrame, predict: Predict, columns: Columns, settings: Evaluation, seed: int
+    scored: Scored,
+    table: pd.DataFrame,
+    predict: Predict,
+    columns: Columns,
+    settings: Evaluation,
+    seed: int,
+    effects: Effects | None = None,
 ) -> Assessment:
     """Measure a model on the n rows of `table`; `scored` has its predictions for them.
 
@@ -90,12 +138,17 @@ def assess_model(
     sampled = sample_rows(len(table), settings.importance_rows, seed)
     rows = to_model_input(table.iloc[sampled], columns)
     metrics = bootstrap.compute_intervals(scored)
+    importance = compute_importance(predict, rows, scored.labels[sampled], columns, seed, settings.level)
+    if effects:
+        strength = effects.strength
+        importance = [replace(column, effect=strength.get(column.column, 0.0)) for column in importance]
     return Assessment(
         scored,
         metrics,
         measure_calibration(scored.probability, metrics["calibration_error"], seed),
         build_slices(scored, table, columns, settings.slices, bootstrap),
-        compute_importance(predict, rows, scored.labels[sampled], columns, seed, settings.level),
+        importance,
+        effects,
     )
 
 
@@ -125,6 +178,7 @@ def build_report(assessed: Assessment, threshold: float, settings: Evaluation, s
         "slices": [part.to_dict() for part in assessed.slices],
         "worst_slice": worst.to_dict() if worst else None,
         "importance": [column.to_dict() for column in assessed.importance],
+        "reference_row": assessed.effects.reference if assessed.effects else {},
         "intervals": {
             "method": f"percentile bootstrap over rows{capped}",
             "resamples": settings.resamples,

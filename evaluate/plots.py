@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from evaluate.credit import CreditSheet, Cutoff, Decile
-from evaluate.measure import Assessment
+from evaluate.measure import Assessment, Effects
 from stepkit.model import plots
+from stepkit.table.columns import Column, Columns
+from stepkit.table.groups import iter_groups
+
+MOST_CURVES = 6
 
 
 def iter_plots(
-    assessed: Assessment, credit: CreditSheet, threshold: float, classes: plots.ClassNames = ("0", "1")
+    assessed: Assessment, credit: CreditSheet, threshold: float, columns: Columns
 ) -> Iterator[tuple[str, Figure]]:
     """Yield (file name, figure) one at a time, without the curves that need two classes if the labels have one."""
-    scored = assessed.scored
+    scored, classes = assessed.scored, columns.class_names
     labels, probability = scored.labels, scored.probability
     if labels.min() != labels.max():
         yield "roc_curve.png", plots.plot_roc_curve(labels, probability, "ROC, test split")
@@ -33,9 +39,58 @@ def iter_plots(
     yield "confusion_matrix.png", plots.plot_confusion_matrix(labels, scored.predicted, "Test split", classes)
     drops = pd.DataFrame([column.to_dict() for column in assessed.importance]).set_index("label")
     yield "importance.png", plots.plot_permutation_importance(drops, "Importance of columns, test split")
+    if assessed.effects:
+        yield "effects.png", plot_effects(assessed.effects, columns)
     if credit.chosen:
         yield "gains.png", plot_gains(credit.gains)
         yield "strategy.png", plot_strategy(credit.cutoffs, credit.chosen)
+
+
+def plot_effects(effects: Effects, columns: Columns) -> Figure:
+    """Return a panel for each of the six columns with the largest mean absolute effect: effect by value.
+
+    A numeric column has a line through the median effect of ten groups of rows with similar values.
+    """
+    strength = effects.strength
+    names = sorted(strength, key=lambda name: -strength[name])[:MOST_CURVES]
+    figure = Figure(figsize=(9.0, 2.8 * -(-len(names) // 3) + 0.4), layout="constrained")
+    figure.suptitle("Effects of the strongest columns, test split")
+    figure.supylabel("effect on the probability", fontsize="medium")
+    panels = figure.subplots(-(-len(names) // 3), min(len(names), 3), sharey=True, squeeze=False).flat
+    for axes, name in zip(panels, names, strict=False):
+        column = columns.columns[name]
+        effect = effects.values[:, effects.rows.columns.get_loc(name)]
+        is_code = column.role == "categorical"
+        (_draw_codes if is_code else _draw_numbers)(axes, effects.rows[name], effect, column)
+        axes.axhline(0, color="black", lw=0.8)
+        axes.set_title(plots.shorten_name(column.label or name, 36), fontsize="medium")
+    for axes in list(figure.axes)[len(names) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _draw_numbers(axes: Axes, values: pd.Series, effect: np.ndarray, _: Column) -> None:
+    """Draw a point for each row, from the 1st to the 99th percentile of the values, and a line of medians."""
+    numbers = values.to_numpy(float)
+    shown = np.isfinite(numbers)
+    if not shown.any():
+        return
+    low, high = np.quantile(numbers[shown], [0.01, 0.99])
+    shown &= (numbers >= low) & (numbers <= high)
+    axes.plot(numbers[shown], effect[shown], ".", alpha=0.3, ms=4)
+    groups = pd.qcut(numbers[shown], 10, labels=False, duplicates="drop")
+    medians = pd.DataFrame({"value": numbers[shown], "effect": effect[shown]}).groupby(groups).median()
+    axes.plot(medians["value"], medians["effect"], color="C1")
+    axes.tick_params(labelsize="small")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _draw_codes(axes: Axes, values: pd.Series, effect: np.ndarray, column: Column) -> None:
+    """Draw a box for each code."""
+    groups = [(label, effect[mask]) for _, label, mask in iter_groups(values, column, [])]
+    axes.boxplot([group for _, group in groups], widths=0.6, flierprops={"marker": ".", "alpha": 0.3})
+    names = [plots.shorten_name(label, 14) for label, _ in groups]
+    axes.set_xticks(range(1, len(groups) + 1), names, rotation=30, ha="right", fontsize="small")
 
 
 def plot_gains(gains: list[Decile]) -> Figure:

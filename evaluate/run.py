@@ -17,7 +17,7 @@ from evaluate.champion_comparison import TestSplit, compare_with_champion, read_
 from evaluate.credit import build_credit_sheet
 from evaluate.fairness import measure_fairness, to_report
 from evaluate.gate import judge_model
-from evaluate.measure import Assessment, assess_model, build_report, get_values, make_bootstrap
+from evaluate.measure import Assessment, assess_model, build_report, compute_effects, get_values, make_bootstrap
 from evaluate.periods import build_periods
 from evaluate.plots import iter_plots
 from evaluate.predictions import measure_latency_ms, score_table
@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
         def predict(rows: pd.DataFrame) -> np.ndarray:
             return pd.DataFrame(model.predict(rows))["probability"].to_numpy()
 
-        assessed = assess_model(scored, table, predict, run.columns, settings, args.random_seed)
+        effects = compute_effects(model.unwrap_python_model(), table, run.columns, args.random_seed)
+        assessed = assess_model(scored, table, predict, run.columns, settings, args.random_seed, effects)
         training = run.client.get_run(model_run).data
         facts = replace(read_facts(training), latency_ms=measure_latency_ms(model, table, run.columns))
         split = TestSplit(table, make_artifact_uri(source, args.test_data), scored)
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         topics = {"credit": credit.to_report(), "stability": stability, "periods": periods, **baselines.to_report()}
         run.publish_json({**report, **comparison.to_report(), **topics, "fairness": to_report(fairness)}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
-        for name, figure in iter_plots(assessed, credit, threshold, run.columns.class_names):
+        for name, figure in iter_plots(assessed, credit, threshold, run.columns):
             run.publish_figure(figure, name)
         log_metrics(assessed, facts, model)
         mlflow.set_tags({VERDICT: verdict.outcome, REASONS: verdict.reasons[:5000], **run.data_set.to_tags()})

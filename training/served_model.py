@@ -155,13 +155,22 @@ class Predictor(PythonModel):
         self, inputs: dict[str, np.ndarray], rows: pd.DataFrame, classes: list[int], count: int
     ) -> list[dict[str, Any]]:
         """Return the reasons of n rows, computed by the code that is packed with this model."""
+        values = rows[self.names].astype(object).to_dict("records")
+        explanations: list[dict[str, Any]] = self.load_explainer().explain(inputs, values, classes, count)
+        return explanations
+
+    def compute_effects(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the (n, k) effects of the model's k columns on the probabilities of n raw rows."""
+        effects: np.ndarray = self.load_explainer().compute_effects(to_inputs(rows, self.names, self.text))
+        return effects
+
+    def load_explainer(self) -> Any:
+        """Return the Explainer of the packed code, which is loaded once."""
         if self.explainer is None:
             score = partial(compute_probabilities, self.session)
             code = load_module(self.reasons_code)
             self.explainer = code.Explainer(self.reasons, self.names, self.text, score)
-        values = rows[self.names].astype(object).to_dict("records")
-        explanations: list[dict[str, Any]] = self.explainer.explain(inputs, values, classes, count)
-        return explanations
+        return self.explainer
 
 
 mlflow.models.set_model(Predictor())

@@ -26,7 +26,7 @@ from stepkit.store.lineage import MODEL_ID, NEWEST_FIRST, PIPELINE, STEP, find_r
 EVALUATION = "evaluation.json"
 PLOTS = (
     "roc_curve.png", "precision_recall.png", "calibration.png", "score_distribution.png", "confusion_matrix.png",
-    "importance.png", "gains.png", "strategy.png",
+    "importance.png", "effects.png", "gains.png", "strategy.png",
 )  # fmt: skip
 CHECKS, KS, LEAKAGE = "data_checks.csv", "ks_statistics.csv", "leakage.csv"
 MODEL_IMPORTANCE = "feature_importance.png"

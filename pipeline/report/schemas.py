@@ -68,9 +68,11 @@ class Slice(Form):
 
 
 class Importance(Estimate):
-    """Loss of ROC AUC when one column is shuffled."""
+    """Loss of ROC AUC when one column is shuffled, and the mean absolute effect of the column."""
 
     label: str
+    column: str = ""
+    effect: float | None = None
 
 
 class Period(Form):
@@ -250,6 +252,7 @@ class Evaluation(Form):
     slices: list[Slice] = []
     worst_slice: Slice | None = None
     importance: list[Importance] = []
+    reference_row: dict[str, int | float | str | None] = {}
     fairness: list[ProtectedColumn] = []
     stability: Stability | None = None
     periods: Periods | None = None

@@ -49,7 +49,7 @@ def plot_confusion_matrix(
     for (row, column), share in np.ndenumerate(shares):
         text = f"{share:.1%}\n{counts[row, column]:,}"
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    names = [_shorten_name(name, LONGEST_NAME) for name in classes]
+    names = [shorten_name(name, LONGEST_NAME) for name in classes]
     axes.set_xticks([0, 1], names)
     axes.set_yticks([0, 1], names)
     return figure
@@ -142,9 +142,10 @@ def _plot_bars(values: pd.Series, title: str, xlabel: str, **options: Any) -> tu
     axes = figure.subplots()
     places = range(len(values))
     axes.barh(places, values.to_numpy(), **options)
-    axes.set_yticks(places, [_shorten_name(str(name), LONGEST_LABEL) for name in values.index])
+    axes.set_yticks(places, [shorten_name(str(name), LONGEST_LABEL) for name in values.index])
     return figure, axes
 
 
-def _shorten_name(name: str, longest: int) -> str:
+def shorten_name(name: str, longest: int) -> str:
+    """Return a name with at most `longest` characters and, if it was longer, three dots."""
     return name if len(name) <= longest else f"{name[:longest]}..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.report.blocks import (
     MOST_OPEN_ROWS,
     QUIET,
@@ -17,6 +19,7 @@ from pipeline.report.blocks import (
 from pipeline.report.format import format_count, format_interval
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, Evaluation, Slice
+from pipeline.report.sections.data import get_data_settings
 from stepkit.model.metric_table import format_metric, get_metric
 
 SLICE_METRICS = ("roc_auc", "recall", "precision", "calibration_error")
@@ -31,6 +34,7 @@ CAPTIONS = {
 
 IMPORTANCE_FIGURES = (
     ("importance.png", "Permutation importance on the test split"),
+    ("effects.png", "Effects of the strongest columns"),
     ("feature_importance.png", "Importance of encoded features in the model"),
 )
 
@@ -70,20 +74,46 @@ def make_slices_section(result: PipelineResult) -> Section:
 
 def make_importance_section(result: PipelineResult) -> Section:
     """Return the permutation importance of each column. The section is empty if the run computed none."""
-    title, alt = "Importance of columns", "the most important columns, the largest value on top"
+    title, alt = "Importance of columns", "the most important columns, the largest value first"
     pictures = [(name, caption, f"{caption}: {alt}") for name, caption in IMPORTANCE_FIGURES]
     blocks: list[Block] = [*list_figures(result.pictures, *pictures)]
     columns = result.evaluation.importance if result.evaluation else []
     if not columns:
         return Section("importance", title, blocks)
     rows = [
-        make_cells(column.label, format_metric(column.value), Cell(format_interval(column.low, column.high), QUIET))
+        make_cells(
+            column.label,
+            format_metric(column.value),
+            Cell(format_interval(column.low, column.high), QUIET),
+            "" if column.effect is None else format_metric(column.effect),
+        )
         for column in columns
     ]
     first = Text(f"Most important column: {columns[0].label}, loss of ROC AUC {format_metric(columns[0].value)}.")
     method = Text("Loss of ROC AUC on the test split when the values of one column are shuffled among the rows.", QUIET)
-    table = Table("Permutation importance", ["column", "loss of AUC", "interval"], rows, numbers=True, folded=True)
-    return Section("importance", title, [first, method, *blocks, table])
+    headings = ["column", "loss of AUC", "interval", "mean absolute effect"]
+    table = Table("Permutation importance and mean absolute effect", headings, rows, numbers=True, folded=True)
+    return Section("importance", title, [first, method, *blocks, table, *_make_reference_blocks(result)])
+
+
+def _make_reference_blocks(result: PipelineResult) -> list[Block]:
+    """Return the reference row of the model; nothing for a model of an earlier release."""
+    reference = result.evaluation.reference_row if result.evaluation else {}
+    if not reference:
+        return []
+    described = get_data_settings(result).get("columns") or {}
+    rows = [_make_reference_row(name, value, described.get(name) or {}) for name, value in reference.items()]
+    about = (
+        "An effect is the change of the probability that a column causes, compared with the reference row: the median "
+        "or most frequent value of each column in the training rows. The reasons for an answer are effects too."
+    )
+    return [Text(about, QUIET), Table("Reference row", ["column", "value"], rows, folded=True)]
+
+
+def _make_reference_row(name: str, value: float | str | None, column: dict[str, Any]) -> list[Cell]:
+    text = "missing" if value is None else f"{value:,}" if isinstance(value, int | float) else value
+    code = {str(key): label for key, label in (column.get("labels") or {}).items()}.get(str(value))
+    return make_cells(str(column.get("label") or name), f"{text} ({code})" if code else text)
 
 
 def _make_slice_row(group: Slice, names: list[str], worst: Slice | None) -> list[Cell]:

@@ -93,6 +93,20 @@ def test_every_pipeline_leaves_a_report_and_names_it(first: PipelineResult) -> N
     assert "Passed the gate" in page.get_text("header")
 
 
+def test_the_effects_of_the_columns_and_the_reference_row_are_on_the_page(first: PipelineResult) -> None:
+    page, _ = texts_of(first.runs.parent)
+    evaluation = evaluated(first)
+    section = page.get_section("importance")
+    for column in evaluation["importance"][:3]:
+        assert column["effect"] > 0
+        assert f"{column['effect']:.4f}" in section
+    training = first.runs.steps["random_forest"].info.run_id
+    settings = mlflow.artifacts.load_dict(f"runs:/{training}/model_export/artifacts/settings.json")
+    assert evaluation["reference_row"] == settings["reasons"]["reference"]
+    assert f"Credit limit{settings['reasons']['reference']['LIMIT_BAL']:,}" in section
+    assert find_file(first.runs.steps["evaluate"], "effects.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("which", ["first", "second", "failed"])
 def test_nothing_on_the_page_is_loaded_from_elsewhere(which: str, request: pytest.FixtureRequest) -> None:
     page, _ = texts_of(request.getfixturevalue(which).runs.parent)

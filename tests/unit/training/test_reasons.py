@@ -16,8 +16,12 @@ from mlflow.pyfunc import PythonModelContext
 import gradient_boosting.run
 import logistic_regression.run
 import random_forest.run
+from evaluate.measure import EFFECT_ROWS, assess_model, build_report, compute_effects
+from evaluate.plots import plot_effects
 from stepkit.errors import BadParameter
+from stepkit.model.metrics import Scored
 from stepkit.model.reasons import Explainer, make_orders, to_plain_value
+from stepkit.settings.evaluate import Evaluation, Slices
 from stepkit.settings.load import read_settings
 from stepkit.settings.model import Reasons
 from stepkit.table.columns import Column, Columns
@@ -111,8 +115,7 @@ def test_exact_effects_equal_brute_force_over_all_subsets(model: Model) -> None:
         assert effects[number] == pytest.approx(compute_by_brute_force(model, row), abs=1e-6)
 
 
-def test_rows_with_equal_labels_get_an_answer_each(model: Model, tmp_path: Path) -> None:
-    """MLflow's server takes the labels of the rows from the caller: the key `index` of dataframe_split."""
+def load_predictor(model: Model, tmp_path: Path) -> tuple[Predictor, PythonModelContext]:
     settings = {
         "columns": NAMES,
         "text": ["city"],
@@ -125,6 +128,44 @@ def test_rows_with_equal_labels_get_an_answer_each(model: Model, tmp_path: Path)
     predictor = Predictor()
     context = PythonModelContext({name: str(tmp_path / file) for name, file in files.items()}, {})
     predictor.load_context(context)
+    return predictor, context
+
+
+def test_the_effects_of_all_columns_add_up_to_the_probability(model: Model, tmp_path: Path) -> None:
+    predictor, _ = load_predictor(model, tmp_path)
+    rows = make_rows(60, seed=5)
+    effects = predictor.compute_effects(rows)
+    assert effects.shape == (60, len(NAMES))
+    baseline = model.score(pd.DataFrame([model.reference]))[0]
+    assert effects.sum(axis=1) + baseline == pytest.approx(model.score(rows), abs=1e-6)
+
+
+def test_effects_are_next_to_the_importance_and_have_a_panel_for_each_column(model: Model, tmp_path: Path) -> None:
+    predictor, context = load_predictor(model, tmp_path)
+    table = make_rows(2000).assign(y=np.arange(2000) % 2)
+    effects = compute_effects(predictor, table, COLUMNS, seed=1)
+    assert effects is not None
+    assert len(effects.rows) == EFFECT_ROWS
+    settings = Evaluation(slices=Slices(columns={}), resamples=100, importance_rows=50)
+    answers = predictor.predict(context, table[NAMES])
+    scored = Scored(table["y"].to_numpy(), answers["probability"].to_numpy(), answers["class"].to_numpy())
+    assessed = assess_model(scored, table, model.score, COLUMNS, settings, 1, effects)
+    strength = {column.column: column.effect for column in assessed.importance}
+    assert strength == pytest.approx(dict(zip(NAMES, np.abs(effects.values).mean(axis=0), strict=True)))
+    assert strength["ignored"] == 0
+    assert build_report(assessed, 0.5, settings, 1)["reference_row"] == model.reference
+    panels = [axes.get_title() for axes in plot_effects(effects, COLUMNS).axes if axes.get_visible()]
+    strongest = sorted(strength, key=lambda name: -strength[name])[:6]
+    assert panels == [COLUMNS.columns[name].label or name for name in strongest]
+
+
+def test_a_model_of_an_earlier_release_has_no_effects() -> None:
+    assert compute_effects(object(), make_rows(10), COLUMNS, seed=1) is None
+
+
+def test_rows_with_equal_labels_get_an_answer_each(model: Model, tmp_path: Path) -> None:
+    """MLflow's server takes the labels of the rows from the caller: the key `index` of dataframe_split."""
+    predictor, context = load_predictor(model, tmp_path)
     rows = make_rows(3, seed=5)
     expected = predictor.predict(context, rows, {"reasons": 2})
     answer = predictor.predict(context, rows.set_axis([7, 7, 7]), {"reasons": 2})
