@@ -22,11 +22,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.entities import RunData
 from scipy import stats
 
+from evaluate.predictions import score_graph
 from stepkit.model.metrics import Scored
-from stepkit.model.statistics import NOT_COMPUTED, Interval, compute_rate, compute_sidak_level
+from stepkit.model.statistics import NOT_COMPUTED, Interval, compute_auc_difference, compute_rate, compute_sidak_level
 from stepkit.settings.evaluate import Slices
+from stepkit.step.run import StepRun
+from stepkit.store.lineage import OUTPUT, WITHOUT_PROTECTED
 from stepkit.table.columns import Column, Columns
 from stepkit.table.groups import MISSING, iter_groups
 
@@ -67,9 +71,32 @@ class ColumnFairness:
     reason: str = ""
 
 
-def to_report(fairness: list[ColumnFairness]) -> list[dict[str, Any]]:
-    """Return the groups as in evaluation.json."""
-    return [asdict(column) for column in fairness]
+@dataclass(frozen=True)
+class CostOfProtected(Interval):
+    """ROC AUC of the model minus that of the same model without the protected columns, with its paired interval."""
+
+    columns: list[str]
+
+
+def measure_cost(
+    run: StepRun, model_run: str, training: RunData, table: pd.DataFrame, scored: Scored, level: float
+) -> CostOfProtected | None:
+    """Return the cost of leaving the protected columns out, on n test rows; None if it was not requested.
+
+    Raises:
+        ArtifactMissing, ArtifactDamaged: the second graph of the model step is no longer in the store, or altered.
+    """
+    if OUTPUT + WITHOUT_PROTECTED not in training.tags:
+        return None
+    probability, inputs = score_graph(run.fetch(model_run, WITHOUT_PROTECTED), table, run.columns)
+    difference = compute_auc_difference(scored.labels, scored.probability, probability, level)
+    columns = [run.columns.columns[name].label or name for name in run.columns.protected if name not in inputs]
+    return CostOfProtected(**difference.to_dict(), columns=columns)
+
+
+def to_report(fairness: list[ColumnFairness], cost: CostOfProtected | None = None) -> dict[str, Any]:
+    """Return the keys of evaluation.json about the protected columns."""
+    return {"fairness": [asdict(column) for column in fairness], "cost_of_protected": asdict(cost) if cost else None}
 
 
 def measure_fairness(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from operator import itemgetter
+from pathlib import Path
 from statistics import median
 
+# ONNX Runtime sends telemetry for every session unless this is set before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import numpy as np
+import onnxruntime
 import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
@@ -35,6 +41,26 @@ def score_table(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> Sc
     verify_labels(table, columns.target)
     labels = table[columns.target].to_numpy(dtype=int)
     return Scored(labels, predictions["probability"].to_numpy(), predictions["class"].to_numpy())
+
+
+def make_predict(model: PyFuncModel) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Return a function from n rows, as the model takes them, to (n,) probabilities."""
+    return lambda rows: pd.DataFrame(model.predict(rows))["probability"].to_numpy()
+
+
+def score_graph(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray, list[str]]:
+    """Return the (n,) probabilities of an ONNX graph for n rows, and the columns that are its inputs."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rows = to_model_input(table, columns)
+    inputs = {}
+    for node in session.get_inputs():
+        values = rows[node.name]
+        if node.type == "tensor(string)":
+            array = values.astype(object).where(values.notna(), "").astype(str).to_numpy(dtype=object)
+        else:
+            array = values.to_numpy(dtype=np.float32, na_value=np.nan)
+        inputs[node.name] = array.reshape(-1, 1)
+    return session.run(["probabilities"], inputs)[0][:, 1].astype(float), list(inputs)
 
 
 def measure_latency_ms(model: PyFuncModel, table: pd.DataFrame, columns: Columns) -> float:

@@ -8,19 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import pandas as pd
 from mlflow.pyfunc import PyFuncModel
 
 from evaluate.baselines import BaselineComparison, compare_with_baselines, read_baselines
 from evaluate.champion_comparison import TestSplit, compare_with_champion, read_facts
 from evaluate.credit import build_credit_sheet
-from evaluate.fairness import measure_fairness, to_report
+from evaluate.fairness import measure_cost, measure_fairness, to_report
 from evaluate.gate import judge_model
 from evaluate.measure import Assessment, assess_model, build_report, compute_effects, get_values, make_bootstrap
 from evaluate.periods import build_periods
 from evaluate.plots import iter_plots
-from evaluate.predictions import measure_latency_ms, score_table
+from evaluate.predictions import make_predict, measure_latency_ms, score_table
 from evaluate.stability import build_stability, fetch_profile
 from evaluate.verdict import Comparison, Facts, Measured, Verdict
 from stepkit.model.metric_table import format_metric
@@ -80,21 +78,18 @@ def main(argv: list[str] | None = None) -> None:
         model_run = run.get_source(args.input_model_step, args.input_model_run_id)
         model = run.load_model(args.input_model_step, args.model_export, model_run)
         scored = score_table(model, table, run.columns)
-
-        def predict(rows: pd.DataFrame) -> np.ndarray:
-            return pd.DataFrame(model.predict(rows))["probability"].to_numpy()
-
         effects = compute_effects(model.unwrap_python_model(), table, run.columns, args.random_seed)
-        assessed = assess_model(scored, table, predict, run.columns, settings, args.random_seed, effects)
+        assessed = assess_model(scored, table, make_predict(model), run.columns, settings, args.random_seed, effects)
         training = run.client.get_run(model_run).data
         facts = replace(read_facts(training), latency_ms=measure_latency_ms(model, table, run.columns))
         split = TestSplit(table, make_artifact_uri(source, args.test_data), scored)
-        champion = find_champion(run.client, args.model_name)
         bootstrap, may_replace = make_bootstrap(settings, args.random_seed), args.replace_data_set == "true"
+        champion = find_champion(run.client, args.model_name)
         comparison = compare_with_champion(run, champion, model_run, split, bootstrap, settings, may_replace)
         fitted = read_baselines(run, model_run, training)
         baselines = compare_with_baselines(fitted, table, run.columns, scored, settings.level)
         fairness = measure_fairness(scored, table, run.columns, settings.slices, settings.level)
+        cost = measure_cost(run, model_run, training, table, scored, settings.level)
         measured = Measured(assessed.values, assessed.calibration, assessed.slices, facts, baselines, fairness)
         verdict = judge_model(measured, comparison, settings)
         threshold = training.metrics.get("threshold", math.nan)
@@ -104,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         stability = build_stability(profile, table, scored.probability, run.columns, settings.level)
         periods = build_periods(scored, table, run.columns, settings.slices, bootstrap)
         topics = {"credit": credit.to_report(), "stability": stability, "periods": periods, **baselines.to_report()}
-        run.publish_json({**report, **comparison.to_report(), **topics, "fairness": to_report(fairness)}, EVALUATION)
+        run.publish_json({**report, **comparison.to_report(), **topics, **to_report(fairness, cost)}, EVALUATION)
         publish_verdict(run, args.verdict, verdict, assessed, comparison)
         for name, figure in iter_plots(assessed, credit, threshold, run.columns):
             run.publish_figure(figure, name)

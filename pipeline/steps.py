@@ -133,6 +133,7 @@ STEPS = (
             "random_seed": str(config.main.random_seed),
             "val_size": f"{config.data.val_size}",
             "threshold_costs": _format_threshold_costs(config),
+            "cost_of_protected": str(config.evaluate.cost_of_protected).lower(),
             "split": config.data.split,
             "stratify": config.data.stratify or "",
         },

@@ -7,6 +7,7 @@ import logging
 
 import mlflow
 import numpy as np
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from stepkit.errors import BadParameter
@@ -18,6 +19,8 @@ from stepkit.settings.load import read_settings
 from stepkit.settings.model import CALIBRATION, ModelSettings
 from stepkit.step.flags import make_step_parser, parse_share
 from stepkit.step.run import StepRun, step_run
+from stepkit.store.lineage import WITHOUT_PROTECTED
+from stepkit.table.columns import Columns
 from stepkit.table.labels import get_labels
 from stepkit.table.split import split_rows
 from stepkit.table.tables import to_model_input
@@ -26,9 +29,10 @@ from training.calibration import use_one_core
 from training.export import export_model
 from training.information_value import publish_information_values
 from training.kind import ModelKind
+from training.onnx_graph import to_graph
 from training.pipeline import compute_importances, select_features
 from training.reference_row import verify_permutations
-from training.train import format_fit, train_model
+from training.train import fit_on_table, format_fit, train_model
 
 log = logging.getLogger("step")
 
@@ -66,6 +70,25 @@ def publish_plots(run: StepRun, model: Pipeline, labels: np.ndarray, predicted: 
     run.publish_figure(matrix, "confusion_matrix.png")
 
 
+def publish_without_protected(
+    run: StepRun, kind: ModelKind, settings: ModelSettings, table: pd.DataFrame, random_seed: int
+) -> None:
+    """Publish the graph of the same model without the protected columns, fitted on the same rows (`table`)."""
+    names = select_features(settings.features, run.columns)
+    if not (protected := [name for name in names if name in run.columns.protected]):
+        log.warning("evaluate.cost_of_protected: the model has no protected column, so no second model is fitted")
+        return
+    features = settings.features.model_copy(update={"exclude_protected": True})
+    inputs = select_features(features, run.columns)
+    without = settings.model_copy(update={"features": features})
+    fitted = fit_on_table(kind, without, run.columns, random_seed, table, needs_held_out=False)
+    path = run.folder / WITHOUT_PROTECTED
+    text = [name for name in inputs if name in run.columns.text]
+    path.write_bytes(to_graph(fitted.pipeline, inputs, text).SerializeToString())
+    run.publish_file(path, WITHOUT_PROTECTED)
+    log.info("fitted again without %s, for evaluate.cost_of_protected", ", ".join(protected))
+
+
 def make_model_parser(kind: ModelKind, description: str) -> argparse.ArgumentParser:
     """Return the parser of the step's flags."""
     flags = make_step_parser(description, "input_step", "input_run_id", "split", "stratify", "random_seed")
@@ -75,8 +98,22 @@ def make_model_parser(kind: ModelKind, description: str) -> argparse.ArgumentPar
     flags.add_argument(
         "--threshold_costs", default="", help="costs of a row, tn,fp,fn,tp, for threshold: cost; empty: evaluate.costs"
     )
+    cost_help = "true: also fit the model without the protected columns, for evaluate"
+    flags.add_argument("--cost_of_protected", default="false", choices=["true", "false"], help=cost_help)
     flags.add_argument("--val_size", type=parse_share, required=True, help="share of the training rows for validation")
     return flags
+
+
+def log_ignored(kind: ModelKind, columns: Columns, train: pd.DataFrame) -> None:
+    """Log the columns and the keys of the description that the model ignores."""
+    if empty := [name for name in columns.names if train[name].isna().all()]:
+        log.warning(
+            "columns without a value in the %d training rows, which the model ignores: %s",
+            len(train),
+            ", ".join(empty),
+        )
+    if not kind.takes_directions and any(column.monotonic for column in columns.columns.values()):
+        log.info("%s ignores the key monotonic of the columns in data/*.yaml", kind.folder.name)
 
 
 @use_one_core()
@@ -91,14 +128,7 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         get_labels(table, run.columns.target)
         verify_permutations(settings.reasons, select_features(settings.features, run.columns))
         train, validation = split_rows(table, args.val_size, run.columns, args)
-        if empty := [name for name in run.columns.names if train[name].isna().all()]:
-            log.warning(
-                "columns without a value in the %d training rows, which the model ignores: %s",
-                len(train),
-                ", ".join(empty),
-            )
-        if not kind.takes_directions and any(column.monotonic for column in run.columns.columns.values()):
-            log.info("%s ignores the key monotonic of the columns in data/*.yaml", kind.folder.name)
+        log_ignored(kind, run.columns, train)
         trained = train_model(kind, settings, table, (train, validation), run.columns, args.random_seed, costs)
         settings = settings.model_copy(update={"threshold": trained.threshold})
         mlflow.log_metrics({"threshold": trained.threshold, **trained.metrics, **trained.rows})
@@ -110,10 +140,12 @@ def run_model_step(kind: ModelKind, args: argparse.Namespace) -> None:
         mlflow.log_metric("onnx_largest_difference", difference)
         run.record_model(info)
         mlflow.set_tag(CALIBRATION, settings.calibration)
+        same_rows = table if settings.refit else train
+        if args.cost_of_protected == "true":
+            publish_without_protected(run, kind, settings, same_rows, args.random_seed)
         publish_information_values(run, table, get_labels(table, run.columns.target))
         run.publish_json(build_profile(table, run.columns, trained.unseen_probability), TRAINING_PROFILE)
         run.record_split({"training": train, "validation": validation}, args.split)
-        same_rows = table if settings.refit else train
         same_labels = get_labels(same_rows, run.columns.target)
         publish_baselines(run, settings.features, to_model_input(same_rows, run.columns), same_labels)
         run.log_summary(

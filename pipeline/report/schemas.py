@@ -227,6 +227,12 @@ class FairnessGroup(Form):
     opportunity_gap: Estimate = Estimate()
 
 
+class CostOfProtected(Estimate):
+    """ROC AUC of the model minus that of the same model without the protected columns."""
+
+    columns: list[str]
+
+
 class ProtectedColumn(Form):
     """Groups of a protected column, and the reason why they are not compared."""
 
@@ -254,6 +260,7 @@ class Evaluation(Form):
     importance: list[Importance] = []
     reference_row: dict[str, int | float | str | None] = {}
     fairness: list[ProtectedColumn] = []
+    cost_of_protected: CostOfProtected | None = None
     stability: Stability | None = None
     periods: Periods | None = None
     intervals: Intervals | None = None

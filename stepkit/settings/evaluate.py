@@ -96,6 +96,7 @@ class Evaluation(Strict):
     importance_rows: PositiveInt = 2000
     costs: Costs = Costs()
     slices: Slices = Slices()
+    cost_of_protected: bool = False
     gate: Gate = Gate()
 
 

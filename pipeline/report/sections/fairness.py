@@ -6,6 +6,7 @@ from pipeline.report.blocks import BAD, QUIET, WARN, Block, Cell, Section, Table
 from pipeline.report.format import format_count, format_percent
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, FairnessGroup
+from stepkit.model.metric_table import format_metric
 
 TITLE = "Protected groups"
 RULES = ("approval_ratio", "opportunity_gap")
@@ -33,6 +34,10 @@ def make_fairness_section(result: PipelineResult) -> Section:
         return Section("fairness", TITLE)
     rules = [rule for rule in result.verdict.rules if rule.name in RULES] if result.verdict else []
     blocks: list[Block] = [Text(f"{_capitalize(rule.reason)}.", "" if rule.passed else BAD) for rule in rules]
+    if result.evaluation and (cost := result.evaluation.cost_of_protected):
+        interval = f"{format_metric(cost.low)} to {format_metric(cost.high)}"
+        names = ", ".join(cost.columns)
+        blocks.append(Text(f"Cost of leaving out {names}: {format_metric(cost.value)} of ROC AUC ({interval})."))
     for column in columns:
         if column.reason:
             blocks.append(Text(f"{column.label}: groups are not compared, because {column.reason}.", QUIET))
