@@ -24,6 +24,8 @@ FROM, TO, ROWS = "window_from", "window_to", "window_rows"
 MODEL_NAME, MODEL_VERSION = "model_name", "model_version"
 REFERENCE, WINDOW_ADDRESS = "reference", "window_address"
 STATUS, ALARMS, DECISION, REASON = "status", "alarms", "decision", "decision_reason"
+APPROVAL = "approval."
+"""Prefix of the metric with the approval rate of a protected group."""
 COLUMN = "column."
 """Prefix of a tag that holds the name of a column whose metrics need another name."""
 

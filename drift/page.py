@@ -23,7 +23,7 @@ from stepkit import paths
 from stepkit.errors import BadParameter
 from stepkit.files import replace_file
 from stepkit.model.bands import PSI_BANDS
-from stepkit.settings.drift import STABILITY_SIGNALS
+from stepkit.settings.drift import GROUP_SIGNAL, STABILITY_SIGNALS
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import Parser
 from stepkit.store import tracking
@@ -36,6 +36,7 @@ METRICS = [
     "drift_share", "alarm.drift_share", "reference_auc", "rows", "labelled",
     *(f"{prefix}.{name}" for name in ("estimated_auc", "realised_auc") for prefix in ("signal", "lower", "upper")),
     *(f"{prefix}.{name}" for name in STABILITY_SIGNALS for prefix in ("signal", "threshold", "alarm")),
+    f"signal.{GROUP_SIGNAL}",
 ]  # fmt: skip
 MAX_TICKS = 6
 LAYOUT = {
@@ -125,6 +126,15 @@ def draw_stability(windows: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def draw_groups(windows: pd.DataFrame) -> go.Figure:
+    """Draw the approval rate of each protected group."""
+    figure = go.Figure(layout={"height": 340, "yaxis": {"title": "approved", "tickformat": ".0%"}})
+    for name in windows.filter(regex=f"^{re.escape(history.APPROVAL)}"):
+        label = html.escape(str(name).removeprefix(history.APPROVAL))
+        figure.add_scatter(x=windows.index, y=windows[name], name=label, mode="lines+markers", cliponaxis=False)
+    return figure
+
+
 def draw_volume(windows: pd.DataFrame) -> go.Figure:
     """Draw the rows of every window, by model version, and the labelled rows."""
     figure = go.Figure(layout={"height": 280, "yaxis": {"title": "rows", "rangemode": "tozero"}})
@@ -161,6 +171,13 @@ PARTS = (
         "which takes the number of rows into account.",
         draw_stability,
         "signal.csi",
+    ),
+    (
+        "Approval rate by protected group",
+        "Share of class 0 among the answers. The signal group_approval alarms if a group is approved less than before, "
+        "compared with the others.",
+        draw_groups,
+        f"signal.{GROUP_SIGNAL}",
     ),
     ("Rows per window", "All rows by model version, and the labelled rows.", draw_volume, "rows"),
 )

@@ -227,9 +227,16 @@ def list_metrics(result: dict[str, Any]) -> dict[str, float]:
     for index in result["details"].get("stability", {}).get("columns", []):
         if index["value"] is not None:
             values[f"csi.{make_metric_name(index['column'])}"] = index["value"]
+    values |= _list_approval_rates(result["details"].get("groups", []))
     if "reference_auc" in result["details"]:
         values["reference_auc"] = result["details"]["reference_auc"]["value"]
     return values
+
+
+def _list_approval_rates(groups: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the approval rate of each protected group with rows in the window."""
+    rates = {f"{group['column']} {group['group']}": group["after"] for group in groups if group["rows"]}
+    return {history.APPROVAL + make_metric_name(name): rate for name, rate in rates.items()}
 
 
 def format_summary(result: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from mlflow import MlflowClient
 
+from drift.compare.groups import Approvals
 from drift.compare.performance import Floats, ScoredRows
 from drift.compare.sources import WatchedVersion, fetch_table, get_watched_version, verify_version
 from drift.errors import ReferenceMissing
@@ -28,8 +29,8 @@ from stepkit.table.columns import Columns
 from stepkit.table.labels import to_known_labels
 from stepkit.table.tables import add_column, to_model_input
 
-Score = Callable[[pd.DataFrame], Floats | None]
-"""Function from n rows to n probabilities; None without a model, or if an input column is missing."""
+Score = Callable[[pd.DataFrame], pd.DataFrame | None]
+"""Function from n rows to n `probability` and `class`; None without a model, or if an input column is missing."""
 
 MAX_ROWS_NAMED = 5
 """Maximum number of unreadable rows that are named per column, counted from 0."""
@@ -40,17 +41,21 @@ MAX_CLOCK_SKEW = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Reference:
-    """Reference: n rows of the input columns, their labels, and scored rows that the model was not trained on."""
+    """Reference: n rows of the columns, their labels, and scored rows that the model was not trained on.
+
+    `approvals` are the answers to the scored rows.
+    """
 
     url: str
     rows: pd.DataFrame
     label: Floats | None = None
     scored: ScoredRows | None = None
+    approvals: Approvals | None = None
 
 
 @dataclass(frozen=True)
 class Current:
-    """Current window of n rows. `probability` and `label` have n values, NaN where unknown.
+    """Current window of n rows. `probability`, `label` and `predicted` have n values, NaN where unknown.
 
     `unreadable` names the numeric columns that contain text or infinite values, with the first such rows.
     """
@@ -64,6 +69,7 @@ class Current:
     versions: list[str] = field(default_factory=list)
     future_rows: int = 0
     unreadable: list[dict[str, Any]] = field(default_factory=list)
+    predicted: Floats | None = None
 
     @property
     def labelled(self) -> int:
@@ -73,11 +79,15 @@ class Current:
 
 @dataclass(frozen=True)
 class Sides:
-    """Reference, current window and monitored model version (None: files are compared without a model)."""
+    """Reference, current window and monitored model version (None: files are compared without a model).
+
+    `inputs` are the input columns of the version; None: all columns of its data set.
+    """
 
     reference: Reference
     current: Current
     watched_version: WatchedVersion | None
+    inputs: list[str] | None = None
 
     @property
     def columns(self) -> Columns | None:
@@ -110,7 +120,7 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
     """
     uri = get_reference_model(settings)
     model = get_watched_version(client, uri) if uri else None
-    score = _load_scorer(model, folder / "model")
+    score, inputs = _load_scorer(model, folder / "model")
     reference = _read_reference(settings, model, score, folder)
     if settings.current.startswith(LOG):
         current = _read_window(client, settings, model)
@@ -119,23 +129,27 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
         versions = [model.model.version] if model else []
         current = Current(to_recorded_url(settings.current), rows, None, None, None, label, versions)
     rows, unreadable = convert_to_numbers(current.rows, _list_numeric_columns(reference, model))
-    probability = score(rows) if current.probability is None else current.probability
-    return Sides(reference, replace(current, rows=rows, unreadable=unreadable, probability=probability), model)
+    current = replace(current, rows=rows, unreadable=unreadable)
+    if current.probability is None and (scores := score(rows)) is not None:
+        probability, predicted = (scores[name].to_numpy(float) for name in ("probability", "class"))
+        current = replace(current, probability=probability, predicted=predicted)
+    return Sides(reference, current, model, inputs)
 
 
-def _load_scorer(model: WatchedVersion | None, folder: Path) -> Score:
+def _load_scorer(model: WatchedVersion | None, folder: Path) -> tuple[Score, list[str] | None]:
+    """Return the function that scores rows, and the model's input columns."""
     if model is None:
-        return lambda _rows: None
+        return lambda _rows: None, None
     folder.mkdir(parents=True, exist_ok=True)
     loaded, columns = mlflow.pyfunc.load_model(model.model.uri, dst_path=str(folder)), model.columns
+    inputs = list(map(str, loaded.metadata.get_input_schema().input_names()))
 
-    def score(rows: pd.DataFrame) -> Floats | None:
-        if not set(columns.names) <= set(rows):
+    def score(rows: pd.DataFrame) -> pd.DataFrame | None:
+        if not set(inputs) <= set(rows):
             return None
-        predictions = pd.DataFrame(loaded.predict(to_model_input(rows, columns)))
-        return np.asarray(predictions["probability"], dtype=float)
+        return pd.DataFrame(loaded.predict(to_model_input(rows, columns)))
 
-    return score
+    return score, inputs
 
 
 def _list_numeric_columns(reference: Reference, model: WatchedVersion | None) -> list[str]:
@@ -154,13 +168,21 @@ def _read_reference(settings: Monitoring, model: WatchedVersion | None, score: S
     rows, label = _split_label(table, model)
     held_out = _read_table(model.test_url, folder / "test", model) if is_training_data and model else table
     held_out_rows, held_out_label = _split_label(held_out, model)
-    probability = score(held_out_rows)
-    if probability is None:
+    scores = score(held_out_rows)
+    if scores is None:
         return Reference(to_recorded_url(url), rows, label)
     unknown = np.full(len(held_out), np.nan)
     is_calibrated = model is not None and model.model.calibration in CALIBRATED
+    probability, predicted = (scores[name].to_numpy(float) for name in ("probability", "class"))
     scored = ScoredRows(probability, unknown if held_out_label is None else held_out_label, is_calibrated)
-    return Reference(to_recorded_url(url), rows, label, scored)
+    approvals = make_approvals(predicted, held_out_rows, model.columns if model else None)
+    return Reference(to_recorded_url(url), rows, label, scored, approvals)
+
+
+def make_approvals(predicted: Floats, rows: pd.DataFrame, columns: Columns | None) -> Approvals:
+    """Return the answers to n rows, with the protected columns among the rows."""
+    protected = [name for name in columns.protected if name in rows] if columns else []
+    return Approvals(predicted == 0, rows[protected].reset_index(drop=True))
 
 
 def _read_table(url: str, folder: Path, model: WatchedVersion | None) -> pd.DataFrame:
@@ -228,4 +250,5 @@ def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersi
         rows["label"].to_numpy(dtype=float),
         sorted(map(str, rows["model_version"].unique())),
         int(is_future.sum()),
+        predicted=rows["predicted"].to_numpy(dtype=float),
     )

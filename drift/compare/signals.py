@@ -10,11 +10,12 @@ import pandas as pd
 
 from drift.compare import performance
 from drift.compare.column_tests import ColumnComparison, compare_column, is_coded
-from drift.compare.inputs import Current, Reference, Sides
+from drift.compare.groups import GroupChange, compare_groups
+from drift.compare.inputs import Current, Reference, Sides, make_approvals
 from drift.compare.quality import RULES, Fault, check_quality, count_rules
 from drift.compare.stability import CONVENTION, Indices, compute_indices
 from stepkit.model.statistics import compute_sidak_level
-from stepkit.settings.drift import Monitoring
+from stepkit.settings.drift import GROUP_SIGNAL, Monitoring
 from stepkit.table.columns import Columns
 
 SCORE, LABEL = "score", "label"
@@ -64,6 +65,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
     faults = check_quality(reference.rows[common], current.rows[common], sides.columns, level, settings.min_share)
     signals, details = judge_score(reference, current, level, settings)
     pairs = {name: align_types(reference.rows[name], current.rows[name]) for name in common}
+    groups = judge_groups(sides, settings)
     indices = compute_indices(SCORE, pairs, reference, current, sides.columns, settings)
     return Judgement(
         columns,
@@ -73,14 +75,14 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
             **signals,
             **_build_quality_signals(faults, missing_columns, current, settings),
             **_build_stability_signals(indices),
+            **_build_group_signal(groups),
         },
         {
-            "columns_gone": missing_columns,
-            "columns_new": [name for name in map(str, current.rows) if name not in names],
+            **_describe_columns(sides, names),
             "tests": tests,
             "p_threshold": level,
-            "unreadable": current.unreadable,
             "stability": {"convention": CONVENTION, **asdict(indices)},
+            "groups": [asdict(group) | {"alarm": group.alarm} for group in groups],
             **details,
         },
     )
@@ -89,7 +91,33 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
 def list_inputs(sides: Sides) -> list[str]:
     """Return the model's input columns that the reference has; without a model, all columns of the reference."""
     names = list(map(str, sides.reference.rows))
-    return [name for name in sides.columns.names if name in names] if sides.columns else names
+    if sides.columns is None:
+        return names
+    inputs = sides.columns.names if sides.inputs is None else sides.inputs
+    return [name for name in sides.columns.names if name in names and name in inputs]
+
+
+def _describe_columns(sides: Sides, names: list[str]) -> dict[str, Any]:
+    """Return the compared columns (`names`) that the window lacks, its other columns, and its unreadable values.
+
+    The scorer also records protected columns that are not inputs; they are not new.
+    """
+    protected = sides.columns.protected if sides.columns else []
+    current = list(map(str, sides.current.rows))
+    return {
+        "columns_gone": [name for name in names if name not in current],
+        "columns_new": [name for name in current if name not in names and name not in protected],
+        "unreadable": sides.current.unreadable,
+    }
+
+
+def judge_groups(sides: Sides, settings: Monitoring) -> list[GroupChange]:
+    """Return the change of the approval rate of each protected group; empty without a model."""
+    before, current = sides.reference.approvals, sides.current
+    if sides.columns is None or before is None or current.predicted is None:
+        return []
+    after = make_approvals(current.predicted, current.rows, sides.columns)
+    return compare_groups(before, after, sides.columns, settings.alpha, settings.min_effect)
 
 
 def _compare_column(name: str, sides: Sides, level: float, settings: Monitoring) -> ColumnComparison:
@@ -131,6 +159,16 @@ def _build_stability_signals(indices: Indices) -> dict[str, Signal]:
     if "csi" in signals:
         signals["csi"]["columns"] = [column.column for column in indices.columns if column.alarm]
     return signals
+
+
+def _build_group_signal(groups: list[GroupChange]) -> dict[str, Signal]:
+    """Return the signal of the group with the largest fall beyond chance; {} if no group is compared."""
+    compared = [group for group in groups if not group.reason]
+    if not compared:
+        return {}
+    worst = min(compared, key=lambda group: group.change / group.limit)
+    names = [f"{group.column}: {group.group}" for group in compared if group.alarm]
+    return {GROUP_SIGNAL: make_signal(worst.change, worst.limit, worst.alarm, groups=names)}
 
 
 def judge_score(reference: Reference, current: Current, level: float, settings: Monitoring) -> Findings:

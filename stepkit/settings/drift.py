@@ -18,14 +18,18 @@ QUALITY_SIGNALS = ("missing", "unknown_codes", "out_of_range", "columns_gone", "
 STABILITY_SIGNALS = ("psi_score", "csi")
 """Signals that repeat drift_share and score_drift as stability indices; shown in reports, no alert by default."""
 
-SIGNALS = (*CHANGE_SIGNALS, *QUALITY_SIGNALS, *STABILITY_SIGNALS)
+GROUP_SIGNAL = "group_approval"
+"""Signal of a protected group that is approved less than before; shown in reports, no alert by default."""
+
+SIGNALS = (*CHANGE_SIGNALS, *QUALITY_SIGNALS, *STABILITY_SIGNALS, GROUP_SIGNAL)
 
 
 class Policy(Strict):
     """Conditions for alerts and for retraining."""
 
     alert_signals: Names = make_setting(
-        [*CHANGE_SIGNALS, *QUALITY_SIGNALS], "signals that send an alert; psi_score and csi are possible too"
+        [*CHANGE_SIGNALS, *QUALITY_SIGNALS],
+        "signals that send an alert; also possible: psi_score, csi, group_approval",
     )
     retrain_signals: Names = make_setting(
         list(CHANGE_SIGNALS), "signals that call for retraining; leave out those of broken data"
