@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import Field
 
-from prediction_log.answers import LARGEST_ROW, Answer, read_answer
+from prediction_log.answers import LARGEST_ROW, Answer
 from prediction_log.engine import to_text_with_password
 from prediction_log.settings import URL_VARIABLE
 from prediction_log.writer import LogUnavailable, LogUnfit, PredictionLog
-from serve.audit.explain import REASONS, explain_answer, main
-from serve.errors import ReasonsUnavailable
+from serve.audit.explain import REASONS, explain_answer, find_answer, main
+from serve.errors import AnswerUnknown, ReasonsUnavailable
 from serve.http.feedback import WholeNumber, parse_strict
 from serve.http.refusals import Refusal, make_bad_request, make_refusal
 from serve.model.servable import Servable
@@ -54,12 +56,14 @@ class AnswerExplainer:
                 (503) the log is unavailable.
         """
         request = parse_strict(ExplainRequest, body, EXPECTED)
+        url = to_text_with_password(self._log.engine.url)
         try:
-            answer = await asyncio.to_thread(read_answer, self._log.engine, request.request_id, request.row)
+            # With an engine of its own: on SQLite, that of the log would lock out writers while it reads.
+            answer = await asyncio.to_thread(find_answer, url, request.request_id, request.row)
         except (LogUnavailable, LogUnfit) as error:
             raise make_refusal("LOG_UNAVAILABLE") from error
-        if answer is None:
-            raise make_refusal("UNKNOWN_REQUEST", row=request.row)
+        except AnswerUnknown as error:
+            raise make_refusal("UNKNOWN_REQUEST", row=request.row) from error
         if champion and (answer.model_name, answer.model_version) == (champion.name, champion.version):
             return orjson.dumps(
                 await asyncio.to_thread(_explain_with, champion, answer, request.reasons, self._log.redacted)
@@ -110,4 +114,6 @@ def parse_problem(errors: str, status: int) -> Refusal:
 
 if __name__ == "__main__":
     end_with_parent(parent_id=int(sys.argv[1]))
-    main(sys.argv[2:], load_handed_over_settings().log.redact)
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a scorer load one version at a time, to bound their memory
+        main(sys.argv[2:], load_handed_over_settings().log.redact)
