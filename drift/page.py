@@ -76,13 +76,19 @@ def draw_drift_share(windows: pd.DataFrame) -> go.Figure:
     )
 
 
+def get_labels(windows: pd.DataFrame) -> dict[str, str]:
+    """Return the names of columns and groups whose metrics have another name, by their tag."""
+    tags = windows.filter(regex=f"^{re.escape(history.COLUMN)}")
+    return {str(tag): str(name) for tag, name in tags.bfill().iloc[0].items()}
+
+
 def draw_heat_map(windows: pd.DataFrame) -> go.Figure:
     """Draw the score of every column in every window."""
     scores = windows.filter(regex=f"^{re.escape(SCORE)}")
     names = [str(name).removeprefix(SCORE) for name in scores]
-    tags = windows.filter(regex=f"^{re.escape(history.COLUMN)}").bfill().iloc[0]
+    labels = get_labels(windows)
     heat = go.Heatmap(
-        x=windows.index, y=[html.escape(tags.get(history.COLUMN + name, name)) for name in names], z=scores.T,
+        x=windows.index, y=[html.escape(labels.get(history.COLUMN + name, name)) for name in names], z=scores.T,
         zmin=0, zmax=0.2, colorscale=[[0, "#f4f7fb"], [0.3, "#f5c06b"], [1, ALARM_COLOUR]],
         colorbar={"title": {"text": "distance", "side": "right"}, "thickness": 12, "nticks": 5},
         customdata=np.tile(windows[history.TO], (len(names), 1)),
@@ -129,9 +135,11 @@ def draw_stability(windows: pd.DataFrame) -> go.Figure:
 def draw_groups(windows: pd.DataFrame) -> go.Figure:
     """Draw the approval rate of each protected group."""
     figure = go.Figure(layout={"height": 340, "yaxis": {"title": "approved", "tickformat": ".0%"}})
-    for name in windows.filter(regex=f"^{re.escape(history.APPROVAL)}"):
-        label = html.escape(str(name).removeprefix(history.APPROVAL))
-        figure.add_scatter(x=windows.index, y=windows[name], name=label, mode="lines+markers", cliponaxis=False)
+    labels = get_labels(windows)
+    for metric in windows.filter(regex=f"^{re.escape(history.APPROVAL)}"):
+        name = str(metric).removeprefix(history.APPROVAL)
+        label = html.escape(labels.get(history.COLUMN + name, name))
+        figure.add_scatter(x=windows.index, y=windows[metric], name=label, mode="lines+markers", cliponaxis=False)
     return figure
 
 

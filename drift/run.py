@@ -192,6 +192,7 @@ def log_tags(result: dict[str, Any]) -> None:
     """Set the tags of the run: window, model, status, alarms and decision."""
     window, decision = result["window"], result["decision"]
     names = [column["column"] for column in result["columns"]]
+    names += get_approval_rates(result)
     mlflow.set_tags(
         {
             history.FROM: window["from"] or "",
@@ -227,16 +228,16 @@ def list_metrics(result: dict[str, Any]) -> dict[str, float]:
     for index in result["details"].get("stability", {}).get("columns", []):
         if index["value"] is not None:
             values[f"csi.{make_metric_name(index['column'])}"] = index["value"]
-    values |= _list_approval_rates(result["details"].get("groups", []))
+    values |= {history.APPROVAL + make_metric_name(name): rate for name, rate in get_approval_rates(result).items()}
     if "reference_auc" in result["details"]:
         values["reference_auc"] = result["details"]["reference_auc"]["value"]
     return values
 
 
-def _list_approval_rates(groups: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the approval rate of each protected group with rows in the window."""
-    rates = {f"{group['column']} {group['group']}": group["after"] for group in groups if group["rows"]}
-    return {history.APPROVAL + make_metric_name(name): rate for name, rate in rates.items()}
+def get_approval_rates(result: dict[str, Any]) -> dict[str, float]:
+    """Return the approval rate of each compared protected group."""
+    groups = result["details"].get("groups", [])
+    return {f"{group['column']}: {group['group']}": group["after"] for group in groups if not group["reason"]}
 
 
 def format_summary(result: dict[str, Any]) -> str:
