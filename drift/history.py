@@ -67,9 +67,11 @@ def to_observation(run: Run) -> Observation:
     """Return a finished comparison as input of the policy."""
     tags = run.data.tags
     action: Action = tags[DECISION]  # type: ignore[assignment]  # written from a Decision
+    ended = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
     return Observation(
         key=tags[KEY],
-        time=datetime.fromisoformat(tags[TO]).astimezone(UTC),
+        time=min(datetime.fromisoformat(tags[TO]).astimezone(UTC), ended),  # an older release recorded future ends
+        start=datetime.fromisoformat(tags[FROM]).astimezone(UTC) if tags.get(FROM) else None,
         rows=int(tags[ROWS]),
         version=tags[MODEL_VERSION],
         alarms=frozenset(name for name in tags[ALARMS].split(",") if name),

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from stepkit.settings.drift import Policy
+from stepkit.settings.drift import QUALITY_SIGNALS, Policy
 
 Action = Literal["nothing", "alert", "retrain"]
 
@@ -26,6 +26,8 @@ class Observation:
     rows: int
     version: str
     alarms: frozenset[str] = frozenset()
+    start: datetime | None = None
+    """Start of the window; None if it is unknown."""
     judged: bool = True
     """False if the window is empty or has too few rows."""
     action: Action = "nothing"
@@ -61,7 +63,7 @@ def decide(policy: Policy, history: Sequence[Observation], current: Observation)
     )
     policy_signals = {*policy.alert_signals, *policy.retrain_signals}
     alarms, until = sorted(current.alarms & policy_signals), _compute_cooldown_end(policy, past)
-    if not current.judged:
+    if not current.judged and not alarms:
         return Decision("nothing", f"not judged: only {current.rows:,} rows", [], until)
     judged = [window for window in past if window.judged]
     if not alarms:
@@ -69,8 +71,10 @@ def decide(policy: Policy, history: Sequence[Observation], current: Observation)
         recovered = bool(judged) and bool(judged[-1].alarms & policy_signals)
         return Decision("nothing", "no alarms", [], until, recovered)
     same_version = [window for window in judged if window.version == current.version]
-    last = [*same_version, current][-policy.of_windows :]
-    count = sum(1 for window in last if window.alarms & {*policy.retrain_signals})
+    last = select_disjoint([*same_version, current], policy.of_windows)
+    # The alarms of broken data confirm nothing.
+    sound = [window for window in last if not window.alarms & {*QUALITY_SIGNALS}]
+    count = sum(1 for window in sound if window.alarms & {*policy.retrain_signals})
     objection = _explain_no_retraining(policy, past, current, count)
     names = ", ".join(alarms)
     if not objection:
@@ -83,8 +87,24 @@ def decide(policy: Policy, history: Sequence[Observation], current: Observation)
     return Decision("alert", f"{names}: alarm. {objection}", alarms, until)
 
 
+def select_disjoint(windows: list[Observation], most: int) -> list[Observation]:
+    """Return the newest windows that share no rows, at most `most`, oldest first; `windows` are in order of time.
+
+    Windows that overlap a newer one, such as a window that was compared again, count as one with it.
+    """
+    selected: list[Observation] = []
+    for window in reversed(windows):
+        if not selected or window.time <= (selected[-1].start or selected[-1].time):
+            selected.append(window)
+    return selected[:most][::-1]
+
+
 def _explain_no_retraining(policy: Policy, past: list[Observation], current: Observation, count: int) -> str:
     """Return the reason why an alarm does not lead to a retraining, or "" if it does."""
+    if faults := sorted(current.alarms & {*QUALITY_SIGNALS}):
+        return f"No retraining: fix the data first ({', '.join(faults)})"
+    if not current.judged:
+        return f"Not judged: only {current.rows:,} rows"
     if not current.alarms & {*policy.retrain_signals}:
         return "No retraining: retrain_signals contains none of these"
     if count < policy.confirm:
@@ -104,15 +124,18 @@ def _explain_no_retraining(policy: Policy, past: list[Observation], current: Obs
 def _find_earlier_report(
     policy: Policy, past: list[Observation], current: Observation, alarms: list[str]
 ) -> Observation | None:
-    """Return the last window reported within the alert cooldown, if the reports covered all of these alarms."""
+    """Return the last window reported within the alert cooldown, if the reports cover all of these alarms.
+
+    An alarm that was absent from a judged window since has ended, and its report does not count.
+    """
     since = current.time - timedelta(hours=policy.alert_cooldown_hours)
-    reported = [
-        window
-        for window in past
-        if window.action != "nothing" and window.time > since and window.version == current.version
-    ]
-    reported_alarms = frozenset().union(*(window.alarms for window in reported))
-    return reported[-1] if reported and set(alarms) <= reported_alarms else None
+    lasting, covered, last = {*alarms}, set[str](), None
+    for window in reversed([window for window in past if window.judged and window.time > since]):
+        lasting &= window.alarms
+        if window.action != "nothing" and window.version == current.version:
+            last = last or window
+            covered |= lasting
+    return last if covered == {*alarms} else None
 
 
 def _compute_cooldown_end(policy: Policy, past: list[Observation]) -> datetime | None:

@@ -19,16 +19,16 @@ import pandas as pd
 
 from drift import history
 from drift.compare.inputs import Sides, read_sides
-from drift.compare.signals import Judgement, judge
+from drift.compare.signals import Judgement, build_clock_signal, judge
 from drift.compare.sources import WatchedVersion
 from drift.errors import PackagesMissing
-from drift.policy import Observation, decide
+from drift.policy import Decision, Observation, decide
 from drift.settings import load_monitoring
 from stepkit.commands import format_pipeline_command
 from stepkit.files import replace_file
 from stepkit.model.metric_names import make_metric_name
 from stepkit.paths import resolve_path
-from stepkit.settings.drift import STABILITY_SIGNALS, Monitoring
+from stepkit.settings.drift import QUALITY_SIGNALS, STABILITY_SIGNALS, Monitoring
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import make_settings_parser
 from stepkit.step.run import StepRun, step_run
@@ -107,18 +107,23 @@ def compare_window(run: StepRun, sides: Sides, settings: Monitoring, key: str) -
     """Judge a window, decide about it, publish the result and return it (the content of drift.json)."""
     rows = len(sides.current.rows)
     status = ("too_few_rows" if rows else "empty") if rows < settings.min_rows else history.JUDGED_STATUS
-    judgement = publish_report(run, sides, settings) if status == history.JUDGED_STATUS else Judgement([])
+    is_judged, now = status == history.JUDGED_STATUS, datetime.now(UTC)
+    clock = Judgement([], signals=build_clock_signal(sides.current) if sides.current.future_rows else {})
+    judgement = publish_report(run, sides, settings) if is_judged else clock
     observation = Observation(
         key=key,
-        time=sides.current.end or datetime.now(UTC),
+        time=min(sides.current.end or now, now),
+        start=sides.current.start,
         rows=rows,
         version=sides.version,
         alarms=frozenset(name for name, signal in judgement.signals.items() if signal["alarm"]),
-        judged=status == history.JUDGED_STATUS,
+        judged=is_judged,
     )
     past = history.fetch_runs(run.experiment_id, sides.model_name)
     decision = decide(settings, [history.to_observation(past_run) for past_run in past], observation)
-    result = build_result(run, sides, judgement, observation, status) | {"decision": decision.to_dict()}
+    commands = list_next_commands(sides, decision, observation.alarms)
+    result = build_result(run, sides, judgement, observation, status)
+    result |= {"decision": decision.to_dict(), "next": commands}
     run.publish_json(result, history.RESULT)
     log_tags(result)
     mlflow.log_metrics(list_metrics(result))
@@ -186,6 +191,15 @@ def build_result(
         "details": judgement.details,
         "report": f"runs:/{run.run_id}/{history.REPORT}" if observation.judged else None,
     }
+
+
+def list_next_commands(sides: Sides, decision: Decision, alarms: frozenset[str]) -> list[str]:
+    """Return the commands after an alert: compare again once the data are correct, or retrain by hand."""
+    if decision.action == "nothing":
+        return []
+    if alarms & {*QUALITY_SIGNALS}:
+        return [f"correct the data, then mlflow run ./drift --env-manager local -P current={quote(sides.current.url)}"]
+    return format_retraining_commands(sides.watched_version) if sides.watched_version else []
 
 
 def log_tags(result: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Engine, Select, Text, and_, cast, select, type_coerce
+from sqlalchemy import Engine, Select, Text, and_, cast, func, select, type_coerce
 
 from prediction_log.engine import open_existing, translate_errors
 from prediction_log.errors import LogUnfit
@@ -70,6 +70,27 @@ def read_log(
         with translate_errors(engine.url):
             query = _sort_query(_build_query(engine, labels).where(*conditions), last)
             return _build_frame(list(_iter_parts(engine, query)), labels)
+
+
+def count_rows(
+    url: str,
+    start: datetime,
+    end: datetime | None = None,
+    model_version: str | None = None,
+    model_name: str | None = None,
+) -> int:
+    """Return the number of predictions that callers received from `start` up to, but not including, `end`.
+
+    The other arguments and the errors are those of read_log.
+    """
+    conditions = _build_conditions(
+        start, end, {"model_name": model_name, "model_version": model_version, "shadow": False}
+    )
+    with open_existing(url, reads=True) as engine:
+        verify_schema(engine)
+        with translate_errors(engine.url), engine.connect() as connection:
+            counted = select(func.count()).select_from(predictions).where(*conditions)
+            return int(connection.execute(counted).scalar_one())
 
 
 def select_features(log: pd.DataFrame) -> pd.DataFrame:

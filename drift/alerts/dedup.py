@@ -61,7 +61,8 @@ def explain_silence(event: Event, sent: Sequence[SentMessage], now: datetime, co
     if event.state == "news":
         return ""
     last = next((message for message in reversed(sent) if message.state != "news"), None)
-    if last and event.until < last.until:
+    # A window that ended after its message was sent had a wrong time, which must not silence later ones.
+    if last and event.until < last.until <= last.at:
         return "older window than the last message"
     if event.state == "fine":
         return "" if last and last.state == "alarm" else "no active alarm"

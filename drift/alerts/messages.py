@@ -53,7 +53,7 @@ def build_window_event(result: Mapping[str, Any], links: Links) -> Event:
     event = partial(Event, topic=f"drift of {model['name']}", key=key, until=_parse_time(window["to"]))
     if action in _RESPONSES:
         level, response = _RESPONSES[action]
-        signals = [f"- signal {name}: {_format_amount(signal, 'value')}" for name, signal in alarms.items()]
+        signals = [_format_signal(name, signal, result) for name, signal in alarms.items()]
         lines = [_format_share(result), *_format_columns(result["drifted"]), *signals, *_format_footer(result, links)]
         title = f"Drift: {name}, {response}"
         return event(state="alarm", level=level, may_repeat=True, title=title, body=_join_lines(*lines))
@@ -139,10 +139,25 @@ def _format_share(result: Mapping[str, Any]) -> str:
 
 def _format_columns(drifted: list[Mapping[str, Any]]) -> list[str]:
     lines = [
-        f"- {column['column']}: {column['test']} {_format_amount(column, 'score')}" for column in drifted[:_MAX_COLUMNS]
+        f"- {column['column']}: {column['change'] + ', ' if column.get('change') else ''}{column['test']} "
+        f"{_format_amount(column, 'score')}"
+        for column in drifted[:_MAX_COLUMNS]
     ]
     more = len(drifted) - _MAX_COLUMNS
     return [*lines, f"- and {more} more"] if more > 0 else lines
+
+
+def _format_signal(name: str, signal: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Return a signal with its columns; of broken rules, the share of each column before and now."""
+    faults = {fault["column"]: fault for fault in result.get("quality", []) if fault["rule"] == name}
+    names = [*signal.get("columns", []), *signal.get("groups", [])]
+    parts = [
+        f"{column} {faults[column]['reference']:.1%} -> {faults[column]['current']:.1%}" if column in faults else column
+        for column in names[:_MAX_COLUMNS]
+    ]
+    more = [f"{len(names) - _MAX_COLUMNS} more"] if len(names) > _MAX_COLUMNS else []
+    listed = f", {', '.join([*parts, *more])}" if parts else ""
+    return f"- signal {name}: {_format_amount(signal, 'value')}{listed}"
 
 
 def _format_amount(finding: Mapping[str, Any], key: str) -> str:
@@ -156,6 +171,7 @@ def _format_footer(result: Mapping[str, Any], links: Links) -> list[str]:
         f"Reason: {result['decision']['reason']}",
         f"Report: {links.format_run(*run, report)}" if result["report"] else "",
         f"Run: {links.format_run(*run)}",
+        *(f"Next: {command}" for command in result.get("next", [])),
         f"DAG run: {links.airflow}" if links.airflow else "",
     ]
 

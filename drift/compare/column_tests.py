@@ -38,6 +38,8 @@ class ColumnComparison:
     drifted: bool
     reference_mean: float | None
     current_mean: float | None
+    change: str = ""
+    """The change in words, such as "median 2,100 -> 210,000"."""
 
 
 def compare_column(
@@ -50,7 +52,21 @@ def compare_column(
         test, score, p_value = compare_shares(before, after) if coded else compare_order(before, after)
     drifted = p_value <= p_threshold and score >= min_effect
     means = compute_mean(reference), compute_mean(current)
-    return ColumnComparison(column, test, score, p_value, min_effect, p_threshold, drifted, *means)
+    change = describe_change(before, after, coded) if drifted else ""
+    return ColumnComparison(column, test, score, p_value, min_effect, p_threshold, drifted, *means, change)
+
+
+def describe_change(before: pd.Series, after: pd.Series, coded: bool) -> str:
+    """Return the strongest change in words: the median of amounts (the mean if it is equal), or the share of a code."""
+    if coded:
+        shares = [side.value_counts(normalize=True) for side in (before, after)]
+        changes = pd.concat(shares, axis=1, keys=["before", "after"]).fillna(0.0)
+        code = (changes["after"] - changes["before"]).abs().idxmax()
+        name = f"{code:g}" if isinstance(code, float) else str(code)
+        return f"code {name}: {changes['before'][code]:.1%} -> {changes['after'][code]:.1%}"
+    medians, means = (before.median(), after.median()), (before.mean(), after.mean())
+    name, (first, second) = ("mean", means) if medians[0] == medians[1] else ("median", medians)
+    return f"{name} {first:,.6g} -> {second:,.6g}"
 
 
 def compute_mean(values: pd.Series) -> float | None:

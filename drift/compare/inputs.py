@@ -20,8 +20,9 @@ from drift.compare.sources import WatchedVersion, fetch_table, get_watched_versi
 from drift.errors import ReferenceMissing
 from drift.history import NO_MODEL
 from drift.settings import get_log_url, get_reference_model
-from prediction_log.read import read_log, select_features
+from prediction_log.read import count_rows, read_log, select_features
 from prediction_log.window import LOG, parse_window
+from stepkit.errors import BadParameter
 from stepkit.secret_urls import to_recorded_url
 from stepkit.settings.drift import Monitoring
 from stepkit.settings.model import CALIBRATED
@@ -222,21 +223,17 @@ def _describe_unreadable(column: str, kind: str, is_unreadable: npt.NDArray[np.b
 
 
 def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersion | None) -> Current:
-    window = parse_window(settings.current)
+    window, now = parse_window(settings.current), datetime.now(UTC)
+    if window.start and window.start > now:
+        raise BadParameter(f"'{settings.current}': from ({window.start}) is in the future. Name a time before now.")
     version = window.version or (model.model.version if model else None)
-    table = read_log(
-        get_log_url(settings),
-        window.start,
-        window.end,
-        window.rows,
-        None if version == "any" else version,
-        labels=True,
-        model_name=model.model.name if model else None,
-    )
-    if table.empty and window.version not in (None, "any"):
+    url, latest = get_log_url(settings), now + MAX_CLOCK_SKEW
+    only, name = None if version == "any" else version, model.model.name if model else None
+    end = min(window.end or latest, latest)
+    rows = read_log(url, window.start, end, window.rows, only, labels=True, model_name=name)
+    future_rows = count_rows(url, latest, window.end, only, name)
+    if rows.empty and not future_rows and window.version not in (None, "any"):
         verify_version(client, str(window.version), model)
-    is_future = table["time"] > datetime.now(UTC) + MAX_CLOCK_SKEW
-    rows = table[~is_future]
     times = rows["time"]
     first = times.min().to_pydatetime() if len(rows) else None
     # The end of a span is excluded, so the window must end after its last row.
@@ -245,10 +242,10 @@ def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersi
         settings.current,
         select_features(rows).reset_index(drop=True),
         window.start or first,
-        window.end or last,
+        min(window.end, now) if window.end else last,
         rows["probability"].to_numpy(dtype=float),
         rows["label"].to_numpy(dtype=float),
         sorted(map(str, rows["model_version"].unique())),
-        int(is_future.sum()),
+        future_rows,
         predicted=rows["predicted"].to_numpy(dtype=float),
     )

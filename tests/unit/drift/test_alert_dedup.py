@@ -49,6 +49,12 @@ CASES = {
     "an all-clear of an older window than the last message is not sent": (
         make_event("fine", key="w0", day=1), [make_message("alarm", "w9", 9)], "older window",
     ),
+    "a window of today is sent although the last one ended in the future": (
+        make_event(key="w3", day=24, may_repeat=True), [make_message("alarm", "w2", 30, hours_ago=1)], "",
+    ),
+    "a window of today is sent although a cleared one ended in the future": (
+        make_event(key="w3", day=24), [make_message("fine", "w2", 30, hours_ago=1)], "",
+    ),
     "an all-clear is sent": (make_event("fine"), [make_message()], ""),
     "an all-clear is sent once": (
         make_event("fine", key="w3", day=3), [make_message(), make_message("fine", "w2", 2)], "no active alarm",

@@ -35,6 +35,21 @@ def test_a_run_in_a_database_file_comes_with_the_command_that_shows_it() -> None
     assert "somewhere" not in body
 
 
+def test_a_signal_names_its_columns_with_their_shares_and_the_next_command() -> None:
+    signals = {
+        "missing": {"value": 0.165, "threshold": 0.01, "alarm": True, "columns": ["AGE", "SEX"]},
+        "group_approval": {"value": 0.8, "threshold": 0.94, "alarm": True, "groups": ["Sex: female"]},
+    }
+    quality = [{"rule": "missing", "column": "AGE", "reference": 0.002, "current": 0.167}]
+    column = {**make_result()["drifted"][0], "change": "median 140,000 -> 168,000"}
+    facts = {"signals": signals, "quality": quality, "drifted": [column], "next": ["make drift"]}
+    lines = build_window_event(make_result() | facts, Links()).body.splitlines()
+    assert "- LIMIT_BAL: median 140,000 -> 168,000, ks 0.2314 (threshold 0.03)" in lines
+    assert "- signal missing: 0.165 (threshold 0.01), AGE 0.2% -> 16.7%, SEX" in lines
+    assert "- signal group_approval: 0.8 (threshold 0.94), Sex: female" in lines
+    assert lines[-1] == "Next: make drift"
+
+
 def test_a_message_names_at_most_eight_columns() -> None:
     column = make_result()["drifted"][0]
     body = build_window_event(make_result(drifted=[column] * 11), Links()).body

@@ -62,6 +62,27 @@ CASES = {
     "an alarm of another version does not confirm": (
         [observe(0, DRIFT), observe(1, DRIFT, version="2")], {}, [ALERT, ALERT],
     ),
+    "broken data confirm nothing and hold retraining back": (
+        [observe(0, DRIFT | MISSING), observe(1, DRIFT | MISSING), observe(2, DRIFT), observe(3, DRIFT)],
+        {}, [ALERT, NOTHING, NOTHING, RETRAIN],
+    ),
+    "the same rows do not confirm themselves": (
+        [observe(1, DRIFT, start=START), observe(1.02, DRIFT, start=START), observe(3, DRIFT, start=START)],
+        {}, [ALERT, NOTHING, NOTHING],
+    ),
+    "windows that follow one another confirm": (
+        [observe(1, DRIFT, start=START), observe(2, DRIFT, start=START + timedelta(hours=1))], {}, [ALERT, RETRAIN],
+    ),
+    "an alarm that returns after its end alerts again": (
+        [observe(0, MISSING), observe(1), observe(2, MISSING), observe(3, MISSING)],
+        {}, [ALERT, NOTHING, ALERT, NOTHING],
+    ),
+    "one alarm of two that returns after its end alerts again": (
+        [observe(0, BOTH), observe(1, MISSING), observe(2, BOTH)], {}, [ALERT, NOTHING, ALERT],
+    ),
+    "rows from the future alert although nothing is judged": (
+        [observe(0, frozenset({"clock"}), rows=10, judged=False)], {}, [ALERT],
+    ),
     "a window that was not judged has no effect": (
         [observe(0, DRIFT), NOT_JUDGED, observe(2, DRIFT)], {}, [ALERT, NOTHING, RETRAIN],
     ),
