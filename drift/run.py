@@ -29,6 +29,7 @@ from stepkit.files import replace_file
 from stepkit.model.metric_names import make_metric_name
 from stepkit.paths import resolve_path
 from stepkit.settings.drift import QUALITY_SIGNALS, STABILITY_SIGNALS, Monitoring
+from stepkit.settings.load import format_make_command
 from stepkit.step.exit import exit_on_error
 from stepkit.step.flags import make_settings_parser
 from stepkit.step.run import StepRun, step_run
@@ -194,9 +195,14 @@ def build_result(
 
 
 def list_next_commands(sides: Sides, decision: Decision, alarms: frozenset[str]) -> list[str]:
-    """Return the commands after an alert: compare again once the data are correct, or retrain by hand."""
+    """Return the commands after an alert: compare again once the data are correct, or retrain by hand.
+
+    After a request to retrain, the list of versions shows the new one.
+    """
     if decision.action == "nothing":
         return []
+    if decision.action == "retrain":
+        return [format_make_command("models", sides.model_name)]
     if alarms & {*QUALITY_SIGNALS}:
         return [f"correct the data, then mlflow run ./drift --env-manager local -P current={quote(sides.current.url)}"]
     return format_retraining_commands(sides.watched_version) if sides.watched_version else []

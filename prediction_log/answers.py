@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, Text, and_, cast, select
+from sqlalchemy import Engine, Text, cast, select
 
 from prediction_log.engine import translate_errors
 from prediction_log.rows import Features, is_request_id, loads, pop_redacted
-from prediction_log.schema import feedback, predictions, verify_schema
+from prediction_log.schema import HAS_LABEL, feedback, predictions, verify_schema
 
 LARGEST_ROW = 2**31 - 1
 """Largest row number that PostgreSQL's integer holds."""
@@ -61,8 +61,7 @@ def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
         columns.predicted,
         feedback.c.label,
     ).where(columns.request_id == request_id, columns.row == row, columns.shadow.is_(False))
-    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-    query = query.outerjoin_from(predictions, feedback, is_same_row).order_by(
+    query = query.outerjoin_from(predictions, feedback, HAS_LABEL).order_by(
         columns.time.desc(), columns.model_version.desc()
     )
     with translate_errors(engine.url), engine.connect() as connection:
@@ -72,5 +71,9 @@ def read_answer(engine: Engine, request_id: str, row: int) -> Answer | None:
     identity, number, time, name, version, text, probability, predicted, label = record
     features = loads(text)
     redacted = pop_redacted(features)
-    utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    return Answer(identity, number, utc, name, version, features, probability, predicted, redacted, label)
+    return Answer(identity, number, to_utc(time), name, version, features, probability, predicted, redacted, label)
+
+
+def to_utc(time: datetime) -> datetime:
+    """Return a time of the log in UTC; SQLite returns it without a zone."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

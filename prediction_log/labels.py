@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import Connection, Engine, and_, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prediction_log.engine import ROOT, open_existing, translate_errors
 from prediction_log.errors import FeedbackUnfit
 from prediction_log.insert import split_chunks
 from prediction_log.rows import is_request_id
-from prediction_log.schema import feedback, predictions, prepare_tables
+from prediction_log.schema import HAS_LABEL, feedback, predictions, prepare_tables
 from prediction_log.settings import DEFAULT_URL, URL_VARIABLE
 from stepkit.secret_urls import verify_no_secret
 from stepkit.step.exit import exit_on_error
@@ -103,8 +103,7 @@ def _write_chunk(engine: Engine, labels: list[Label]) -> LabelCounts:
 def _read_labels(connection: Connection, ids: list[str]) -> dict[Key, int | None]:
     """Return the label, or None, of each row of these requests in the log."""
     columns = predictions.c
-    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-    both = select(columns.request_id, columns.row, feedback.c.label).outerjoin_from(predictions, feedback, is_same_row)
+    both = select(columns.request_id, columns.row, feedback.c.label).outerjoin_from(predictions, feedback, HAS_LABEL)
     rows = connection.execute(both.where(columns.request_id.in_(ids)))
     return {(request_id, row): label for request_id, row, label in rows}
 

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Engine, Select, Text, and_, cast, func, select, type_coerce
+from sqlalchemy import Engine, Select, Text, cast, func, select, type_coerce
 
 from prediction_log.engine import open_existing, translate_errors
 from prediction_log.errors import LogUnfit
 from prediction_log.rows import INFINITY, MINUS_INFINITY, REDACTED, loads
-from prediction_log.schema import feedback, predictions, verify_schema
+from prediction_log.schema import HAS_LABEL, feedback, predictions, verify_schema
 
 LEADING_COLUMNS = ("request_id", "row", "time", "model_version")
 TRAILING_COLUMNS = ("probability", "predicted", "latency_ms")
@@ -118,8 +118,7 @@ def _build_query(engine: Engine, labels: bool) -> Select[Any]:
     query = select(*identity, *(columns[name] for name in TRAILING_COLUMNS), features)
     if not labels:
         return query
-    is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-    return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, is_same_row)
+    return query.add_columns(feedback.c.label).outerjoin_from(predictions, feedback, HAS_LABEL)
 
 
 def _to_utc(moment: datetime, name: str) -> datetime:

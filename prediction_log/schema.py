@@ -60,6 +60,10 @@ feedback = Table(
 )
 
 
+HAS_LABEL = sa.and_(feedback.c.request_id == predictions.c.request_id, feedback.c.row == predictions.c.row)
+"""Condition of the join of a prediction with its label."""
+
+
 def prepare_tables(engine: Engine) -> None:
     """Create or upgrade the tables; processes do so one at a time.
 

@@ -75,8 +75,12 @@ def publish_without_protected(
 ) -> None:
     """Publish the graph of the same model without the protected columns, fitted on the same rows (`table`)."""
     names = select_features(settings.features, run.columns)
-    if not (protected := [name for name in names if name in run.columns.protected]):
-        log.warning("evaluate.cost_of_protected: the model has no protected column, so no second model is fitted")
+    protected = [name for name in names if name in run.columns.protected]
+    if protected in ([], names):
+        log.warning(
+            "evaluate.cost_of_protected: %s column of the model is protected, so no second model is fitted",
+            "every" if protected else "no",
+        )
         return
     features = settings.features.model_copy(update={"exclude_protected": True})
     inputs = select_features(features, run.columns)

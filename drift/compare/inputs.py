@@ -121,7 +121,7 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
     """
     uri = get_reference_model(settings)
     model = get_watched_version(client, uri) if uri else None
-    score, inputs = _load_scorer(model, folder / "model")
+    score, inputs = load_scorer(model, folder / "model")
     reference = _read_reference(settings, model, score, folder)
     if settings.current.startswith(LOG):
         current = _read_window(client, settings, model)
@@ -137,18 +137,19 @@ def read_sides(client: MlflowClient, settings: Monitoring, folder: Path) -> Side
     return Sides(reference, current, model, inputs)
 
 
-def _load_scorer(model: WatchedVersion | None, folder: Path) -> tuple[Score, list[str] | None]:
+def load_scorer(model: WatchedVersion | None, folder: Path) -> tuple[Score, list[str] | None]:
     """Return the function that scores rows, and the model's input columns."""
     if model is None:
         return lambda _rows: None, None
     folder.mkdir(parents=True, exist_ok=True)
     loaded, columns = mlflow.pyfunc.load_model(model.model.uri, dst_path=str(folder)), model.columns
     inputs = list(map(str, loaded.metadata.get_input_schema().input_names()))
+    used = columns.model_copy(update={"columns": {name: columns.columns[name] for name in inputs}})
 
     def score(rows: pd.DataFrame) -> pd.DataFrame | None:
         if not set(inputs) <= set(rows):
             return None
-        return pd.DataFrame(loaded.predict(to_model_input(rows, columns)))
+        return pd.DataFrame(loaded.predict(to_model_input(rows, used)))
 
     return score, inputs
 
@@ -242,7 +243,7 @@ def _read_window(client: MlflowClient, settings: Monitoring, model: WatchedVersi
         settings.current,
         select_features(rows).reset_index(drop=True),
         window.start or first,
-        min(window.end, now) if window.end else last,
+        window.end or last,
         rows["probability"].to_numpy(dtype=float),
         rows["label"].to_numpy(dtype=float),
         sorted(map(str, rows["model_version"].unique())),

@@ -59,7 +59,7 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
     tests = len(names) + 2 + count_rules(reference.rows[names], sides.columns)
     level = compute_sidak_level(settings.alpha, tests)
     common = [name for name in names if name in current.rows]
-    missing_columns = [name for name in names if name not in common]
+    described = _describe_columns(sides, names)
     if columns is None:
         columns = [_compare_column(name, sides, level, settings) for name in common]
     faults = check_quality(reference.rows[common], current.rows[common], sides.columns, level, settings.min_share)
@@ -73,12 +73,12 @@ def judge(sides: Sides, settings: Monitoring, columns: list[ColumnComparison] | 
         {
             **_build_drift_signal(Judgement(columns), settings),
             **signals,
-            **_build_quality_signals(faults, missing_columns, current, settings),
+            **_build_quality_signals(faults, described["columns_gone"], current, settings),
             **_build_stability_signals(indices),
             **_build_group_signal(groups),
         },
         {
-            **_describe_columns(sides, names),
+            **described,
             "tests": tests,
             "p_threshold": level,
             "stability": {"convention": CONVENTION, **asdict(indices)},

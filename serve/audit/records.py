@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Engine, Select, Text, and_, cast, select
+from sqlalchemy import Engine, Select, Text, cast, select
 
 from prediction_log.engine import translate_errors
 from prediction_log.rows import INFINITY, MINUS_INFINITY, REDACTED, Features, pop_redacted
-from prediction_log.schema import feedback, predictions, verify_schema
+from prediction_log.schema import HAS_LABEL, feedback, predictions, verify_schema
 from prediction_log.window import LogWindow
 from serve.model.onnx_graph import Graph, Rows
-from stepkit.errors import BadParameter
 from stepkit.words import pluralize
 
 ROWS_AT_ONCE = 10_000
@@ -28,10 +27,7 @@ ROWS_AT_ONCE = 10_000
 Version = tuple[str, str]
 """Name and version of a registered model."""
 
-
-NO_ANSWERS = BadParameter(
-    "-P current: no answers on record in this window. Choose another, for example log:?rows=1000."
-)
+NO_ANSWERS = "-P current: no answers on record in this window. Choose another, for example log:?rows=1000."
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,7 @@ def _build_query(window: LogWindow, labels: bool) -> Select[Any]:
         columns.predicted,
     ).where(columns.shadow.is_(False))
     if labels:
-        is_same_row = and_(feedback.c.request_id == columns.request_id, feedback.c.row == columns.row)
-        query = query.add_columns(columns.time, feedback.c.label).outerjoin_from(predictions, feedback, is_same_row)
+        query = query.add_columns(columns.time, feedback.c.label).outerjoin_from(predictions, feedback, HAS_LABEL)
     if window.start:
         query = query.where(columns.time >= window.start)
     if window.end:

@@ -156,7 +156,7 @@ def replay_window(url: str, window: LogWindow, hidden: Collection[str] = ()) -> 
         while waiting:
             total.add(waiting.popleft().result())
     if not (total.equal or total.different or total.skipped):
-        raise NO_ANSWERS
+        raise BadParameter(NO_ANSWERS)
     return total
 
 
@@ -189,20 +189,21 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.model and args.request_id:
         parser.error("give either model or request_id: -P model=models:/NAME/VERSION, or -P request_id=ID")
+    is_equal = True
     with exit_on_error():
         verify_no_secret(args.log_url, "log_url", f"Set {URL_VARIABLE} instead.")
         url, settings = args.log_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, load_settings({})
         if args.request_id:
-            is_equal = prove(url, args, settings.redact)
+            is_equal = run_proof(url, args, settings.redact)
         elif args.model:
-            is_equal = swap(url, args, settings.redact)
+            run_comparison(url, args, settings.redact)
         else:
-            is_equal = replay(url, args, settings)
+            is_equal = run_replay(url, args, settings)
     if not is_equal:
         sys.exit(1)
 
 
-def prove(url: str, args: argparse.Namespace, hidden: Collection[str]) -> bool:
+def run_proof(url: str, args: argparse.Namespace, hidden: Collection[str]) -> bool:
     """Write the proof of an answer; return True if its version gives it again."""
     path = find_output(args.output or "proof.json", ".json")
     proof = build_proof(url, args.request_id, args.row, REASONS, hidden)
@@ -211,16 +212,15 @@ def prove(url: str, args: argparse.Namespace, hidden: Collection[str]) -> bool:
     return is_proven(proof)
 
 
-def swap(url: str, args: argparse.Namespace, hidden: Collection[str]) -> bool:
-    """Compare the answers of a window with those of another version, and write the result; return True."""
+def run_comparison(url: str, args: argparse.Namespace, hidden: Collection[str]) -> None:
+    """Compare the answers of a window with those of another version, and write the result."""
     path, window = find_output(args.output or "swap.csv", ".csv"), parse_window(args.current)
     version, model = fetch_model(args.model)
     comparison = compare_window(url, window, model, hidden)
     write_report(comparison, f"{version.name} version {version.version}", model, path)
-    return True
 
 
-def replay(url: str, args: argparse.Namespace, settings: ServeSettings) -> bool:
+def run_replay(url: str, args: argparse.Namespace, settings: ServeSettings) -> bool:
     """Replay a window and print the result; return True if all answers are equal."""
     path = find_output(args.output, ".csv") if args.output else None
     window, started = parse_window(args.current), time.monotonic()

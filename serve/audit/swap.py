@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pandas as pd
 
+from prediction_log.answers import to_utc
 from prediction_log.engine import open_existing
 from prediction_log.window import LogWindow
 from serve.audit.records import NO_ANSWERS, Records, Version, format_skipped, iter_records, parse_records
@@ -87,7 +87,7 @@ def compare_window(url: str, window: LogWindow, model: Graph, hidden: Collection
                 parts.append(score_records(model, version[1], records, rows, places))
                 groups.append(pd.DataFrame({name: [row.get(name) for row in recorded] for name in columns}))
     if not parts and not skipped:
-        raise NO_ANSWERS
+        raise BadParameter(NO_ANSWERS)
     if not parts:
         reasons = "; ".join(format_skipped(skipped))
         raise BadParameter(f"{model.name} version {model.version} can score none of these answers ({reasons}).")
@@ -117,11 +117,6 @@ def score_records(model: Graph, version: str, records: Records, rows: Rows, plac
             "label": pd.Series([records.label[place] for place in places], dtype=float),
         }
     )
-
-
-def to_utc(time: datetime) -> datetime:
-    """Return a time of the log in UTC; SQLite returns it without a zone."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def measure_part(label: str, table: pd.DataFrame) -> Part:

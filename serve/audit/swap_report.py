@@ -64,7 +64,6 @@ def format_result(total: Part, comparison: Comparison) -> str:
 def write_page(path: Path, title: str, total: Part, comparison: Comparison) -> None:
     """Write the result as one HTML page that works offline."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = format_percent
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     times = comparison.table["time"]
     page = template.render(

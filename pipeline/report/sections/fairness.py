@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report.blocks import BAD, QUIET, WARN, Block, Cell, Section, Table, Text, make_cells
-from pipeline.report.format import format_count, format_percent
+from pipeline.report.format import format_count, format_interval, format_percent
 from pipeline.report.gather import PipelineResult
 from pipeline.report.schemas import Estimate, FairnessGroup
 from stepkit.model.metric_table import format_metric
@@ -35,7 +35,7 @@ def make_fairness_section(result: PipelineResult) -> Section:
     rules = [rule for rule in result.verdict.rules if rule.name in RULES] if result.verdict else []
     blocks: list[Block] = [Text(f"{_capitalize(rule.reason)}.", "" if rule.passed else BAD) for rule in rules]
     if result.evaluation and (cost := result.evaluation.cost_of_protected):
-        interval = f"{format_metric(cost.low)} to {format_metric(cost.high)}"
+        interval = format_interval(cost.low, cost.high)
         names = ", ".join(cost.columns)
         blocks.append(Text(f"Cost of leaving out {names}: {format_metric(cost.value)} of ROC AUC ({interval})."))
     for column in columns:

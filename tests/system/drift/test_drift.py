@@ -19,15 +19,18 @@ from plotly.offline import get_plotlyjs
 
 from drift import history, labelled, page
 from drift import replay as replay_project
-from drift.compare.sources import get_watched_version
+from drift.compare.inputs import load_scorer
+from drift.compare.sources import WatchedVersion, get_watched_version
 from prediction_log.labels import write_labels
 from prediction_log.read import read_log
 from simulate.drifts import simulate_traffic
 from stepkit.errors import StepError
 from stepkit.store.lineage import parse_run_id
+from stepkit.store.model_address import RegisteredVersion
 from tests.conftest import Experiment, StepResult, create_experiment
 from tests.support.monitored_champion import COLUMNS, ROWS, START, WatchedModel, create_watched_model, format_window
 from tests.support.pipelines import make_small_forest, run_here
+from tests.support.trained_champion import register_forest
 
 Compare = Callable[..., dict[str, Any]]
 ONE_OF_ONE = {"confirm": 1, "of_windows": 1, "retrain_min_rows": 500}
@@ -145,6 +148,23 @@ def test_a_repeated_window_returns_the_finished_run(
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_window_that_ends_in_the_future_is_compared_once_and_confirms_nothing(
+    compare: Compare, model: WatchedModel
+) -> None:
+    settings = {"retrain_min_rows": 500}
+    start = datetime.now(UTC) - timedelta(hours=9)
+    model.record(start, simulate_traffic(ROWS, 31, "age"))
+    until = datetime(2130, 1, 1, tzinfo=UTC)
+    first = compare(format_window(start, until), **settings)
+    assert compare(format_window(start, until), **settings) == first
+    assert first["decision"]["action"] == "alert"
+    assert datetime.fromisoformat(first["window"]["to"]) <= datetime.now(UTC)
+    again = compare(format_window(start, until + timedelta(days=1)), **settings)
+    assert again["run_id"] != first["run_id"]
+    assert again["decision"]["action"] == "nothing", "the same rows do not confirm themselves"
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_corrected_label_makes_another_window(compare: Compare, model: WatchedModel) -> None:
     address = model.serve(13, rows=60)
     first = compare(address)
@@ -249,11 +269,29 @@ def test_rows_from_the_future_are_ignored_and_reported(compare: Compare, model: 
     result = compare(format_window(start, start + timedelta(days=1)))
     assert (result["window"]["rows"], result["window"]["future_rows"]) == (ROWS - 100, 20)
     assert "clock" in list_alarms(result)
+    newest = compare("log:?rows=100")
+    assert (newest["status"], newest["window"]["rows"], newest["window"]["future_rows"]) == ("too_few_rows", 100, 20)
+    assert (list_alarms(newest), newest["decision"]["action"]) == (["clock"], "alert")
+
+
+def test_a_model_without_the_protected_columns_scores_a_file_without_them(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    rows = register_forest(experiment, tmp_path, depth=2, exclude_protected=True)
+    registered = RegisteredVersion(experiment.id_name, "1", "")
+    score, inputs = load_scorer(WatchedVersion(registered, COLUMNS, "", ""), tmp_path / "loaded")
+    assert inputs == [name for name in COLUMNS.names if name not in COLUMNS.protected]
+    scores, same = score(rows[inputs]), score(rows)
+    assert scores is not None
+    assert same is not None
+    assert scores.equals(same)
+    assert score(rows[inputs[1:]]) is None
 
 
 INVALID = {
     "log:?rows=500&version=77": ({}, "BadParameter: .* has no version 77"),
     "log:?row=5": ({}, "BadParameter: .*unknown part 'row'"),
+    "log:?from=2130-01-01": ({}, "BadParameter: .*is in the future"),
     "log:?rows=4": ({"alpha": "2"}, "BadParameter: -P alpha"),
     "log:?rows=5": ({"log_url": "postgresql://user@127.0.0.1:1/none"}, "LogUnavailable: "),
     "log:?rows=6": ({"log_url": "sqlite:////none.db"}, "LogUnfit: "),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
 from serve.audit import explain, replay
+from serve.http import explain as http_explain
 from tests.support.scoring_servers import Server, make_log_url, start_scorer
 from tests.support.servers import wait_until
 from tests.support.trained_champion import Champion, make_clients_with_gaps, register_forest
@@ -39,6 +43,27 @@ def test_an_answer_on_record_has_the_reasons_of_the_version_that_gave_it(
     printed = capsys.readouterr().out
     assert f"request first, row 1: probability {first['probability']:.4f}" in printed
     assert all(reason["column"] in printed for reason in first["reasons"])
+
+
+def is_waiting_for(lock: Path) -> bool:
+    """Return True if a child process of a scorer has the file open."""
+    children = (process for process in psutil.process_iter() if "serve.http.explain" in process.cmdline())
+    return any(Path(file.path) == lock for child in children for file in child.open_files())
+
+
+def test_another_version_is_loaded_only_after_one_of_another_worker(versions: Champion, tmp_path: Path) -> None:
+    versions.promote("1")
+    lock = Path(http_explain.__file__)
+    with start_scorer(tmp_path, versions.name) as server, ThreadPoolExecutor(1) as pool:
+        assert server.score(versions.split(), **{"X-Request-Id": "first"}).ok
+        versions.promote("2")
+        wait_until(lambda: server.serves("2"), "the scorer serves version 2")
+        with lock.open() as other_worker:
+            fcntl.flock(other_worker, fcntl.LOCK_EX)
+            answer = pool.submit(post, server, request_id="first")
+            wait_until(lambda: is_waiting_for(lock), "the child process waits")
+            assert not answer.done()
+        assert answer.result(60).json()["model_version"] == "1"
 
 
 def test_an_answer_that_cannot_be_explained_is_refused_with_the_reason(versions: Champion, tmp_path: Path) -> None:
