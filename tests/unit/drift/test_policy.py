@@ -66,6 +66,10 @@ CASES = {
         [observe(0, DRIFT | MISSING), observe(1, DRIFT | MISSING), observe(2, DRIFT), observe(3, DRIFT)],
         {}, [ALERT, NOTHING, NOTHING, RETRAIN],
     ),
+    "sound alarms retrain only once the data are sound again": (
+        [observe(0, DRIFT), observe(1, DRIFT, rows=999), observe(2, DRIFT | MISSING), observe(3, DRIFT)],
+        {}, [ALERT, NOTHING, ALERT, RETRAIN],
+    ),
     "the same rows do not confirm themselves": (
         [observe(1, DRIFT, start=START), observe(1.02, DRIFT, start=START), observe(3, DRIFT, start=START)],
         {}, [ALERT, NOTHING, NOTHING],
@@ -98,6 +102,7 @@ def test_the_policy_decides(windows: list[Observation], changes: dict[str, objec
     ("windows", "reason"),
     [
         ([observe(0)], "no alarms"),
+        ([observe(0, DRIFT | MISSING)], "drift_share, missing: alarm. No retraining: fix the data first (missing)"),
         ([observe(0, DRIFT), observe(1, DRIFT)], "drift_share: alarm in 2 of the last 2 windows"),
         ([observe(0, DRIFT), observe(1, DRIFT), observe(2, DRIFT)], "cooldown until 2026-11-02 01:00 UTC"),
         # The cooldown belongs to the model, not to the version.
