@@ -132,7 +132,7 @@ def write_proof(proof: dict[str, Any], path: Path) -> None:
 def format_proof(proof: dict[str, Any], path: Path) -> str:
     """Return the result of a proof in one or two lines."""
     replay, model, answer = proof["replay"], proof["model"], proof["answer"]
-    result = f"because {replay['problem']}" if "problem" in replay else replay["result"]
+    result = replay["result"] + (f", because {replay['problem']}" if "problem" in replay else "")
     lines = [
         f"request {proof['request_id']}, row {proof['row']}: probability {answer['probability']:.4f}, class "
         f"{answer['class']} ({model['name']} version {model['version']}), replay: {result}"

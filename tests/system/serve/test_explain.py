@@ -98,6 +98,11 @@ def test_a_redacted_row_is_recognised_after_a_change_of_the_setting(
     assert "column LIMIT_BAL is redacted" in capfd.readouterr().err
     replay.main(["--current=log:?rows=9", log_url])
     assert "not replayed: 2 answers, because column LIMIT_BAL is redacted" in capfd.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        replay.main(["--request_id=redacted", log_url, f"--output={tmp_path / 'proof.json'}"])
+    assert stopped.value.code == 1
+    assert "replay: not replayed, because column LIMIT_BAL is redacted" in capfd.readouterr().out
+    assert json.loads((tmp_path / "proof.json").read_text())["explanation"] is None
 
 
 def test_a_version_that_was_deleted_or_has_too_few_columns_is_a_conflict(versions: Champion, tmp_path: Path) -> None:
